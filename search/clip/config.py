@@ -1,0 +1,143 @@
+"""The shape of one CLIP: what its configuration file says, without torch.
+
+Radford et al. 2021 (arXiv:2103.00020), section 2.4 and tables 19 and 20, describe the family: a
+Vision Transformer or a modified ResNet beside a causal text Transformer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .errors import ModelError
+
+Activation = Literal["quick_gelu", "gelu"]
+Colour = tuple[float, float, float]
+
+# Mean and standard deviation of the pixels (0 to 1, red, green, blue) that the published models
+# were trained with.
+PUBLISHED_MEAN: Colour = (0.48145466, 0.4578275, 0.40821073)
+PUBLISHED_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True, slots=True)
+class VisionConfig:
+    """The image tower.
+
+    A whole number of ``layers`` means a Vision Transformer, four of them the stages of a modified
+    ResNet. ``image_size`` and ``patch_size`` are in pixels; ``patch_size`` is None for a ResNet.
+    """
+
+    image_size: int
+    layers: int | tuple[int, int, int, int]
+    width: int
+    heads: int
+    patch_size: int | None = None
+
+    @property
+    def is_resnet(self) -> bool:
+        """Whether the tower is a modified ResNet."""
+        return not isinstance(self.layers, int)
+
+
+@dataclass(frozen=True, slots=True)
+class TextConfig:
+    """The text tower; ``context_length`` counts token positions, the two specials included."""
+
+    context_length: int
+    vocab_size: int
+    width: int
+    heads: int
+    layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClipConfig:
+    """Both towers and what pictures must look like before they enter; ``embed_dim`` is d."""
+
+    embed_dim: int
+    vision: VisionConfig
+    text: TextConfig
+    activation: Activation = "quick_gelu"
+    mean: Colour = field(default=PUBLISHED_MEAN)
+    std: Colour = field(default=PUBLISHED_STD)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Lay the configuration out as open_clip does, ready for ``json.dump``."""
+        vision: dict[str, Any] = {
+            "image_size": self.vision.image_size,
+            "layers": self.vision.layers
+            if isinstance(self.vision.layers, int)
+            else list(self.vision.layers),
+            "width": self.vision.width,
+            "heads": self.vision.heads,
+        }
+        if self.vision.patch_size is not None:
+            vision["patch_size"] = self.vision.patch_size
+        return {
+            "model_cfg": {
+                "embed_dim": self.embed_dim,
+                "quick_gelu": self.activation == "quick_gelu",
+                "vision_cfg": vision,
+                "text_cfg": {
+                    "context_length": self.text.context_length,
+                    "vocab_size": self.text.vocab_size,
+                    "width": self.text.width,
+                    "heads": self.text.heads,
+                    "layers": self.text.layers,
+                },
+            },
+            "preprocess_cfg": {"mean": list(self.mean), "std": list(self.std)},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "ClipConfig":
+        """Read what ``to_dict`` or open_clip wrote; raise ``ModelError`` where a field is off.
+
+        Heads that the file leaves out follow from open_clip's ``head_width`` of 64.
+        """
+        try:
+            model = data.get("model_cfg", data)
+            pixels = data.get("preprocess_cfg", {})
+            return cls(
+                embed_dim=int(model["embed_dim"]),
+                vision=_vision(model["vision_cfg"]),
+                text=_text(model["text_cfg"]),
+                activation="quick_gelu" if model.get("quick_gelu", False) else "gelu",
+                mean=_colour(pixels.get("mean", PUBLISHED_MEAN)),
+                std=_colour(pixels.get("std", PUBLISHED_STD)),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            raise ModelError(f"the model's configuration is not a CLIP's: {exc!r}") from exc
+
+
+def _vision(data: Mapping[str, Any]) -> VisionConfig:
+    layers = data["layers"]
+    width, head_width = int(data["width"]), int(data.get("head_width", 64))
+    size = data["image_size"]
+    if isinstance(size, list | tuple):
+        if len(set(size)) != 1:
+            raise ValueError(f"image_size {size} is not square")
+        size = size[0]
+    if isinstance(layers, list | tuple):
+        if len(layers) != 4:
+            raise ValueError(f"a ResNet has 4 stages, not {len(layers)}")
+        stages = (int(layers[0]), int(layers[1]), int(layers[2]), int(layers[3]))
+        heads = int(data.get("heads", width * 32 // head_width))
+        return VisionConfig(int(size), stages, width, heads)
+    heads = int(data.get("heads", width // head_width))
+    return VisionConfig(int(size), int(layers), width, heads, int(data["patch_size"]))
+
+
+def _text(data: Mapping[str, Any]) -> TextConfig:
+    return TextConfig(
+        context_length=int(data.get("context_length", 77)),
+        vocab_size=int(data.get("vocab_size", 49408)),
+        width=int(data["width"]),
+        heads=int(data["heads"]),
+        layers=int(data["layers"]),
+    )
+
+
+def _colour(values: Any) -> Colour:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
