@@ -284,8 +284,8 @@ def causal_mask(length: int, like: Tensor) -> Tensor:
 def initialise(model: CLIP) -> None:
     """Draw the weights of a model that is to be trained from scratch, in place.
 
-    Standard deviations as in Radford et al. 2021, section 2.5 ("we use ... initialization"), which
-    follows GPT-2: residual projections are scaled down by the depth. The last batch norm of each
+    As in GPT-2 (Radford et al. 2019, section 2.3), residual projections are scaled down by the
+    depth. Convolutions follow He et al. 2015 (arXiv:1502.01852), and the last batch norm of each
     bottleneck starts at zero (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
     """
     nn.init.normal_(model.token_embedding.weight, std=0.02)

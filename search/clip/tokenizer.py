@@ -1,0 +1,230 @@
+"""Byte-level byte-pair encoding, as CLIP cleans, splits and merges text.
+
+Byte-pair encoding: Sennrich et al. 2016 (arXiv:1508.07909). The byte alphabet is GPT-2's (Radford
+et al. 2019, section 2.2); the lower-casing and the end-of-word mark are CLIP's (Radford et al.
+2021, arXiv:2103.00020, section 2.4). The merges belong to a model and come with its folder.
+"""
+
+import gzip
+import html
+import json
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+import ftfy
+import numpy as np
+import regex
+
+from .errors import ModelError
+
+VOCABULARY_FILES = ("bpe_simple_vocab_16e6.txt.gz", "bpe.txt.gz", "merges.txt")
+START, END = "<|startoftext|>", "<|endoftext|>"
+PUBLISHED_VOCABULARY_SIZE = 49408
+
+Pair = tuple[str, str]
+
+_WORD = regex.compile(
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+    regex.IGNORECASE,
+)
+_SPACE = regex.compile(r"\s+")
+
+
+def clean(text: str) -> str:
+    """Mend encoding faults, undo HTML entities twice over, fold white space and lower the case."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    return _SPACE.sub(" ", text).strip().lower()
+
+
+class Tokenizer:
+    """Turn text into the token ids of one vocabulary.
+
+    The ids: 256 bytes, 256 bytes that end a word, one a merge, then start and end of text.
+    """
+
+    def __init__(self, merges: Sequence[Pair]) -> None:
+        symbols = list(_byte_symbols().values())
+        symbols += [symbol + "</w>" for symbol in symbols]
+        symbols += ["".join(pair) for pair in merges] + [START, END]
+        self.merges = tuple(merges)
+        self._ids = {symbol: number for number, symbol in enumerate(symbols)}
+        self._ranks = {pair: rank for rank, pair in enumerate(merges)}
+        self._symbol_of_byte = _byte_symbols()
+        self._cache: dict[str, list[int]] = {}
+        self.vocab_size = len(symbols)
+        self.start_id, self.end_id = len(symbols) - 2, len(symbols) - 1
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Tokenizer":
+        """Read the vocabulary in a model's folder; raise ``ModelError`` where there is none."""
+        for name in VOCABULARY_FILES:
+            if (folder / name).is_file():
+                tokenizer = cls(read_merges(folder / name))
+                _check_ids(tokenizer, folder / "vocab.json")
+                return tokenizer
+        raise ModelError(
+            f"{folder} has no vocabulary; put one of {', '.join(VOCABULARY_FILES)} beside its weights"
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of ``text`` after ``clean``, without start and end."""
+        ids: list[int] = []
+        for word in _WORD.findall(clean(text)):
+            ids += self._word(word)
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text that these ids spell, a space after each word."""
+        symbols = {number: symbol for symbol, number in self._ids.items()}
+        byte_of = {symbol: byte for byte, symbol in self._symbol_of_byte.items()}
+        spelt = "".join(symbols[number] for number in ids)
+        parts = spelt.replace(START, "").replace(END, "").split("</w>")
+        words = (bytes(byte_of[symbol] for symbol in part) for part in parts)
+        return " ".join(word.decode("utf-8", errors="replace") for word in words).strip()
+
+    def tokenize(
+        self, texts: Sequence[str], context_length: int = 77, *, truncate: bool = False
+    ) -> np.ndarray:
+        """Return int64 (n, context_length): start, the text, end, then zeros.
+
+        A longer text raises ``ModelError``, or with ``truncate`` loses its tail but not its end
+        token.
+        """
+        out = np.zeros((len(texts), context_length), dtype=np.int64)
+        for row, text in zip(out, texts, strict=True):
+            ids = [self.start_id, *self.encode(text), self.end_id]
+            if len(ids) > context_length:
+                if not truncate:
+                    raise ModelError(
+                        f"the text has {len(ids)} tokens where {context_length} fit; "
+                        f"shorten it: {text[:40]!r}…"
+                    )
+                ids = [*ids[: context_length - 1], self.end_id]
+            row[: len(ids)] = ids
+        return out
+
+    def save(self, folder: Path) -> Path:
+        """Write the merges to ``folder``/bpe.txt.gz, the same bytes for the same merges."""
+        lines = ["#version: 0.2", *(" ".join(pair) for pair in self.merges)]
+        path = folder / "bpe.txt.gz"
+        path.write_bytes(gzip.compress("\n".join(lines).encode() + b"\n", mtime=0))
+        return path
+
+    def _word(self, word: str) -> list[int]:
+        known = self._cache.get(word)
+        if known is None:
+            if word in (START, END):
+                known = [self._ids[word]]
+            else:
+                symbols = "".join(self._symbol_of_byte[byte] for byte in word.encode("utf-8"))
+                known = [self._ids[part] for part in self._merge(symbols)]
+            if len(self._cache) < 1 << 16:
+                self._cache[word] = known
+        return known
+
+    def _merge(self, word: str) -> list[str]:
+        """Join the pair that was learned first until no learned pair is left."""
+        parts = [*word[:-1], word[-1] + "</w>"]
+        last = len(self._ranks)
+        while len(parts) > 1:
+            best = min(zip(parts, parts[1:], strict=False), key=lambda p: self._ranks.get(p, last))
+            if best not in self._ranks:
+                break
+            parts = _joined(parts, best)
+        return parts
+
+
+def read_merges(path: Path) -> list[Pair]:
+    """Read merges, one pair a line after a version line, plain or gzipped.
+
+    A file longer than the published vocabulary is cut where that one ends, since the published
+    file lists more merges than its models use.
+    """
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as exc:
+        raise ModelError(f"cannot read the vocabulary {path}: {exc}; fetch it again") from exc
+    lines = text.strip().split("\n")[1:]
+    lines = lines[: PUBLISHED_VOCABULARY_SIZE - 512 - 2]
+    pairs = [tuple(line.split()) for line in lines]
+    if not all(len(pair) == 2 for pair in pairs):
+        raise ModelError(f"{path} is not a list of merges; fetch it again")
+    return [(left, right) for left, right in pairs]
+
+
+def learn_merges(texts: Iterable[str], count: int, *, least: int = 2) -> list[Pair]:
+    """Learn at most ``count`` merges from ``texts``, the most frequent pair first.
+
+    Stop where no pair occurs ``least`` times. Ties go to the pair that sorts first, so that the
+    same texts give the same merges.
+    """
+    symbol_of = _byte_symbols()
+    counts = Counter(word for text in texts for word in _WORD.findall(clean(text)))
+    words = [[symbol_of[byte] for byte in word.encode("utf-8")] for word in counts]
+    for word in words:
+        word[-1] += "</w>"
+    times = list(counts.values())
+    frequency: Counter[Pair] = Counter()
+    where: defaultdict[Pair, set[int]] = defaultdict(set)
+    for number, word in enumerate(words):
+        for pair in zip(word, word[1:], strict=False):
+            frequency[pair] += times[number]
+            where[pair].add(number)
+    merges: list[Pair] = []
+    while len(merges) < count and frequency:
+        best = min(frequency, key=lambda pair: (-frequency[pair], pair))
+        if frequency[best] < least:
+            break
+        merges.append(best)
+        for number in where.pop(best):
+            for pair in zip(words[number], words[number][1:], strict=False):
+                frequency[pair] -= times[number]
+                if frequency[pair] <= 0:
+                    del frequency[pair]
+            words[number] = _joined(words[number], best)
+            for pair in zip(words[number], words[number][1:], strict=False):
+                frequency[pair] += times[number]
+                where[pair].add(number)
+    return merges
+
+
+def _joined(parts: Sequence[str], pair: Pair) -> list[str]:
+    out: list[str] = []
+    at = 0
+    while at < len(parts):
+        if at + 1 < len(parts) and (parts[at], parts[at + 1]) == pair:
+            out.append(parts[at] + parts[at + 1])
+            at += 2
+        else:
+            out.append(parts[at])
+            at += 1
+    return out
+
+
+@cache
+def _byte_symbols() -> dict[int, str]:
+    """Give each byte a printable character: its own in Latin-1, else the next from 256 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
+    printable += range(ord("®"), ord("ÿ") + 1)
+    rest = [byte for byte in range(256) if byte not in printable]
+    symbols = {byte: chr(byte) for byte in printable}
+    symbols |= {byte: chr(256 + number) for number, byte in enumerate(rest)}
+    return symbols
+
+
+def _check_ids(tokenizer: Tokenizer, path: Path) -> None:
+    """Refuse a ``vocab.json`` whose ids are not those that the merges imply."""
+    if not path.is_file():
+        return
+    try:
+        listed = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ModelError(f"cannot read {path}: {exc}; fetch it again") from exc
+    if not isinstance(listed, dict) or any(
+        listed.get(symbol, number) != number for symbol, number in tokenizer._ids.items()
+    ):
+        raise ModelError(f"{path} and the merges beside it disagree; fetch both again")
