@@ -1,0 +1,144 @@
+"""Turn any decoded picture into the square of pixels that an image tower takes.
+
+Pillow and NumPy alone: indexing workers import this module and must stay light.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .config import PUBLISHED_MEAN, PUBLISHED_STD, ClipConfig, Colour
+
+MEAN, STD = PUBLISHED_MEAN, PUBLISHED_STD
+
+ORIENTATION = 0x0112  # the EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """What one model wants to see: ``size`` pixels a side, and its mean and deviation (0 to 1)."""
+
+    size: int
+    mean: Colour = MEAN
+    std: Colour = STD
+
+    @classmethod
+    def from_config(cls, config: ClipConfig) -> "Preprocess":
+        """Take the size and the colours from a model's configuration."""
+        return cls(config.vision.image_size, config.mean, config.std)
+
+    @property
+    def draft_size(self) -> tuple[int, int]:
+        """The least (width, height) to decode at; a square, so it holds for turned pictures too."""
+        return self.size, self.size
+
+    def draft(self, image: Image.Image) -> None:
+        """Ask an opened, not yet loaded image to decode at a reduced scale that still suffices.
+
+        Only JPEG can; ``image.size`` shrinks to at least ``draft_size``, so read the true size
+        before.
+        """
+        image.draft(None, self.draft_size)
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """Return uint8 (size, size, 3): upright, RGB, bicubic to the short side, centre crop."""
+        image = to_rgb(image)
+        square = image.resize(
+            (self.size, self.size), Image.Resampling.BICUBIC, box=self._box(image.size)
+        )
+        return np.asarray(square)
+
+    def normalise(self, pixels: np.ndarray) -> np.ndarray:
+        """Turn uint8 (n, s, s, 3) into the float32 (n, 3, s, s) that the reference model takes."""
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        values = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+
+    def _box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return what the centre crop of the resized picture covers, in the picture's pixels.
+
+        Resampling that box alone gives the pixels of resizing everything and then cropping,
+        without the strip that a very long picture would become.
+        """
+        short = min(size)
+        resized = [int(self.size * side / short) for side in size]
+        scales = [side / new for side, new in zip(size, resized, strict=True)]
+        starts = [round((new - self.size) / 2) for new in resized]
+        (left, top), (x, y) = starts, scales
+        right, bottom = left + self.size, top + self.size
+        return left * x, top * y, min(right * x, size[0]), min(bottom * y, size[1])
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return the picture upright and as RGB; of an animation, the first frame.
+
+    Transparent parts show white. 16-bit and wider greys are scaled to 8 bits. Raise what Pillow
+    raises for a picture that cannot be decoded.
+    """
+    if image.mode == "RGB" and not image.info and not hasattr(image, "fp"):
+        return image  # made in memory
+    if hasattr(image, "tell") and image.tell():
+        image.seek(0)
+    image.load()  # a TIFF turns itself upright here, and drops its tag
+    turn = _TURNS.get(orientation(image))
+    return _as_rgb(image if turn is None else image.transpose(turn))
+
+
+def orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow raises many kinds for broken EXIF, which must not cost the picture
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _eight_bits(image).convert("RGB")
+    if image.has_transparency_data:
+        return _on_white(image.convert("RGBA"))
+    if image.mode == "LAB":
+        return _from_lab(image)
+    return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image)
+    return white.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale a grey of 16 or 32 bits, or of floats, to 8 bits.
+
+    The range is the smallest of 0 to 1 (floats only), 255 and 65535 that holds all values, or the
+    values' own where none does.
+    """
+    values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
+    low, high = float(values.min()), float(values.max())
+    ranges = {"F": (1, 255, 65535), "I": (255, 65535)}.get(image.mode, (65535,))
+    top = next((top for top in ranges if low >= 0 and high <= top), None)
+    if top is not None:
+        low, high = 0, top
+    scaled = (values - low) * (255 / max(high - low, 1e-30))
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    assert converted is not None
+    return converted
