@@ -13,6 +13,7 @@ from .config import PUBLISHED_MEAN, PUBLISHED_STD, ClipConfig, Colour
 MEAN, STD = PUBLISHED_MEAN, PUBLISHED_STD
 
 ORIENTATION = 0x0112  # the EXIF tag
+LONGEST = 4  # sides up to this many times the short one are resized whole, as the reference does
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,9 +54,18 @@ class Preprocess:
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Return uint8 (size, size, 3): upright, RGB, bicubic to the short side, centre crop."""
         image = to_rgb(image)
-        square = image.resize(
-            (self.size, self.size), Image.Resampling.BICUBIC, box=self._box(image.size)
-        )
+        short = min(image.size)
+        width, height = (int(self.size * side / short) for side in image.size)
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        right, bottom = left + self.size, top + self.size
+        if max(width, height) > LONGEST * self.size:
+            # Only the crop's share: the whole strip that a panorama becomes need not fit in memory.
+            x, y = image.width / width, image.height / height
+            box = left * x, top * y, min(right * x, image.width), min(bottom * y, image.height)
+            square = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
+        else:
+            square = image.resize((width, height), Image.Resampling.BICUBIC)
+            square = square.crop((left, top, right, bottom))
         return np.asarray(square)
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
@@ -63,20 +73,6 @@ class Preprocess:
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         values = (pixels.astype(np.float32) / np.float32(255) - mean) / std
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
-
-    def _box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """Return what the centre crop of the resized picture covers, in the picture's pixels.
-
-        Resampling that box alone gives the pixels of resizing everything and then cropping,
-        without the strip that a very long picture would become.
-        """
-        short = min(size)
-        resized = [int(self.size * side / short) for side in size]
-        scales = [side / new for side, new in zip(size, resized, strict=True)]
-        starts = [round((new - self.size) / 2) for new in resized]
-        (left, top), (x, y) = starts, scales
-        right, bottom = left + self.size, top + self.size
-        return left * x, top * y, min(right * x, size[0]), min(bottom * y, size[1])
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
