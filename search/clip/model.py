@@ -15,7 +15,7 @@ from .config import Activation, ClipConfig, VisionConfig
 
 
 class QuickGELU(nn.Module):
-    """The sigmoid approximation of GELU (Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2)."""
+    """GELU's approximation by a sigmoid (Hendrycks and Gimpel 2016, arXiv:1606.08415)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the activation to each element."""
@@ -270,8 +270,15 @@ class CLIP(nn.Module):
     def forward(self, image: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return unit image rows (n, d), unit text rows (m, d) and the scale of their cosines."""
         images = F.normalize(self.encode_image(image).float(), dim=-1)
-        texts = F.normalize(self.encode_text(tokens).float(), dim=-1)
+        texts = F.normalize(self._encode_by_length(tokens).float(), dim=-1)
         return images, texts, self.logit_scale.exp()
+
+    def _encode_by_length(self, tokens: Tensor, groups: int = 4) -> Tensor:
+        """Do as ``encode_text``, texts of like length together: padding costs as much as words."""
+        ends = tokens.argmax(dim=-1)
+        order = ends.argsort()
+        parts = [tokens[rows, : int(ends[rows].max()) + 1] for rows in order.chunk(groups)]
+        return torch.cat([self.encode_text(part) for part in parts])[order.argsort()]
 
 
 def causal_mask(length: int, like: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class Tokenizer:
                 _check_ids(tokenizer, folder / "vocab.json")
                 return tokenizer
         raise ModelError(
-            f"{folder} has no vocabulary; put one of {', '.join(VOCABULARY_FILES)} beside its weights"
+            f"{folder} has no vocabulary; put {' or '.join(VOCABULARY_FILES)} beside its weights"
         )
 
     def encode(self, text: str) -> list[int]:
@@ -130,7 +130,10 @@ class Tokenizer:
         parts = [*word[:-1], word[-1] + "</w>"]
         last = len(self._ranks)
         while len(parts) > 1:
-            best = min(zip(parts, parts[1:], strict=False), key=lambda p: self._ranks.get(p, last))
+            best = min(
+                zip(parts, parts[1:], strict=False),
+                key=lambda p: self._ranks.get(p, last),
+            )
             if best not in self._ranks:
                 break
             parts = _joined(parts, best)

@@ -1,0 +1,120 @@
+"""Folders and tar files of images, read by name in any order."""
+
+import os
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+from .errors import ModelError
+
+COPY_BYTES = 1 << 20
+
+
+class Archive(Protocol):
+    """A set of named files; reading is safe from several threads."""
+
+    @property
+    def names(self) -> list[str]:
+        """The files' names, in the order they are stored in."""
+
+    def read(self, name: str) -> bytes:
+        """Return one file's bytes; raise ``KeyError`` for a name that is not there."""
+
+
+def open_archive(path: Path) -> Archive:
+    """Open a folder or a tar file, compressed or not; raise ``ModelError`` for anything else."""
+    if path.is_dir():
+        return FolderArchive(path)
+    if path.is_file():
+        return TarArchive(path)
+    raise ModelError(f"{path} is neither a folder nor a tar file; check the path")
+
+
+class FolderArchive:
+    """The files below a folder, named by their path in it with forward slashes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+
+    @property
+    def names(self) -> list[str]:
+        """Every file's name, sorted."""
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return sorted(path.relative_to(self.folder).as_posix() for path in files)
+
+    def read(self, name: str) -> bytes:
+        """Return one file's bytes; a name that leads out of the folder is not there."""
+        path = (self.folder / name).resolve()
+        if not path.is_relative_to(self.folder) or not path.is_file():
+            raise KeyError(name)
+        return path.read_bytes()
+
+
+class TarArchive:
+    """The regular files of a tar, read at their offsets.
+
+    A compressed tar is unpacked once into an unnamed temporary file, so memory stays small.
+    Names lose their leading folders where that leaves them unique.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = _plain_tar(path)
+        try:
+            with tarfile.open(fileobj=self._file, mode="r:") as tar:
+                members = [
+                    (member.name, member.offset_data, member.size)
+                    for member in tar
+                    if member.isfile() and not member.issparse()
+                ]
+        except (tarfile.TarError, OSError) as exc:
+            raise ModelError(f"{path} is not a readable tar file: {exc}; fetch it again") from exc
+        self._places = {name: (offset, size) for name, offset, size in members}
+        short = {name.rsplit("/", 1)[-1]: place for name, place in self._places.items()}
+        if len(short) == len(self._places):
+            self._places |= short
+            self._names = list(short)
+        else:
+            self._names = list(self._places)
+
+    @property
+    def names(self) -> list[str]:
+        """The files' names in the tar's order."""
+        return list(self._names)
+
+    def read(self, name: str) -> bytes:
+        """Return one member's bytes."""
+        offset, size = self._places[name]
+        return os.pread(self._file.fileno(), size, offset)
+
+
+def _plain_tar(path: Path) -> IO[bytes]:
+    """Open ``path`` itself, or its decompressed copy in a temporary file."""
+    with path.open("rb") as file:
+        magic = file.read(6)
+    if not magic.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
+        return path.open("rb")
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the archive
+    try:
+        for block in _decompressed(path, magic):
+            copy.write(block)
+    except (OSError, EOFError, zlib.error) as exc:
+        copy.close()
+        raise ModelError(f"{path} is damaged: {exc}; fetch it again") from exc
+    copy.seek(0)
+    return copy
+
+
+def _decompressed(path: Path, magic: bytes) -> Iterator[bytes]:
+    import bz2
+    import gzip
+    import lzma
+
+    opener = gzip.open if magic.startswith(b"\x1f\x8b") else bz2.open
+    if magic.startswith(b"\xfd7zXZ"):
+        opener = lzma.open
+    with opener(path, "rb") as file:
+        while block := file.read(COPY_BYTES):
+            yield block

@@ -1,0 +1,56 @@
+"""Random crops, flips and colours, so that no image is seen twice alike in training."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How much to vary: shares of the area, ratios of the sides, strengths from 0 to 1."""
+
+    area: tuple[float, float] = (0.35, 1.0)
+    aspect: tuple[float, float] = (0.6, 1.67)
+    flip: float = 0.5
+    colour: float = 0.3
+    grey: float = 0.05
+
+
+def random_crop(
+    image: Image.Image, size: int, how: Augmentation, rng: np.random.Generator
+) -> np.ndarray:
+    """Cut a random box out of an RGB image and squeeze it to uint8 (size, size, 3).
+
+    The box is that of Szegedy et al. 2015 (arXiv:1409.4842), section 6: a share of the area, with
+    the logarithm of its aspect ratio drawn evenly.
+    """
+    width, height = image.size
+    area = width * height * rng.uniform(*how.area)
+    ratio = math.exp(rng.uniform(math.log(how.aspect[0]), math.log(how.aspect[1])))
+    w = min(width, math.sqrt(area * ratio))
+    h = min(height, math.sqrt(area / ratio))
+    x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
+    out = image.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
+    pixels = np.asarray(out)
+    return pixels[:, ::-1] if rng.random() < how.flip else pixels
+
+
+def vary_colour(images: Tensor, how: Augmentation, rng: np.random.Generator) -> Tensor:
+    """Change brightness, contrast and saturation of float (n, 3, s, s) in 0 to 1, each image by
+    its own factors, and turn a few grey."""
+    if not how.colour and not how.grey:
+        return images
+    n = len(images)
+    drawn = rng.uniform(1 - how.colour, 1 + how.colour, size=(3, n)).astype(np.float32)
+    drawn[2, rng.random(n) < how.grey] = 0
+    bright, contrast, colourful = torch.from_numpy(drawn)[:, :, None, None, None]
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601 luma
+    images = images * bright
+    grey = (images * weights).sum(dim=1, keepdim=True)
+    images = grey + (images - grey) * colourful
+    mean = grey.mean(dim=(2, 3), keepdim=True)
+    return (mean + (images - mean) * contrast).clamp_(0, 1)

@@ -1,0 +1,115 @@
+"""What a training run is asked to do, and the recipe file that says it."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from .augment import Augmentation
+from .config import ClipConfig
+from .errors import ModelError
+from .pairs import Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """One training run.
+
+    ``batch_size`` is the joint batch over all processes and ``accumulate`` the number of slices
+    it is computed in, so that memory holds a slice. ``samples`` is the number of pairs seen in
+    all; ``warmup`` the share of them over which the rate rises. ``tune`` is "all" or the number of
+    last blocks of each tower that learn, with the projections.
+    """
+
+    out: Path
+    sources: tuple[Source, ...]
+    init: Path | None = None
+    vision: Mapping[str, Any] = field(default_factory=dict)
+    text: Mapping[str, Any] = field(default_factory=dict)
+    embed_dim: int = 256
+    merges: int = 6000
+    tune: str = "all"
+    image_size: int | None = None
+    batch_size: int = 256
+    accumulate: int = 1
+    samples: int = 1_000_000
+    lr: float = 1e-3
+    weight_decay: float = 0.1
+    warmup: float = 0.05
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    workers: int = 2
+    cache_gb: float = 4.0
+    log_every: int = 20
+    save_every: int = 200
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    @property
+    def steps(self) -> int:
+        """How many updates the run makes."""
+        return max(1, self.samples // self.batch_size)
+
+    def config(self, vocab_size: int) -> ClipConfig:
+        """Return the shape of a model trained from scratch: a small ResNet unless told otherwise.
+
+        ``image_size`` is that of ``vision``, or the run's own where it names one.
+        """
+        vision = {"image_size": 64, "layers": [2, 2, 3, 2], "width": 32} | dict(self.vision)
+        if self.image_size:
+            vision["image_size"] = self.image_size
+        text = {"width": 256, "heads": 4, "layers": 4} | dict(self.text)
+        shape = {"embed_dim": self.embed_dim, "vision_cfg": vision, "quick_gelu": True}
+        return ClipConfig.from_dict(shape | {"text_cfg": text | {"vocab_size": vocab_size}})
+
+
+def read_recipe(path: Path, **overrides: Any) -> TrainOptions:
+    """Read options from a TOML recipe; paths in it are relative to its folder.
+
+    ``[[sources]]`` tables hold ``images`` (a list), ``captions`` or ``labels`` and ``classes``,
+    ``split`` and ``weight``; ``[augmentation]`` the fields of ``Augmentation``; ``[vision]`` and
+    ``[text]`` the shape; everything else the options' own names. Overrides that are None leave
+    the recipe's value. Raise ``ModelError`` for anything unknown.
+    """
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ModelError(f"cannot read the recipe {path}: {exc}") from exc
+    data |= {name: value for name, value in overrides.items() if value is not None}
+    known = {entry.name for entry in fields(TrainOptions)}
+    if unknown := sorted(set(data) - known):
+        raise ModelError(f"{path}: {unknown[0]!r} is no option; one of {', '.join(sorted(known))}")
+    try:
+        if "sources" in data and not isinstance(data["sources"], tuple):
+            data["sources"] = tuple(_source(entry, path.parent) for entry in data["sources"])
+        if isinstance(data.get("augmentation"), dict):
+            data["augmentation"] = _augmentation(data["augmentation"])
+        if isinstance(data.get("init"), str):
+            data["init"] = path.parent / data["init"]
+        return TrainOptions(**data)
+    except (TypeError, KeyError, AttributeError) as exc:
+        raise ModelError(f"{path} is not a training recipe: {exc}") from exc
+
+
+def _source(entry: Mapping[str, Any], folder: Path) -> Source:
+    images = entry["images"]
+    paths = [images] if isinstance(images, str) else images
+    files = {
+        name: folder / entry[name] for name in ("captions", "labels", "classes") if name in entry
+    }
+    return Source(
+        images=tuple(folder / path for path in paths),
+        split=entry.get("split"),
+        weight=float(entry.get("weight", 1.0)),
+        **files,
+    )
+
+
+def _augmentation(entry: Mapping[str, Any]) -> Augmentation:
+    return Augmentation(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in entry.items()
+        }
+    )
