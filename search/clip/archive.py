@@ -3,6 +3,7 @@
 import os
 import tarfile
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,7 @@ class TarArchive:
 
     def __init__(self, path: Path) -> None:
         self._file = _plain_tar(path)
+        weakref.finalize(self, self._file.close)
         try:
             with tarfile.open(fileobj=self._file, mode="r:") as tar:
                 members = [
@@ -70,6 +72,7 @@ class TarArchive:
                     if member.isfile() and not member.issparse()
                 ]
         except (tarfile.TarError, OSError) as exc:
+            self._file.close()
             raise ModelError(f"{path} is not a readable tar file: {exc}; fetch it again") from exc
         self._places = {name: (offset, size) for name, offset, size in members}
         short = {name.rsplit("/", 1)[-1]: place for name, place in self._places.items()}

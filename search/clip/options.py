@@ -64,14 +64,15 @@ class TrainOptions:
         return ClipConfig.from_dict(shape | {"text_cfg": text | {"vocab_size": vocab_size}})
 
 
-def read_recipe(path: Path, **overrides: Any) -> TrainOptions:
-    """Read options from a TOML recipe; paths in it are relative to its folder.
+def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> TrainOptions:
+    """Read options from a TOML recipe; paths in it are relative to ``folder``, or to its own.
 
     ``[[sources]]`` tables hold ``images`` (a list), ``captions`` or ``labels`` and ``classes``,
     ``split`` and ``weight``; ``[augmentation]`` the fields of ``Augmentation``; ``[vision]`` and
     ``[text]`` the shape; everything else the options' own names. Overrides that are None leave
     the recipe's value. Raise ``ModelError`` for anything unknown.
     """
+    folder = path.parent if folder is None else folder
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as exc:
@@ -82,11 +83,11 @@ def read_recipe(path: Path, **overrides: Any) -> TrainOptions:
         raise ModelError(f"{path}: {unknown[0]!r} is no option; one of {', '.join(sorted(known))}")
     try:
         if "sources" in data and not isinstance(data["sources"], tuple):
-            data["sources"] = tuple(_source(entry, path.parent) for entry in data["sources"])
+            data["sources"] = tuple(_source(entry, folder) for entry in data["sources"])
         if isinstance(data.get("augmentation"), dict):
             data["augmentation"] = _augmentation(data["augmentation"])
         if isinstance(data.get("init"), str):
-            data["init"] = path.parent / data["init"]
+            data["init"] = folder / data["init"]
         return TrainOptions(**data)
     except (TypeError, KeyError, AttributeError) as exc:
         raise ModelError(f"{path} is not a training recipe: {exc}") from exc

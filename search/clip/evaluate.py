@@ -1,0 +1,176 @@
+"""Measure a model on captioned and on labelled images, as its paper does.
+
+Retrieval: Radford et al. 2021 (arXiv:2103.00020), table 13. Zero-shot classification: section 3.1.
+"""
+
+import io
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .encoder import Encoder
+from .pairs import Pair, PairSet, Source, open_pairs
+from .zeroshot import class_embeddings
+
+log = logging.getLogger(__name__)
+
+BATCH = 32
+DEPTHS = (1, 5, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """How often the right partner is among the first k, from 0 to 1, by k."""
+
+    images: int
+    captions: int
+    text_to_image: dict[int, float]
+    image_to_text: dict[int, float]
+
+    def to_dict(self) -> dict[str, object]:
+        """Lay the figures out for JSON."""
+        return {
+            "images": self.images,
+            "captions": self.captions,
+            "text_to_image": {f"recall@{k}": value for k, value in self.text_to_image.items()},
+            "image_to_text": {f"recall@{k}": value for k, value in self.image_to_text.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """How often the right class comes first, or among the first five, from 0 to 1."""
+
+    images: int
+    classes: int
+    top1: float
+    top5: float
+
+    def to_dict(self) -> dict[str, object]:
+        """Lay the figures out for JSON."""
+        return {
+            "images": self.images,
+            "classes": self.classes,
+            "top1": self.top1,
+            "top5": self.top5,
+        }
+
+
+def measure_retrieval(
+    encoder: Encoder,
+    captions: Path,
+    images: Sequence[Path],
+    *,
+    split: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Retrieval:
+    """Rank all images for each caption and all captions for each image.
+
+    A caption counts as found at k if its own image is among the k nearest; an image if any of its
+    captions is. Images that cannot be decoded are logged and left out. Raise ``ModelError`` where
+    nothing is left to measure.
+    """
+    found = open_pairs(Source(tuple(images), captions=captions, split=split))
+    pairs, image_rows = _embed_images(encoder, found, progress)
+    texts = [text for pair in pairs for text in pair.captions]
+    owner = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])  # (m,)
+    text_rows = encoder.encode_texts(texts)
+    return Retrieval(
+        images=len(pairs),
+        captions=len(texts),
+        **recalls(image_rows, text_rows, owner),
+    )
+
+
+def recalls(
+    images: np.ndarray, texts: np.ndarray, owner: np.ndarray
+) -> dict[str, dict[int, float]]:
+    """Return recall at 1, 5 and 10 in both directions.
+
+    ``images`` (n, d) and ``texts`` (m, d) are unit rows; ``owner`` int (m,) says which image each
+    text belongs to. A tie counts against the right answer.
+    """
+    image_ranks = np.full(len(images), len(texts))
+    text_ranks = np.empty(len(texts), dtype=np.int64)
+    for start in range(0, len(texts), 1024):
+        scores = texts[start : start + 1024] @ images.T  # (b, n)
+        own = owner[start : start + 1024]
+        right = scores[np.arange(len(own)), own]
+        text_ranks[start : start + 1024] = (scores >= right[:, None]).sum(axis=1) - 1
+    for number, row in enumerate(images):
+        scores = texts @ row  # (m,)
+        mine = owner == number
+        image_ranks[number] = (scores[~mine] >= scores[mine].max()).sum()
+    return {
+        "text_to_image": {k: float((text_ranks < k).mean()) for k in DEPTHS},
+        "image_to_text": {k: float((image_ranks < k).mean()) for k in DEPTHS},
+    }
+
+
+def measure_zero_shot(
+    encoder: Encoder,
+    labels: Path,
+    classes: Path,
+    images: Sequence[Path],
+    *,
+    split: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Accuracy:
+    """Classify each image by the nearest class, an ensemble over its names and the prompts.
+
+    Images that cannot be decoded are logged and left out. Raise ``ModelError`` where nothing is
+    left to measure.
+    """
+    found = open_pairs(Source(tuple(images), labels=labels, classes=classes, split=split))
+    numbers = sorted(found.class_names)
+    rows = class_embeddings(encoder, [found.class_names[number] for number in numbers])  # (c, d)
+    pairs, image_rows = _embed_images(encoder, found, progress)
+    right = np.array([numbers.index(pair.label) for pair in pairs])
+    scores = image_rows @ rows.T  # (n, c)
+    own = scores[np.arange(len(right)), right]
+    ranks = (scores >= own[:, None]).sum(axis=1) - 1
+    return Accuracy(
+        images=len(pairs),
+        classes=len(numbers),
+        top1=float((ranks < 1).mean()),
+        top5=float((ranks < 5).mean()),
+    )
+
+
+def _embed_images(
+    encoder: Encoder, found: PairSet, progress: Callable[[int, int], None] | None
+) -> tuple[list[Pair], np.ndarray]:
+    """Return the pairs whose image can be decoded and those images' unit rows (n, d)."""
+    kept: list[Pair] = []
+    rows = [np.empty((0, encoder.dim), np.float32)]
+    for batch in _batches(_decoded(encoder, found)):
+        kept += [pair for pair, _ in batch]
+        rows.append(encoder.encode_pixels(np.stack([pixels for _, pixels in batch])))
+        if progress is not None:
+            progress(len(kept), len(found.pairs))
+    return kept, np.concatenate(rows)
+
+
+def _decoded(encoder: Encoder, found: PairSet) -> Iterator[tuple[Pair, np.ndarray]]:
+    for pair in found.pairs:
+        try:
+            with Image.open(io.BytesIO(found.read(pair))) as image:
+                encoder.preprocess.draft(image)
+                pixels = encoder.preprocess.pixels(image)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
+            log.warning("left out %s: %s", pair.file, exc)
+            continue
+        yield pair, pixels
+
+
+def _batches(
+    samples: Iterable[tuple[Pair, np.ndarray]],
+) -> Iterator[list[tuple[Pair, np.ndarray]]]:
+    stream = iter(samples)
+    while batch := list(islice(stream, BATCH)):
+        yield batch

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from search.clip.augment import Augmentation, random_crop, vary_colour
+
+PLAIN = Augmentation(area=(1, 1), aspect=(1, 1), flip=0, colour=0, grey=0)
+
+
+def gradient(width=40, height=40):
+    x = np.linspace(0, 255, width).astype(np.uint8)
+    return Image.fromarray(np.repeat(np.tile(x, (height, 1))[:, :, None], 3, axis=2))
+
+
+def test_without_variation_the_whole_image_is_kept():
+    image = gradient()
+    pixels = random_crop(image, 40, PLAIN, np.random.default_rng(0))
+    assert np.array_equal(pixels, np.asarray(image))
+
+
+def test_a_flip_mirrors_left_and_right():
+    how = Augmentation(area=(1, 1), aspect=(1, 1), flip=1, colour=0, grey=0)
+    pixels = random_crop(gradient(), 40, how, np.random.default_rng(0))
+    assert np.array_equal(pixels, np.asarray(gradient())[:, ::-1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_crop_has_the_size_asked_for_and_repeats_with_its_seed(seed):
+    image = gradient(90, 30)
+    one, two = (
+        random_crop(image, 24, Augmentation(), np.random.default_rng(seed)) for _ in range(2)
+    )
+    assert one.shape == (24, 24, 3) and one.dtype == np.uint8
+    assert np.array_equal(one, two)
+
+
+def test_a_crop_shows_less_than_the_whole():
+    how = Augmentation(area=(0.3, 0.5), aspect=(1, 1), flip=0)
+    pixels = random_crop(gradient(), 40, how, np.random.default_rng(1))
+    assert int(pixels.max()) - int(pixels.min()) < 220
+
+
+def test_colours_stay_when_nothing_may_vary():
+    images = torch.rand(3, 3, 8, 8)
+    assert torch.equal(vary_colour(images, PLAIN, np.random.default_rng(0)), images)
+
+
+def test_colours_vary_by_image_and_stay_in_range():
+    images = torch.rand(1, 3, 8, 8).expand(4, 3, 8, 8)
+    varied = vary_colour(images, Augmentation(colour=0.5, grey=0), np.random.default_rng(0))
+    assert varied.min() >= 0 and varied.max() <= 1
+    assert not torch.allclose(varied[0], varied[1])
+
+
+def test_grey_takes_the_colour_out():
+    images = torch.rand(2, 3, 8, 8)
+    varied = vary_colour(images, Augmentation(colour=0, grey=1), np.random.default_rng(0))
+    assert torch.allclose(varied[:, 0], varied[:, 1], atol=1e-6)
+    luma = images[:, 0] * 0.299 + images[:, 1] * 0.587 + images[:, 2] * 0.114
+    assert torch.allclose(varied[:, 0], luma, atol=1e-5)

@@ -1,0 +1,92 @@
+import json
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from coloured import captioned_source, encoded, write_tar
+from search.clip.augment import Augmentation
+from search.clip.batches import Batches
+from search.clip.errors import ModelError
+from search.clip.pairs import Source, open_pairs
+from search.clip.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer([])
+
+
+def stream(*sets, batch_size=6, **changes):
+    options = {"image_size": 16, "context_length": 40, "augmentation": Augmentation()}
+    return Batches(sets, TOKENIZER, batch_size=batch_size, **options | changes)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    return open_pairs(captioned_source(tmp_path, each=2))
+
+
+def test_a_batch_says_what_it_holds(pairs):
+    batch = stream(pairs).batch(0)
+    assert batch.pixels.shape == (6, 16, 16, 3) and batch.pixels.dtype == np.uint8
+    assert batch.tokens.shape[0] == 6 and batch.tokens.dtype == np.int64
+    assert (batch.tokens == TOKENIZER.end_id).any(axis=0)[-1]  # no wider than the longest
+    assert batch.keys.shape == (6, 3) and (batch.keys[:, 1] == -1).all()
+
+
+def test_an_epoch_shows_every_image_once(pairs):
+    batches = stream(pairs)
+    seen = np.concatenate([batches.batch(step).keys[:, 0] for step in (0, 1)])
+    assert len(set(seen.tolist())) == len(pairs.pairs) == 12
+
+
+def test_a_stream_resumes_where_it_stopped(pairs):
+    whole = list(islice(stream(pairs).from_step(0), 5))
+    late = list(islice(stream(pairs, workers=3).from_step(3), 2))
+    for one, two in zip(whole[3:], late, strict=True):
+        assert one.step == two.step
+        assert np.array_equal(one.pixels, two.pixels)
+        assert np.array_equal(one.tokens, two.tokens)
+
+
+def test_processes_share_one_joint_batch(pairs):
+    joint = stream(pairs).batch(4)
+    parts = [stream(pairs, rank=rank, world=2).batch(4) for rank in (0, 1)]
+    assert np.array_equal(joint.pixels[0::2], parts[0].pixels)
+    assert np.array_equal(joint.pixels[1::2], parts[1].pixels)
+
+
+def test_a_broken_image_gives_its_place_to_another(tmp_path, caplog):
+    files = {"good.png": encoded("red"), "bad.png": b"\x89PNG broken"}
+    write_tar(tmp_path / "x.tar", files)
+    lines = [json.dumps({"file": name, "captions": [name]}) for name in files]
+    (tmp_path / "c.jsonl").write_text("\n".join(lines))
+    found = open_pairs(Source((tmp_path / "x.tar",), captions=tmp_path / "c.jsonl"))
+    batches = stream(found)
+    assert len(batches.batch(0).pixels) == 6
+    assert len(batches.cache.broken) == 1 and caplog.text.count("bad.png") == 1
+
+
+def test_nothing_but_broken_images_is_an_error(tmp_path):
+    write_tar(tmp_path / "x.tar", {"bad.png": b"nothing"})
+    (tmp_path / "c.jsonl").write_text('{"file": "bad.png", "captions": ["x"]}')
+    found = open_pairs(Source((tmp_path / "x.tar",), captions=tmp_path / "c.jsonl"))
+    with pytest.raises(ModelError, match="none of the 1 images"):
+        stream(found).batch(0)
+
+
+def test_sources_share_a_batch_by_weight(tmp_path):
+    sets = []
+    for number, weight in enumerate((1.0, 3.0)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        source = captioned_source(folder)
+        sets.append(open_pairs(Source(source.images, captions=source.captions, weight=weight)))
+    keys = stream(*sets, batch_size=8).batch(0).keys[:, 0] >> 40
+    assert np.bincount(keys).tolist() == [2, 6]
+    with pytest.raises(ModelError, match="2 sources"):
+        stream(*sets, batch_size=1)
+
+
+def test_the_cache_stops_at_its_limit(pairs):
+    batches = stream(pairs, cache_bytes=3 * 24 * 20 * 3)
+    batches.batch(0)
+    assert batches.cache.used == 3 * 24 * 20 * 3

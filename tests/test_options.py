@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from search.clip.augment import Augmentation
+from search.clip.errors import ModelError
+from search.clip.options import TrainOptions, read_recipe
+from search.clip.pairs import Source
+
+RECIPE = """
+batch_size = 64
+lr = 2e-3
+init = "start"
+
+[vision]
+width = 40
+
+[augmentation]
+area = [0.5, 1.0]
+
+[[sources]]
+images = ["a.tar", "b.tar"]
+labels = "l.jsonl"
+classes = "c.json"
+weight = 2
+split = "train"
+"""
+
+
+def write(folder, text=RECIPE):
+    (folder / "recipe.toml").write_text(text)
+    return folder / "recipe.toml"
+
+
+def test_a_recipe_holds_a_run(tmp_path):
+    options = read_recipe(write(tmp_path), out=Path("here"), lr=None, seed=5)
+    assert options.out == Path("here")
+    assert (options.batch_size, options.lr, options.seed) == (64, 2e-3, 5)
+    assert options.init == tmp_path / "start"
+    assert options.augmentation == Augmentation(area=(0.5, 1.0))
+    assert options.sources == (
+        Source(
+            (tmp_path / "a.tar", tmp_path / "b.tar"),
+            labels=tmp_path / "l.jsonl",
+            classes=tmp_path / "c.json",
+            split="train",
+            weight=2.0,
+        ),
+    )
+    assert options.config(1000).vision.width == 40
+
+
+def test_a_recipes_data_may_lie_elsewhere(tmp_path):
+    options = read_recipe(write(tmp_path), folder=Path("data"), out=Path("here"))
+    assert options.sources[0].labels == Path("data/l.jsonl")
+
+
+def test_an_override_wins_over_the_recipe(tmp_path):
+    assert read_recipe(write(tmp_path), out=Path("here"), batch_size=8).batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("colour = 1", "'colour'"), ("= 3", "recipe.toml"), ("sources = [3]", "not a training")],
+)
+def test_a_bad_recipe_is_named(tmp_path, text, told):
+    with pytest.raises(ModelError, match=told):
+        read_recipe(write(tmp_path, text), out=Path("here"), sources=None)
+
+
+def test_the_default_shape_is_a_small_resnet():
+    config = TrainOptions(out=Path("x"), sources=()).config(6514)
+    assert config.vision.is_resnet and config.vision.heads == 16
+    assert config.text.vocab_size == 6514 and config.text.context_length == 77
