@@ -1,0 +1,345 @@
+"""The library: which folders, which files, which images, which embeddings, which model.
+
+One SQLite database in a folder is the only truth; whatever else lies beside it can be deleted
+and comes back. A ``Library`` is one connection and belongs to one thread.
+"""
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from sqlite_utils import Database
+
+from . import files, schema
+from .connection import connect, translated
+from .errors import LibraryError
+from .lock import exclusive
+from .records import (
+    Counts,
+    FileEntry,
+    FileRow,
+    ModelRow,
+    NewImage,
+    Root,
+    RootState,
+    WriteBatch,
+)
+
+__all__ = ["DATABASE", "Library", "default_library_folder"]
+
+DATABASE = "library.db"
+PAGE = 1000  # rows fetched at a time where a cursor must not stay open
+
+
+def default_library_folder() -> Path:
+    """``FOVEA_LIBRARY``, else the place where this platform keeps a user's data."""
+    if named := os.environ.get("FOVEA_LIBRARY"):
+        return Path(named).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("fovea", appauthor=False) / "library"
+
+
+class Library:
+    """An open library. Use it as a context manager, or call ``close``."""
+
+    def __init__(self, folder: Path, db: Database) -> None:
+        self.folder = folder
+        self.db = db
+        self.id: str = self.rows("SELECT value FROM library WHERE key = 'id'")[0][0]
+
+    @classmethod
+    def open(cls, folder: Path | str, *, create: bool = False) -> "Library":
+        """Open the library in a folder, bringing its tables up to date.
+
+        ``create`` makes folder and library where they are missing. Raise ``LibraryError`` for a
+        folder without a library, an unreadable or foreign database, or a newer program's.
+        """
+        folder = Path(folder)
+        path = folder / DATABASE
+        _check_folder(folder, path, create)
+        with translated(path):
+            conn = connect(path)
+            try:
+                schema.migrate(conn, str(path))
+                db = Database(conn, execute_plugins=False)
+                return cls(folder, db)
+            except BaseException:
+                conn.close()
+                raise
+
+    def close(self) -> None:
+        """Close the connection; nothing is lost, since every write was committed."""
+        self.db.close()
+
+    def __enter__(self) -> "Library":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Transactions
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """The connection itself, in autocommit mode."""
+        return self.db.conn
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Read rows as plain tuples."""
+        with translated(self.folder / DATABASE):
+            return self.conn.execute(sql, parameters).fetchall()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Write whole or not at all. It waits for its turn at the start, never in the middle."""
+        with translated(self.folder / DATABASE):
+            self.conn.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.conn
+                self.conn.execute("COMMIT")
+            except BaseException:
+                if self.conn.in_transaction:
+                    self.conn.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Read several times from one state of the database, whatever others write meanwhile."""
+        with translated(self.folder / DATABASE):
+            self.conn.execute("BEGIN")
+            try:
+                yield self.conn
+            finally:
+                if self.conn.in_transaction:
+                    self.conn.execute("ROLLBACK")
+
+    def writing(self, wait_s: float | None = 0.0) -> contextlib.AbstractContextManager[None]:
+        """Be the one process that indexes; wait up to ``wait_s`` for another (``None``: for ever).
+
+        Raise ``LibraryBusy``, naming its process, if another one goes on indexing.
+        """
+        return exclusive(self.folder, "writer", wait_s)
+
+    # Models
+
+    def model(self) -> ModelRow | None:
+        """The model whose embeddings answer queries; ``None`` before the first indexing."""
+        found = self.rows(
+            "SELECT id, name, identity, dim, source FROM models "
+            "WHERE id = (SELECT value FROM library WHERE key = 'model_id')"
+        )
+        return ModelRow(*found[0]) if found else None
+
+    def models(self) -> list[ModelRow]:
+        """Every model that the library has known."""
+        found = self.rows("SELECT id, name, identity, dim, source FROM models ORDER BY id")
+        return [ModelRow(*row) for row in found]
+
+    def add_model(self, name: str, identity: str, dim: int, source: str) -> ModelRow:
+        """Make a model known without answering by it; its identity decides whether it is new."""
+        with self.transaction() as conn:
+            return _store_model(conn, name, identity, dim, source)
+
+    def set_model(self, name: str, identity: str, dim: int, source: str) -> ModelRow:
+        """Make a model the one that answers queries."""
+        with self.transaction() as conn:
+            model = _store_model(conn, name, identity, dim, source)
+            conn.execute("UPDATE library SET value = ? WHERE key = 'model_id'", (model.id,))
+        return model
+
+    # Roots
+
+    def add_root(self, path: bytes | str | Path) -> Root:
+        """Register a folder, or return the root that it already is. The disk is not touched."""
+        absolute = os.fsencode(os.path.abspath(path))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with self.transaction() as conn:
+            conn.execute(
+                "INSERT INTO roots (path, added_at) VALUES (?, ?) ON CONFLICT (path) DO NOTHING",
+                (absolute, now),
+            )
+        return next(root for root in self.roots() if root.path == absolute)
+
+    def roots(self) -> list[Root]:
+        """The registered folders, oldest first."""
+        found = self.rows("SELECT id, path, state, added_at, scanned_at FROM roots ORDER BY id")
+        return [Root(*row) for row in found]
+
+    def set_root_state(
+        self, root_id: int, state: RootState, *, scanned_at: str | None = None
+    ) -> None:
+        """Mark a root online or offline; ``scanned_at`` (ISO 8601) also says when it was walked."""
+        with self.transaction() as conn:
+            conn.execute(
+                "UPDATE roots SET state = ?, scanned_at = coalesce(?, scanned_at) WHERE id = ?",
+                (state, scanned_at, root_id),
+            )
+
+    def remove_root(self, root_id: int) -> int:
+        """Forget a root and the files that no other root covers; return how many those were.
+
+        Files under another root pass to it, the innermost first; images left without a file go,
+        with their embeddings.
+        """
+        others = [root for root in self.roots() if root.id != root_id]
+        with self.transaction() as conn:
+            for other in sorted(others, key=lambda root: len(root.path), reverse=True):
+                conn.execute(
+                    "UPDATE files SET root_id = ? WHERE root_id = ? AND path >= ? AND path < ?",
+                    (other.id, root_id, *files.below(other.path)),
+                )
+            gone = conn.execute(
+                "DELETE FROM files WHERE root_id = ? RETURNING image_id", (root_id,)
+            ).fetchall()
+            files.purge_images(conn, {image_id for (image_id,) in gone if image_id is not None})
+            conn.execute("DELETE FROM roots WHERE id = ?", (root_id,))
+        return len(gone)
+
+    # Files and images
+
+    def files_under(self, root: bytes) -> dict[bytes, FileRow]:
+        """Every file known under a folder, by path, whichever root it belongs to."""
+        with translated(self.folder / DATABASE):
+            return files.files_under(self.conn, root)
+
+    def entries(self) -> Iterator[FileEntry]:
+        """Every file ever seen, in the order of the paths."""
+        with translated(self.folder / DATABASE):
+            yield from files.entries(self.conn)
+
+    def image_by_hash(self, hashes: Iterable[bytes]) -> dict[bytes, int]:
+        """The ids of those contents that are stored."""
+        with translated(self.folder / DATABASE):
+            return files.image_by_hash(self.conn, hashes)
+
+    def has_embedding(self, image_ids: Iterable[int], model_id: int) -> set[int]:
+        """Those of the images that the model has embedded."""
+        found = self.rows(
+            "SELECT image_id FROM embeddings WHERE model_id = ? "
+            "AND image_id IN (SELECT value FROM json_each(?))",
+            (model_id, json.dumps([int(image_id) for image_id in image_ids])),
+        )
+        return {image_id for (image_id,) in found}
+
+    def write_batch(self, batch: WriteBatch) -> None:
+        """Store images, embeddings and files in one transaction.
+
+        A content that is known keeps its image, a file that is known gets its new row, and an
+        image whose last file now shows something else goes. Raise ``ValueError`` for a vector
+        that does not suit the model, before anything is written.
+        """
+        embedded = [image for image in batch.new_images if image.vector is not None]
+        model_id = self._check_vectors(embedded, batch.model_id) if embedded else None
+        hashes = [image.hash for image in batch.new_images]
+        hashes += [file.hash for file in batch.files if file.hash is not None]
+        with self.transaction() as conn:
+            files.write_images(conn, batch.new_images)
+            ids = files.image_by_hash(conn, hashes)
+            if model_id is not None:
+                files.write_embeddings(conn, embedded, ids, model_id)
+            files.purge_images(conn, files.write_files(conn, batch.files, ids))
+
+    def mark_missing(self, paths: Iterable[bytes]) -> None:
+        """Note that files are gone. Their images leave the answers, but are kept."""
+        with self.transaction() as conn:
+            conn.executemany(
+                "UPDATE files SET state = 'missing', reason = NULL WHERE path = ?",
+                ((path,) for path in paths),
+            )
+
+    def mark_present(self, paths: Iterable[bytes]) -> None:
+        """Note that missing files are back unchanged; those never indexed stay missing."""
+        with self.transaction() as conn:
+            conn.executemany(
+                "UPDATE files SET state = 'indexed' "
+                "WHERE path = ? AND state = 'missing' AND image_id IS NOT NULL",
+                ((path,) for path in paths),
+            )
+
+    def delete_files(self, paths: Iterable[bytes]) -> None:
+        """Forget files; an image without a file left goes, with its embeddings."""
+        with self.transaction() as conn:
+            files.purge_images(conn, files.delete_files(conn, paths))
+
+    def images_without_embedding(self, model_id: int) -> Iterator[tuple[int, bytes]]:
+        """Yield each image that the model has not embedded, with one file that shows it.
+
+        The caller may write meanwhile: no cursor stays open between two rows.
+        """
+        last = 0
+        while page := self.rows(
+            "SELECT images.id, min(files.path) FROM images JOIN files "
+            "ON files.image_id = images.id AND files.state = 'indexed' "
+            "WHERE images.id > ? AND NOT EXISTS (SELECT 1 FROM embeddings "
+            "WHERE embeddings.image_id = images.id AND model_id = ?) "
+            "GROUP BY images.id ORDER BY images.id LIMIT ?",
+            (last, model_id, PAGE),
+        ):
+            yield from page  # type: ignore[misc]  # two columns
+            last = page[-1][0]
+
+    def counts(self) -> Counts:
+        """How many images, embeddings of the current model, and files by state there are."""
+        [(images,)] = self.rows("SELECT count(*) FROM images")
+        [(embeddings,)] = self.rows(
+            "SELECT count(*) FROM embeddings "
+            "WHERE model_id = (SELECT value FROM library WHERE key = 'model_id')"
+        )
+        by_state = self.rows("SELECT state, count(*) FROM files GROUP BY state ORDER BY state")
+        return Counts(images, embeddings, dict(by_state))  # type: ignore[arg-type]
+
+    def _check_vectors(self, images: Sequence[NewImage], model_id: int | None) -> int:
+        """The id of the model that these vectors belong to, once they have its shape."""
+        known = {model.id: model for model in self.models()}
+        current = self.model()
+        model = current if model_id is None else known.get(model_id)
+        if model is None:
+            raise ValueError("vectors without a model; call set_model first")
+        for image in images:
+            vector = np.asarray(image.vector)
+            if vector.shape != (model.dim,):
+                raise ValueError(f"a vector of shape {vector.shape}; {model.name} has {model.dim}")
+            length = float(np.linalg.norm(vector.astype("float32")))
+            if not abs(length - 1) < 1e-2:  # also refuses nan
+                raise ValueError(f"a vector of length {length}, not 1")
+        return model.id
+
+
+def _check_folder(folder: Path, path: Path, create: bool) -> None:
+    try:
+        if create:
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+        missing = not path.is_file()
+    except OSError as exc:
+        raise LibraryError(f"cannot use {folder} as a library: {exc.strerror}") from exc
+    if missing:
+        raise LibraryError(f"no library in {folder}; index a folder first: fovea index FOLDER")
+
+
+def _store_model(
+    conn: sqlite3.Connection, name: str, identity: str, dim: int, source: str
+) -> ModelRow:
+    """Insert or rename the model of this identity. Raise ``ValueError`` for another width."""
+    row = conn.execute(
+        "INSERT INTO models (name, identity, dim, source) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (identity) DO UPDATE SET name = excluded.name, source = excluded.source "
+        "RETURNING id, name, identity, dim, source",
+        (name, identity, dim, source),
+    ).fetchall()[0]
+    if row[3] != dim:
+        raise ValueError(f"{name} has embeddings of width {row[3]}, not {dim}")
+    return ModelRow(*row)

@@ -1,0 +1,127 @@
+"""The rows of the library, as values that cross module borders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+__all__ = [
+    "Counts",
+    "FileEntry",
+    "FileRow",
+    "FileState",
+    "FileWrite",
+    "ImageMetadata",
+    "ModelRow",
+    "NewImage",
+    "Root",
+    "RootState",
+    "WriteBatch",
+]
+
+FileState = Literal["indexed", "skipped", "failed", "missing"]
+RootState = Literal["online", "offline"]
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A folder asked for. An offline one is missing or unmounted: its files stay in answers."""
+
+    id: int
+    path: bytes
+    state: RootState
+    added_at: str  # ISO 8601, UTC
+    scanned_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A model that the library has embeddings of; its identity is its weights' SHA-256."""
+
+    id: int
+    name: str
+    identity: str
+    dim: int
+    source: str
+
+
+class FileRow(NamedTuple):
+    """What a scan compares with the disk: a tuple, since there may be a million."""
+
+    id: int
+    size: int
+    mtime_ns: int
+    state: FileState
+    image_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file as ``verify`` accounts for it."""
+
+    path: bytes
+    state: FileState
+    reason: str | None
+    offline: bool  # its root is offline
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMetadata:
+    """What is known of an image beside its content; ``None`` where a file does not say."""
+
+    width: int | None = None  # pixels, after the orientation is applied
+    height: int | None = None
+    format: str | None = None
+    orientation: int | None = None  # EXIF, 1 to 8
+    taken_at: str | None = None  # ISO 8601, the camera's local time
+    camera: str | None = None
+    lens: str | None = None
+    exposure: float | None = None  # seconds
+    f_number: float | None = None
+    iso: int | None = None
+    focal_length: float | None = None  # millimetres
+    latitude: float | None = None  # degrees, north positive
+    longitude: float | None = None  # degrees, east positive
+    altitude: float | None = None  # metres
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """A content to be stored: its SHA-256, its length and, unless it is known, its embedding."""
+
+    hash: bytes
+    bytes: int
+    metadata: ImageMetadata = field(default_factory=ImageMetadata)
+    vector: np.ndarray | None = None  # float32 (d,), unit length
+
+
+@dataclass(frozen=True, slots=True)
+class FileWrite:
+    """A file's new row; ``hash`` names its content, which is stored already or in the batch."""
+
+    path: bytes
+    root_id: int
+    size: int
+    mtime_ns: int
+    hash: bytes | None
+    state: FileState = "indexed"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBatch:
+    """What one transaction writes. Vectors belong to ``model_id``, else to the current model."""
+
+    new_images: Sequence[NewImage] = ()
+    files: Sequence[FileWrite] = ()
+    model_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much a library holds; ``files`` counts by state."""
+
+    images: int
+    embeddings: int  # of the current model
+    files: dict[str, int]

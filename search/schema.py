@@ -1,0 +1,157 @@
+"""The library's tables, and the steps that lead from one version of them to the next."""
+
+import sqlite3
+
+from .errors import LibraryError
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "VERSION", "migrate", "version_of"]
+
+APPLICATION_ID = 0x466F7661  # "Fova": marks the file as a library of ours (PRAGMA application_id)
+
+FIRST = (
+    """
+    CREATE TABLE library (
+        key TEXT PRIMARY KEY,
+        value
+    ) WITHOUT ROWID
+    """,
+    "INSERT INTO library VALUES ('id', lower(hex(randomblob(16)))), ('model_id', NULL)",
+    """
+    CREATE TABLE roots (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        path BLOB NOT NULL UNIQUE,
+        state TEXT NOT NULL DEFAULT 'online' CHECK (state IN ('online', 'offline')),
+        added_at TEXT NOT NULL,
+        scanned_at TEXT
+    )
+    """,
+    """
+    CREATE TABLE images (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        hash BLOB NOT NULL UNIQUE,  -- SHA-256 of the file's bytes
+        bytes INTEGER NOT NULL,
+        width INTEGER,
+        height INTEGER,
+        format TEXT,
+        orientation INTEGER,
+        taken_at TEXT,
+        camera TEXT,
+        lens TEXT,
+        exposure REAL,  -- seconds
+        f_number REAL,
+        iso INTEGER,
+        focal_length REAL,  -- millimetres
+        latitude REAL,  -- degrees, north positive
+        longitude REAL,  -- degrees, east positive
+        altitude REAL  -- metres
+    )
+    """,
+    """
+    CREATE TABLE files (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        path BLOB NOT NULL UNIQUE,
+        root_id INTEGER NOT NULL REFERENCES roots (id),
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        image_id INTEGER REFERENCES images (id),
+        state TEXT NOT NULL CHECK (state IN ('indexed', 'skipped', 'failed', 'missing')),
+        reason TEXT
+    )
+    """,
+    "CREATE INDEX files_image_id ON files (image_id)",
+    "CREATE INDEX files_root_id ON files (root_id)",
+    """
+    CREATE TABLE models (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        identity TEXT NOT NULL UNIQUE,  -- SHA-256 of the weights
+        dim INTEGER NOT NULL,
+        source TEXT NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE embeddings (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        image_id INTEGER NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+        model_id INTEGER NOT NULL REFERENCES models (id) ON DELETE CASCADE,
+        vector BLOB NOT NULL,  -- float16, little-endian, unit length
+        UNIQUE (image_id, model_id)
+    )
+    """,
+    # An SQL index holds the row's id after its own columns: (model_id, id), so that one model's
+    # newest embeddings are found without reading another's.
+    "CREATE INDEX embeddings_model_id ON embeddings (model_id)",
+    """
+    CREATE TRIGGER embeddings_are_final BEFORE UPDATE ON embeddings BEGIN
+        SELECT raise(ABORT, 'an embedding is written once; delete it and insert another');
+    END
+    """,
+    """
+    CREATE TABLE tombstones (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        model_id INTEGER NOT NULL,
+        embedding_id INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX tombstones_model_id ON tombstones (model_id)",
+    """
+    CREATE TRIGGER embeddings_leave_tombstones AFTER DELETE ON embeddings BEGIN
+        INSERT INTO tombstones (model_id, embedding_id) VALUES (old.model_id, old.id);
+    END
+    """,
+    """
+    CREATE TABLE snapshots (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        model_id INTEGER NOT NULL REFERENCES models (id) ON DELETE CASCADE,
+        checksum TEXT NOT NULL  -- the snapshots that this database has written last
+    )
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST,)  # MIGRATIONS[v] leads from version v to v + 1
+VERSION = len(MIGRATIONS)
+
+
+def version_of(conn: sqlite3.Connection) -> int:
+    """The version of the tables in this database; 0 for an empty one."""
+    return int(conn.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(conn: sqlite3.Connection, name: str) -> None:
+    """Bring the database to ``VERSION``, all steps in one transaction.
+
+    ``name`` is what an error calls the database. Raise ``LibraryError`` for a database of a
+    newer program and for one that is not ours. ``conn`` is in autocommit mode.
+    """
+    if version_of(conn) == VERSION and _is_ours(conn):
+        return  # the usual case takes no lock
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        version = version_of(conn)  # again: another process may have been first
+        _check(conn, version, name)
+        for step in MIGRATIONS[version:]:
+            for statement in step:
+                conn.execute(statement)
+        conn.execute(f"PRAGMA user_version = {VERSION}")
+        conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
+
+
+def _check(conn: sqlite3.Connection, version: int, name: str) -> None:
+    """Refuse a database that these migrations must not touch."""
+    tables = conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if (tables or version) and not _is_ours(conn):
+        raise LibraryError(f"{name} is a database of another program; choose another folder")
+    if version > VERSION:
+        raise LibraryError(
+            f"{name} has schema version {version}, written by a newer fovea; "
+            f"this one knows {VERSION}: upgrade fovea"
+        )
+
+
+def _is_ours(conn: sqlite3.Connection) -> bool:
+    return bool(conn.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)

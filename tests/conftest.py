@@ -1,0 +1,115 @@
+"""Fixtures that several tests share: generated images, a toy encoder, a small library."""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageColor
+
+from search.library import Library
+from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch
+
+COLOURS = ("red", "lime", "blue", "yellow", "cyan", "magenta", "white", "maroon")
+
+
+@dataclass(frozen=True)
+class ColourPreprocess:
+    """Shrink an image to ``size`` × ``size`` RGB pixels."""
+
+    size: int = 8
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    @property
+    def draft_size(self) -> tuple[int, int]:
+        return self.size, self.size
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """The image as uint8 (size, size, 3)."""
+        return np.asarray(image.convert("RGB").resize((self.size, self.size)), dtype=np.uint8)
+
+
+class ColourEncoder:
+    """A toy encoder: an image's embedding is its mean red, green and blue; a text names a colour.
+
+    It counts the images that it has embedded in ``encoded``.
+    """
+
+    name, identity, dim = "colour", "c0" * 32, 3
+    logit_scale = 100.0
+    device, dtype, dtype_name = "cpu", "float32", "float32"
+
+    def __init__(self) -> None:
+        self.preprocess = ColourPreprocess()
+        self.encoded = 0
+
+    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (n, s, s, 3) -> float32 (n, 3), unit rows."""
+        self.encoded += len(pixels)
+        means = np.asarray(pixels, dtype=np.float32).mean(axis=(1, 2)) + 1.0  # black has a length
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        return self.encode_pixels(np.stack([self.preprocess.pixels(image) for image in images]))
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """The colour whose name is a text's last word: "a photo of something red"."""
+        colours = [ImageColor.getrgb(text.split()[-1]) for text in texts]
+        rows = np.array(colours, dtype=np.float32)[:, :3] + 1.0
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def encoder() -> ColourEncoder:
+    return ColourEncoder()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of eight PNG files of one colour each, named for it."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for colour in COLOURS:
+        Image.new("RGB", (32, 24), colour).save(folder / f"{colour}.png")
+    return folder
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    """An empty library in a folder of its own."""
+    with Library.open(tmp_path / "library", create=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def add_file(encoder: ColourEncoder) -> Callable[..., int]:
+    """Store one file of the disk under a root as an indexer would, and return its image's id."""
+
+    def add(library: Library, root_id: int, path: Path | bytes) -> int:
+        model = library.set_model(encoder.name, encoder.identity, encoder.dim, "test")
+        content = Path(os.fsdecode(path)).read_bytes()
+        digest = hashlib.sha256(content).digest()
+        with Image.open(io.BytesIO(content)) as image:
+            [vector] = encoder.encode_images([image])
+            metadata = ImageMetadata(image.width, image.height, image.format)
+        status = os.stat(path)
+        new = NewImage(digest, len(content), metadata, vector)
+        file = FileWrite(os.fsencode(path), root_id, status.st_size, status.st_mtime_ns, digest)
+        library.write_batch(WriteBatch([new], [file], model.id))
+        return library.image_by_hash([digest])[digest]
+
+    return add
+
+
+@pytest.fixture
+def colour_library(library: Library, photos: Path, add_file: Callable[..., int]) -> Library:
+    """A library of the eight photos under one root."""
+    root = library.add_root(photos)
+    for path in sorted(photos.iterdir()):
+        add_file(library, root.id, path)
+    return library
