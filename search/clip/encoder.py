@@ -1,0 +1,224 @@
+"""Turn pictures and words into embeddings: float32 rows of length 1.
+
+The towers load one by one, each on its first use, and run in the precision that the device
+multiplies fastest: bfloat16 on CPUs with units for it, half precision on GPUs, float32 elsewhere.
+"""
+
+import math
+import platform
+import threading
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .checkpoint import Checkpoint, weights_sha256
+from .errors import ModelError
+from .fast import ResNetTower, TextTower, VisionTower
+from .memory import keep_freed_memory
+from .preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from .tokenizer import Tokenizer
+
+Tower = Callable[[torch.Tensor], torch.Tensor]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CPU_BATCH, GPU_BATCH = 32, 256  # rows in one pass
+TEXT_BATCH = 64
+
+
+class ImageTextEncoder(Protocol):
+    """What indexing and searching need of an encoder."""
+
+    @property
+    def name(self) -> str:
+        """What people call the model."""
+
+    @property
+    def identity(self) -> str:
+        """The SHA-256 of the weights, in hex."""
+
+    @property
+    def dim(self) -> int:
+        """The width d of an embedding."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What pixels the image tower takes."""
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of cosines in zero-shot logits."""
+
+    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
+
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Embed decoded pictures as float32 unit rows (n, d)."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts as float32 unit rows (n, d)."""
+
+
+class Encoder:
+    """A CLIP on one device, in one precision. Safe to share between threads."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, name: str, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.name, self.device, self.dtype = name, device, dtype
+        self.dim = checkpoint.config.embed_dim
+        self.preprocess = Preprocess.from_config(checkpoint.config)
+        self._checkpoint = checkpoint
+        self._lock = threading.RLock()
+        keep_freed_memory()
+
+    @property
+    def dtype_name(self) -> str:
+        """The precision: float32, bfloat16 or float16."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @cached_property
+    def identity(self) -> str:
+        """The SHA-256 of the weights, in hex; the first look reads the whole file."""
+        return weights_sha256(self._checkpoint.path)
+
+    @cached_property
+    def logit_scale(self) -> float:
+        """The factor of cosines in zero-shot logits (Radford et al. 2021, section 2.3)."""
+        return math.exp(float(self._checkpoint.state(())["logit_scale"]))
+
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Embed decoded pictures as float32 unit rows (n, d)."""
+        size = self.preprocess.size
+        pixels = np.empty((len(images), size, size, 3), np.uint8)
+        for row, image in zip(pixels, images, strict=True):
+            row[:] = self.preprocess.pixels(image)
+        return self.encode_pixels(pixels)
+
+    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
+        size = self.preprocess.size
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+            raise ValueError(
+                f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (n, {size}, {size}, 3)"
+            )
+        batch = CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
+        return self._run(lambda: self._image_tower, pixels, batch)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts as float32 unit rows (n, d); what exceeds the context is cut off."""
+        length = self._checkpoint.config.text.context_length
+        tokens = self._tokenizer.tokenize(texts, length, truncate=True)
+        order = tokens.argmax(axis=1).argsort(kind="stable")  # texts of one length together
+        rows = self._run(lambda: self._text_tower, tokens[order], TEXT_BATCH)
+        out = np.empty_like(rows)
+        out[order] = rows
+        return out
+
+    def _run(
+        self,
+        tower: Callable[[], Tower],
+        rows: np.ndarray,
+        batch: int,
+    ) -> np.ndarray:
+        out = np.empty((len(rows), self.dim), np.float32)
+        with self._lock, torch.inference_mode():
+            for start in range(0, len(rows), batch):
+                piece = np.ascontiguousarray(rows[start : start + batch])
+                x = self._to_device(piece)
+                y = tower()(x).float()
+                out[start : start + batch] = torch.nn.functional.normalize(y, dim=-1).cpu().numpy()
+        return out
+
+    def _to_device(self, rows: np.ndarray) -> torch.Tensor:
+        x = torch.from_numpy(rows if rows.flags.writeable else rows.copy())
+        if self.device.type == "cuda":
+            return x.pin_memory().to(self.device, non_blocking=True)
+        return x.to(self.device)
+
+    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self.device, self.dtype)
+
+    @cached_property
+    def _image_tower(self) -> VisionTower | ResNetTower:
+        state, config = self._checkpoint.state(["image"]), self._checkpoint.config
+        tower = ResNetTower if config.vision.is_resnet else VisionTower
+        return tower(state, config, self._pack)
+
+    @cached_property
+    def _text_tower(self) -> TextTower:
+        state = self._checkpoint.state(["text"])
+        return TextTower(state, self._checkpoint.config, self._pack)
+
+    @cached_property
+    def _tokenizer(self) -> "Tokenizer":
+        from .tokenizer import Tokenizer
+
+        return Tokenizer.from_folder(self._checkpoint.path.parent)
+
+
+def load_encoder(
+    folder: Path, *, name: str | None = None, device: str = "auto", dtype: str = "auto"
+) -> Encoder:
+    """Open the model in ``folder`` (or of one weights file) on a device.
+
+    ``device`` is auto, cpu, cuda, cuda:N or mps; ``dtype`` auto, float32, bfloat16 or float16.
+    Raise ``ModelError`` where the machine or the model is not as asked.
+    """
+    place = choose_device(device)
+    precision = choose_dtype(dtype, place)
+    checkpoint = Checkpoint.open(folder)
+    return Encoder(checkpoint, name=name or folder.stem, device=place, dtype=precision)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of this name, the fastest at hand for ``auto``."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    mps = int(torch.backends.mps.is_available())
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": mps}
+    if kind not in counts or (number and not number.isdecimal()):
+        raise ModelError(f"there is no device {name!r}; use --device auto, cpu, cuda or mps")
+    if int(number or 0) >= counts[kind]:
+        raise ModelError(f"{name} is not available here; use --device cpu")
+    return torch.device(name)
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the precision of this name, the device's fastest for ``auto``."""
+    if name == "auto":
+        if device.type == "cpu":
+            return torch.bfloat16 if multiplies_bfloat16() else torch.float32
+        return torch.float16
+    if name not in DTYPES:
+        raise ModelError(f"there is no dtype {name!r}; use --dtype auto or {', '.join(DTYPES)}")
+    if name == "float16" and device.type == "cpu":
+        raise ModelError("float16 is for GPUs; use --dtype auto, float32 or bfloat16 on the CPU")
+    return DTYPES[name]
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has units for bfloat16 products that torch uses.
+
+    On x86 oneDNN says yes wherever it can emulate them, so the instructions themselves are asked
+    for.
+    """
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return _has("_is_avx512_bf16_supported") or _has("_is_amx_tile_supported")
+    return True
+
+
+def _has(question: str) -> bool:
+    ask = getattr(torch.cpu, question, None)
+    return bool(ask and ask())

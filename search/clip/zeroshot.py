@@ -1,0 +1,43 @@
+"""Classify pictures by the names of classes alone (Radford et al. 2021, section 3.1)."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+PLAIN_TEMPLATE = "a photo of a {}."
+
+
+class TextEncoder(Protocol):
+    """What a prompt ensemble needs of an encoder."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts as float32 unit rows (n, d)."""
+
+
+def prompt_ensemble(
+    encoder: TextEncoder, labels: Sequence[str], templates: Sequence[str] = (PLAIN_TEMPLATE,)
+) -> np.ndarray:
+    """Return one float32 unit row a label (n, d): the mean over its prompts, normalised again.
+
+    ``{}`` in a template stands for the label (section 3.1.4 of the paper). Raise ``ValueError``
+    without templates.
+    """
+    if not templates:
+        raise ValueError("an ensemble needs at least one template")
+    prompts = [template.replace("{}", label) for label in labels for template in templates]
+    rows = encoder.encode_texts(prompts)
+    means = rows.reshape(len(labels), len(templates), rows.shape[-1]).mean(axis=1)
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    return (means / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
+
+
+def class_probabilities(images: np.ndarray, classes: np.ndarray, logit_scale: float) -> np.ndarray:
+    """Return float32 (n, c): how likely each class is for each picture, rows adding up to 1.
+
+    ``images`` (n, d) and ``classes`` (c, d) are unit rows; the probabilities are the softmax of
+    ``logit_scale`` times their cosines.
+    """
+    logits = logit_scale * (images.astype(np.float64) @ classes.T.astype(np.float64))
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
