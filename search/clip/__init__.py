@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .model import CLIP
     from .preprocess import Preprocess, to_rgb
     from .tokenizer import Tokenizer
-    from .zeroshot import class_probabilities, prompt_ensemble
+    from .zeroshot import class_embeddings, class_probabilities
 
 _HOMES = {
     "CLIP": "model",
@@ -27,11 +27,11 @@ _HOMES = {
     "TextConfig": "config",
     "Tokenizer": "tokenizer",
     "VisionConfig": "config",
+    "class_embeddings": "zeroshot",
     "class_probabilities": "zeroshot",
     "convert": "checkpoint",
     "load_clip": "checkpoint",
     "load_encoder": "encoder",
-    "prompt_ensemble": "zeroshot",
     "to_rgb": "preprocess",
 }
 
@@ -46,11 +46,11 @@ __all__ = [
     "TextConfig",
     "Tokenizer",
     "VisionConfig",
+    "class_embeddings",
     "class_probabilities",
     "convert",
     "load_clip",
     "load_encoder",
-    "prompt_ensemble",
     "to_rgb",
 ]
 

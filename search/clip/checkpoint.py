@@ -130,7 +130,7 @@ def load_clip(place: Path, towers: Iterable[str] = TOWERS) -> "CLIP":
 
     from .model import CLIP
 
-    checkpoint = Checkpoint.open(place)
+    checkpoint, towers = Checkpoint.open(place), tuple(towers)
     state = checkpoint.state(towers)
     with torch.device("meta"):
         model = CLIP(checkpoint.config)
@@ -139,7 +139,7 @@ def load_clip(place: Path, towers: Iterable[str] = TOWERS) -> "CLIP":
         for name, tensor in state.items()
     }
     for name in expected_shapes(checkpoint.config):
-        if name.endswith("num_batches_tracked") and tower_of(name) in towers:
+        if name.endswith("num_batches_tracked") and "image" in towers:
             copies.setdefault(name, torch.tensor(0))
     model.load_state_dict(copies, strict=False, assign=True)
     return model.eval()

@@ -45,7 +45,7 @@ _QUERY = re.compile(r"\.self_attn\.q_proj\.(weight|bias)$")
 _KEY_OR_VALUE = re.compile(r"\.self_attn\.[kv]_proj\.(weight|bias)$")
 
 # What transformers' CLIPConfig means where config.json is silent.
-_HUB_TEXT = {
+_HUB_TEXT: dict[str, Any] = {
     "vocab_size": 49408,
     "hidden_size": 512,
     "intermediate_size": 2048,
@@ -55,7 +55,7 @@ _HUB_TEXT = {
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
 }
-_HUB_VISION = {
+_HUB_VISION: dict[str, Any] = {
     "hidden_size": 768,
     "intermediate_size": 3072,
     "num_hidden_layers": 12,

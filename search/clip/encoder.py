@@ -19,7 +19,7 @@ from PIL import Image
 from .checkpoint import Checkpoint, weights_sha256
 from .errors import ModelError
 from .fast import ResNetTower, TextTower, VisionTower
-from .memory import keep_freed_memory
+from .memory import keep_allocations
 from .preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Encoder:
         self.preprocess = Preprocess.from_config(checkpoint.config)
         self._checkpoint = checkpoint
         self._lock = threading.RLock()
-        keep_freed_memory()
+        keep_allocations()
 
     @property
     def dtype_name(self) -> str:
@@ -171,13 +171,13 @@ def load_encoder(
     ``device`` is auto, cpu, cuda, cuda:N or mps; ``dtype`` auto, float32, bfloat16 or float16.
     Raise ``ModelError`` where the machine or the model is not as asked.
     """
-    place = choose_device(device)
-    precision = choose_dtype(dtype, place)
+    place = pick_device(device)
+    precision = pick_dtype(dtype, place)
     checkpoint = Checkpoint.open(folder)
     return Encoder(checkpoint, name=name or folder.stem, device=place, dtype=precision)
 
 
-def choose_device(name: str) -> torch.device:
+def pick_device(name: str) -> torch.device:
     """Return the device of this name, the fastest at hand for ``auto``."""
     if name == "auto":
         if torch.cuda.is_available():
@@ -193,7 +193,7 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     """Return the precision of this name, the device's fastest for ``auto``."""
     if name == "auto":
         if device.type == "cpu":

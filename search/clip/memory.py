@@ -10,7 +10,7 @@ _HIGH = 1 << 30  # bytes
 
 
 @cache
-def keep_freed_memory() -> bool:
+def keep_allocations() -> bool:
     """Tell glibc to reuse large blocks that are freed; return whether it listened.
 
     By default each activation of a few megabytes is mapped afresh and its pages are zeroed one

@@ -15,7 +15,7 @@ class TextEncoder(Protocol):
         """Embed texts as float32 unit rows (n, d)."""
 
 
-def prompt_ensemble(
+def class_embeddings(
     encoder: TextEncoder, labels: Sequence[str], templates: Sequence[str] = (PLAIN_TEMPLATE,)
 ) -> np.ndarray:
     """Return one float32 unit row a label (n, d): the mean over its prompts, normalised again.
