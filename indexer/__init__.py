@@ -1,0 +1,37 @@
+"""The way in: walk folders, notice what changed, decode, embed and write the library."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .limits import Limits
+    from .pipeline import Progress
+    from .scan import ScanReport, index_folders
+    from .verify import FileState, VerifyReport, verify
+
+__all__ = [
+    "FileState",
+    "Limits",
+    "Progress",
+    "ScanReport",
+    "VerifyReport",
+    "index_folders",
+    "verify",
+]
+
+_HOMES = {
+    "FileState": "verify",
+    "Limits": "limits",
+    "Progress": "pipeline",
+    "ScanReport": "scan",
+    "VerifyReport": "verify",
+    "index_folders": "scan",
+    "verify": "verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily: workers import this package for every start and need none of it.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

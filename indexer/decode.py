@@ -1,0 +1,123 @@
+"""Turn a file's bytes into the pixels that a model takes, within limits.
+
+Runs in worker processes: Pillow and NumPy, never torch.
+"""
+
+import warnings
+from dataclasses import dataclass
+from importlib import import_module
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from search.clip.preprocess import Preprocess, orientation
+
+from .exif import Shot, read_shot
+from .formats import PILLOW_FORMATS
+from .limits import Limits, Refused, megabytes, one_line
+from .screening import screened
+
+_PLUGINS = ("Bmp", "Gif", "Jpeg", "Jpeg2K", "Mpo", "Png", "Ppm", "Tiff", "WebP")
+
+# Bytes that Pillow keeps for a pixel, where it is not 4.
+_WIDE = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded file: its pixels, uint8 (size, size, 3), and what is known of it."""
+
+    pixels: np.ndarray
+    width: int  # as shown: after the orientation is applied
+    height: int
+    format: str
+    orientation: int  # EXIF, 1 to 8
+    shot: Shot
+
+
+def prepare() -> None:
+    """Set this process up for decoding: one thread each, no warnings, HEIC where it is installed.
+
+    For worker processes alone, since it changes Pillow's settings.
+    """
+    warnings.simplefilter("ignore")
+    Image.MAX_IMAGE_PIXELS = None  # we count ourselves, and Pillow only warns
+    # Pillow loads these itself only where any format is welcome.
+    for plugin in _PLUGINS:
+        import_module(f"PIL.{plugin}ImagePlugin")
+    import_module("PIL.AvifImagePlugin").DEFAULT_MAX_THREADS = 1
+    import pillow_heif
+
+    pillow_heif.options.DECODE_THREADS = 1
+    pillow_heif.register_heif_opener()
+
+
+def decode(data: bytes, preprocess: Preprocess, limits: Limits, raw: bool = False) -> Picture:
+    """Decode a file's bytes; ``raw`` says that they come from a camera's sensor.
+
+    Raise ``Refused`` with the reason for whatever cannot be decoded within the limits of pixels,
+    memory and scans. Seconds are for the caller to hold: no thread can be stopped in C.
+    """
+    try:
+        if raw:
+            from .raw import decode_raw
+
+            return decode_raw(data, preprocess, limits)
+        return _decode(screened(data, limits), preprocess, limits)
+    except Refused:
+        raise
+    except MemoryError as exc:
+        limit = megabytes(limits.memory)
+        raise Refused(f"too large: decoding needs more than {limit} of memory") from exc
+    except Exception as exc:  # Pillow's decoders raise nearly every kind for a broken file
+        raise Refused(f"broken: {_explain(exc, data)}") from exc
+
+
+def _decode(data: bytes, preprocess: Preprocess, limits: Limits) -> Picture:
+    with Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
+        check_pixels(image.size, limits)
+        turned, shot, size = orientation(image), read_shot(_exif(image)), image.size
+        kind = image.format or "unknown"
+        preprocess.draft(image)
+        check_decoded(image, limits)
+        pixels = preprocess.pixels(image)
+    width, height = size[::-1] if turned >= 5 else size
+    return Picture(pixels, width, height, kind, turned, shot)
+
+
+def check_pixels(size: tuple[int, int], limits: Limits) -> None:
+    """Raise ``Refused`` for a picture that says it has more pixels than the limit."""
+    width, height = size
+    if width * height > limits.pixels:
+        raise Refused(
+            f"too large: {width:,} x {height:,} pixels are {width * height / 1e6:,.0f} megapixels;"
+            f" the limit is {limits.pixels / 1e6:,.0f}"
+        )
+
+
+def check_decoded(image: Image.Image, limits: Limits) -> None:
+    """Raise ``Refused`` where the picture, at the scale it will be decoded at, fills too much."""
+    width, height = image.size
+    needed = width * height * _WIDE.get(image.mode, 4)
+    if needed > limits.decoded:
+        limit = megabytes(limits.decoded)
+        raise Refused(
+            f"too large: {width:,} x {height:,} pixels take {megabytes(needed)}; "
+            f"the limit is {limit}"
+        )
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    try:
+        return image.getexif()
+    except Exception:  # Pillow raises many kinds for broken EXIF, which must not cost the picture
+        return Image.Exif()
+
+
+def _explain(exc: Exception, data: bytes) -> str:
+    if not data:
+        return "the file is empty"
+    if isinstance(exc, Image.UnidentifiedImageError):
+        return f"no picture that can be read; it begins with {data[:8]!r}"
+    return one_line(str(exc)) or type(exc).__name__

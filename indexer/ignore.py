@@ -1,0 +1,77 @@
+"""Which names a walk passes over."""
+
+import os
+from collections.abc import Iterable
+
+from pathspec import GitIgnoreSpec
+
+from search.clip.errors import FoveaError
+
+from .limits import Gone, Limits, Refused
+from .reading import read_file
+
+IGNORE_FILE = b".foveaignore"
+
+# Besides everything whose name begins with a dot: folders that hold no photographs of anybody's,
+# or copies that other programs keep. A pattern ("!lost+found/") brings one back.
+IGNORED_NAMES = frozenset(
+    {
+        b"#recycle",
+        b"#snapshot",
+        b"$RECYCLE.BIN",
+        b"@Recently-Snapshot",
+        b"@Recycle",
+        b"@eaDir",
+        b"System Volume Information",
+        b"__MACOSX",
+        b"__pycache__",
+        b"lost+found",
+        b"node_modules",
+        b"site-packages",
+    }
+)
+
+
+class Ignore:
+    """The built-in rules of one root, and the patterns that come after them.
+
+    Patterns follow .gitignore: the last one that matches decides, ``!`` brings a name back, and
+    nothing comes back from inside a folder that is passed over.
+    """
+
+    def __init__(self, patterns: Iterable[str] = ()) -> None:
+        lines = [line for line in patterns if line.strip()]
+        try:
+            self._spec = GitIgnoreSpec.from_lines(lines) if lines else None
+        except ValueError as exc:
+            raise FoveaError(f"ignore pattern not understood: {exc}") from exc
+
+    @classmethod
+    def for_root(cls, root: bytes, patterns: Iterable[str] = ()) -> "Ignore":
+        """Take the patterns in the root's ``.foveaignore``, if it has one, and then ``patterns``."""
+        return cls([*_ignore_file(root), *patterns])
+
+    def reason(self, name: bytes, relative: bytes, folder: bool) -> str | None:
+        """Say why to pass over a name, or return None to take it.
+
+        ``relative`` is the path from the root, with ``/`` between its parts.
+        """
+        built_in = name.startswith(b".") or name in IGNORED_NAMES
+        if self._spec is not None:
+            asked = self._spec.check_file(os.fsdecode(relative) + ("/" if folder else "")).include
+            if asked is not None:
+                return "ignored: matches an ignore pattern" if asked else None
+        if not built_in:
+            return None
+        return "ignored: hidden" if name.startswith(b".") else "ignored: not a folder of photographs"
+
+
+def _ignore_file(root: bytes) -> list[str]:
+    path = os.path.join(root, IGNORE_FILE)
+    try:
+        contents = read_file(path, Limits(file_bytes=1 << 20))
+    except Gone:
+        return []
+    except Refused as exc:
+        raise FoveaError(f"cannot use {os.fsdecode(path)}: {exc}; remove or repair it") from exc
+    return contents.data.decode("utf-8", "surrogateescape").splitlines()

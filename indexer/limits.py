@@ -1,0 +1,43 @@
+"""What one file may cost, and how a file is turned away."""
+
+from dataclasses import dataclass
+
+MB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one file may cost before it is recorded as failed and left alone."""
+
+    seconds: float = 30.0  # from opening the file to its pixels
+    memory: int = 1024 * MB  # bytes that a worker may grow by while it decodes
+    file_bytes: int = 512 * MB  # a larger file is refused without reading it
+    pixels: int = 210_000_000  # width x height as declared: a phone's 200 megapixels fit
+    decoded: int = 640 * MB  # bytes of the decoded picture, after a JPEG's reduced scale
+    scans: int = 100  # of a JPEG; each one walks every block. Ordinary ones have up to 20
+    text: int = 1 * MB  # bytes of one PNG text or colour profile, inflated; larger ones are ignored
+    text_chunks: int = 1000  # of a PNG; all are ignored where there are more
+
+
+class Refused(Exception):
+    """A file that cannot be embedded; the message is the reason to record, on one line."""
+
+
+class Unreadable(Refused):
+    """A file that the operating system does not let us read; another attempt may succeed."""
+
+
+class Gone(Exception):
+    """A file that vanished between being listed and being opened."""
+
+
+def one_line(text: str, length: int = 200) -> str:
+    """Return text from a file without control characters, on one line and cut to ``length``."""
+    printable = "".join(c if c.isprintable() else " " for c in text[: 4 * length])
+    words = " ".join(printable.split())
+    return words if len(words) <= length else words[: length - 1] + "…"
+
+
+def megabytes(count: int) -> str:
+    """Write a number of bytes for a reason: ``"512 MB"``."""
+    return f"{count / MB:,.0f} MB" if count >= 10 * MB else f"{count / MB:,.1f} MB"

@@ -1,0 +1,102 @@
+"""Look at a file's bytes before a decoder does: what Pillow would pay for without a word."""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+
+from .limits import Limits, Refused
+
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+
+# The end of a JPEG scan: a marker that is neither a stuffed 0, a fill byte nor a restart.
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+
+
+def screened(data: bytes, limits: Limits) -> bytes:
+    """Return a file's bytes without the parts that cost much and show nothing.
+
+    Raise ``Refused`` for a JPEG with more than ``limits.scans`` scans: each one walks every block
+    of the picture, and even Pillow's draft mode pays for all of them.
+    """
+    if data.startswith(_JPEG):
+        # Counting the byte pairs first is quick, and what it finds is never too few.
+        if data.count(b"\xff\xda") > limits.scans and (count := jpeg_scans(data)) > limits.scans:
+            raise Refused(f"too slow: a JPEG of {count:,} scans; the limit is {limits.scans:,}")
+    elif data.startswith(_PNG):
+        return without_bulky_text(data, limits)
+    return data
+
+
+def jpeg_scans(data: bytes) -> int:
+    """Count the scans of a JPEG (ITU-T T.81, annex B), up to its end or its first nonsense."""
+    count, position = 0, 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # a fill byte
+            position += 1
+            continue
+        if marker == 0xD9:  # end of image
+            break
+        if 0xD0 <= marker <= 0xD8 or marker == 0x01:  # markers without a length
+            position += 2
+            continue
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == 0xDA:  # start of scan: its data lasts until the next marker
+            count += 1
+            following = _MARKER.search(data, position)
+            if following is None:
+                break
+            position = following.start()
+    return count
+
+
+def without_bulky_text(data: bytes, limits: Limits) -> bytes:
+    """Drop a PNG's text and colour profiles where they are too large or too many.
+
+    Pillow would refuse the whole picture for them. They say nothing that embedding it needs.
+    """
+    chunks = list(_png_chunks(data))
+    texts = [chunk for chunk in chunks if chunk[0] in (b"tEXt", b"zTXt", b"iTXt", b"iCCP")]
+    too_many = len(texts) > limits.text_chunks
+    bulky = [
+        (start, end)
+        for kind, start, end in texts
+        if too_many or _inflated(kind, data[start + 8 : end - 4], limits.text) > limits.text
+    ]
+    if not bulky:
+        return data
+    kept, position = bytearray(), 0
+    for start, end in bulky:
+        kept += data[position:start]
+        position = end
+    return bytes(kept + data[position:])
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield each whole chunk's type, and where it begins and ends."""
+    position = len(_PNG)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            return
+        yield kind, position, end
+        position = end
+
+
+def _inflated(kind: bytes, body: bytes, limit: int) -> int:
+    """Say how large a chunk's text becomes, without inflating more than just past the limit."""
+    if kind == b"tEXt" or len(body) > limit:
+        return len(body)
+    keyword, _, rest = body.partition(b"\0")
+    if kind == b"iTXt":  # compression flag and method, language, translated keyword
+        if rest[:1] != b"\1":
+            return len(body)
+        rest = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+    else:
+        rest = rest[1:]  # compression method
+    try:
+        return len(zlib.decompressobj().decompress(rest, limit + 1))
+    except zlib.error:
+        return limit + 1  # broken, so of no use to anybody

@@ -1,0 +1,162 @@
+"""The process that reads, hashes and decodes files for the indexer.
+
+Started by ``pool`` as a program of its own, so that it imports neither torch nor the caller's main
+module. The kernel holds its limits: an alarm ends it when a file takes too long, an address-space
+limit when it grows too large. Whoever started it learns the reason from how it ended.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # heavy ones are imported in ``main``, once the environment is set
+    import numpy as np
+
+    from .limits import Limits
+
+FORCE = b"!"  # before a path: decode even a content that is known
+NICE = 5  # the encoder goes first where both share the cores
+
+
+def main(settings: str) -> None:
+    """Serve requests until the other end closes the connection.
+
+    ``settings`` is JSON: file descriptors of the connection, of the pixels and of the known
+    hashes, the number of each, the model's ``size``, and the limits.
+    """
+    options = json.loads(settings)
+    # Before NumPy is imported: its threads would reserve address space for nothing.
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+    from search.clip.preprocess import Preprocess
+
+    from .decode import prepare
+    from .limits import Limits
+
+    prepare()
+    limits = Limits(**options["limits"])
+    worker = Worker(
+        Preprocess(options["size"]),
+        limits,
+        _shared(options["pixels"], "uint8", (options["slots"], options["size"], options["size"], 3)),
+        _shared(options["known"], "<u8", (options["known_count"],)),
+    )
+    connection = Connection(options["connection"])
+    _confine(limits.memory)
+    connection.send_bytes(b"ready")
+    _silence()
+    worker.serve(connection)
+
+
+def _shared(descriptor: int, dtype: str, shape: Sequence[int]) -> "np.ndarray":
+    import mmap
+
+    import numpy as np
+
+    length = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if not length:
+        return np.empty(shape, dtype)
+    return np.frombuffer(mmap.mmap(descriptor, length), dtype).reshape(shape)
+
+
+def _confine(memory: int) -> None:
+    """Let this process grow by ``memory`` bytes from here, step back for others, dump no core."""
+    import resource
+
+    os.nice(NICE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            pages = int(file.read().split()[0])
+    except OSError:  # no /proc: such systems do not hold this limit either
+        return
+    most = pages * resource.getpagesize() + memory
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if hard == resource.RLIM_INFINITY or most < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _silence() -> None:
+    """Send what C libraries print about broken files to nowhere."""
+    sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+class Worker:
+    """Reads, hashes and decodes, one file after another.
+
+    ``pixels`` is uint8 (slots, size, size, 3), shared with the parent; ``known`` holds the sorted
+    first 8 bytes of the hashes that need no decoding.
+    """
+
+    def __init__(
+        self, preprocess: Any, limits: "Limits", pixels: "np.ndarray", known: "np.ndarray"
+    ) -> None:
+        self.preprocess, self.limits, self.pixels, self.known = preprocess, limits, pixels, known
+
+    def serve(self, connection: Connection) -> None:
+        """Answer each request, 4 bytes of slot and a path, with a line of JSON."""
+        from signal import ITIMER_REAL, setitimer
+
+        while True:
+            try:
+                request = connection.recv_bytes()
+            except (EOFError, ConnectionError):
+                return
+            # Nobody handles the alarm: it ends the process, even in the middle of C code.
+            setitimer(ITIMER_REAL, self.limits.seconds)
+            answer = self.answer(int.from_bytes(request[:4], "big"), request[4:])
+            setitimer(ITIMER_REAL, 0)
+            try:
+                connection.send_bytes(json.dumps(answer).encode())
+            except ConnectionError:
+                return
+
+    def answer(self, slot: int, path: bytes) -> dict[str, Any]:
+        """Deal with one file; its pixels, if any, are in the slot when this returns."""
+        from .limits import Gone, Refused
+        from .reading import read_file
+
+        force, path = path.startswith(FORCE), path.removeprefix(FORCE)
+        answer: dict[str, Any] = {}
+        try:
+            contents = read_file(path, self.limits)
+            answer |= {"size": contents.size, "mtime_ns": contents.mtime_ns}
+            return answer | self._look(slot, path, contents.data, force)
+        except Gone:
+            return {"outcome": "gone"}
+        except Refused as exc:
+            return answer | {"outcome": "failed", "reason": str(exc)}
+        except MemoryError:
+            return answer | {"outcome": "failed", "reason": "too large: no memory to read it"}
+
+    def _look(self, slot: int, path: bytes, data: bytes, force: bool) -> dict[str, Any]:
+        from dataclasses import asdict
+        from hashlib import sha256
+
+        from .decode import decode
+        from .formats import RAW_EXTENSIONS, extension
+
+        digest = sha256(data).digest()
+        answer = {"hash": digest.hex(), "bytes": len(data)}
+        if not force and self._knows(digest):
+            return answer | {"outcome": "known"}
+        raw = extension(os.path.basename(path)) in RAW_EXTENSIONS
+        picture = decode(data, self.preprocess, self.limits, raw)
+        self.pixels[slot] = picture.pixels
+        facts = {
+            "width": picture.width,
+            "height": picture.height,
+            "format": picture.format,
+            "orientation": picture.orientation,
+        }
+        return answer | {"outcome": "pixels", "facts": facts | asdict(picture.shot)}
+
+    def _knows(self, digest: bytes) -> bool:
+        prefix = int.from_bytes(digest[:8], "little")
+        place = int(self.known.searchsorted(self.known.dtype.type(prefix)))
+        return place < len(self.known) and int(self.known[place]) == prefix
