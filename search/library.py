@@ -163,15 +163,32 @@ class Library:
     # Roots
 
     def add_root(self, path: bytes | str | Path) -> Root:
-        """Register a folder, or return the root that it already is. The disk is not touched."""
+        """Register a folder, or return the root that it already is. The disk is not touched.
+
+        Files below it that belong to a root around it pass to this one: it may be offline alone.
+        """
         absolute = os.fsencode(os.path.abspath(path))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self.transaction() as conn:
-            conn.execute(
+            added = conn.execute(
                 "INSERT INTO roots (path, added_at) VALUES (?, ?) ON CONFLICT (path) DO NOTHING",
                 (absolute, now),
-            )
+            ).rowcount
+            if added:
+                self._adopt(conn, absolute)
         return next(root for root in self.roots() if root.path == absolute)
+
+    def _adopt(self, conn: sqlite3.Connection, path: bytes) -> None:
+        """Hand the files below a new root over to it, from the roots around it."""
+        roots = conn.execute("SELECT id, path FROM roots").fetchall()
+        [new] = [root_id for root_id, other in roots if other == path]
+        for root_id, other in roots:
+            low, high = files.below(other)
+            if root_id != new and low <= path < high:
+                conn.execute(
+                    "UPDATE files SET root_id = ? WHERE root_id = ? AND path >= ? AND path < ?",
+                    (new, root_id, *files.below(path)),
+                )
 
     def roots(self) -> list[Root]:
         """The registered folders, oldest first."""
@@ -252,21 +269,28 @@ class Library:
                 files.write_embeddings(conn, embedded, ids, model_id)
             files.purge_images(conn, files.write_files(conn, batch.files, ids))
 
-    def mark_missing(self, paths: Iterable[bytes]) -> None:
-        """Note that files are gone. Their images leave the answers, but are kept."""
+    def mark_missing(self, paths: Iterable[bytes], reason: str | None = None) -> None:
+        """Note that files are gone, and why. Their images leave the answers, but are kept."""
         with self.transaction() as conn:
             conn.executemany(
-                "UPDATE files SET state = 'missing', reason = NULL WHERE path = ?",
-                ((path,) for path in paths),
+                "UPDATE files SET state = 'missing', reason = ? WHERE path = ?",
+                ((reason, path) for path in paths),
             )
 
     def mark_present(self, paths: Iterable[bytes]) -> None:
         """Note that missing files are back unchanged; those never indexed stay missing."""
         with self.transaction() as conn:
             conn.executemany(
-                "UPDATE files SET state = 'indexed' "
-                "WHERE path = ? AND state = 'missing' AND image_id IS NOT NULL",
+                "UPDATE files SET state = 'indexed', reason = NULL "
+                "WHERE path = ? AND image_id IS NOT NULL AND state IN ('missing', 'indexed')",
                 ((path,) for path in paths),
+            )
+
+    def note(self, paths: Iterable[bytes], reason: str) -> None:
+        """Record something about files that changes neither their state nor the answers."""
+        with self.transaction() as conn:
+            conn.executemany(
+                "UPDATE files SET reason = ? WHERE path = ?", ((reason, path) for path in paths)
             )
 
     def delete_files(self, paths: Iterable[bytes]) -> None:

@@ -607,3 +607,30 @@ def test_images_are_those_of_the_files_after_any_steps(library, steps):
     assert library.rows("SELECT count(*) FROM images") == library.rows(
         "SELECT count(*) FROM embeddings"
     )
+
+
+def test_a_root_inside_another_takes_over_its_files(library):
+    outer = library.add_root("/photos")
+    for path in (b"/photos/a.jpg", b"/photos/trip/b.jpg", b"/photos/trip/day/c.jpg"):
+        library.write_batch(WriteBatch(files=[FileWrite(path, outer.id, 1, 1, None, "failed")]))
+    innermost = library.add_root("/photos/trip/day")
+    inner = library.add_root("/photos/trip")
+    library.add_root("/photos/trip")
+    owners = dict(library.rows("SELECT path, root_id FROM files"))
+    assert owners == {
+        b"/photos/a.jpg": outer.id,
+        b"/photos/trip/b.jpg": inner.id,
+        b"/photos/trip/day/c.jpg": innermost.id,
+    }
+
+
+def test_a_note_changes_no_state_and_goes_when_the_file_is_back(library):
+    root = library.add_root("/photos")
+    write = FileWrite(b"/photos/a.jpg", root.id, 1, 1, b"h" * 32)
+    library.write_batch(WriteBatch([NewImage(b"h" * 32, 1)], [write]))
+    library.note([b"/photos/a.jpg"], "not found")
+    assert library.rows("SELECT state, reason FROM files") == [("indexed", "not found")]
+    library.mark_missing([b"/photos/a.jpg"], "deleted")
+    assert library.rows("SELECT state, reason FROM files") == [("missing", "deleted")]
+    library.mark_present([b"/photos/a.jpg"])
+    assert library.rows("SELECT state, reason FROM files") == [("indexed", None)]
