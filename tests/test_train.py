@@ -44,7 +44,7 @@ def test_training_learns_which_words_go_with_which_picture(tmp_path, vision):
     encoder = load_encoder(folder, device="cpu", dtype="float32")
     found = measure_retrieval(encoder, source.captions, source.images)
     assert found.text_to_image[10] > 0.8  # 4 of 24 images are right in kind; chance is 0.42
-    assert found.image_to_text[1] > 0.2  # any of 4 alike squares owns the caption; chance is 0.04
+    assert found.image_to_text[10] > 0.8  # 8 of 48 captions fit each image; chance is 0.38
 
 
 def test_a_run_writes_one_json_line_an_interval(tmp_path):
@@ -138,7 +138,7 @@ def test_tune_takes_a_number_or_all(tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path):
-    options = tiny_run(tmp_path, lr=1e38, warmup=0.0, save_every=1, samples=800)
+    options = tiny_run(tmp_path, lr=1e25, warmup=0.0, save_every=1, samples=800)
     with pytest.raises(ModelError, match=r"loss is (nan|inf) at step \d+"):
         train(options)
 

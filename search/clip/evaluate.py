@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .encoder import Encoder
+from .encoder import ImageTextEncoder
 from .pairs import Pair, PairSet, Source, open_pairs
 from .zeroshot import class_embeddings
 
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 32
 DEPTHS = (1, 5, 10)
+TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a close-up photo of a {}.", "{}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Accuracy:
 
 
 def measure_retrieval(
-    encoder: Encoder,
+    encoder: ImageTextEncoder,
     captions: Path,
     images: Sequence[Path],
     *,
@@ -113,7 +114,7 @@ def recalls(
 
 
 def measure_zero_shot(
-    encoder: Encoder,
+    encoder: ImageTextEncoder,
     labels: Path,
     classes: Path,
     images: Sequence[Path],
@@ -128,7 +129,7 @@ def measure_zero_shot(
     """
     found = open_pairs(Source(tuple(images), labels=labels, classes=classes, split=split))
     numbers = sorted(found.class_names)
-    rows = class_embeddings(encoder, [found.class_names[number] for number in numbers])  # (c, d)
+    rows = _class_rows(encoder, [found.class_names[number] for number in numbers])  # (c, d)
     pairs, image_rows = _embed_images(encoder, found, progress)
     right = np.array([numbers.index(pair.label) for pair in pairs])
     scores = image_rows @ rows.T  # (n, c)
@@ -142,8 +143,18 @@ def measure_zero_shot(
     )
 
 
+def _class_rows(encoder: ImageTextEncoder, classes: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return a unit row a class (c, d): the ensemble over its prompts and all of its names."""
+    names = [name for entry in classes for name in entry]
+    rows = class_embeddings(encoder, names, TEMPLATES)
+    owner = np.repeat(np.arange(len(classes)), [len(entry) for entry in classes])
+    sums = np.zeros((len(classes), rows.shape[1]), np.float32)
+    np.add.at(sums, owner, rows)
+    return sums / np.linalg.norm(sums, axis=1, keepdims=True)
+
+
 def _embed_images(
-    encoder: Encoder, found: PairSet, progress: Callable[[int, int], None] | None
+    encoder: ImageTextEncoder, found: PairSet, progress: Callable[[int, int], None] | None
 ) -> tuple[list[Pair], np.ndarray]:
     """Return the pairs whose image can be decoded and those images' unit rows (n, d)."""
     kept: list[Pair] = []
@@ -156,7 +167,7 @@ def _embed_images(
     return kept, np.concatenate(rows)
 
 
-def _decoded(encoder: Encoder, found: PairSet) -> Iterator[tuple[Pair, np.ndarray]]:
+def _decoded(encoder: ImageTextEncoder, found: PairSet) -> Iterator[tuple[Pair, np.ndarray]]:
     for pair in found.pairs:
         try:
             with Image.open(io.BytesIO(found.read(pair))) as image:

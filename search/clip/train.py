@@ -228,8 +228,8 @@ class _Run:
         value = loss.item()
         if not math.isfinite(value):
             raise ModelError(
-                f"the loss is {value} at step {self.step}; lower the learning rate and start "
-                f"again from {self.options.out / CHECKPOINT}, which is sound"
+                f"the loss is {value} at step {self.step}; lower the learning rate with --lr and "
+                "train into another folder with --out"
             )
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
