@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .audit import FileState, VerifyReport, verify
     from .limits import Limits
     from .pipeline import Progress
     from .scan import ScanReport, index_folders
-    from .verify import FileState, VerifyReport, verify
 
 __all__ = [
     "FileState",
@@ -20,13 +20,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "FileState": "verify",
+    "FileState": "audit",
     "Limits": "limits",
     "Progress": "pipeline",
     "ScanReport": "scan",
-    "VerifyReport": "verify",
+    "VerifyReport": "audit",
     "index_folders": "scan",
-    "verify": "verify",
+    "verify": "audit",
 }
 
 

@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -46,7 +47,8 @@ def prepare() -> None:
     # Pillow loads these itself only where any format is welcome.
     for plugin in _PLUGINS:
         import_module(f"PIL.{plugin}ImagePlugin")
-    import_module("PIL.AvifImagePlugin").DEFAULT_MAX_THREADS = 1
+    avif: Any = import_module("PIL.AvifImagePlugin")
+    avif.DEFAULT_MAX_THREADS = 1
     import pillow_heif
 
     pillow_heif.options.DECODE_THREADS = 1

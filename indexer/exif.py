@@ -131,7 +131,12 @@ def _degrees(
 ) -> float | None:
     """Read degrees, minutes and seconds; the reference's letter gives the sign."""
     value, letter = _get(place, tag), (_text(place, reference) or "").upper()[:1]
-    if not isinstance(value, tuple) or not 1 <= len(value) <= 3 or letter not in signs or not letter:
+    if (
+        not isinstance(value, tuple)
+        or not 1 <= len(value) <= 3
+        or letter not in signs
+        or not letter
+    ):
         return None
     parts = [_float(part) for part in value]
     if any(part is None or part < 0 for part in parts):

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 # What Pillow may try, whatever a file is called. Formats that run other programs (EPS), that are
 # documents (PDF) or that no camera or editor of photographs writes are left out on purpose.
 PILLOW_FORMATS = (
-    "JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "HEIF",
+    "JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "HEIF",
 )  # fmt: skip
 
 _PICTURES = (

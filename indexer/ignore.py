@@ -48,7 +48,7 @@ class Ignore:
 
     @classmethod
     def for_root(cls, root: bytes, patterns: Iterable[str] = ()) -> "Ignore":
-        """Take the patterns in the root's ``.foveaignore``, if it has one, and then ``patterns``."""
+        """Take the patterns in the root's ``.foveaignore``, if any, and then ``patterns``."""
         return cls([*_ignore_file(root), *patterns])
 
     def reason(self, name: bytes, relative: bytes, folder: bool) -> str | None:
@@ -63,7 +63,20 @@ class Ignore:
                 return "ignored: matches an ignore pattern" if asked else None
         if not built_in:
             return None
-        return "ignored: hidden" if name.startswith(b".") else "ignored: not a folder of photographs"
+        return (
+            "ignored: hidden" if name.startswith(b".") else "ignored: not a folder of photographs"
+        )
+
+    def covers(self, path: bytes, root: bytes) -> str | None:
+        """Say why a walk of the root passes over a path below it, or one of its folders."""
+        relative = path[len(root.rstrip(b"/")) + 1 :]
+        parts = relative.split(b"/")
+        for depth, name in enumerate(parts, 1):
+            folder = depth < len(parts)
+            reason = self.reason(name, b"/".join(parts[:depth]), folder)
+            if reason is not None:
+                return f"{reason} (its folder)" if folder else reason
+        return None
 
 
 def _ignore_file(root: bytes) -> list[str]:

@@ -31,14 +31,18 @@ BUFFER = 1 << 18  # bytes of a connection each way: all requests and answers und
 START_AT = 4  # files that every worker must have waiting before another is started
 START_ATTEMPTS = 3  # workers in a row that may fall before they are ready
 
-_PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from indexer.worker import main; main(sys.argv[1])"
+_PROGRAM = (
+    "import sys; sys.path[:] = sys.argv[2:]; from indexer.worker import main; main(sys.argv[1])"
+)
 
 
 class Task(NamedTuple):
-    """A file to read: the root it belongs to, and the image that it showed last time, if any."""
+    """A file to read, as the walk saw it, and the image that it showed last time, if any."""
 
     path: bytes
     root_id: int
+    size: int = 0
+    mtime_ns: int = 0
     image_id: int | None = None
     force: bool = False  # decode even if the content is known
     retried: bool = False
@@ -57,8 +61,8 @@ class Outcome:
     slot: int | None = None
     hash: bytes | None = None
     bytes: int = 0
-    size: int | None = None
-    mtime_ns: int | None = None
+    size: int = 0  # of the file and its modification time, from before it was read
+    mtime_ns: int = 0
     reason: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -194,6 +198,11 @@ class Pool:
         self._again.append(task)
 
     @property
+    def retrying(self) -> bool:
+        """Say whether a task waits to be tried again."""
+        return bool(self._again)
+
+    @property
     def process_ids(self) -> list[int]:
         """The workers' process ids."""
         return [process.process.pid for process in self._processes]
@@ -210,7 +219,8 @@ class Pool:
             busy = any(process.asked for process in self._processes)
             if exhausted and not busy and not self._again:
                 return
-            yield from self._collect() or [None]
+            found = self._collect()
+            yield from found or (None,)
 
     def _hand_out(self, tasks: Iterator[Task | None], exhausted: bool) -> bool:
         """Give out what fits; return whether ``tasks`` has ended."""
@@ -258,7 +268,8 @@ class Pool:
             time.sleep(TICK_S / 10)
             return []
         found: list[Outcome] = []
-        for connection in wait(list(by_connection), TICK_S):
+        busy = any(process.asked for process in self._processes)
+        for connection in wait(list(by_connection), TICK_S if busy else 0):
             process = by_connection[connection]  # type: ignore[index]  # we gave it Connections
             try:
                 while process.connection.poll():
@@ -288,7 +299,7 @@ class Pool:
         if answer["outcome"] == "pixels":
             return Outcome(task, slot=slot, **answer)
         self.release(slot)
-        return Outcome(task, **answer)
+        return Outcome(task, **({"size": task.size, "mtime_ns": task.mtime_ns} | answer))
 
     def _fallen(self, process: _Process) -> list[Outcome]:
         """Bury a worker; blame the file it had at hand, and ask others for the rest."""
@@ -307,7 +318,8 @@ class Pool:
             elif code in (-signal.SIGKILL, -signal.SIGTERM) and not task.retried:
                 self._again.append(task._replace(retried=True))  # perhaps not the file's doing
             else:
-                failed.append(Outcome(task, "failed", reason=self._cause(code)))
+                answer: dict[str, Any] = {"outcome": "failed", "reason": self._cause(code)}
+                failed.append(Outcome(task, size=task.size, mtime_ns=task.mtime_ns, **answer))
         return failed
 
     def _cause(self, code: int | None) -> str:

@@ -53,7 +53,7 @@ def _preview(raw: object, preprocess: Preprocess, limits: Limits) -> Image.Image
     if thumb.format != rawpy.ThumbFormat.JPEG:
         return None
     try:
-        image = Image.open(BytesIO(thumb.data), formats=("JPEG", "MPO"))
+        image = Image.open(BytesIO(thumb.data), formats=("JPEG",))
     except (OSError, SyntaxError):
         return None  # the sensor's data may still be good
     if min(image.size) < preprocess.size:

@@ -40,7 +40,9 @@ def main(settings: str) -> None:
     worker = Worker(
         Preprocess(options["size"]),
         limits,
-        _shared(options["pixels"], "uint8", (options["slots"], options["size"], options["size"], 3)),
+        _shared(
+            options["pixels"], "uint8", (options["slots"], options["size"], options["size"], 3)
+        ),
         _shared(options["known"], "<u8", (options["known_count"],)),
     )
     connection = Connection(options["connection"])

@@ -1,0 +1,82 @@
+"""Draw from an iterator in a thread of its own, a bounded way ahead."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+CHUNK = 256  # items handed over at a time
+
+
+class Ahead(Generic[T]):
+    """Iterate over ``source`` in another thread; here its items come out, or None for "not yet".
+
+    At most ``limit`` items wait. What ``source`` raises is raised here. Leaving the block stops
+    the thread at its next item.
+    """
+
+    def __init__(self, source: Iterator[T], limit: int) -> None:
+        self._source = source
+        self._waiting: queue.Queue[list[T]] = queue.Queue(max(1, limit // CHUNK))
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._draw, name="fovea-ahead", daemon=True)
+
+    def __enter__(self) -> "Ahead[T]":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def drawing(self) -> bool:
+        """Say whether more may come."""
+        return self._thread.is_alive()
+
+    def __iter__(self) -> Iterator[T | None]:
+        while True:
+            finished = not self._thread.is_alive()  # before looking: it may put and then end
+            try:
+                chunk = self._waiting.get(timeout=0 if finished else 0.002)
+            except queue.Empty:
+                if finished:
+                    break
+                yield None
+            else:
+                yield from chunk
+        if self._error is not None:
+            raise self._error
+
+    def _draw(self) -> None:
+        chunk: list[T] = []
+        try:
+            for item in self._source:
+                chunk.append(item)
+                # The first items at once, so that work starts; the rest by the chunk.
+                if len(chunk) >= CHUNK or self._waiting.empty():
+                    self._put(chunk)
+                    chunk = []
+                if self._stop.is_set():
+                    return
+            if chunk:
+                self._put(chunk)
+        except BaseException as exc:  # whatever it is, the other thread must hear of it
+            self._error = exc
+
+    def _put(self, chunk: list[T]) -> None:
+        while not self._stop.is_set():
+            try:
+                self._waiting.put(chunk, timeout=0.1)
+                return
+            except queue.Full:
+                continue

@@ -1,0 +1,98 @@
+"""Account for every file ever seen, and hold the index against the database."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from search.library import Library
+
+from .changes import HELD_REASON
+
+Account = Literal["indexed", "skipped", "failed", "missing", "offline"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What became of one file. An offline one is in a root that is not there at present."""
+
+    path: str  # as os.fsdecode gives it
+    state: Account
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """Every file, and where index and database disagree (``ok``: nowhere)."""
+
+    ok: bool
+    files: list[FileState]
+    problems: list[str]
+
+
+def verify(library: Library) -> VerifyReport:
+    """Account for every file ever seen under the roots; nothing is read but the library."""
+    problems = [*_contradictions(library), *_index_problems(library)]
+    return VerifyReport(not problems, list(_accounts(library)), problems)
+
+
+def _accounts(library: Library) -> Iterator[FileState]:
+    for entry in library.entries():
+        state: Account = entry.state
+        if entry.state == "indexed" and entry.reason == HELD_REASON:
+            state = "missing"
+        if entry.offline and entry.state == "indexed":
+            state = "offline"
+        yield FileState(os.fsdecode(entry.path), state, entry.reason)
+
+
+# What each query counts must not be there; after a crash either, since a batch is written whole.
+_CHECKS = (
+    (
+        "{} indexed files without an image",
+        "SELECT count(*) FROM files LEFT JOIN images ON images.id = image_id "
+        "WHERE state = 'indexed' AND images.id IS NULL",
+    ),
+    (
+        "{} images without a file",
+        "SELECT count(*) FROM images WHERE id NOT IN "
+        "(SELECT image_id FROM files WHERE image_id IS NOT NULL)",
+    ),
+    (
+        "{} embeddings without an image or of no model",
+        "SELECT count(*) FROM embeddings WHERE image_id NOT IN (SELECT id FROM images) "
+        "OR model_id NOT IN (SELECT id FROM models)",
+    ),
+    (
+        "{} embeddings of the wrong length for their model",
+        "SELECT count(*) FROM embeddings JOIN models ON models.id = model_id "
+        "WHERE length(vector) != 2 * dim",
+    ),
+    (
+        "{} files of no root",
+        "SELECT count(*) FROM files WHERE root_id NOT IN (SELECT id FROM roots)",
+    ),
+    (
+        "{} indexed images that the library's model has not embedded",
+        "SELECT count(DISTINCT image_id) FROM files JOIN library ON key = 'model_id' "
+        "JOIN roots ON roots.id = root_id AND roots.state = 'online' "
+        "WHERE files.state = 'indexed' AND NOT EXISTS (SELECT 1 FROM embeddings "
+        "WHERE embeddings.image_id = files.image_id AND model_id = library.value)",
+    ),
+)
+
+
+def _contradictions(library: Library) -> Iterator[str]:
+    """Say what in the database contradicts itself."""
+    for complaint, sql in _CHECKS:
+        [(count,)] = library.rows(sql)
+        if count:
+            yield complaint.format(count)
+    [(answer,)] = library.rows("PRAGMA quick_check(1)")
+    if answer != "ok":
+        yield f"the database is damaged: {answer}"
+
+
+def _index_problems(library: Library) -> Iterator[str]:
+    """Say where the saved index contradicts the database; there need not be one."""
+    return iter(())

@@ -1,0 +1,204 @@
+"""What a walk means against the library: what is new, what has changed, what has vanished."""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from search.library import Library
+from search.records import FileRow, FileState, FileWrite, Root
+
+from .formats import RAW_EXTENSIONS, RAW_REASON, extension, raw_available
+from .ignore import Ignore
+from .pool import Task
+from .walk import Closed, Found, is_empty, walk
+
+HANDFUL = 5  # so many files may vanish from a root at once, or
+SHARE = 0.1  # this share of it, before we wait for a confirmation
+HELD_REASON = "not found at the last scan; kept until --confirm-deletions"
+DELETED_REASON = "deleted"
+MOVED_REASON = "moved or renamed"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the library says before a walk: read once, so that a walk needs no database."""
+
+    files: dict[bytes, FileRow]  # under all roots; a walk takes out what it finds
+    held: frozenset[bytes]  # files kept for want of a confirmation
+    unreadable: frozenset[bytes]  # failed because the system refused them, not for what they hold
+    unembedded: set[int]  # images that the model has still to embed
+
+
+def known_files(library: Library, roots: Iterable[Root], model_id: int | None) -> Known:
+    """Read what a walk of these roots is compared with; ``model_id`` None is a new model."""
+    files: dict[bytes, FileRow] = {}
+    for root in _outermost(roots):
+        files |= library.files_under(root.path)
+    noted = library.rows(
+        "SELECT path, state FROM files WHERE state = 'indexed' AND reason IS NOT NULL "
+        "OR state = 'failed' AND reason LIKE 'unreadable:%'"
+    )
+    held = frozenset(path for path, state in noted if state == "indexed")
+    unreadable = frozenset(path for path, state in noted if state == "failed")
+    if model_id is None:
+        unembedded = {row.image_id for row in files.values() if row.image_id is not None}
+    else:
+        rows = library.rows(
+            "SELECT id FROM images WHERE id NOT IN "
+            "(SELECT image_id FROM embeddings WHERE model_id = ?)",
+            (model_id,),
+        )
+        unembedded = {image_id for (image_id,) in rows}
+    return Known(files, held, unreadable, unembedded)
+
+
+def _outermost(roots: Iterable[Root]) -> list[Root]:
+    chosen: list[Root] = []
+    for root in sorted(roots, key=lambda root: len(root.path)):
+        if not any(inside(root.path, other.path) for other in chosen):
+            chosen.append(root)
+    return chosen
+
+
+def inside(path: bytes, folder: bytes) -> bool:
+    """Say whether a path lies in a folder, or is it."""
+    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
+
+
+@dataclass(slots=True)
+class Survey:
+    """One walk of some roots, and what it noticed on the way.
+
+    Iterate over ``changes`` to the end, and then ask for the ``leftovers``.
+    """
+
+    roots: Sequence[Root]
+    known: Known
+    ignore: Sequence[str] = ()
+    excluded: frozenset[bytes] = frozenset()  # folders to leave out, such as the library's own
+    found: int = 0
+    unchanged: int = 0
+    present: list[bytes] = field(default_factory=list)  # back again, or no longer held
+    closed: list[Closed] = field(default_factory=list)
+    offline: dict[int, str] = field(default_factory=dict)  # root id -> why
+    totals: dict[int, int] = field(default_factory=dict)  # root id -> files found there
+    raw: bool = field(default_factory=raw_available)
+
+    def changes(self) -> Iterator[Task | FileWrite]:
+        """Walk all roots; yield a task for what must be read, and a row for what must not."""
+        stops = self.excluded | {root.path for root in self.roots}
+        for root in self.roots:
+            before = self.found
+            try:
+                if is_empty(root.path):
+                    self.offline[root.id] = "the folder is empty"
+                    continue
+                yield from self._walk(root, stops)
+                if is_empty(root.path):  # unmounted meanwhile
+                    self.offline[root.id] = "the folder is empty"
+            except OSError as exc:
+                self.offline[root.id] = exc.strerror or type(exc).__name__
+            self.totals[root.id] = self.found - before
+
+    def _walk(self, root: Root, stops: frozenset[bytes]) -> Iterator[Task | FileWrite]:
+        take, files = self.known.files.pop, self.known.files
+        noted = bool(self.known.held or self.known.unembedded)
+        for entry in walk(root.path, Ignore.for_root(root.path, self.ignore), stops):
+            if isinstance(entry, Closed):
+                self.closed.append(entry)
+                continue
+            self.found += 1
+            path, size, mtime_ns, refusal = entry
+            row = take(path, None) if files else None
+            if (
+                row is not None
+                and refusal is None
+                and not noted
+                and row.state == "indexed"
+                and row.mtime_ns == mtime_ns
+                and row.size == size
+            ):
+                self.unchanged += 1  # nearly always: as short a way as Python allows
+                continue
+            change = self._judge(root, entry, row)
+            if change is None:
+                self.unchanged += 1
+            else:
+                yield change
+
+    def _judge(self, root: Root, entry: Found, row: FileRow | None) -> Task | FileWrite | None:
+        """Decide what to do about one file: read it, record why not, or nothing."""
+        same = row is not None and (row.size, row.mtime_ns) == (entry.size, entry.mtime_ns)
+        refusal = entry.refusal
+        if refusal is None and not self.raw and extension(entry.path) in RAW_EXTENSIONS:
+            refusal = RAW_REASON
+        if refusal is not None:
+            state: FileState = "failed" if refusal.startswith("unreadable") else "skipped"
+            if same and row is not None and row.state == state:
+                return None
+            return FileWrite(entry.path, root.id, entry.size, entry.mtime_ns, None, state, refusal)
+        image_id = None if row is None else row.image_id
+        if not same or row is None or self._to_be_read(entry.path, row):
+            return Task(entry.path, root.id, entry.size, entry.mtime_ns, image_id)
+        if row.state == "missing" or entry.path in self.known.held:
+            self.present.append(entry.path)
+        return None
+
+    def _to_be_read(self, path: bytes, row: FileRow) -> bool:
+        """Say whether a file that is as it was must be read all the same."""
+        if row.image_id is not None:
+            if row.image_id in self.known.unembedded:
+                self.known.unembedded.discard(row.image_id)  # one of its files is enough
+                return True
+            return False
+        if row.state == "failed":  # for what it holds: not again; for its permissions: if they fit
+            return path in self.known.unreadable and os.access(path, os.R_OK)
+        return True  # skipped or gone before it was ever read
+
+    def leftovers(self) -> "Leftovers":
+        """Explain the files that the library knows and the walk did not meet.
+
+        Nothing is said of roots that are offline, nor of what lies in a folder that could not be
+        listed or cannot be looked at now.
+        """
+        gone: dict[int, list[tuple[bytes, FileRow]]] = {}
+        passed_over: list[FileWrite] = []
+        closed = [entry.path for entry in self.closed]
+        roots = sorted(self.roots, key=lambda root: len(root.path), reverse=True)
+        rules = {root.id: Ignore.for_root(root.path, self.ignore) for root in roots}
+        for path, row in self.known.files.items():
+            if row.state == "missing" or any(inside(path, folder) for folder in closed):
+                continue
+            root = next(root for root in roots if inside(path, root.path))
+            if root.id in self.offline:
+                continue
+            if is_gone(path):
+                gone.setdefault(root.id, []).append((path, row))
+            elif row.state != "skipped" and (reason := rules[root.id].covers(path, root.path)):
+                passed_over.append(
+                    FileWrite(path, root.id, row.size, row.mtime_ns, None, "skipped", reason)
+                )
+        return Leftovers(gone, passed_over)
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """Files that are no longer there, by root id, and files that are no longer wanted."""
+
+    gone: dict[int, list[tuple[bytes, FileRow]]]
+    passed_over: list[FileWrite]
+
+
+def is_gone(path: bytes) -> bool:
+    """Say whether a path certainly names nothing; what cannot be looked at may be there."""
+    try:
+        os.lstat(path)
+    except OSError as exc:
+        return exc.errno in (errno.ENOENT, errno.ENOTDIR)
+    return False
+
+
+def too_many(vanished: int, remaining: int) -> bool:
+    """Say whether so many files vanished from a root that a person should confirm it."""
+    return vanished > HANDFUL and vanished > SHARE * (vanished + remaining)

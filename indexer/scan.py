@@ -1,0 +1,387 @@
+"""Bring the library up to date with the folders on the disk."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from search.clip.preprocess import Preprocess
+from search.errors import FoveaError
+from search.library import Library
+from search.records import FileRow, FileWrite, Root, WriteBatch
+
+from .ahead import Ahead
+from .changes import (
+    DELETED_REASON,
+    HELD_REASON,
+    MOVED_REASON,
+    Survey,
+    inside,
+    is_gone,
+    known_files,
+    too_many,
+)
+from .limits import Gone, Limits, Refused
+from .pipeline import Pipeline, PixelEncoder, Progress, Tally
+from .pool import Task
+from .reading import read_file
+
+AHEAD = 200_000  # changed files that the walk may be ahead of the decoding: about 60 MB
+REPORT_S = 0.1  # seconds between two calls of ``progress``
+
+
+class Model(Protocol):
+    """What a scan needs to know of a model before it is loaded."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def preprocess(self) -> Preprocess: ...
+    @property
+    def source(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A folder that a scan could not look at; what the library knows of it stays."""
+
+    path: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScanReport:
+    """What a scan did. ``found`` is the sum of ``embedded``, ``unchanged``, ``moved``, ``failed``
+    and ``skipped``, each file counted once; a run that was stopped accounts for fewer.
+    """
+
+    found: int  # files with a picture's extension
+    embedded: int
+    unchanged: int  # as they were last time, failures included: these are not tried again
+    moved: int  # new files of a known content: moved, renamed or copied
+    deleted: int  # no longer there, and no longer in answers
+    failed: int
+    skipped: int
+    seconds: float
+    held: int = 0  # no longer there, but too many at once: kept until confirmed
+    problems: tuple[Problem, ...] = ()  # folders and roots that could not be looked at
+    stopped: bool = False
+    unembedded: int = 0  # images that keep the library from switching to the model
+
+
+def index_folders(
+    library: Library,
+    folders: Sequence[Path | bytes | str] = (),
+    *,
+    model: Model,
+    load_encoder: Callable[[], PixelEncoder],
+    workers: int | None = None,
+    batch_size: int = 32,
+    dry_run: bool = False,
+    confirm_deletions: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+    ignore: Iterable[str] = (),
+    limits: Limits | None = None,
+    wait_s: float | None = 0.0,
+) -> ScanReport:
+    """Walk folders, embed what is new or changed, and note what has moved or gone.
+
+    Without folders, every root is walked again; a folder that is no root yet becomes one.
+    ``load_encoder`` is called when the first picture is ready to be embedded. Ctrl-C, or ``stop``,
+    ends the run after the batch in flight; a second Ctrl-C at once. ``dry_run`` counts what would
+    happen and writes nothing. ``ignore`` holds gitignore patterns, after each root's own.
+
+    A model other than the library's embeds all roots, and answers once nothing is left to embed.
+
+    Raise ``FoveaError`` for a folder that is none, and ``LibraryBusy`` if another process has been
+    indexing for more than ``wait_s`` seconds.
+    """
+    started = time.monotonic()
+    stop = stop or threading.Event()
+    scan = _Scan(library, model, tuple(ignore), confirm_deletions, stop, progress)
+    paths = [root_path(folder) for folder in folders]
+    if dry_run:
+        report = scan.rehearse(scan.roots(paths, add=False))
+    else:
+        with library.writing(wait_s), _interruptible(stop):
+            roots = scan.roots(paths, add=True)
+            scan.limits, scan.batch_size = limits or Limits(), batch_size
+            scan.workers = workers or available_cores()
+            report = scan.run(roots, load_encoder)
+    return replace(report, seconds=round(time.monotonic() - started, 3))
+
+
+def root_path(folder: Path | bytes | str) -> bytes:
+    """Return a folder's absolute path, without links: what is walked is what was meant."""
+    return os.path.realpath(os.fsencode(folder))
+
+
+def available_cores() -> int:
+    """The number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+@contextmanager
+def _interruptible(stop: threading.Event) -> Iterator[None]:
+    """Let the first Ctrl-C set ``stop``, and the second do what it does elsewhere."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+
+    def first(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Scan:
+    """One call of ``index_folders``."""
+
+    limits = Limits()
+    batch_size = 32
+    workers = 1
+
+    def __init__(
+        self,
+        library: Library,
+        model: Model,
+        ignore: tuple[str, ...],
+        confirmed: bool,
+        stop: threading.Event,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.library, self.model, self.ignore, self.confirmed = library, model, ignore, confirmed
+        self.stop, self.progress = stop, progress
+        self._reported = 0.0
+        self._first: float | None = None  # when the first picture had been embedded
+
+    # Which roots
+
+    def roots(self, folders: Sequence[bytes], add: bool) -> list[Root]:
+        """Choose the roots to walk: those asked for, and the registered ones inside them.
+
+        All of them without a folder, or where the library changes its model. ``add`` registers
+        new ones. Raise ``FoveaError`` for a folder that is neither there nor a root.
+        """
+        registered = {root.path: root for root in self.library.roots()}
+        for path in folders:
+            if path not in registered:
+                _check_folder(path)
+                if add:
+                    registered[path] = self.library.add_root(path)
+                else:
+                    registered[path] = Root(-len(registered) - 1, path, "online", "", None)
+        if not registered:
+            raise FoveaError("no folder has been indexed yet; name one: fovea index FOLDER")
+        if not folders or self._switching():
+            return list(registered.values())
+        return [
+            root
+            for root in registered.values()
+            if any(inside(root.path, folder) for folder in folders)
+        ]
+
+    def _switching(self) -> bool:
+        current = self.library.model()
+        return current is not None and current.identity != self.model.identity
+
+    def _survey(self, roots: list[Root], model_id: int | None) -> Survey:
+        known = known_files(self.library, roots, model_id)
+        own = frozenset({root_path(self.library.folder)})
+        return Survey(roots, known, self.ignore, own)
+
+    # The run itself
+
+    def run(self, roots: list[Root], load_encoder: Callable[[], PixelEncoder]) -> ScanReport:
+        """Do all of it, and write it."""
+        details = self.model.name, self.model.identity, self.model.dim, self.model.source
+        if self.library.model() is None:
+            self.library.set_model(*details)
+        model = self.library.add_model(*details)
+        survey = self._survey(roots, model.id)
+        with Ahead(survey.changes(), AHEAD) as changes:
+
+            def tick(tally: Tally) -> None:
+                self._tell(survey, tally, changes.drawing)
+
+            pipeline = Pipeline(
+                self.library,
+                model.id,
+                self.model.preprocess,
+                load_encoder,
+                limits=self.limits,
+                workers=self.workers,
+                batch_size=self.batch_size,
+                stop=self.stop,
+                tick=tick,
+            )
+            pipeline.run(iter(changes))
+        report = _report(survey, pipeline.tally)
+        if self.stop.is_set():
+            return replace(report, stopped=True)
+        self.library.mark_present(survey.present)
+        report = self._settle_leftovers(survey, report, pipeline.gained)
+        self._note_roots(survey)
+        self._tell(survey, pipeline.tally, False, last=True)
+        return replace(report, unembedded=self._switch(model.id, details))
+
+    def _settle_leftovers(self, survey: Survey, report: ScanReport, gained: set[int]) -> ScanReport:
+        """Note what has moved away, what was deleted, and what is kept until confirmed."""
+        leftovers = survey.leftovers()
+        moved, deleted, held = _sort_gone(survey, leftovers.gone, gained, self.confirmed)
+        if leftovers.passed_over:
+            self._write_rows(leftovers.passed_over)
+        self.library.mark_missing(moved, MOVED_REASON)
+        self.library.mark_missing(deleted, DELETED_REASON)
+        self.library.note(held, HELD_REASON)
+        return replace(report, deleted=len(deleted), held=len(held))
+
+    def _write_rows(self, rows: list[FileWrite]) -> None:
+        self.library.write_batch(WriteBatch(files=rows))
+
+    def _note_roots(self, survey: Survey) -> None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        for root in survey.roots:
+            if root.id in survey.offline:
+                self.library.set_root_state(root.id, "offline")
+            else:
+                self.library.set_root_state(root.id, "online", scanned_at=now)
+
+    def _switch(self, model_id: int, details: tuple[str, str, int, str]) -> int:
+        """Answer by the model from now on, unless images are left that it has not embedded."""
+        if not self._switching():
+            return 0
+        left = sum(1 for _ in self.library.images_without_embedding(model_id))
+        if not left:
+            self.library.set_model(*details)
+        return left
+
+    def _tell(self, survey: Survey, tally: Tally, walking: bool, last: bool = False) -> None:
+        now = time.monotonic()
+        if tally.embedded and self._first is None:
+            self._first = now
+        if self.progress is None or (now - self._reported < REPORT_S and not last):
+            return
+        self._reported = now
+        elapsed = now - self._first if self._first is not None else 0.0
+        self.progress(
+            Progress(
+                found=survey.found - tally.gone,
+                done=survey.unchanged + tally.done - tally.gone,
+                embedded=tally.embedded,
+                failed=tally.failed,
+                rate=tally.embedded / elapsed if elapsed > 0 else 0.0,
+                walking=walking,
+            )
+        )
+
+    # What would happen
+
+    def rehearse(self, roots: list[Root]) -> ScanReport:
+        """Count what a run would do. Files are read only where one may be a known content."""
+        model_id = next(
+            (row.id for row in self.library.models() if row.identity == self.model.identity), None
+        )
+        survey = self._survey(roots, model_id)
+        sizes = {size for (size,) in self.library.rows("SELECT DISTINCT bytes FROM images")}
+        tally, gained = Tally(), set[int]()
+        for change in survey.changes():
+            if self.stop.is_set():
+                break
+            self._rehearse(change, sizes, tally, gained)
+            self._tell(survey, tally, True)
+        gone = survey.leftovers().gone
+        _, deleted, held = _sort_gone(survey, gone, gained, self.confirmed)
+        report = _report(survey, tally)
+        return replace(report, deleted=len(deleted), held=len(held), stopped=self.stop.is_set())
+
+    def _rehearse(
+        self, change: Task | FileWrite, sizes: set[int], tally: Tally, gained: set[int]
+    ) -> None:
+        if isinstance(change, FileWrite):
+            if change.state == "failed":
+                tally.failed += 1
+            else:
+                tally.skipped += 1
+            return
+        image_id = self._known_image(change.path) if change.size in sizes else None
+        if image_id is None:
+            tally.embedded += 1
+        elif image_id == change.image_id:
+            tally.same += 1
+        else:
+            tally.moved += 1
+            gained.add(image_id)
+
+    def _known_image(self, path: bytes) -> int | None:
+        try:
+            digest = sha256(read_file(path, self.limits).data).digest()
+        except (Refused, Gone):
+            return None
+        return self.library.image_by_hash([digest]).get(digest)
+
+
+def _check_folder(path: bytes) -> None:
+    shown = os.fsdecode(path)
+    if is_gone(path):
+        raise FoveaError(f"no folder {shown!r}; check its name")
+    if not os.path.isdir(path):
+        raise FoveaError(f"{shown!r} is no folder; name the folder that it is in")
+
+
+def _report(survey: Survey, tally: Tally) -> ScanReport:
+    problems = [Problem(entry.path, entry.reason) for entry in survey.closed]
+    for root in survey.roots:
+        if root.id in survey.offline:
+            problems.append(Problem(root.path, f"offline: {survey.offline[root.id]}"))
+    return ScanReport(
+        found=survey.found - tally.gone,
+        embedded=tally.embedded,
+        unchanged=survey.unchanged + tally.same,
+        moved=tally.moved,
+        deleted=0,
+        failed=tally.failed,
+        skipped=tally.skipped,
+        seconds=0.0,
+        problems=tuple(problems),
+    )
+
+
+def _sort_gone(
+    survey: Survey,
+    gone: dict[int, list[tuple[bytes, FileRow]]],
+    gained: set[int],
+    confirmed: bool,
+) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """Split the paths that are gone into those moved, those deleted and those to be kept."""
+    moved: list[bytes] = []
+    deleted: list[bytes] = []
+    held: list[bytes] = []
+    for root_id, files in gone.items():
+        moved += [path for path, row in files if row.image_id in gained]
+        lost = [path for path, row in files if row.image_id not in gained]
+        keep = not confirmed and too_many(len(lost), survey.totals.get(root_id, 0))
+        (held if keep else deleted).extend(lost)
+    return moved, deleted, held
