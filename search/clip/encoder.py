@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn.functional import normalize
 
 from .checkpoint import Checkpoint, weights_sha256
 from .errors import ModelError
 from .fast import ResNetTower, TextTower, VisionTower
+from .kernels import Place
 from .memory import keep_allocations
 from .preprocess import Preprocess
 
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 Tower = Callable[[torch.Tensor], torch.Tensor]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-CPU_BATCH, GPU_BATCH = 32, 256  # rows in one pass
+CPU_POSITIONS = 1600  # in one pass: 32 pictures of a ViT-B/32; more only fall out of the caches
+GPU_BATCH = 256  # rows in one pass
 TEXT_BATCH = 64
 
 
@@ -83,6 +86,15 @@ class Encoder:
         """The precision: float32, bfloat16 or float16."""
         return str(self.dtype).removeprefix("torch.")
 
+    @property
+    def batch_size(self) -> int:
+        """How many pictures one pass takes; multiples of it are as fast, fewer may be slower."""
+        if self.device.type != "cpu":
+            return GPU_BATCH
+        vision = self._checkpoint.config.vision
+        positions = (vision.image_size // (vision.patch_size or 32)) ** 2 + 1
+        return max(1, min(64, CPU_POSITIONS // positions))
+
     @cached_property
     def identity(self) -> str:
         """The SHA-256 of the weights, in hex; the first look reads the whole file."""
@@ -108,8 +120,7 @@ class Encoder:
             raise ValueError(
                 f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (n, {size}, {size}, 3)"
             )
-        batch = CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
-        return self._run(lambda: self._image_tower, pixels, batch)
+        return self._run(lambda: self._image_tower, pixels, self.batch_size)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts as float32 unit rows (n, d); what exceeds the context is cut off."""
@@ -121,40 +132,33 @@ class Encoder:
         out[order] = rows
         return out
 
-    def _run(
-        self,
-        tower: Callable[[], Tower],
-        rows: np.ndarray,
-        batch: int,
-    ) -> np.ndarray:
-        out = np.empty((len(rows), self.dim), np.float32)
+    def _run(self, tower: Callable[[], Tower], rows: np.ndarray, batch: int) -> np.ndarray:
+        """Send rows through a tower, ``batch`` at a time; a GPU computes while others are sent."""
         with self._lock, torch.inference_mode():
-            for start in range(0, len(rows), batch):
-                piece = np.ascontiguousarray(rows[start : start + batch])
-                x = self._to_device(piece)
-                y = tower()(x).float()
-                out[start : start + batch] = torch.nn.functional.normalize(y, dim=-1).cpu().numpy()
-        return out
+            out = [
+                normalize(tower()(self._send(rows[start : start + batch])).float(), dim=-1)
+                for start in range(0, len(rows), batch)
+            ]
+            if not out:
+                return np.empty((0, self.dim), np.float32)
+            return torch.cat(out).cpu().numpy()
 
-    def _to_device(self, rows: np.ndarray) -> torch.Tensor:
-        x = torch.from_numpy(rows if rows.flags.writeable else rows.copy())
+    def _send(self, rows: np.ndarray) -> torch.Tensor:
+        x = torch.from_numpy(np.require(rows, requirements=["C", "W"]))
         if self.device.type == "cuda":
             return x.pin_memory().to(self.device, non_blocking=True)
         return x.to(self.device)
 
-    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(self.device, self.dtype)
-
     @cached_property
-    def _image_tower(self) -> VisionTower | ResNetTower:
+    def _image_tower(self) -> Tower:
         state, config = self._checkpoint.state(["image"]), self._checkpoint.config
-        tower = ResNetTower if config.vision.is_resnet else VisionTower
-        return tower(state, config, self._pack)
+        place = Place(self.device, self.dtype)
+        return (ResNetTower if config.vision.is_resnet else VisionTower)(state, config, place)
 
     @cached_property
-    def _text_tower(self) -> TextTower:
-        state = self._checkpoint.state(["text"])
-        return TextTower(state, self._checkpoint.config, self._pack)
+    def _text_tower(self) -> Tower:
+        state, config = self._checkpoint.state(["text"]), self._checkpoint.config
+        return TextTower(state, config, Place(self.device, self.dtype))
 
     @cached_property
     def _tokenizer(self) -> "Tokenizer":
