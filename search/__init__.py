@@ -4,25 +4,46 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .clip.encoder import Encoder, load_encoder
     from .errors import FoveaError, LibraryBusy, LibraryError, ModelError
+    from .hits import Answer, Hit
+    from .index import VectorIndex
     from .library import Library, default_library_folder
+    from .pictures import open_image
+    from .query import search, similar
 
 __all__ = [
+    "Answer",
+    "Encoder",
     "FoveaError",
+    "Hit",
     "Library",
     "LibraryBusy",
     "LibraryError",
     "ModelError",
+    "VectorIndex",
     "default_library_folder",
+    "load_encoder",
+    "open_image",
+    "search",
+    "similar",
 ]
 
 _MODULES = {
+    "Answer": "hits",
+    "Encoder": "clip.encoder",
     "FoveaError": "errors",
+    "Hit": "hits",
     "Library": "library",
     "LibraryBusy": "errors",
     "LibraryError": "errors",
     "ModelError": "errors",
+    "VectorIndex": "index",
     "default_library_folder": "library",
+    "load_encoder": "clip.encoder",
+    "open_image": "pictures",
+    "search": "query",
+    "similar": "query",
 }
 
 

@@ -29,6 +29,9 @@ class ColourPreprocess:
     def draft_size(self) -> tuple[int, int]:
         return self.size, self.size
 
+    def draft(self, image: Image.Image) -> None:
+        image.draft(None, self.draft_size)
+
     def pixels(self, image: Image.Image) -> np.ndarray:
         """The image as uint8 (size, size, 3)."""
         return np.asarray(image.convert("RGB").resize((self.size, self.size)), dtype=np.uint8)

@@ -1,0 +1,57 @@
+"""Hits: neighbours joined to the files that show them."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .library import Library
+
+__all__ = ["Answer", "Hit", "Place", "places"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One image of an answer. ``os.fsencode`` gives a path's bytes back, whatever they are."""
+
+    rank: int  # from 1
+    score: float  # cosine, -1 to 1
+    image_id: int
+    path: str  # a file that shows the image; one that can be reached, if there is one
+    paths: tuple[str, ...]  # all of them, ``path`` first
+    offline: bool  # none can be reached now: their roots are missing or unmounted
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a query led to, and how long that took."""
+
+    query: str
+    model: str
+    took_ms: float
+    hits: Sequence[Hit]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an image can be seen: its files, those that can be reached first."""
+
+    paths: tuple[str, ...]
+    offline: bool
+
+
+def places(library: Library, image_ids: Iterable[int]) -> dict[int, Place]:
+    """The files of those images that have any; a missing file does not count."""
+    rows = library.rows(
+        "SELECT image_id, files.path, roots.state = 'offline' AS offline "
+        "FROM files JOIN roots ON roots.id = root_id "
+        "WHERE files.state = 'indexed' AND image_id IN (SELECT value FROM json_each(?)) "
+        "ORDER BY image_id, offline, files.path",
+        [json.dumps([int(image_id) for image_id in image_ids])],
+    )
+    found: dict[int, Place] = {}
+    for image_id, path, offline in rows:
+        before = found.get(image_id)
+        paths = (*(before.paths if before else ()), os.fsdecode(path))
+        found[image_id] = Place(paths, before.offline if before else bool(offline))
+    return found
