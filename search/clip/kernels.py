@@ -17,12 +17,12 @@ from torch import Tensor
 
 Then = Literal["none", "relu", "silu", "gelu"]  # what follows a product, element by element
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+_ACTIVATIONS: dict[Then, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "silu": F.silu,
     "gelu": F.gelu,
 }
-_ONEDNN = {"none": "none", "relu": "relu", "silu": "swish", "gelu": "gelu"}
+_ONEDNN: dict[Then, str] = {"none": "none", "relu": "relu", "silu": "swish", "gelu": "gelu"}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,191 @@
+"""How fast the encoder embeds pictures, against what the machine's matrix products allow.
+
+    python bench/encode.py [--device cpu] [--dtypes float32,bfloat16] [--batches 1,8,32]
+
+A ViT-B/32 with random weights embeds random pixels. The ceiling is measured in the same run: the
+very matrix products of one pass (rows, inputs and outputs as the model has them), each alone and
+the fastest way that torch knows, with nothing between them. The baseline is the reference model
+in float32, one picture after another.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from search.clip.checkpoint import load_clip
+from search.clip.config import ClipConfig, TextConfig, VisionConfig
+from search.clip.encoder import Encoder, load_encoder, multiplies_bfloat16, pick_device
+from search.clip.kernels import Linear, Place
+from search.clip.shapes import expected_shapes
+
+VIT_B_32 = ClipConfig(
+    512, VisionConfig(224, 12, 768, 12, patch_size=32), TextConfig(77, 49408, 512, 8, 12)
+)
+
+
+def main() -> None:
+    """Print one line a precision and batch size."""
+    options = arguments()
+    device = pick_device(options.device)
+    print(f"{machine(device)}\nViT-B/32, random weights, torch {torch.__version__}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(Path(folder))
+        alone = baseline(Path(folder), options.seconds)
+        print(f"baseline: the reference model, float32, CPU, one by one: {alone:.1f} images/s\n")
+        print("dtype     batch   images/s  products alone   share   TFLOP/s   × baseline")
+        lines = []
+        for dtype in options.dtypes.split(",") if options.dtypes else default_dtypes(device):
+            encoder = load_encoder(Path(folder), device=options.device, dtype=dtype)
+            for batch in map(int, options.batches.split(",")):
+                line = measure(encoder, batch, options.seconds) | {"baseline": alone}
+                lines.append(line)
+                rate = line["images_per_s"]
+                print(
+                    f"{dtype:9} {batch:5}  {rate:9.1f}  {line['ceiling']:14.1f}"
+                    f"  {line['share']:6.1%}  {line['tflops']:8.3f}  {rate / alone:9.1f}"
+                )
+    if options.json:
+        Path(options.json).write_text(json.dumps(lines, indent=2) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--dtypes", help="comma-separated; default: those worth using here")
+    parser.add_argument("--batches", default="1,8,16,32,64", help="pictures a call")
+    parser.add_argument("--seconds", type=float, default=3.0, help="time for each measurement")
+    parser.add_argument("--json", help="write the figures to this file too")
+    return parser.parse_args()
+
+
+def machine(device: torch.device) -> str:
+    """Name what computes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    units = "with" if multiplies_bfloat16() else "without"
+    kind = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.machine()} {kind}, {torch.get_num_threads()} threads, {units} bfloat16 units"
+
+
+def default_dtypes(device: torch.device) -> list[str]:
+    """Return the precisions worth using on this device."""
+    if device.type == "cpu":
+        return ["float32", "bfloat16"] if multiplies_bfloat16() else ["float32"]
+    return ["float16", "bfloat16"]
+
+
+def write_model(folder: Path) -> None:
+    """Write a ViT-B/32 of random weights, scaled so that activations stay as a real one's."""
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        name: torch.randn(shape, generator=generator) * (shape[-1] if shape else 1) ** -0.5
+        for name, shape in expected_shapes(VIT_B_32).items()
+    }
+    save_file(state, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(VIT_B_32.to_dict()))
+
+
+def baseline(folder: Path, seconds: float) -> float:
+    """Return images/s of the reference model, one by one in float32."""
+    model = load_clip(folder, ["image"])
+    picture = torch.zeros(1, 3, 224, 224)
+    with torch.inference_mode():
+        return 1 / fastest(lambda: model.encode_image(picture), seconds)
+
+
+def measure(encoder: Encoder, batch: int, seconds: float) -> dict[str, Any]:
+    """Time the encoder and its products alone on one batch size."""
+    rng = np.random.default_rng(0)
+    calls = 1 if encoder.device.type == "cpu" else 8  # a GPU is fed while it computes
+    pixels = rng.integers(0, 256, (batch * calls, 224, 224, 3), dtype=np.uint8)
+    took = fastest(lambda: encoder.encode_pixels(pixels), seconds) / calls
+    place = Place(encoder.device, encoder.dtype)
+    with torch.inference_mode():
+        products = sum(
+            count * product_seconds(place, rows, inputs, outputs, seconds / 8)
+            for rows, inputs, outputs, count in matrix_products(batch)
+        )
+    operations = sum(2 * r * i * o * count for r, i, o, count in matrix_products(batch))
+    return {
+        "dtype": encoder.dtype_name,
+        "batch": batch,
+        "images_per_s": batch / took,
+        "ceiling": batch / products,
+        "share": products / took,
+        "tflops": operations / took / 1e12,
+    }
+
+
+def matrix_products(batch: int) -> list[tuple[int, int, int, int]]:
+    """List (rows, inputs, outputs, count) of the weights' products in one pass.
+
+    As the encoder does them: the last block's query, output and perceptron see one position.
+    Attention's own products (3 % of all) are left out, which makes the ceiling stricter.
+    """
+    width, layers, positions = VIT_B_32.vision.width, 12, 50
+    rows = batch * positions
+    return [
+        (batch * (positions - 1), 3 * 32 * 32, width, 1),
+        (rows, width, 3 * width, layers - 1),
+        (rows, width, width, layers - 1),
+        (rows, width, 4 * width, layers - 1),
+        (rows, 4 * width, width, layers - 1),
+        (rows, width, 2 * width, 1),
+        (batch, width, width, 2),
+        (batch, width, 4 * width, 1),
+        (batch, 4 * width, width, 1),
+        (batch, width, VIT_B_32.embed_dim, 1),
+    ]
+
+
+def product_seconds(place: Place, rows: int, inputs: int, outputs: int, seconds: float) -> float:
+    """Return the time of one product, by the fastest of the ways at hand."""
+    x = torch.randn(rows, inputs).to(place.device, place.dtype)
+    weight = torch.randn(outputs, inputs).to(place.device, place.dtype)
+    linear, turned = Linear(place, weight), weight.t().contiguous()
+    ways: list[Callable[[], torch.Tensor]] = [
+        lambda: linear(x),
+        lambda: F.linear(x, weight),
+        lambda: torch.mm(x, turned),
+    ]
+    return min(fastest(way, seconds / len(ways), place.device) for way in ways)
+
+
+def fastest(
+    call: Callable[[], object], seconds: float, device: torch.device | None = None
+) -> float:
+    """Return the median seconds of the faster half of the calls that fit in ``seconds``."""
+    is_gpu = device is not None and device.type == "cuda"
+    repeats = 20 if is_gpu else 1  # so that launching a kernel does not count
+    call()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 3:
+        if is_gpu:
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(repeats):
+            call()
+        if is_gpu:
+            torch.cuda.synchronize()
+        times.append((time.perf_counter() - start) / repeats)
+    return statistics.median(sorted(times)[: max(1, len(times) // 2)])
+
+
+if __name__ == "__main__":
+    main()
