@@ -1,0 +1,131 @@
+"""Small CLIPs with random weights, written in each dialect that checkpoints come in."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from search.clip.config import ClipConfig, TextConfig, VisionConfig
+from search.clip.model import CLIP
+from search.clip.tokenizer import Tokenizer
+
+VOCABULARY = 512 + 3 + 2
+TEXT = TextConfig(context_length=16, vocab_size=VOCABULARY, width=64, heads=1, layers=2)
+VIT = ClipConfig(48, VisionConfig(64, 3, 128, heads=2, patch_size=16), TEXT)
+RESNET = ClipConfig(48, VisionConfig(96, (1, 2, 1, 1), 16, heads=8), TEXT)
+MERGES = (("t", "h"), ("th", "e</w>"), ("d", "o"))
+
+
+def random_clip(config: ClipConfig, seed: int = 0) -> CLIP:
+    """A reference model in which every parameter and statistic is drawn, none a round number."""
+    model = CLIP(config).eval()
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.randn(tensor.shape, generator=generator)
+
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name.endswith("running_var"):
+                tensor.copy_(draw(tensor).abs() + 0.5)
+            elif tensor.is_floating_point() and tensor.dim() > 1:
+                tensor.copy_(draw(tensor) * tensor[0].numel() ** -0.5)
+            elif name.endswith("weight"):
+                tensor.copy_(1 + 0.2 * draw(tensor))
+            elif tensor.is_floating_point() and name != "logit_scale":
+                tensor.copy_(0.2 * draw(tensor))
+    return model
+
+
+def write_model(folder: Path, config: ClipConfig = VIT, seed: int = 0) -> CLIP:
+    """Write a model's folder as fovea lays it out; return the reference model."""
+    model = random_clip(config, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config.to_dict()))
+    Tokenizer(MERGES).save(folder)
+    return model
+
+
+def published_names(hub: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rename a ``transformers.CLIPModel``'s state dict by hand, as an oracle for the loader."""
+    state = {
+        "logit_scale": hub["logit_scale"],
+        "token_embedding.weight": hub["text_model.embeddings.token_embedding.weight"],
+        "positional_embedding": hub["text_model.embeddings.position_embedding.weight"],
+        "text_projection": hub["text_projection.weight"].T.contiguous(),
+        "visual.proj": hub["visual_projection.weight"].T.contiguous(),
+        "visual.conv1.weight": hub["vision_model.embeddings.patch_embedding.weight"],
+        "visual.class_embedding": hub["vision_model.embeddings.class_embedding"],
+        "visual.positional_embedding": hub["vision_model.embeddings.position_embedding.weight"],
+    }
+    for kind in ("weight", "bias"):
+        state[f"ln_final.{kind}"] = hub[f"text_model.final_layer_norm.{kind}"]
+        state[f"visual.ln_pre.{kind}"] = hub[f"vision_model.pre_layrnorm.{kind}"]
+        state[f"visual.ln_post.{kind}"] = hub[f"vision_model.post_layernorm.{kind}"]
+        for tower, ours in (("text_model", "transformer"), ("vision_model", "visual.transformer")):
+            number = 0
+            while f"{tower}.encoder.layers.{number}.layer_norm1.bias" in hub:
+                layer = f"{tower}.encoder.layers.{number}"
+                block = f"{ours}.resblocks.{number}"
+                q, k, v = (hub[f"{layer}.self_attn.{x}_proj.{kind}"] for x in "qkv")
+                state[f"{block}.attn.in_proj_{kind}"] = torch.cat([q, k, v])
+                state[f"{block}.attn.out_proj.{kind}"] = hub[f"{layer}.self_attn.out_proj.{kind}"]
+                state[f"{block}.ln_1.{kind}"] = hub[f"{layer}.layer_norm1.{kind}"]
+                state[f"{block}.ln_2.{kind}"] = hub[f"{layer}.layer_norm2.{kind}"]
+                state[f"{block}.mlp.c_fc.{kind}"] = hub[f"{layer}.mlp.fc1.{kind}"]
+                state[f"{block}.mlp.c_proj.{kind}"] = hub[f"{layer}.mlp.fc2.{kind}"]
+                number += 1
+    return state
+
+
+def write_archive(path: Path, model: CLIP) -> None:
+    """Write a TorchScript archive as the original release has them, sizes among the tensors.
+
+    The published archives are half precision but for the layer norms; the caller rounds.
+    """
+    vision, text = model.config.vision, model.config.text
+    sizes = (vision.image_size, text.context_length, text.vocab_size)
+    names = ("input_resolution", "context_length", "vocab_size")
+    for name, size in zip(names, sizes, strict=True):
+        model.register_buffer(name, torch.tensor(size))
+    picture = torch.zeros(1, 3, vision.image_size, vision.image_size)
+    tokens = torch.zeros(1, text.context_length, dtype=torch.long)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, (picture, tokens), check_trace=False)
+    for name, tensor in traced.named_parameters():
+        if tensor.dim() > 1:
+            tensor.data = tensor.data.half()
+    traced.save(str(path))
+
+
+def write_open_clip(folder: Path, state: dict[str, torch.Tensor], config: ClipConfig) -> None:
+    """Write open_clip's own files: a custom text tower under ``text.``, no heads, no defaults."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = ("visual.", "logit_scale")
+    named = {n if n.startswith(image) else f"text.{n}": t.clone() for n, t in state.items()}
+    save_file(named, folder / "open_clip_model.safetensors")
+    vision, text = config.vision, config.text
+    model = {
+        "embed_dim": config.embed_dim,
+        "vision_cfg": {
+            "image_size": vision.image_size,
+            "layers": vision.layers,
+            "width": vision.width,
+            "head_width": vision.width // vision.heads,
+            "patch_size": vision.patch_size,
+        },
+        "text_cfg": {
+            "context_length": text.context_length,
+            "vocab_size": text.vocab_size,
+            "width": text.width,
+            "heads": text.heads,
+            "layers": text.layers,
+        },
+    }
+    if config.activation == "quick_gelu":
+        model["quick_gelu"] = True
+    pixels = {"mean": list(config.mean), "std": list(config.std), "interpolation": "bicubic"}
+    data = {"model_cfg": model, "preprocess_cfg": pixels}
+    (folder / "open_clip_config.json").write_text(json.dumps(data))
