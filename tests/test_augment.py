@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from search.clip.augment import Augmentation, random_crop, vary_colour
+from search.clip.augment import Augmentation, draw_colours, random_crop, vary_colour
 
 PLAIN = Augmentation(area=(1, 1), aspect=(1, 1), flip=0, colour=0, grey=0)
 
@@ -41,21 +41,26 @@ def test_a_crop_shows_less_than_the_whole():
     assert int(pixels.max()) - int(pixels.min()) < 220
 
 
+def varied(images, seed=0, **how):
+    factors = draw_colours(len(images), Augmentation(**how), np.random.default_rng(seed))
+    return vary_colour(images, factors)
+
+
 def test_colours_stay_when_nothing_may_vary():
     images = torch.rand(3, 3, 8, 8)
-    assert torch.equal(vary_colour(images, PLAIN, np.random.default_rng(0)), images)
+    assert torch.allclose(varied(images, colour=0, grey=0), images, atol=1e-6)
 
 
 def test_colours_vary_by_image_and_stay_in_range():
     images = torch.rand(1, 3, 8, 8).expand(4, 3, 8, 8)
-    varied = vary_colour(images, Augmentation(colour=0.5, grey=0), np.random.default_rng(0))
-    assert varied.min() >= 0 and varied.max() <= 1
-    assert not torch.allclose(varied[0], varied[1])
+    out = varied(images, colour=0.5, grey=0)
+    assert out.min() >= 0 and out.max() <= 1
+    assert not torch.allclose(out[0], out[1])
 
 
 def test_grey_takes_the_colour_out():
     images = torch.rand(2, 3, 8, 8)
-    varied = vary_colour(images, Augmentation(colour=0, grey=1), np.random.default_rng(0))
-    assert torch.allclose(varied[:, 0], varied[:, 1], atol=1e-6)
+    out = varied(images, colour=0, grey=1)
+    assert torch.allclose(out[:, 0], out[:, 1], atol=1e-6)
     luma = images[:, 0] * 0.299 + images[:, 1] * 0.587 + images[:, 2] * 0.114
-    assert torch.allclose(varied[:, 0], luma, atol=1e-5)
+    assert torch.allclose(out[:, 0], luma, atol=1e-5)

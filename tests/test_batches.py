@@ -52,6 +52,7 @@ def test_processes_share_one_joint_batch(pairs):
     parts = [stream(pairs, rank=rank, world=2).batch(4) for rank in (0, 1)]
     assert np.array_equal(joint.pixels[0::2], parts[0].pixels)
     assert np.array_equal(joint.pixels[1::2], parts[1].pixels)
+    assert np.array_equal(joint.colours[1::2], parts[1].colours)
 
 
 def test_a_broken_image_gives_its_place_to_another(tmp_path, caplog):

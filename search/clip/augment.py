@@ -39,15 +39,19 @@ def random_crop(
     return pixels[:, ::-1] if rng.random() < how.flip else pixels
 
 
-def vary_colour(images: Tensor, how: Augmentation, rng: np.random.Generator) -> Tensor:
-    """Change brightness, contrast and saturation of float (n, 3, s, s) in 0 to 1, each image by
-    its own factors, and turn a few grey."""
-    if not how.colour and not how.grey:
-        return images
-    n = len(images)
-    drawn = rng.uniform(1 - how.colour, 1 + how.colour, size=(3, n)).astype(np.float32)
-    drawn[2, rng.random(n) < how.grey] = 0
-    bright, contrast, colourful = torch.from_numpy(drawn)[:, :, None, None, None]
+def draw_colours(count: int, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """Draw float32 (count, 3): each image's factors of brightness, contrast and saturation."""
+    drawn = rng.uniform(1 - how.colour, 1 + how.colour, size=(count, 3)).astype(np.float32)
+    drawn[rng.random(count) < how.grey, 2] = 0
+    return drawn
+
+
+def vary_colour(images: Tensor, factors: np.ndarray) -> Tensor:
+    """Change float (n, 3, s, s) in 0 to 1 by the factors (n, 3) of ``draw_colours``.
+
+    A saturation of 0 leaves an image grey; contrast is about its mean luma.
+    """
+    bright, contrast, colourful = torch.from_numpy(factors).T[:, :, None, None, None]
     weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601 luma
     images = images * bright
     grey = (images * weights).sum(dim=1, keepdim=True)

@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 from PIL import Image
 
-from .augment import Augmentation, random_crop
+from .augment import Augmentation, draw_colours, random_crop
 from .errors import ModelError
 from .pairs import Pair, PairSet
 from .tokenizer import Tokenizer
@@ -28,13 +28,15 @@ class Batch:
     """One step's pairs.
 
     ``pixels`` is uint8 (n, s, s, 3); ``tokens`` int64 (n, l), cut at the longest text; ``keys``
-    int64 (n, 3): image, label and caption, -1 where there is none.
+    int64 (n, 3): image, label and caption, -1 where there is none; ``colours`` float32 (n, 3):
+    the factors by which each image's colours are to vary.
     """
 
     step: int
     pixels: np.ndarray
     tokens: np.ndarray
     keys: np.ndarray
+    colours: np.ndarray
 
 
 class ImageCache:
@@ -124,17 +126,16 @@ class Batches:
         samples = [self._sample(number, position) for number, position in places]
         texts = [text for _, text, _ in samples]
         tokens = self.tokenizer.tokenize(texts, self.context_length, truncate=True)
+        rng = np.random.default_rng((self.seed, 1 << 33, step))
+        colours = draw_colours(sum(self._shares), self.augmentation, rng)
         longest = int((tokens == self.tokenizer.end_id).argmax(axis=1).max()) + 1
         return Batch(
             step,
             np.stack([pixels for pixels, _, _ in samples]),
             tokens[:, :longest],
             np.array([keys for _, _, keys in samples], dtype=np.int64),
+            colours[self.rank :: self.world],
         )
-
-    def colour_rng(self, step: int) -> np.random.Generator:
-        """Return the generator of one step's changes of colour."""
-        return np.random.default_rng((self.seed, 1 << 33, step, self.rank))
 
     def _places(self, step: int) -> Iterator[tuple[int, int]]:
         """Yield (source, position in its stream) for every pair of a joint batch."""

@@ -239,8 +239,7 @@ class _Run:
 
     def _tensors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         images = torch.from_numpy(batch.pixels).permute(0, 3, 1, 2).float().div_(255)
-        rng = self.batches.colour_rng(batch.step)
-        images = vary_colour(images, self.options.augmentation, rng)
+        images = vary_colour(images, batch.colours)
         images = (images - self.mean) / self.std
         images = images.contiguous(memory_format=torch.channels_last).to(self.device)
         tokens = torch.from_numpy(batch.tokens).to(self.device)
