@@ -94,7 +94,7 @@ def write_archive(path: Path, model: CLIP) -> None:
     tokens = torch.zeros(1, text.context_length, dtype=torch.long)
     with torch.no_grad():
         traced = torch.jit.trace(model, (picture, tokens), check_trace=False)
-    for name, tensor in traced.named_parameters():
+    for tensor in traced.parameters():
         if tensor.dim() > 1:
             tensor.data = tensor.data.half()
     traced.save(str(path))

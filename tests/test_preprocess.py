@@ -31,7 +31,9 @@ def reference(image: Image.Image, size: int = SIZE) -> np.ndarray:
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
-@pytest.mark.parametrize("shape", [(64, 48), (48, 64), (33, 32), (32, 32), (97, 31), (8, 8), (7, 5)])
+@pytest.mark.parametrize(
+    "shape", [(64, 48), (48, 64), (33, 32), (32, 32), (97, 31), (8, 8), (7, 5)]
+)
 def test_pixels_are_those_of_the_reference(shape):
     noise = Image.fromarray(RNG.integers(0, 256, (*shape[::-1], 3), dtype=np.uint8))
     assert np.array_equal(Preprocess(SIZE).pixels(noise), reference(noise))

@@ -75,7 +75,11 @@ class Checkpoint:
             name: part for name, part in self._plan.items() if tower_of(name) in {*towers, None}
         }
         stored = self._read([source for part in wanted.values() for source in part.sources])
-        return {name: _assemble(part, stored) for name, part in wanted.items()}
+        state = {name: _assemble(part, stored) for name, part in wanted.items()}
+        for name, tensor in state.items():
+            if not tensor.is_floating_point() and not name.endswith("num_batches_tracked"):
+                raise ModelError(f"{self.path}: {name} is {tensor.dtype}, where floats belong")
+        return state
 
 
 def find_weights(place: Path) -> Path:
