@@ -1,0 +1,277 @@
+"""Measure a whole indexing run against its ceilings and against the straightforward way.
+
+    python bench/index.py [--photos FOLDER] [--small 1500] [--large 300] [--runs 2]
+
+Real JPEGs, repeated under distinct content (a comment segment each), and the same enlarged to 12
+megapixels; ViT-B/32 with random weights. Where encoder and decoder share the cores, the two
+ceilings together allow 1 / (1/encode + 1/decode). Memory is the sum of the proportional set sizes
+of the run and its workers (Linux). Every figure is measured in this run; the best of ``--runs``.
+"""
+
+import argparse
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from indexer.limits import Limits  # noqa: E402
+from indexer.pool import Pool, Task  # noqa: E402
+from indexer.scan import available_cores, index_folders  # noqa: E402
+from indexer.walk import Found, walk  # noqa: E402
+from search.clip.preprocess import Preprocess  # noqa: E402
+from search.library import Library  # noqa: E402
+
+BATCH, SIZE, BASES = 32, 224, 40  # BASES: photographs that are enlarged; the rest repeats them
+PLAIN = {"small": 100, "large": 30}  # files for the straightforward way, which is slow
+
+
+def main() -> None:
+    """Make the folders and the model, measure each way in a process of its own, print tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    photos = REPOSITORY.parent / "shared" / "photos"
+    parser.add_argument("--photos", type=Path, default=photos, help="folder of JPEGs")
+    parser.add_argument("--small", type=int, default=1500, help="photographs as they are")
+    parser.add_argument("--large", type=int, default=300, help="photographs of 12 megapixels")
+    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        way, folder, model = options.measure
+        print(json.dumps(WAYS[way](Path(folder), Path(model))))
+        return
+    if not any(options.photos.glob("*.jpg")):
+        sys.exit(f"no JPEGs in {options.photos}; name a folder with --photos")
+    with tempfile.TemporaryDirectory(prefix="fovea-bench-") as scratch:
+        model = make_model(Path(scratch) / "model")
+        for kind, count in (("small", options.small), ("large", options.large)):
+            folder = make_photos(Path(scratch) / kind, options.photos, count, kind)
+            print_table(kind, count, measure_all(folder, model, options.runs))
+
+
+def measure_all(folder: Path, model: Path, runs: int) -> dict[str, dict[str, float]]:
+    """Measure each way ``runs`` times, in turn; keep each one's fastest run."""
+    best: dict[str, dict[str, float]] = {}
+    for _ in range(runs):
+        for way in WAYS:
+            figures = measured_apart(way, folder, model)
+            if way not in best or figures["rate"] > best[way]["rate"]:
+                best[way] = figures
+    return best
+
+
+def print_table(kind: str, count: int, best: dict[str, dict[str, float]]) -> None:
+    """Print one set's figures beside its targets."""
+    rates = {way: figures["rate"] for way, figures in best.items()}
+    both = 1 / (1 / rates["encode"] + 1 / rates["decode"])
+    index, target = best["index"], {"small": 4, "large": 6}[kind]
+    print(f"\n{count} {kind} photographs, ViT-B/32, {available_cores()} cores")
+    print(f"{'':<44}{'images/s':>10}")
+    for name, rate in (
+        ("straightforward: full decode, float32, one by one", rates["plain"]),
+        ("encoder alone", rates["encode"]),
+        ("decoding alone", rates["decode"]),
+        ("both ceilings together", both),
+        ("fovea index, once the model is loaded", rates["index"]),
+        ("fovea index, all of it", count / index["seconds"]),
+    ):
+        print(f"{name:<50}{rate:>8.1f}")
+    print(f"share of the ceilings: {rates['index'] / both:.0%} (target 90 %)")
+    print(f"against the straightforward way: {rates['index'] / rates['plain']:.1f} x ({target} x)")
+    print(f"peak memory, workers included: {index['peak_mb']:,.0f} MB (target 1,500)", flush=True)
+
+
+# What is measured
+
+
+def make_photos(folder: Path, source: Path, count: int, kind: str) -> Path:
+    """Write ``count`` JPEGs of distinct content; large ones are enlarged to 12 megapixels."""
+    folder.mkdir()
+    paths = sorted(source.glob("*.jpg"))
+    contents = [path.read_bytes() for path in paths]
+    if kind == "large":
+        contents = [enlarged(content) for content in contents[: min(BASES, count)]]
+    for number, content in enumerate(islice(cycle(contents), count)):
+        comment = b"%09d" % number
+        segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
+        (folder / f"{number:06d}.jpg").write_bytes(content[:2] + segment + content[2:])
+    return folder
+
+
+def enlarged(content: bytes) -> bytes:
+    """Return a JPEG scaled to 4000 x 3000 pixels."""
+    with Image.open(io.BytesIO(content)) as image:
+        large = image.convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    large.save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def make_model(folder: Path) -> Path:
+    """Write a ViT-B/32 of random weights; its text tower is small, since nothing here reads."""
+    import torch
+    from safetensors.torch import save_file
+
+    from search.clip.config import ClipConfig, TextConfig, VisionConfig
+    from search.clip.model import CLIP
+
+    vision = VisionConfig(image_size=SIZE, layers=12, width=768, patch_size=32, heads=12)
+    text = TextConfig(context_length=77, vocab_size=512, width=64, heads=1, layers=1)
+    torch.manual_seed(0)
+    model = CLIP(ClipConfig(embed_dim=512, vision=vision, text=text, activation="quick_gelu"))
+    folder.mkdir()
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(model.config.to_dict()))
+    return folder
+
+
+def index(folder: Path, model: Path) -> dict[str, float]:
+    """Index the folder into a new library. The rate leaves out the loading of the model."""
+    from search.clip.encoder import Encoder, load_encoder
+
+    info = SimpleNamespace(
+        name="bench", identity="b" * 64, dim=512, preprocess=Preprocess(SIZE), source="bench"
+    )
+    loading = 0.0
+
+    def load() -> Encoder:
+        nonlocal loading
+        started = time.perf_counter()
+        encoder = load_encoder(model)
+        encoder.encode_pixels(np.zeros((1, SIZE, SIZE, 3), np.uint8))  # loads its tower
+        loading = time.perf_counter() - started
+        return encoder
+
+    with tempfile.TemporaryDirectory() as place, Library.open(place, create=True) as library:
+        report = index_folders(
+            library, [folder], model=info, load_encoder=load, batch_size=BATCH
+        )
+    assert report.embedded == report.found, report
+    rate = report.embedded / (report.seconds - loading)
+    return {"rate": rate, "seconds": report.seconds}
+
+
+def encode(folder: Path, model: Path) -> dict[str, float]:
+    """Encode pixels that are ready, a batch at a time, with nothing beside it."""
+    from search.clip.encoder import load_encoder
+
+    encoder = load_encoder(model)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
+    encoder.encode_pixels(pixels)
+    started, done = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - started) < 5:
+        encoder.encode_pixels(pixels)
+        done += BATCH
+    return {"rate": done / elapsed}
+
+
+def decode(folder: Path, model: Path) -> dict[str, float]:
+    """Decode all files in as many workers as there are cores, from the first answer on."""
+    tasks = (Task(entry.path, 1) for entry in walk(os.fsencode(folder)) if isinstance(entry, Found))
+    started, done = 0.0, 0
+    with Pool(Preprocess(SIZE), Limits(), workers=available_cores(), batch_size=BATCH) as pool:
+        for outcome in pool.outcomes(tasks):
+            if outcome is None:
+                continue
+            if outcome.slot is not None:
+                pool.release(outcome.slot)
+            done += 1
+            started = started or time.perf_counter()
+        elapsed = time.perf_counter() - started
+    return {"rate": (done - 1) / elapsed}
+
+
+def plain(folder: Path, model: Path) -> dict[str, float]:
+    """Open, resize, normalise and encode one photograph after another, as a first script does."""
+    import torch
+
+    from search.clip.checkpoint import load_clip
+
+    clip, preprocess = load_clip(model), Preprocess(SIZE)
+    paths = sorted(folder.iterdir())[: PLAIN[folder.name]]
+
+    def embed(path: Path) -> None:
+        with Image.open(path) as image:
+            pixels = preprocess.pixels(image)  # without ``draft``: decoded in full
+        with torch.inference_mode():
+            clip.encode_image(torch.from_numpy(preprocess.normalise(pixels[None])))
+
+    embed(paths[0])
+    started = time.perf_counter()
+    for path in paths:
+        embed(path)
+    return {"rate": len(paths) / (time.perf_counter() - started)}
+
+
+WAYS: dict[str, Callable[[Path, Path], dict[str, float]]] = {
+    "plain": plain,
+    "encode": encode,
+    "decode": decode,
+    "index": index,
+}
+
+
+# How it is measured
+
+
+def measured_apart(way: str, folder: Path, model: Path) -> dict[str, float]:
+    """Run one way in a process of its own, and watch the memory of it and its children."""
+    command = [sys.executable, __file__, "--measure", way, str(folder), str(model)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        peak = 0
+        done = threading.Event()
+
+        def watch() -> None:
+            nonlocal peak
+            while not done.wait(0.1):
+                peak = max(peak, sum(map(proportional_set, family(process.pid))))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        assert process.stdout is not None
+        answer = process.stdout.read()
+        done.set()
+        watcher.join()
+    if process.returncode:
+        sys.exit(f"measuring {way!r} failed")
+    return json.loads(answer) | {"peak_mb": peak / (1 << 20)}
+
+
+def family(process_id: int) -> Iterator[int]:
+    """Yield a process and all below it; nothing where there is no /proc."""
+    yield process_id
+    for task in Path(f"/proc/{process_id}/task").glob("*/children"):
+        try:
+            children = task.read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            yield from family(int(child))
+
+
+def proportional_set(process_id: int) -> int:
+    """Return a process's bytes of memory, shared ones divided among those who share them."""
+    try:
+        lines = Path(f"/proc/{process_id}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
+
+
+if __name__ == "__main__":
+    main()
