@@ -15,16 +15,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from small_clips import (
-    RESNET,
-    TEXT,
-    VIT,
-    published_names,
-    random_clip,
-    write_archive,
-    write_model,
-    write_open_clip,
-)
 from search.clip import checkpoint as checkpoint_module
 from search.clip.checkpoint import (
     Checkpoint,
@@ -39,6 +29,16 @@ from search.clip.config import ClipConfig
 from search.clip.errors import ModelError
 from search.clip.model import CLIP
 from search.clip.shapes import config_from_shapes, expected_shapes
+from small_clips import (
+    RESNET,
+    TEXT,
+    VIT,
+    published_names,
+    random_clip,
+    write_archive,
+    write_model,
+    write_open_clip,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 

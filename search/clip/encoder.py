@@ -164,7 +164,15 @@ class Encoder:
     def _tokenizer(self) -> "Tokenizer":
         from .tokenizer import Tokenizer
 
-        return Tokenizer.from_folder(self._checkpoint.path.parent)
+        folder = self._checkpoint.path.parent
+        tokenizer = Tokenizer.from_folder(folder)
+        expected = self._checkpoint.config.text.vocab_size
+        if tokenizer.vocab_size != expected:
+            raise ModelError(
+                f"the vocabulary in {folder} has {tokenizer.vocab_size} entries where the model "
+                f"has {expected}; put the model's own there"
+            )
+        return tokenizer
 
 
 def load_encoder(

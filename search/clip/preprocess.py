@@ -61,7 +61,12 @@ class Preprocess:
         if max(width, height) > LONGEST * self.size:
             # Only the crop's share: the whole strip that a panorama becomes need not fit in memory.
             x, y = image.width / width, image.height / height
-            box = left * x, top * y, min(right * x, image.width), min(bottom * y, image.height)
+            box = (
+                left * x,
+                top * y,
+                min(right * x, image.width),
+                min(bottom * y, image.height),
+            )
             square = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
         else:
             square = image.resize((width, height), Image.Resampling.BICUBIC)

@@ -151,6 +151,8 @@ def read_merges(path: Path) -> list[Pair]:
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as exc:
         raise ModelError(f"cannot read the vocabulary {path}: {exc}; fetch it again") from exc
+    if not text.strip():
+        raise ModelError(f"the vocabulary {path} is empty; fetch it again")
     lines = text.strip().split("\n")[1:]
     lines = lines[: PUBLISHED_VOCABULARY_SIZE - 512 - 2]
     pairs = [tuple(line.split()) for line in lines]
