@@ -75,6 +75,16 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(tmp_path):
     assert same(weights(whole.out / "model"), weights(broken.out / "model"))
 
 
+def test_a_run_stopped_on_its_way_goes_on_as_if_it_had_not(tmp_path):
+    whole = tiny_run(tmp_path, out=tmp_path / "whole")
+    train(whole)
+    parts = replace(whole, out=tmp_path / "parts")
+    half = weights(train(replace(parts, stop_after=3)))
+    assert torch.load(parts.out / "checkpoint.pt", weights_only=True)["step"] == 3
+    assert not same(half, weights(train(parts)))
+    assert same(saved_state(whole), saved_state(parts))
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     options = tiny_run(tmp_path)
     before = weights(train(options))
@@ -202,7 +212,6 @@ def test_a_model_survives_being_written_and_read(tmp_path):
 
 def test_shards_can_be_trained_on(tmp_path):
     from coloured import COLOURS, encoded, write_tar
-
     from search.clip.pairs import Source
 
     files = {}

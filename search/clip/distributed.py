@@ -56,9 +56,7 @@ class _GatherRows(torch.autograd.Function):
         return gather_keys(rows.contiguous(), world)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: torch.autograd.function.FunctionCtx, grad: Tensor
-    ) -> tuple[Tensor, None]:
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
         world, count = ctx.world, ctx.count  # type: ignore[attr-defined]
         total = grad.contiguous()
         dist.all_reduce(total)

@@ -19,7 +19,8 @@ class TrainOptions:
     ``batch_size`` is the joint batch over all processes and ``accumulate`` the number of slices
     it is computed in, so that memory holds a slice. ``samples`` is the number of pairs seen in
     all; ``warmup`` the share of them over which the rate rises. ``tune`` is "all" or the number of
-    last blocks of each tower that learn, with the projections.
+    last blocks of each tower that learn, with the projections. ``stop_after`` ends the run at that
+    step of its schedule; without it, it goes to the end.
     """
 
     out: Path
@@ -37,6 +38,7 @@ class TrainOptions:
     lr: float = 1e-3
     weight_decay: float = 0.1
     warmup: float = 0.05
+    stop_after: int | None = None
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
@@ -108,9 +110,7 @@ def _source(entry: Mapping[str, Any], folder: Path) -> Source:
 
 
 def _augmentation(entry: Mapping[str, Any]) -> Augmentation:
-    return Augmentation(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in entry.items()
-        }
-    )
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()
+    }
+    return Augmentation(**values)

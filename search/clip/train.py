@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -97,7 +97,7 @@ class _Run:
         name = f"cuda:{world.local_rank}" if torch.cuda.is_available() else "cpu"
         self.device = pick_device(options.device if world.size == 1 else name)
         self.dtype = pick_dtype(options.dtype, self.device)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         choose_trainable(model, options.tune)
         self.optimizer = make_optimizer(model, options.weight_decay)
         self.network: nn.Module = self.model
@@ -191,15 +191,16 @@ class _Run:
         began, since = time.monotonic(), self.step
         self.network.train()
         freeze_batch_norm(self.model, options.tune)
+        end = min(options.steps, options.stop_after or options.steps)
         for batch in self.batches.from_step(self.step):
-            if self.step >= options.steps:
+            if self.step >= end:
                 break
             rate = learning_rate(self.step, options)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             losses.append(self._update(batch))
             self.step += 1
-            last = self.step == options.steps
+            last = self.step == end
             if self.step % options.log_every == 0 or last:
                 now = time.monotonic()
                 done = (self.step - since) * options.batch_size
@@ -275,8 +276,8 @@ class _Run:
         rows = [torch.cat([part[side] for part in parts]).requires_grad_() for side in (0, 1)]
         scale = parts[0][2].detach().requires_grad_()
         loss = self._loss(rows[0], rows[1], scale, keys)
-        loss.backward()
-        wanted = zip(rows[0].grad.chunk(count), rows[1].grad.chunk(count), strict=True)  # type: ignore[union-attr]
+        to_rows = torch.autograd.grad(loss, (*rows, scale))
+        wanted = zip(to_rows[0].chunk(count), to_rows[1].chunk(count), strict=True)
         for number, (part, (to_images, to_texts)) in enumerate(zip(slices, wanted, strict=True)):
             last = number == count - 1
             alone = self.world.size > 1 and not last
@@ -285,7 +286,7 @@ class _Run:
                 total = (out_images * to_images).sum() + (out_texts * to_texts).sum()
                 # the temperature's share once: the other slices carry it with weight zero, since
                 # every parameter must take part in a distributed backward pass
-                total = total + out_scale * (scale.grad if last else 0)
+                total = total + out_scale * (to_rows[2] if last else 0)
                 total.backward()
         return loss.detach()
 
@@ -355,8 +356,9 @@ def choose_trainable(model: CLIP, tune: str) -> None:
     model.logit_scale.requires_grad_(True)
 
 
-def _last(blocks: Sequence[nn.Module], count: int) -> list[nn.Module]:
-    return list(blocks)[max(0, len(blocks) - count) :]
+def _last(blocks: Iterable[nn.Module], count: int) -> list[nn.Module]:
+    found = list(blocks)
+    return found[max(0, len(found) - count) :]
 
 
 def freeze_batch_norm(model: CLIP, tune: str) -> None:
