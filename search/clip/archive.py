@@ -5,7 +5,7 @@ import tarfile
 import tempfile
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -115,9 +115,11 @@ def _decompressed(path: Path, magic: bytes) -> Iterator[bytes]:
     import gzip
     import lzma
 
-    opener = gzip.open if magic.startswith(b"\x1f\x8b") else bz2.open
-    if magic.startswith(b"\xfd7zXZ"):
-        opener = lzma.open
-    with opener(path, "rb") as file:
+    openers: dict[bytes, Callable[[Path], IO[bytes]]] = {
+        b"\x1f\x8b": gzip.open,
+        b"BZ": bz2.open,
+        b"\xfd7": lzma.open,
+    }
+    with openers[magic[:2]](path) as file:
         while block := file.read(COPY_BYTES):
             yield block

@@ -322,5 +322,5 @@ def _initialise_blocks(transformer: Transformer) -> None:
         assert isinstance(block, ResidualAttentionBlock)
         nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
         nn.init.normal_(block.attn.out_proj.weight, std=residual)
-        nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
-        nn.init.normal_(block.mlp.c_proj.weight, std=residual)
+        for name, std in (("c_fc", (2 * width) ** -0.5), ("c_proj", residual)):
+            nn.init.normal_(block.mlp.get_parameter(f"{name}.weight"), std=std)
