@@ -5,9 +5,9 @@ import tarfile
 import tempfile
 import weakref
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from .errors import ModelError
 
@@ -115,7 +115,7 @@ def _decompressed(path: Path, magic: bytes) -> Iterator[bytes]:
     import gzip
     import lzma
 
-    openers: dict[bytes, Callable[[Path], IO[bytes]]] = {
+    openers: dict[bytes, Any] = {
         b"\x1f\x8b": gzip.open,
         b"BZ": bz2.open,
         b"\xfd7": lzma.open,
