@@ -94,5 +94,11 @@ def _contradictions(library: Library) -> Iterator[str]:
 
 
 def _index_problems(library: Library) -> Iterator[str]:
-    """Say where the saved index contradicts the database; there need not be one."""
-    return iter(())
+    """Say where the index of the library's model contradicts the database."""
+    model = library.model()
+    if model is None:
+        return
+    from search.index import VectorIndex
+
+    for difference in VectorIndex.open(library, model.id).check():
+        yield f"index: {difference}"

@@ -186,6 +186,7 @@ class Pool:
             process.end()
             process.complaints.close()
         self._processes.clear()
+        self.pixels = self.pixels[:0].copy()
         self._memory.close()
         self._known.close()
 
@@ -224,7 +225,7 @@ class Pool:
 
     def _hand_out(self, tasks: Iterator[Task | None], exhausted: bool) -> bool:
         """Give out what fits; return whether ``tasks`` has ended."""
-        while self._free and (process := self._with_room()):
+        while self._free:
             if self._again:
                 task: Task | None = self._again.popleft()
             elif exhausted:
@@ -235,6 +236,10 @@ class Pool:
                 except StopIteration:
                     return True
             if task is None:
+                break
+            process = self._with_room()
+            if process is None:
+                self._again.appendleft(task)
                 break
             self._ask(process, task)
         return exhausted
@@ -308,7 +313,9 @@ class Pool:
         if not process.ready:
             self._early_deaths += 1
             if self._early_deaths == START_ATTEMPTS:
-                raise WorkersError(f"cannot start a worker process: {process.complaint()}")
+                complaint = process.complaint()
+                process.complaints.close()
+                raise WorkersError(f"cannot start a worker process: {complaint}")
         process.complaints.close()
         failed: list[Outcome] = []
         for place, (task, slot) in enumerate(process.asked):
@@ -342,12 +349,15 @@ class _Memory:
             with tempfile.TemporaryFile() as file:
                 self.descriptor = os.dup(file.fileno())
         os.truncate(self.descriptor, length)
-        self._map = mmap.mmap(self.descriptor, length) if length else bytearray()
+        self._map: mmap.mmap | bytearray = bytearray()
+        if length:
+            self._map = mmap.mmap(self.descriptor, length)
 
     def array(self, dtype: str) -> np.ndarray:
         """View the whole as an array of one dimension."""
         return np.frombuffer(self._map, dtype)
 
     def close(self) -> None:
-        """Close the descriptor; the bytes stay while an array shows them."""
+        """Let go of the bytes; they stay while an array shows them."""
         os.close(self.descriptor)
+        self._map = bytearray()
