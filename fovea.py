@@ -1,0 +1,990 @@
+"""The command line: one verb a command; each parses, calls one function and prints."""
+
+import base64
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from search.clip.errors import FoveaError
+
+if TYPE_CHECKING:
+    from indexer import Progress, ScanReport
+    from search.clip.evaluate import Accuracy, Retrieval
+    from search.clip.train import Metrics
+    from search.hits import Answer, Hit
+    from search.library import Library
+    from search.models import ModelInfo
+    from search.records import ModelRow
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEVICES = "auto, cpu, cuda, cuda:N or mps."
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+class LibraryGroup(click.Group):
+    """Commands that show a ``FoveaError`` as one line, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except FoveaError as exc:
+            raise click.ClickException(plain(str(exc))) from exc
+
+
+def main() -> None:
+    """Run the command line: the ``fovea`` script."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a stream that somebody put there
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    cli(prog_name="fovea")
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        try:
+            click.echo(f"fovea {version('fovea')}")
+        except PackageNotFoundError:
+            click.echo("fovea, not installed")
+        ctx.exit()
+
+
+@click.group(cls=LibraryGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    callback=_version,
+    expose_value=False,
+    is_eager=True,
+    help="Show the version and exit.",
+)
+def cli() -> None:
+    """Find photographs by what is in them.
+
+    \b
+    fovea index ~/Pictures
+    fovea search "a dog running on a beach"
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("fovea: %(message)s"))
+    for name in ("search", "indexer"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+
+
+class _OneLine(logging.Formatter):
+    """Records as one printable line each."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
+
+
+# Options that several commands share
+
+
+def library_option(command: Command) -> Command:
+    """Add ``--library``."""
+    return click.option(
+        "--library",
+        "folder",
+        metavar="DIR",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="The library's folder.  [default: FOVEA_LIBRARY, or the user's data folder]",
+    )(command)
+
+
+def machine_options(command: Command) -> Command:
+    """Add ``--device`` and ``--dtype``."""
+    command = click.option(
+        "--dtype",
+        type=click.Choice(DTYPES),
+        default="auto",
+        show_default=True,
+        help="Precision; auto takes what the device multiplies fastest.",
+    )(command)
+    return click.option(
+        "--device", metavar="D", default="auto", show_default=True, help=f"Where to run: {DEVICES}"
+    )(command)
+
+
+def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from search.models import known_models
+
+    return [model.name for model in known_models() if model.name.startswith(incomplete)]
+
+
+def model_option(text: str) -> Callable[[Command], Command]:
+    """Add ``--model``."""
+    return click.option(
+        "--model", "name", metavar="NAME|DIR", shell_complete=_complete_model, help=text
+    )
+
+
+def json_option(text: str = "Print one JSON document.") -> Callable[[Command], Command]:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+k_option = click.option(
+    "-k", default=10, show_default=True, type=click.IntRange(min=1), help="Number of hits."
+)
+FILE = click.Path(path_type=Path)
+
+
+# Indexing
+
+
+@cli.command()
+@click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=FILE)
+@library_option
+@model_option("Embed with this model.  [default: the library's, else the best at hand]")
+@click.option("--switch-model", is_flag=True, help="Let the library answer by --model from now on.")
+@machine_options
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Processes that decode.  [default: one a core]",
+)
+@click.option(
+    "--batch-size",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Pictures embedded at a time.",
+)
+@click.option(
+    "--ignore",
+    metavar="PATTERN",
+    multiple=True,
+    help="Pass over what matches, as in .gitignore; repeatable.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing.")
+@click.option("--confirm-deletions", is_flag=True, help="Believe that many files are gone at once.")
+@json_option()
+def index(
+    folders: tuple[Path, ...],
+    folder: Path | None,
+    name: str | None,
+    switch_model: bool,
+    device: str,
+    dtype: str,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Bring the library up to date with each FOLDER, or with all of its folders.
+
+    \b
+    fovea index ~/Pictures /mnt/photos
+    """
+    from indexer import index_folders
+
+    with _library_to_write(folder, dry_run) as library:
+        model = _model_to_index(library, name, switch_model, dry_run)
+        with _scan_bar(dry_run) as progress:
+            report = index_folders(
+                library,
+                folders,
+                model=model,
+                load_encoder=lambda: model.load(device=device, dtype=dtype),
+                dry_run=dry_run,
+                progress=progress,
+                **options,
+            )
+        if not dry_run and (report.embedded or report.deleted):
+            _save_index(library)
+    _show_report(report, library.folder, model, dry_run, as_json)
+    if report.stopped:
+        raise click.ClickException("stopped; run the command again to go on")
+
+
+@contextlib.contextmanager
+def _library_to_write(folder: Path | None, dry_run: bool) -> "Iterator[Library]":
+    """Open or make the library; a dry run without one makes none."""
+    from search.errors import LibraryError
+    from search.library import Library
+
+    place = _library_folder(folder)
+    try:
+        library = Library.open(place, create=not dry_run)
+    except LibraryError:
+        if (place / "library.db").exists() or not dry_run:
+            raise
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory() as passing, Library.open(passing, create=True) as library:
+            yield library
+        return
+    with library:
+        yield library
+
+
+def _model_to_index(
+    library: "Library", name: str | None, switch: bool, dry_run: bool
+) -> "ModelInfo":
+    """Choose the model; another one than the library's only if that is meant."""
+    from search.models import resolve_model
+
+    current = library.model()
+    model = resolve_model(name, current, network=not dry_run, progress=_download_bar)
+    if current is not None and current.identity != model.identity and not switch:
+        raise FoveaError(
+            f"{library.folder} answers by {current.name}, not by {model.name}; to embed all its "
+            f"pictures by {model.name} and answer by that: fovea index --model {name} "
+            "--switch-model; to keep both, choose another folder with --library"
+        )
+    return model
+
+
+def _save_index(library: "Library") -> None:
+    """Spare the next search the work; it would find the new embeddings without this too."""
+    from search.index import VectorIndex
+
+    model = library.model()
+    if model is not None:
+        VectorIndex.open(library, model.id).save()
+
+
+def _show_report(
+    report: "ScanReport", folder: Path, model: "ModelInfo", dry_run: bool, as_json: bool
+) -> None:
+    fields = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped", "seconds")
+    for problem in report.problems:
+        talk(f"{os.fsdecode(problem.path)}: {problem.reason}")
+    if report.held:
+        talk(
+            f"{report.held} files are gone, too many at once to believe: they stay in answers. "
+            "If it is right, run again with --confirm-deletions"
+        )
+    if report.unembedded:
+        talk(
+            f"{report.unembedded} pictures in folders that are offline are not embedded by "
+            f"{model.name} yet; bring them back and run again: until then the library answers "
+            "by its former model"
+        )
+    if report.failed and not dry_run:
+        talk(f"{report.failed} files could not be read; fovea verify says which, and why")
+    if as_json:
+        print_json({field: getattr(report, field) for field in fields})
+        return
+    verb = "would be " if dry_run else ""
+    parts = [f"{report.found:,} found", f"{report.embedded:,} {verb}embedded by {model.name}"]
+    parts += [f"{value:,} {field}" for field in fields[2:7] if (value := getattr(report, field))]
+    click.echo(f"{', '.join(parts)} in {report.seconds:.1f} s")
+
+
+# Searching
+
+
+@cli.command()
+@click.argument("query", required=False)
+@k_option
+@click.option("--image", metavar="FILE", type=FILE, help="A picture to search by.")
+@library_option
+@machine_options
+@json_option()
+def search(
+    query: str | None,
+    k: int,
+    image: Path | None,
+    folder: Path | None,
+    device: str,
+    dtype: str,
+    as_json: bool,
+) -> None:
+    """Print the pictures nearest to QUERY, to a picture, or to both, best first.
+
+    \b
+    fovea search "a dog running on a beach"
+    fovea search "at night" --image street.jpg
+    """
+    if not (query and query.strip()) and image is None:
+        raise click.UsageError("say what to search for: words, --image FILE, or both")
+    from search.index import VectorIndex
+    from search.pictures import open_image
+    from search.query import search as search_library
+
+    with _library(folder) as library:
+        model = _library_model(library)
+        encoder = model.load(device=device, dtype=dtype)
+        picture = None if image is None else open_image(image, encoder.preprocess)
+        vectors = VectorIndex.open(library, _current(library).id)
+        started = time.perf_counter()
+        hits = search_library(library, vectors, encoder, text=query, image=picture, k=k)
+        show_answer(_answer(query or str(image), model, started, hits), as_json)
+
+
+@cli.command()
+@click.argument("file", type=FILE)
+@k_option
+@library_option
+@machine_options
+@json_option()
+def similar(
+    file: Path, k: int, folder: Path | None, device: str, dtype: str, as_json: bool
+) -> None:
+    """Print the pictures nearest to that in FILE, which need not be in the library.
+
+    \b
+    fovea similar ~/Pictures/beach.jpg
+    """
+    from search.index import VectorIndex
+    from search.models import LazyEncoder
+    from search.query import similar as similar_in_library
+
+    with _library(folder) as library:
+        model = _library_model(library)
+        encoder = LazyEncoder(model, device=device, dtype=dtype)
+        vectors = VectorIndex.open(library, _current(library).id)
+        started = time.perf_counter()
+        hits = similar_in_library(library, vectors, encoder, file, k)
+        show_answer(_answer(str(file), model, started, hits), as_json)
+
+
+def _answer(query: str, model: "ModelInfo", started: float, hits: "Sequence[Hit]") -> "Answer":
+    from search.hits import Answer
+
+    return Answer(query, model.name, round((time.perf_counter() - started) * 1000, 1), hits)
+
+
+def show_answer(answer: "Answer", as_json: bool) -> None:
+    """Print an answer: a line a hit, or one JSON document."""
+    if as_json:
+        hits = [_hit_fields(hit) for hit in answer.hits]
+        print_json(
+            {
+                "query": answer.query,
+                "model": answer.model,
+                "took_ms": answer.took_ms,
+                "hits": hits,
+            }
+        )
+        return
+    for hit in answer.hits:
+        note = "\t(offline)" if hit.offline else ""
+        click.echo(f"{hit.score:.3f}\t{plain(hit.path)}{note}")
+    if not answer.hits:
+        talk("no pictures are indexed yet: fovea index FOLDER")
+
+
+def _hit_fields(hit: "Hit") -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "rank": hit.rank,
+        "score": hit.score,
+        "image_id": hit.image_id,
+        **path_fields(hit.path),
+        "paths": list(hit.paths),
+    }
+    return fields | ({"offline": True} if hit.offline else {})
+
+
+# Classifying
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE)
+@click.option("--label", "labels", multiple=True, required=True, help="A class; repeatable.")
+@click.option(
+    "--template",
+    "templates",
+    multiple=True,
+    default=("a photo of a {}.",),
+    show_default=True,
+    help="A prompt around {}, the label; repeatable: an ensemble.",
+)
+@model_option("Classify by this model.  [default: the library's, else the best at hand]")
+@library_option
+@machine_options
+@json_option("Print one JSON document a file, a line each.")
+def classify(
+    files: tuple[Path, ...],
+    labels: tuple[str, ...],
+    templates: tuple[str, ...],
+    name: str | None,
+    folder: Path | None,
+    device: str,
+    dtype: str,
+    as_json: bool,
+) -> None:
+    """Say how likely each label is for the picture in each FILE.
+
+    \b
+    fovea classify pet.jpg --label cat --label dog
+    """
+    if not all("{}" in template for template in templates):
+        raise click.UsageError("a --template needs {} where the label goes")
+    from search.clip.zeroshot import class_embeddings, class_probabilities
+    from search.pictures import open_image
+
+    encoder = _any_model(name, folder).load(device=device, dtype=dtype)
+    labels = tuple(dict.fromkeys(labels))
+    classes = class_embeddings(encoder, labels, templates)  # (c, d)
+    unread = 0
+    for file in files:
+        try:
+            with open_image(file, encoder.preprocess) as image:
+                rows = encoder.encode_images([image])
+        except FoveaError as exc:
+            talk(str(exc))
+            unread += 1
+            continue
+        [row] = class_probabilities(rows, classes, encoder.logit_scale).tolist()
+        show_labels(file, dict(zip(labels, row, strict=True)), as_json)
+    if unread:
+        raise click.ClickException(f"{unread} of {len(files)} files could not be classified")
+
+
+def show_labels(file: Path, labels: dict[str, float], as_json: bool) -> None:
+    """Print one file's labels, the likeliest first."""
+    ranked = dict(sorted(labels.items(), key=lambda entry: entry[1], reverse=True))
+    if as_json:
+        print_json({**path_fields(str(file)), "labels": ranked})
+        return
+    for label, probability in ranked.items():
+        click.echo(f"{probability:.3f}\t{plain(label)}\t{plain(str(file))}")
+
+
+# The library
+
+
+@cli.command()
+@library_option
+@json_option()
+def status(folder: Path | None, as_json: bool) -> None:
+    """Show what the library holds.
+
+    \b
+    fovea status
+    """
+    with _library(folder) as library:
+        counts, model = library.counts(), library.model()
+        roots = [
+            {**path_fields(os.fsdecode(root.path)), "state": root.state, "scanned": root.scanned_at}
+            for root in library.roots()
+        ]
+        place = library.folder
+    if as_json:
+        print_json(
+            {
+                **{("library" + key[4:]): text for key, text in path_fields(str(place)).items()},
+                "model": model.name if model else None,
+                "images": counts.images,
+                "embeddings": counts.embeddings,
+                "files": counts.files,
+                "roots": roots,
+            }
+        )
+        return
+    files = ", ".join(f"{count:,} {state}" for state, count in counts.files.items())
+    click.echo(f"library\t{plain(str(place))}")
+    click.echo(f"model\t{model.name if model else 'none yet'}")
+    click.echo(f"images\t{counts.images:,}, of which {counts.embeddings:,} embedded")
+    click.echo(f"files\t{files or 'none yet'}")
+    for root in roots:
+        when = f"looked at {root['scanned']}" if root["scanned"] else "not looked at yet"
+        click.echo(f"root\t{plain(str(root['path']))}\t{root['state']}, {when}")
+
+
+@cli.command()
+@library_option
+@json_option()
+def verify(folder: Path | None, as_json: bool) -> None:
+    """Account for every file ever seen, and compare the index with the database.
+
+    Exit with 1 where those disagree; broken files alone are no reason.
+
+    \b
+    fovea verify
+    """
+    from indexer import verify as verify_library
+
+    with _library(folder) as library:
+        report = verify_library(library)
+    for problem in report.problems:
+        talk(problem)
+    if as_json:
+        files = [
+            {**path_fields(file.path), "state": file.state, "reason": file.reason}
+            for file in report.files
+        ]
+        print_json({"ok": report.ok, "files": files})
+    else:
+        for file in report.files:
+            reason = f"\t{plain(file.reason)}" if file.reason else ""
+            click.echo(f"{file.state}\t{plain(file.path)}{reason}")
+    if not report.ok:
+        raise click.ClickException("the index and the database disagree")
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def roots(ctx: click.Context) -> None:
+    """List or remove the folders that the library covers.
+
+    \b
+    fovea roots remove ~/Pictures/old
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_roots)
+
+
+@roots.command("list")
+@library_option
+@json_option()
+def list_roots(folder: Path | None, as_json: bool) -> None:
+    """List the folders.
+
+    \b
+    fovea roots list
+    """
+    with _library(folder) as library:
+        found = library.roots()
+    if as_json:
+        print_json([{**path_fields(os.fsdecode(root.path)), "state": root.state} for root in found])
+        return
+    for root in found:
+        click.echo(f"{root.state}\t{plain(os.fsdecode(root.path))}")
+
+
+@roots.command("remove")
+@click.argument("root", metavar="FOLDER", type=FILE)
+@library_option
+def remove_root(root: Path, folder: Path | None) -> None:
+    """Forget FOLDER and its pictures; the files themselves stay as they are.
+
+    \b
+    fovea roots remove ~/Pictures/old
+    """
+    with _library(folder) as library, library.writing():
+        names = {os.path.abspath(os.fsencode(root)), os.path.realpath(os.fsencode(root))}
+        found = [known for known in library.roots() if known.path in names]
+        if not found:
+            raise FoveaError(f"{root} is no root of this library; fovea roots lists them")
+        gone = library.remove_root(found[0].id)
+    click.echo(f"forgot {gone:,} files of {plain(os.fsdecode(found[0].path))}")
+
+
+# Models
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """List, fetch and describe models.
+
+    \b
+    fovea models pull ViT-B/32
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_models)
+
+
+@models.command("list")
+@json_option()
+def list_models(as_json: bool) -> None:
+    """List the models that can be asked for by name.
+
+    \b
+    fovea models list
+    """
+    from search.models import known_models
+
+    known = known_models()
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": model.name,
+                    "source": model.source,
+                    "folder": str(model.folder) if model.folder else None,
+                }
+                for model in known
+            ]
+        )
+        return
+    for model in known:
+        place = plain(str(model.folder)) if model.folder else "not on this disk"
+        click.echo(f"{model.name}\t{model.source}\t{place}")
+
+
+@models.command("pull")
+@click.argument("name", metavar="NAME", shell_complete=_complete_model)
+def pull_model(name: str) -> None:
+    """Download the model NAME, unless it is here: a published one, or owner/name of the hub.
+
+    \b
+    fovea models pull ViT-L/14
+    fovea models pull openai/clip-vit-base-patch16
+    """
+    from search.models import pull
+
+    model = pull(name, _download_bar)
+    click.echo(f"{model.name}\t{plain(str(model.folder))}")
+
+
+@models.command("info")
+@click.argument("name", metavar="[NAME|DIR]", required=False, shell_complete=_complete_model)
+@library_option
+@json_option()
+def model_info(name: str | None, folder: Path | None, as_json: bool) -> None:
+    """Describe a model that is here: by default the one that would be used.
+
+    \b
+    fovea models info fovea-small
+    """
+    model = _any_model(name, folder, network=False)
+    fields = {
+        "name": model.name,
+        "folder": str(model.folder),
+        "source": model.source,
+        "sha256": model.identity,
+        "dim": model.dim,
+        "image_size": model.preprocess.size,
+    }
+    if as_json:
+        print_json(fields)
+        return
+    for field, value in fields.items():
+        click.echo(f"{field}\t{plain(str(value))}")
+
+
+# Training
+
+
+@cli.command()
+@click.option("--out", metavar="DIR", required=True, type=FILE, help="Where the run is kept.")
+@click.option("--recipe", metavar="FILE.toml", type=FILE, help="Options and data, as a file.")
+@click.option(
+    "--data",
+    metavar="DIR",
+    type=FILE,
+    help="What the recipe's paths start from.  [default: its own]",
+)
+@click.option("--captions", metavar="FILE", type=FILE, help="JSON Lines or TSV: file, captions.")
+@click.option("--labels", metavar="FILE", type=FILE, help="JSON Lines: file, label.")
+@click.option("--classes", metavar="FILE", type=FILE, help="JSON: label, names.")
+@click.option(
+    "--images",
+    metavar="FOLDER|TAR",
+    multiple=True,
+    type=FILE,
+    help="The images; repeatable. Alone: WebDataset shards.",
+)
+@click.option("--split", metavar="NAME", help="Only lines of this split.")
+@click.option("--init", "initial", metavar="NAME|DIR", help="Fine-tune this model.")
+@click.option("--tune", metavar="all|N", help="What learns: all, or the last N blocks.")
+@click.option("--image-size", metavar="N", type=click.IntRange(min=8), help="Pixels a side.")
+@click.option("--batch-size", metavar="N", type=click.IntRange(min=2), help="Pairs a step.")
+@click.option(
+    "--accumulate", metavar="N", type=click.IntRange(min=1), help="Slices that a batch is cut into."
+)
+@click.option("--samples", metavar="N", type=click.IntRange(min=1), help="Pairs seen in all.")
+@click.option("--lr", metavar="X", type=float, help="The highest learning rate.")
+@click.option("--weight-decay", metavar="X", type=float, help="Decay of the matrices.")
+@click.option("--warmup", metavar="X", type=click.FloatRange(0, 1), help="Share of the steps.")
+@click.option("--stop-after", metavar="N", type=click.IntRange(min=1), help="End at this step.")
+@click.option("--seed", metavar="N", type=int, help="Of everything drawn.")
+@click.option("--workers", metavar="N", type=click.IntRange(min=0), help="Processes that decode.")
+@click.option("--log-every", metavar="N", type=click.IntRange(min=1), help="Steps a line.")
+@click.option("--save-every", metavar="N", type=click.IntRange(min=1), help="Steps a checkpoint.")
+@click.option("--device", metavar="D", help=f"Where to run: {DEVICES}")
+@click.option("--dtype", type=click.Choice(DTYPES), help="Precision of the products.")
+def train(
+    out: Path,
+    recipe: Path | None,
+    data: Path | None,
+    captions: Path | None,
+    labels: Path | None,
+    classes: Path | None,
+    images: tuple[Path, ...],
+    split: str | None,
+    initial: str | None,
+    **options: Any,
+) -> None:
+    """Train a CLIP, or fine-tune one, on images and captions.
+
+    A line of metrics, JSON, is printed every --log-every steps. A run that was stopped goes on
+    from its last checkpoint when the command is repeated. The model is left in DIR/model. Several
+    GPUs: torchrun --nproc-per-node N fovea.py train and so on.
+
+    \b
+    fovea train --out runs/mine --captions captions.jsonl --images photos.tar
+    """
+    if recipe is None and not images:
+        raise click.UsageError("say what to train on: --images, or a --recipe that does")
+    from search.clip.options import TrainOptions, read_recipe
+    from search.clip.pairs import Source
+    from search.clip.train import train as run
+    from search.models import resolve_model
+
+    chosen = {name: value for name, value in options.items() if value is not None}
+    if images:
+        chosen["sources"] = (Source(images, captions, labels, classes, split),)
+    if initial is not None:
+        chosen["init"] = resolve_model(initial, progress=_download_bar).folder
+    if recipe is not None:
+        todo = read_recipe(recipe, folder=data, out=out, **chosen)
+    else:
+        todo = TrainOptions(out=out, **chosen)
+    with _training_bar(todo.steps) as on_metrics:
+        model = run(todo, on_metrics)
+    talk(f"the model is in {model}")
+
+
+@cli.command()
+@click.option("--captions", metavar="FILE", type=FILE, help="JSON Lines or TSV: file, captions.")
+@click.option("--labels", metavar="FILE", type=FILE, help="JSON Lines: file, label.")
+@click.option("--classes", metavar="FILE", type=FILE, help="JSON: label, names.")
+@click.option(
+    "--images",
+    metavar="FOLDER|TAR",
+    multiple=True,
+    required=True,
+    type=FILE,
+    help="The images; repeatable.",
+)
+@click.option("--split", metavar="NAME", help="Only lines of this split.  [default: all]")
+@model_option("Measure this model.  [default: the library's, else the best at hand]")
+@library_option
+@machine_options
+@json_option()
+def evaluate(
+    captions: Path | None,
+    labels: Path | None,
+    classes: Path | None,
+    images: tuple[Path, ...],
+    split: str | None,
+    name: str | None,
+    folder: Path | None,
+    device: str,
+    dtype: str,
+    as_json: bool,
+) -> None:
+    """Measure a model: retrieval by --captions, or zero-shot classification by --labels.
+
+    \b
+    fovea evaluate --captions flickr8k.jsonl --images flickr8k.tar.gz --split dev
+    fovea evaluate --labels val.jsonl --classes classes.json --images val.tar.gz
+    """
+    if (captions is None) == (labels is None):
+        raise click.UsageError("give either --captions or --labels")
+    if (labels is None) != (classes is None):
+        raise click.UsageError("--labels and --classes go together")
+    from search.clip.evaluate import measure_retrieval, measure_zero_shot
+
+    encoder = _any_model(name, folder).load(device=device, dtype=dtype)
+    result: Retrieval | Accuracy
+    with _counting_bar("img") as progress:
+        if captions is not None:
+            result = measure_retrieval(encoder, captions, images, split=split, progress=progress)
+        else:
+            assert labels is not None and classes is not None
+            result = measure_zero_shot(
+                encoder, labels, classes, images, split=split, progress=progress
+            )
+    if as_json:
+        print_json(result.to_dict())
+        return
+    for field, value in result.to_dict().items():
+        for key, figure in value.items() if isinstance(value, dict) else [("", value)]:
+            shown = f"{figure:.4f}" if isinstance(figure, float) else f"{figure:,}"
+            click.echo(f"{field} {key}".strip().replace("_", " ") + f"\t{shown}")
+
+
+# Trying it out
+
+
+@cli.command()
+@model_option("Embed with this model.  [default: the best on this disk, else the bundled one]")
+@machine_options
+def demo(name: str | None, device: str, dtype: str) -> None:
+    """Index a few photographs that come with scikit-image, and answer some queries.
+
+    Your own library is not touched.
+
+    \b
+    fovea demo
+    """
+    from tempfile import TemporaryDirectory
+
+    from data import demo_photographs
+    from indexer import index_folders
+    from search.index import VectorIndex
+    from search.library import Library
+    from search.models import resolve_model
+    from search.query import search as search_library
+
+    photographs, queries = demo_photographs(), ("a cat", "a cup of coffee", "outer space")
+    if not photographs:
+        raise FoveaError("the demo needs scikit-image's pictures: pip install 'fovea[demo]'")
+    model = resolve_model(name, network=name is not None, progress=_download_bar)
+    encoder = model.load(device=device, dtype=dtype)
+    with (
+        TemporaryDirectory(prefix="fovea-demo-") as place,
+        Library.open(Path(place) / "library", create=True) as library,
+    ):
+        folder = _link_all(photographs, Path(place) / "photographs")
+        report = index_folders(library, [folder], model=model, load_encoder=lambda: encoder)
+        click.echo(f"{report.embedded} photographs embedded by {model.name}")
+        vectors = VectorIndex.open(library, _current(library).id)
+        for query in queries:
+            click.echo(f'\nfovea search "{query}" -k 3')
+            for hit in search_library(library, vectors, encoder, text=query, k=3):
+                click.echo(f"{hit.score:.3f}\t{Path(hit.path).name}")
+    click.echo("\nNow your own: fovea index FOLDER, then fovea search WORDS")
+
+
+def _link_all(files: "Iterable[Path]", folder: Path) -> Path:
+    import shutil
+
+    folder.mkdir()
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    return folder
+
+
+# Libraries and models that commands work on
+
+
+def _library_folder(folder: Path | None) -> Path:
+    from search.library import default_library_folder
+
+    return folder if folder is not None else default_library_folder()
+
+
+def _library(folder: Path | None) -> "Library":
+    from search.library import Library
+
+    return Library.open(_library_folder(folder))
+
+
+def _current(library: "Library") -> "ModelRow":
+    model = library.model()
+    if model is None:
+        raise FoveaError(f"nothing is indexed in {library.folder} yet: fovea index FOLDER")
+    return model
+
+
+def _library_model(library: "Library") -> "ModelInfo":
+    """The model that the library answers by, on the disk."""
+    from search.models import resolve_model
+
+    return resolve_model(None, _current(library), progress=_download_bar)
+
+
+def _any_model(name: str | None, folder: Path | None, *, network: bool = True) -> "ModelInfo":
+    """The model asked for, else that of the library if there is one, else the best at hand."""
+    from search.library import DATABASE
+    from search.models import resolve_model
+
+    current = None
+    if name is None and (_library_folder(folder) / DATABASE).is_file():
+        with _library(folder) as library:
+            current = library.model()
+    return resolve_model(name, current, network=network, progress=_download_bar)
+
+
+# Printing
+
+
+def plain(text: str) -> str:
+    """Escape what is not printable, so that a name is one line and changes no terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def talk(text: str) -> None:
+    """Say something that is no result."""
+    click.echo(f"fovea: {plain(text)}", err=True)
+
+
+def print_json(value: object) -> None:
+    """Print one document on one line; bytes that are not UTF-8 as surrogate escapes."""
+    click.echo(json.dumps(value))
+
+
+def path_fields(path: str) -> dict[str, str]:
+    """A path for JSON; where it is not UTF-8, its bytes too."""
+    fields = {"path": path}
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        fields["path_bytes"] = base64.b64encode(os.fsencode(path)).decode("ascii")
+    return fields
+
+
+@contextlib.contextmanager
+def _scan_bar(dry_run: bool) -> "Iterator[Callable[[Progress], None]]":
+    from tqdm import tqdm
+
+    with tqdm(unit=" files", disable=None, smoothing=0.1, leave=False) as bar:
+        bar.set_description("looking" if dry_run else "indexing")
+
+        def show(progress: "Progress") -> None:
+            bar.total = None if progress.walking else progress.found
+            bar.n = progress.done
+            failed = f", {progress.failed} failed" if progress.failed else ""
+            bar.set_postfix_str(f"{progress.rate:.1f} img/s{failed}", refresh=False)
+            bar.refresh()
+
+        yield show
+
+
+def _download_bar(name: str) -> "Callable[[int, int | None], None]":
+    from tqdm import tqdm
+
+    talk(f"downloading {name}")
+    bar = tqdm(unit="B", unit_scale=True, unit_divisor=1024, disable=None, desc=name)
+
+    def show(done: int, total: int | None) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    return show
+
+
+@contextlib.contextmanager
+def _counting_bar(unit: str) -> "Iterator[Callable[[int, int], None]]":
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, disable=None, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+@contextlib.contextmanager
+def _training_bar(steps: int) -> "Iterator[Callable[[Metrics], None]]":
+    from dataclasses import asdict
+
+    from tqdm import tqdm
+
+    with tqdm(total=steps, unit="step", disable=None) as bar:
+
+        def show(metrics: "Metrics") -> None:
+            print_json(asdict(metrics))
+            bar.set_postfix_str(f"loss {metrics.loss:.3f}", refresh=False)
+            bar.update(metrics.step - bar.n)
+
+        yield show
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Models of the Hugging Face hub, through its own client: cache, mirrors and offline switch."""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from .clip.checkpoint import WEIGHTS_FILES
+from .errors import FoveaError, ModelError
+from .fetch import Unreachable, answers
+from .published import models_folder
+
+__all__ = ["hub_models", "is_hub_id", "is_offline", "pull_hub"]
+
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_ID = re.compile(f"{_PART}/{_PART}")
+_BESIDE = (  # what a model needs beside its weights
+    "config.json",
+    "open_clip_config.json",
+    "preprocessor_config.json",
+    "vocab.json",
+    "merges.txt",
+    "bpe.txt.gz",
+    "bpe_simple_vocab_16e6.txt.gz",
+    "README.md",
+)
+_PROBE_S = 3.0  # seconds that a dead network may cost
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name looks like ``owner/name``."""
+    return _ID.fullmatch(name) is not None
+
+
+def is_offline() -> bool:
+    """Whether ``FOVEA_OFFLINE`` or ``HF_HUB_OFFLINE`` forbids the network."""
+    names = ("FOVEA_OFFLINE", "HF_HUB_OFFLINE")
+    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in names)
+
+
+def hub_models() -> dict[str, Path]:
+    """The hub's models that were pulled here and are still on the disk, by id."""
+    try:
+        known = json.loads(_register().read_text("utf-8"))
+        return {str(name): Path(path) for name, path in known.items() if Path(path).is_dir()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}  # only a short cut: the hub's own cache knows as well
+
+
+def pull_hub(name: str) -> Path:
+    """Return the folder of a hub's model, downloading what is not in the hub's cache.
+
+    Raise ``Unreachable`` without a network, ``ModelError`` for a model that is not there or is not
+    a CLIP.
+    """
+    if found := hub_models().get(name):
+        return found
+    folder = _cached(name)
+    if folder is None:
+        folder = _downloaded(name)
+    _remember(name, folder)
+    return folder
+
+
+def _cached(name: str) -> Path | None:
+    """The folder of a model that the hub's cache holds whole."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for weights in WEIGHTS_FILES:
+        found = try_to_load_from_cache(name, weights)
+        if isinstance(found, str) and _is_whole(Path(found)):
+            return Path(found).parent
+    return None
+
+
+def _is_whole(weights: Path) -> bool:
+    """Whether the shards are there, where weights come in several files, and a configuration."""
+    if not any((weights.parent / beside).is_file() for beside in _BESIDE[:2]):
+        return False
+    if not weights.name.endswith(".index.json"):
+        return True
+    shards = set(json.loads(weights.read_text("utf-8")).get("weight_map", {}).values())
+    return all((weights.parent / shard).is_file() for shard in shards)
+
+
+def _downloaded(name: str) -> Path:
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    if is_offline():
+        raise Unreachable(f"{name} is not on this disk, and the network is switched off")
+    endpoint = constants.ENDPOINT
+    if not answers(endpoint, _PROBE_S):
+        raise Unreachable(f"{endpoint} does not answer")
+    try:
+        files = HfApi().list_repo_files(name)
+        wanted = _wanted(name, files)
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except FoveaError:
+        raise
+    except Exception as exc:  # the client's own, its transport's, the disk's: whatever they are
+        raise ModelError(f"cannot fetch {name} from {endpoint}: {_first_line(exc)}") from exc
+
+
+def _wanted(name: str, files: Iterable[str]) -> list[str]:
+    """One set of weights, and what is to lie beside it."""
+    there = set(files)
+    weights = next((file for file in WEIGHTS_FILES if file in there), None)
+    if weights is None:
+        raise ModelError(f"{name} holds no weights that fovea reads ({', '.join(WEIGHTS_FILES)})")
+    wanted = [weights, *(file for file in _BESIDE if file in there)]
+    if weights.endswith(".index.json"):
+        stem, suffix = weights.removesuffix(".index.json").rsplit(".", 1)
+        wanted.append(f"{stem}-*.{suffix}")
+    return wanted
+
+
+def _register() -> Path:
+    return models_folder() / "hub.json"
+
+
+def _remember(name: str, folder: Path) -> None:
+    path = _register()
+    known = {key: str(value) for key, value in hub_models().items()} | {name: str(folder)}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # only a short cut
+
+
+def _first_line(exc: Exception) -> str:
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return lines[0] if lines else type(exc).__name__

@@ -1,0 +1,298 @@
+"""Which model to use: by name, the library's own, the best at hand, or the bundled one.
+
+Nothing here imports torch, but for turning a downloaded archive into a folder.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data import BUNDLED, bundled_model
+
+from .clip.checkpoint import find_weights, read_config, weights_sha256
+from .clip.preprocess import Preprocess
+from .errors import ModelError
+from .fetch import Patience, Progress, Unreachable
+from .hub import hub_models, is_hub_id, is_offline, pull_hub
+from .published import (
+    DEFAULT,
+    PUBLISHED,
+    Published,
+    find_published,
+    models_folder,
+    on_disk,
+    pull_published,
+)
+from .records import ModelRow
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from .clip.encoder import Encoder
+
+__all__ = ["KnownModel", "LazyEncoder", "ModelInfo", "known_models", "pull", "resolve_model"]
+
+log = logging.getLogger(__name__)
+
+Reporter = Callable[[str], Progress]  # a file's name -> what is told its bytes
+
+_JUST_WRITTEN_S = 2.0  # a file this young may change again without its time showing it
+_VOCABULARIES = ("bpe_simple_vocab_16e6.txt.gz", "bpe.txt.gz", "merges.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model on the disk: what indexing and searching need to know before it is loaded."""
+
+    name: str
+    folder: Path  # or its weights file
+    identity: str  # the weights' SHA-256, hex
+    dim: int
+    preprocess: Preprocess
+    source: str  # "bundled", "published", "hub", or the absolute path of one's own
+
+    def load(self, *, device: str = "auto", dtype: str = "auto") -> "Encoder":
+        """Return the encoder; see ``search.clip.encoder.load_encoder``. This imports torch."""
+        from .clip.encoder import load_encoder
+
+        encoder = load_encoder(self.folder, name=self.name, device=device, dtype=dtype)
+        encoder.identity = self.identity  # known already: spare the reading of all weights
+        return encoder
+
+
+class LazyEncoder:
+    """An encoder that loads, and imports torch, when it first has something to encode."""
+
+    def __init__(self, model: ModelInfo, *, device: str = "auto", dtype: str = "auto") -> None:
+        self.name, self.identity, self.dim = model.name, model.identity, model.dim
+        self.preprocess = model.preprocess
+        self._load = cache(partial(model.load, device=device, dtype=dtype))
+
+    def encode_images(self, images: Sequence["Image"]) -> np.ndarray:
+        """Embed decoded pictures as float32 unit rows (n, d)."""
+        return self._load().encode_images(images)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts as float32 unit rows (n, d)."""
+        return self._load().encode_texts(texts)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """A model that can be asked for by name; ``folder`` is None until it is pulled."""
+
+    name: str
+    source: str
+    folder: Path | None
+
+
+def known_models() -> list[KnownModel]:
+    """The bundled model, the published ones, and those of the hub that were pulled."""
+    known = [KnownModel(BUNDLED, "bundled", bundled_model())]
+    known += [KnownModel(model.name, "published", on_disk(model)) for model in PUBLISHED]
+    known += [KnownModel(name, "hub", folder) for name, folder in sorted(hub_models().items())]
+    return known
+
+
+def resolve_model(
+    requested: str | None = None,
+    current: ModelRow | None = None,
+    *,
+    network: bool = True,
+    progress: Reporter | None = None,
+    patience: Patience | None = None,
+) -> ModelInfo:
+    """Return the model asked for, or choose one.
+
+    ``requested`` is a published model's name, the bundled one's, a folder or weights file, or
+    "owner/name" on the hub. Without it: ``current``, the library's; else the best on the disk;
+    else ViT-B/32, downloaded; else the bundled one, and the log says why. ``network=False``
+    downloads nothing. Raise ``ModelError`` for a model that cannot be had.
+    """
+    network = network and not is_offline()
+    if requested is not None:
+        return _requested(requested, network, progress, patience)
+    if current is not None:
+        return _remembered(current, network, progress, patience)
+    if best := _best_on_disk():
+        return best
+    if network:
+        try:
+            return pull(DEFAULT, progress, patience=patience)
+        except ModelError as exc:
+            reason = str(exc)
+    else:
+        reason = "nothing is to be downloaded now"
+    bundled = _bundled()
+    log.warning("using the small bundled model, not %s: %s", DEFAULT, reason)
+    return bundled
+
+
+def pull(
+    name: str, progress: Reporter | None = None, *, patience: Patience | None = None
+) -> ModelInfo:
+    """Put a model on the disk, if it is not there yet; ``name`` as in ``resolve_model``."""
+    return _requested(name, not is_offline(), progress, patience)
+
+
+def _requested(
+    name: str, network: bool, progress: Reporter | None, patience: Patience | None
+) -> ModelInfo:
+    if name.lower() == BUNDLED:
+        return _bundled()
+    looks_like_path = name.startswith((".", "~", os.sep)) or Path(name).is_absolute()
+    if not looks_like_path and (model := find_published(name)):
+        return _pulled(model, network, progress, patience)
+    place = Path(name).expanduser()
+    if place.exists():
+        place = place.absolute()
+        _check_vocabulary(place)
+        return describe(place, place.stem if place.is_file() else place.name, _path_text(place))
+    if not looks_like_path and is_hub_id(name):
+        folder = pull_hub(name)
+        _check_vocabulary(folder)
+        return describe(folder, name, "hub")
+    names = ", ".join([BUNDLED, *(model.name for model in PUBLISHED)])
+    raise ModelError(
+        f"there is no model {name!r}; name one of {names}, a folder, or owner/name on the hub"
+    )
+
+
+def _pulled(
+    model: Published, network: bool, progress: Reporter | None, patience: Patience | None
+) -> ModelInfo:
+    folder = on_disk(model)
+    if folder is None and not network:
+        raise Unreachable(f"{model.name} is not on this disk, and the network is switched off")
+    if folder is None:
+        folder = pull_published(model, progress, patience=patience)
+    return describe(folder, model.name, "published")
+
+
+def _remembered(
+    row: ModelRow, network: bool, progress: Reporter | None, patience: Patience | None
+) -> ModelInfo:
+    """The library's model: where it was, or wherever its weights are now."""
+    reason = "its weights have changed"
+    try:
+        name = row.name if row.source in ("bundled", "published", "hub") else row.source
+        info = _requested(name, network, progress, patience)
+        if info.identity == row.identity:
+            return info
+    except ModelError as exc:
+        reason = str(exc)
+    for info in _on_disk():
+        if info.identity == row.identity:
+            return info
+    raise ModelError(
+        f"this library answers by {row.name}, which cannot be used: {reason}. "
+        "Bring it back, or embed all pictures anew: fovea index --model MODEL --switch-model"
+    )
+
+
+def _best_on_disk() -> ModelInfo | None:
+    """The published model on the disk that recognises most; its name or None."""
+    there = [(model.accuracy, model, folder) for model in PUBLISHED if (folder := on_disk(model))]
+    for _, model, folder in sorted(there, key=lambda entry: entry[0], reverse=True):
+        try:
+            return describe(folder, model.name, "published")
+        except ModelError as exc:
+            log.warning("passing over %s: %s", model.name, exc)
+    return None
+
+
+def _on_disk() -> Iterator[ModelInfo]:
+    """Describe every known model on the disk that can be read."""
+    for known in known_models():
+        if known.folder is not None:
+            try:
+                yield describe(known.folder, known.name, known.source)
+            except ModelError:
+                continue
+
+
+def _bundled() -> ModelInfo:
+    folder = bundled_model()
+    if folder is None:
+        raise ModelError(
+            "this copy of fovea comes without its bundled model; install it again, or name "
+            f"another with --model, such as {DEFAULT}"
+        )
+    return describe(folder, BUNDLED, "bundled")
+
+
+def describe(place: Path, name: str, source: str) -> ModelInfo:
+    """Look at a model's folder or weights file. Raise ``ModelError`` if it is no CLIP."""
+    try:
+        weights = find_weights(place)
+        config = read_config(place)
+        identity = _identity(weights)
+    except OSError as exc:
+        raise ModelError(f"cannot read {place}: {exc.strerror or exc}") from exc
+    return ModelInfo(
+        name, place, identity, config.embed_dim, Preprocess.from_config(config), source
+    )
+
+
+def _check_vocabulary(place: Path) -> None:
+    """Say now, not at the first search, that a model has no words."""
+    folder = place if place.is_dir() else place.parent
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        raise ModelError(
+            f"{folder} has no vocabulary; put {' or '.join(_VOCABULARIES)} beside its weights"
+        )
+
+
+def _path_text(place: Path) -> str:
+    text = str(place)
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise ModelError(f"{place!a} is not UTF-8; rename the model's folder") from exc
+    return text
+
+
+# The weights' SHA-256 takes up to a second: it is remembered until size or time change.
+
+
+def _identity(weights: Path) -> str:
+    if weights.name.endswith(".index.json"):
+        return weights_sha256(weights)  # several files: not worth remembering
+    status = weights.stat()
+    mark = [status.st_size, status.st_mtime_ns]
+    path = models_folder() / "identities.json"
+    known = _read_identities(path)
+    key = str(weights.resolve())
+    entry = known.get(key)
+    if isinstance(entry, list) and entry[:2] == mark and len(entry) == 3:
+        return str(entry[2])
+    identity = weights_sha256(weights)
+    if time.time_ns() - status.st_mtime_ns > _JUST_WRITTEN_S * 1e9:
+        _write_identities(path, {**known, key: [*mark, identity]})
+    return identity
+
+
+def _read_identities(path: Path) -> dict[str, object]:
+    try:
+        known = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _write_identities(path: Path, known: dict[str, object]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # only a short cut
