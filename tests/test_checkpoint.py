@@ -183,14 +183,6 @@ def test_an_original_archive_gives_the_embeddings_of_transformers(archive, tmp_p
     assert_equal(found, embeddings_of_hub(model, inputs))
 
 
-def test_an_archive_can_be_read_where_it_lies(archive):
-    path, model = archive
-    state = load_state(path, ["text"])
-    want = model.state_dict()["text_projection.weight"].T
-    assert torch.equal(state["text_projection"].float(), want)
-    assert not [name for name in state if name.startswith("visual.")]
-
-
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
 def test_an_open_clip_folder_gives_the_embeddings_of_transformers(tmp_path, inputs, activation):
     model = hub_model(activation)
