@@ -19,6 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from indexer.pipeline import PixelEncoder  # noqa: E402
 from indexer.scan import index_folders  # noqa: E402
 from indexer.walk import Found, walk  # noqa: E402
 from search.clip.preprocess import Preprocess  # noqa: E402
@@ -93,7 +94,7 @@ def rescan(library: Library, count: int) -> None:
     assert report.unchanged == report.found == count, report
 
 
-def no_encoder() -> object:
+def no_encoder() -> PixelEncoder:
     """Stand for a model that must not be loaded."""
     raise AssertionError("nothing has changed, and yet something is to be embedded")
 

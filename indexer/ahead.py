@@ -68,10 +68,10 @@ class Ahead(Generic[T]):
                     chunk = []
                 if self._stop.is_set():
                     return
-            if chunk:
-                self._put(chunk)
         except BaseException as exc:  # whatever it is, the other thread must hear of it
             self._error = exc
+        if chunk:
+            self._put(chunk)
 
     def _put(self, chunk: list[T]) -> None:
         while not self._stop.is_set():

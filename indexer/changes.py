@@ -83,7 +83,7 @@ class Survey:
     closed: list[Closed] = field(default_factory=list)
     offline: dict[int, str] = field(default_factory=dict)  # root id -> why
     totals: dict[int, int] = field(default_factory=dict)  # root id -> files found there
-    raw: bool = field(default_factory=raw_available)
+    raw: bool = field(default_factory=lambda: raw_available())
 
     def changes(self) -> Iterator[Task | FileWrite]:
         """Walk all roots; yield a task for what must be read, and a row for what must not."""

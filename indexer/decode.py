@@ -10,7 +10,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from search.clip.preprocess import Preprocess, orientation
 
@@ -120,6 +120,6 @@ def _exif(image: Image.Image) -> Image.Exif:
 def _explain(exc: Exception, data: bytes) -> str:
     if not data:
         return "the file is empty"
-    if isinstance(exc, Image.UnidentifiedImageError):
+    if isinstance(exc, UnidentifiedImageError):
         return f"no picture that can be read; it begins with {data[:8]!r}"
     return one_line(str(exc)) or type(exc).__name__

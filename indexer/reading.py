@@ -13,6 +13,8 @@ _FLAGS = os.O_RDONLY
 for _name in ("O_NONBLOCK", "O_NOFOLLOW", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
     _FLAGS |= getattr(os, _name, 0)
 
+STEP = 16 << 20  # bytes asked for at a time; so much memory is set aside for them
+
 KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -53,8 +55,8 @@ def read_file(path: bytes, limits: Limits) -> Contents:
             raise Refused(f"not a file: {what_is(found.st_mode)}")
         if found.st_size > limits.file_bytes:
             raise _too_large(found.st_size, limits)
-        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-            data = file.read(limits.file_bytes + 1) if _may_grow(found) else _exactly(file, found)
+        # A size of 0 may also mean that a kernel makes the contents up as they are read.
+        data = _read(descriptor, found.st_size or limits.file_bytes + 1)
     except OSError as exc:
         raise _translate(exc) from exc
     finally:
@@ -64,17 +66,12 @@ def read_file(path: bytes, limits: Limits) -> Contents:
     return Contents(data, found.st_size, found.st_mtime_ns)
 
 
-def _may_grow(found: os.stat_result) -> bool:
-    """Say whether a file's size is unknown beforehand, as of those that a kernel makes up."""
-    return found.st_size == 0
-
-
-def _exactly(file: object, found: os.stat_result) -> bytes:
-    """Read as many bytes as the file had when it was opened; fewer if it has shrunk since."""
+def _read(descriptor: int, most: int) -> bytes:
+    """Read to the end of a file, or ``most`` bytes if that is less."""
     parts: list[bytes] = []
-    left = found.st_size
+    left = most
     while left > 0:
-        part = file.read(left)  # type: ignore[attr-defined]  # one read returns at most 2 GB
+        part = os.read(descriptor, min(left, STEP))
         if not part:
             break
         parts.append(part)

@@ -306,11 +306,13 @@ class _Scan:
         )
         survey = self._survey(roots, model_id)
         sizes = {size for (size,) in self.library.rows("SELECT DISTINCT bytes FROM images")}
+        rows = self.library.rows("SELECT image_id FROM embeddings WHERE model_id = ?", (model_id,))
+        embedded = {image_id for (image_id,) in rows}
         tally, gained = Tally(), set[int]()
         for change in survey.changes():
             if self.stop.is_set():
                 break
-            self._rehearse(change, sizes, tally, gained)
+            self._rehearse(change, sizes, embedded, tally, gained)
             self._tell(survey, tally, True)
         gone = survey.leftovers().gone
         _, deleted, held = _sort_gone(survey, gone, gained, self.confirmed)
@@ -318,7 +320,12 @@ class _Scan:
         return replace(report, deleted=len(deleted), held=len(held), stopped=self.stop.is_set())
 
     def _rehearse(
-        self, change: Task | FileWrite, sizes: set[int], tally: Tally, gained: set[int]
+        self,
+        change: Task | FileWrite,
+        sizes: set[int],
+        embedded: set[int],
+        tally: Tally,
+        gained: set[int],
     ) -> None:
         if isinstance(change, FileWrite):
             if change.state == "failed":
@@ -328,6 +335,9 @@ class _Scan:
             return
         image_id = self._known_image(change.path) if change.size in sizes else None
         if image_id is None:
+            tally.embedded += 1
+        elif image_id not in embedded:
+            embedded.add(image_id)
             tally.embedded += 1
         elif image_id == change.image_id:
             tally.same += 1

@@ -5,6 +5,7 @@ module. The kernel holds its limits: an alarm ends it when a file takes too long
 limit when it grows too large. Whoever started it learns the reason from how it ended.
 """
 
+import gc
 import json
 import os
 import sys
@@ -132,9 +133,11 @@ class Worker:
         except Gone:
             return {"outcome": "gone"}
         except Refused as exc:
-            return answer | {"outcome": "failed", "reason": str(exc)}
+            reason = str(exc)
         except MemoryError:
-            return answer | {"outcome": "failed", "reason": "too large: no memory to read it"}
+            reason = "too large: no memory to read it"
+        gc.collect()  # an error's frames may hold the picture; the next one needs the memory
+        return answer | {"outcome": "failed", "reason": reason}
 
     def _look(self, slot: int, path: bytes, data: bytes, force: bool) -> dict[str, Any]:
         from dataclasses import asdict

@@ -1,0 +1,463 @@
+"""A scan brings the library up to date, reads only what it must, and never loses a root."""
+
+import hashlib
+import os
+import signal
+import threading
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from conftest import COLOURS, ColourEncoder
+from indexer import index_folders
+from indexer.audit import verify
+from indexer.changes import DELETED_REASON, HELD_REASON, MOVED_REASON, too_many
+from indexer.formats import RAW_REASON
+from search.clip.preprocess import Preprocess
+from search.errors import FoveaError, LibraryBusy
+from search.library import Library
+
+COUNTS = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped")
+
+
+class Scanner:
+    """Index into one library with a toy encoder, and remember what it was asked."""
+
+    def __init__(self, library):
+        self.library, self.encoder, self.loads = library, ColourEncoder(), 0
+        self.model = self.another("c0" * 32)
+
+    def another(self, identity):
+        return SimpleNamespace(
+            name="colour", identity=identity, dim=3, preprocess=Preprocess(8), source="test"
+        )
+
+    def load(self):
+        self.loads += 1
+        return self.encoder
+
+    def __call__(self, *folders, **options):
+        options = {"model": self.model, "workers": 1} | options
+        return index_folders(self.library, folders, load_encoder=self.load, **options)
+
+    def files(self):
+        """Path's last part -> (state, reason)."""
+        return {
+            os.path.basename(path): (state, reason)
+            for path, state, reason in self.library.rows("SELECT path, state, reason FROM files")
+        }
+
+    def image_of(self, path):
+        [(image_id,)] = self.library.rows(
+            "SELECT image_id FROM files WHERE path = ?", (os.fsencode(path),)
+        )
+        return image_id
+
+
+@pytest.fixture
+def scan(library):
+    return Scanner(library)
+
+
+def counts(report):
+    """What is not zero in a report; every file found must be accounted for once."""
+    parts = (report.embedded, report.unchanged, report.moved, report.failed, report.skipped)
+    assert report.found == sum(parts) or report.stopped, report
+    return {name: getattr(report, name) for name in COUNTS if getattr(report, name)}
+
+
+def many(folder, number, start=0):
+    """Write distinct pictures, small ones."""
+    folder.mkdir(exist_ok=True)
+    for place in range(start, start + number):
+        Image.new("RGB", (4, 4), (place, 255 - place, 9)).save(folder / f"{place:03d}.png")
+
+
+def snapshot(folder):
+    """Everything about a folder that a scan must not change."""
+    return {
+        path: (
+            os.lstat(path).st_mtime_ns,
+            os.lstat(path).st_mode,
+            path.is_file() and path.read_bytes(),
+        )
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+def test_every_picture_is_embedded_once(scan, photos):
+    before = snapshot(photos)
+    assert counts(scan(photos)) == {"found": 8, "embedded": 8}
+    assert snapshot(photos) == before
+    assert scan.files() == {f"{colour}.png".encode(): ("indexed", None) for colour in COLOURS}
+    hashes = {hashlib.sha256(path.read_bytes()).digest() for path in photos.iterdir()}
+    stored = scan.library.rows("SELECT hash, width, height, format, orientation FROM images")
+    assert {row[0] for row in stored} == hashes
+    assert {row[1:] for row in stored} == {(32, 24, "PNG", 1)}
+    assert scan.library.model().identity == "c0" * 32
+    assert scan.library.counts().embeddings == 8
+
+
+def test_unchanged_files_cost_no_read_and_no_model(scan, photos, monkeypatch):
+    scan(photos)
+    monkeypatch.setattr("indexer.pipeline.Pool", None)
+    monkeypatch.setattr("indexer.changes.os.access", None)
+    assert counts(scan()) == {"found": 8, "unchanged": 8}
+    assert (scan.loads, scan.encoder.encoded) == (1, 8)
+
+
+def test_a_changed_file_is_embedded_again(scan, photos):
+    scan(photos)
+    Image.new("RGB", (40, 24), "orange").save(photos / "red.png")
+    assert counts(scan()) == {"found": 8, "embedded": 1, "unchanged": 7}
+    assert scan.library.counts().images == 8  # the old content has gone
+
+
+def test_a_touched_file_costs_no_inference(scan, photos):
+    scan(photos)
+    os.utime(photos / "red.png", ns=(1, 1))
+    assert counts(scan()) == {"found": 8, "unchanged": 8}
+    assert counts(scan()) == {"found": 8, "unchanged": 8}
+    assert scan.encoder.encoded == 8
+
+
+def test_moved_renamed_and_copied_files_keep_their_image(scan, photos):
+    scan(photos)
+    images = {name: scan.image_of(photos / f"{name}.png") for name in COLOURS}
+    (photos / "deep").mkdir()
+    os.rename(photos / "red.png", photos / "deep" / "red.png")
+    os.rename(photos / "blue.png", photos / "azure.png")
+    (photos / "copy.png").write_bytes((photos / "lime.png").read_bytes())
+    assert counts(scan()) == {"found": 9, "moved": 3, "unchanged": 6}
+    assert scan.encoder.encoded == 8
+    assert scan.image_of(photos / "deep" / "red.png") == images["red"]
+    assert scan.image_of(photos / "azure.png") == images["blue"]
+    assert scan.image_of(photos / "copy.png") == images["lime"]
+    assert scan.files()[b"blue.png"] == ("missing", MOVED_REASON)
+
+
+def test_a_renamed_folder_is_no_deletion(scan, tmp_path):
+    many(tmp_path / "root", 1)
+    many(tmp_path / "root" / "a", 20, start=1)
+    scan(tmp_path / "root")
+    os.rename(tmp_path / "root" / "a", tmp_path / "root" / "b")
+    report = scan()
+    assert counts(report) == {"found": 21, "moved": 20, "unchanged": 1}
+    assert report.held == 0
+
+
+def test_the_same_content_twice_is_encoded_once(scan, photos):
+    for place in range(5):
+        (photos / f"copy{place}.png").write_bytes((photos / "red.png").read_bytes())
+    assert counts(scan(photos, batch_size=4)) == {"found": 13, "embedded": 8, "moved": 5}
+    assert scan.encoder.encoded == 8
+
+
+def test_a_deleted_file_leaves_and_is_found_again(scan, photos):
+    scan(photos)
+    content, status = (photos / "red.png").read_bytes(), os.stat(photos / "red.png")
+    (photos / "red.png").unlink()
+    assert counts(scan()) == {"found": 7, "unchanged": 7, "deleted": 1}
+    assert scan.files()[b"red.png"] == ("missing", DELETED_REASON)
+    assert counts(scan()) == {"found": 7, "unchanged": 7}
+    (photos / "red.png").write_bytes(content)
+    os.utime(photos / "red.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert counts(scan()) == {"found": 8, "unchanged": 8}
+    assert scan.files()[b"red.png"] == ("indexed", None)
+    assert scan.encoder.encoded == 8
+
+
+def test_a_root_that_is_missing_or_empty_loses_nothing(scan, photos):
+    scan(photos)
+    away = photos.rename(photos.with_name("away"))
+    for _ in range(2):
+        report = scan(confirm_deletions=True)
+        assert counts(report) == {}
+        assert [problem.path for problem in report.problems] == [os.fsencode(photos)]
+        assert scan.library.roots()[0].state == "offline"
+        assert {state for state, _ in scan.files().values()} == {"indexed"}
+        photos.mkdir(exist_ok=True)  # an empty mount point, the second time
+    photos.rmdir()
+    away.rename(photos)
+    assert counts(scan()) == {"found": 8, "unchanged": 8}
+    assert scan.library.roots()[0].state == "online"
+
+
+def test_a_root_that_became_a_file_loses_nothing(scan, photos):
+    scan(photos)
+    photos.rename(photos.with_name("away"))
+    photos.write_text("a file")
+    assert counts(scan()) == {}
+    assert scan.library.roots()[0].state == "offline"
+
+
+@pytest.mark.parametrize(
+    ("vanished", "remaining", "answer"),
+    [(5, 0, False), (6, 54, False), (6, 53, True), (100, 900, False), (101, 899, True)],
+)
+def test_more_than_a_handful_and_a_tenth_is_too_many(vanished, remaining, answer):
+    assert too_many(vanished, remaining) is answer
+
+
+def test_many_vanishing_at_once_stay_until_confirmed(scan, tmp_path):
+    root = tmp_path / "root"
+    many(root, 20)
+    scan(root)
+    for place in range(7):
+        (root / f"{place:03d}.png").unlink()
+    for _ in range(2):
+        report = scan()
+        assert counts(report) == {"found": 13, "unchanged": 13}
+        assert report.held == 7
+        assert scan.files()[b"000.png"] == ("indexed", HELD_REASON)
+    many(root, 1)  # one of them is back
+    assert scan().held == 6
+    report = scan(confirm_deletions=True)
+    assert (report.deleted, report.held) == (6, 0)
+    assert scan.files()[b"001.png"] == ("missing", DELETED_REASON)
+    assert scan.files()[b"000.png"] == ("indexed", None)
+
+
+def test_a_failure_is_remembered_until_the_file_changes(scan, photos):
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    assert counts(scan(photos)) == {"found": 9, "embedded": 8, "failed": 1}
+    state, reason = scan.files()[b"broken.jpg"]
+    assert (state, reason.partition(":")[0]) == ("failed", "broken")
+    assert counts(scan()) == {"found": 9, "unchanged": 9}
+    Image.new("RGB", (9, 9), "pink").save(photos / "broken.jpg")
+    assert counts(scan()) == {"found": 9, "embedded": 1, "unchanged": 8}
+
+
+def test_a_file_that_breaks_leaves_the_answers(scan, photos):
+    scan(photos)
+    (photos / "red.png").write_bytes(b"no picture any more")
+    assert counts(scan()) == {"found": 8, "failed": 1, "unchanged": 7}
+    assert scan.library.counts().images == 7
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read any file")
+def test_an_unreadable_file_is_tried_again_once_it_may_be_read(scan, photos):
+    (photos / "red.png").chmod(0)
+    assert counts(scan(photos)) == {"found": 8, "embedded": 7, "failed": 1}
+    assert counts(scan()) == {"found": 8, "unchanged": 8}
+    (photos / "red.png").chmod(0o600)
+    assert counts(scan()) == {"found": 8, "embedded": 1, "unchanged": 7}
+
+
+def test_a_folder_that_cannot_be_listed_keeps_its_files(scan, photos, monkeypatch):
+    (photos / "closed").mkdir()
+    os.rename(photos / "red.png", photos / "closed" / "red.png")
+    scan(photos)
+    real = os.scandir
+
+    def closed(path):
+        if os.fsdecode(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr("indexer.walk.os.scandir", closed)
+    report = scan()
+    assert counts(report) == {"found": 7, "unchanged": 7}
+    [problem] = report.problems
+    assert (problem.path, problem.reason) == (
+        os.fsencode(photos / "closed"),
+        "folder cannot be read: Permission denied",
+    )
+    assert scan.files()[b"red.png"] == ("indexed", None)
+
+
+def test_what_is_no_longer_wanted_leaves_the_answers(scan, photos):
+    (photos / "private").mkdir()
+    os.rename(photos / "red.png", photos / "private" / "red.png")
+    scan(photos)
+    (photos / ".foveaignore").write_text("private/\nlime.png\n")
+    assert counts(scan()) == {"found": 7, "unchanged": 6, "skipped": 1}
+    assert scan.files()[b"red.png"][0] == scan.files()[b"lime.png"][0] == "skipped"
+    assert counts(scan()) == {"found": 7, "unchanged": 7}
+    (photos / ".foveaignore").unlink()
+    assert counts(scan()) == {"found": 8, "embedded": 2, "unchanged": 6}
+
+
+def test_camera_raw_waits_for_its_extra(scan, photos, monkeypatch):
+    (photos / "a.NEF").write_bytes(b"sensor data")
+    monkeypatch.setattr("indexer.changes.raw_available", lambda: False)
+    assert counts(scan(photos)) == {"found": 9, "embedded": 8, "skipped": 1}
+    assert scan.files()[b"a.NEF"] == ("skipped", RAW_REASON)
+    assert counts(scan()) == {"found": 9, "unchanged": 9}
+
+
+def test_roots_may_overlap_and_no_path_is_indexed_twice(scan, photos):
+    (photos / "inner").mkdir()
+    os.rename(photos / "red.png", photos / "inner" / "red.png")
+    assert counts(scan(photos, photos / "inner")) == {"found": 8, "embedded": 8}
+    assert counts(scan()) == {"found": 8, "unchanged": 8}
+    outer, inner = scan.library.roots()
+    owners = dict(scan.library.rows("SELECT path, root_id FROM files"))
+    assert owners[os.fsencode(photos / "inner" / "red.png")] == inner.id
+    assert owners[os.fsencode(photos / "blue.png")] == outer.id
+    away = (photos / "inner").rename(photos.with_name("away"))
+    (photos / "inner").mkdir()
+    assert counts(scan(photos)) == {"found": 7, "unchanged": 7}  # the inner one is offline alone
+    assert [root.state for root in scan.library.roots()] == ["online", "offline"]
+    assert scan.files()[b"red.png"] == ("indexed", None)
+    assert away.exists()
+
+
+def test_a_root_is_found_through_a_link_and_a_library_inside_is_left_out(tmp_path, photos):
+    (tmp_path / "link").symlink_to(photos)
+    with Library.open(photos / "library", create=True) as library:
+        Image.new("RGB", (8, 8)).save(photos / "library" / "thumbnail.png")
+        scan = Scanner(library)
+        assert counts(scan(tmp_path / "link")) == {"found": 8, "embedded": 8}
+        assert [root.path for root in library.roots()] == [os.fsencode(photos)]
+
+
+def test_folders_that_are_none_are_named(scan, tmp_path):
+    with pytest.raises(FoveaError, match="no folder has been indexed yet"):
+        scan()
+    with pytest.raises(FoveaError, match="no folder .*nowhere"):
+        scan(tmp_path / "nowhere")
+    (tmp_path / "file.jpg").touch()
+    with pytest.raises(FoveaError, match="file.jpg' is no folder"):
+        scan(tmp_path / "file.jpg")
+    assert scan.library.roots() == []
+
+
+def test_a_dry_run_tells_and_writes_nothing(scan, photos):
+    def everything():
+        return "\n".join(scan.library.conn.iterdump())
+
+    before = everything()
+    assert counts(scan(photos, dry_run=True)) == {"found": 8, "embedded": 8}
+    assert everything() == before
+    scan(photos)
+    os.rename(photos / "red.png", photos / "rouge.png")
+    (photos / "blue.png").unlink()
+    (photos / "copy.png").write_bytes((photos / "lime.png").read_bytes())
+    Image.new("RGB", (8, 8), "pink").save(photos / "new.png")
+    before, files = everything(), snapshot(photos)
+    told = counts(scan(dry_run=True))
+    assert told == {"found": 9, "embedded": 1, "moved": 2, "unchanged": 6, "deleted": 1}
+    assert everything() == before and snapshot(photos) == files
+    assert counts(scan()) == told
+
+
+def test_a_second_writer_is_told(scan, photos, library):
+    with Library.open(library.folder) as other, other.writing():
+        with pytest.raises(LibraryBusy, match=f"pid {os.getpid()}"):
+            scan(photos)
+
+
+def test_another_model_embeds_everything_and_then_answers(scan, photos):
+    scan(photos)
+    scan.model = scan.another("d1" * 32)
+    (photos / "copy.png").write_bytes((photos / "lime.png").read_bytes())
+    for report in (scan(dry_run=True), scan()):
+        # Of the two that show one content, the second to be read costs nothing.
+        assert (report.found, report.embedded, report.moved + report.unchanged) == (9, 8, 1)
+    assert (report.unembedded, scan.library.model().identity) == (0, "d1" * 32)
+    assert scan.library.counts().embeddings == 8
+    assert verify(scan.library).ok
+
+
+def test_a_model_does_not_answer_while_a_root_is_offline(scan, photos, tmp_path):
+    many(tmp_path / "disk", 3)
+    scan(photos, tmp_path / "disk")
+    (tmp_path / "disk").rename(tmp_path / "away")
+    scan.model = scan.another("d1" * 32)
+    report = scan(photos)
+    assert (report.embedded, report.unembedded) == (8, 3)
+    assert scan.library.model().identity == "c0" * 32
+    (tmp_path / "away").rename(tmp_path / "disk")
+    assert scan(photos).unembedded == 0
+    assert scan.library.model().identity == "d1" * 32
+
+
+def test_stopping_keeps_what_is_done_and_the_next_run_goes_on(scan, tmp_path):
+    many(tmp_path / "root", 60)
+    stop = threading.Event()
+
+    class Stopping(ColourEncoder):
+        def encode_pixels(self, pixels):
+            if self.encoded:
+                stop.set()
+            return super().encode_pixels(pixels)
+
+    scan.encoder = Stopping()
+    report = scan(tmp_path / "root", batch_size=4, stop=stop)
+    assert report.stopped and 8 <= report.embedded < 60
+    assert verify(scan.library).ok
+    assert scan.library.counts().images == report.embedded
+    report = scan()
+    assert not report.stopped and report.unchanged + report.embedded == 60
+
+
+def test_ctrl_c_ends_the_run_after_its_batch(scan, tmp_path):
+    many(tmp_path / "root", 60)
+    before = signal.getsignal(signal.SIGINT)
+
+    class Interrupted(ColourEncoder):
+        def encode_pixels(self, pixels):
+            os.kill(os.getpid(), signal.SIGINT)
+            return super().encode_pixels(pixels)
+
+    scan.encoder = Interrupted()
+    report = scan(tmp_path / "root", batch_size=4)
+    assert report.stopped and 1 <= report.embedded <= 8
+    assert signal.getsignal(signal.SIGINT) is before
+    assert verify(scan.library).ok
+    assert scan.library.counts().images == report.embedded
+
+
+def test_an_encoder_that_fails_leaves_the_library_whole(scan, photos):
+    class Failing(ColourEncoder):
+        def encode_pixels(self, pixels):
+            if self.encoded:
+                raise RuntimeError("out of memory")
+            return super().encode_pixels(pixels)
+
+    scan.encoder = Failing()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        scan(photos, batch_size=2)
+    assert scan.library.counts().images == 2
+    assert verify(scan.library).ok
+    scan.encoder = ColourEncoder()
+    assert counts(scan()) == {"found": 8, "embedded": 6, "unchanged": 2}
+
+
+def test_a_content_whose_image_went_meanwhile_is_decoded_after_all(scan, photos):
+    scan(photos)
+    old = (photos / "red.png").read_bytes()
+    Image.new("RGB", (9, 9), "orange").save(photos / "red.png")
+    (photos / "old.png").write_bytes(old)
+    report = scan(batch_size=1)
+    assert counts(report) in (
+        {"found": 9, "embedded": 1, "moved": 1, "unchanged": 7},
+        {"found": 9, "embedded": 2, "unchanged": 7},
+    )
+    assert {state for state, _ in scan.files().values()} == {"indexed"}
+    assert verify(scan.library).ok
+
+
+def test_progress_counts_up_to_what_was_found(scan, photos):
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    states = []
+    scan(photos, progress=states.append)
+    last = states[-1]
+    assert (last.found, last.done, last.embedded, last.failed) == (9, 9, 8, 1)
+    assert not last.walking
+    assert [state.done for state in states] == sorted(state.done for state in states)
+
+
+def test_exif_reaches_the_library(scan, tmp_path):
+    exif = Image.Exif()
+    exif[0x0110], exif[0x0112], exif[0x0132] = "Camera One", 8, "2022:02:03 04:05:06"
+    root = tmp_path / "root"
+    root.mkdir()
+    Image.new("RGB", (40, 30)).save(root / "a.jpg", exif=exif)
+    scan(root)
+    rows = scan.library.rows(
+        "SELECT width, height, format, orientation, taken_at, camera FROM images"
+    )
+    assert rows == [(30, 40, "JPEG", 8, "2022-02-03T04:05:06", "Camera One")]
