@@ -6,15 +6,26 @@ bool (n,), limits an answer to some positions. Neither copies the vectors: they 
 memory-mapped file, and both kinds share them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["SMALL", "WIDEST", "Effort", "Exhaustive", "Kind", "Trained", "best", "load_faiss"]
+__all__ = [
+    "SMALL",
+    "USUAL",
+    "WIDE",
+    "Effort",
+    "Exhaustive",
+    "Kind",
+    "Trained",
+    "best",
+    "load_faiss",
+]
 
 SMALL = 4096  # vectors; numpy compares so few sooner than FAISS (75 ms) is imported
-WIDEST = 50  # neighbours up to which a trained index is calibrated
+USUAL, WIDE = 10, 50  # neighbours for which a trained index proves itself
+THIN = 0.15  # share of the positions below which a mask is searched exhaustively
 
 Answer = tuple[np.ndarray, np.ndarray]
 
@@ -66,13 +77,14 @@ class Exhaustive:
 
     def search(self, queries: np.ndarray, k: int, mask: np.ndarray | None = None) -> Answer:
         """The k nearest positions of each query, exactly."""
-        chosen = None if mask is None else np.flatnonzero(mask)
-        if chosen is not None and len(chosen) <= SMALL:
-            return best(queries @ self.vectors[chosen].astype(np.float32).T, chosen, k)
+        if mask is not None and 4 * np.count_nonzero(mask) <= len(mask):
+            return self._among(np.flatnonzero(mask), queries, k)
         if len(self.vectors) <= SMALL:
             return self._compare(queries, k, mask)
-        k_there = min(k, len(self.vectors))
-        scores, positions = self.flat.search(queries, k_there, params=_selecting(mask))
+        params = None
+        if mask is not None:
+            params = load_faiss().SearchParameters(sel=_selector(mask))
+        scores, positions = self.flat.search(queries, min(k, len(self.vectors)), params=params)
         scores[positions < 0] = -np.inf  # FAISS pads with its lowest float
         return best(scores, positions, k)
 
@@ -82,6 +94,13 @@ class Exhaustive:
         if self._flat is None:
             self._flat = _view(self.vectors)
         return self._flat
+
+    def _among(self, chosen: np.ndarray, queries: np.ndarray, k: int) -> Answer:
+        """The nearest of few positions: to copy their vectors together is soonest."""
+        scores, places = Exhaustive(self.vectors[chosen]).search(queries, k)
+        if len(chosen):
+            places = np.where(places < 0, -1, chosen[places])
+        return scores, places
 
     def _compare(self, queries: np.ndarray, k: int, mask: np.ndarray | None) -> Answer:
         if self._floats is None:
@@ -97,7 +116,7 @@ class Effort:
     """How much of a trained index a query looks at, and how good that proved to be."""
 
     nprobe: int  # lists that are scanned
-    k_factor: int  # candidates per neighbour that are compared again in float16
+    k_factor: int  # candidates for each of 10 neighbours that are compared again in float16
     recall: float  # recall@10 against exhaustive search, when it was built
 
 
@@ -113,7 +132,8 @@ class Trained:
     ) -> None:
         """``base`` is a trained FAISS index that holds the vectors in their order.
 
-        A ``mask`` of fewer than ``exhaustive_below`` positions is searched exhaustively.
+        A ``mask`` of few positions is searched exhaustively: fewer than ``exhaustive_below``, or
+        a small share, which lists near a query might not hold.
         """
         faiss = load_faiss()
         self.exhaustive = Exhaustive(vectors)
@@ -127,43 +147,38 @@ class Trained:
 
         An answer that the scanned lists cannot fill is searched exhaustively.
         """
-        there = self.base.ntotal if mask is None else int(np.count_nonzero(mask))
-        if there < self.exhaustive_below or 20 * k > there:
+        total = self.base.ntotal
+        there = total if mask is None else int(np.count_nonzero(mask))
+        if there < max(self.exhaustive_below, THIN * total) or 20 * k > there:
             return self.exhaustive.search(queries, k, mask)
-        scores, positions = self.look(queries, k, self._reach(k, there), mask)
+        spread = max(1.0, k / WIDE) * total / there  # the nearest lie in so many more lists
+        effort = replace(self.effort, nprobe=int(np.ceil(self.effort.nprobe * spread)))
+        scores, positions = self.look(queries, k, effort, mask)
         padded = (positions < 0).any(axis=1)
         if padded.any():
-            exact = self.exhaustive.search(queries[padded], k, mask)
-            scores[padded], positions[padded] = exact
-        return best(scores, positions, k)
+            scores[padded], positions[padded] = self.exhaustive.search(queries[padded], k, mask)
+        return scores, positions
 
     def look(
         self, queries: np.ndarray, k: int, effort: Effort, mask: np.ndarray | None = None
     ) -> Answer:
-        """What the index finds with this effort; an answer may be padded."""
-        faiss = load_faiss()
-        lists = faiss.SearchParametersIVF(nprobe=effort.nprobe, sel=_selector(mask))
-        params = faiss.IndexRefineSearchParameters(
-            k_factor=effort.k_factor, base_index_params=lists
-        )
-        scores, positions = self._refined.search(queries, k, params=params)
-        return scores, positions
+        """What the index finds with this effort; an answer may be padded.
 
-    def _reach(self, k: int, there: int) -> Effort:
-        """More lists for a longer answer, and where a mask thins the lists out."""
-        more = max(1.0, k / WIDEST) * self.base.ntotal / there
-        nprobe = min(self.base.nlist, int(np.ceil(self.effort.nprobe * more)))
-        return Effort(nprobe, self.effort.k_factor, self.effort.recall)
+        Candidates grow with the square root of k: ranks blur less the deeper they lie.
+        """
+        faiss = load_faiss()
+        nprobe = min(effort.nprobe, self.base.nlist)
+        lists = faiss.SearchParametersIVF(nprobe=nprobe, sel=_selector(mask))
+        asked = max(k, USUAL)
+        factor = max(2.0, effort.k_factor * float(np.sqrt(USUAL / asked)))
+        params = faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=lists)
+        scores, positions = self._refined.search(queries, asked, params=params)
+        return scores[:, :k], positions[:, :k]
 
 
 def _selector(mask: np.ndarray | None) -> Any:
     faiss = load_faiss()
     return None if mask is None else faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-
-
-def _selecting(mask: np.ndarray | None) -> Any:
-    faiss = load_faiss()
-    return None if mask is None else faiss.SearchParameters(sel=_selector(mask))
 
 
 def _view(vectors: np.ndarray) -> Any:

@@ -312,7 +312,7 @@ class Library:
             "GROUP BY images.id ORDER BY images.id LIMIT ?",
             (last, model_id, PAGE),
         ):
-            yield from page  # type: ignore[misc]  # two columns
+            yield from page
             last = page[-1][0]
 
     def counts(self) -> Counts:
@@ -323,7 +323,7 @@ class Library:
             "WHERE model_id = (SELECT value FROM library WHERE key = 'model_id')"
         )
         by_state = self.rows("SELECT state, count(*) FROM files GROUP BY state ORDER BY state")
-        return Counts(images, embeddings, dict(by_state))  # type: ignore[arg-type]
+        return Counts(images, embeddings, dict(by_state))
 
     def _check_vectors(self, images: Sequence[NewImage], model_id: int | None) -> int:
         """The id of the model that these vectors belong to, once they have its shape."""

@@ -1,0 +1,52 @@
+"""Unit vectors for the tests of the index, and the exhaustive search that they are held to."""
+
+import numpy as np
+
+from search.library import Library
+from search.records import NewImage, WriteBatch
+
+
+def clustered(
+    n: int, dim: int, seed: int = 0, *, centres: int = 40, spread: float = 0.6
+) -> np.ndarray:
+    """float32 (n, dim) unit rows around common centres; ``seed`` chooses the rows alone."""
+    middle = np.random.default_rng(99).standard_normal((centres, dim))
+    middle /= np.linalg.norm(middle, axis=1, keepdims=True)
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((n, dim)) * (spread / np.sqrt(dim))
+    rows = middle[rng.integers(0, centres, n)] + noise
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def exhaustive(
+    vectors: np.ndarray, queries: np.ndarray, k: int, mask: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best scores and positions, by the definition, in float64."""
+    scores = queries.astype(np.float64) @ vectors.astype(np.float16).astype(np.float64).T
+    if mask is not None:
+        scores[:, ~mask] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, axis=1), order
+
+
+def recall(found: np.ndarray, truth: np.ndarray) -> float:
+    """The share of the true neighbours that were found."""
+    if not truth.size:
+        return 1.0
+    pairs = zip(found, truth, strict=True)
+    return float(np.mean([np.isin(theirs, mine).mean() for mine, theirs in pairs]))
+
+
+def store(library: Library, vectors: np.ndarray, first: int = 0) -> np.ndarray:
+    """Store vectors as images whose contents are numbered from ``first``; return their ids."""
+    hashes = [(first + n).to_bytes(32, "big") for n in range(len(vectors))]
+    images = [NewImage(key, 1, vector=row) for key, row in zip(hashes, vectors, strict=True)]
+    library.write_batch(WriteBatch(images))
+    ids = library.image_by_hash(hashes)
+    return np.array([ids[key] for key in hashes])
+
+
+def delete(library: Library, image_ids: np.ndarray) -> None:
+    """Delete images, and so their embeddings."""
+    with library.transaction() as conn:
+        conn.executemany("DELETE FROM images WHERE id = ?", [(int(n),) for n in image_ids])
