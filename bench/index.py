@@ -157,9 +157,7 @@ def index(folder: Path, model: Path) -> dict[str, float]:
         return encoder
 
     with tempfile.TemporaryDirectory() as place, Library.open(place, create=True) as library:
-        report = index_folders(
-            library, [folder], model=info, load_encoder=load, batch_size=BATCH
-        )
+        report = index_folders(library, [folder], model=info, load_encoder=load, batch_size=BATCH)
     assert report.embedded == report.found, report
     rate = report.embedded / (report.seconds - loading)
     return {"rate": rate, "seconds": report.seconds}
