@@ -127,7 +127,7 @@ class VectorIndex:
         if len(state.tail.rows) >= self.options.at_once:
             try:
                 self._save(self._library, train=False)
-            except (OSError, LibraryError) as exc:
+            except LibraryError as exc:
                 log.warning("the index is not saved: %s", exc)
 
     def _save(self, library: Library, *, train: bool) -> bool:

@@ -119,6 +119,9 @@ class Library:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Read several times from one state of the database, whatever others write meanwhile."""
         with translated(self.folder / DATABASE):
+            if self.conn.in_transaction:
+                yield self.conn
+                return
             self.conn.execute("BEGIN")
             try:
                 yield self.conn

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,31 @@ def _should_train(state: State, options: IndexOptions) -> bool:
 def write(
     state: State, library: Library, model: ModelRow, options: IndexOptions, train: bool
 ) -> Snapshot:
-    """Write the living rows as a snapshot that the database vouches for; read it back."""
+    """Write the living rows as a snapshot that the database vouches for; read it back.
+
+    The caller sees to it that no other process does the same. Raise ``LibraryError`` where the
+    disk does not let it.
+    """
     path = snapshot_path(library, model.id)
+    try:
+        for abandoned in path.parent.glob(f"{path.name}.*.tmp"):  # by a process that was killed
+            abandoned.unlink(missing_ok=True)
+        _write(path, state, library, model, options, train)
+        return read_snapshot(path)
+    except OSError as exc:
+        raise LibraryError(f"cannot write {path}: {exc.strerror or exc}; make room there") from exc
+    except Unusable as exc:
+        raise LibraryError(f"{path} was written, but {exc}; check the disk") from exc
+
+
+def _write(
+    path: Path,
+    state: State,
+    library: Library,
+    model: ModelRow,
+    options: IndexOptions,
+    train: bool,
+) -> None:
     parts = [segment for segment in (state.stored, state.tail) if len(segment)]
     with SnapshotWriter(path) as writer:
         for name in ("vectors", "embedding_ids", "image_ids"):
@@ -64,10 +88,6 @@ def write(
         checksum = writer.seal(header)
         _remember(library, model, checksum)
         writer.publish()
-    try:
-        return read_snapshot(path)
-    except Unusable as exc:
-        raise LibraryError(f"{path} was written, but {exc}; check the disk") from exc
 
 
 def _train(
