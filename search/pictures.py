@@ -1,5 +1,6 @@
 """Open a picture to search with."""
 
+import contextlib
 import os
 import warnings
 from pathlib import Path
@@ -30,15 +31,17 @@ def open_image(file: Path | str, preprocess: Drafting | None = None) -> Image.Im
 
     Raise ``LibraryError`` if that fails.
     """
-    _register_heif()
+    formats = _formats()
     with warnings.catch_warnings():
         # A large picture that somebody names is wanted; Pillow still refuses the absurd.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            image = Image.open(file, formats=FORMATS)
-            if preprocess is not None:
-                preprocess.draft(image)
-            image.load()
+            with contextlib.ExitStack() as failing:
+                image = failing.enter_context(Image.open(file, formats=formats))
+                if preprocess is not None:
+                    preprocess.draft(image)
+                image.load()
+                failing.pop_all()
         except UnidentifiedImageError as exc:
             raise LibraryError(f"{shown(file)} is not a picture that can be read") from exc
         except OSError as exc:
@@ -54,12 +57,12 @@ def shown(file: Path | str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _register_heif() -> None:
-    """Let Pillow read HEIC where the package for it is installed."""
-    if "HEIF" in Image.OPEN:
-        return
-    try:
-        import pillow_heif
-    except ImportError:
-        return
-    pillow_heif.register_heif_opener()
+def _formats() -> list[str]:
+    """Those of the formats that can be read here: HEIC only where its package is installed."""
+    Image.init()  # Pillow loads most of its readers on first use, and refuses names before that
+    if "HEIF" not in Image.OPEN:
+        with contextlib.suppress(ImportError):
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
+    return [name for name in FORMATS if name in Image.OPEN]

@@ -1,0 +1,69 @@
+"""A picture to search with is opened, or the reason is told."""
+
+import os
+
+import pytest
+from PIL import Image
+
+from conftest import ColourPreprocess
+from search.errors import LibraryError
+from search.pictures import open_image, shown
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "gif", "tif", "bmp", "avif", "heic"])
+def test_pictures_of_the_usual_formats_open(tmp_path, kind):
+    if kind == "heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    Image.new("RGB", (40, 30), "red").save(tmp_path / f"a.{kind}")
+    with open_image(tmp_path / f"a.{kind}") as image:
+        assert image.size == (40, 30)
+
+
+def test_a_jpeg_is_decoded_no_larger_than_needed(tmp_path):
+    Image.new("RGB", (800, 600), "red").save(tmp_path / "a.jpg")
+    with open_image(tmp_path / "a.jpg", ColourPreprocess(size=64)) as image:
+        assert image.size == (100, 75)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),  # runs Ghostscript
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "a.jpg"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_one_line(tmp_path, content, complaint):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(LibraryError, match=complaint) as caught:
+        open_image(tmp_path / "a.jpg")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_picture_is_refused(tmp_path):
+    Image.effect_noise((200, 200), 80).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(LibraryError, match="cannot read"):
+        open_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["absent.png", "."])
+def test_a_path_that_cannot_be_opened_is_refused(tmp_path, name):
+    with pytest.raises(LibraryError, match="cannot read"):
+        open_image(tmp_path / name)
+
+
+def test_a_picture_with_an_absurd_number_of_pixels_is_refused(tmp_path, monkeypatch):
+    Image.new("L", (100, 100)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    with pytest.raises(LibraryError, match="exceeds limit"):
+        open_image(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)  # Pillow would warn
+    open_image(tmp_path / "a.png").close()
+
+
+def test_a_name_is_shown_as_one_printable_line():
+    assert shown("/a b/é.png") == "/a b/é.png"
+    assert shown("a\nb\x1b[31m") == "a\\nb\\x1b[31m"
+    assert shown(os.fsdecode(b"caf\xe9")) == "caf\\xe9"
