@@ -312,12 +312,13 @@ def search(
     if not (query and query.strip()) and image is None:
         raise click.UsageError("say what to search for: words, --image FILE, or both")
     from search.index import VectorIndex
+    from search.models import LazyEncoder
     from search.pictures import open_image
     from search.query import search as search_library
 
     with _library(folder) as library:
         model = _library_model(library)
-        encoder = model.load(device=device, dtype=dtype)
+        encoder = LazyEncoder(model, device=device, dtype=dtype)
         picture = None if image is None else open_image(image, encoder.preprocess)
         vectors = VectorIndex.open(library, _current(library).id)
         started = time.perf_counter()

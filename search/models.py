@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from .clip.encoder import Encoder
+    from .clip.words import WordEncoder
 
 __all__ = ["KnownModel", "LazyEncoder", "ModelInfo", "known_models", "pull", "resolve_model"]
 
@@ -69,20 +70,36 @@ class ModelInfo:
 
 
 class LazyEncoder:
-    """An encoder that loads, and imports torch, when it first has something to encode."""
+    """An encoder that imports torch when it must: for pictures, or on a device asked for.
+
+    Words alone go through the text tower in NumPy, which answers before torch is imported.
+    """
 
     def __init__(self, model: ModelInfo, *, device: str = "auto", dtype: str = "auto") -> None:
         self.name, self.identity, self.dim = model.name, model.identity, model.dim
         self.preprocess = model.preprocess
-        self._load = cache(partial(model.load, device=device, dtype=dtype))
+        self._model, self._device, self._dtype = model, device, dtype
 
     def encode_images(self, images: Sequence["Image"]) -> np.ndarray:
         """Embed decoded pictures as float32 unit rows (n, d)."""
-        return self._load().encode_images(images)
+        return self._encoder.encode_images(images)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts as float32 unit rows (n, d)."""
-        return self._load().encode_texts(texts)
+        words = None if "_encoder" in self.__dict__ else self._words
+        return (words or self._encoder).encode_texts(texts)
+
+    @cached_property
+    def _encoder(self) -> "Encoder":
+        return self._model.load(device=self._device, dtype=self._dtype)
+
+    @cached_property
+    def _words(self) -> "WordEncoder | None":
+        if self._device not in ("auto", "cpu") or self._dtype not in ("auto", "float32"):
+            return None
+        from .clip.words import WordEncoder
+
+        return WordEncoder.open(self._model.folder)
 
 
 @dataclass(frozen=True, slots=True)
