@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from .model import CLIP
 from .tokenizer import Tokenizer
@@ -30,7 +30,7 @@ def save_model(
         if not name.endswith("num_batches_tracked")
     }
     partial = folder / "model.safetensors.part"
-    save_file(state, partial, metadata={"format": "pt"})
+    partial.write_bytes(save(state, metadata={"format": "pt"}))
     os.replace(partial, folder / "model.safetensors")
     text = json.dumps(model.config.to_dict(), indent=2) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
