@@ -1,0 +1,217 @@
+"""Measure searching against exhaustive search, by the number of images.
+
+    python bench/search.py [--sizes 10000 100000 1000000] [--dim 512] [--queries 500]
+
+Generated unit vectors in clusters go into a library through its own calls; another process builds
+the index, and a third opens library and index (the check of the whole file included) and searches,
+one query at a time. Queries are drawn like the images and are none of them. The baseline is
+exhaustive search of the same float16 vectors, in the same process. Files are in the page cache.
+"""
+
+import argparse
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from search.index import VectorIndex  # noqa: E402
+from search.library import DATABASE, Library  # noqa: E402
+from search.records import NewImage, WriteBatch  # noqa: E402
+from search.state import snapshot_path  # noqa: E402
+
+K = 10
+BATCH = 10_000
+PER_CLUSTER = 250
+WARM = 20  # queries before the clock runs
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a process that searches saw; milliseconds unless named otherwise."""
+
+    kind: str
+    open_s: float
+    first: float
+    p50: float
+    p95: float
+    exhaustive_p50: float
+    exhaustive_p95: float
+    recall: float
+    own_mb: float  # memory of its own
+    mapped_mb: float  # the snapshot's pages, which the system can take back
+
+
+def main() -> None:
+    """Measure each size and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--queries", type=int, default=500)
+    options = parser.parse_args()
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    print(f"{platform.processor() or platform.machine()}, {cores} cores, load {load:.1f}")
+    print(
+        f"{'images':>9} {'kind':<10} {'p50':>7} {'p95':>7} {'exhaustive p50':>15} {'p95':>8} "
+        f"{'recall@10':>9} {'first':>7} {'open s':>7} {'build s':>8} {'build MB':>9} "
+        f"{'own MB':>7} {'mapped MB':>9} {'file MB':>8} {'db MB':>7}"
+    )
+    for size in options.sizes:
+        with tempfile.TemporaryDirectory(prefix="fovea-bench-") as folder:
+            measure(Path(folder), size, options.dim, options.queries)
+    print(
+        "times in ms a query unless named; target at 1,000,000: p50 < 2, recall >= 0.99, open < 1.5"
+    )
+
+
+def measure(folder: Path, size: int, dim: int, queries: int) -> None:
+    """Fill, build and serve one library, each in a process of its own; print its row."""
+    apart(fill, folder, size, dim)
+    build_s, build_mb = apart(build, folder)
+    seen = apart(serve, folder, size, dim, queries)
+    with Library.open(folder) as library:
+        model = library.model()
+        assert model is not None
+        file_mb = megabytes(snapshot_path(library, model.id).stat().st_size)
+    db_mb = megabytes((folder / DATABASE).stat().st_size)
+    print(
+        f"{size:>9,} {seen.kind:<10} {seen.p50:>7.2f} {seen.p95:>7.2f} "
+        f"{seen.exhaustive_p50:>15.2f} {seen.exhaustive_p95:>8.2f} {seen.recall:>9.4f} "
+        f"{seen.first:>7.1f} {seen.open_s:>7.2f} {build_s:>8.1f} {build_mb:>9.0f} "
+        f"{seen.own_mb:>7.0f} {seen.mapped_mb:>9.0f} {file_mb:>8.0f} {db_mb:>7.0f}",
+        flush=True,
+    )
+
+
+def fill(folder: Path, size: int, dim: int) -> None:
+    """Write the library."""
+    with Library.open(folder, create=True) as library:
+        library.set_model("bench", "b" * 64, dim, "bench")
+        number = 0
+        for vectors in clustered(size, size, dim, seed=1):
+            images = [
+                NewImage(at.to_bytes(32, "little"), 0, vector=row)
+                for at, row in enumerate(vectors, start=number)
+            ]
+            library.write_batch(WriteBatch(images))
+            number += len(images)
+
+
+def build(folder: Path) -> tuple[float, float]:
+    """Build the index and write its snapshot; return the seconds and the peak in megabytes."""
+    with Library.open(folder) as library:
+        model = library.model()
+        assert model is not None
+        start = time.perf_counter()
+        index = VectorIndex.open(library, model.id)
+        index.save()
+        seconds = time.perf_counter() - start
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
+def serve(folder: Path, size: int, dim: int, count: int) -> Served:
+    """Open the library and search it."""
+    queries = np.concatenate(list(clustered(count + WARM, size, dim, seed=2)))
+    start = time.perf_counter()
+    with Library.open(folder) as library:
+        model = library.model()
+        assert model is not None
+        index = VectorIndex.open(library, model.id)
+        open_s = time.perf_counter() - start
+        start = time.perf_counter()
+        index.search(queries[:1], K)
+        first = (time.perf_counter() - start) * 1000
+        found, times = one_by_one(lambda query: index.search(query, K).ids, queries)
+        own_mb, mapped_mb = memory()
+        exact = exhaustive(index)
+        wanted, slow = one_by_one(exact, queries)
+    shares = [np.isin(theirs, mine).mean() for mine, theirs in zip(found, wanted, strict=True)]
+    return Served(
+        kind=index.kind,
+        open_s=open_s,
+        first=first,
+        p50=float(np.percentile(times, 50)),
+        p95=float(np.percentile(times, 95)),
+        exhaustive_p50=float(np.percentile(slow, 50)),
+        exhaustive_p95=float(np.percentile(slow, 95)),
+        recall=float(np.mean(shares)),
+        own_mb=own_mb,
+        mapped_mb=mapped_mb,
+    )
+
+
+def exhaustive(index: VectorIndex) -> Callable[[np.ndarray], np.ndarray]:
+    """Exhaustive search of an index's vectors."""
+    from search.kinds import Exhaustive
+
+    rows = index._state.stored.rows
+    kind = Exhaustive(rows.vectors)
+    return lambda query: rows.image_ids[kind.search(query, K)[1]]
+
+
+def one_by_one(
+    search: Callable[[np.ndarray], np.ndarray], queries: np.ndarray
+) -> tuple[np.ndarray, list[float]]:
+    """The ids (q, K) and the milliseconds of each query but the first few."""
+    ids, times = [], []
+    for query in queries:
+        start = time.perf_counter()
+        ids.append(search(query[None])[0])
+        times.append((time.perf_counter() - start) * 1000)
+    return np.stack(ids[WARM:]), times[WARM:]
+
+
+def clustered(count: int, size: int, dim: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield ``count`` float32 unit rows, a batch at a time, around the centres of this size.
+
+    The noise is as long as the way to the centre: two images of a cluster have a cosine of
+    about 0.5, images of different ones of about 0.
+    """
+    centres = unit(np.random.default_rng(0).standard_normal((max(1, size // PER_CLUSTER), dim)))
+    rng = np.random.default_rng(seed)
+    for start in range(0, count, BATCH):
+        rows = min(BATCH, count - start)
+        noise = rng.standard_normal((rows, dim), dtype=np.float32) / np.float32(np.sqrt(dim))
+        yield unit(centres[rng.integers(0, len(centres), rows)] + noise)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """The rows scaled to length 1, float32."""
+    scaled: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return scaled.astype(np.float32)
+
+
+def apart(work: Callable[..., T], *arguments: object) -> T:
+    """Do some work in a fresh process, whose memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def memory() -> tuple[float, float]:
+    """This process's own memory and its mapped files' in memory, in megabytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    own, mapped = (int(fields[name].split()[0]) / 1000 for name in ("RssAnon", "RssFile"))
+    return own, mapped
+
+
+def megabytes(size: int) -> float:
+    """Bytes as megabytes."""
+    return size / 1_000_000
+
+
+if __name__ == "__main__":
+    main()
