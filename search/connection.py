@@ -18,13 +18,10 @@ def connect(path: Path) -> sqlite3.Connection:
     """Open a database in WAL mode and autocommit: readers never wait for a writer.
 
     ``synchronous`` stays FULL, so that a committed batch outlives a power failure.
-    A file that may not be written is opened for reading alone.
+    A file or folder that may not be written is opened for reading alone.
     """
-    writable = os.access(path if path.exists() else path.parent, os.W_OK)
-    mode = "rwc" if writable else "ro"
-    conn = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_S, isolation_level=None
-    )
+    writable = all(os.access(place, os.W_OK) for place in (path, path.parent) if place.exists())
+    conn = sqlite3.connect(_address(path, writable), uri=True, timeout=BUSY_S, isolation_level=None)
     try:
         if writable:
             _enable_wal(conn)
@@ -34,6 +31,14 @@ def connect(path: Path) -> sqlite3.Connection:
         conn.close()
         raise
     return conn
+
+
+def _address(path: Path, writable: bool) -> str:
+    """The URI that opens a database as it may be opened."""
+    mode = "mode=rwc" if writable else "mode=ro"
+    if not writable and not path.with_name(f"{path.name}-wal").exists():
+        mode += "&immutable=1"  # nobody has it open, and SQLite could not create its shared memory
+    return f"{path.absolute().as_uri()}?{mode}"
 
 
 def _enable_wal(conn: sqlite3.Connection) -> None:

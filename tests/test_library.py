@@ -133,6 +133,27 @@ def test_a_damaged_database_is_named(colour_library):
         library.roots()
 
 
+def test_a_library_that_may_not_be_written_can_be_read(colour_library, monkeypatch):
+    folder = colour_library.folder
+    colour_library.close()
+    assert not (folder / f"{DATABASE}-wal").exists()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with Library.open(folder) as library:
+        assert len(library.files_under(library.roots()[0].path)) == 8
+        with pytest.raises(LibraryError, match="may not be written; check its permissions"):
+            library.add_root(b"/p")
+    assert not (folder / f"{DATABASE}-shm").exists()
+
+
+def test_a_folder_with_a_name_of_any_bytes_can_hold_a_library(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9 ?#%41&mode=ro\n")
+    with Library.open(folder, create=True) as library:
+        library.add_root(b"/p")
+    assert (folder / DATABASE).is_file()
+    with Library.open(folder) as library:
+        assert len(library.roots()) == 1
+
+
 def test_the_default_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("FOVEA_LIBRARY", str(tmp_path))
     assert default_library_folder() == tmp_path
