@@ -94,7 +94,8 @@ def answers(url: str, seconds: float) -> bool:
         try:
             with urllib.request.urlopen(request, timeout=seconds):
                 return True
-        except urllib.error.HTTPError:
+        except urllib.error.HTTPError as exc:
+            exc.close()
             return True
 
     try:
@@ -163,11 +164,16 @@ def _first_block(
 
     def begin() -> tuple[http.client.HTTPResponse, bytes]:
         response = urllib.request.urlopen(request, timeout=patience.silence)
-        return response, response.read1(BLOCK)
+        try:
+            return response, response.read1(BLOCK)
+        except BaseException:
+            response.close()
+            raise
 
     try:
-        return _within(patience.first, begin)
+        return _within(patience.first, begin, lambda late: late[0].close())
     except urllib.error.HTTPError as exc:
+        exc.close()
         if exc.code == 416 and start:  # nothing follows: it was whole, or is not this file
             raise _Misplaced from exc
         if exc.code in (408, 429, 500, 502, 503, 504):
@@ -209,20 +215,30 @@ def _blocks(
             raise _Interrupted(_words(exc)) from exc
 
 
-def _within(seconds: float, act: Callable[[], T]) -> T:
-    """Do something that may hang, such as a name look-up, for at most so long."""
+def _within(
+    seconds: float, act: Callable[[], T], discard: Callable[[T], object] | None = None
+) -> T:
+    """Do something that may hang, such as a name look-up, for at most so long.
+
+    What comes too late is handed to ``discard``. Raise ``TimeoutError`` then.
+    """
     answer: queue.SimpleQueue[T | BaseException] = queue.SimpleQueue()
+    is_late = threading.Event()
 
     def run() -> None:
         try:
-            answer.put(act())
+            got: T | BaseException = act()
         except BaseException as exc:  # whatever it is belongs to the caller
-            answer.put(exc)
+            got = exc
+        answer.put(got)
+        if is_late.is_set() and discard is not None and not isinstance(got, BaseException):
+            discard(got)
 
     threading.Thread(target=run, daemon=True).start()
     try:
         got = answer.get(timeout=seconds)
     except queue.Empty:
+        is_late.set()
         raise TimeoutError(f"nothing came within {seconds:g} s") from None
     if isinstance(got, BaseException):
         raise got
