@@ -18,6 +18,7 @@ from .lock import exclusive
 from .rebuild import worth_saving, write
 from .records import ModelRow
 from .segments import Neighbours, nearest
+from .snapshot import Unusable
 from .state import IndexOptions, differences, load, refreshed, refreshed_within, state_of
 
 __all__ = ["IndexOptions", "Neighbours", "VectorIndex"]
@@ -148,7 +149,10 @@ class VectorIndex:
         if not worth_saving(state, self.options, train):
             return False
         snapshot = write(state, library, self.model, self.options, train)
-        state = state_of(snapshot, self.model, self.options)
+        try:
+            state = state_of(snapshot, self.model, self.options)
+        except Unusable as exc:
+            raise LibraryError(f"the snapshot was written, but {exc}; check the disk") from exc
         with self._refreshing:
             self._state = refreshed(state, library, self.model)
         return True

@@ -153,14 +153,17 @@ def read_snapshot(path: Path) -> Snapshot:
             page = file.read(PAGE)
             fields = _header(page)
             size = os.fstat(file.fileno()).st_size
-            if size != fields["size"]:
-                raise Unusable(f"it has {size} bytes instead of {fields['size']}")
+            if size != fields.get("size"):
+                raise Unusable(f"it has {size} bytes instead of {fields.get('size')}")
             mapped = _map(file)
     except OSError as exc:
         raise Unusable(exc.strerror or str(exc)) from exc
-    if _checksum(mapped) != fields["checksum"]:
+    if _checksum(mapped) != fields.get("checksum"):
         raise Unusable("its checksum is not that of its content")
-    return _snapshot(mapped, fields)
+    try:
+        return _snapshot(mapped, fields)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise Unusable(f"another version wrote it: {exc}") from exc
 
 
 def _header(page: bytes) -> dict[str, Any]:

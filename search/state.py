@@ -4,6 +4,7 @@ import logging
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -107,14 +108,25 @@ def state_of(snapshot: Snapshot | None, model: ModelRow, options: IndexOptions) 
     header, rows = snapshot.header, snapshot.rows
     kind: Kind = Exhaustive(rows.vectors)
     if snapshot.base is not None and header.training is not None:
-        faiss = load_faiss()
-        effort = Effort(**header.training["effort"])
-        base = faiss.deserialize_index(snapshot.base)
-        kind = Trained(rows.vectors, base, effort, options.exhaustive_below)
+        kind = _trained(snapshot, header.training, options)
     return State(Segment.of(rows, kind), none, header, header.generation, header.tombstone)
 
 
+def _trained(snapshot: Snapshot, training: dict[str, Any], options: IndexOptions) -> Trained:
+    """The trained index of a snapshot. Raise ``Unusable`` if this FAISS cannot read it."""
+    vectors = snapshot.rows.vectors
+    try:
+        effort = Effort(**training["effort"])
+        base = load_faiss().deserialize_index(snapshot.base)
+    except (RuntimeError, TypeError, KeyError) as exc:
+        raise Unusable(f"its trained index cannot be read: {exc}") from exc
+    if (base.ntotal, base.d) != vectors.shape:
+        raise Unusable(f"its trained index holds {base.ntotal} embeddings of width {base.d}")
+    return Trained(vectors, base, effort, options.exhaustive_below)
+
+
 def refreshed(state: State, library: Library, model: ModelRow) -> State:
+    """The state after what the library has written and deleted since."""
     with library.reading() as conn:
         return refreshed_within(state, conn, model)
 

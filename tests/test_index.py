@@ -365,6 +365,29 @@ def test_a_damaged_snapshot_is_left_aside(library, model, damage, caplog):
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize("base", [b"no index of FAISS", None])
+def test_a_trained_index_that_faiss_cannot_read_is_refused(
+    library, model, monkeypatch, caplog, base
+):
+    import faiss
+
+    vectors = clustered(2000, DIM)
+    ids = store(library, vectors)
+    if base is None:  # readable, but of something else
+        base = faiss.serialize_index(faiss.index_factory(DIM, "IVF4,PQ2x4fs"))
+    else:
+        base = np.frombuffer(base, np.uint8)
+    index = opened(library, SMALL)
+    monkeypatch.setattr("faiss.serialize_index", lambda index: base)
+    with pytest.raises(LibraryError, match="trained index"):
+        index.save()
+    monkeypatch.undo()
+    index = opened(library, SMALL)
+    assert "trained index" in caplog.text
+    check_answers(index, vectors, ids)
+    assert index.save() and index.kind == "trained"
+
+
 def test_a_deleted_snapshot_comes_back(library, model, caplog):
     vectors = clustered(400, DIM)
     ids = store(library, vectors)

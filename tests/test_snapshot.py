@@ -125,6 +125,15 @@ def test_a_reader_keeps_the_snapshot_that_it_opened(path, rows):
     assert not read_snapshot(path).rows.vectors.any()
 
 
+@pytest.mark.parametrize("change", [{"colour": "red"}, {"count": 101}, {"count": "many"}])
+def test_a_header_of_another_version_is_unusable(path, rows, monkeypatch, change):
+    whole = snapshot.asdict
+    monkeypatch.setattr(snapshot, "asdict", lambda header: whole(header) | change)
+    write(path, rows)
+    with pytest.raises(Unusable, match="another version"):
+        read_snapshot(path)
+
+
 def test_the_checksum_covers_many_chunks_in_their_order(tmp_path, rows, monkeypatch):
     monkeypatch.setattr(snapshot, "CHUNK", 64)
     checksum = write(tmp_path / "a", rows)
