@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from search.library import Library
-from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch
+# Threads that wait in a loop for each other take minutes where other programs keep the cores busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from search.library import Library  # noqa: E402
+from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
 
 COLOURS = ("red", "lime", "blue", "yellow", "cyan", "magenta", "white", "maroon")
 
