@@ -231,8 +231,11 @@ def _within(
         except BaseException as exc:  # whatever it is belongs to the caller
             got = exc
         answer.put(got)
-        if is_late.is_set() and discard is not None and not isinstance(got, BaseException):
-            discard(got)
+        if is_late.is_set():
+            if isinstance(got, urllib.error.HTTPError):
+                got.close()
+            elif discard is not None and not isinstance(got, BaseException):
+                discard(got)
 
     threading.Thread(target=run, daemon=True).start()
     try:

@@ -85,7 +85,7 @@ def _is_whole(weights: Path) -> bool:
 
 
 def _downloaded(name: str) -> Path:
-    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import HfApi, constants, hf_hub_download
 
     if is_offline():
         raise Unreachable(f"{name} is not on this disk, and the network is switched off")
@@ -93,13 +93,16 @@ def _downloaded(name: str) -> Path:
     if not answers(endpoint, _PROBE_S):
         raise Unreachable(f"{endpoint} does not answer")
     try:
-        files = HfApi().list_repo_files(name)
-        wanted = _wanted(name, files)
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        info = HfApi().model_info(name)
+        wanted = _wanted(name, [file.rfilename for file in info.siblings or ()])
+        folders = {Path(hf_hub_download(name, file)).parent for file in wanted}
     except FoveaError:
         raise
     except Exception as exc:  # the client's own, its transport's, the disk's: whatever they are
         raise ModelError(f"cannot fetch {name} from {endpoint}: {_first_line(exc)}") from exc
+    if len(folders) > 1:  # its owner wrote a new revision at this moment
+        raise ModelError(f"{name} has just changed on the hub; pull it again")
+    return folders.pop()
 
 
 def _wanted(name: str, files: Iterable[str]) -> list[str]:
@@ -111,7 +114,8 @@ def _wanted(name: str, files: Iterable[str]) -> list[str]:
     wanted = [weights, *(file for file in _BESIDE if file in there)]
     if weights.endswith(".index.json"):
         stem, suffix = weights.removesuffix(".index.json").rsplit(".", 1)
-        wanted.append(f"{stem}-*.{suffix}")
+        shard = re.compile(rf"{re.escape(stem)}-[0-9]+-of-[0-9]+\.{suffix}")
+        wanted += sorted(filter(shard.fullmatch, there))
     return wanted
 
 

@@ -169,14 +169,12 @@ def _requested(
     if not looks_like_path and (model := find_published(name)):
         return _pulled(model, network, progress, patience)
     place = Path(name).expanduser()
-    if place.exists():
+    if name and place.exists():
         place = place.absolute()
-        _check_vocabulary(place)
-        return describe(place, place.stem if place.is_file() else place.name, _path_text(place))
+        label = place.stem if place.is_file() else place.name
+        return _with_words(describe(place, label, _path_text(place)))
     if not looks_like_path and is_hub_id(name):
-        folder = pull_hub(name)
-        _check_vocabulary(folder)
-        return describe(folder, name, "hub")
+        return _with_words(describe(pull_hub(name), name, "hub"))
     names = ", ".join([BUNDLED, *(model.name for model in PUBLISHED)])
     raise ModelError(
         f"there is no model {name!r}; name one of {names}, a folder, or owner/name on the hub"
@@ -259,13 +257,14 @@ def describe(place: Path, name: str, source: str) -> ModelInfo:
     )
 
 
-def _check_vocabulary(place: Path) -> None:
-    """Say now, not at the first search, that a model has no words."""
-    folder = place if place.is_dir() else place.parent
+def _with_words(model: ModelInfo) -> ModelInfo:
+    """Return the model if it has a vocabulary: say now, not at the first search, if not."""
+    folder = model.folder if model.folder.is_dir() else model.folder.parent
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         raise ModelError(
             f"{folder} has no vocabulary; put {' or '.join(_VOCABULARIES)} beside its weights"
         )
+    return model
 
 
 def _path_text(place: Path) -> str:
