@@ -663,6 +663,13 @@ def model_info(name: str | None, folder: Path | None, as_json: bool) -> None:
 # Training
 
 
+def train_option(
+    name: str, kind: click.ParamType | type | None, text: str, metavar: str | None, default: object
+) -> Callable[[Command], Command]:
+    """Add an option of a training run, which a recipe may set too: no default of its own."""
+    return click.option(name, type=kind, metavar=metavar, help=f"{text}  [default: {default}]")
+
+
 @cli.command()
 @click.option("--out", metavar="DIR", required=True, type=FILE, help="Where the run is kept.")
 @click.option("--recipe", metavar="FILE.toml", type=FILE, help="Options and data, as a file.")
@@ -682,25 +689,23 @@ def model_info(name: str | None, folder: Path | None, as_json: bool) -> None:
     type=FILE,
     help="The images; repeatable. Alone: WebDataset shards.",
 )
-@click.option("--split", metavar="NAME", help="Only lines of this split.")
+@click.option("--split", metavar="NAME", help="Only lines of this split.  [default: all]")
 @click.option("--init", "initial", metavar="NAME|DIR", help="Fine-tune this model.")
-@click.option("--tune", metavar="all|N", help="What learns: all, or the last N blocks.")
-@click.option("--image-size", metavar="N", type=click.IntRange(min=8), help="Pixels a side.")
-@click.option("--batch-size", metavar="N", type=click.IntRange(min=2), help="Pairs a step.")
-@click.option(
-    "--accumulate", metavar="N", type=click.IntRange(min=1), help="Slices that a batch is cut into."
-)
-@click.option("--samples", metavar="N", type=click.IntRange(min=1), help="Pairs seen in all.")
-@click.option("--lr", metavar="X", type=float, help="The highest learning rate.")
-@click.option("--weight-decay", metavar="X", type=float, help="Decay of the matrices.")
-@click.option("--warmup", metavar="X", type=click.FloatRange(0, 1), help="Share of the steps.")
-@click.option("--stop-after", metavar="N", type=click.IntRange(min=1), help="End at this step.")
-@click.option("--seed", metavar="N", type=int, help="Of everything drawn.")
-@click.option("--workers", metavar="N", type=click.IntRange(min=0), help="Processes that decode.")
-@click.option("--log-every", metavar="N", type=click.IntRange(min=1), help="Steps a line.")
-@click.option("--save-every", metavar="N", type=click.IntRange(min=1), help="Steps a checkpoint.")
-@click.option("--device", metavar="D", help=f"Where to run: {DEVICES}")
-@click.option("--dtype", type=click.Choice(DTYPES), help="Precision of the products.")
+@train_option("--tune", None, "What learns: all, or the last N blocks.", "all|N", "all")
+@train_option("--image-size", click.IntRange(min=8), "Pixels a side.", "N", "the model's, or 64")
+@train_option("--batch-size", click.IntRange(min=2), "Pairs a step, in all processes.", "N", 256)
+@train_option("--accumulate", click.IntRange(min=1), "Slices that a batch is cut into.", "N", 1)
+@train_option("--samples", click.IntRange(min=1), "Pairs seen in all.", "N", 1_000_000)
+@train_option("--lr", float, "The highest learning rate.", "X", 0.001)
+@train_option("--weight-decay", float, "Decay of the matrices.", "X", 0.1)
+@train_option("--warmup", click.FloatRange(0, 1), "Share of the steps that rise.", "X", 0.05)
+@train_option("--stop-after", click.IntRange(min=1), "End at this step.", "N", "the last")
+@train_option("--seed", int, "Of everything that is drawn.", "N", 0)
+@train_option("--workers", click.IntRange(min=0), "Processes that decode.", "N", 2)
+@train_option("--log-every", click.IntRange(min=1), "Steps a line of metrics.", "N", 20)
+@train_option("--save-every", click.IntRange(min=1), "Steps a checkpoint.", "N", 200)
+@train_option("--device", None, f"Where to run: {DEVICES}", "D", "auto")
+@train_option("--dtype", click.Choice(DTYPES), "Precision of the products.", None, "auto")
 def train(
     out: Path,
     recipe: Path | None,
@@ -716,8 +721,9 @@ def train(
     """Train a CLIP, or fine-tune one, on images and captions.
 
     A line of metrics, JSON, is printed every --log-every steps. A run that was stopped goes on
-    from its last checkpoint when the command is repeated. The model is left in DIR/model. Several
-    GPUs: torchrun --nproc-per-node N fovea.py train and so on.
+    from its last checkpoint when the command is repeated. The model is left in DIR/model. An
+    option that is not given has the recipe's value, and only then its default. On several GPUs:
+    torchrun --nproc-per-node N -m fovea train ...
 
     \b
     fovea train --out runs/mine --captions captions.jsonl --images photos.tar
@@ -823,13 +829,15 @@ def demo(name: str | None, device: str, dtype: str) -> None:
     from indexer import index_folders
     from search.index import VectorIndex
     from search.library import Library
-    from search.models import resolve_model
+    from search.models import best_on_disk, resolve_model
     from search.query import search as search_library
 
     photographs, queries = demo_photographs(), ("a cat", "a cup of coffee", "outer space")
     if not photographs:
         raise FoveaError("the demo needs scikit-image's pictures: pip install 'fovea[demo]'")
-    model = resolve_model(name, network=name is not None, progress=_download_bar)
+    model = resolve_model(name or best_on_disk(), progress=_download_bar)
+    if model.source == "bundled":
+        talk("this is the small bundled model; a better one: fovea demo --model ViT-B/32")
     encoder = model.load(device=device, dtype=dtype)
     with (
         TemporaryDirectory(prefix="fovea-demo-") as place,

@@ -39,7 +39,15 @@ if TYPE_CHECKING:
     from .clip.encoder import Encoder
     from .clip.words import WordEncoder
 
-__all__ = ["KnownModel", "LazyEncoder", "ModelInfo", "known_models", "pull", "resolve_model"]
+__all__ = [
+    "KnownModel",
+    "LazyEncoder",
+    "ModelInfo",
+    "best_on_disk",
+    "known_models",
+    "pull",
+    "resolve_model",
+]
 
 log = logging.getLogger(__name__)
 
@@ -213,8 +221,14 @@ def _remembered(
     )
 
 
+def best_on_disk() -> str:
+    """The name of the best model that needs no download."""
+    best = _best_on_disk()
+    return BUNDLED if best is None else best.name
+
+
 def _best_on_disk() -> ModelInfo | None:
-    """The published model on the disk that recognises most; its name or None."""
+    """The published model on the disk that recognises most."""
     there = [(model.accuracy, model, folder) for model in PUBLISHED if (folder := on_disk(model))]
     for _, model, folder in sorted(there, key=lambda entry: entry[0], reverse=True):
         try:
