@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .hits import Answer, Hit
     from .index import VectorIndex
     from .library import Library, default_library_folder
+    from .models import ModelInfo, resolve_model
     from .pictures import open_image
     from .query import search, similar
 
@@ -21,10 +22,12 @@ __all__ = [
     "LibraryBusy",
     "LibraryError",
     "ModelError",
+    "ModelInfo",
     "VectorIndex",
     "default_library_folder",
     "load_encoder",
     "open_image",
+    "resolve_model",
     "search",
     "similar",
 ]
@@ -38,10 +41,12 @@ _MODULES = {
     "LibraryBusy": "errors",
     "LibraryError": "errors",
     "ModelError": "errors",
+    "ModelInfo": "models",
     "VectorIndex": "index",
     "default_library_folder": "library",
     "load_encoder": "clip.encoder",
     "open_image": "pictures",
+    "resolve_model": "models",
     "search": "query",
     "similar": "query",
 }
