@@ -662,6 +662,9 @@ def model_info(name: str | None, folder: Path | None, as_json: bool) -> None:
 
 # Training
 
+# So that --images takes several at once: what follows the first is an argument to click.
+more_images = click.argument("more", nargs=-1, metavar="[FOLDER|TAR]...", type=FILE)
+
 
 def train_option(
     name: str, kind: click.ParamType | type | None, text: str, metavar: str | None, default: object
@@ -671,6 +674,7 @@ def train_option(
 
 
 @cli.command()
+@more_images
 @click.option("--out", metavar="DIR", required=True, type=FILE, help="Where the run is kept.")
 @click.option("--recipe", metavar="FILE.toml", type=FILE, help="Options and data, as a file.")
 @click.option(
@@ -687,7 +691,7 @@ def train_option(
     metavar="FOLDER|TAR",
     multiple=True,
     type=FILE,
-    help="The images; repeatable. Alone: WebDataset shards.",
+    help="The images, one or more. Alone: WebDataset shards.",
 )
 @click.option("--split", metavar="NAME", help="Only lines of this split.  [default: all]")
 @click.option("--init", "initial", metavar="NAME|DIR", help="Fine-tune this model.")
@@ -714,6 +718,7 @@ def train(
     labels: Path | None,
     classes: Path | None,
     images: tuple[Path, ...],
+    more: tuple[Path, ...],
     split: str | None,
     initial: str | None,
     **options: Any,
@@ -728,6 +733,7 @@ def train(
     \b
     fovea train --out runs/mine --captions captions.jsonl --images photos.tar
     """
+    images += more
     if recipe is None and not images:
         raise click.UsageError("say what to train on: --images, or a --recipe that does")
     from search.clip.options import TrainOptions, read_recipe
@@ -750,6 +756,7 @@ def train(
 
 
 @cli.command()
+@more_images
 @click.option("--captions", metavar="FILE", type=FILE, help="JSON Lines or TSV: file, captions.")
 @click.option("--labels", metavar="FILE", type=FILE, help="JSON Lines: file, label.")
 @click.option("--classes", metavar="FILE", type=FILE, help="JSON: label, names.")
@@ -759,7 +766,7 @@ def train(
     multiple=True,
     required=True,
     type=FILE,
-    help="The images; repeatable.",
+    help="The images, one or more.",
 )
 @click.option("--split", metavar="NAME", help="Only lines of this split.  [default: all]")
 @model_option("Measure this model.  [default: the library's, else the best at hand]")
@@ -771,6 +778,7 @@ def evaluate(
     labels: Path | None,
     classes: Path | None,
     images: tuple[Path, ...],
+    more: tuple[Path, ...],
     split: str | None,
     name: str | None,
     folder: Path | None,
@@ -784,6 +792,7 @@ def evaluate(
     fovea evaluate --captions flickr8k.jsonl --images flickr8k.tar.gz --split dev
     fovea evaluate --labels val.jsonl --classes classes.json --images val.tar.gz
     """
+    images += more
     if (captions is None) == (labels is None):
         raise click.UsageError("give either --captions or --labels")
     if (labels is None) != (classes is None):

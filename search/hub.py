@@ -48,9 +48,10 @@ def hub_models() -> dict[str, Path]:
         return {}  # only a short cut: the hub's own cache knows as well
 
 
-def pull_hub(name: str) -> Path:
+def pull_hub(name: str, *, network: bool = True) -> Path:
     """Return the folder of a hub's model, downloading what is not in the hub's cache.
 
+    ``network=False`` downloads nothing.
     Raise ``Unreachable`` without a network, ``ModelError`` for a model that is not there or is not
     a CLIP.
     """
@@ -58,6 +59,8 @@ def pull_hub(name: str) -> Path:
         return found
     folder = _cached(name)
     if folder is None:
+        if not network or is_offline():
+            raise Unreachable(f"{name} is not on this disk: fovea models pull {name}")
         folder = _downloaded(name)
     _remember(name, folder)
     return folder
@@ -87,8 +90,6 @@ def _is_whole(weights: Path) -> bool:
 def _downloaded(name: str) -> Path:
     from huggingface_hub import HfApi, constants, hf_hub_download
 
-    if is_offline():
-        raise Unreachable(f"{name} is not on this disk, and the network is switched off")
     endpoint = constants.ENDPOINT
     if not answers(endpoint, _PROBE_S):
         raise Unreachable(f"{endpoint} does not answer")

@@ -155,7 +155,7 @@ def resolve_model(
         except ModelError as exc:
             reason = str(exc)
     else:
-        reason = "nothing is to be downloaded now"
+        reason = "that is not on this disk, and nothing may be downloaded now"
     bundled = _bundled()
     log.warning("using the small bundled model, not %s: %s", DEFAULT, reason)
     return bundled
@@ -182,7 +182,7 @@ def _requested(
         label = place.stem if place.is_file() else place.name
         return _with_words(describe(place, label, _path_text(place)))
     if not looks_like_path and is_hub_id(name):
-        return _with_words(describe(pull_hub(name), name, "hub"))
+        return _with_words(describe(pull_hub(name, network=network), name, "hub"))
     names = ", ".join([BUNDLED, *(model.name for model in PUBLISHED)])
     raise ModelError(
         f"there is no model {name!r}; name one of {names}, a folder, or owner/name on the hub"
@@ -194,7 +194,7 @@ def _pulled(
 ) -> ModelInfo:
     folder = on_disk(model)
     if folder is None and not network:
-        raise Unreachable(f"{model.name} is not on this disk, and the network is switched off")
+        raise Unreachable(f"{model.name} is not on this disk: fovea models pull {model.name}")
     if folder is None:
         folder = pull_published(model, progress, patience=patience)
     return describe(folder, model.name, "published")
