@@ -1,3 +1,6 @@
+import errno
+import tempfile
+
 import pytest
 
 from coloured import write_tar
@@ -5,6 +8,7 @@ from search.clip.archive import open_archive
 from search.clip.errors import ModelError
 
 FILES = {"a.txt": b"first", "b.bin": bytes(range(256)) * 40, "empty": b""}
+BROKEN_GZ = b"\x1f\x8b\x08\x00broken"
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
@@ -29,19 +33,48 @@ def test_a_name_cannot_lead_out_of_its_folder(tmp_path):
         open_archive(tmp_path / "in").read("../secret")
 
 
-def test_leading_folders_are_dropped_only_where_names_stay_unique(tmp_path):
-    unique = open_archive(write_tar(tmp_path / "u.tar", {"x/a": b"1", "y/b": b"2"}))
-    assert unique.names == ["a", "b"] and unique.read("x/a") == unique.read("a") == b"1"
-    double = open_archive(write_tar(tmp_path / "d.tar", {"x/a": b"1", "y/a": b"2"}))
-    assert double.names == ["x/a", "y/a"]
+def test_a_link_in_a_folder_is_followed(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "elsewhere").write_bytes(b"yes")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    archive = open_archive(tmp_path / "in")
+    assert [archive.read(name) for name in archive.names] == [b"yes"]
 
 
-@pytest.mark.parametrize("data", [b"", b"not a tar at all" * 99, b"\x1f\x8b\x08\x00broken"])
+def test_a_tar_of_the_folder_it_was_made_in_has_plain_names(tmp_path):
+    archive = open_archive(write_tar(tmp_path / "dot.tar", {"./x/a": b"1", "./y/a": b"2"}))
+    assert archive.names == ["x/a", "y/a"]
+    assert archive.read("y/a") == b"2"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"not a tar at all" * 99, BROKEN_GZ, b"\xfd7zXZ\x00broken", b"BZhbroken"]
+)
 def test_a_damaged_tar_is_named(tmp_path, data):
     path = tmp_path / "bad.tar"
     path.write_bytes(data)
     with pytest.raises(ModelError, match="bad.tar"):
         open_archive(path)
+
+
+def test_a_tar_cut_short_is_named(tmp_path):
+    path = write_tar(tmp_path / "short.tar", FILES, "w:gz")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ModelError, match="short.tar is damaged"):
+        open_archive(path)
+
+
+def test_a_disk_too_full_to_unpack_on_is_named(tmp_path, monkeypatch):
+    class Full:
+        def write(self, block):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
+    with pytest.raises(ModelError, match="No space left on device; make room"):
+        open_archive(write_tar(tmp_path / "some.tar", FILES, "w:gz"))
 
 
 def test_a_missing_path_is_named(tmp_path):

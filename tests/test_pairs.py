@@ -81,7 +81,9 @@ def test_captions_are_drawn_from_all(tmp_path, images):
     ("name", "text", "told"),
     [
         ("c.jsonl", '{"file": 3, "captions": ["x"]}', "line 1"),
-        ("c.jsonl", "not json", "c.jsonl"),
+        ("c.jsonl", '{"file": "a.png", "captions": 5}', "line 1"),
+        ("c.jsonl", "\n\nnot json", "c.jsonl, line 3, is not JSON"),
+        ("c.tsv", "caption\\tname\nx\\ty\n", "line 2: needs 'file'"),
         ("c.jsonl", "[1]", "JSON object"),
         ("c.jsonl", '{"file": "gone.png", "captions": ["x"]}', "names no image"),
         ("c.jsonl", "", "names no image"),
@@ -100,3 +102,151 @@ def test_labels_need_their_classes(tmp_path, images):
     (tmp_path / "classes.json").write_text("[]")
     with pytest.raises(ModelError, match="label 7"):
         open_pairs(Source((images,), labels=labels, classes=tmp_path / "classes.json"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"captions": "c.jsonl", "labels": "l.jsonl"}, "not both"),
+        ({"classes": "c.json"}, "labels' file"),
+        ({"split": "dev"}, "no split 'dev'"),
+        ({"images": ()}, "no images"),
+    ],
+)
+def test_what_does_not_go_together_is_told(tmp_path, images, changes, told):
+    changes = {
+        name: tmp_path / value if name in ("captions", "labels", "classes") else value
+        for name, value in changes.items()
+    }
+    with pytest.raises(ModelError, match=told):
+        open_pairs(Source(**{"images": (images,)} | changes))
+
+
+def test_without_a_split_all_lines_count(tmp_path, images):
+    rows = [{"file": f"{n}.png", "split": f"s{n}", "captions": ["x"]} for n in range(3)]
+    captions = write_lines(tmp_path / "c.jsonl", *rows)
+    assert len(open_pairs(Source((images,), captions=captions)).pairs) == 3
+
+
+def test_an_image_on_several_lines_is_one_pair(tmp_path, images):
+    table = tmp_path / "c.tsv"
+    table.write_text("file\tcaption\n0.png\tone\n1.png\tother\n./0.png\ttwo\n")
+    found = open_pairs(Source((images,), captions=table))
+    assert [(pair.file, pair.captions) for pair in found.pairs] == [
+        ("0.png", ("one", "two")),
+        ("1.png", ("other",)),
+    ]
+
+
+def test_lines_without_an_image_are_counted(tmp_path, images, caplog):
+    rows = [{"file": file, "caption": "x"} for file in ("0.png", "8.png", "9.png")]
+    captions = write_lines(tmp_path / "c.jsonl", *rows)
+    assert len(open_pairs(Source((images,), captions=captions)).pairs) == 1
+    assert "left out 2 of 3 lines" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("field", "caption"),
+    [
+        ("a cat, asleep", "a cat, asleep"),
+        ('"a cat"', "a cat"),
+        ('"a ""big"" cat"', 'a "big" cat'),
+        ('"big" and "small"', '"big" and "small"'),
+        ('"a cat', '"a cat'),
+        ('a 7" record', 'a 7" record'),
+    ],
+)
+def test_quotes_in_a_table_stay_in_their_line(tmp_path, images, field, caption):
+    table = tmp_path / "c.tsv"
+    table.write_text(f"\ufefffile\tcaption\r\n0.png\t{field}\r\n1.png\tnext\r\n", newline="")
+    found = open_pairs(Source((images,), captions=table))
+    assert [pair.captions for pair in found.pairs] == [(caption,), ("next",)]
+
+
+def test_several_folders_and_tars_are_one_source(tmp_path):
+    one = write_tar(tmp_path / "one.tar.gz", {"a/x.png": b"1", "a/same.png": b"2"}, "w:gz")
+    two = tmp_path / "two"
+    (two / "b").mkdir(parents=True)
+    (two / "b" / "y.png").write_bytes(b"3")
+    (two / "b" / "same.png").write_bytes(b"4")
+    rows = [{"file": name, "caption": name} for name in ("x.png", "b/y.png", "a/same.png")]
+    found = open_pairs(Source((one, two), captions=write_lines(tmp_path / "c.jsonl", *rows)))
+    assert [found.read(pair) for pair in found.pairs] == [b"1", b"3", b"2"]
+    write_lines(tmp_path / "c.jsonl", {"file": "same.png", "caption": "which"})
+    with pytest.raises(ModelError, match="same.png is in the given .* more than once"):
+        open_pairs(Source((one, two), captions=tmp_path / "c.jsonl"))
+
+
+def captions_of_shard(folder, files):
+    found = open_pairs(Source((write_tar(folder / "0.tar", files),)))
+    return {pair.file: pair.captions for pair in found.pairs}
+
+
+def test_a_shards_keys_hold_their_folders_and_dots(tmp_path):
+    files = {
+        "a/1.jpg": b"", "a/1.txt": b"first", "b/2.jpg": b"", "c/2.txt": b"of another folder",
+        "d.v1.jpg": b"", "d.v1.txt": b"dotted", "d.v2.jpg": b"", "d.v2.mask.png": b"",
+        "._e.jpg": b"", "._e.txt": b"not for us", "f.JPG": b"", "f.TXT": b"loud",
+    }  # fmt: skip
+    assert captions_of_shard(tmp_path, files) == {
+        "a/1.jpg": ("first",),
+        "d.v1.jpg": ("dotted",),
+        "f.JPG": ("loud",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "captions"),
+    [
+        ('{"caption": " one "}', ("one",)),
+        ('{"text": "one"}', ("one",)),
+        ('{"captions": ["one", "", "two"], "width": 3}', ("one", "two")),
+        ('["one", "two"]', ("one", "two")),
+        ('"one"', ("one",)),
+    ],
+)
+def test_a_shards_json_holds_captions_in_several_ways(tmp_path, text, captions):
+    files = {"1.jpg": b"", "1.json": text.encode()}
+    assert captions_of_shard(tmp_path, files) == {"1.jpg": captions}
+
+
+def test_words_in_a_text_file_win_over_data_beside_them(tmp_path):
+    files = {"1.jpg": b"", "1.txt": b"words", "1.json": b'{"url": "x"}'}
+    assert captions_of_shard(tmp_path, files) == {"1.jpg": ("words",)}
+    files = {"1.jpg": b"", "1.txt": b" ", "1.json": b'{"caption": "x"}'}
+    assert captions_of_shard(tmp_path, files) == {"1.jpg": ("x",)}
+
+
+@pytest.mark.parametrize("text", ["not json", "3", '{"caption": 3}', '{"captions": [{"a": 1}]}'])
+def test_a_shards_broken_json_is_named(tmp_path, text):
+    with pytest.raises(ModelError, match=r"1.json in .*0.tar"):
+        captions_of_shard(tmp_path, {"1.jpg": b"", "1.json": text.encode()})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{}", "no class"),
+        ("[3]", "cannot read the classes"),
+        ('[{"label": 1, "names": []}]', "class 1 has no names"),
+        ('[{"label": 1, "names": 5}]', "class 1 has no names"),
+    ],
+)
+def test_a_bad_file_of_classes_is_named(tmp_path, images, text, told):
+    labels = write_lines(tmp_path / "l.jsonl", {"file": "1.png", "label": 1})
+    (tmp_path / "classes.json").write_text(text)
+    with pytest.raises(ModelError, match=told):
+        open_pairs(Source((images,), labels=labels, classes=tmp_path / "classes.json"))
+
+
+def test_tags_tell_images_captions_and_classes_apart(tmp_path, images):
+    captions = write_lines(
+        tmp_path / "c.jsonl",
+        {"file": "0.png", "captions": ["one", "Two "]},
+        {"file": "1.png", "captions": ["two"]},
+        {"file": "2.png", "captions": ["three"]},
+    )
+    found = open_pairs(Source((images,), captions=captions))
+    zero, one, two = (set(found.tags(pair, pair.captions[0])) for pair in found.pairs)
+    assert zero & one and not zero & two and not one & two
+    assert found.most_tags == 4 == len(found.tags(found.pairs[0], "one"))

@@ -1,12 +1,15 @@
 """Folders and tar files of images, read by name in any order."""
 
+import bz2
+import gzip
+import lzma
 import os
 import tarfile
 import tempfile
 import weakref
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
 from .errors import ModelError
@@ -38,7 +41,7 @@ class FolderArchive:
     """The files below a folder, named by their path in it with forward slashes."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
+        self.folder = folder
 
     @property
     def names(self) -> list[str]:
@@ -47,18 +50,18 @@ class FolderArchive:
         return sorted(path.relative_to(self.folder).as_posix() for path in files)
 
     def read(self, name: str) -> bytes:
-        """Return one file's bytes; a name that leads out of the folder is not there."""
-        path = (self.folder / name).resolve()
-        if not path.is_relative_to(self.folder) or not path.is_file():
+        """Return one file's bytes; a name that climbs out of the folder is not there."""
+        parts = PurePosixPath(name)
+        path = self.folder / parts
+        if parts.is_absolute() or ".." in parts.parts or not path.is_file():
             raise KeyError(name)
         return path.read_bytes()
 
 
 class TarArchive:
-    """The regular files of a tar, read at their offsets.
+    """The regular files of a tar, read at their offsets; a leading ``./`` is not part of a name.
 
     A compressed tar is unpacked once into an unnamed temporary file, so memory stays small.
-    Names lose their leading folders where that leaves them unique.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,26 +69,19 @@ class TarArchive:
         weakref.finalize(self, self._file.close)
         try:
             with tarfile.open(fileobj=self._file, mode="r:") as tar:
-                members = [
-                    (member.name, member.offset_data, member.size)
+                self._places = {
+                    member.name.removeprefix("./"): (member.offset_data, member.size)
                     for member in tar
                     if member.isfile() and not member.issparse()
-                ]
+                }
         except (tarfile.TarError, OSError) as exc:
             self._file.close()
             raise ModelError(f"{path} is not a readable tar file: {exc}; fetch it again") from exc
-        self._places = {name: (offset, size) for name, offset, size in members}
-        short = {name.rsplit("/", 1)[-1]: place for name, place in self._places.items()}
-        if len(short) == len(self._places):
-            self._places |= short
-            self._names = list(short)
-        else:
-            self._names = list(self._places)
 
     @property
     def names(self) -> list[str]:
         """The files' names in the tar's order."""
-        return list(self._names)
+        return list(self._places)
 
     def read(self, name: str) -> bytes:
         """Return one member's bytes."""
@@ -95,26 +91,30 @@ class TarArchive:
 
 def _plain_tar(path: Path) -> IO[bytes]:
     """Open ``path`` itself, or its decompressed copy in a temporary file."""
-    with path.open("rb") as file:
-        magic = file.read(6)
+    try:
+        file = path.open("rb")
+    except OSError as exc:
+        raise ModelError(f"cannot open {path}: {exc.strerror}") from exc
+    magic = file.read(6)
+    file.seek(0)
     if not magic.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
-        return path.open("rb")
-    copy = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the archive
+        return file
+    file.close()
+    copy = tempfile.TemporaryFile()  # lives as long as the archive
     try:
         for block in _decompressed(path, magic):
-            copy.write(block)
-    except (OSError, EOFError, zlib.error) as exc:
+            _append(copy, block)
+        copy.seek(0)
+    except ModelError:
+        copy.close()
+        raise
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as exc:
         copy.close()
         raise ModelError(f"{path} is damaged: {exc}; fetch it again") from exc
-    copy.seek(0)
     return copy
 
 
 def _decompressed(path: Path, magic: bytes) -> Iterator[bytes]:
-    import bz2
-    import gzip
-    import lzma
-
     openers: dict[bytes, Any] = {
         b"\x1f\x8b": gzip.open,
         b"BZ": bz2.open,
@@ -123,3 +123,14 @@ def _decompressed(path: Path, magic: bytes) -> Iterator[bytes]:
     with openers[magic[:2]](path) as file:
         while block := file.read(COPY_BYTES):
             yield block
+
+
+def _append(copy: IO[bytes], block: bytes) -> None:
+    try:
+        copy.write(block)
+        copy.flush()
+    except OSError as exc:
+        raise ModelError(
+            f"cannot unpack a tar into {tempfile.gettempdir()}: {exc.strerror}; make room there, "
+            "or set TMPDIR to a folder that has it"
+        ) from exc

@@ -2,15 +2,19 @@
 
 import csv
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from .archive import Archive, open_archive
 from .errors import ModelError
+
+log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (
     ".jpg",
@@ -36,6 +40,14 @@ LABEL_TEMPLATES = (
     "one {}.",
     "{}",
 )
+
+
+FILE_FIELDS = ("file", "filepath", "image")
+CAPTION_FIELDS = ("captions", "caption", "title", "text")
+
+Words = TypeVar("Words")
+Place = tuple[int, str]  # the archive's number and the name in it
+AMBIGUOUS: Place = (-1, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +79,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairSet:
-    """The pairs of one source and the archives that hold their images."""
+    """The pairs of one source and the archives, at ``places``, that hold their images."""
 
     archives: Sequence[Archive]
+    places: Sequence[Path]
     pairs: Sequence[Pair]
     class_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     weight: float = 1.0
@@ -87,31 +100,65 @@ class PairSet:
         plain = rng.random() < 0.5
         return LABEL_TEMPLATES[0 if plain else int(rng.integers(len(LABEL_TEMPLATES)))].format(name)
 
+    def tags(self, pair: Pair, text: str) -> list[int]:
+        """Return what a pair must not share with a negative, each as a number from 0 to 2⁶³ - 1.
+
+        That is its image, ``text`` (the caption that was drawn) and all its captions or, for a
+        label, its class's names.
+        """
+        words = self.class_names[pair.label] if pair.label >= 0 else pair.captions
+        image = f"{self.places[pair.archive]}\0{pair.file}"
+        return [_tag(image), *(_tag(word.strip().lower()) for word in (text, *words))]
+
+    @property
+    def most_tags(self) -> int:
+        """How many tags a pair has at most."""
+        captions = (len(pair.captions) for pair in self.pairs)
+        return 2 + max((*captions, *map(len, self.class_names.values())), default=0)
+
+
+def _tag(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()) >> 1
+
 
 def open_pairs(source: Source) -> PairSet:
     """Read a source's captions or labels and find their images.
 
-    Lines whose image is in none of the archives and empty captions are left out; raise
-    ``ModelError`` if nothing is left, or if a file does not hold what it should.
+    A line may name an image by its whole name in a folder or tar, or by its last part where that
+    is enough. An image on several lines is one pair with all their captions. Lines whose image is
+    nowhere are counted in the log and left out, and so are empty captions. Raise ``ModelError``
+    if nothing is left, or if a file does not hold what it should.
     """
+    _check(source)
     archives = [open_archive(path) for path in source.images]
-    names = {name: number for number, archive in enumerate(archives) for name in archive.names}
     class_names: dict[int, tuple[str, ...]] = {}
-    if source.labels is not None:
-        if source.classes is None:
-            raise ModelError(f"{source.labels} gives labels; name the classes' file too")
+    if source.labels is not None and source.classes is not None:
         class_names = read_classes(source.classes)
-        found = _labelled(source.labels, source.split, names, class_names)
+        labels = read_labels(source.labels, source.split)
+        pairs = list(_labelled(_found(labels, archives, source), source.labels, class_names))
     elif source.captions is not None:
-        found = _captioned(read_captions(source.captions, source.split), names)
+        captions = read_captions(source.captions, source.split)
+        pairs = _captioned(_found(captions, archives, source))
     else:
-        found = _shard_pairs(archives)
-    pairs = list(found)
+        pairs = list(_shard_pairs(archives, source.images))
     if not pairs:
         words = source.labels or source.captions or source.images[0]
         split = f" with split {source.split!r}" if source.split else ""
         raise ModelError(f"{words} names no image{split} that is in the given folders or tars")
-    return PairSet(archives, pairs, class_names, source.weight)
+    return PairSet(archives, source.images, pairs, class_names, source.weight)
+
+
+def _check(source: Source) -> None:
+    if not source.images:
+        raise ModelError("no images are named; give a folder or a tar")
+    if source.captions is not None and source.labels is not None:
+        raise ModelError(f"give {source.captions} or {source.labels}, captions or labels, not both")
+    if source.labels is not None and source.classes is None:
+        raise ModelError(f"{source.labels} gives labels; name the classes' file too")
+    if source.classes is not None and source.labels is None:
+        raise ModelError(f"{source.classes} names classes; name the labels' file too")
+    if source.split is not None and source.captions is None and source.labels is None:
+        raise ModelError(f"shards have no split {source.split!r}; name only those you want")
 
 
 def read_captions(path: Path, split: str | None = None) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -120,14 +167,11 @@ def read_captions(path: Path, split: str | None = None) -> Iterator[tuple[str, t
     for number, row in _rows(path):
         if split is not None and row.get("split") != split:
             continue
-        file = row.get("file") or row.get("filepath") or row.get("image")
-        texts = row.get("captions") or row.get("caption") or row.get("title") or ()
-        texts = [texts] if isinstance(texts, str) else texts
-        if not isinstance(file, str) or not all(isinstance(text, str) for text in texts):
-            raise ModelError(f"{path}, line {number}: 'file' and 'captions' should be text")
-        kept = tuple(text for text in texts if text.strip())
-        if kept:
-            yield file, kept
+        file, texts = _first(row, FILE_FIELDS), _texts(_first(row, CAPTION_FIELDS))
+        if not isinstance(file, str) or texts is None:
+            raise ModelError(f"{path}, line {number}: needs 'file' and 'captions', both text")
+        if texts:
+            yield file, texts
 
 
 def read_labels(path: Path, split: str | None = None) -> Iterator[tuple[str, int]]:
@@ -135,8 +179,8 @@ def read_labels(path: Path, split: str | None = None) -> Iterator[tuple[str, int
     for number, row in _rows(path):
         if split is not None and row.get("split") != split:
             continue
-        file, label = row.get("file"), row.get("label")
-        if not isinstance(file, str) or not str(label).isdigit():
+        file, label = _first(row, FILE_FIELDS), row.get("label")
+        if not isinstance(file, str) or not str(label).isdecimal():
             raise ModelError(f"{path}, line {number}: needs 'file' and a whole number 'label'")
         yield file, int(str(label))
 
@@ -144,81 +188,157 @@ def read_labels(path: Path, split: str | None = None) -> Iterator[tuple[str, int
 def read_classes(path: Path) -> dict[int, tuple[str, ...]]:
     """Read label → names from a JSON list of objects with ``label`` and ``names``."""
     try:
-        listed = json.loads(path.read_text("utf-8"))
-        return {int(entry["label"]): tuple(map(str, entry["names"])) for entry in listed}
+        listed = json.loads(path.read_text("utf-8-sig"))
+        classes = {int(entry["label"]): _texts(entry["names"]) for entry in listed}
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ModelError(
             f"cannot read the classes in {path}: {exc!r}; it should be a list of "
             '{"label": 0, "names": ["cat"]}'
         ) from exc
+    named = {label: names for label, names in classes.items() if names}
+    if missing := sorted(classes.keys() - named.keys()):
+        raise ModelError(f"{path}: class {missing[0]} has no names")
+    return named
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield each line's number and fields, from JSON Lines or a table with a head line."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            if path.suffix.lower() in (".tsv", ".csv"):
-                delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-                yield from enumerate(csv.DictReader(file, delimiter=delimiter), start=2)
-                return
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise ModelError(f"{path}, line {number}: a JSON object was expected")
-                    yield number, row
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if path.suffix.lower() == ".csv":
+                yield from enumerate(csv.DictReader(file), start=2)
+            elif path.suffix.lower() == ".tsv":
+                table = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+                for number, row in enumerate(table, start=2):
+                    yield number, {name: _unquoted(value) for name, value in row.items()}
+            else:
+                yield from _json_rows(path, file)
     except (OSError, ValueError, csv.Error) as exc:
         raise ModelError(f"cannot read {path}: {exc}") from exc
 
 
-def _captioned(
-    rows: Iterable[tuple[str, tuple[str, ...]]], names: Mapping[str, int]
-) -> Iterator[Pair]:
-    for file, captions in rows:
-        if file in names:
-            yield Pair(file, names[file], captions)
+def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as exc:
+            raise ModelError(f"{path}, line {number}, is not JSON: {exc}") from exc
+        if not isinstance(row, dict):
+            raise ModelError(f"{path}, line {number}: a JSON object was expected")
+        yield number, row
+
+
+def _unquoted(value: Any) -> Any:
+    """Take off the quotes that some programs put around a field.
+
+    Most tables with tabs have none, and there a lone quote must not swallow the lines after it,
+    as it would under the rules of CSV.
+    """
+    if not isinstance(value, str) or len(value) < 2 or value[0] + value[-1] != '""':
+        return value
+    inner = value[1:-1]
+    return value if '"' in inner.replace('""', "") else inner.replace('""', '"')
+
+
+def _first(row: Mapping[str, Any], names: Iterable[str]) -> Any:
+    return next((row[name] for name in names if row.get(name)), None)
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    """Return the captions in a field, those without words left out; None for what is no text."""
+    texts = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return None
+    return tuple(text.strip() for text in texts if text.strip())
+
+
+def _found(
+    rows: Iterable[tuple[str, Words]], archives: Sequence[Archive], source: Source
+) -> Iterator[tuple[Place, Words]]:
+    """Yield the place of each row's image; log how many have none."""
+    places = _places(archives)
+    lines, lost = 0, 0
+    for file, words in rows:
+        place = places.get(file.removeprefix("./"))
+        lines += 1
+        if place is AMBIGUOUS:
+            raise ModelError(f"{file} is in the given folders or tars more than once")
+        if place is None:
+            lost += 1
+        else:
+            yield place, words
+    if 0 < lost < lines:
+        path = source.captions or source.labels
+        log.warning("left out %d of %d lines of %s: their images are missing", lost, lines, path)
+
+
+def _places(archives: Sequence[Archive]) -> dict[str, Place]:
+    """Return where each name lies; a name's last part stands for it if no other name ends so."""
+    whole: dict[str, Place] = {}
+    last: dict[str, Place] = {}
+    for number, archive in enumerate(archives):
+        for name in archive.names:
+            end = name.rpartition("/")[2]
+            whole[name] = AMBIGUOUS if name in whole else (number, name)
+            last[end] = AMBIGUOUS if end in last else (number, name)
+    return last | whole
+
+
+def _captioned(rows: Iterable[tuple[Place, tuple[str, ...]]]) -> list[Pair]:
+    captions: dict[Place, tuple[str, ...]] = {}
+    for place, texts in rows:
+        captions[place] = captions.get(place, ()) + texts
+    return [Pair(file, number, texts) for (number, file), texts in captions.items()]
 
 
 def _labelled(
-    path: Path,
-    split: str | None,
-    names: Mapping[str, int],
-    class_names: Mapping[int, tuple[str, ...]],
+    rows: Iterable[tuple[Place, int]], path: Path, class_names: Mapping[int, tuple[str, ...]]
 ) -> Iterator[Pair]:
-    for file, label in read_labels(path, split):
+    for (number, file), label in rows:
         if label not in class_names:
             raise ModelError(f"{path} gives {file} the label {label}, which is no class")
-        if file in names:
-            yield Pair(file, names[file], (), label)
+        yield Pair(file, number, (), label)
 
 
-def _shard_pairs(archives: Sequence[Archive]) -> Iterator[Pair]:
-    """Join ``key.jpg`` with ``key.txt`` or ``key.json``, as WebDataset does."""
-    for number, archive in enumerate(archives):
+def _shard_pairs(archives: Sequence[Archive], paths: Sequence[Path]) -> Iterator[Pair]:
+    """Join ``key.jpg`` with ``key.txt``, else ``key.json``, as WebDataset does.
+
+    A key is a name without its last suffix, folders included; suffixes may be upper case.
+    """
+    for number, (archive, path) in enumerate(zip(archives, paths, strict=True)):
         names = archive.names
-        words = {_stem(name): name for name in names if name.endswith((".txt", ".json"))}
+        known = {_lower_suffix(name): name for name in names}
         for name in names:
-            if name.lower().endswith(IMAGE_SUFFIXES) and _stem(name) in words:
-                captions = _shard_captions(archive, words[_stem(name)])
-                if captions:
-                    yield Pair(name, number, captions)
+            key, _, suffix = _lower_suffix(name).rpartition(".")
+            if f".{suffix}" not in IMAGE_SUFFIXES or _is_hidden(name):
+                continue
+            beside = (known.get(f"{key}.{kind}") for kind in ("txt", "json"))
+            texts = (_shard_captions(archive, path, found) for found in beside if found)
+            captions = next(filter(None, texts), ())
+            if captions:
+                yield Pair(name, number, captions)
 
 
-def _stem(name: str) -> str:
-    """Return the key: everything before the first dot of the last path component."""
-    folder, _, last = name.rpartition("/")
-    return f"{folder}/{last.split('.', 1)[0]}"
+def _lower_suffix(name: str) -> str:
+    key, dot, suffix = name.rpartition(".")
+    return f"{key}{dot}{suffix.lower()}"
 
 
-def _shard_captions(archive: Archive, name: str) -> tuple[str, ...]:
-    text = archive.read(name).decode("utf-8", errors="replace")
-    if name.endswith(".json"):
-        try:
-            row = json.loads(text)
-        except ValueError as exc:
-            raise ModelError(f"{name} in a shard is not JSON: {exc}") from exc
-        found = row.get("captions") or row.get("caption") or row.get("text") or ()
-        texts = [found] if isinstance(found, str) else [str(entry) for entry in found]
-    else:
-        texts = [text]
-    return tuple(entry.strip() for entry in texts if entry.strip())
+def _is_hidden(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(".")
+
+
+def _shard_captions(archive: Archive, path: Path, name: str) -> tuple[str, ...]:
+    text = archive.read(name).decode("utf-8-sig", errors="replace")
+    if name.lower().endswith(".txt"):
+        return (text.strip(),) if text.strip() else ()
+    try:
+        row = json.loads(text)
+    except ValueError as exc:
+        raise ModelError(f"{name} in {path} is not JSON: {exc}") from exc
+    texts = _texts(_first(row, CAPTION_FIELDS) if isinstance(row, dict) else row)
+    if texts is None:
+        raise ModelError(f"{name} in {path} should hold a 'caption' or 'captions', as text")
+    return texts
