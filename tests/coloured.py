@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
 from search.clip.options import TrainOptions
 from search.clip.pairs import Source
 

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from search.clip.augment import Augmentation, draw_colours, random_crop, vary_colour
+from search.clip.errors import ModelError
 
 PLAIN = Augmentation(area=(1, 1), aspect=(1, 1), flip=0, colour=0, grey=0)
 
@@ -64,3 +65,11 @@ def test_grey_takes_the_colour_out():
     assert torch.allclose(out[:, 0], out[:, 1], atol=1e-6)
     luma = images[:, 0] * 0.299 + images[:, 1] * 0.587 + images[:, 2] * 0.114
     assert torch.allclose(out[:, 0], luma, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("area", (0, 1)), ("aspect", (2, 1)), ("flip", 1.5), ("colour", -0.1)]
+)
+def test_what_cannot_be_drawn_from_is_refused(field, value):
+    with pytest.raises(ModelError, match=field):
+        Augmentation(**{field: value})

@@ -1,10 +1,16 @@
+import io
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from coloured import captioned_source, encoded, write_tar
+from search.clip import batches
 from search.clip.augment import Augmentation
 from search.clip.batches import Batches
 from search.clip.errors import ModelError
@@ -29,12 +35,14 @@ def test_a_batch_says_what_it_holds(pairs):
     assert batch.pixels.shape == (6, 16, 16, 3) and batch.pixels.dtype == np.uint8
     assert batch.tokens.shape[0] == 6 and batch.tokens.dtype == np.int64
     assert (batch.tokens == TOKENIZER.end_id).any(axis=0)[-1]  # no wider than the longest
-    assert batch.keys.shape == (6, 3) and (batch.keys[:, 1] == -1).all()
+    assert (
+        batch.tags.shape == (6, 4) and batch.tags.dtype == np.int64
+    )  # image, drawn, both captions
 
 
 def test_an_epoch_shows_every_image_once(pairs):
     batches = stream(pairs)
-    seen = np.concatenate([batches.batch(step).keys[:, 0] for step in (0, 1)])
+    seen = np.concatenate([batches.batch(step).tags[:, 0] for step in (0, 1)])
     assert len(set(seen.tolist())) == len(pairs.pairs) == 12
 
 
@@ -81,8 +89,9 @@ def test_sources_share_a_batch_by_weight(tmp_path):
         folder.mkdir()
         source = captioned_source(folder)
         sets.append(open_pairs(Source(source.images, captions=source.captions, weight=weight)))
-    keys = stream(*sets, batch_size=8).batch(0).keys[:, 0] >> 40
-    assert np.bincount(keys).tolist() == [2, 6]
+    tags = stream(*sets, batch_size=8).batch(0).tags[:, 0]
+    owned = [{pairs.tags(pair, "")[0] for pair in pairs.pairs} for pairs in sets]
+    assert [sum(tag in own for tag in tags.tolist()) for own in owned] == [2, 6]
     with pytest.raises(ModelError, match="2 sources"):
         stream(*sets, batch_size=1)
 
@@ -91,3 +100,57 @@ def test_the_cache_stops_at_its_limit(pairs):
     batches = stream(pairs, cache_bytes=3 * 24 * 20 * 3)
     batches.batch(0)
     assert batches.cache.used == 3 * 24 * 20 * 3
+
+
+@pytest.mark.parametrize(
+    ("weights", "total", "shares"),
+    [
+        ([1], 5, [5]),
+        ([1, 1], 5, [3, 2]),
+        ([0.36, 0.64], 192, [69, 123]),
+        ([3, 3, 3] + [0.01] * 7, 10, [1] * 10),
+        ([100, 1, 1, 1], 6, [3, 1, 1, 1]),
+    ],
+)
+def test_every_source_has_a_share_and_all_make_the_batch(weights, total, shares):
+    assert batches._shares(weights, total) == shares
+
+
+def test_a_source_without_weight_is_refused(pairs):
+    with pytest.raises(ModelError, match="weight is 0"):
+        stream(replace(pairs, weight=0.0))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 6])
+def test_batches_come_in_order_whatever_the_workers(pairs, workers):
+    batches = stream(pairs, workers=workers).from_step(2)
+    with closing(batches):
+        assert [batch.step for batch in islice(batches, 9)] == list(range(2, 11))
+
+
+def test_threads_share_the_cache_without_losing_count(pairs):
+    batches = stream(pairs, cache_bytes=5 * 24 * 20 * 3)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(batches.batch, [0] * 16))
+    assert batches.cache.used == sum(p.nbytes for p in batches.cache._pixels.values())
+    assert batches.cache.used == 5 * 24 * 20 * 3
+    assert all(np.array_equal(found[0].pixels, batch.pixels) for batch in found)
+
+
+def test_images_are_upright_and_lie_on_white(tmp_path):
+    turned = Image.new("RGB", (8, 4), "red")
+    turned.putpixel((0, 0), (0, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn right
+    file = io.BytesIO()
+    turned.save(file, "PNG", exif=exif)
+    assert batches._decode(file.getvalue(), 256).size == (4, 8)
+    file = io.BytesIO()
+    Image.new("RGBA", (2, 2), (0, 0, 0, 0)).save(file, "PNG")
+    assert batches._decode(file.getvalue(), 256).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_large_image_is_kept_small():
+    file = io.BytesIO()
+    Image.new("RGB", (900, 600)).save(file, "JPEG")
+    assert batches._decode(file.getvalue(), 100).size == (150, 100)

@@ -31,17 +31,26 @@ def test_every_pair_off_the_diagonal_is_a_negative():
 
 def test_pairs_that_share_a_label_or_a_caption_are_not_negatives():
     images, texts = unit(4, 8, 2), unit(4, 8, 3)
-    keys = torch.tensor([[0, 5, 11], [1, 5, 12], [2, -1, 13], [3, -1, 11]])
+    tags = torch.tensor(
+        [[0, 5, 11, 9, 9], [1, 12, 5, -1, -1], [2, 13, -1, -1, -1], [3, 14, 8, 11, -1]]
+    )
     together = [[False] * 4 for _ in range(4)]
     for i, j in ((0, 1), (1, 0), (0, 3), (3, 0)):
         together[i][j] = True
-    assert alike(keys).tolist() == together
-    loss = contrastive_loss(images, texts, torch.tensor(5.0), keys)
+    assert alike(tags).tolist() == together
+    loss = contrastive_loss(images, texts, torch.tensor(5.0), tags)
     assert float(loss) == pytest.approx(loss_by_hand(images, texts, 5.0, together), abs=1e-5)
 
 
-def test_a_missing_label_is_nobodys_label():
-    assert not alike(torch.full((3, 1), -1)).any()
+def test_what_fills_a_row_up_is_shared_by_nobody():
+    assert not alike(torch.full((3, 2), -1)).any()
+
+
+def test_rows_share_whichever_column_a_tag_stands_in():
+    tags = torch.randint(-1, 60, (40, 4), generator=torch.Generator().manual_seed(4))
+    sets = [set(row) - {-1} for row in tags.tolist()]
+    expected = [[i != j and bool(sets[i] & sets[j]) for j in range(40)] for i in range(40)]
+    assert alike(tags).tolist() == expected and alike(tags).any() and not alike(tags).all()
 
 
 def test_perfect_pairs_cost_nothing_at_a_low_temperature():

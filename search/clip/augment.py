@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .errors import ModelError
+
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
@@ -18,6 +20,15 @@ class Augmentation:
     flip: float = 0.5
     colour: float = 0.3
     grey: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Raise ``ModelError`` for what cannot be drawn from."""
+        for name, (low, high) in (("area", self.area), ("aspect", self.aspect)):
+            if not 0 < low <= high:
+                raise ModelError(f"augmentation: {name} is {low} to {high}; both should be above 0")
+        for name in ("flip", "colour", "grey"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ModelError(f"augmentation: {name} is {getattr(self, name)}, not 0 to 1")
 
 
 def random_crop(
@@ -49,10 +60,12 @@ def draw_colours(count: int, how: Augmentation, rng: np.random.Generator) -> np.
 def vary_colour(images: Tensor, factors: np.ndarray) -> Tensor:
     """Change float (n, 3, s, s) in 0 to 1 by the factors (n, 3) of ``draw_colours``.
 
-    A saturation of 0 leaves an image grey; contrast is about its mean luma.
+    A saturation of 0 leaves an image grey; contrast is about its mean luma. Works on the images'
+    own device.
     """
-    bright, contrast, colourful = torch.from_numpy(factors).T[:, :, None, None, None]
-    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601 luma
+    drawn = torch.from_numpy(factors).to(images.device)
+    bright, contrast, colourful = drawn.T[:, :, None, None, None]
+    weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601 luma
     images = images * bright
     grey = (images * weights).sum(dim=1, keepdim=True)
     images = grey + (images - grey) * colourful

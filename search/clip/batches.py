@@ -2,7 +2,7 @@
 
 import io
 import logging
-import zlib
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,38 +15,44 @@ from PIL import Image
 from .augment import Augmentation, draw_colours, random_crop
 from .errors import ModelError
 from .pairs import Pair, PairSet
+from .preprocess import to_rgb
 from .tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
-AHEAD = 3  # batches prepared before they are asked for
-STORED_SIDE = 256  # pixels; a decoded image waits in memory no larger than this on its short side
+AHEAD = 3  # batches prepared before they are asked for, or one more than there are workers
+STORED_SIDE = 256  # pixels; a decoded image waits in memory no larger than this on its short side,
+STORED_MORE = 8 / 7  # or than this times the model's input, where that is more
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One step's pairs.
 
-    ``pixels`` is uint8 (n, s, s, 3); ``tokens`` int64 (n, l), cut at the longest text; ``keys``
-    int64 (n, 3): image, label and caption, -1 where there is none; ``colours`` float32 (n, 3):
-    the factors by which each image's colours are to vary.
+    ``pixels`` is uint8 (n, s, s, 3); ``tokens`` int64 (n, l), cut at the longest text; ``tags``
+    int64 (n, m): what no negative of a pair may share with it, filled up with -1; ``colours``
+    float32 (n, 3): the factors by which each image's colours are to vary.
     """
 
     step: int
     pixels: np.ndarray
     tokens: np.ndarray
-    keys: np.ndarray
+    tags: np.ndarray
     colours: np.ndarray
 
 
 class ImageCache:
-    """Decoded RGB images, kept until the limit of bytes is reached; later ones are not kept."""
+    """Decoded RGB images, kept until the limit of bytes is reached; later ones are not kept.
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+    ``side`` is the most pixels that their short sides have. Safe to share between threads.
+    """
+
+    def __init__(self, limit: int, side: int = STORED_SIDE) -> None:
+        self.limit, self.side = limit, side
         self.used = 0
         self.broken: set[tuple[int, int]] = set()
         self._pixels: dict[tuple[int, int], np.ndarray] = {}
+        self._lock = threading.Lock()
 
     def get(self, key: tuple[int, int], pairs: PairSet, pair: Pair) -> Image.Image | None:
         """Return the image, or None if it cannot be decoded, which is logged once."""
@@ -56,22 +62,24 @@ class ImageCache:
         if key in self.broken:
             return None
         try:
-            image = _decode(pairs.read(pair))
-        except (
-            OSError,
-            ValueError,
-            SyntaxError,
-            KeyError,
-            Image.DecompressionBombError,
-        ) as exc:
-            self.broken.add(key)
-            log.warning("left out %s: %s", pair.file, exc)
+            image = _decode(pairs.read(pair), self.side)
+        except Exception as exc:  # decoders raise almost anything for a damaged file
+            self._leave_out(key, f"{pair.file}: {exc or exc!r}")
             return None
-        size = image.width * image.height * 3
-        if self.used + size <= self.limit:
-            self.used += size
-            self._pixels[key] = np.asarray(image)
+        self._keep(key, np.asarray(image))
         return image
+
+    def _keep(self, key: tuple[int, int], pixels: np.ndarray) -> None:
+        with self._lock:
+            if key not in self._pixels and self.used + pixels.nbytes <= self.limit:
+                self.used += pixels.nbytes
+                self._pixels[key] = pixels
+
+    def _leave_out(self, key: tuple[int, int], reason: str) -> None:
+        with self._lock:
+            if key not in self.broken:
+                self.broken.add(key)
+                log.warning("left out %s", reason)
 
 
 class Batches:
@@ -103,16 +111,18 @@ class Batches:
         self.augmentation, self.seed = augmentation, seed
         self.rank, self.world = rank, world
         self.workers = workers
-        self.cache = ImageCache(cache_bytes)
+        self.cache = ImageCache(cache_bytes, max(STORED_SIDE, round(image_size * STORED_MORE)))
+        self._tags = max((pairs.most_tags for pairs in sets), default=0)
         self._shares = _shares([pairs.weight for pairs in sets], batch_size)
 
     def from_step(self, step: int) -> Iterator[Batch]:
         """Yield the batches from this step on, without end."""
         waiting: list[Future[Batch]] = []
-        with ThreadPoolExecutor(self.workers) as pool:
+        ahead = max(AHEAD, self.workers + 1)
+        with ThreadPoolExecutor(max(1, self.workers)) as pool:
             try:
                 while True:
-                    while len(waiting) < AHEAD:
+                    while len(waiting) < ahead:
                         waiting.append(pool.submit(self.batch, step + len(waiting)))
                     yield waiting.pop(0).result()
                     step += 1
@@ -133,7 +143,7 @@ class Batches:
             step,
             np.stack([pixels for pixels, _, _ in samples]),
             tokens[:, :longest],
-            np.array([keys for _, _, keys in samples], dtype=np.int64),
+            np.stack([tags for _, _, tags in samples]),
             colours[self.rank :: self.world],
         )
 
@@ -142,7 +152,8 @@ class Batches:
         for number, share in enumerate(self._shares):
             yield from ((number, step * share + offset) for offset in range(share))
 
-    def _sample(self, number: int, position: int) -> tuple[np.ndarray, str, tuple[int, int, int]]:
+    def _sample(self, number: int, position: int) -> tuple[np.ndarray, str, np.ndarray]:
+        """Return the pixels, the caption and the tags of one pair of the stream."""
         pairs = self.sets[number]
         rng = np.random.default_rng((self.seed, number, position))
         epoch, place = divmod(position, len(pairs.pairs))
@@ -156,31 +167,38 @@ class Batches:
         else:
             raise ModelError(f"none of the {len(pairs.pairs)} images of a source can be decoded")
         text = pairs.caption(pair, rng)
-        source = number << 40
-        label = source | pair.label if pair.label >= 0 else -1
-        keys = (source | index, label, zlib.crc32(text.strip().lower().encode()))
-        return random_crop(image, self.image_size, self.augmentation, rng), text, keys
+        tags = np.full(self._tags, -1, dtype=np.int64)
+        found = pairs.tags(pair, text)
+        tags[: len(found)] = found
+        return random_crop(image, self.image_size, self.augmentation, rng), text, tags
 
 
-def _decode(data: bytes) -> Image.Image:
+def _decode(data: bytes, side: int) -> Image.Image:
+    """Return an image upright and as RGB, its short side at most ``side`` pixels."""
     with Image.open(io.BytesIO(data)) as file:
-        file.draft("RGB", (STORED_SIDE, STORED_SIDE))
-        image = file.convert("RGB")
-    if min(image.size) > STORED_SIDE:
-        scale = STORED_SIDE / min(image.size)
+        file.draft(None, (side, side))
+        image = to_rgb(file)
+    if min(image.size) > side:
+        scale = side / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)))
     return image
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _order(seed: int, number: int, epoch: int, length: int) -> np.ndarray:
     return np.random.default_rng((seed, number, epoch, 1 << 32)).permutation(length)
 
 
 def _shares(weights: Sequence[float], total: int) -> list[int]:
-    """Split ``total`` in proportion to ``weights``; every source gets at least one."""
+    """Split ``total`` in proportion to ``weights``; every source gets at least one.
+
+    After the first round, each place goes to the source with the most weight a place.
+    """
     if len(weights) > total:
         raise ModelError(f"a batch of {total} cannot hold pairs of {len(weights)} sources")
-    shares = [max(1, int(total * weight / sum(weights))) for weight in weights]
-    shares[int(np.argmax(shares))] += total - sum(shares)
+    if min(weights) <= 0:
+        raise ModelError(f"a source's weight is {min(weights):g}; it should be above 0")
+    shares = [1] * len(weights)
+    for _ in range(total - len(weights)):
+        shares[int(np.argmax(np.divide(weights, shares)))] += 1
     return shares

@@ -244,7 +244,7 @@ class _Run:
         images = (images - self.mean) / self.std
         images = images.contiguous(memory_format=torch.channels_last).to(self.device)
         tokens = torch.from_numpy(batch.tokens).to(self.device)
-        return images, tokens, torch.from_numpy(batch.keys).to(self.device)
+        return images, tokens, torch.from_numpy(batch.tags).to(self.device)
 
     def _embed(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
