@@ -14,14 +14,15 @@ CHUNK = 256  # items handed over at a time
 class Ahead(Generic[T]):
     """Iterate over ``source`` in another thread; here its items come out, or None for "not yet".
 
-    At most ``limit`` items wait. What ``source`` raises is raised here. Leaving the block stops
-    the thread at its next item.
+    At most ``limit`` items wait. What ``source`` raises is raised here. Leaving the block sets
+    ``halt`` and waits for the thread: it ends at its next item, or as soon as a ``source`` that
+    goes long without one heeds ``halt`` itself.
     """
 
-    def __init__(self, source: Iterator[T], limit: int) -> None:
+    def __init__(self, source: Iterator[T], limit: int, halt: threading.Event) -> None:
         self._source = source
         self._waiting: queue.Queue[list[T]] = queue.Queue(max(1, limit // CHUNK))
-        self._stop = threading.Event()
+        self._halt = halt
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._draw, name="fovea-ahead", daemon=True)
 
@@ -35,7 +36,7 @@ class Ahead(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
+        self._halt.set()
         self._thread.join()
 
     @property
@@ -66,7 +67,7 @@ class Ahead(Generic[T]):
                 if len(chunk) >= CHUNK or self._waiting.empty():
                     self._put(chunk)
                     chunk = []
-                if self._stop.is_set():
+                if self._halt.is_set():
                     return
         except BaseException as exc:  # whatever it is, the other thread must hear of it
             self._error = exc
@@ -74,7 +75,7 @@ class Ahead(Generic[T]):
             self._put(chunk)
 
     def _put(self, chunk: list[T]) -> None:
-        while not self._stop.is_set():
+        while not self._halt.is_set():
             try:
                 self._waiting.put(chunk, timeout=0.1)
                 return

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -84,6 +85,7 @@ class Survey:
     offline: dict[int, str] = field(default_factory=dict)  # root id -> why
     totals: dict[int, int] = field(default_factory=dict)  # root id -> files found there
     raw: bool = field(default_factory=lambda: raw_available())
+    halt: threading.Event = field(default_factory=threading.Event)  # ends the walk early
 
     def changes(self) -> Iterator[Task | FileWrite]:
         """Walk all roots; yield a task for what must be read, and a row for what must not."""
@@ -104,7 +106,7 @@ class Survey:
     def _walk(self, root: Root, stops: frozenset[bytes]) -> Iterator[Task | FileWrite]:
         take, files = self.known.files.pop, self.known.files
         noted = bool(self.known.held or self.known.unembedded)
-        for entry in walk(root.path, Ignore.for_root(root.path, self.ignore), stops):
+        for entry in walk(root.path, Ignore.for_root(root.path, self.ignore), stops, self.halt):
             if isinstance(entry, Closed):
                 self.closed.append(entry)
                 continue

@@ -221,7 +221,7 @@ class _Scan:
             self.library.set_model(*details)
         model = self.library.add_model(*details)
         survey = self._survey(roots, model.id)
-        with Ahead(survey.changes(), AHEAD) as changes:
+        with Ahead(survey.changes(), AHEAD, survey.halt) as changes:
 
             def tick(tally: Tally) -> None:
                 self._tell(survey, tally, changes.drawing)
@@ -305,6 +305,7 @@ class _Scan:
             (row.id for row in self.library.models() if row.identity == self.model.identity), None
         )
         survey = self._survey(roots, model_id)
+        survey.halt = self.stop
         sizes = {size for (size,) in self.library.rows("SELECT DISTINCT bytes FROM images")}
         rows = self.library.rows("SELECT image_id FROM embeddings WHERE model_id = ?", (model_id,))
         embedded = {image_id for (image_id,) in rows}
@@ -314,10 +315,12 @@ class _Scan:
                 break
             self._rehearse(change, sizes, embedded, tally, gained)
             self._tell(survey, tally, True)
+        report = _report(survey, tally)
+        if self.stop.is_set():
+            return replace(report, stopped=True)
         gone = survey.leftovers().gone
         _, deleted, held = _sort_gone(survey, gone, gained, self.confirmed)
-        report = _report(survey, tally)
-        return replace(report, deleted=len(deleted), held=len(held), stopped=self.stop.is_set())
+        return replace(report, deleted=len(deleted), held=len(held))
 
     def _rehearse(
         self,

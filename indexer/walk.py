@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import threading
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
@@ -28,17 +29,20 @@ class Closed(NamedTuple):
 
 
 def walk(
-    root: bytes, ignore: Ignore | None = None, stops: Collection[bytes] = ()
+    root: bytes,
+    ignore: Ignore | None = None,
+    stops: Collection[bytes] = (),
+    halt: threading.Event | None = None,
 ) -> Iterator[Found | Closed]:
     """Yield every picture under an absolute root, in no particular order.
 
     Symbolic links are not followed: a link to a picture inside the root adds nothing, and one that
     leads out of it must not. Folders in ``stops`` are left out: they are roots of their own.
     Folders passed over by ``ignore`` are not entered; pictures passed over are yielded with their
-    refusal. What vanishes while we look is not there. Raise ``OSError`` if the root itself cannot
-    be listed.
+    refusal. What vanishes while we look is not there. ``halt`` ends the walk wherever it is, in a
+    folder of a million other files too. Raise ``OSError`` if the root itself cannot be listed.
     """
-    ignore = ignore or Ignore()
+    ignore, halted = ignore or Ignore(), (halt or threading.Event()).is_set
     offset = len(root) if root.endswith(b"/") else len(root) + 1
     folders = [root]
     while folders:
@@ -54,6 +58,8 @@ def walk(
         with entries:
             try:
                 for entry in entries:
+                    if halted():
+                        return
                     if entry.is_dir(follow_symlinks=False):
                         path = entry.path
                         passed_over = ignore.reason(entry.name, path[offset:], True)

@@ -393,6 +393,34 @@ def test_stopping_keeps_what_is_done_and_the_next_run_goes_on(scan, tmp_path):
     assert not report.stopped and report.unchanged + report.embedded == 60
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_stopping_ends_a_walk_that_finds_nothing_new(scan, photos, monkeypatch, dry_run):
+    scan(photos)
+    stop, listed = threading.Event(), []
+
+    class Endless:
+        """A folder of names that are no pictures, and no end of them."""
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            listed.append(1)
+            if len(listed) == 1000:
+                stop.set()
+            return SimpleNamespace(name=b"notes.txt", is_dir=lambda **options: False)
+
+    monkeypatch.setattr("indexer.walk.os.scandir", lambda path: Endless())
+    monkeypatch.setattr("indexer.changes.is_empty", lambda path: False)
+    assert scan(stop=stop, dry_run=dry_run).stopped
+
+
 def test_ctrl_c_ends_the_run_after_its_batch(scan, tmp_path):
     many(tmp_path / "root", 60)
     before = signal.getsignal(signal.SIGINT)

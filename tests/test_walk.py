@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 
 import pytest
 
@@ -147,3 +148,12 @@ def test_a_missing_root_raises_and_an_empty_one_says_so(tmp_path):
     assert is_empty(os.fsencode(tmp_path))
     touch(tmp_path, b"notes.txt")
     assert not is_empty(os.fsencode(tmp_path))
+
+
+def test_a_walk_can_be_halted_where_it_is(tmp_path):
+    touch(tmp_path, *(b"%d.jpg" % number for number in range(9)), b"deep/a.jpg")
+    halt = threading.Event()
+    found = walk(os.fsencode(tmp_path), halt=halt)
+    next(found)
+    halt.set()
+    assert list(found) == []
