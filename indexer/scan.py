@@ -35,6 +35,7 @@ from .pool import Task
 from .reading import read_file
 
 AHEAD = 200_000  # changed files that the walk may be ahead of the decoding: about 60 MB
+KERNEL = frozenset({b"/dev", b"/proc", b"/sys"})  # left out where a root is around them
 REPORT_S = 0.1  # seconds between two calls of ``progress``
 
 
@@ -183,16 +184,17 @@ class _Scan:
         """Choose the roots to walk: those asked for, and the registered ones inside them.
 
         All of them without a folder, or where the library changes its model. ``add`` registers
-        new ones. Raise ``FoveaError`` for a folder that is neither there nor a root.
+        new ones, all or none. Raise ``FoveaError`` for a folder that is no root and cannot be one.
         """
         registered = {root.path: root for root in self.library.roots()}
-        for path in folders:
-            if path not in registered:
-                _check_folder(path)
-                if add:
-                    registered[path] = self.library.add_root(path)
-                else:
-                    registered[path] = Root(-len(registered) - 1, path, "online", "", None)
+        new = [path for path in dict.fromkeys(folders) if path not in registered]
+        for path in new:
+            _check_folder(path, root_path(self.library.folder))
+        for path in new:
+            if add:
+                registered[path] = self.library.add_root(path)
+            else:
+                registered[path] = Root(-len(registered) - 1, path, "online", "", None)
         if not registered:
             raise FoveaError("no folder has been indexed yet; name one: fovea index FOLDER")
         if not folders or self._switching():
@@ -209,18 +211,22 @@ class _Scan:
 
     def _survey(self, roots: list[Root], model_id: int | None) -> Survey:
         known = known_files(self.library, roots, model_id)
-        own = frozenset({root_path(self.library.folder)})
-        return Survey(roots, known, self.ignore, own)
+        return Survey(roots, known, self.ignore, KERNEL | {root_path(self.library.folder)})
 
     # The run itself
 
     def run(self, roots: list[Root], load_encoder: Callable[[], PixelEncoder]) -> ScanReport:
         """Do all of it, and write it."""
         details = self.model.name, self.model.identity, self.model.dim, self.model.source
-        if self.library.model() is None:
-            self.library.set_model(*details)
         model = self.library.add_model(*details)
         survey = self._survey(roots, model.id)
+
+        def load() -> PixelEncoder:
+            encoder = load_encoder()
+            if self.library.model() is None:  # not before: a library without a picture is free
+                self.library.set_model(*details)
+            return encoder
+
         with Ahead(survey.changes(), AHEAD, survey.halt) as changes:
 
             def tick(tally: Tally) -> None:
@@ -230,7 +236,7 @@ class _Scan:
                 self.library,
                 model.id,
                 self.model.preprocess,
-                load_encoder,
+                load,
                 limits=self.limits,
                 workers=self.workers,
                 batch_size=self.batch_size,
@@ -356,12 +362,19 @@ class _Scan:
         return self.library.image_by_hash([digest]).get(digest)
 
 
-def _check_folder(path: bytes) -> None:
+def _check_folder(path: bytes, own: bytes) -> None:
+    """Raise ``FoveaError`` for what cannot become a root; ``own`` is the library's folder."""
     shown = os.fsdecode(path)
     if is_gone(path):
         raise FoveaError(f"no folder {shown!r}; check its name")
     if not os.path.isdir(path):
         raise FoveaError(f"{shown!r} is no folder; name the folder that it is in")
+    if inside(path, own):
+        raise FoveaError(f"{shown!r} is the library's own folder; keep it elsewhere: --library DIR")
+    try:
+        os.scandir(path).close()
+    except OSError as exc:
+        raise FoveaError(f"cannot list {shown!r}: {exc.strerror}; check its permissions") from exc
 
 
 def _report(survey: Survey, tally: Tally) -> ScanReport:

@@ -14,9 +14,11 @@ from indexer import index_folders
 from indexer.audit import verify
 from indexer.changes import DELETED_REASON, HELD_REASON, MOVED_REASON, too_many
 from indexer.formats import RAW_REASON
+from indexer.scan import _Scan
 from search.clip.preprocess import Preprocess
 from search.errors import FoveaError, LibraryBusy
 from search.library import Library
+from search.records import Root
 
 COUNTS = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped")
 
@@ -321,7 +323,44 @@ def test_folders_that_are_none_are_named(scan, tmp_path):
     (tmp_path / "file.jpg").touch()
     with pytest.raises(FoveaError, match="file.jpg' is no folder"):
         scan(tmp_path / "file.jpg")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    with pytest.raises(FoveaError, match="no folder .*nowhere"):
+        scan(photos, tmp_path / "nowhere")
+    assert scan.library.roots() == []  # nor the one that is a folder
+
+
+@pytest.mark.parametrize("place", [".", "thumbnails"])
+def test_a_librarys_own_folder_is_no_root(scan, place):
+    folder = scan.library.folder / place
+    folder.mkdir(exist_ok=True)
+    with pytest.raises(FoveaError, match="the library's own folder"):
+        scan(folder)
+
+
+def test_a_folder_that_cannot_be_listed_is_no_root(scan, photos, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("indexer.scan.os.scandir", refuse)
+    with pytest.raises(FoveaError, match="cannot list .*photos': Permission denied"):
+        scan(photos)
     assert scan.library.roots() == []
+
+
+def test_a_root_can_be_named_in_any_way(scan, photos, monkeypatch):
+    (photos.parent / "link").symlink_to(photos)
+    monkeypatch.chdir(photos.parent)
+    for name in ("photos", "photos/", "./photos/../photos//", b"photos", photos, "link/"):
+        scan(name)
+    assert [root.path for root in scan.library.roots()] == [os.fsencode(photos)]
+
+
+def test_what_the_kernel_makes_up_is_left_out_of_the_root_of_all(library):
+    scan = Scanner(library)
+    root = Root(1, b"/", "online", "", None)
+    survey = _Scan(library, scan.model, (), False, threading.Event(), None)._survey([root], None)
+    assert {b"/proc", b"/sys", b"/dev"} <= survey.excluded
 
 
 def test_a_dry_run_tells_and_writes_nothing(scan, photos):
@@ -452,6 +491,16 @@ def test_an_encoder_that_fails_leaves_the_library_whole(scan, photos):
     assert verify(scan.library).ok
     scan.encoder = ColourEncoder()
     assert counts(scan()) == {"found": 8, "embedded": 6, "unchanged": 2}
+
+
+def test_a_model_that_does_not_load_is_not_the_librarys(scan, photos):
+    def fail():
+        raise FoveaError("no weights")
+
+    scan.load = fail
+    with pytest.raises(FoveaError, match="no weights"):
+        scan(photos)
+    assert scan.library.model() is None
 
 
 def test_a_content_whose_image_went_meanwhile_is_decoded_after_all(scan, photos):
