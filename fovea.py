@@ -3,12 +3,10 @@
 import base64
 import contextlib
 import json
-import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -51,6 +49,8 @@ def main() -> None:
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             click.echo(f"fovea {version('fovea')}")
         except PackageNotFoundError:
@@ -74,18 +74,22 @@ def cli() -> None:
     fovea index ~/Pictures
     fovea search "a dog running on a beach"
     """
+    _log_to_stderr()
+
+
+def _log_to_stderr() -> None:
+    """Show what the rooms below log as one printable line each."""
+    import logging
+
+    class OneLine(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return plain(super().format(record))
+
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("fovea: %(message)s"))
+    handler.setFormatter(OneLine("fovea: %(message)s"))
     for name in ("search", "indexer"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-
-
-class _OneLine(logging.Formatter):
-    """Records as one printable line each."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return plain(super().format(record))
 
 
 # Options that several commands share

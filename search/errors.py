@@ -2,7 +2,7 @@
 
 from .clip.errors import FoveaError, ModelError
 
-__all__ = ["FoveaError", "LibraryBusy", "LibraryError", "ModelError"]
+__all__ = ["FoveaError", "LibraryBusy", "LibraryError", "ModelError", "Unreachable"]
 
 
 class LibraryError(FoveaError):
@@ -11,3 +11,7 @@ class LibraryError(FoveaError):
 
 class LibraryBusy(LibraryError):
     """Another process is writing to the library."""
+
+
+class Unreachable(ModelError):
+    """A model is not on the disk, and the network or its server does not answer."""

@@ -18,19 +18,15 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from .errors import ModelError
+from .errors import ModelError, Unreachable
 
-__all__ = ["Patience", "Progress", "Unreachable", "answers", "download"]
+__all__ = ["Patience", "Progress", "answers", "download"]
 
 BLOCK = 1 << 18  # bytes read at a time
 AGENT = "fovea"
 
 T = TypeVar("T")
 Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all if the server says
-
-
-class Unreachable(ModelError):
-    """The network, or the server, does not answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .clip.checkpoint import WEIGHTS_FILES
-from .errors import FoveaError, ModelError
-from .fetch import Unreachable, answers
+from .errors import FoveaError, ModelError, Unreachable
 from .published import models_folder
 
 __all__ = ["hub_models", "is_hub_id", "is_offline", "pull_hub"]
@@ -89,6 +88,8 @@ def _is_whole(weights: Path) -> bool:
 
 def _downloaded(name: str) -> Path:
     from huggingface_hub import HfApi, constants, hf_hub_download
+
+    from .fetch import answers
 
     endpoint = constants.ENDPOINT
     if not answers(endpoint, _PROBE_S):

@@ -19,8 +19,7 @@ from data import BUNDLED, bundled_model
 
 from .clip.checkpoint import find_weights, read_config, weights_sha256
 from .clip.preprocess import Preprocess
-from .errors import ModelError
-from .fetch import Patience, Progress, Unreachable
+from .errors import ModelError, Unreachable
 from .hub import hub_models, is_hub_id, is_offline, pull_hub
 from .published import (
     DEFAULT,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from .clip.encoder import Encoder
     from .clip.words import WordEncoder
+    from .fetch import Patience, Progress
 
 __all__ = [
     "KnownModel",
@@ -51,7 +51,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-Reporter = Callable[[str], Progress]  # a file's name -> what is told its bytes
+Reporter = Callable[[str], "Progress"]  # a file's name -> what is told its bytes
 
 _JUST_WRITTEN_S = 2.0  # a file this young may change again without its time showing it
 _VOCABULARIES = ("bpe_simple_vocab_16e6.txt.gz", "bpe.txt.gz", "merges.txt")
@@ -133,7 +133,7 @@ def resolve_model(
     *,
     network: bool = True,
     progress: Reporter | None = None,
-    patience: Patience | None = None,
+    patience: "Patience | None" = None,
 ) -> ModelInfo:
     """Return the model asked for, or choose one.
 
@@ -162,14 +162,14 @@ def resolve_model(
 
 
 def pull(
-    name: str, progress: Reporter | None = None, *, patience: Patience | None = None
+    name: str, progress: Reporter | None = None, *, patience: "Patience | None" = None
 ) -> ModelInfo:
     """Put a model on the disk, if it is not there yet; ``name`` as in ``resolve_model``."""
     return _requested(name, not is_offline(), progress, patience)
 
 
 def _requested(
-    name: str, network: bool, progress: Reporter | None, patience: Patience | None
+    name: str, network: bool, progress: Reporter | None, patience: "Patience | None"
 ) -> ModelInfo:
     if name.lower() == BUNDLED:
         return _bundled()
@@ -190,7 +190,7 @@ def _requested(
 
 
 def _pulled(
-    model: Published, network: bool, progress: Reporter | None, patience: Patience | None
+    model: Published, network: bool, progress: Reporter | None, patience: "Patience | None"
 ) -> ModelInfo:
     folder = on_disk(model)
     if folder is None and not network:
@@ -201,7 +201,7 @@ def _pulled(
 
 
 def _remembered(
-    row: ModelRow, network: bool, progress: Reporter | None, patience: Patience | None
+    row: ModelRow, network: bool, progress: Reporter | None, patience: "Patience | None"
 ) -> ModelInfo:
     """The library's model: where it was, or wherever its weights are now."""
     reason = "its weights have changed"

@@ -10,9 +10,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import ModelError
-from .fetch import Patience, Progress, download
+
+if TYPE_CHECKING:
+    from .fetch import Patience, Progress
 
 __all__ = ["DEFAULT", "PUBLISHED", "VOCABULARY", "Published", "find_published", "models_folder"]
 
@@ -152,10 +155,10 @@ def on_disk(model: Published) -> Path | None:
 
 def pull_published(
     model: Published,
-    progress: Callable[[str], Progress] | None = None,
+    progress: "Callable[[str], Progress] | None" = None,
     *,
     vocabulary: Remote | None = None,
-    patience: Patience | None = None,
+    patience: "Patience | None" = None,
 ) -> Path:
     """Download, check and convert a model unless it is there; return its folder.
 
@@ -164,6 +167,8 @@ def pull_published(
     """
     if found := on_disk(model):
         return found
+    from .fetch import download
+
     vocabulary = vocabulary or VOCABULARY
     downloads = models_folder() / "downloads"
     files = []

@@ -8,8 +8,8 @@ import pytest
 
 from loopback import serving
 from search import fetch
-from search.errors import ModelError
-from search.fetch import Patience, Unreachable, answers, download
+from search.errors import ModelError, Unreachable
+from search.fetch import Patience, answers, download
 
 CONTENT = os.urandom(1 << 20)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

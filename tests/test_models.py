@@ -11,8 +11,7 @@ import pytest
 
 from loopback import serving
 from search import fetch, models
-from search.errors import ModelError
-from search.fetch import Unreachable
+from search.errors import ModelError, Unreachable
 from search.models import LazyEncoder, known_models, resolve_model
 from search.records import ModelRow
 from small_clips import RESNET, VIT, write_model
@@ -47,7 +46,7 @@ def no_network(monkeypatch):
         asked.append(url)
         raise Unreachable("the network is unreachable")
 
-    monkeypatch.setattr("search.published.download", refuse)
+    monkeypatch.setattr("search.fetch.download", refuse)
     return asked
 
 

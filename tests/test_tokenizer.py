@@ -6,8 +6,11 @@ import random
 import unicodedata
 import warnings
 
+import ftfy
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from search.clip.errors import ModelError
 from search.clip.tokenizer import END, START, Tokenizer, clean, read_merges
@@ -135,6 +138,11 @@ def test_cleaning(raw, cleaned):
 @pytest.fixture
 def tokenizer():
     return Tokenizer([("t", "h"), ("th", "e</w>"), ("d", "o"), ("do", "g</w>")])
+
+
+@given(st.from_regex(r"[A-Za-z0-9 .,!?'-]{0,40}", fullmatch=True))
+def test_ftfy_would_leave_plain_text_as_it_is(text):
+    assert ftfy.fix_text(text) == text
 
 
 def test_ids_are_those_worked_out_by_hand(tokenizer):

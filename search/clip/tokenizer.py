@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-import ftfy
 import numpy as np
 import regex
 
+from .atomic import replace_file
 from .errors import ModelError
 
 VOCABULARY_FILES = ("bpe_simple_vocab_16e6.txt.gz", "bpe.txt.gz", "merges.txt")
@@ -31,12 +31,22 @@ _WORD = regex.compile(
     regex.IGNORECASE,
 )
 _SPACE = regex.compile(r"\s+")
+_SOUND = regex.compile(r"[A-Za-z0-9 .,!?'-]*")  # text that ftfy leaves as it is
 
 
 def clean(text: str) -> str:
     """Mend encoding faults, undo HTML entities twice over, fold white space and lower the case."""
-    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    text = html.unescape(html.unescape(_mended(text))).strip()
     return _SPACE.sub(" ", text).strip().lower()
+
+
+def _mended(text: str) -> str:
+    """Mend encoding faults; ftfy is imported, which takes a tenth of a second, where it may act."""
+    if _SOUND.fullmatch(text):
+        return text
+    import ftfy
+
+    return str(ftfy.fix_text(text))
 
 
 class Tokenizer:
@@ -109,8 +119,11 @@ class Tokenizer:
     def save(self, folder: Path) -> Path:
         """Write the merges to ``folder``/bpe.txt.gz, the same bytes for the same merges."""
         lines = ["#version: 0.2", *(" ".join(pair) for pair in self.merges)]
-        path = folder / "bpe.txt.gz"
-        path.write_bytes(gzip.compress("\n".join(lines).encode() + b"\n", mtime=0))
+        path, packed = (
+            folder / "bpe.txt.gz",
+            gzip.compress("\n".join([*lines, ""]).encode(), mtime=0),
+        )
+        replace_file(path, lambda file: file.write(packed))
         return path
 
     def _word(self, word: str) -> list[int]:
