@@ -7,7 +7,7 @@ from typing import Literal
 
 from search.library import Library
 
-from .changes import HELD_REASON
+from .leftovers import HELD_REASON
 
 Account = Literal["indexed", "skipped", "failed", "missing", "offline"]
 

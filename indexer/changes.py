@@ -1,6 +1,5 @@
 """What a walk means against the library: what is new, what has changed, what has vanished."""
 
-import errno
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,12 +12,6 @@ from .formats import RAW_EXTENSIONS, RAW_REASON, extension, raw_available
 from .ignore import Ignore
 from .pool import Task
 from .walk import Closed, Found, is_empty, walk
-
-HANDFUL = 5  # so many files may vanish from a root at once, or
-SHARE = 0.1  # this share of it, before we wait for a confirmation
-HELD_REASON = "not found at the last scan; kept until --confirm-deletions"
-DELETED_REASON = "deleted"
-MOVED_REASON = "moved or renamed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +64,7 @@ def inside(path: bytes, folder: bytes) -> bool:
 class Survey:
     """One walk of some roots, and what it noticed on the way.
 
-    Iterate over ``changes`` to the end, and then ask for the ``leftovers``.
+    Iterate over ``changes`` to the end; what is then left in ``known.files`` was not met.
     """
 
     roots: Sequence[Root]
@@ -157,50 +150,3 @@ class Survey:
         if row.state == "failed":  # for what it holds: not again; for its permissions: if they fit
             return path in self.known.unreadable and os.access(path, os.R_OK)
         return True  # skipped or gone before it was ever read
-
-    def leftovers(self) -> "Leftovers":
-        """Explain the files that the library knows and the walk did not meet.
-
-        Nothing is said of roots that are offline, nor of what lies in a folder that could not be
-        listed or cannot be looked at now.
-        """
-        gone: dict[int, list[tuple[bytes, FileRow]]] = {}
-        passed_over: list[FileWrite] = []
-        closed = [entry.path for entry in self.closed]
-        roots = sorted(self.roots, key=lambda root: len(root.path), reverse=True)
-        rules = {root.id: Ignore.for_root(root.path, self.ignore) for root in roots}
-        for path, row in self.known.files.items():
-            if row.state == "missing" or any(inside(path, folder) for folder in closed):
-                continue
-            root = next(root for root in roots if inside(path, root.path))
-            if root.id in self.offline:
-                continue
-            if is_gone(path):
-                gone.setdefault(root.id, []).append((path, row))
-            elif row.state != "skipped" and (reason := rules[root.id].covers(path, root.path)):
-                passed_over.append(
-                    FileWrite(path, root.id, row.size, row.mtime_ns, None, "skipped", reason)
-                )
-        return Leftovers(gone, passed_over)
-
-
-@dataclass(frozen=True, slots=True)
-class Leftovers:
-    """Files that are no longer there, by root id, and files that are no longer wanted."""
-
-    gone: dict[int, list[tuple[bytes, FileRow]]]
-    passed_over: list[FileWrite]
-
-
-def is_gone(path: bytes) -> bool:
-    """Say whether a path certainly names nothing; what cannot be looked at may be there."""
-    try:
-        os.lstat(path)
-    except OSError as exc:
-        return exc.errno in (errno.ENOENT, errno.ENOTDIR)
-    return False
-
-
-def too_many(vanished: int, remaining: int) -> bool:
-    """Say whether so many files vanished from a root that a person should confirm it."""
-    return vanished > HANDFUL and vanished > SHARE * (vanished + remaining)

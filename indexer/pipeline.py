@@ -169,6 +169,8 @@ class Pipeline:
         for outcome in outcomes:
             assert outcome.hash is not None
             image_id = ids.get(outcome.hash)
+            if image_id is not None and image_id != outcome.task.image_id:
+                self.gained.add(image_id)
             if outcome.hash not in new and image_id not in embedded:
                 if outcome.slot is None:  # it was known, but its image has gone meanwhile
                     pool.retry(outcome.task._replace(force=True))
@@ -179,7 +181,6 @@ class Pipeline:
                 self.tally.same += 1
             else:
                 self.tally.moved += 1
-                self.gained |= set() if image_id is None else {image_id}
             files.append(_row(outcome, "indexed"))
         vectors = self._encode(pool, list(new.values()))
         for outcome in self._pictures:

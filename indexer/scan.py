@@ -16,19 +16,11 @@ from typing import Protocol
 from search.clip.preprocess import Preprocess
 from search.errors import FoveaError
 from search.library import Library
-from search.records import FileRow, FileWrite, Root, WriteBatch
+from search.records import FileWrite, Root, WriteBatch
 
 from .ahead import Ahead
-from .changes import (
-    DELETED_REASON,
-    HELD_REASON,
-    MOVED_REASON,
-    Survey,
-    inside,
-    is_gone,
-    known_files,
-    too_many,
-)
+from .changes import Survey, inside, known_files
+from .leftovers import DELETED_REASON, HELD_REASON, MOVED_REASON, Verdict, judged, leftovers
 from .limits import Gone, Limits, Refused
 from .pipeline import Pipeline, PixelEncoder, Progress, Tally
 from .pool import Task
@@ -244,28 +236,25 @@ class _Scan:
                 tick=tick,
             )
             pipeline.run(iter(changes))
-        report = _report(survey, pipeline.tally)
         if self.stop.is_set():
-            return replace(report, stopped=True)
+            return replace(_report(survey, pipeline.tally), stopped=True)
         self.library.mark_present(survey.present)
-        report = self._settle_leftovers(survey, report, pipeline.gained)
+        verdict = self._settle_leftovers(survey, pipeline.gained)
         self._note_roots(survey)
+        report = _report(survey, pipeline.tally, verdict)
         self._tell(survey, pipeline.tally, False, last=True)
         return replace(report, unembedded=self._switch(model.id, details))
 
-    def _settle_leftovers(self, survey: Survey, report: ScanReport, gained: set[int]) -> ScanReport:
+    def _settle_leftovers(self, survey: Survey, gained: set[int]) -> Verdict:
         """Note what has moved away, what was deleted, and what is kept until confirmed."""
-        leftovers = survey.leftovers()
-        moved, deleted, held = _sort_gone(survey, leftovers.gone, gained, self.confirmed)
-        if leftovers.passed_over:
-            self._write_rows(leftovers.passed_over)
-        self.library.mark_missing(moved, MOVED_REASON)
-        self.library.mark_missing(deleted, DELETED_REASON)
-        self.library.note(held, HELD_REASON)
-        return replace(report, deleted=len(deleted), held=len(held))
-
-    def _write_rows(self, rows: list[FileWrite]) -> None:
-        self.library.write_batch(WriteBatch(files=rows))
+        found = leftovers(survey)
+        verdict = judged(self.library, survey, found, gained, self.confirmed)
+        if found.passed_over:
+            self.library.write_batch(WriteBatch(files=found.passed_over))
+        self.library.mark_missing(verdict.moved, MOVED_REASON)
+        self.library.mark_missing(verdict.deleted, DELETED_REASON)
+        self.library.note(verdict.held, HELD_REASON)
+        return verdict
 
     def _note_roots(self, survey: Survey) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -321,12 +310,10 @@ class _Scan:
                 break
             self._rehearse(change, sizes, embedded, tally, gained)
             self._tell(survey, tally, True)
-        report = _report(survey, tally)
         if self.stop.is_set():
-            return replace(report, stopped=True)
-        gone = survey.leftovers().gone
-        _, deleted, held = _sort_gone(survey, gone, gained, self.confirmed)
-        return replace(report, deleted=len(deleted), held=len(held))
+            return replace(_report(survey, tally), stopped=True)
+        verdict = judged(self.library, survey, leftovers(survey), gained, self.confirmed)
+        return _report(survey, tally, verdict)
 
     def _rehearse(
         self,
@@ -345,14 +332,16 @@ class _Scan:
         image_id = self._known_image(change.path) if change.size in sizes else None
         if image_id is None:
             tally.embedded += 1
-        elif image_id not in embedded:
+            return
+        if image_id != change.image_id:
+            gained.add(image_id)
+        if image_id not in embedded:
             embedded.add(image_id)
             tally.embedded += 1
         elif image_id == change.image_id:
             tally.same += 1
         else:
             tally.moved += 1
-            gained.add(image_id)
 
     def _known_image(self, path: bytes) -> int | None:
         try:
@@ -365,7 +354,7 @@ class _Scan:
 def _check_folder(path: bytes, own: bytes) -> None:
     """Raise ``FoveaError`` for what cannot become a root; ``own`` is the library's folder."""
     shown = os.fsdecode(path)
-    if is_gone(path):
+    if not os.path.lexists(path):
         raise FoveaError(f"no folder {shown!r}; check its name")
     if not os.path.isdir(path):
         raise FoveaError(f"{shown!r} is no folder; name the folder that it is in")
@@ -377,7 +366,8 @@ def _check_folder(path: bytes, own: bytes) -> None:
         raise FoveaError(f"cannot list {shown!r}: {exc.strerror}; check its permissions") from exc
 
 
-def _report(survey: Survey, tally: Tally) -> ScanReport:
+def _report(survey: Survey, tally: Tally, verdict: Verdict | None = None) -> ScanReport:
+    verdict = verdict or Verdict([], [], [])
     problems = [Problem(entry.path, entry.reason) for entry in survey.closed]
     for root in survey.roots:
         if root.id in survey.offline:
@@ -387,27 +377,10 @@ def _report(survey: Survey, tally: Tally) -> ScanReport:
         embedded=tally.embedded,
         unchanged=survey.unchanged + tally.same,
         moved=tally.moved,
-        deleted=0,
+        deleted=len(verdict.deleted),
         failed=tally.failed,
         skipped=tally.skipped,
         seconds=0.0,
+        held=len(verdict.held),
         problems=tuple(problems),
     )
-
-
-def _sort_gone(
-    survey: Survey,
-    gone: dict[int, list[tuple[bytes, FileRow]]],
-    gained: set[int],
-    confirmed: bool,
-) -> tuple[list[bytes], list[bytes], list[bytes]]:
-    """Split the paths that are gone into those moved, those deleted and those to be kept."""
-    moved: list[bytes] = []
-    deleted: list[bytes] = []
-    held: list[bytes] = []
-    for root_id, files in gone.items():
-        moved += [path for path, row in files if row.image_id in gained]
-        lost = [path for path, row in files if row.image_id not in gained]
-        keep = not confirmed and too_many(len(lost), survey.totals.get(root_id, 0))
-        (held if keep else deleted).extend(lost)
-    return moved, deleted, held

@@ -6,7 +6,7 @@ import pytest
 
 from indexer import verify
 from indexer.audit import FileState
-from indexer.changes import HELD_REASON
+from indexer.leftovers import HELD_REASON
 from search.records import FileWrite, WriteBatch
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 from conftest import COLOURS, ColourEncoder
 from indexer import index_folders
 from indexer.audit import verify
-from indexer.changes import DELETED_REASON, HELD_REASON, MOVED_REASON, too_many
 from indexer.formats import RAW_REASON
+from indexer.leftovers import DELETED_REASON, HELD_REASON, LINKED_REASON, MOVED_REASON, too_many
 from indexer.scan import _Scan
 from search.clip.preprocess import Preprocess
 from search.errors import FoveaError, LibraryBusy
@@ -219,6 +219,84 @@ def test_many_vanishing_at_once_stay_until_confirmed(scan, tmp_path):
     assert (report.deleted, report.held) == (6, 0)
     assert scan.files()[b"001.png"] == ("missing", DELETED_REASON)
     assert scan.files()[b"000.png"] == ("indexed", None)
+
+
+def test_only_pictures_that_leave_the_answers_are_held(scan, tmp_path):
+    root = tmp_path / "root"
+    many(root, 4)
+    for place in range(8):
+        (root / f"broken{place}.jpg").write_bytes(b"no picture")
+        (root / f"._{place}.jpg").write_bytes(b"resource fork")
+    scan(root)
+    for path in [*root.glob("broken*"), *root.glob("._*")]:
+        path.unlink()
+    report = scan()
+    assert (counts(report), report.held) == ({"found": 4, "unchanged": 4, "deleted": 16}, 0)
+
+
+def test_files_moved_to_another_root_are_not_held(scan, tmp_path):
+    many(tmp_path / "inbox", 12)
+    many(tmp_path / "archive", 1, start=50)
+    scan(tmp_path / "inbox", tmp_path / "archive")
+    for path in (tmp_path / "inbox").iterdir():
+        if path.name != "000.png":
+            path.rename(tmp_path / "archive" / path.name)
+    assert counts(scan(tmp_path / "archive")) == {"found": 12, "unchanged": 1, "moved": 11}
+    report = scan(tmp_path / "inbox")
+    assert (counts(report), report.held) == ({"found": 1, "unchanged": 1, "deleted": 11}, 0)
+
+
+def test_files_renamed_before_another_model_embeds_them_are_not_held(scan, tmp_path):
+    root = tmp_path / "root"
+    many(root, 12)
+    scan(root)
+    for path in list(root.iterdir()):
+        path.rename(path.with_name(f"new{path.name}"))
+    scan.model = scan.another("d1" * 32)
+    for dry_run in (True, False):
+        report = scan(dry_run=dry_run)
+        assert (counts(report), report.held) == ({"found": 12, "embedded": 12}, 0)
+    assert scan.files()[b"000.png"] == ("missing", MOVED_REASON)
+
+
+def test_a_root_that_goes_while_its_pictures_are_embedded_loses_nothing(scan, photos):
+    scan(photos)
+    (photos / "red.png").unlink()
+    Image.new("RGB", (8, 8), "pink").save(photos / "new.png")
+
+    class Unmounting(ColourEncoder):
+        def encode_pixels(self, pixels):
+            photos.rename(photos.with_name("away"))
+            photos.mkdir()
+            return super().encode_pixels(pixels)
+
+    scan.encoder = Unmounting()
+    report = scan()
+    assert counts(report) == {"found": 8, "embedded": 1, "unchanged": 7}
+    assert [problem.reason for problem in report.problems] == ["offline: the folder is empty"]
+    assert scan.files()[b"red.png"] == ("indexed", None)
+    assert scan.library.roots()[0].state == "offline"
+
+
+def test_a_folder_that_became_a_link_leaves_the_answers(scan, photos, tmp_path):
+    for name in ("one", "two", "three"):
+        (photos / name).mkdir()
+    os.rename(photos / "red.png", photos / "one" / "red.png")
+    os.rename(photos / "lime.png", photos / "two" / "lime.png")
+    os.rename(photos / "blue.png", photos / "three" / "blue.png")
+    scan(photos)
+    (photos / "one").rename(tmp_path / "elsewhere")
+    (photos / "one").symlink_to(tmp_path / "elsewhere")
+    (photos / "two" / "lime.png").rename(tmp_path / "lime.png")
+    (photos / "two").rmdir()
+    (photos / "two").symlink_to("two")  # a loop
+    (photos / "three" / "blue.png").unlink()
+    (photos / "three" / "blue.png").mkdir()
+    assert counts(scan()) == {"found": 5, "unchanged": 5, "deleted": 1}
+    assert scan.files()[b"red.png"] == ("skipped", LINKED_REASON)
+    assert scan.files()[b"lime.png"] == ("skipped", LINKED_REASON)
+    assert scan.files()[b"blue.png"] == ("missing", DELETED_REASON)
+    assert counts(scan()) == {"found": 5, "unchanged": 5}
 
 
 def test_a_failure_is_remembered_until_the_file_changes(scan, photos):

@@ -1,0 +1,189 @@
+"""What became of the files that the library knows and a walk did not meet."""
+
+import errno
+import json
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from search.library import Library
+from search.records import FileRow, FileWrite, Root
+
+from .changes import Survey, inside
+from .ignore import Ignore
+from .walk import is_empty
+
+HANDFUL = 5  # so many files may vanish from a root at once, or
+SHARE = 0.1  # this share of it, before we wait for a confirmation
+HELD_REASON = "not found at the last scan; kept until --confirm-deletions"
+DELETED_REASON = "deleted"
+MOVED_REASON = "moved or renamed"
+LINKED_REASON = "not a file: its folder is a symbolic link"
+
+Kind = Literal["folder", "link", "file", "nothing"]  # what a name is; a file of any kind
+Fate = Literal["here", "linked", "gone"]  # linked: one of its folders is a symbolic link now
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """Files that are no longer there, by root id, and files that are no longer wanted."""
+
+    gone: dict[int, list[tuple[bytes, FileRow]]]
+    passed_over: list[FileWrite]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to write about the files that are gone."""
+
+    moved: list[bytes]  # their content was found elsewhere in the same run
+    deleted: list[bytes]
+    held: list[bytes]  # too many at once: they stay in answers
+
+
+def leftovers(survey: Survey) -> Leftovers:
+    """Explain what is left of ``survey.known`` once its walk has come to its end.
+
+    Nothing is said of roots that are offline, by now at least, nor of what lies in a folder that
+    could not be listed or cannot be looked at now.
+    """
+    gone: dict[int, list[tuple[bytes, FileRow]]] = {}
+    passed_over: list[FileWrite] = []
+    closed = [entry.path for entry in survey.closed]
+    roots = sorted(survey.roots, key=lambda root: len(root.path), reverse=True)
+    _look_again(survey, roots)
+    rules = {root.id: Ignore.for_root(root.path, survey.ignore) for root in roots}
+    listings = _Listings()
+    for path, row in survey.known.files.items():
+        if row.state == "missing" or any(inside(path, folder) for folder in closed):
+            continue
+        root = next(root for root in roots if inside(path, root.path))
+        if root.id in survey.offline:
+            continue
+        fate = listings.fate(path, root.path)
+        if fate == "gone":
+            gone.setdefault(root.id, []).append((path, row))
+        elif fate is not None and row.state != "skipped":
+            linked = LINKED_REASON if fate == "linked" else None
+            if reason := linked or rules[root.id].covers(path, root.path):
+                passed_over.append(
+                    FileWrite(path, root.id, row.size, row.mtime_ns, None, "skipped", reason)
+                )
+    return Leftovers(gone, passed_over)
+
+
+def _look_again(survey: Survey, roots: Sequence[Root]) -> None:
+    """Note the roots that went offline after their walk: embedding may have taken hours."""
+    for root in roots:
+        try:
+            if root.id not in survey.offline and is_empty(root.path):
+                survey.offline[root.id] = "the folder is empty"
+        except OSError as exc:
+            survey.offline[root.id] = exc.strerror or type(exc).__name__
+
+
+@dataclass(slots=True)
+class _Listings:
+    """Folders as they are listed, each once.
+
+    A name is there only as it is listed: where case does not matter to a file system, looking a
+    renamed file's old name up would find the new one.
+    """
+
+    _listed: dict[bytes, dict[bytes, Kind] | None] = field(default_factory=dict)
+
+    def fate(self, path: bytes, root: bytes) -> Fate | None:
+        """Say what became of a path below a root; None where that cannot be told now."""
+        folder = root
+        *folders, name = path[len(root.rstrip(b"/")) + 1 :].split(b"/")
+        for part in folders:
+            kind = self._kind(folder, part)
+            if kind is None:
+                return None
+            if kind != "folder":
+                return "linked" if kind == "link" else "gone"
+            folder = os.path.join(folder, part)
+        kind = self._kind(folder, name)
+        if kind is None:
+            return None
+        return "gone" if kind in ("folder", "nothing") else "here"
+
+    def _kind(self, folder: bytes, name: bytes) -> Kind | None:
+        if folder not in self._listed:
+            self._listed[folder] = _listing(folder)
+        listed = self._listed[folder]
+        return None if listed is None else listed.get(name, "nothing")
+
+
+def _listing(folder: bytes) -> dict[bytes, Kind] | None:
+    """List a folder's names with what each is; None if it cannot be listed now."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: _kind_of(entry) for entry in entries}
+    except OSError as exc:
+        return {} if exc.errno in (errno.ENOENT, errno.ENOTDIR) else None
+
+
+def _kind_of(entry: "os.DirEntry[bytes]") -> Kind:
+    if entry.is_symlink():
+        return "link"
+    return "folder" if entry.is_dir(follow_symlinks=False) else "file"
+
+
+def judged(
+    library: Library, survey: Survey, found: Leftovers, gained: Collection[int], confirmed: bool
+) -> Verdict:
+    """Split the paths that are gone into those moved, those deleted and those to be kept.
+
+    ``gained`` are images that some file has shown for the first time in this run. Too many at
+    once are kept, unless ``confirmed``; but only pictures that would leave the answers: not what
+    was never in them, nor what another root shows as well.
+    """
+    moved: list[bytes] = []
+    deleted: list[bytes] = []
+    held: list[bytes] = []
+    elsewhere = _shown_elsewhere(library, found)
+    for root_id, files in found.gone.items():
+        moved += [path for path, row in files if row.image_id in gained]
+        lost = [(path, row) for path, row in files if row.image_id not in gained]
+        doubtful = [
+            path
+            for path, row in lost
+            if row.state == "indexed" and (row.image_id, root_id) not in elsewhere
+        ]
+        if not confirmed and too_many(len(doubtful), survey.totals.get(root_id, 0)):
+            held += doubtful
+            kept = frozenset(doubtful)
+            deleted += [path for path, _ in lost if path not in kept]
+        else:
+            deleted += [path for path, _ in lost]
+    return Verdict(moved, deleted, held)
+
+
+def _shown_elsewhere(library: Library, found: Leftovers) -> set[tuple[int | None, int]]:
+    """Return (image, root) where the image has a file, not gone itself, in another root."""
+    gone = {path for files in found.gone.values() for path, _ in files}
+    images = {row.image_id for files in found.gone.values() for _, row in files if row.image_id}
+    if not images:
+        return set()
+    rows = library.rows(
+        "SELECT image_id, path, root_id FROM files WHERE state = 'indexed' "
+        "AND image_id IN (SELECT value FROM json_each(?))",
+        [json.dumps(sorted(images))],
+    )
+    homes: dict[int, set[int]] = {}
+    for image_id, path, root_id in rows:
+        if path not in gone:
+            homes.setdefault(image_id, set()).add(root_id)
+    return {
+        (image_id, root_id)
+        for root_id in found.gone
+        for image_id, roots in homes.items()
+        if roots - {root_id}
+    }
+
+
+def too_many(vanished: int, remaining: int) -> bool:
+    """Say whether so many files vanished from a root that a person should confirm it."""
+    return vanished > HANDFUL and vanished > SHARE * (vanished + remaining)
