@@ -14,12 +14,14 @@ import numpy as np
 from PIL import Image
 
 from .encoder import ImageTextEncoder
+from .errors import ModelError
 from .pairs import Pair, PairSet, Source, open_pairs
 from .zeroshot import class_embeddings
 
 log = logging.getLogger(__name__)
 
 BATCH = 32
+SCORES = 1 << 24  # cosines held at once; 64 MiB
 DEPTHS = (1, 5, 10)
 TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a close-up photo of a {}.", "{}")
 
@@ -94,23 +96,36 @@ def recalls(
     """Return recall at 1, 5 and 10 in both directions.
 
     ``images`` (n, d) and ``texts`` (m, d) are unit rows; ``owner`` int (m,) says which image each
-    text belongs to. A tie counts against the right answer.
+    text belongs to. A tie counts against the right answer, and so does a score that is no number.
     """
-    image_ranks = np.full(len(images), len(texts))
-    text_ranks = np.empty(len(texts), dtype=np.int64)
-    for start in range(0, len(texts), 1024):
-        scores = texts[start : start + 1024] @ images.T  # (b, n)
-        own = owner[start : start + 1024]
-        right = scores[np.arange(len(own)), own]
-        text_ranks[start : start + 1024] = (scores >= right[:, None]).sum(axis=1) - 1
-    for number, row in enumerate(images):
-        scores = texts @ row  # (m,)
-        mine = owner == number
-        image_ranks[number] = (scores[~mine] >= scores[mine].max()).sum()
+    text_ranks, image_ranks = np.empty(len(texts), np.int64), np.empty(len(images), np.int64)
+    for rows in _blocks(len(texts), len(images)):
+        text_ranks[rows] = _ranks(texts[rows] @ images.T, owner[rows])
+    for rows in _blocks(len(images), len(texts)):
+        own = owner == np.arange(len(images))[rows, None]  # (b, m)
+        image_ranks[rows] = _ranks_of_best(images[rows] @ texts.T, own)
     return {
         "text_to_image": {k: float((text_ranks < k).mean()) for k in DEPTHS},
         "image_to_text": {k: float((image_ranks < k).mean()) for k in DEPTHS},
     }
+
+
+def _blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Cut so many rows into blocks that have no more than ``SCORES`` elements each."""
+    size = max(1, SCORES // max(1, columns))
+    return (slice(start, start + size) for start in range(0, rows, size))
+
+
+def _ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return how many others reach the score of the ``right`` column, for each row (b, c)."""
+    own = scores[np.arange(len(right)), right]
+    return (~(scores < own[:, None])).sum(axis=1) - 1
+
+
+def _ranks_of_best(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Return how many others reach the best of the ``own`` columns, bool (b, m), for each row."""
+    best = np.where(own, scores, -np.inf).max(axis=1)
+    return (~(scores < best[:, None]) & ~own).sum(axis=1)
 
 
 def measure_zero_shot(
@@ -133,8 +148,7 @@ def measure_zero_shot(
     pairs, image_rows = _embed_images(encoder, found, progress)
     right = np.array([numbers.index(pair.label) for pair in pairs])
     scores = image_rows @ rows.T  # (n, c)
-    own = scores[np.arange(len(right)), right]
-    ranks = (scores >= own[:, None]).sum(axis=1) - 1
+    ranks = _ranks(scores, right)
     return Accuracy(
         images=len(pairs),
         classes=len(numbers),
@@ -158,23 +172,26 @@ def _embed_images(
 ) -> tuple[list[Pair], np.ndarray]:
     """Return the pairs whose image can be decoded and those images' unit rows (n, d)."""
     kept: list[Pair] = []
-    rows = [np.empty((0, encoder.dim), np.float32)]
+    rows: list[np.ndarray] = []
     for batch in _batches(_decoded(encoder, found)):
         kept += [pair for pair, _ in batch]
         rows.append(encoder.encode_pixels(np.stack([pixels for _, pixels in batch])))
         if progress is not None:
             progress(len(kept), len(found.pairs))
+    if not kept:
+        raise ModelError(f"none of the {len(found.pairs)} images can be decoded")
     return kept, np.concatenate(rows)
 
 
 def _decoded(encoder: ImageTextEncoder, found: PairSet) -> Iterator[tuple[Pair, np.ndarray]]:
+    """Yield each image's pixels, uint8 (s, s, 3); log and skip what cannot be decoded."""
     for pair in found.pairs:
         try:
             with Image.open(io.BytesIO(found.read(pair))) as image:
                 encoder.preprocess.draft(image)
                 pixels = encoder.preprocess.pixels(image)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
-            log.warning("left out %s: %s", pair.file, exc)
+        except Exception as exc:  # Pillow's decoders raise nearly every kind for a broken file
+            log.warning("left out %s: %s", pair.file, exc or repr(exc))
             continue
         yield pair, pixels
 
