@@ -845,7 +845,10 @@ def demo(name: str | None, device: str, dtype: str) -> None:
     from search.models import best_on_disk, resolve_model
     from search.query import search as search_library
 
-    photographs, queries = demo_photographs(), ("a cat", "a cup of coffee", "outer space")
+    photographs, queries = (
+        demo_photographs(),
+        ("a cat", "a motorcycle", "an astronaut", "a cup of coffee"),
+    )
     if not photographs:
         raise FoveaError("the demo needs scikit-image's pictures: pip install 'fovea[demo]'")
     model = resolve_model(name or best_on_disk(), progress=_download_bar)

@@ -549,7 +549,7 @@ def test_the_demo_answers_without_touching_the_users_library(used, tmp_path, mon
     done = run("demo")
     assert done.code == 0, done.err
     assert "photographs embedded by fovea-small" in done.out
-    assert done.out.count(".png") + done.out.count(".jpg") == 9
+    assert done.out.count(".png") + done.out.count(".jpg") == 12
     assert not (tmp_path / "mine").exists()
 
 

