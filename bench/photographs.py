@@ -1,0 +1,60 @@
+"""Count the photographs that a model finds by the name of what they show.
+
+    python bench/photographs.py --labels labels.tsv --classes classes.json FOLDER
+
+``labels.tsv`` has the columns file, wnid and label; ``classes.json`` lists the classes that the
+model was trained on, with their wnid. Each photograph of such a class is searched for among all of
+FOLDER by "a photo of a NAME"; the baseline is what chance would find.
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+# ahead of this folder, whose search.py is another
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from indexer import index_folders  # noqa: E402
+from search.index import VectorIndex  # noqa: E402
+from search.library import Library  # noqa: E402
+from search.models import resolve_model  # noqa: E402
+from search.query import search  # noqa: E402
+
+K = 10
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--labels", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--classes", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--model", "name", default="fovea-small", show_default=True)
+def main(folder: Path, labels: Path, classes: Path, name: str) -> None:
+    """Print a line a photograph, and how many are among the first ten."""
+    known = {entry["wnid"] for entry in json.loads(classes.read_text("utf-8"))}
+    with labels.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["wnid"] in known]
+    model = resolve_model(name, network=False)
+    encoder = model.load()
+    with TemporaryDirectory() as place, Library.open(Path(place), create=True) as library:
+        report = index_folders(library, [folder], model=model, load_encoder=lambda: encoder)
+        current = library.model()
+        assert current is not None
+        index = VectorIndex.open(library, current.id)
+        ranks = []
+        for row in rows:
+            hits = search(
+                library, index, encoder, text=f"a photo of a {row['label']}", k=report.embedded
+            )
+            ranks.append(next(hit.rank for hit in hits if Path(hit.path).name == row["file"]))
+            print(f"{ranks[-1]:5d}  {row['file']}  {row['label']}")
+    found = sum(rank <= K for rank in ranks)
+    chance = len(ranks) * min(1.0, K / report.embedded)
+    print(f"{found} of {len(ranks)} in the first {K} of {report.embedded}; by chance {chance:.1f}")
+
+
+if __name__ == "__main__":
+    main()
