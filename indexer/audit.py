@@ -37,13 +37,27 @@ def verify(library: Library) -> VerifyReport:
 
 
 def _accounts(library: Library) -> Iterator[FileState]:
+    unembedded = _unembedded(library)
     for entry in library.entries():
         state: Account = entry.state
         if entry.state == "indexed" and entry.reason == HELD_REASON:
             state = "missing"
         if entry.offline and entry.state == "indexed":
             state = "offline"
-        yield FileState(os.fsdecode(entry.path), state, entry.reason)
+        yield FileState(os.fsdecode(entry.path), state, entry.reason or unembedded.get(entry.path))
+
+
+def _unembedded(library: Library) -> dict[bytes, str]:
+    """Say of which indexed files the library's model has no embedding: a change of model's."""
+    model = library.model()
+    if model is None:
+        return {}
+    rows = library.rows(
+        "SELECT path FROM files WHERE state = 'indexed' AND NOT EXISTS (SELECT 1 FROM embeddings "
+        "WHERE embeddings.image_id = files.image_id AND model_id = ?)",
+        (model.id,),
+    )
+    return {path: f"not embedded by {model.name} yet; in no answer" for (path,) in rows}
 
 
 # What each query counts must not be there; after a crash either, since a batch is written whole.
@@ -73,11 +87,9 @@ _CHECKS = (
         "SELECT count(*) FROM files WHERE root_id NOT IN (SELECT id FROM roots)",
     ),
     (
-        "{} indexed images that the library's model has not embedded",
-        "SELECT count(DISTINCT image_id) FROM files JOIN library ON key = 'model_id' "
-        "JOIN roots ON roots.id = root_id AND roots.state = 'online' "
-        "WHERE files.state = 'indexed' AND NOT EXISTS (SELECT 1 FROM embeddings "
-        "WHERE embeddings.image_id = files.image_id AND model_id = library.value)",
+        "{} indexed images that no model has embedded",
+        "SELECT count(DISTINCT image_id) FROM files WHERE state = 'indexed' "
+        "AND image_id NOT IN (SELECT image_id FROM embeddings)",
     ),
 )
 

@@ -1,5 +1,6 @@
 """What a walk means against the library: what is new, what has changed, what has vanished."""
 
+import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from search.library import Library
 from search.records import FileRow, FileState, FileWrite, Root
 
+from .decoders import changed_decoders
 from .formats import RAW_EXTENSIONS, RAW_REASON, extension, raw_available
 from .ignore import Ignore
 from .pool import Task
@@ -19,22 +21,22 @@ class Known:
     """What the library says before a walk: read once, so that a walk needs no database."""
 
     files: dict[bytes, FileRow]  # under all roots; a walk takes out what it finds
-    held: frozenset[bytes]  # files kept for want of a confirmation
-    unreadable: frozenset[bytes]  # failed because the system refused them, not for what they hold
+    noted: frozenset[bytes]  # indexed files with a remark: kept though they were not found or read
+    retry: frozenset[bytes]  # failed, but not for what they hold, or by other decoders
     unembedded: set[int]  # images that the model has still to embed
 
 
-def known_files(library: Library, roots: Iterable[Root], model_id: int | None) -> Known:
+def known_files(library: Library, roots: Sequence[Root], model_id: int | None) -> Known:
     """Read what a walk of these roots is compared with; ``model_id`` None is a new model."""
     files: dict[bytes, FileRow] = {}
     for root in _outermost(roots):
         files |= library.files_under(root.path)
-    noted = library.rows(
-        "SELECT path, state FROM files WHERE state = 'indexed' AND reason IS NOT NULL "
-        "OR state = 'failed' AND reason LIKE 'unreadable:%'"
+    noted = library.rows("SELECT path FROM files WHERE state = 'indexed' AND reason IS NOT NULL")
+    retry = library.rows(
+        "SELECT path FROM files WHERE state = 'failed' AND (reason LIKE 'unreadable:%' "
+        "OR reason LIKE 'not embedded:%' OR root_id IN (SELECT value FROM json_each(?)))",
+        [json.dumps(changed_decoders(library, [root.id for root in roots]))],
     )
-    held = frozenset(path for path, state in noted if state == "indexed")
-    unreadable = frozenset(path for path, state in noted if state == "failed")
     if model_id is None:
         unembedded = {row.image_id for row in files.values() if row.image_id is not None}
     else:
@@ -44,7 +46,11 @@ def known_files(library: Library, roots: Iterable[Root], model_id: int | None) -
             (model_id,),
         )
         unembedded = {image_id for (image_id,) in rows}
-    return Known(files, held, unreadable, unembedded)
+    return Known(files, _paths(noted), _paths(retry), unembedded)
+
+
+def _paths(rows: Iterable[tuple[bytes]]) -> frozenset[bytes]:
+    return frozenset(path for (path,) in rows)
 
 
 def _outermost(roots: Iterable[Root]) -> list[Root]:
@@ -73,7 +79,7 @@ class Survey:
     excluded: frozenset[bytes] = frozenset()  # folders to leave out, such as the library's own
     found: int = 0
     unchanged: int = 0
-    present: list[bytes] = field(default_factory=list)  # back again, or no longer held
+    present: list[bytes] = field(default_factory=list)  # back again, or without a remark now
     closed: list[Closed] = field(default_factory=list)
     offline: dict[int, str] = field(default_factory=dict)  # root id -> why
     totals: dict[int, int] = field(default_factory=dict)  # root id -> files found there
@@ -98,7 +104,7 @@ class Survey:
 
     def _walk(self, root: Root, stops: frozenset[bytes]) -> Iterator[Task | FileWrite]:
         take, files = self.known.files.pop, self.known.files
-        noted = bool(self.known.held or self.known.unembedded)
+        noted, unembedded = self.known.noted, self.known.unembedded
         for entry in walk(root.path, Ignore.for_root(root.path, self.ignore), stops, self.halt):
             if isinstance(entry, Closed):
                 self.closed.append(entry)
@@ -109,10 +115,11 @@ class Survey:
             if (
                 row is not None
                 and refusal is None
-                and not noted
                 and row.state == "indexed"
                 and row.mtime_ns == mtime_ns
                 and row.size == size
+                and row.image_id not in unembedded
+                and path not in noted
             ):
                 self.unchanged += 1  # nearly always: as short a way as Python allows
                 continue
@@ -128,6 +135,9 @@ class Survey:
         refusal = entry.refusal
         if refusal is None and not self.raw and extension(entry.path) in RAW_EXTENSIONS:
             refusal = RAW_REASON
+        if entry.size < 0 and row is not None and row.image_id is not None:
+            self.closed.append(Closed(entry.path, f"{refusal}; kept as it was"))
+            return None
         if refusal is not None:
             state: FileState = "failed" if refusal.startswith("unreadable") else "skipped"
             if same and row is not None and row.state == state:
@@ -136,7 +146,7 @@ class Survey:
         image_id = None if row is None else row.image_id
         if not same or row is None or self._to_be_read(entry.path, row):
             return Task(entry.path, root.id, entry.size, entry.mtime_ns, image_id)
-        if row.state == "missing" or entry.path in self.known.held:
+        if row.state == "missing" or entry.path in self.known.noted:
             self.present.append(entry.path)
         return None
 
@@ -148,5 +158,5 @@ class Survey:
                 return True
             return False
         if row.state == "failed":  # for what it holds: not again; for its permissions: if they fit
-            return path in self.known.unreadable and os.access(path, os.R_OK)
+            return path in self.known.retry and os.access(path, os.R_OK)
         return True  # skipped or gone before it was ever read

@@ -27,6 +27,10 @@ class Unreadable(Refused):
     """A file that the operating system does not let us read; another attempt may succeed."""
 
 
+class Unreachable(Unreadable):
+    """A file that a disk or a network fails to deliver: nothing is known about it now."""
+
+
 class Gone(Exception):
     """A file that vanished between being listed and being opened."""
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from search.clip.errors import FoveaError
 from search.clip.preprocess import Preprocess
 from search.library import Library
 from search.records import FileState, FileWrite, ImageMetadata, NewImage, WriteBatch
@@ -18,6 +19,8 @@ from .pool import Outcome, Pool, Task
 
 SETTLED = 500  # rows that need no encoding are written when so many wait,
 SETTLED_S = 5.0  # or after so long
+LENGTH_ERROR = 1e-2  # by which an embedding may miss the length of 1; no number misses it too
+UNSOUND = "not embedded: the model gave no unit vector for it"
 
 
 class PixelEncoder(Protocol):
@@ -81,6 +84,7 @@ class Pipeline:
         self._pictures: list[Outcome] = []
         self._known: list[Outcome] = []
         self._settled: list[FileWrite] = []
+        self._unreached: dict[str, list[bytes]] = {}  # reason -> paths; what is known stays
         self._flushed = time.monotonic()
 
     def run(self, changes: Iterator[Task | FileWrite | None]) -> None:
@@ -140,6 +144,9 @@ class Pipeline:
             self._known.append(outcome)
         elif outcome.outcome == "gone":
             self.tally.gone += 1
+        elif outcome.outcome == "unreachable" and outcome.task.image_id is not None:
+            self.tally.failed += 1
+            self._unreached.setdefault(outcome.reason or "", []).append(outcome.task.path)
         else:
             reason = outcome.reason or "broken"
             state: FileState = "skipped" if reason.startswith("not a file") else "failed"
@@ -154,40 +161,64 @@ class Pipeline:
 
     def _due(self) -> bool:
         waiting = len(self._settled) + len(self._known)
+        waiting += sum(map(len, self._unreached.values()))
         late = time.monotonic() - self._flushed > SETTLED_S
         return waiting >= SETTLED or (late and waiting > 0)
 
     def _flush(self, pool: Pool) -> None:
         """Encode and write what has been decoded, in one transaction."""
-        if not (self._pictures or self._known or self._settled):
+        if not (self._pictures or self._known or self._settled or self._unreached):
             return
         outcomes = self._pictures + self._known
         ids = self.library.image_by_hash(outcome.hash for outcome in outcomes if outcome.hash)
         embedded = self.library.has_embedding(ids.values(), self.model_id)
-        new: dict[bytes, Outcome] = {}
+        new: dict[bytes | None, Outcome] = {}  # of several files with one content, the first
+        for outcome in self._pictures:
+            if ids.get(outcome.hash or b"") not in embedded:
+                new.setdefault(outcome.hash, outcome)
+        vectors = self._encode(pool, list(new.values()))
+        sound = self._sound(vectors)
+        good = dict(zip(new, sound, strict=True))
         files: list[FileWrite] = []
         for outcome in outcomes:
-            assert outcome.hash is not None
-            image_id = ids.get(outcome.hash)
-            if image_id is not None and image_id != outcome.task.image_id:
-                self.gained.add(image_id)
+            image_id = ids.get(outcome.hash or b"")
             if outcome.hash not in new and image_id not in embedded:
-                if outcome.slot is None:  # it was known, but its image has gone meanwhile
-                    pool.retry(outcome.task._replace(force=True))
-                    continue
-                new[outcome.hash] = outcome
-                self.tally.embedded += 1
-            elif image_id is not None and image_id == outcome.task.image_id:
-                self.tally.same += 1
+                # It was known, but its image has gone meanwhile.
+                pool.retry(outcome.task._replace(force=True))
+            elif not good.get(outcome.hash, True):
+                self._settle(_row(outcome, "failed", UNSOUND))
             else:
-                self.tally.moved += 1
-            files.append(_row(outcome, "indexed"))
-        vectors = self._encode(pool, list(new.values()))
+                self._count(outcome, image_id, new.get(outcome.hash) is outcome)
+                files.append(_row(outcome, "indexed"))
         for outcome in self._pictures:
             assert outcome.slot is not None
             pool.release(outcome.slot)
         self._pictures, self._known = [], []
-        self._write(list(new.values()), vectors, files)
+        kept = [outcome for outcome, fine in zip(new.values(), sound, strict=True) if fine]
+        self._write(kept, vectors[sound], files)
+
+    def _count(self, outcome: Outcome, image_id: int | None, embedded: bool) -> None:
+        """Take an indexed file into the tally, as embedded, as it was, or as moved."""
+        before = outcome.task.image_id
+        if image_id is not None and image_id != before:
+            self.gained.add(image_id)
+        if embedded:
+            self.tally.embedded += 1
+        elif image_id is not None and image_id == before:
+            self.tally.same += 1
+        else:
+            self.tally.moved += 1
+
+    def _sound(self, vectors: np.ndarray) -> np.ndarray:
+        """Say which rows are unit vectors: bool (n,). Raise ``FoveaError`` where no model is."""
+        with np.errstate(all="ignore"):
+            sound: np.ndarray = np.abs(np.linalg.norm(vectors, axis=1) - 1) < LENGTH_ERROR
+        if len(sound) > 1 and not sound.any() and not self.tally.embedded:
+            raise FoveaError(
+                f"the model gave no embedding for any of the first {len(sound)} pictures; "
+                "try --dtype float32, or another model"
+            )
+        return sound
 
     def _encode(self, pool: Pool, outcomes: list[Outcome]) -> np.ndarray:
         """Embed decoded pictures: float32 unit rows (n, d)."""
@@ -206,7 +237,9 @@ class Pipeline:
         if images or files or self._settled:
             batch = WriteBatch(images, [*files, *self._settled], self.model_id)
             self.library.write_batch(batch)
-        self._settled = []
+        for reason, paths in self._unreached.items():
+            self.library.note(paths, f"{reason}; kept as it was")
+        self._settled, self._unreached = [], {}
         self._flushed = time.monotonic()
 
 

@@ -53,11 +53,12 @@ class Outcome:
     """What became of a task.
 
     ``pixels``: decoded into ``slot``; ``known``: its content needs no decoding; ``failed``: see
-    ``reason``; ``gone``: no longer there. A slot is the caller's until ``Pool.release``.
+    ``reason``; ``unreachable``: its disk or network failed; ``gone``: no longer there. A slot is
+    the caller's until ``Pool.release``.
     """
 
     task: Task
-    outcome: Literal["pixels", "known", "failed", "gone"]
+    outcome: Literal["pixels", "known", "failed", "unreachable", "gone"]
     slot: int | None = None
     hash: bytes | None = None
     bytes: int = 0

@@ -3,15 +3,19 @@
 import errno
 import os
 import stat
+import time
 from dataclasses import dataclass
 
-from .limits import Gone, Limits, Refused, Unreadable, megabytes
+from .limits import Gone, Limits, Refused, Unreachable, Unreadable, megabytes
 
 # O_NONBLOCK: opening a FIFO must not wait for a writer. O_NOFOLLOW: a link may point out of the
 # root. O_NOCTTY: a terminal must not become ours. Platforms without one of them get 0.
 _FLAGS = os.O_RDONLY
 for _name in ("O_NONBLOCK", "O_NOFOLLOW", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
     _FLAGS |= getattr(os, _name, 0)
+
+TICK_NS = 20_000_000  # the coarsest clock that stamps files with parts of a second: 50 Hz
+SECONDS_NS = 2_000_000_000  # file systems that only know whole seconds may know every other one
 
 STEP = 16 << 20  # bytes asked for at a time; so much memory is set aside for them
 
@@ -27,7 +31,11 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A file's bytes, and its size and modification time from before they were read."""
+    """A file's bytes, and its size and modification time from before they were read.
+
+    ``mtime_ns`` is one less than the truth, and so never equal to it, where a later change might
+    leave no other trace: in a file modified a moment ago, by the same tick of its clock.
+    """
 
     data: bytes
     size: int
@@ -42,9 +50,11 @@ def what_is(mode: int) -> str:
 def read_file(path: bytes, limits: Limits) -> Contents:
     """Read a regular file of at most ``limits.file_bytes``.
 
-    Raise ``Gone`` if it is no longer there, ``Unreadable`` if the system refuses it, and
-    ``Refused`` if it is too large or no regular file; neither is read at all.
+    Raise ``Gone`` if it is no longer there, ``Unreadable`` if the system refuses it,
+    ``Unreachable`` if a device fails, and ``Refused`` if it is too large or no regular file;
+    neither is read at all.
     """
+    now = time.time_ns()
     try:
         descriptor = os.open(path, _FLAGS)
     except OSError as exc:
@@ -63,7 +73,13 @@ def read_file(path: bytes, limits: Limits) -> Contents:
         os.close(descriptor)
     if len(data) > limits.file_bytes:
         raise _too_large(len(data), limits)
-    return Contents(data, found.st_size, found.st_mtime_ns)
+    return Contents(data, found.st_size, distinct_mtime(found.st_mtime_ns, now))
+
+
+def distinct_mtime(mtime_ns: int, now_ns: int) -> int:
+    """Return a time to remember a file by, read now: another one if it may yet be given again."""
+    tick = TICK_NS if mtime_ns % 1_000_000_000 else SECONDS_NS
+    return mtime_ns - 1 if abs(now_ns - mtime_ns) < tick else mtime_ns
 
 
 def _read(descriptor: int, most: int) -> bytes:
@@ -91,4 +107,6 @@ def _translate(exc: OSError) -> Exception:
         return Refused("not a file: a symbolic link")
     if exc.errno == errno.ENXIO:
         return Refused("not a file: a socket")
-    return Unreadable(f"unreadable: {exc.strerror or type(exc).__name__}")
+    denied = exc.errno in (errno.EACCES, errno.EPERM)
+    kind = Unreadable if denied else Unreachable
+    return kind(f"unreadable: {exc.strerror or type(exc).__name__}")

@@ -20,6 +20,7 @@ from search.records import FileWrite, Root, WriteBatch
 
 from .ahead import Ahead
 from .changes import Survey, inside, known_files
+from .decoders import note_decoders
 from .leftovers import DELETED_REASON, HELD_REASON, MOVED_REASON, Verdict, judged, leftovers
 from .limits import Gone, Limits, Refused
 from .pipeline import Pipeline, PixelEncoder, Progress, Tally
@@ -97,7 +98,9 @@ def index_folders(
     ends the run after the batch in flight; a second Ctrl-C at once. ``dry_run`` counts what would
     happen and writes nothing. ``ignore`` holds gitignore patterns, after each root's own.
 
-    A model other than the library's embeds all roots, and answers once nothing is left to embed.
+    A model other than the library's embeds all roots, and answers once nothing is left to embed;
+    or once another run has found the same images out of reach, in a root that stays offline. Those
+    are in no answer until a run finds them again.
 
     Raise ``FoveaError`` for a folder that is none, and ``LibraryBusy`` if another process has been
     indexing for more than ``wait_s`` seconds.
@@ -197,10 +200,6 @@ class _Scan:
             if any(inside(root.path, folder) for folder in folders)
         ]
 
-    def _switching(self) -> bool:
-        current = self.library.model()
-        return current is not None and current.identity != self.model.identity
-
     def _survey(self, roots: list[Root], model_id: int | None) -> Survey:
         known = known_files(self.library, roots, model_id)
         return Survey(roots, known, self.ignore, KERNEL | {root_path(self.library.folder)})
@@ -209,14 +208,14 @@ class _Scan:
 
     def run(self, roots: list[Root], load_encoder: Callable[[], PixelEncoder]) -> ScanReport:
         """Do all of it, and write it."""
-        details = self.model.name, self.model.identity, self.model.dim, self.model.source
-        model = self.library.add_model(*details)
+        before = self._left() if self._switching() else None
+        model = self.library.add_model(*self._details())
         survey = self._survey(roots, model.id)
 
         def load() -> PixelEncoder:
             encoder = load_encoder()
             if self.library.model() is None:  # not before: a library without a picture is free
-                self.library.set_model(*details)
+                self.library.set_model(*self._details())
             return encoder
 
         with Ahead(survey.changes(), AHEAD, survey.halt) as changes:
@@ -243,7 +242,7 @@ class _Scan:
         self._note_roots(survey)
         report = _report(survey, pipeline.tally, verdict)
         self._tell(survey, pipeline.tally, False, last=True)
-        return replace(report, unembedded=self._switch(model.id, details))
+        return self._switched(report, before) if self._switching() else report
 
     def _settle_leftovers(self, survey: Survey, gained: set[int]) -> Verdict:
         """Note what has moved away, what was deleted, and what is kept until confirmed."""
@@ -263,15 +262,51 @@ class _Scan:
                 self.library.set_root_state(root.id, "offline")
             else:
                 self.library.set_root_state(root.id, "online", scanned_at=now)
+        note_decoders(
+            self.library, [root.id for root in survey.roots if root.id not in survey.offline]
+        )
 
-    def _switch(self, model_id: int, details: tuple[str, str, int, str]) -> int:
-        """Answer by the model from now on, unless images are left that it has not embedded."""
-        if not self._switching():
-            return 0
-        left = sum(1 for _ in self.library.images_without_embedding(model_id))
-        if not left:
-            self.library.set_model(*details)
-        return left
+    # A change of model
+
+    def _switching(self) -> bool:
+        current = self.library.model()
+        return current is not None and current.identity != self.model.identity
+
+    def _switched(self, report: ScanReport, before: int | None) -> ScanReport:
+        """Answer by the model from now on, unless images are left that it has not embedded.
+
+        As many as ``before`` the run are out of reach, and do not hold it up for ever.
+        """
+        left = self._left()
+        if left and left != before:
+            return replace(report, unembedded=left)
+        model = self.library.set_model(*self._details())
+        return replace(report, problems=(*report.problems, *self._left_behind(model.id)))
+
+    def _details(self) -> tuple[str, str, int, str]:
+        return self.model.name, self.model.identity, self.model.dim, self.model.source
+
+    def _left(self) -> int | None:
+        """Count the images in answers that the model has to embed; None if it is new here."""
+        known = (row.id for row in self.library.models() if row.identity == self.model.identity)
+        model_id = next(known, None)
+        if model_id is None:
+            return None
+        return sum(1 for _ in self.library.images_without_embedding(model_id))
+
+    def _left_behind(self, model_id: int) -> Iterator[Problem]:
+        """Name the roots with pictures that leave the answers by a change of model."""
+        rows = self.library.rows(
+            "SELECT roots.path, count(DISTINCT image_id) FROM files "
+            "JOIN roots ON roots.id = root_id WHERE files.state = 'indexed' AND NOT EXISTS "
+            "(SELECT 1 FROM embeddings WHERE embeddings.image_id = files.image_id "
+            "AND model_id = ?) GROUP BY roots.id",
+            (model_id,),
+        )
+        for path, count in rows:
+            yield Problem(
+                path, f"{count} pictures are in no answer until {self.model.name} embeds them"
+            )
 
     def _tell(self, survey: Survey, tally: Tally, walking: bool, last: bool = False) -> None:
         now = time.monotonic()

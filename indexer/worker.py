@@ -121,7 +121,7 @@ class Worker:
 
     def answer(self, slot: int, path: bytes) -> dict[str, Any]:
         """Deal with one file; its pixels, if any, are in the slot when this returns."""
-        from .limits import Gone, Refused
+        from .limits import Gone, Refused, Unreachable
         from .reading import read_file
 
         force, path = path.startswith(FORCE), path.removeprefix(FORCE)
@@ -132,6 +132,8 @@ class Worker:
             return answer | self._look(slot, path, contents.data, force)
         except Gone:
             return {"outcome": "gone"}
+        except Unreachable as exc:
+            return answer | {"outcome": "unreachable", "reason": str(exc)}
         except Refused as exc:
             reason = str(exc)
         except MemoryError:

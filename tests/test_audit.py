@@ -41,7 +41,7 @@ def test_every_file_is_accounted_for(colour_library, photos):
 @pytest.mark.parametrize(
     ("sql", "problem"),
     [
-        ("DELETE FROM embeddings WHERE id = 1", "1 indexed images that the library's model has"),
+        ("DELETE FROM embeddings WHERE id = 1", "1 indexed images that no model has embedded"),
         ("UPDATE files SET image_id = NULL WHERE id = 1", "1 indexed files without an image"),
         ("DELETE FROM files WHERE id = 1", "1 images without a file"),
         ("INSERT INTO embeddings VALUES (99, 98, 1, x'000000000000')", "1 embeddings without an"),

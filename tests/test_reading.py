@@ -5,7 +5,7 @@ import os
 import pytest
 
 from indexer.limits import Gone, Limits, Refused, Unreadable, one_line
-from indexer.reading import read_file
+from indexer.reading import distinct_mtime, read_file
 
 
 def test_bytes_size_and_time_come_back(tmp_path):
@@ -14,6 +14,25 @@ def test_bytes_size_and_time_come_back(tmp_path):
     os.utime(path, ns=(5, 6_000_000_007))
     contents = read_file(os.fsencode(path), Limits())
     assert (contents.data, contents.size, contents.mtime_ns) == (b"some bytes", 10, 6_000_000_007)
+
+
+@pytest.mark.parametrize(
+    ("mtime", "now", "remembered"),
+    [
+        (1_500_000_007, 1_510_000_000, 1_500_000_006),  # within a tick
+        (1_500_000_007, 1_490_000_000, 1_500_000_006),  # by a clock that is a little ahead
+        (1_500_000_007, 1_530_000_000, 1_500_000_007),
+        (
+            4_000_000_000,
+            5_900_000_000,
+            3_999_999_999,
+        ),  # whole seconds, of which FAT has every other
+        (4_000_000_000, 6_100_000_000, 4_000_000_000),
+        (9_000_000_000_000_000_000, 6_100_000_000, 9_000_000_000_000_000_000),
+    ],
+)
+def test_a_time_that_may_be_given_again_is_not_remembered(mtime, now, remembered):
+    assert distinct_mtime(mtime, now) == remembered
 
 
 def test_a_file_too_large_is_refused_unread(tmp_path):

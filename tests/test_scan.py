@@ -6,17 +6,21 @@ import signal
 import threading
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 
+import indexer.walk
 from conftest import COLOURS, ColourEncoder
 from indexer import index_folders
 from indexer.audit import verify
 from indexer.formats import RAW_REASON
 from indexer.leftovers import DELETED_REASON, HELD_REASON, LINKED_REASON, MOVED_REASON, too_many
+from indexer.pool import Outcome, Pool
 from indexer.scan import _Scan
+from indexer.walk import Found
 from search.clip.preprocess import Preprocess
-from search.errors import FoveaError, LibraryBusy
+from search.errors import FoveaError, LibraryBusy, LibraryError
 from search.library import Library
 from search.records import Root
 
@@ -486,9 +490,44 @@ def test_a_model_does_not_answer_while_a_root_is_offline(scan, photos, tmp_path)
     report = scan(photos)
     assert (report.embedded, report.unembedded) == (8, 3)
     assert scan.library.model().identity == "c0" * 32
+    assert verify(scan.library).ok
     (tmp_path / "away").rename(tmp_path / "disk")
     assert scan(photos).unembedded == 0
     assert scan.library.model().identity == "d1" * 32
+
+
+def test_a_root_that_stays_offline_does_not_hold_another_model_up_for_ever(scan, photos, tmp_path):
+    many(tmp_path / "disk", 3)
+    scan(photos, tmp_path / "disk")
+    (tmp_path / "disk").rename(tmp_path / "away")
+    scan.model = scan.another("d1" * 32)
+    assert scan(photos).unembedded == 3
+    report = scan(photos)
+    assert (counts(report), report.unembedded) == ({"found": 8, "unchanged": 8}, 0)
+    assert [problem.reason for problem in report.problems] == [
+        "offline: No such file or directory",
+        "3 pictures are in no answer until colour embeds them",
+    ]
+    assert scan.library.model().identity == "d1" * 32
+    accounts = verify(scan.library)
+    assert accounts.ok
+    [reason] = {file.reason for file in accounts.files if file.state == "offline"}
+    assert reason == "not embedded by colour yet; in no answer"
+    (tmp_path / "away").rename(tmp_path / "disk")
+    assert counts(scan()) == {"found": 11, "embedded": 3, "unchanged": 8}
+    assert {file.reason for file in verify(scan.library).files} == {None}
+
+
+def test_pictures_embedded_by_the_next_model_alone_are_no_contradiction(scan, photos, tmp_path):
+    many(tmp_path / "disk", 3)
+    scan(photos, tmp_path / "disk")
+    (tmp_path / "disk").rename(tmp_path / "away")
+    Image.new("RGB", (8, 8), "pink").save(photos / "new.png")
+    scan.model = scan.another("d1" * 32)
+    assert scan(photos).unembedded == 3
+    assert verify(scan.library).ok
+    scan.model = scan.another("c0" * 32)  # changed one's mind
+    assert counts(scan(photos)) == {"found": 9, "embedded": 1, "unchanged": 8}
 
 
 def test_stopping_keeps_what_is_done_and_the_next_run_goes_on(scan, tmp_path):
@@ -569,6 +608,151 @@ def test_an_encoder_that_fails_leaves_the_library_whole(scan, photos):
     assert verify(scan.library).ok
     scan.encoder = ColourEncoder()
     assert counts(scan()) == {"found": 8, "embedded": 6, "unchanged": 2}
+
+
+class Unsound(ColourEncoder):
+    """Has no number for red pictures, or for any."""
+
+    def __init__(self, everything=False):
+        super().__init__()
+        self.everything = everything
+
+    def encode_pixels(self, pixels):
+        rows = super().encode_pixels(pixels)
+        red = pixels[:, 0, 0] == (255, 0, 0)
+        rows[red.all(axis=1) | self.everything] = np.nan
+        return rows
+
+
+def test_a_picture_that_the_model_cannot_embed_fails_alone(scan, photos):
+    (photos / "copy.png").write_bytes((photos / "red.png").read_bytes())
+    scan.encoder = Unsound()
+    assert counts(scan(photos)) == {"found": 9, "embedded": 7, "failed": 2}
+    reason = "not embedded: the model gave no unit vector for it"
+    assert scan.files()[b"red.png"] == scan.files()[b"copy.png"] == ("failed", reason)
+    assert verify(scan.library).ok
+    scan.encoder = ColourEncoder()
+    assert counts(scan()) == {"found": 9, "embedded": 1, "moved": 1, "unchanged": 7}
+
+
+def test_a_model_that_embeds_nothing_is_one_clear_error(scan, photos):
+    scan.encoder = Unsound(everything=True)
+    with pytest.raises(FoveaError, match="no embedding for any of the first .* --dtype float32"):
+        scan(photos)
+    assert scan.library.rows("SELECT * FROM files") == []
+
+
+def test_failures_are_tried_again_by_other_decoders(scan, photos, monkeypatch):
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    scan(photos)
+    assert counts(scan()) == {"found": 9, "unchanged": 9}
+    monkeypatch.setattr("indexer.decoders.decoders", lambda: "pillow 99")
+    assert counts(scan()) == {"found": 9, "failed": 1, "unchanged": 8}
+    assert counts(scan()) == {"found": 9, "unchanged": 9}
+
+
+def test_a_disk_that_fails_costs_no_embedding(scan, photos, monkeypatch):
+    scan(photos)
+    Image.new("RGB", (9, 9), "pink").save(photos / "red.png")
+    (photos / "lime.png").rename(photos / "green.png")
+    monkeypatch.setattr("indexer.pipeline.Pool", Unreachable)
+    report = scan()
+    assert counts(report) == {"found": 8, "failed": 2, "unchanged": 6, "deleted": 1}
+    assert scan.files()[b"red.png"] == ("indexed", "unreadable: Input/output error; kept as it was")
+    assert scan.files()[b"green.png"] == ("failed", "unreadable: Input/output error")
+    assert scan.library.counts().images == 8
+    monkeypatch.undo()
+    assert counts(scan()) == {"found": 8, "embedded": 1, "moved": 1, "unchanged": 6}
+    assert scan.files()[b"red.png"] == ("indexed", None)
+
+
+class Unreachable(Pool):
+    """Workers whose disk has gone."""
+
+    def outcomes(self, tasks):
+        for task in tasks:
+            if task is not None:
+                yield Outcome(task, "unreachable", reason="unreadable: Input/output error")
+
+
+def test_a_file_that_cannot_be_looked_at_keeps_its_embedding(scan, photos, monkeypatch):
+    scan(photos)
+    real = indexer.walk._picture
+
+    def fail(entry, ignore, offset):
+        if entry.name == b"red.png":
+            return Found(entry.path, -1, -1, "unreadable: Input/output error")
+        return real(entry, ignore, offset)
+
+    monkeypatch.setattr("indexer.walk._picture", fail)
+    report = scan()
+    assert counts(report) == {"found": 8, "unchanged": 8}
+    [problem] = report.problems
+    assert problem.reason == "unreadable: Input/output error; kept as it was"
+    assert scan.files()[b"red.png"] == ("indexed", None)
+
+
+def test_a_disk_that_is_full_is_one_clear_error_and_leaves_the_library_whole(scan, tmp_path):
+    many(tmp_path / "root", 120)
+    [(pages,)] = scan.library.rows("PRAGMA page_count")
+    scan.library.rows(f"PRAGMA max_page_count = {pages + 1}")
+    with pytest.raises(LibraryError, match="the disk is full; make room"):
+        scan(tmp_path / "root", batch_size=4)
+    assert verify(scan.library).ok
+    before = scan.library.counts().images
+    assert 4 <= before < 120
+    scan.library.rows("PRAGMA max_page_count = 1000000")
+    assert counts(scan()) == {"found": 120, "embedded": 120 - before, "unchanged": before}
+
+
+def test_hard_links_and_files_of_no_bytes_are_accounted_for(scan, photos):
+    os.link(photos / "red.png", photos / "second.png")
+    (photos / "empty.jpg").touch()
+    assert counts(scan(photos)) == {"found": 10, "embedded": 8, "moved": 1, "failed": 1}
+    assert scan.files()[b"empty.jpg"] == ("failed", "broken: the file is empty")
+    assert scan.image_of(photos / "red.png") == scan.image_of(photos / "second.png")
+
+
+def test_a_root_that_moved_costs_no_inference(scan, photos):
+    scan(photos)
+    images = scan.image_of(photos / "red.png")
+    moved = photos.rename(photos.with_name("pictures"))
+    assert counts(scan(moved)) == {"found": 8, "moved": 8}
+    assert scan.image_of(moved / "red.png") == images
+    former = next(root for root in scan.library.roots() if root.path == os.fsencode(photos))
+    assert scan.library.remove_root(former.id) == 8
+    assert scan.library.counts().images == 8
+
+
+def test_removing_a_root_forgets_what_was_deleted_too(scan, photos):
+    scan(photos)
+    (photos / "red.png").unlink()
+    scan()
+    assert scan.library.counts().images == 8  # so that its return costs nothing
+    scan.library.remove_root(scan.library.roots()[0].id)
+    assert scan.library.counts().images == 0
+
+
+def test_a_second_ctrl_c_ends_the_run_at_once(scan, tmp_path):
+    many(tmp_path / "root", 20)
+
+    class Interrupted(ColourEncoder):
+        def encode_pixels(self, pixels):
+            if self.encoded:
+                for _ in range(2):
+                    os.kill(os.getpid(), signal.SIGINT)
+            return super().encode_pixels(pixels)
+
+    scan.encoder = Interrupted()
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        scan(tmp_path / "root", batch_size=4)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "fovea-ahead" not in {thread.name for thread in threading.enumerate()}
+    assert verify(scan.library).ok
+    scan.encoder = ColourEncoder()
+    report = scan()
+    assert report.unchanged >= 4 and report.unchanged + report.embedded == 20
 
 
 def test_a_model_that_does_not_load_is_not_the_librarys(scan, photos):
