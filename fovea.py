@@ -954,8 +954,8 @@ def path_fields(path: str) -> dict[str, str]:
 def _scan_bar(dry_run: bool) -> "Iterator[Callable[[Progress], None]]":
     from tqdm import tqdm
 
-    with tqdm(unit=" files", disable=None, smoothing=0.1, leave=False) as bar:
-        bar.set_description("looking" if dry_run else "indexing")
+    name = "looking" if dry_run else "indexing"
+    with tqdm(desc=name, unit=" files", disable=None, smoothing=0.1, leave=False) as bar:
 
         def show(progress: "Progress") -> None:
             bar.total = None if progress.walking else progress.found
