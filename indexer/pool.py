@@ -23,7 +23,7 @@ from search.clip.errors import FoveaError
 from search.clip.preprocess import Preprocess
 
 from .limits import Limits, one_line
-from .worker import FORCE
+from .worker import FORCE, TIRED
 
 TICK_S = 0.1  # how long to wait for answers before the caller gets a turn
 GRACE_S = 10.0  # a worker's own alarm comes first; this is for one that the kernel cannot end
@@ -308,7 +308,10 @@ class Pool:
         return Outcome(task, **({"size": task.size, "mtime_ns": task.mtime_ns} | answer))
 
     def _fallen(self, process: _Process) -> list[Outcome]:
-        """Bury a worker; blame the file it had at hand, and ask others for the rest."""
+        """Bury a worker; blame the file it had at hand, and ask others for the rest.
+
+        A worker that was tired had none at hand.
+        """
         code = process.end()
         self._processes.remove(process)
         if not process.ready:
@@ -321,7 +324,7 @@ class Pool:
         failed: list[Outcome] = []
         for place, (task, slot) in enumerate(process.asked):
             self.release(slot)
-            if place > 0 or not process.ready:
+            if place > 0 or not process.ready or code == TIRED:
                 self._again.append(task)
             elif code in (-signal.SIGKILL, -signal.SIGTERM) and not task.retried:
                 self._again.append(task._replace(retried=True))  # perhaps not the file's doing

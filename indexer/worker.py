@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # heavy ones are imported in ``main``, once the environment i
     from .limits import Limits
 
 FORCE = b"!"  # before a path: decode even a content that is known
+TIRED = 75  # the exit code of a worker that has grown and wants to be replaced: EX_TEMPFAIL
+GROWTH = 0.25  # of its memory limit that a worker may keep between two files
 NICE = 5  # the encoder goes first where both share the cores
 
 
@@ -47,10 +49,10 @@ def main(settings: str) -> None:
         _shared(options["known"], "<u8", (options["known_count"],)),
     )
     connection = Connection(options["connection"])
-    _confine(limits.memory)
+    size = _confine(limits.memory)
     connection.send_bytes(b"ready")
     _silence()
-    worker.serve(connection)
+    worker.serve(connection, size + int(GROWTH * limits.memory))
 
 
 def _shared(descriptor: int, dtype: str, shape: Sequence[int]) -> "np.ndarray":
@@ -64,21 +66,35 @@ def _shared(descriptor: int, dtype: str, shape: Sequence[int]) -> "np.ndarray":
     return np.frombuffer(mmap.mmap(descriptor, length), dtype).reshape(shape)
 
 
-def _confine(memory: int) -> None:
-    """Let this process grow by ``memory`` bytes from here, step back for others, dump no core."""
+def _confine(memory: int) -> int:
+    """Let this process grow by ``memory`` bytes from here, step back for others, dump no core.
+
+    Return its size now.
+    """
     import resource
 
     os.nice(NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    size = _size()
+    most = size + memory
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if size and (hard == resource.RLIM_INFINITY or most < hard):
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    return size
+
+
+def _size() -> int:
+    """Return the bytes of this process's address space; 0 without /proc.
+
+    Systems without it do not hold the limit either.
+    """
+    from resource import getpagesize
+
     try:
         with open("/proc/self/statm", "rb") as file:
-            pages = int(file.read().split()[0])
-    except OSError:  # no /proc: such systems do not hold this limit either
-        return
-    most = pages * resource.getpagesize() + memory
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    if hard == resource.RLIM_INFINITY or most < hard:
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+            return int(file.read().split()[0]) * getpagesize()
+    except OSError:
+        return 0
 
 
 def _silence() -> None:
@@ -101,8 +117,12 @@ class Worker:
     ) -> None:
         self.preprocess, self.limits, self.pixels, self.known = preprocess, limits, pixels, known
 
-    def serve(self, connection: Connection) -> None:
-        """Answer each request, 4 bytes of slot and a path, with a line of JSON."""
+    def serve(self, connection: Connection, most: int) -> None:
+        """Answer each request, 4 bytes of slot and a path, with a line of JSON.
+
+        Exit as ``TIRED`` after one that leaves this process larger than ``most`` bytes: what
+        decoders leak would some day make a sound picture exceed the limit.
+        """
         from signal import ITIMER_REAL, setitimer
 
         while True:
@@ -118,6 +138,8 @@ class Worker:
                 connection.send_bytes(json.dumps(answer).encode())
             except ConnectionError:
                 return
+            if _size() > most:
+                os._exit(TIRED)  # at once: whoever waits for the end must not see half of it
 
     def answer(self, slot: int, path: bytes) -> dict[str, Any]:
         """Deal with one file; its pixels, if any, are in the slot when this returns."""

@@ -104,6 +104,14 @@ def test_a_worker_that_grows_too_large_loses_only_its_file(tmp_path):
     assert found[fine][0] == "pixels"
 
 
+def test_a_worker_that_stays_large_is_replaced_and_nothing_is_lost(tmp_path, monkeypatch):
+    tired = "import indexer.worker; indexer.worker.GROWTH = -1; from indexer.worker import main"
+    program = pool_module._PROGRAM.replace("from indexer.worker import main", tired)
+    monkeypatch.setattr(pool_module, "_PROGRAM", program)
+    paths = [png(tmp_path / f"{n}.png") for n in range(4)]
+    assert {outcome for outcome, _, _ in run(paths).values()} == {"pixels"}
+
+
 @pytest.mark.parametrize(
     ("number", "reason"),
     [
