@@ -77,6 +77,9 @@ def tiny_run(folder: Path, **changes) -> TrainOptions:
         "log_every": 2,
         "save_every": 2,
     } | changes
+    if "init" in options:  # which has a shape of its own
+        for name in ("vision", "text", "embed_dim", "merges"):
+            options.pop(name)
     if "sources" not in options:
         options["sources"] = (captioned_source(folder),)
     return TrainOptions(**options)

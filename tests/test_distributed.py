@@ -1,3 +1,6 @@
+"""Two processes on the CPU, as ``torchrun`` starts them, against one process on the joint batch."""
+
+import json
 import os
 import socket
 import subprocess
@@ -9,22 +12,39 @@ import pytest
 import torch
 
 from coloured import tiny_run
+from search.clip.distributed import World, own_device
+from search.clip.errors import ModelError
 from search.clip.train import train
 
+# One start of the processes, which costs seconds, for all the runs.
 SCRIPT = """
+import os
 import sys
-from pathlib import Path
-sys.path[:0] = sys.argv[3:]
 from dataclasses import replace
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
 from coloured import tiny_run
+from search.clip.errors import ModelError
 from search.clip.pairs import Source
 from search.clip.train import train
+
 folder = Path(sys.argv[1])
 source = Source((folder / "squares.tar",), captions=folder / "captions.jsonl")
-accumulate = int(sys.argv[2])
-out = folder / f"two-{accumulate}"
-train(tiny_run(folder, out=out, sources=(source,), accumulate=accumulate))
+options = tiny_run(folder, out=folder / "whole", sources=(source,))
+train(options)
+train(replace(options, out=folder / "slices", accumulate=2))
+start = {"init": folder / "start", "tune": "1"}
+train(tiny_run(folder, out=folder / "tuned", sources=(source,), **start))
+train(replace(options, out=folder / "resumed", stop_after=3))
+train(replace(options, out=folder / "resumed"))
+apart = folder / ("resumed" if os.environ["RANK"] == "0" else "elsewhere")
+for refused in (replace(options, out=folder / "odd", batch_size=9), replace(options, out=apart)):
+    try:
+        train(refused)
+    except ModelError as exc:
+        print(exc)
 """
+RUNS = ("whole", "slices", "tuned", "resumed")
 
 
 def free_port():
@@ -34,27 +54,69 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_two_processes_train_as_one_on_the_joint_batch(tmp_path, accumulate):
-    alone = tiny_run(tmp_path, out=tmp_path / "alone")
+@pytest.fixture(scope="module")
+def joint(tmp_path_factory):
+    """The folder of two processes' runs, and of the same ones by one process, and what was said."""
+    folder = tmp_path_factory.mktemp("joint")
+    alone = tiny_run(folder, out=folder / "alone")
+    start = train(replace(alone, out=folder / "first", samples=16)).rename(folder / "start")
     train(alone)
-    (tmp_path / "both.py").write_text(SCRIPT)
+    tune = {"init": start, "tune": "1", "sources": alone.sources}
+    train(tiny_run(folder, out=folder / "tuned alone", **tune))
+    (folder / "both.py").write_text(SCRIPT)
     tests = Path(__file__).parent
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     command += ["--master-addr=127.0.0.1", f"--master-port={free_port()}"]
-    command += [str(tmp_path / "both.py"), str(tmp_path), str(accumulate)]
-    command += [str(tests), str(tests.parent)]
+    command += [str(folder / "both.py"), str(folder), str(tests), str(tests.parent)]
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "GLOO_SOCKET_IFNAME": "lo",
     }
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    run = replace(alone, out=tmp_path / f"two-{accumulate}")
-    one, two = (torch.load(o.out / "checkpoint.pt", weights_only=True) for o in (alone, run))
-    assert one["model"].keys() == two["model"].keys()
-    for name in one["model"]:
-        assert torch.allclose(one["model"][name], two["model"][name], atol=2e-5), name
-    lines = (run.out / "metrics.jsonl").read_text().splitlines()
-    assert len(lines) == 3  # written by one process alone
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, done.stdout
+
+
+def state(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_two_processes_train_as_one_on_the_joint_batch(joint, run):
+    folder, _ = joint
+    one, two = state(folder / ("tuned alone" if run == "tuned" else "alone")), state(folder / run)
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.allclose(one[name], two[name], atol=2e-5), name
+
+
+def test_one_process_alone_keeps_the_record(joint):
+    folder, said = joint
+    for run in RUNS:
+        lines = (folder / run / "metrics.jsonl").read_text().splitlines()
+        steps = [json.loads(line)["step"] for line in lines]
+        assert steps == ([2, 3, 4, 6] if run == "resumed" else [2, 4, 6])
+
+
+def test_what_processes_cannot_do_together_is_told_by_each(joint):
+    _, said = joint
+    assert said.count("a batch of 9 does not split into 2 processes") == 2
+    assert said.count("not every process finds the same checkpoint") == 2
+
+
+@pytest.mark.parametrize(("name", "gpus", "device"), [
+    ("auto", 0, "cpu"), ("cpu", 4, "cpu"), ("auto", 4, "cuda:1"), ("cuda", 4, "cuda:1"),
+])  # fmt: skip
+def test_each_process_has_a_device_of_its_own(monkeypatch, name, gpus, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert own_device(name, World(1, 2, 1)) == torch.device(device)
+
+
+@pytest.mark.parametrize(("name", "gpus"), [("cuda:0", 4), ("mps", 0), ("cuda", 1), ("cuda", 0)])
+def test_a_device_is_not_shared(monkeypatch, name, gpus):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(ModelError):
+        own_device(name, World(1, 2, 1))

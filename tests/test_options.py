@@ -10,7 +10,6 @@ from search.clip.pairs import Source
 RECIPE = """
 batch_size = 64
 lr = 2e-3
-init = "start"
 
 [vision]
 width = 40
@@ -36,7 +35,6 @@ def test_a_recipe_holds_a_run(tmp_path):
     options = read_recipe(write(tmp_path), out=Path("here"), lr=None, seed=5)
     assert options.out == Path("here")
     assert (options.batch_size, options.lr, options.seed) == (64, 2e-3, 5)
-    assert options.init == tmp_path / "start"
     assert options.augmentation == Augmentation(area=(0.5, 1.0))
     assert options.sources == (
         Source(
@@ -72,3 +70,54 @@ def test_the_default_shape_is_a_small_resnet():
     config = TrainOptions(out=Path("x"), sources=()).config(6514)
     assert config.vision.is_resnet and config.vision.heads == 16
     assert config.text.vocab_size == 6514 and config.text.context_length == 77
+
+
+def test_a_recipe_may_fine_tune(tmp_path):
+    path = write(tmp_path, 'init = "start"\ntune = 2\nsources = []')
+    options = read_recipe(path, out=Path("here"))
+    assert (options.init, options.tune) == (tmp_path / "start", "2")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"batch_size": 0},
+        {"accumulate": 0},
+        {"log_every": 0},
+        {"save_every": 2.5},
+        {"samples": "many"},
+        {"workers": -1},
+        {"seed": -1},
+        {"lr": "fast"},
+        {"lr": float("nan")},
+        {"weight_decay": -0.1},
+        {"warmup": 1.5},
+        {"augmentation": 3},
+        {"tune": "some"},
+        {"tune": "-1"},
+        {"tune": "2"},  # of a new model
+        {"vision": {"width": 40}, "init": Path("start")},
+        {"embed_dim": 17, "init": Path("start")},
+    ],
+)
+def test_values_that_make_no_run_are_named(bad):
+    name = next(iter(bad))
+    with pytest.raises(ModelError, match=name) as told:
+        TrainOptions(**{"out": Path("x"), "sources": ()} | bad)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("vision", "told"),
+    [
+        ({"image_size": 80}, "not 80"),
+        ({"image_size": 0}, "smaller"),
+        ({"heads": 7}, "7 heads"),
+        ({"layers": [1, 2]}, "4 stages"),
+        ({"layers": 2, "patch_size": 128}, "smaller than one of 128"),
+        ({"layers": 2}, "patch_size"),
+    ],
+)
+def test_a_shape_that_makes_no_model_is_named(vision, told):
+    with pytest.raises(ModelError, match=told):
+        TrainOptions(out=Path("x"), sources=(), vision=vision).config(600)

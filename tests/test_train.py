@@ -1,20 +1,18 @@
 import json
-import math
 from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from coloured import RESNET, captioned_source, tiny_run
-from search.clip.checkpoint import load_clip
-from search.clip.config import ClipConfig
+from coloured import COLOURS, RESNET, captioned_source, encoded, tiny_run, write_tar
+from search.clip.augment import Augmentation
 from search.clip.encoder import load_encoder
 from search.clip.errors import ModelError
 from search.clip.evaluate import measure_retrieval
-from search.clip.model import CLIP, initialise
+from search.clip.pairs import Source
 from search.clip.tokenizer import Tokenizer
-from search.clip.train import learning_rate, make_optimizer, resized, train
+from search.clip.train import learning_rate, train
 
 
 class Stopped(Exception):
@@ -27,6 +25,11 @@ def weights(folder):
 
 def saved_state(options):
     return torch.load(options.out / "checkpoint.pt", weights_only=True)["model"]
+
+
+def recorded_steps(options):
+    lines = (options.out / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
 
 
 def same(one, two):
@@ -70,7 +73,9 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(tmp_path):
     with pytest.raises(Stopped):
         train(broken, stop)
     assert torch.load(broken.out / "checkpoint.pt", weights_only=True)["step"] == 2
-    train(broken)
+    assert recorded_steps(broken) == [2, 4]
+    train(replace(broken, workers=3, cache_gb=0.0))  # which change nothing but the speed
+    assert recorded_steps(broken) == [2, 4, 6]
     assert same(saved_state(whole), saved_state(broken))
     assert same(weights(whole.out / "model"), weights(broken.out / "model"))
 
@@ -94,26 +99,13 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     options = tiny_run(tmp_path)
     train(options)
-    with pytest.raises(ModelError, match="other options"):
-        train(replace(options, lr=1e-4))
-
-
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    options = tiny_run(tmp_path)
-    options.out.mkdir()
-    (options.out / "checkpoint.pt").write_bytes(b"PK\x03\x04 but no more")
-    with pytest.raises(ModelError, match="checkpoint.pt"):
-        train(options)
-
-
-def test_slices_of_a_batch_give_the_gradients_of_the_whole(tmp_path):
-    plain = tiny_run(tmp_path, out=tmp_path / "plain", samples=32)
-    sliced = replace(plain, out=tmp_path / "sliced", accumulate=4)
-    train(plain)
-    train(sliced)
-    one, two = saved_state(plain), saved_state(sliced)
-    for name in one:
-        assert torch.allclose(one[name], two[name], atol=2e-5), name
+    for changes, told in (
+        ({"lr": 1e-4}, "lr"),
+        ({"augmentation": Augmentation(flip=0)}, "augmentation"),
+        ({"merges": 20}, "config, vocabulary"),
+    ):
+        with pytest.raises(ModelError, match=rf"other options \({told}\)"):
+            train(replace(options, **changes))
 
 
 def test_a_batch_that_does_not_split_is_refused(tmp_path):
@@ -142,27 +134,10 @@ def test_fine_tuning_keeps_the_models_own_vocabulary(tmp_path):
     assert Tokenizer.from_folder(start).merges == Tokenizer.from_folder(tuned).merges
 
 
-def test_tune_takes_a_number_or_all(tmp_path):
-    with pytest.raises(ModelError, match="'some'"):
-        train(tiny_run(tmp_path, tune="some"))
-
-
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path):
     options = tiny_run(tmp_path, lr=1e25, warmup=0.0, save_every=1, samples=800)
-    with pytest.raises(ModelError, match=r"loss is (nan|inf) at step \d+"):
+    with pytest.raises(ModelError, match=r"loss is .* at step \d+"):
         train(options)
-
-
-def test_the_temperature_is_clamped(tmp_path):
-    start = train(tiny_run(tmp_path, out=tmp_path / "start"))
-    state = weights(start)
-    state["logit_scale"] = torch.tensor(9.0)
-    from safetensors.torch import save_file
-
-    save_file(state, start / "model.safetensors")
-    options = tiny_run(tmp_path, out=tmp_path / "hot", init=start)
-    train(options)
-    assert saved_state(options)["logit_scale"] <= math.log(100) + 1e-6
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path):
@@ -178,42 +153,7 @@ def test_the_rate_rises_then_falls_to_zero(tmp_path):
     assert rates[9:] == sorted(rates[9:], reverse=True) and rates[-1] < 0.001
 
 
-def test_gains_and_biases_are_not_decayed(tmp_path):
-    config = tiny_run(tmp_path, sources=()).config(600)
-    decayed, spared = make_optimizer(CLIP(config), 0.1).param_groups
-    assert decayed["weight_decay"] == 0.1 and all(p.ndim > 1 for p in decayed["params"])
-    assert spared["weight_decay"] == 0 and all(p.ndim <= 1 for p in spared["params"])
-
-
-@pytest.mark.parametrize("name", ["vit", "resnet"])
-def test_another_input_size_interpolates_the_positions(tmp_path, name):
-    options = tiny_run(tmp_path, sources=(), **({"vision": RESNET} if name == "resnet" else {}))
-    model = CLIP(options.config(600))
-    initialise(model)
-    bigger = resized(model, 64)
-    assert bigger.config.vision.image_size == 64
-    assert bigger.encode_image(torch.rand(2, 3, 64, 64)).shape == (2, 16)
-    pool = "attnpool." if name == "resnet" else ""
-    rows = bigger.state_dict()[f"visual.{pool}positional_embedding"]
-    assert len(rows) == (5 if name == "resnet" else 17)
-    assert torch.equal(rows[0], model.state_dict()[f"visual.{pool}positional_embedding"][0])
-
-
-def test_a_model_survives_being_written_and_read(tmp_path):
-    folder = train(tiny_run(tmp_path))
-    config = ClipConfig.from_dict(json.loads((folder / "config.json").read_text()))
-    model = load_clip(folder)
-    assert model.config == config
-    state = weights(folder)
-    for name, tensor in model.state_dict().items():
-        if not name.endswith("num_batches_tracked"):
-            assert torch.equal(tensor, state[name].float()), name
-
-
 def test_shards_can_be_trained_on(tmp_path):
-    from coloured import COLOURS, encoded, write_tar
-    from search.clip.pairs import Source
-
     files = {}
     for number, colour in enumerate(COLOURS):
         files[f"{number:03}.png"] = encoded(colour)
@@ -229,3 +169,43 @@ def test_only_the_split_that_is_named_is_seen(tmp_path):
     train(options)
     run = torch.load(options.out / "checkpoint.pt", weights_only=True)["run"]
     assert run["pairs"] == [18]
+
+
+def test_a_vocabulary_that_is_not_the_models_is_refused(tmp_path):
+    start = train(tiny_run(tmp_path, out=tmp_path / "start", samples=8))
+    Tokenizer([]).save(start)
+    with pytest.raises(ModelError, match="has 514 entries where the model has"):
+        train(tiny_run(tmp_path, init=start))
+
+
+def test_fine_tuning_may_change_the_size_of_images(tmp_path):
+    start = train(tiny_run(tmp_path, out=tmp_path / "start", samples=8))
+    bigger = train(tiny_run(tmp_path, init=start, image_size=48, samples=8))
+    assert load_encoder(bigger, device="cpu").preprocess.size == 48
+
+
+def test_half_precision_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(ModelError, match="float16"):
+        train(tiny_run(tmp_path, dtype="float16"))
+
+
+def test_a_full_disk_stops_the_run_in_one_line_and_keeps_the_checkpoint(tmp_path, monkeypatch):
+    options = tiny_run(tmp_path)
+    train(replace(options, stop_after=2))
+
+    def full(state, file):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(ModelError, match="cannot write .*checkpoint.pt.*No space left"):
+        train(options)
+    assert torch.load(options.out / "checkpoint.pt", weights_only=True)["step"] == 2
+
+
+def test_an_announcement_that_is_not_complete_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ModelError, match="'RANK' is missing; start them with torchrun"):
+        train(tiny_run(tmp_path))

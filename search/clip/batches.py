@@ -3,7 +3,7 @@
 import io
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -115,7 +115,7 @@ class Batches:
         self._tags = max((pairs.most_tags for pairs in sets), default=0)
         self._shares = _shares([pairs.weight for pairs in sets], batch_size)
 
-    def from_step(self, step: int) -> Iterator[Batch]:
+    def from_step(self, step: int) -> Generator[Batch, None, None]:
         """Yield the batches from this step on, without end."""
         waiting: list[Future[Batch]] = []
         ahead = max(AHEAD, self.workers + 1)

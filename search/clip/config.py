@@ -18,6 +18,9 @@ Colour = tuple[float, float, float]
 PUBLISHED_MEAN: Colour = (0.48145466, 0.4578275, 0.40821073)
 PUBLISHED_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
 
+RESNET_STRIDE = 32  # pixels of the image to one of the map that attention pools
+RESNET_POOL = 32  # times the tower's width is the map's
+
 
 @dataclass(frozen=True, slots=True)
 class VisionConfig:
@@ -98,7 +101,7 @@ class ClipConfig:
         try:
             model = data.get("model_cfg", data)
             pixels = data.get("preprocess_cfg", {})
-            return cls(
+            config = cls(
                 embed_dim=int(model["embed_dim"]),
                 vision=_vision(model["vision_cfg"]),
                 text=_text(model["text_cfg"]),
@@ -108,6 +111,30 @@ class ClipConfig:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise ModelError(f"the model's configuration is not a CLIP's: {exc!r}") from exc
+        return checked(config)
+
+
+def checked(config: ClipConfig) -> ClipConfig:
+    """Return the configuration; raise ``ModelError`` where its numbers make no model."""
+    vision, text = config.vision, config.text
+    least = vision.patch_size or RESNET_STRIDE
+    if vision.is_resnet and vision.image_size % RESNET_STRIDE:
+        raise ModelError(
+            f"a ResNet takes images of {RESNET_STRIDE}, {2 * RESNET_STRIDE}, … pixels a side, not "
+            f"{vision.image_size}"
+        )
+    if vision.image_size < least:
+        raise ModelError(f"images of {vision.image_size} pixels are smaller than one of {least}")
+    pool = RESNET_POOL if vision.is_resnet else 1
+    for name, width, heads in (
+        ("image", vision.width * pool, vision.heads),
+        ("text", text.width, text.heads),
+    ):
+        if heads < 1 or width < 1 or width % heads:
+            raise ModelError(f"the {name} tower's width, {width}, is not shared by {heads} heads")
+    if min(config.embed_dim, text.layers, text.vocab_size, text.context_length - 2) < 1:
+        raise ModelError("the model's configuration has a width, depth or length below 1")
+    return config
 
 
 def _vision(data: Mapping[str, Any]) -> VisionConfig:
@@ -122,7 +149,7 @@ def _vision(data: Mapping[str, Any]) -> VisionConfig:
         if len(layers) != 4:
             raise ValueError(f"a ResNet has 4 stages, not {len(layers)}")
         stages = (int(layers[0]), int(layers[1]), int(layers[2]), int(layers[3]))
-        heads = int(data.get("heads", width * 32 // head_width))
+        heads = int(data.get("heads", width * RESNET_POOL // head_width))
         return VisionConfig(int(size), stages, width, heads)
     heads = int(data.get("heads", width // head_width))
     return VisionConfig(int(size), int(layers), width, heads, int(data["patch_size"]))

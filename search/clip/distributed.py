@@ -9,6 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .encoder import pick_device
+from .errors import ModelError
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -25,42 +28,55 @@ class World:
 
 
 @contextmanager
-def joined_world() -> Iterator[World]:
-    """Join the processes that ``torchrun`` announced in the environment; alone without it."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+def joined_world(device: str = "auto") -> Iterator[World]:
+    """Join the processes that ``torchrun`` announced in the environment; alone without it.
+
+    They talk through NCCL where each has a GPU, through Gloo on CPUs. Raise ``ModelError`` for an
+    announcement that is not complete, and for a device that cannot be shared out.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield World()
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
+        rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        world = World(rank, size, local)
+        place = own_device(device, world)
+        if place.type == "cuda":
+            torch.cuda.set_device(place)
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    except (KeyError, ValueError) as exc:
+        raise ModelError(
+            f"WORLD_SIZE announces several processes, but {exc} is missing; start them with "
+            "torchrun, or unset WORLD_SIZE"
+        ) from exc
+    try:
+        yield world
     finally:
         dist.destroy_process_group()
 
 
-def gather_keys(keys: Tensor, world: World) -> Tensor:
+def own_device(name: str, world: World) -> torch.device:
+    """Return this process's device: of several processes, each one has a GPU of its own."""
+    if world.size == 1:
+        return pick_device(name)
+    if name not in ("auto", "cpu", "cuda"):
+        raise ModelError(f"{world.size} processes cannot share {name}; use --device auto")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    return pick_device(f"cuda:{world.local_rank}")
+
+
+def agree(number: int, world: World, device: torch.device) -> bool:
+    """Return whether every process comes with the same number."""
+    numbers = gather_tags(torch.tensor([number], device=device), world)
+    return bool((numbers == number).all())
+
+
+def gather_tags(tags: Tensor, world: World) -> Tensor:
     """Stack every process's int64 rows (n, m) in order of rank."""
     if world.size == 1:
-        return keys
-    parts = [torch.empty_like(keys) for _ in range(world.size)]
-    dist.all_gather(parts, keys)
-    return torch.cat(parts)
-
-
-class _GatherRows(torch.autograd.Function):
-    """All processes' rows; backward sums what every process wants of this one's rows."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, world: World) -> Tensor:
-        ctx.world, ctx.count = world, len(rows)  # type: ignore[attr-defined]
-        return gather_keys(rows.contiguous(), world)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        world, count = ctx.world, ctx.count  # type: ignore[attr-defined]
-        total = grad.contiguous()
-        dist.all_reduce(total)
-        return total[world.rank * count : (world.rank + 1) * count], None
+        return tags
+    return _stacked(tags, world)
 
 
 def gather_rows(rows: Tensor, world: World) -> Tensor:
@@ -74,3 +90,26 @@ def gather_rows(rows: Tensor, world: World) -> Tensor:
         return rows
     gathered: Tensor = _GatherRows.apply(rows, world)
     return gathered
+
+
+class _GatherRows(torch.autograd.Function):
+    """All processes' rows; backward sums what every process wants of this one's rows."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, world: World) -> Tensor:
+        ctx.world, ctx.count = world, len(rows)  # type: ignore[attr-defined]
+        return _stacked(rows, world)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        world, count = ctx.world, ctx.count  # type: ignore[attr-defined]
+        total = grad.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total[world.rank * count : (world.rank + 1) * count], None
+
+
+def _stacked(rows: Tensor, world: World) -> Tensor:
+    rows = rows.contiguous()
+    parts = [torch.empty_like(rows) for _ in range(world.size)]
+    dist.all_gather(parts, rows)
+    return torch.cat(parts)

@@ -1,12 +1,14 @@
 """Write a trained model as a folder: weights, configuration, vocabulary."""
 
 import json
-import os
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
+from .atomic import replace_file
+from .errors import ModelError
 from .model import CLIP
 from .tokenizer import Tokenizer
 
@@ -20,19 +22,29 @@ def save_model(
 ) -> Path:
     """Write ``model.safetensors`` (in ``dtype``), ``config.json`` and ``bpe.txt.gz``.
 
-    Each file replaces an earlier one whole. Counters of batch normalisation are left out: they
-    only matter to training without momentum.
+    The same weights give the same bytes. Each file replaces an earlier one whole, the weights
+    last; raise ``ModelError`` where one cannot be written. Counters of batch normalisation are
+    left out: they only matter to training without momentum.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ModelError(f"cannot make the folder {folder}: {exc.strerror}") from exc
     state = {
-        name: tensor.detach().to("cpu", dtype).contiguous()
+        name: _stored(tensor, dtype)
         for name, tensor in model.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    partial = folder / "model.safetensors.part"
-    partial.write_bytes(save(state, metadata={"format": "pt"}))
-    os.replace(partial, folder / "model.safetensors")
-    text = json.dumps(model.config.to_dict(), indent=2) + "\n"
-    (folder / "config.json").write_text(text, encoding="utf-8")
+    config = json.dumps(model.config.to_dict(), indent=2) + "\n"
     tokenizer.save(folder)
+    replace_file(folder / "config.json", lambda file: file.write(config.encode()))
+    weights = save(state, metadata={"format": "pt"})
+    replace_file(folder / "model.safetensors", lambda file: file.write(weights))
     return folder
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor in ``dtype``, or as it is where that is too narrow for one of its values."""
+    tensor = tensor.detach().cpu().contiguous()
+    narrow = tensor.to(dtype)
+    return narrow if narrow.isfinite().all() or not tensor.isfinite().all() else tensor

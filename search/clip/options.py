@@ -1,5 +1,6 @@
 """What a training run is asked to do, and the recipe file that says it."""
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -10,6 +11,21 @@ from .augment import Augmentation
 from .config import ClipConfig
 from .errors import ModelError
 from .pairs import Source
+
+# the least value of each whole number
+_LEAST = {
+    "embed_dim": 1,
+    "merges": 0,
+    "image_size": 1,
+    "batch_size": 1,
+    "accumulate": 1,
+    "samples": 1,
+    "stop_after": 1,
+    "seed": 0,
+    "workers": 0,
+    "log_every": 1,
+    "save_every": 1,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +63,40 @@ class TrainOptions:
     log_every: int = 20
     save_every: int = 200
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        """Raise ``ModelError`` for values that make no run."""
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not isinstance(value, int) or value < least:
+                raise ModelError(f"{name} is {value!r}; give a whole number from {least} on")
+        for name in ("lr", "weight_decay", "warmup", "cache_gb"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ModelError(f"{name} is {value!r}; give a number from 0 on")
+        if self.warmup > 1:
+            raise ModelError(f"warmup is {self.warmup}, a share of the steps; give 0 to 1")
+        if not isinstance(self.augmentation, Augmentation):
+            raise ModelError(f"augmentation is {self.augmentation!r}; give a table of its fields")
+        self._check_start()
+
+    def _check_start(self) -> None:
+        """Check that what learns, and its shape, go with where the weights come from."""
+        if self.tune != "all" and not str(self.tune).isdecimal():
+            raise ModelError(f"tune is {self.tune!r}; give 'all' or a number of blocks, such as 2")
+        if self.init is None and self.tune != "all":
+            raise ModelError(
+                f"tune is {self.tune}, but a new model learns whole; name it as --init"
+            )
+        usual = {entry.name: entry.default for entry in fields(TrainOptions)}
+        shaped = [name for name in ("vision", "text") if getattr(self, name)]
+        shaped += [name for name in ("embed_dim", "merges") if getattr(self, name) != usual[name]]
+        if self.init is not None and shaped:
+            raise ModelError(
+                f"{shaped[0]} belongs to a new model, and {self.init} has its own; leave out one"
+            )
 
     @property
     def steps(self) -> int:
@@ -88,8 +138,11 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
             data["sources"] = tuple(_source(entry, folder) for entry in data["sources"])
         if isinstance(data.get("augmentation"), dict):
             data["augmentation"] = _augmentation(data["augmentation"])
-        if isinstance(data.get("init"), str):
-            data["init"] = folder / data["init"]
+        for name in ("init", "out"):
+            if isinstance(data.get(name), str):
+                data[name] = folder / data[name]
+        if isinstance(data.get("tune"), int):
+            data["tune"] = str(data["tune"])
         return TrainOptions(**data)
     except (TypeError, KeyError, AttributeError) as exc:
         raise ModelError(f"{path} is not a training recipe: {exc}") from exc

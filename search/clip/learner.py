@@ -1,0 +1,199 @@
+"""One update of the weights after another: the loss of a batch, its gradients, the optimizer.
+
+AdamW without decay on gains and biases and a learned temperature clipped at 100 are those of
+Radford et al. 2021 (arXiv:2103.00020), sections 2.3 and 2.5. A batch too large for memory is
+computed in slices as by Gao et al. 2021 (arXiv:2101.06983): every pair is still contrasted with
+the whole batch.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .augment import vary_colour
+from .batches import Batch
+from .distributed import World, gather_rows, gather_tags, own_device
+from .encoder import pick_dtype
+from .errors import ModelError
+from .losses import contrastive_loss
+from .model import CLIP
+from .options import TrainOptions
+from .tuning import choose_trainable, freeze_batch_norm
+
+log = logging.getLogger(__name__)
+
+LARGEST_SCALE = 100.0  # Radford et al. 2021, section 2.5
+LARGEST_GRADIENT = 1.0  # norm over all weights; a longer one is shortened to it
+
+
+class Learner:
+    """A model that learns on this process's device, one of ``world``'s."""
+
+    def __init__(self, model: CLIP, options: TrainOptions, world: World) -> None:
+        self.world, self.slices = world, options.accumulate
+        self.device = own_device(options.device, world)
+        self.dtype = training_dtype(options.dtype, self.device)
+        choose_trainable(model, options.tune)
+        model.train()
+        freeze_batch_norm(model, options.tune)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = make_optimizer(self.model, options.weight_decay)
+        self.network: nn.Module = self.model
+        if world.size > 1:
+            self._join_others(options.tune)
+        config = model.config
+        self._mean = torch.tensor(config.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(config.std, device=self.device).view(1, 3, 1, 1)
+
+    def _join_others(self, tune: str) -> None:
+        """Average gradients, and batch statistics that learn, over all processes."""
+        on_gpu = self.device.type == "cuda"
+        if self.model.config.vision.is_resnet and tune == "all":
+            if on_gpu:
+                self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+            elif self.world.leads:
+                log.warning("on CPUs each process normalises its own part of a batch")
+        self.network = DistributedDataParallel(
+            self.model, device_ids=[self.device.index] if on_gpu else None
+        )
+
+    @property
+    def scale(self) -> float:
+        """The factor of the cosines, the inverse temperature."""
+        return self.model.logit_scale.exp().item()
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that an update changes, for ``restore``."""
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to where ``state`` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def update(self, batch: Batch, rate: float) -> float:
+        """Make one update at this learning rate and return the loss.
+
+        Raise ``ModelError``, the weights unchanged, where the loss or its gradient is not finite.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._backward(batch).item()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT).item()
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise ModelError(
+                f"the loss is {loss} and its gradient {norm} at step {batch.step}; lower the "
+                "learning rate with --lr and train into another folder with --out"
+            )
+        self.optimizer.step()
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(0, math.log(LARGEST_SCALE))
+        return loss
+
+    def _backward(self, batch: Batch) -> Tensor:
+        """Leave the gradients of the joint loss with the weights and return it."""
+        images, tokens, tags = self._images(batch), self._send(batch.tokens), self._send(batch.tags)
+        if self.slices > 1:
+            return self._backward_by_slices(images, tokens, tags)
+        loss = self._loss(*self._embed(images, tokens), tags)
+        loss.backward()
+        return loss.detach()
+
+    def _images(self, batch: Batch) -> Tensor:
+        """Return a batch's pixels, their colours varied, as the model takes them."""
+        images = self._send(batch.pixels).permute(0, 3, 1, 2).float().div_(255)
+        images = vary_colour(images, batch.colours)
+        images = (images - self._mean) / self._std
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _send(self, array: np.ndarray) -> Tensor:
+        x = torch.from_numpy(array)
+        if self.device.type == "cuda":
+            return x.pin_memory().to(self.device, non_blocking=True)
+        return x.to(self.device)
+
+    def _embed(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+            out: tuple[Tensor, Tensor, Tensor] = self.network(images, tokens)
+        return out
+
+    def _loss(self, images: Tensor, texts: Tensor, scale: Tensor, tags: Tensor) -> Tensor:
+        world = self.world
+        return contrastive_loss(
+            gather_rows(images, world), gather_rows(texts, world), scale, gather_tags(tags, world)
+        )
+
+    def _backward_by_slices(self, images: Tensor, tokens: Tensor, tags: Tensor) -> Tensor:
+        """Do as ``_backward`` with one slice of the batch in memory at a time.
+
+        The embeddings come first, without a graph; the loss gives their gradients; then each
+        slice runs again and takes its share of them back through the towers.
+        """
+        slices = list(zip(images.chunk(self.slices), tokens.chunk(self.slices), strict=True))
+        parts = self._embed_without_graph(slices)
+        rows = [torch.cat([part[side] for part in parts]).requires_grad_() for side in (0, 1)]
+        scale = parts[0][2].requires_grad_()
+        loss = self._loss(rows[0], rows[1], scale, tags)
+        to_images, to_texts, to_scale = torch.autograd.grad(loss, (*rows, scale))
+        shares = zip(to_images.chunk(self.slices), to_texts.chunk(self.slices), strict=True)
+        for number, (part, (to_image, to_text)) in enumerate(zip(slices, shares, strict=True), 1):
+            last = number == self.slices
+            alone = self.world.size > 1 and not last
+            with self.network.no_sync() if alone else nullcontext():  # type: ignore[operator]
+                image_rows, text_rows, out_scale = self._embed(*part)
+                total = (image_rows * to_image).sum() + (text_rows * to_text).sum()
+                # the temperature's share once: the other slices carry it with weight zero, since
+                # every parameter must take part in a distributed backward pass
+                total = total + out_scale * (to_scale if last else 0)
+                total.backward()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _embed_without_graph(
+        self, slices: list[tuple[Tensor, Tensor]]
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Embed each slice; running statistics stay, the pass with a graph will update them."""
+        before = [buffer.clone() for buffer in self.model.buffers()]
+        parts = [self._embed(*part) for part in slices]
+        for buffer, old in zip(self.model.buffers(), before, strict=True):
+            buffer.copy_(old)
+        return parts
+
+
+def training_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the precision of the products in training; the weights are float32 always.
+
+    Gradients in float16 would vanish without a scale of their own, so ``auto`` is bfloat16 where
+    the device multiplies it and else float32; raise ``ModelError`` for float16.
+    """
+    if name == "float16":
+        raise ModelError("training takes no float16; use --dtype auto, bfloat16 or float32")
+    if name != "auto" or device.type == "cpu":
+        return pick_dtype(name, device)
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float32
+
+
+def make_optimizer(model: CLIP, weight_decay: float) -> torch.optim.AdamW:
+    """Return AdamW over the trainable parameters; vectors and scalars are not decayed."""
+    learning = [tensor for tensor in model.parameters() if tensor.requires_grad]
+    groups = [
+        {
+            "params": [tensor for tensor in learning if tensor.ndim > 1],
+            "weight_decay": weight_decay,
+        },
+        {
+            "params": [tensor for tensor in learning if tensor.ndim <= 1],
+            "weight_decay": 0.0,
+        },
+    ]
+    # betas and epsilon: Radford et al. 2021, table 18 (those of the Vision Transformers)
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), eps=1e-6)
