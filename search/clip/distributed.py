@@ -31,28 +31,44 @@ class World:
 def joined_world(device: str = "auto") -> Iterator[World]:
     """Join the processes that ``torchrun`` announced in the environment; alone without it.
 
-    They talk through NCCL where each has a GPU, through Gloo on CPUs. Raise ``ModelError`` for an
-    announcement that is not complete, and for a device that cannot be shared out.
+    They talk through NCCL where each has a GPU, through Gloo on CPUs, and part afterwards. A
+    process group that the caller has made already is used and left as it is, so that one start may
+    train several times. Raise ``ModelError`` for an announcement that is not complete, and for a
+    device that cannot be shared out.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield World()
         return
-    try:
-        rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-        world = World(rank, size, local)
-        place = own_device(device, world)
-        if place.type == "cuda":
-            torch.cuda.set_device(place)
-        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
-    except (KeyError, ValueError) as exc:
-        raise ModelError(
-            f"WORLD_SIZE announces several processes, but {exc} is missing; start them with "
-            "torchrun, or unset WORLD_SIZE"
-        ) from exc
+    world, started = _announced(), dist.is_initialized()
+    if not started:
+        _start(own_device(device, world))
     try:
         yield world
     finally:
-        dist.destroy_process_group()
+        if not started:
+            dist.destroy_process_group()
+
+
+def _announced() -> World:
+    try:
+        rank, size, local = (int(os.environ[n]) for n in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    except (KeyError, ValueError) as exc:
+        raise ModelError(
+            f"WORLD_SIZE announces several processes, but not which one this is: {exc}; start "
+            "them with torchrun, or unset WORLD_SIZE"
+        ) from exc
+    return World(rank, size, local)
+
+
+def _start(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    except (ValueError, RuntimeError) as exc:
+        raise ModelError(
+            f"the training processes do not find each other: {exc}; start them with torchrun"
+        ) from exc
 
 
 def own_device(name: str, world: World) -> torch.device:
