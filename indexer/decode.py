@@ -21,6 +21,9 @@ from .screening import screened
 
 _PLUGINS = ("Bmp", "Gif", "Jpeg", "Jpeg2K", "Mpo", "Png", "Ppm", "Tiff", "WebP")
 
+# What Pillow tells apart and nobody else does: a JPEG with a preview behind it is a JPEG.
+_FAMILIES = {"MPO": "JPEG", "DIB": "BMP"}
+
 # Bytes that Pillow keeps for a pixel, where it is not 4.
 _WIDE = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}
 
@@ -80,7 +83,7 @@ def _decode(data: bytes, preprocess: Preprocess, limits: Limits) -> Picture:
     with Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
         check_pixels(image.size, limits)
         turned, shot, size = orientation(image), read_shot(_exif(image)), image.size
-        kind = image.format or "unknown"
+        kind = _FAMILIES.get(image.format or "", image.format) or "unknown"
         preprocess.draft(image)
         check_decoded(image, limits)
         pixels = preprocess.pixels(image)

@@ -134,6 +134,12 @@ def test_the_first_frame_of_an_animation_counts():
         assert picture.pixels.mean(axis=(0, 1)) == pytest.approx([0, 0, 255], abs=4), kind
 
 
+def test_a_jpeg_with_a_second_picture_behind_it_is_a_jpeg():
+    data = encoded(gradient(), "MPO", save_all=True, append_images=[gradient(30, 20)])
+    picture = decode(data, PREPROCESS, Limits())
+    assert (picture.format, picture.width, picture.height) == ("JPEG", 90, 60)
+
+
 def test_a_broken_exif_does_not_cost_the_picture():
     data = encoded(gradient(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     picture = decode(data, PREPROCESS, Limits())

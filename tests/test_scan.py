@@ -705,6 +705,13 @@ def test_a_disk_that_is_full_is_one_clear_error_and_leaves_the_library_whole(sca
     assert counts(scan()) == {"found": 120, "embedded": 120 - before, "unchanged": before}
 
 
+def test_a_library_that_may_only_be_read_is_one_clear_error(library, photos, monkeypatch):
+    monkeypatch.setattr("search.connection.os.access", lambda path, mode: False)
+    with Library.open(library.folder) as fixed:
+        with pytest.raises(LibraryError, match="may not be written; check its permissions"):
+            Scanner(fixed)(photos)
+
+
 def test_hard_links_and_files_of_no_bytes_are_accounted_for(scan, photos):
     os.link(photos / "red.png", photos / "second.png")
     (photos / "empty.jpg").touch()
