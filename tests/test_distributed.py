@@ -82,9 +82,15 @@ def joint(tmp_path_factory):
         "CUDA_VISIBLE_DEVICES": "",
         "GLOO_SOCKET_IFNAME": "lo",
     }
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder, done.stdout
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as started:
+        try:
+            said, complaints = started.communicate(timeout=150)
+        except subprocess.TimeoutExpired:
+            started.terminate()  # unlike a kill, it takes the training processes along
+            raise
+    assert started.returncode == 0, complaints[-3000:]
+    return folder, said
 
 
 def state(folder):
