@@ -15,7 +15,7 @@ from indexer.formats import EXTENSIONS, extension
 from indexer.limits import MB
 from search.clip.preprocess import Preprocess
 
-HOSTILE = Path(__file__).parents[1].parent / "shared" / "hostile"
+HOSTILE = (Path(__file__).parents[1].parent / "shared" / "hostile").resolve()
 pytestmark = pytest.mark.skipif(
     not (HOSTILE / "manifest.tsv").is_file(), reason="no ../shared/hostile beside the checkout"
 )
