@@ -5,6 +5,8 @@ import json
 import random
 import unicodedata
 import warnings
+from collections import Counter
+from itertools import pairwise
 
 import ftfy
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.clip.errors import ModelError
-from search.clip.tokenizer import END, START, Tokenizer, clean, read_merges
+from search.clip.tokenizer import END, START, Tokenizer, clean, learn_merges, read_merges
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 OTHERS = "éüñßøåçœæþàêïдопсмятαβγδλ中文字日本語かなカナ한국어עבריתقطةहिंदीไทย"
@@ -213,3 +215,45 @@ def test_a_damaged_vocabulary_gets_one_line(tmp_path, content):
 def test_a_folder_without_vocabulary_is_named(tmp_path):
     with pytest.raises(ModelError, match="has no vocabulary"):
         Tokenizer.from_folder(tmp_path)
+
+
+def merges_by_hand(texts, count):
+    """Count every pair afresh before each merge."""
+    words = Counter(word for text in texts for word in clean(text).split())
+    parts = {word: [*word[:-1], word[-1] + "</w>"] for word in words}
+    merges = []
+    while len(merges) < count:
+        pairs = Counter()
+        for word, times in words.items():
+            for pair in pairwise(parts[word]):
+                pairs[pair] += times
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair), default=None)
+        if best is None or pairs[best] < 2:
+            break
+        merges.append(best)
+        for word, old in parts.items():
+            new = []
+            for part in old:
+                whole = new and (new[-1], part) == best and "".join(best)
+                new = [*new[:-1], whole] if whole else [*new, part]
+            parts[word] = new
+    return merges
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_merges_are_learned_in_the_order_of_their_frequency(seed):
+    rng = random.Random(seed)
+    texts = [
+        " ".join("".join(rng.choices("abcd", k=rng.randint(1, 7))) for _ in range(6))
+        for _ in range(30)
+    ]
+    learned = learn_merges(texts, 60)
+    assert learned == merges_by_hand(texts, 60) and len(learned) == 60
+    assert learn_merges(texts, 10_000) == merges_by_hand(texts, 10_000)
+
+
+def test_a_learned_vocabulary_spells_words_with_few_tokens(tmp_path):
+    tokenizer = Tokenizer(learn_merges(["a red square", "a red circle"] * 3, 100))
+    assert len(tokenizer.encode("a red square")) == 3
+    tokenizer.save(tmp_path)
+    assert Tokenizer.from_folder(tmp_path).merges == tokenizer.merges

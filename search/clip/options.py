@@ -36,7 +36,8 @@ class TrainOptions:
     it is computed in, so that memory holds a slice. ``samples`` is the number of pairs seen in
     all; ``warmup`` the share of them over which the rate rises. ``tune`` is "all" or the number of
     last blocks of each tower that learn, with the projections. ``stop_after`` ends the run at that
-    step of its schedule; without it, it goes to the end.
+    step of its schedule; without it, it goes to the end. ``cache_gb`` is the memory, in GiB over
+    all processes, that decoded images are kept in.
     """
 
     out: Path

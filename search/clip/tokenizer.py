@@ -12,6 +12,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 
 import numpy as np
@@ -193,20 +194,28 @@ def learn_merges(texts: Iterable[str], count: int, *, least: int = 2) -> list[Pa
             frequency[pair] += times[number]
             where[pair].add(number)
     merges: list[Pair] = []
-    while len(merges) < count and frequency:
-        best = min(frequency, key=lambda pair: (-frequency[pair], pair))
-        if frequency[best] < least:
+    queue = [(-number, pair) for pair, number in frequency.items()]  # entries may be out of date
+    heapify(queue)
+    while len(merges) < count and queue:
+        number, best = heappop(queue)
+        if -number != frequency[best]:
+            continue
+        if -number < least:
             break
         merges.append(best)
-        for number in where.pop(best):
-            for pair in zip(words[number], words[number][1:], strict=False):
-                frequency[pair] -= times[number]
-                if frequency[pair] <= 0:
-                    del frequency[pair]
-            words[number] = _joined(words[number], best)
-            for pair in zip(words[number], words[number][1:], strict=False):
-                frequency[pair] += times[number]
-                where[pair].add(number)
+        changed: set[Pair] = set()
+        for place in where.pop(best):
+            for pair in zip(words[place], words[place][1:], strict=False):
+                frequency[pair] -= times[place]
+                changed.add(pair)
+            words[place] = _joined(words[place], best)
+            for pair in zip(words[place], words[place][1:], strict=False):
+                frequency[pair] += times[place]
+                where[pair].add(place)
+                changed.add(pair)
+        for pair in changed:
+            if frequency[pair] > 0:
+                heappush(queue, (-frequency[pair], pair))
     return merges
 
 

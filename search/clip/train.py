@@ -179,7 +179,7 @@ def _batches(
         rank=world.rank,
         world=world.size,
         workers=options.workers,
-        cache_bytes=int(options.cache_gb * (1 << 30)),
+        cache_bytes=int(options.cache_gb * (1 << 30) / world.size),
     )
 
 
