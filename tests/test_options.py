@@ -59,11 +59,28 @@ def test_an_override_wins_over_the_recipe(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("colour = 1", "'colour'"), ("= 3", "recipe.toml"), ("sources = [3]", "not a training")],
+    [
+        ("colour = 1", "'colour'"),
+        ("= 3", "recipe.toml"),
+        ("sources = [3]", "not a training"),
+        ("[[sources]]\nimages = 'x'\ncaption = 'y'", "'caption' is no field"),
+        ("[[sources]]\ncaptions = 'y'", "'images'"),
+        ("sources = []\n[augmentation]\nblur = 1", "'blur'"),
+    ],
 )
 def test_a_bad_recipe_is_named(tmp_path, text, told):
     with pytest.raises(ModelError, match=told):
         read_recipe(write(tmp_path, text), out=Path("here"), sources=None)
+
+
+RECIPES = sorted((Path(__file__).parents[1] / "data" / "fovea-small").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_bundled_models_recipes_can_be_repeated(path):
+    init = None if path.stem == "stage-1" else Path("before")
+    options = read_recipe(path, folder=Path("data"), out=Path("here"), init=init)
+    assert [source.split for source in options.sources] == ["train", "train"]
 
 
 def test_the_default_shape_is_a_small_resnet():

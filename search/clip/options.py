@@ -150,6 +150,8 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
 
 
 def _source(entry: Mapping[str, Any], folder: Path) -> Source:
+    if unknown := sorted(entry.keys() - {known.name for known in fields(Source)}):
+        raise KeyError(f"{unknown[0]!r} is no field of a source")
     images = entry["images"]
     paths = [images] if isinstance(images, str) else images
     files = {
