@@ -156,3 +156,35 @@ def test_a_scan_always_ends_with_what_is_on_the_disk(steps):
             check(library, root, again)
             # What failed a moment after it was written may have changed since: it is read again.
             assert again.unchanged + again.failed == again.found and not again.deleted
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_file_replaced_around_its_reading_is_remembered_as_it_was_read(
+    library, photos, encoder, monkeypatch, when
+):
+    def replace():
+        Image.new("RGB", (9, 9), "pink").save(photos / "new.png")
+        os.replace(photos / "new.png", photos / "red.png")
+
+    class Replacing(OneProcess):
+        def _outcome(self, task):
+            here = task.path.endswith(b"red.png")
+            if here and when == "before":
+                replace()
+            outcome = super()._outcome(task)
+            if here and when == "after":
+                replace()
+            return outcome
+
+    former = hashlib.sha256((photos / "red.png").read_bytes()).digest()
+    monkeypatch.setattr(indexer.pipeline, "Pool", Replacing)
+    assert scan(library, photos, encoder).embedded == 8
+    pink = hashlib.sha256((photos / "red.png").read_bytes()).digest()
+    [(digest,)] = library.rows(
+        "SELECT hash FROM images JOIN files ON image_id = images.id WHERE path = ?",
+        (os.fsencode(photos / "red.png"),),
+    )
+    assert digest == {"before": pink, "after": former}[when]
+    monkeypatch.setattr(indexer.pipeline, "Pool", OneProcess)
+    assert scan(library, photos, encoder).embedded == (when == "after")
+    assert library.image_by_hash([pink]) and not library.image_by_hash([former])
