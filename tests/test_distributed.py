@@ -85,7 +85,7 @@ def joint(tmp_path_factory):
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as started:
         try:
-            said, complaints = started.communicate(timeout=150)
+            said, complaints = started.communicate(timeout=240)
         except subprocess.TimeoutExpired:
             started.terminate()  # unlike a kill, it takes the training processes along
             raise
