@@ -1,17 +1,17 @@
 """Image-caption pairs for training and evaluation: which image goes with which words."""
 
-import csv
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from .archive import Archive, open_archive
+from .captions import CAPTION_FIELDS, first_of, read_captions, read_classes, read_labels, texts_of
 from .errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -41,9 +41,6 @@ LABEL_TEMPLATES = (
     "{}",
 )
 
-
-FILE_FIELDS = ("file", "filepath", "image")
-CAPTION_FIELDS = ("captions", "caption", "title", "text")
 
 Words = TypeVar("Words")
 Place = tuple[int, str]  # the archive's number and the name in it
@@ -161,99 +158,6 @@ def _check(source: Source) -> None:
         raise ModelError(f"shards have no split {source.split!r}; name only those you want")
 
 
-def read_captions(path: Path, split: str | None = None) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield (file, captions) from JSON Lines (``file`` and ``captions`` or ``caption``) or from a
-    table separated by tabs with such columns; only lines of ``split`` where one is given."""
-    for number, row in _rows(path):
-        if split is not None and row.get("split") != split:
-            continue
-        file, texts = _first(row, FILE_FIELDS), _texts(_first(row, CAPTION_FIELDS))
-        if not isinstance(file, str) or texts is None:
-            raise ModelError(f"{path}, line {number}: needs 'file' and 'captions', both text")
-        if texts:
-            yield file, texts
-
-
-def read_labels(path: Path, split: str | None = None) -> Iterator[tuple[str, int]]:
-    """Yield (file, label) from JSON Lines with ``file``, ``label`` and perhaps ``split``."""
-    for number, row in _rows(path):
-        if split is not None and row.get("split") != split:
-            continue
-        file, label = _first(row, FILE_FIELDS), row.get("label")
-        if not isinstance(file, str) or not str(label).isdecimal():
-            raise ModelError(f"{path}, line {number}: needs 'file' and a whole number 'label'")
-        yield file, int(str(label))
-
-
-def read_classes(path: Path) -> dict[int, tuple[str, ...]]:
-    """Read label → names from a JSON list of objects with ``label`` and ``names``."""
-    try:
-        listed = json.loads(path.read_text("utf-8-sig"))
-        classes = {int(entry["label"]): _texts(entry["names"]) for entry in listed}
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise ModelError(
-            f"cannot read the classes in {path}: {exc!r}; it should be a list of "
-            '{"label": 0, "names": ["cat"]}'
-        ) from exc
-    named = {label: names for label, names in classes.items() if names}
-    if missing := sorted(classes.keys() - named.keys()):
-        raise ModelError(f"{path}: class {missing[0]} has no names")
-    return named
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield each line's number and fields, from JSON Lines or a table with a head line."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix.lower() == ".csv":
-                yield from enumerate(csv.DictReader(file), start=2)
-            elif path.suffix.lower() == ".tsv":
-                table = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-                for number, row in enumerate(table, start=2):
-                    yield number, {name: _unquoted(value) for name, value in row.items()}
-            else:
-                yield from _json_rows(path, file)
-    except (OSError, ValueError, csv.Error) as exc:
-        raise ModelError(f"cannot read {path}: {exc}") from exc
-
-
-def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as exc:
-            raise ModelError(f"{path}, line {number}, is not JSON: {exc}") from exc
-        if not isinstance(row, dict):
-            raise ModelError(f"{path}, line {number}: a JSON object was expected")
-        yield number, row
-
-
-def _unquoted(value: Any) -> Any:
-    """Take off the quotes that some programs put around a field.
-
-    Most tables with tabs have none, and there a lone quote must not swallow the lines after it,
-    as it would under the rules of CSV.
-    """
-    if not isinstance(value, str) or len(value) < 2 or value[0] + value[-1] != '""':
-        return value
-    inner = value[1:-1]
-    return value if '"' in inner.replace('""', "") else inner.replace('""', '"')
-
-
-def _first(row: Mapping[str, Any], names: Iterable[str]) -> Any:
-    return next((row[name] for name in names if row.get(name)), None)
-
-
-def _texts(value: Any) -> tuple[str, ...] | None:
-    """Return the captions in a field, those without words left out; None for what is no text."""
-    texts = [value] if isinstance(value, str) else [] if value is None else value
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        return None
-    return tuple(text.strip() for text in texts if text.strip())
-
-
 def _found(
     rows: Iterable[tuple[str, Words]], archives: Sequence[Archive], source: Source
 ) -> Iterator[tuple[Place, Words]]:
@@ -338,7 +242,7 @@ def _shard_captions(archive: Archive, path: Path, name: str) -> tuple[str, ...]:
         row = json.loads(text)
     except ValueError as exc:
         raise ModelError(f"{name} in {path} is not JSON: {exc}") from exc
-    texts = _texts(_first(row, CAPTION_FIELDS) if isinstance(row, dict) else row)
+    texts = texts_of(first_of(row, CAPTION_FIELDS) if isinstance(row, dict) else row)
     if texts is None:
         raise ModelError(f"{name} in {path} should hold a 'caption' or 'captions', as text")
     return texts
