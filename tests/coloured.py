@@ -59,6 +59,22 @@ def captioned_source(folder: Path, each: int = 4) -> Source:
     return Source((folder / "squares.tar",), captions=folder / "captions.jsonl")
 
 
+def labelled_source(folder: Path, each: int = 4) -> Source:
+    """Write a folder of squares with a file of labels and one of the classes' names beside it."""
+    (folder / "labelled").mkdir()
+    lines, classes = [], []
+    for label, colour in enumerate(COLOURS):
+        classes.append({"label": label, "names": [colour, f"{colour} tile"]})
+        for seed in range(each):
+            (folder / "labelled" / f"{label}-{seed}.png").write_bytes(encoded(colour, seed))
+            lines.append(json.dumps({"file": f"{label}-{seed}.png", "label": label}))
+    (folder / "labels.jsonl").write_text("\n".join(lines))
+    (folder / "classes.json").write_text(json.dumps(classes))
+    return Source(
+        (folder / "labelled",), labels=folder / "labels.jsonl", classes=folder / "classes.json"
+    )
+
+
 def tiny_run(folder: Path, **changes) -> TrainOptions:
     """Return the options of a run of a few steps in float32."""
     options = {

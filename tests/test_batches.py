@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coloured import captioned_source, encoded, write_tar
+from coloured import captioned_source, encoded, labelled_source, write_tar
 from search.clip import batches
 from search.clip.augment import Augmentation
 from search.clip.batches import Batches
@@ -38,6 +38,37 @@ def test_a_batch_says_what_it_holds(pairs):
     assert (
         batch.tags.shape == (6, 4) and batch.tags.dtype == np.int64
     )  # image, drawn, both captions
+
+
+def test_each_image_comes_with_several_captions(tmp_path, pairs):
+    batch = stream(pairs, open_pairs(labelled_source(tmp_path)), captions=2).batch(0)
+    assert batch.tokens.shape[0] == 12 and len(batch.pixels) == 6
+    assert batch.owners.tolist() == [0, 1, 2, 3, 4, 5] * 2
+    assert batch.sources.tolist() == [0, 0, 0, 1, 1, 1] * 2
+    for image in range(3):  # which has two captions
+        assert not np.array_equal(batch.tokens[image], batch.tokens[image + 6])
+    assert np.array_equal(batch.tags[:6, 0], batch.tags[6:, 0])
+
+
+def test_every_class_has_a_prompt(tmp_path, pairs):
+    labelled = open_pairs(labelled_source(tmp_path))
+    batch = stream(pairs, labelled, class_prompts=True).batch(3)
+    prompts = slice(6, None)
+    assert batch.owners[prompts].tolist() == [-1] * 6 and set(batch.sources[prompts]) == {1}
+    texts = ["".join(map(chr, row)) for row in batch.tokens[prompts]]
+    assert len(set(texts)) == 6
+    alike = [set(row[row >= 0]) for row in batch.tags]
+    for image in range(3, 6):  # the labelled ones: each shares its class with one prompt
+        assert sum(bool(alike[image] & tags) for tags in alike[prompts]) == 1
+
+
+def test_processes_share_the_prompts(tmp_path):
+    labelled = open_pairs(labelled_source(tmp_path))
+    joint = stream(labelled, class_prompts=True).batch(2)
+    parts = [stream(labelled, class_prompts=True, rank=rank, world=4).batch(2) for rank in range(4)]
+    assert len({len(part.tokens) - len(part.pixels) for part in parts}) == 1  # as many each
+    seen = {tuple(tags) for part in parts for tags in part.tags[len(part.pixels) :]}
+    assert seen == {tuple(tags) for tags in joint.tags[6:]}
 
 
 def test_an_epoch_shows_every_image_once(pairs):

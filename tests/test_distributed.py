@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from coloured import tiny_run
+from coloured import labelled_source, tiny_run
 from search.clip.distributed import World, own_device
 from search.clip.errors import ModelError
 from search.clip.train import train
@@ -41,6 +41,10 @@ dist.init_process_group(
     world_size=int(os.environ["WORLD_SIZE"]),
 )
 train(replace(options, out=folder / "slices", accumulate=2))
+labels = {"labels": folder / "labels.jsonl", "classes": folder / "classes.json"}
+sources = (source, Source((folder / "labelled",), **labels))
+prompts = {"class_prompts": True, "captions_per_image": 2, "sources": sources}
+train(replace(options, out=folder / "prompts", **prompts))
 tune = {"init": folder / "start", "tune": "1"}
 train(tiny_run(folder, out=folder / "tuned", sources=(source,), **tune))
 train(replace(options, out=folder / "resumed", stop_after=3))
@@ -53,7 +57,7 @@ for refused in (replace(options, out=folder / "odd", batch_size=9), replace(opti
         print(exc)
 dist.destroy_process_group()
 """
-RUNS = ("whole", "slices", "tuned", "resumed")
+RUNS = ("whole", "slices", "prompts", "tuned", "resumed")
 
 
 def free_port():
@@ -70,6 +74,9 @@ def joint(tmp_path_factory):
     alone = tiny_run(folder, out=folder / "alone")
     start = train(replace(alone, out=folder / "first", samples=16)).rename(folder / "start")
     train(alone)
+    prompts = {"class_prompts": True, "captions_per_image": 2}
+    sources = (*alone.sources, labelled_source(folder))
+    train(replace(alone, out=folder / "prompts alone", sources=sources, **prompts))
     tune = {"init": start, "tune": "1", "sources": alone.sources}
     train(tiny_run(folder, out=folder / "tuned alone", **tune))
     (folder / "both.py").write_text(SCRIPT)
@@ -100,7 +107,8 @@ def state(folder):
 @pytest.mark.parametrize("run", RUNS)
 def test_two_processes_train_as_one_on_the_joint_batch(joint, run):
     folder, _ = joint
-    one, two = state(folder / ("tuned alone" if run == "tuned" else "alone")), state(folder / run)
+    apart = run in ("tuned", "prompts")
+    one, two = state(folder / (f"{run} alone" if apart else "alone")), state(folder / run)
     assert one.keys() == two.keys()
     for name in one:
         assert torch.allclose(one[name], two[name], atol=2e-5), name

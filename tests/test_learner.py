@@ -26,14 +26,20 @@ def learner(tmp_path, **changes):
 
 def batch(n=8, seed=0):
     rng = np.random.default_rng(seed)
-    tokens = np.zeros((n, 9), np.int64)
+    tokens = np.zeros((2 * n, 9), np.int64)
     for row in tokens:
         length = int(rng.integers(2, 9))
         row[: length + 1] = [598, *rng.integers(0, 500, size=length - 1), 599]
-    tags = np.arange(2 * n).reshape(n, 2)
+    tags = np.arange(4 * n).reshape(2 * n, 2)
     tags[1, 1] = tags[0, 0]  # two pairs that are not each other's negatives
     pixels = rng.integers(0, 256, size=(n, 32, 32, 3), dtype=np.uint8)
-    return Batch(0, pixels, tokens, tags, np.ones((n, 3), np.float32))
+    owners = [
+        *range(n),
+        *rng.integers(0, n, size=n // 2),
+        *[-1] * (n // 2),
+    ]  # more captions, prompts
+    sources = np.arange(2 * n) % 2
+    return Batch(0, pixels, tokens, np.array(owners), sources, tags, np.ones((n, 3), np.float32))
 
 
 def gradients(one):

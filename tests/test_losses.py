@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from search.clip.losses import alike, contrastive_loss
+from search.clip.losses import alike, contrastive_loss, hidden_negatives
 
 
 def unit(n, d, seed):
@@ -38,7 +38,9 @@ def test_pairs_that_share_a_label_or_a_caption_are_not_negatives():
     for i, j in ((0, 1), (1, 0), (0, 3), (3, 0)):
         together[i][j] = True
     assert alike(tags).tolist() == together
-    loss = contrastive_loss(images, texts, torch.tensor(5.0), tags)
+    own = torch.arange(4)
+    hidden = hidden_negatives(tags, own, torch.zeros(4, dtype=torch.long), own)
+    loss = contrastive_loss(images, texts, torch.tensor(5.0), own, hidden)
     assert float(loss) == pytest.approx(loss_by_hand(images, texts, 5.0, together), abs=1e-5)
 
 
@@ -51,6 +53,42 @@ def test_rows_share_whichever_column_a_tag_stands_in():
     sets = [set(row) - {-1} for row in tags.tolist()]
     expected = [[i != j and bool(sets[i] & sets[j]) for j in range(40)] for i in range(40)]
     assert alike(tags).tolist() == expected and alike(tags).any() and not alike(tags).all()
+
+
+def test_every_caption_of_an_image_is_a_positive_of_its_own():
+    images, texts = unit(3, 8, 5), unit(7, 8, 6)
+    owners = [0, 1, 2, 0, 0, 2, -1]  # the last belongs to nobody
+    loss = contrastive_loss(images, texts, torch.tensor(6.0), torch.tensor(owners))
+    expected = 0.0
+    for image in range(3):
+        own = [text for text in range(7) if owners[text] == image]
+        others = [text for text in range(7) if owners[text] != image]
+        for text in own:
+            logits = 6 * images[image] @ texts[[text, *others]].T
+            expected += float(F.cross_entropy(logits, torch.tensor(0))) / len(own)
+            logits = 6 * texts[text] @ images.T
+            expected += float(F.cross_entropy(logits, torch.tensor(image))) / len(own)
+    assert float(loss) == pytest.approx(expected / 6, abs=1e-5)
+
+
+def test_prompts_are_compared_with_the_images_of_their_source_alone():
+    tags = torch.tensor([[1, 20], [2, 21], [3, 22], [1, 20], [20, 30], [31, 32]])
+    owners = torch.tensor([0, 1, 2, 0, -1, -1])  # texts 4 and 5 are prompts of source 0
+    sources = torch.tensor([0, 0, 1, 0, 0, 0])
+    hidden = hidden_negatives(tags, owners, sources, torch.arange(3))
+    assert hidden.tolist() == [
+        [False, False, False, False, True, False],  # prompt 4 is its own class
+        [False, False, False, False, False, False],
+        [False, False, False, False, True, True],
+    ]
+
+
+def test_an_image_without_a_negative_has_a_gradient():
+    images, texts = unit(2, 4, 7).requires_grad_(), unit(2, 4, 8)
+    hidden = torch.tensor([[False, True], [True, False]])
+    loss = contrastive_loss(images, texts, torch.tensor(9.0), torch.arange(2), hidden)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6) and torch.isfinite(images.grad).all()
 
 
 def test_perfect_pairs_cost_nothing_at_a_low_temperature():

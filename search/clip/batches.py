@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -27,18 +28,32 @@ STORED_MORE = 8 / 7  # or than this times the model's input, where that is more
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One step's pairs.
+    """One step's images and texts.
 
-    ``pixels`` is uint8 (n, s, s, 3); ``tokens`` int64 (n, l), cut at the longest text; ``tags``
-    int64 (n, m): what no negative of a pair may share with it, filled up with -1; ``colours``
-    float32 (n, 3): the factors by which each image's colours are to vary.
+    ``pixels`` is uint8 (n, s, s, 3); ``tokens`` int64 (t, l), cut at the longest text: each
+    image's own one in the first n rows, then its further captions and the prompts of classes.
+    ``owners`` int64 (t,) is the image that a text describes, -1 for a prompt, which is a negative
+    alone; ``sources`` int64 (t,) the source that a text is from; ``tags`` int64 (t, m) what no
+    negative of a text or its image may share with it, filled up with -1; ``colours`` float32
+    (n, 3) the factors by which each image's colours are to vary.
     """
 
     step: int
     pixels: np.ndarray
     tokens: np.ndarray
+    owners: np.ndarray
+    sources: np.ndarray
     tags: np.ndarray
     colours: np.ndarray
+
+
+class Text(NamedTuple):
+    """A text of a batch, as ``Batch`` describes it; ``tags`` is of any length."""
+
+    text: str
+    owner: int
+    source: int
+    tags: list[int]
 
 
 class ImageCache:
@@ -85,6 +100,10 @@ class ImageCache:
 class Batches:
     """An endless, repeatable stream of batches from several sources.
 
+    Each image comes with ``captions`` of its texts; with ``class_prompts``, each batch also holds a
+    prompt for every class of a labelled source, so that its images are told from all the classes
+    and not only from those of the batch.
+
     Every draw follows from the seed and a sample's place in the stream, so that a run that stops
     and resumes at a step sees the same batches, and several processes share one joint batch:
     process ``rank`` of ``world`` gets every ``world``-th pair of it. An image that cannot be
@@ -100,6 +119,8 @@ class Batches:
         batch_size: int,
         context_length: int,
         augmentation: Augmentation,
+        captions: int = 1,
+        class_prompts: bool = False,
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
@@ -109,6 +130,7 @@ class Batches:
         self.sets, self.tokenizer = sets, tokenizer
         self.image_size, self.context_length = image_size, context_length
         self.augmentation, self.seed = augmentation, seed
+        self.captions, self.class_prompts = captions, class_prompts
         self.rank, self.world = rank, world
         self.workers = workers
         self.cache = ImageCache(cache_bytes, max(STORED_SIDE, round(image_size * STORED_MORE)))
@@ -133,9 +155,13 @@ class Batches:
     def batch(self, step: int) -> Batch:
         """Build this process's part of one step's batch."""
         places = islice(self._places(step), self.rank, None, self.world)
-        samples = [self._sample(number, position) for number, position in places]
-        texts = [text for _, text, _ in samples]
-        tokens = self.tokenizer.tokenize(texts, self.context_length, truncate=True)
+        samples = [self._sample(*place, owner) for owner, place in enumerate(places)]
+        texts = [own for _, own, _ in samples]
+        texts += [text for _, _, more in samples for text in more]
+        texts += self._prompts(step)
+        tokens = self.tokenizer.tokenize(
+            [text.text for text in texts], self.context_length, truncate=True
+        )
         rng = np.random.default_rng((self.seed, 1 << 33, step))
         colours = draw_colours(sum(self._shares), self.augmentation, rng)
         longest = int((tokens == self.tokenizer.end_id).argmax(axis=1).max()) + 1
@@ -143,17 +169,40 @@ class Batches:
             step,
             np.stack([pixels for pixels, _, _ in samples]),
             tokens[:, :longest],
-            np.stack([tags for _, _, tags in samples]),
+            np.array([text.owner for text in texts]),
+            np.array([text.source for text in texts]),
+            self._tag_rows(texts),
             colours[self.rank :: self.world],
         )
+
+    def _tag_rows(self, texts: Sequence[Text]) -> np.ndarray:
+        rows = np.full((len(texts), self._tags), -1, dtype=np.int64)
+        for row, text in zip(rows, texts, strict=True):
+            row[: len(text.tags)] = text.tags
+        return rows
+
+    def _prompts(self, step: int) -> list[Text]:
+        """Draw a prompt for each class; of several processes, each one takes as many of them."""
+        if not self.class_prompts:
+            return []
+        rng = np.random.default_rng((self.seed, 1 << 34, step))
+        prompts = []
+        for number, pairs in enumerate(self.sets):
+            for label in pairs.class_names:
+                text = pairs.class_prompt(label, rng)
+                prompts.append(Text(text, -1, number, pairs.class_tags(label, text)))
+        prompts += prompts[: -len(prompts) % self.world]
+        return prompts[self.rank :: self.world]
 
     def _places(self, step: int) -> Iterator[tuple[int, int]]:
         """Yield (source, position in its stream) for every pair of a joint batch."""
         for number, share in enumerate(self._shares):
             yield from ((number, step * share + offset) for offset in range(share))
 
-    def _sample(self, number: int, position: int) -> tuple[np.ndarray, str, np.ndarray]:
-        """Return the pixels, the caption and the tags of one pair of the stream."""
+    def _sample(
+        self, number: int, position: int, owner: int
+    ) -> tuple[np.ndarray, Text, list[Text]]:
+        """Return the pixels, the caption and the further captions of one pair of the stream."""
         pairs = self.sets[number]
         rng = np.random.default_rng((self.seed, number, position))
         epoch, place = divmod(position, len(pairs.pairs))
@@ -167,10 +216,12 @@ class Batches:
         else:
             raise ModelError(f"none of the {len(pairs.pairs)} images of a source can be decoded")
         text = pairs.caption(pair, rng)
-        tags = np.full(self._tags, -1, dtype=np.int64)
-        found = pairs.tags(pair, text)
-        tags[: len(found)] = found
-        return random_crop(image, self.image_size, self.augmentation, rng), text, tags
+        pixels = random_crop(image, self.image_size, self.augmentation, rng)
+        own, *more = (
+            Text(words, owner, number, pairs.tags(pair, words))
+            for words in (text, *pairs.more_captions(pair, text, self.captions - 1, rng))
+        )
+        return pixels, own, more
 
 
 def _decode(data: bytes, side: int) -> Image.Image:

@@ -22,7 +22,7 @@ from .batches import Batch
 from .distributed import World, gather_rows, gather_tags, own_device
 from .encoder import pick_dtype
 from .errors import ModelError
-from .losses import contrastive_loss
+from .losses import contrastive_loss, hidden_negatives
 from .model import CLIP
 from .options import TrainOptions
 from .tuning import choose_trainable, freeze_batch_norm
@@ -100,10 +100,11 @@ class Learner:
 
     def _backward(self, batch: Batch) -> Tensor:
         """Leave the gradients of the joint loss with the weights and return it."""
-        images, tokens, tags = self._images(batch), self._send(batch.tokens), self._send(batch.tags)
+        images, tokens = self._images(batch), self._send(batch.tokens)
+        marks = self._marks(batch)
         if self.slices > 1:
-            return self._backward_by_slices(images, tokens, tags)
-        loss = self._loss(*self._embed(images, tokens), tags)
+            return self._backward_by_slices(images, tokens, marks)
+        loss = self._loss(*self._embed(images, tokens), *marks)
         loss.backward()
         return loss.detach()
 
@@ -125,25 +126,41 @@ class Learner:
             out: tuple[Tensor, Tensor, Tensor] = self.network(images, tokens)
         return out
 
-    def _loss(self, images: Tensor, texts: Tensor, scale: Tensor, tags: Tensor) -> Tensor:
-        world = self.world
-        return contrastive_loss(
-            gather_rows(images, world), gather_rows(texts, world), scale, gather_tags(tags, world)
-        )
+    def _marks(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the joint batch's owners (t,) and hidden negatives (n, t) of all processes."""
+        images, texts = len(batch.pixels), len(batch.tokens)
+        own = np.column_stack([batch.owners, batch.sources, batch.tags])
+        marks = gather_tags(self._send(own), self.world)
+        ranks = torch.arange(self.world.size, device=self.device)
+        first = (ranks[:, None] * texts + torch.arange(images, device=self.device)).flatten()
+        offset = (ranks * images).repeat_interleave(texts)
+        owners = torch.where(marks[:, 0] < 0, -1, marks[:, 0] + offset)
+        return owners, hidden_negatives(marks[:, 2:], owners, marks[:, 1], first)
 
-    def _backward_by_slices(self, images: Tensor, tokens: Tensor, tags: Tensor) -> Tensor:
+    def _loss(
+        self, images: Tensor, texts: Tensor, scale: Tensor, owners: Tensor, hidden: Tensor
+    ) -> Tensor:
+        world = self.world
+        joint = gather_rows(images, world), gather_rows(texts, world)
+        return contrastive_loss(*joint, scale, owners, hidden)
+
+    def _backward_by_slices(
+        self, images: Tensor, tokens: Tensor, marks: tuple[Tensor, Tensor]
+    ) -> Tensor:
         """Do as ``_backward`` with one slice of the batch in memory at a time.
 
         The embeddings come first, without a graph; the loss gives their gradients; then each
         slice runs again and takes its share of them back through the towers.
         """
-        slices = list(zip(images.chunk(self.slices), tokens.chunk(self.slices), strict=True))
+        parts_of = (rows.tensor_split(self.slices) for rows in (images, tokens))
+        slices = list(zip(*parts_of, strict=True))
         parts = self._embed_without_graph(slices)
         rows = [torch.cat([part[side] for part in parts]).requires_grad_() for side in (0, 1)]
         scale = parts[0][2].requires_grad_()
-        loss = self._loss(rows[0], rows[1], scale, tags)
+        loss = self._loss(rows[0], rows[1], scale, *marks)
         to_images, to_texts, to_scale = torch.autograd.grad(loss, (*rows, scale))
-        shares = zip(to_images.chunk(self.slices), to_texts.chunk(self.slices), strict=True)
+        wanted = (gradient.tensor_split(self.slices) for gradient in (to_images, to_texts))
+        shares = zip(*wanted, strict=True)
         for number, (part, (to_image, to_text)) in enumerate(zip(slices, shares, strict=True), 1):
             last = number == self.slices
             alone = self.world.size > 1 and not last

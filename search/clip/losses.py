@@ -6,20 +6,49 @@ from torch import Tensor
 
 
 def contrastive_loss(
-    images: Tensor, texts: Tensor, scale: Tensor, tags: Tensor | None = None
+    images: Tensor,
+    texts: Tensor,
+    scale: Tensor,
+    owners: Tensor | None = None,
+    hidden: Tensor | None = None,
 ) -> Tensor:
     """Return the symmetric cross-entropy over all pairs of a batch.
 
-    ``images`` and ``texts`` are unit rows (n, d) in the same order: the n pairs on the diagonal
-    are positives, the other n² - n negatives. ``scale`` multiplies the cosines. ``tags`` is int64
-    (n, m): pairs that share one (the same image, label or caption) are not each other's negatives
-    and drop out.
+    ``images`` (n, d) and ``texts`` (t, d) are unit rows; ``owners`` is int64 (t,), the image that
+    a text describes, or -1 for one that is every image's negative. Without it the pairs on the
+    diagonal are positives, the other n² - n negatives. ``scale`` multiplies the cosines.
+    ``hidden`` is bool (n, t): negatives that drop out. Of an image's several texts each is a
+    positive of its own, no other's negative, and counts for its share.
     """
-    logits = scale * images @ texts.T  # (n, n), a row an image
-    if tags is not None:
-        logits = logits.masked_fill(alike(tags), float("-inf"))
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    if owners is None:
+        owners = torch.arange(len(images), device=images.device)
+    logits = scale * images @ texts.T  # (n, t), a row an image
+    none = torch.finfo(logits.dtype).min  # and not -inf: a row may have no negatives at all
+    if hidden is not None:
+        logits = logits.masked_fill(hidden, none)
+    columns = (owners >= 0).nonzero()[:, 0]  # (p,), the texts that are positives
+    rows = owners[columns]
+    own = logits[rows, columns]
+    positive = torch.zeros_like(logits, dtype=torch.bool)
+    positive[rows, columns] = True
+    negatives = logits.masked_fill(positive, none).logsumexp(dim=1)  # (n,)
+    to_text = torch.logaddexp(own, negatives[rows]) - own
+    to_image = F.cross_entropy(logits.T[columns], rows, reduction="none")
+    share = 1 / rows.bincount(minlength=len(images))[rows]
+    return ((to_text + to_image) * share).sum() / (2 * len(images))
+
+
+def hidden_negatives(tags: Tensor, owners: Tensor, sources: Tensor, images: Tensor) -> Tensor:
+    """Return bool (n, t): which texts are no negatives of which images.
+
+    ``tags`` int64 (t, m), ``owners`` and ``sources`` int64 (t,) are those of the texts;
+    ``images`` int64 (n,) is each image's own text. Texts that share a tag with an image's own (the
+    same image, label or caption) drop out, and so do the prompts of another source's classes,
+    which may well suit it. No positive is ever hidden.
+    """
+    foreign = (owners < 0) & (sources[images][:, None] != sources)
+    of_image = owners == torch.arange(len(images), device=owners.device)[:, None]
+    return (alike(tags)[images] | foreign) & ~of_image
 
 
 def alike(tags: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ _LEAST = {
     "samples": 1,
     "stop_after": 1,
     "seed": 0,
+    "captions_per_image": 1,
     "workers": 0,
     "log_every": 1,
     "save_every": 1,
@@ -37,7 +38,8 @@ class TrainOptions:
     all; ``warmup`` the share of them over which the rate rises. ``tune`` is "all" or the number of
     last blocks of each tower that learn, with the projections. ``stop_after`` ends the run at that
     step of its schedule; without it, it goes to the end. ``cache_gb`` is the memory, in GiB over
-    all processes, that decoded images are kept in.
+    all processes, that decoded images are kept in. ``captions_per_image`` texts go with each image
+    of a batch; ``class_prompts`` tells a labelled source's images from all its classes every step.
     """
 
     out: Path
@@ -48,6 +50,8 @@ class TrainOptions:
     embed_dim: int = 256
     merges: int = 6000
     tune: str = "all"
+    captions_per_image: int = 1
+    class_prompts: bool = False
     image_size: int | None = None
     batch_size: int = 256
     accumulate: int = 1
@@ -79,6 +83,8 @@ class TrainOptions:
                 raise ModelError(f"{name} is {value!r}; give a number from 0 on")
         if self.warmup > 1:
             raise ModelError(f"warmup is {self.warmup}, a share of the steps; give 0 to 1")
+        if not isinstance(self.class_prompts, bool):
+            raise ModelError(f"class_prompts is {self.class_prompts!r}; give true or false")
         if not isinstance(self.augmentation, Augmentation):
             raise ModelError(f"augmentation is {self.augmentation!r}; give a table of its fields")
         self._check_start()

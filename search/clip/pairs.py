@@ -92,7 +92,21 @@ class PairSet:
         """Draw one of a pair's captions, or wrap one of its class's names in a template."""
         if pair.label < 0:
             return pair.captions[int(rng.integers(len(pair.captions)))]
-        names = self.class_names[pair.label]
+        return self.class_prompt(pair.label, rng)
+
+    def more_captions(
+        self, pair: Pair, text: str, count: int, rng: np.random.Generator
+    ) -> list[str]:
+        """Draw ``count`` captions beside ``text``: other ones, as far as the pair has them."""
+        if pair.label >= 0:
+            return [self.class_prompt(pair.label, rng) for _ in range(count)]
+        others = [caption for caption in pair.captions if caption != text] or [text]
+        order = rng.permutation(len(others))
+        return [others[int(order[number % len(others)])] for number in range(count)]
+
+    def class_prompt(self, label: int, rng: np.random.Generator) -> str:
+        """Wrap one of a class's names in a template."""
+        names = self.class_names[label]
         name = names[0] if rng.random() < 0.6 else names[int(rng.integers(len(names)))]
         plain = rng.random() < 0.5
         return LABEL_TEMPLATES[0 if plain else int(rng.integers(len(LABEL_TEMPLATES)))].format(name)
@@ -105,13 +119,21 @@ class PairSet:
         """
         words = self.class_names[pair.label] if pair.label >= 0 else pair.captions
         image = f"{self.places[pair.archive]}\0{pair.file}"
-        return [_tag(image), *(_tag(word.strip().lower()) for word in (text, *words))]
+        return [_tag(image), *_text_tags((text, *words))]
+
+    def class_tags(self, label: int, text: str) -> list[int]:
+        """Return the tags of a class's prompt ``text``, which belongs to no image."""
+        return _text_tags((text, *self.class_names[label]))
 
     @property
     def most_tags(self) -> int:
         """How many tags a pair has at most."""
         captions = (len(pair.captions) for pair in self.pairs)
         return 2 + max((*captions, *map(len, self.class_names.values())), default=0)
+
+
+def _text_tags(texts: Iterable[str]) -> list[int]:
+    return [_tag(text.strip().lower()) for text in texts]
 
 
 def _tag(text: str) -> int:

@@ -175,6 +175,8 @@ def _batches(
         batch_size=options.batch_size,
         context_length=model.config.text.context_length,
         augmentation=options.augmentation,
+        captions=options.captions_per_image,
+        class_prompts=options.class_prompts,
         seed=options.seed,
         rank=world.rank,
         world=world.size,
@@ -187,7 +189,10 @@ def _identity(
     options: TrainOptions, model: CLIP, sets: Sequence[PairSet], tokenizer: Tokenizer
 ) -> dict[str, Any]:
     """Return what must agree between a checkpoint and the run that resumes from it."""
-    names = ("seed", "batch_size", "samples", "lr", "weight_decay", "warmup", "tune")
+    names = (
+        *("seed", "batch_size", "samples", "lr", "weight_decay", "warmup", "tune"),
+        *("captions_per_image", "class_prompts"),
+    )
     return {
         **{name: getattr(options, name) for name in names},
         "augmentation": json.dumps(asdict(options.augmentation)),
