@@ -709,11 +709,11 @@ def train_option(
 @train_option("--warmup", click.FloatRange(0, 1), "Share of the steps that rise.", "X", 0.05)
 @train_option("--stop-after", click.IntRange(min=1), "End at this step.", "N", "the last")
 @train_option("--seed", int, "Of everything that is drawn.", "N", 0)
-@train_option("--workers", click.IntRange(min=0), "Processes that decode.", "N", 2)
+@train_option("--workers", click.IntRange(min=1), "Threads that decode.", "N", 2)
 @train_option("--log-every", click.IntRange(min=1), "Steps a line of metrics.", "N", 20)
 @train_option("--save-every", click.IntRange(min=1), "Steps a checkpoint.", "N", 200)
 @train_option("--device", None, f"Where to run: {DEVICES}", "D", "auto")
-@train_option("--dtype", click.Choice(DTYPES), "Precision of the products.", None, "auto")
+@train_option("--dtype", click.Choice(DTYPES[:3]), "Precision of the products.", None, "auto")
 def train(
     out: Path,
     recipe: Path | None,
@@ -754,9 +754,11 @@ def train(
         todo = read_recipe(recipe, folder=data, out=out, **chosen)
     else:
         todo = TrainOptions(out=out, **chosen)
-    with _training_bar(todo.steps) as on_metrics:
+    leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
+    with _training_bar(todo.steps, shown=leads) as on_metrics:
         model = run(todo, on_metrics)
-    talk(f"the model is in {model}")
+    if leads:
+        talk(f"the model is in {model}")
 
 
 @cli.command()
@@ -996,12 +998,12 @@ def _counting_bar(unit: str) -> "Iterator[Callable[[int, int], None]]":
 
 
 @contextlib.contextmanager
-def _training_bar(steps: int) -> "Iterator[Callable[[Metrics], None]]":
+def _training_bar(steps: int, *, shown: bool) -> "Iterator[Callable[[Metrics], None]]":
     from dataclasses import asdict
 
     from tqdm import tqdm
 
-    with tqdm(total=steps, unit="step", disable=None) as bar:
+    with tqdm(total=steps, unit="step", disable=None if shown else True) as bar:
 
         def show(metrics: "Metrics") -> None:
             print_json(asdict(metrics))
