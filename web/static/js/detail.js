@@ -1,0 +1,362 @@
+/** The detail view: one picture large, what is known of it, and what lies near it. */
+
+import { image } from "./api.js";
+import { copyText } from "./clipboard.js";
+import { printable } from "./dom.js";
+import { showFacts } from "./facts.js";
+import * as format from "./format.js";
+import * as grid from "./grid.js";
+import { t } from "./i18n.js";
+import * as selection from "./selection.js";
+import { emit, on } from "./store.js";
+import { Zoom } from "./zoom.js";
+
+const SHOWN_BY_BROWSERS = new Set(["JPEG", "MPO", "PNG", "WEBP", "GIF", "AVIF"]);
+const ADDRESS = /^#image-(\d+)$/;
+
+/** What next and previous walk along: the grid's hits, or the neighbours of a picture. */
+const results = {
+  count: () => grid.count(),
+  at: async (index) => grid.hitAt(index) ?? (await grid.load(index)),
+  find: (id) => {
+    for (let index = 0; index < grid.count(); index += 1) {
+      if (grid.hitAt(index)?.image_id === id) return index;
+    }
+    return -1;
+  },
+};
+
+const neighboursOf = (hits) => ({
+  count: () => hits.length,
+  at: async (index) => hits[index],
+  find: (id) => hits.findIndex((hit) => hit.image_id === id),
+});
+
+let dialog;
+let parts; // the elements of the dialog, by their data-part
+let zoom;
+let shown = null; // {id, index, list}
+let about = null; // the document of the shown image, once it is here
+let request = null; // the AbortController of that document
+const walks = [results]; // lists by the number that the history's entries carry
+let afterwards = null; // what to do once the view has closed
+const ahead = new Map(); // address -> Image, loaded before it is asked for
+
+export function start() {
+  dialog = document.getElementById("detail");
+  parts = Object.fromEntries(
+    [...dialog.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]),
+  );
+  zoom = new Zoom(parts.stage, { onSwipe: swiped, onChange: zoomed });
+  dialog.addEventListener("close", closed);
+  dialog.addEventListener("click", clicked);
+  dialog.addEventListener("keydown", pressed);
+  parts.large.addEventListener("load", largeLoaded);
+  parts.large.addEventListener("error", largeFailed);
+  on("open", ({ image_id: id, index }) => open(id, index ?? results.find(id), results));
+  on("hits", () => followHits());
+  on("select", () => showSelected());
+  window.addEventListener("popstate", followAddress);
+  showInfo(preferredInfo());
+  followAddress();
+}
+
+export const isOpen = () => dialog.open;
+
+/** Show an image from anywhere, with an entry in the history: back leads to where one was. */
+function open(id, index, list) {
+  if (!walks.includes(list)) walks.push(list);
+  const depth = (history.state?.depth ?? 0) + 1;
+  const state = { ...history.state, image: id, index, walk: walks.indexOf(list), depth };
+  history.pushState(state, "", `#image-${id}`);
+  show(id, index, list);
+}
+
+/** Show or close as the address says, after back, forward, or the start of the page. */
+function followAddress() {
+  const [, id] = ADDRESS.exec(location.hash) ?? [];
+  if (id) {
+    const { index = -1, walk = 0 } = history.state ?? {};
+    show(Number(id), index, walks[walk] ?? results);
+  } else if (dialog.open) {
+    dialog.close();
+  }
+}
+
+/** The list has changed under the open view: the picture stays, its place is looked up. */
+function followHits() {
+  if (!dialog.open || shown?.list !== results) return;
+  shown.index = results.find(shown.id);
+  showPosition();
+}
+
+async function show(id, index, list) {
+  shown = { id, index, list };
+  about = null;
+  if (!dialog.open) {
+    dialog.showModal();
+    dialog.focus();
+  }
+  clear();
+  const here = shown;
+  const hit = index >= 0 ? await list.at(index).catch(() => null) : null;
+  if (here !== shown) return;
+  if (hit?.image_id === id) showPicture(hit);
+  showPosition();
+  showSelected();
+  await Promise.all([showDocument(here), preloadAround(here)]);
+}
+
+async function showDocument(here) {
+  request?.abort();
+  request = new AbortController();
+  try {
+    const found = await image(here.id, { signal: request.signal });
+    if (here !== shown) return;
+    about = found;
+    if (!parts.large.hasAttribute("src")) showPicture(found);
+    showFacts(parts, found, { jump });
+    dialog.dataset.state = "ready";
+  } catch (error) {
+    if (here !== shown || error.name === "AbortError") return;
+    dialog.dataset.state = "failed";
+    fail(t("detail.unknown", { message: error.message }));
+  }
+}
+
+function clear() {
+  dialog.dataset.state = "loading";
+  parts.problem.hidden = true;
+  for (const picture of [parts.small, parts.large]) picture.removeAttribute("src");
+  parts.picture.hidden = true;
+  parts.picture.classList.remove("is-sharp");
+  parts.info.scrollTop = 0;
+}
+
+/** The thumbnail at once, the picture over it when it has arrived. */
+function showPicture(hit) {
+  const name = printable(hit.name ?? nameOf(hit.path));
+  parts.name.textContent = name;
+  parts.small.src = `${hit.thumbnail}&size=512`;
+  parts.large.alt = name;
+  parts.large.src = addressOf(hit);
+  parts.picture.hidden = false;
+  zoom.show(parts.picture, hit.width, hit.height);
+}
+
+const nameOf = (path) => path.split(/[\\/]/).pop();
+
+function addressOf({ image_id: id, format: kind }) {
+  const shape = SHOWN_BY_BROWSERS.has((kind ?? "").toUpperCase()) ? "original" : "preview";
+  return `/api/images/${id}/${shape}`;
+}
+
+function largeLoaded() {
+  parts.picture.classList.add("is-sharp");
+  const { naturalWidth, naturalHeight } = parts.large;
+  if (zoom.width === 1 && naturalWidth) zoom.show(parts.picture, naturalWidth, naturalHeight);
+}
+
+/** What a browser cannot show after all has a converted preview; else the file cannot be reached. */
+function largeFailed() {
+  if (!shown) return;
+  const preview = `/api/images/${shown.id}/preview`;
+  if (!parts.large.src.endsWith(preview)) parts.large.src = preview;
+  else fail(t("detail.unreachable"));
+}
+
+function fail(text) {
+  parts.problem.textContent = text;
+  parts.problem.hidden = false;
+}
+
+/** Load the pictures before and after this one, and forget those further away. */
+async function preloadAround({ index, list }) {
+  if (index < 0) return;
+  const near = [index + 1, index - 1].filter((place) => place >= 0 && place < list.count());
+  const hits = await Promise.all(near.map((place) => list.at(place).catch(() => null)));
+  const wanted = new Set(hits.filter(Boolean).map(addressOf));
+  for (const address of ahead.keys()) if (!wanted.has(address)) ahead.delete(address);
+  for (const address of wanted) {
+    if (ahead.has(address)) continue;
+    const loaded = new Image();
+    loaded.src = address;
+    ahead.set(address, loaded);
+  }
+}
+
+/** Go `by` pictures along the list; the address follows without another entry. */
+async function step(by) {
+  const { index, list } = shown;
+  const next = index + by;
+  if (index < 0 || next < 0 || next >= list.count()) return;
+  const hit = await list.at(next).catch(() => null);
+  if (!hit || shown.index !== index) return;
+  const state = { ...history.state, image: hit.image_id, index: next };
+  history.replaceState(state, "", `#image-${hit.image_id}`);
+  await show(hit.image_id, next, list);
+}
+
+function showPosition() {
+  const { index, list } = shown;
+  const count = list.count();
+  const known = index >= 0 && count > 0;
+  parts.position.textContent = known
+    ? t("detail.position", { index: format.number(index + 1), count: format.number(count) })
+    : "";
+  setDisabled(parts.previous, !known || index === 0);
+  setDisabled(parts.next, !known || index === count - 1);
+}
+
+/** Stays in the tab order, so that the focus is not lost at either end of the list. */
+function setDisabled(button, disabled) {
+  button.setAttribute("aria-disabled", String(disabled));
+}
+
+/** A neighbour of the shown picture becomes the shown one; its siblings are what next walks along. */
+function jump(id, hits) {
+  const list = neighboursOf(hits);
+  open(id, list.find(id), list);
+}
+
+function showSelected() {
+  if (!shown) return;
+  parts.select.setAttribute("aria-checked", String(selection.has(shown.id)));
+}
+
+async function toggleSelected() {
+  const { id, index, list } = shown;
+  selection.toggle(about ?? (await list.at(index)) ?? { image_id: id }, list === results ? index : -1);
+}
+
+const actions = {
+  close: () => leave(),
+  next: () => step(1),
+  previous: () => step(-1),
+  "zoom-in": () => zoom.zoomIn(),
+  "zoom-out": () => zoom.zoomOut(),
+  fit: () => (zoom.zoomed ? zoom.fit() : zoom.toggle()),
+  info: () => showInfo(parts.info.hidden, true),
+  select: () => toggleSelected(),
+  "more-like": () => searchBy(1),
+  "less-like": () => searchBy(-1),
+  "open-original": () => window.open(`/api/images/${shown.id}/original`, "_blank", "noopener"),
+  "copy-path": () => copyPath(),
+};
+
+function clicked(event) {
+  const button = event.target.closest("[data-action]");
+  if (!button || button.getAttribute("aria-disabled") === "true") return;
+  if (!(button.dataset.action in actions)) return;
+  event.preventDefault();
+  actions[button.dataset.action]();
+}
+
+const keys = {
+  ArrowLeft: "previous",
+  ArrowRight: "next",
+  "+": "zoom-in",
+  "=": "zoom-in",
+  "-": "zoom-out",
+  0: "fit",
+  i: "info",
+  x: "select",
+  " ": "select",
+  o: "open-original",
+  c: "copy-path",
+};
+
+function pressed(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const onControl = event.target.closest("button, a, input, textarea, summary");
+  if (onControl && event.key === " ") return; // pressing the control is what it means there
+  if (event.shiftKey && event.key.startsWith("Arrow")) return pan(event);
+  const action = keys[event.key];
+  if (!action) return;
+  event.preventDefault();
+  actions[action]();
+}
+
+function pan(event) {
+  const [right, down] = {
+    ArrowLeft: [-0.2, 0],
+    ArrowRight: [0.2, 0],
+    ArrowUp: [0, -0.2],
+    ArrowDown: [0, 0.2],
+  }[event.key];
+  event.preventDefault();
+  zoom.pan(right, down);
+}
+
+function swiped(direction) {
+  actions[{ left: "next", right: "previous", down: "close" }[direction]]();
+}
+
+function zoomed(percent, isZoomed) {
+  parts.percent.textContent = format.percent(percent / 100);
+  parts.fit.setAttribute("aria-pressed", String(isZoomed));
+}
+
+async function copyPath() {
+  if (!about) return;
+  try {
+    await copyText(about.path);
+    emit("toast", { text: t("detail.path_copied") });
+  } catch {
+    emit("toast", { text: t("copy.refused"), kind: "error" });
+  }
+}
+
+function searchBy(weight) {
+  const { id } = shown;
+  const like = { image_id: id, weight, name: about?.name, thumbnail: about?.thumbnail };
+  leave(() => emit("more-like", like));
+}
+
+function showInfo(visible, remember = false) {
+  parts.info.hidden = !visible;
+  dialog.classList.toggle("has-info", visible);
+  parts.toggle.setAttribute("aria-pressed", String(visible));
+  if (remember) localStorage.setItem("detail-info", visible ? "shown" : "hidden");
+}
+
+/** As it was left; at first shown where there is room beside the picture. */
+function preferredInfo() {
+  const left = localStorage.getItem("detail-info");
+  return left ? left === "shown" : window.matchMedia("(min-width: 60rem)").matches;
+}
+
+/** Close, and do `then` when the address is that of the results again. */
+function leave(then = null) {
+  afterwards = then;
+  dialog.close();
+}
+
+/** Lead the focus to the picture's place in the grid, and take the picture out of the address. */
+async function closed() {
+  const { id, index, list } = shown ?? {};
+  const then = afterwards;
+  shown = null;
+  afterwards = null;
+  request?.abort();
+  ahead.clear();
+  clear();
+  const inGrid = list === results ? index : -1;
+  if (inGrid >= 0) grid.focusIndex(inGrid);
+  emit("close", { image_id: id, index: inGrid });
+  await leaveAddress();
+  then?.();
+}
+
+/** Go back to before the view was opened, or where it was the first page, forget its picture. */
+async function leaveAddress() {
+  if (!ADDRESS.test(location.hash)) return;
+  const depth = history.state?.depth ?? 0;
+  if (depth) {
+    const gone = new Promise((done) => addEventListener("popstate", done, { once: true }));
+    history.go(-depth);
+    await gone;
+  } else {
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+}

@@ -1,0 +1,108 @@
+/** What is known of a picture, beside it in the detail view. */
+
+import { copyText } from "./clipboard.js";
+import { element, printable } from "./dom.js";
+import * as format from "./format.js";
+import { t } from "./i18n.js";
+import { emit } from "./store.js";
+
+/** Fill the `parts` of the view from the document of an image; `jump(id, hits)` shows a neighbour. */
+export function showFacts(parts, about, { jump }) {
+  parts.folder.textContent = printable(about.folder ?? "");
+  parts.offline.hidden = !about.offline;
+  parts.facts.replaceChildren(...rows(about), ...placeRows(about));
+  fill(parts.labels, about.labels ?? [], labelItem);
+  fill(parts.copies, (about.paths ?? []).slice(1), copyItem);
+  fill(parts.similar, about.similar ?? [], (hit, hits) => neighbourItem(hit, () => jump(hit.image_id, hits)));
+}
+
+/** Show a section's list, or hide the whole section where there is nothing to show. */
+function fill(list, items, made) {
+  list.closest("section").hidden = items.length === 0;
+  list.replaceChildren(...items.map((item) => made(item, items)));
+}
+
+const row = (name, ...values) => [
+  element("dt", {}, t(name)),
+  element("dd", {}, ...values),
+];
+
+function rows(about) {
+  const size = [about.width && format.pixels(about.width, about.height), about.bytes && format.bytes(about.bytes)];
+  const values = [
+    ["fact.date", about.taken_at && format.date(about.taken_at)],
+    ["fact.size", size.filter(Boolean).join(" · ")],
+    ["fact.format", about.format],
+    ["fact.camera", about.camera],
+    ["fact.lens", about.lens],
+    ["fact.exposure", exposure(about)],
+  ];
+  return values.filter(([, value]) => value).flatMap(([name, value]) => row(name, printable(value)));
+}
+
+function exposure({ exposure: seconds, f_number: stop, iso, focal_length: length }) {
+  const said = [
+    format.exposureTime(seconds),
+    stop && `f/${format.number(stop)}`,
+    length && `${format.number(length)} mm`,
+    iso && `ISO ${iso}`,
+  ];
+  return said.filter(Boolean).join(" · ");
+}
+
+/** Coordinates; a map is another party that would learn the place, so its link is asked for. */
+function placeRows({ latitude, longitude, altitude }) {
+  if (latitude === null || latitude === undefined) return [];
+  const height = altitude ? ` · ${t("fact.metres", { count: format.number(Math.round(altitude)) })}` : "";
+  const place = `${format.coordinates(latitude, longitude)}${height}`;
+  const ask = element("button", { type: "button", class: "link", onclick: reveal }, t("detail.map_ask"));
+  function reveal() {
+    const link = mapLink(latitude, longitude);
+    ask.replaceWith(link, element("small", {}, t("detail.map_note")));
+    link.focus();
+  }
+  return row("fact.place", element("span", {}, place), ask);
+}
+
+function mapLink(latitude, longitude) {
+  const [north, east] = [latitude.toFixed(5), longitude.toFixed(5)];
+  const href = `https://www.openstreetmap.org/?mlat=${north}&mlon=${east}#map=15/${north}/${east}`;
+  const properties = { href, target: "_blank", rel: "noopener noreferrer" };
+  return element("a", properties, "openstreetmap.org");
+}
+
+function labelItem({ label, probability }) {
+  const bar = element("span", { class: "label-bar", "aria-hidden": "true" });
+  bar.style.transform = `scaleX(${probability})`;
+  const href = `?${new URLSearchParams({ q: label })}`;
+  const link = element("a", { href }, label);
+  return element("li", {}, bar, link, element("span", {}, format.percent(probability)));
+}
+
+function copyItem(path) {
+  const name = printable(path);
+  const copy = async () => {
+    await copyText(path).then(
+      () => emit("toast", { text: t("detail.path_copied") }),
+      () => emit("toast", { text: t("copy.refused"), kind: "error" }),
+    );
+  };
+  const label = t("detail.copy_this", { path: name });
+  const button = element("button", { type: "button", class: "link", "aria-label": label, onclick: copy }, t("detail.copy"));
+  return element("li", {}, element("bdi", {}, name), button);
+}
+
+function neighbourItem(hit, show) {
+  const picture = element("img", {
+    src: `${hit.thumbnail}&size=256`,
+    alt: printable(hit.name ?? hit.path),
+    loading: "lazy",
+    decoding: "async",
+  });
+  const press = (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab or window
+    event.preventDefault();
+    show();
+  };
+  return element("li", {}, element("a", { href: `#image-${hit.image_id}`, onclick: press }, picture));
+}

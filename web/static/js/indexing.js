@@ -1,0 +1,226 @@
+/** The library's panel: its folders, indexing as it happens, and the files that failed. */
+
+import * as api from "./api.js";
+import { element, printable } from "./dom.js";
+import * as format from "./format.js";
+import { t } from "./i18n.js";
+import { emit } from "./store.js";
+
+const RETRY = 15_000; // milliseconds until a refused stream of events is tried again
+
+let panel;
+let parts;
+let scan = null; // the newest document of a scan
+let removing = null; // the root that the open question is about
+let failuresCursor = null;
+
+export function start() {
+  panel = document.getElementById("library");
+  parts = Object.fromEntries(
+    [...panel.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]),
+  );
+  parts.progress = document.getElementById("library-progress");
+  parts.confirm = document.getElementById("confirm-remove");
+  document.getElementById("open-library")?.addEventListener("click", open);
+  panel.addEventListener("click", clicked);
+  panel.addEventListener("toggle", toggled, true);
+  parts.add.addEventListener("submit", add);
+  parts.confirm.addEventListener("close", confirmed);
+  listen();
+}
+
+export function open() {
+  if (!panel.open) panel.showModal();
+  refresh();
+}
+
+/** Hear of scans as they go on; where no more listeners are let in, ask now and then. */
+function listen() {
+  const events = new EventSource("/api/events");
+  events.addEventListener("scan", (event) => showScan(JSON.parse(event.data)));
+  events.addEventListener("library", (event) => emit("library", JSON.parse(event.data)));
+  events.addEventListener("error", async () => {
+    if (events.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    setTimeout(listen, RETRY);
+    await api.scan().then(showScan, () => null);
+  });
+}
+
+async function refresh() {
+  try {
+    const [roots, status, current] = await Promise.all([api.roots(), api.status(), api.scan()]);
+    showRoots(roots);
+    showStatus(status);
+    showScan(current);
+    if (parts.failures.open) await showFailures();
+  } catch (error) {
+    emit("toast", { text: error.message, kind: "error" });
+  }
+}
+
+function showStatus({ images, model, files = {} }) {
+  parts.summary.textContent = t("library.summary", {
+    images: format.number(images),
+    model: model ?? "–",
+  });
+  const failed = files.failed ?? 0;
+  parts.failures.hidden = failed === 0;
+  parts["failed-count"].textContent = t("library.failed", { count: format.number(failed) });
+}
+
+function showRoots(roots) {
+  parts.empty.hidden = roots.length > 0;
+  parts["rescan-all"].hidden = roots.length < 2;
+  parts.roots.replaceChildren(...roots.map(rootItem));
+}
+
+function rootItem(root) {
+  const path = printable(root.path);
+  const offline = root.state !== "online" && root.state !== "ok";
+  const facts = [
+    t("library.images", { count: format.number(root.images) }),
+    root.scanned_at ? t("library.scanned", { date: format.date(root.scanned_at) }) : t("library.never"),
+  ];
+  const button = (action, key) =>
+    element(
+      "button",
+      { type: "button", class: "button small", dataset: { action, root: root.id, path },
+        "aria-label": t(`library.${key}_this`, { path }) },
+      t(`library.${key}`),
+    );
+  return element(
+    "li",
+    { class: "root" },
+    element("bdi", { class: "root-path" }, path),
+    offline ? element("span", { class: "badge" }, t("library.offline")) : null,
+    element("span", { class: "root-facts" }, facts.join(" · ")),
+    element("span", { class: "root-actions" }, button("rescan", "rescan"), button("remove", "remove")),
+  );
+}
+
+/** Draw a scan; say in words only that one has begun or ended: counts would be spoken without end. */
+function showScan(document_) {
+  const before = scan?.state;
+  scan = document_;
+  const running = scan?.state === "running";
+  parts.scan.hidden = !running;
+  parts.stop.hidden = !running;
+  emit("scan", scan);
+  showProgress(running);
+  if (running) showCounts();
+  if (before === "running" && !running) ended();
+}
+
+function showProgress(running) {
+  if (!parts.progress) return;
+  parts.progress.hidden = !running;
+  if (!running) return;
+  const part = scan.found ? scan.done / scan.found : 0;
+  parts.progress.textContent = format.percent(Math.min(part, 1));
+}
+
+function showCounts() {
+  const { found, done, failed, rate, seconds_left: left } = scan;
+  parts.bar.max = Math.max(found, 1);
+  if (found) parts.bar.value = done;
+  else parts.bar.removeAttribute("value"); // still counting
+  parts.counts.textContent = t("scan.counts", {
+    done: format.number(done),
+    found: format.number(found),
+  });
+  parts.rate.textContent = [
+    rate ? t("scan.rate", { rate: format.number(Math.round(rate)) }) : null,
+    left ? t("scan.left", { time: format.duration(left) }) : null,
+    failed ? t("scan.failed", { count: format.number(failed) }) : null,
+  ]
+    .filter(Boolean)
+    .join(" · ");
+}
+
+function ended() {
+  const { state, embedded, failed, message } = scan ?? {};
+  const counts = { count: format.number(embedded ?? 0), failed: format.number(failed ?? 0) };
+  const key = { done: failed ? "scan.done_failed" : "scan.done", stopped: "scan.stopped" }[state];
+  const text = key ? t(key, counts) : (message ?? t("scan.broken"));
+  emit("toast", { text, kind: state === "failed" ? "error" : "info" });
+  if (panel.open) refresh();
+}
+
+const actions = {
+  close: () => panel.close(),
+  stop: () => attempt(() => api.stopScan()),
+  "rescan-all": () => attempt(async () => showScan(await api.startScan(null))),
+  rescan: ({ root }) => attempt(async () => showScan(await api.startScan(Number(root)))),
+  remove: (data) => ask(data),
+  "more-failures": () => attempt(moreFailures),
+};
+
+function clicked(event) {
+  const button = event.target.closest("[data-action]");
+  if (button && button.dataset.action in actions) actions[button.dataset.action](button.dataset);
+}
+
+async function attempt(work) {
+  try {
+    await work();
+  } catch (error) {
+    emit("toast", { text: error.message, kind: "error" });
+  }
+}
+
+async function add(event) {
+  event.preventDefault();
+  const path = parts.path.value.trim();
+  if (!path) return;
+  parts["add-problem"].textContent = "";
+  parts.path.removeAttribute("aria-invalid");
+  try {
+    await api.addRoot(path);
+    parts.path.value = "";
+    await refresh();
+  } catch (error) {
+    parts["add-problem"].textContent = error.message;
+    parts.path.setAttribute("aria-invalid", "true");
+    parts.path.focus();
+  }
+}
+
+function ask({ root, path }) {
+  removing = root;
+  parts.confirm.querySelector("[data-part=question]").textContent = t("library.remove_ask", { path });
+  parts.confirm.returnValue = "";
+  parts.confirm.showModal();
+}
+
+async function confirmed() {
+  if (parts.confirm.returnValue !== "remove") return;
+  await attempt(() => api.removeRoot(Number(removing)));
+  await refresh();
+  parts.title.focus(); // the button that was pressed is gone
+}
+
+function toggled(event) {
+  if (event.target === parts.failures && parts.failures.open) attempt(showFailures);
+}
+
+async function showFailures() {
+  failuresCursor = null;
+  parts["failure-list"].replaceChildren();
+  await moreFailures();
+}
+
+async function moreFailures() {
+  const page = await api.failures(failuresCursor);
+  failuresCursor = page.cursor;
+  parts["failure-list"].append(...page.failures.map(failureItem));
+  parts["more-failures"].hidden = !failuresCursor;
+}
+
+function failureItem({ path, reason }) {
+  return element(
+    "li",
+    {},
+    element("bdi", { class: "failure-path" }, printable(path)),
+    element("span", { class: "failure-reason" }, printable(reason ?? "")),
+  );
+}

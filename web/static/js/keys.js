@@ -1,0 +1,94 @@
+/** The keys of the page; those of an open dialog are its own. */
+
+import * as grid from "./grid.js";
+import * as help from "./help.js";
+import * as selection from "./selection.js";
+import { emit } from "./store.js";
+
+const STEPS = {
+  ArrowLeft: "left",
+  ArrowRight: "right",
+  ArrowUp: "up",
+  ArrowDown: "down",
+  Home: "home",
+  End: "end",
+  PageUp: "pageup",
+  PageDown: "pagedown",
+};
+
+let box;
+
+export function start() {
+  box = document.querySelector("input[name=q]");
+  document.addEventListener("keydown", pressed);
+}
+
+const typesText = (target) =>
+  target.closest("textarea, select, [contenteditable]") ||
+  target.closest("input:not([type=checkbox], [type=radio], [type=range], [type=button])");
+
+function pressed(event) {
+  if (event.defaultPrevented || event.isComposing || event.altKey) return;
+  if (event.ctrlKey || event.metaKey) return;
+  if (event.key === "?" && !typesText(event.target)) return done(event, help.toggle());
+  if (document.querySelector("dialog:modal")) return;
+  if (event.target === box) return inBox(event);
+  if (typesText(event.target)) return;
+  anywhere(event);
+}
+
+const done = (event) => event.preventDefault();
+
+/** Down from the box goes to the first picture, escape takes a text away. */
+function inBox(event) {
+  if (event.key === "ArrowDown" && grid.count()) {
+    grid.focusIndex(0);
+    done(event);
+  }
+}
+
+function anywhere(event) {
+  const index = grid.focusedIndex();
+  if (event.key === "/") {
+    box.focus();
+    box.select();
+    return done(event);
+  }
+  if (event.key === "Escape" && selection.size()) {
+    selection.clear();
+    return done(event);
+  }
+  if (index >= 0) onTile(event, index);
+  else if (event.key === "ArrowDown" && event.target === document.body && grid.count()) {
+    grid.focusIndex(0);
+    done(event);
+  }
+}
+
+function onTile(event, index) {
+  const direction = STEPS[event.key];
+  if (direction) {
+    done(event);
+    const next = grid.step(index, direction);
+    if (event.shiftKey) rangeTo(index, next);
+    grid.focusIndex(next);
+    return;
+  }
+  if (event.key === "x" || event.key === " ") {
+    done(event);
+    const hit = grid.hitAt(index);
+    if (event.shiftKey) selection.extend(index);
+    else if (hit) selection.toggle(hit, index);
+  } else if (event.key === "Enter" && event.target.closest(".tile-open")) {
+    done(event);
+    const hit = grid.hitAt(index);
+    if (hit) emit("open", { image_id: hit.image_id, index });
+  }
+}
+
+/** Shift with an arrow chooses on from the picture that has the focus. */
+function rangeTo(index, next) {
+  const hit = grid.hitAt(index);
+  if (hit && !selection.has(hit.image_id)) selection.toggle(hit, index);
+  selection.extend(next);
+}

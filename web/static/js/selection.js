@@ -1,0 +1,110 @@
+/** Chosen pictures, gathered over as many searches as one likes, and what can be done with them. */
+
+import { copyText } from "./clipboard.js";
+import * as format from "./format.js";
+import * as grid from "./grid.js";
+import { t } from "./i18n.js";
+import { emit, on } from "./store.js";
+
+const LONGEST_RANGE = 10_000; // pictures
+
+const chosen = new Map(); // image id -> path, in the order of choosing
+let anchor = -1; // the index that a range begins at
+let bar;
+
+export function start() {
+  bar = document.getElementById("selection");
+  document.addEventListener("click", clicked);
+  bar.addEventListener("click", acted);
+  on("hits", () => (anchor = -1)); // its index was one of another list
+}
+
+export const has = (id) => chosen.has(id);
+export const size = () => chosen.size;
+export const ids = () => [...chosen.keys()];
+
+/** Choose a hit or let it go; later ranges begin at its `index`. */
+export function toggle(hit, index) {
+  if (chosen.has(hit.image_id)) chosen.delete(hit.image_id);
+  else chosen.set(hit.image_id, hit.path);
+  if (index >= 0) anchor = index;
+  changed();
+}
+
+/** Choose all from the last one that was chosen to the one at `index`. */
+export async function extend(index) {
+  if (anchor < 0) anchor = index;
+  const first = Math.max(Math.min(anchor, index), index - LONGEST_RANGE);
+  const last = Math.min(Math.max(anchor, index), index + LONGEST_RANGE);
+  for (let place = first; place <= last; place += 1) {
+    const hit = grid.hitAt(place) ?? (await grid.load(place));
+    if (hit) chosen.set(hit.image_id, hit.path);
+  }
+  changed();
+}
+
+export function clear() {
+  if (!chosen.size) return;
+  chosen.clear();
+  anchor = -1;
+  changed();
+}
+
+/** Make a tile look as chosen as its picture is. */
+export function dress(tile) {
+  const isChosen = chosen.has(Number(tile.dataset.imageId));
+  tile.classList.toggle("is-selected", isChosen);
+  tile.querySelector(".tile-check")?.setAttribute("aria-checked", String(isChosen));
+}
+
+function changed() {
+  for (const tile of document.querySelectorAll(".tile")) dress(tile);
+  document.body.classList.toggle("has-selection", chosen.size > 0);
+  bar.hidden = chosen.size === 0;
+  bar.querySelector("[data-part=count]").textContent = t("selection.count", {
+    count: format.number(chosen.size),
+  });
+  emit("select", { ids: ids() });
+}
+
+function clicked(event) {
+  const tile = event.target.closest(".tile");
+  const onCheck = event.target.closest(".tile-check");
+  if (!tile || !onCheck) return;
+  event.preventDefault();
+  const index = Number(tile.dataset.index);
+  if (event.shiftKey) extend(index);
+  else toggle({ image_id: Number(tile.dataset.imageId), path: grid.hitAt(index)?.path }, index);
+}
+
+const actions = {
+  "copy-paths": copyPaths,
+  zip: () => download("zip"),
+  csv: () => download("csv"),
+  json: () => download("json"),
+  clear: () => clear(),
+};
+
+function acted(event) {
+  actions[event.target.closest("[data-action]")?.dataset.action]?.();
+}
+
+async function copyPaths() {
+  const count = format.number(chosen.size);
+  try {
+    await copyText([...chosen.values()].join("\n"));
+    emit("toast", { text: t("selection.copied", { count }) });
+  } catch {
+    emit("toast", { text: t("copy.refused"), kind: "error" });
+  }
+}
+
+/** A form's answer goes to the disk as it comes; a script's would fill the memory first. */
+function download(kind) {
+  const form = bar.querySelector("form");
+  form.elements.ids.value = ids().join(",");
+  form.elements.format.value = kind;
+  form.submit();
+  bar.querySelector("details")?.removeAttribute("open");
+  emit("toast", { text: t("selection.download", { count: format.number(chosen.size) }) });
+}
