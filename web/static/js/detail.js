@@ -101,9 +101,9 @@ async function show(id, index, list) {
   const here = shown;
   const hit = index >= 0 ? await list.at(index).catch(() => null) : null;
   if (here !== shown) return;
-  if (hit?.image_id === id) showPicture(hit);
   showPosition();
   showSelected();
+  if (hit?.image_id === id) showPicture(hit);
   await Promise.all([showDocument(here), preloadAround(here)]);
 }
 
@@ -137,6 +137,7 @@ function clear() {
 function showPicture(hit) {
   const name = printable(hit.name ?? nameOf(hit.path));
   parts.name.textContent = name;
+  parts.spoken.textContent = [name, parts.position.textContent].filter(Boolean).join(", ");
   parts.small.src = `${hit.thumbnail}&size=512`;
   parts.large.alt = name;
   parts.large.src = addressOf(hit);
@@ -226,7 +227,10 @@ function showSelected() {
 
 async function toggleSelected() {
   const { id, index, list } = shown;
-  selection.toggle(about ?? (await list.at(index)) ?? { image_id: id }, list === results ? index : -1);
+  selection.toggle(
+    about ?? (await list.at(index)) ?? { image_id: id },
+    list === results ? index : -1,
+  );
 }
 
 const actions = {

@@ -5,7 +5,8 @@ import { t } from "./i18n.js";
 
 const MOST = 8; // pictures in one query
 const LARGEST = 64 * 1024 * 1024; // bytes
-const NAMES = /\.(jpe?g|jfif|png|webp|gif|avif|hei[cf]|tiff?|bmp|dng|cr2|cr3|nef|arw|orf|rw2|raf)$/i;
+const NAMES =
+  /\.(jpe?g|jfif|png|webp|gif|avif|hei[cf]|tiff?|bmp|dng|cr2|cr3|nef|arw|orf|rw2|raf)$/i;
 
 let overlay;
 let depth = 0; // a drag enters and leaves every element it crosses

@@ -13,7 +13,9 @@ export function showFacts(parts, about, { jump }) {
   parts.facts.replaceChildren(...rows(about), ...placeRows(about));
   fill(parts.labels, about.labels ?? [], labelItem);
   fill(parts.copies, (about.paths ?? []).slice(1), copyItem);
-  fill(parts.similar, about.similar ?? [], (hit, hits) => neighbourItem(hit, () => jump(hit.image_id, hits)));
+  fill(parts.similar, about.similar ?? [], (hit, hits) =>
+    neighbourItem(hit, () => jump(hit.image_id, hits)),
+  );
 }
 
 /** Show a section's list, or hide the whole section where there is nothing to show. */
@@ -22,13 +24,13 @@ function fill(list, items, made) {
   list.replaceChildren(...items.map((item) => made(item, items)));
 }
 
-const row = (name, ...values) => [
-  element("dt", {}, t(name)),
-  element("dd", {}, ...values),
-];
+const row = (name, ...values) => [element("dt", {}, t(name)), element("dd", {}, ...values)];
 
 function rows(about) {
-  const size = [about.width && format.pixels(about.width, about.height), about.bytes && format.bytes(about.bytes)];
+  const size = [
+    about.width && format.pixels(about.width, about.height),
+    about.bytes && format.bytes(about.bytes),
+  ];
   const values = [
     ["fact.date", about.taken_at && format.date(about.taken_at)],
     ["fact.size", size.filter(Boolean).join(" · ")],
@@ -37,7 +39,9 @@ function rows(about) {
     ["fact.lens", about.lens],
     ["fact.exposure", exposure(about)],
   ];
-  return values.filter(([, value]) => value).flatMap(([name, value]) => row(name, printable(value)));
+  return values
+    .filter(([, value]) => value)
+    .flatMap(([name, value]) => row(name, printable(value)));
 }
 
 function exposure({ exposure: seconds, f_number: stop, iso, focal_length: length }) {
@@ -53,9 +57,15 @@ function exposure({ exposure: seconds, f_number: stop, iso, focal_length: length
 /** Coordinates; a map is another party that would learn the place, so its link is asked for. */
 function placeRows({ latitude, longitude, altitude }) {
   if (latitude === null || latitude === undefined) return [];
-  const height = altitude ? ` · ${t("fact.metres", { count: format.number(Math.round(altitude)) })}` : "";
+  const height = altitude
+    ? ` · ${t("fact.metres", { count: format.number(Math.round(altitude)) })}`
+    : "";
   const place = `${format.coordinates(latitude, longitude)}${height}`;
-  const ask = element("button", { type: "button", class: "link", onclick: reveal }, t("detail.map_ask"));
+  const ask = element(
+    "button",
+    { type: "button", class: "link", onclick: reveal },
+    t("detail.map_ask"),
+  );
   function reveal() {
     const link = mapLink(latitude, longitude);
     ask.replaceWith(link, element("small", {}, t("detail.map_note")));
@@ -88,7 +98,11 @@ function copyItem(path) {
     );
   };
   const label = t("detail.copy_this", { path: name });
-  const button = element("button", { type: "button", class: "link", "aria-label": label, onclick: copy }, t("detail.copy"));
+  const button = element(
+    "button",
+    { type: "button", class: "link", "aria-label": label, onclick: copy },
+    t("detail.copy"),
+  );
   return element("li", {}, element("bdi", {}, name), button);
 }
 
@@ -104,5 +118,9 @@ function neighbourItem(hit, show) {
     event.preventDefault();
     show();
   };
-  return element("li", {}, element("a", { href: `#image-${hit.image_id}`, onclick: press }, picture));
+  return element(
+    "li",
+    {},
+    element("a", { href: `#image-${hit.image_id}`, onclick: press }, picture),
+  );
 }

@@ -5,6 +5,7 @@ const plain = new Intl.NumberFormat(language);
 const oneDigit = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
 const percents = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 0 });
 const moment = new Intl.DateTimeFormat(language, { dateStyle: "long", timeStyle: "short" });
+const calendar = new Intl.DateTimeFormat(language, { dateStyle: "medium" });
 
 export const number = (value) => plain.format(value);
 export const percent = (part) => percents.format(part);
@@ -25,10 +26,13 @@ export function pixels(width, height) {
   return mega < 0.5 ? size : `${size} (${oneDigit.format(mega)} MP)`;
 }
 
-/** An ISO 8601 time without a zone, as its place's clock showed it; "" where it is none. */
-export function date(text) {
+/** An ISO 8601 time, without a zone as its place's clock showed it; "" where it is none. */
+export const date = (text) => said(moment, text);
+export const day = (text) => said(calendar, text);
+
+function said(style, text) {
   const time = new Date(text);
-  return Number.isNaN(time.valueOf()) ? "" : moment.format(time);
+  return Number.isNaN(time.valueOf()) ? "" : style.format(time);
 }
 
 /** Seconds as a photographer says them: "1/250 s", "2.5 s". */
@@ -39,12 +43,11 @@ export function exposureTime(seconds) {
 
 /** Degrees north and east as "48.20820° N, 16.37380° E". */
 export function coordinates(latitude, longitude) {
-  const side = (value, plus, minus) =>
-    `${Math.abs(value).toFixed(5)}° ${value < 0 ? minus : plus}`;
+  const side = (value, plus, minus) => `${Math.abs(value).toFixed(5)}° ${value < 0 ? minus : plus}`;
   return `${side(latitude, "N", "S")}, ${side(longitude, "E", "W")}`;
 }
 
-/** Seconds as "45 s", "12 min", "3 h 20 min"-like text of the page's language. */
+/** Seconds as "45 s", "12 min", "3 hr 20 min". */
 export function duration(seconds) {
   const unit = (value, name) =>
     new Intl.NumberFormat(language, { style: "unit", unit: name, unitDisplay: "short" }).format(

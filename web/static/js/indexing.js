@@ -10,6 +10,8 @@ const RETRY = 15_000; // milliseconds until a refused stream of events is tried 
 
 let panel;
 let parts;
+let events = null; // the stream, while the page is seen
+let retry; // the timer of the next try
 let scan = null; // the newest document of a scan
 let removing = null; // the root that the open question is about
 let failuresCursor = null;
@@ -26,7 +28,8 @@ export function start() {
   panel.addEventListener("toggle", toggled, true);
   parts.add.addEventListener("submit", add);
   parts.confirm.addEventListener("close", confirmed);
-  listen();
+  document.addEventListener("visibilitychange", follow);
+  follow();
 }
 
 export function open() {
@@ -34,15 +37,30 @@ export function open() {
   refresh();
 }
 
-/** Hear of scans as they go on; where no more listeners are let in, ask now and then. */
+/**
+ * Hear of scans as they go on. A browser opens few connections to one server, whatever the number of
+ * its tabs: a page that nobody sees gives its own back.
+ */
+function follow() {
+  clearTimeout(retry);
+  if (document.hidden) {
+    events?.close();
+    events = null;
+  } else if (!events) {
+    listen();
+  }
+}
+
+/** Where no more listeners are let in, ask now and then. */
 function listen() {
-  const events = new EventSource("/api/events");
+  events = new EventSource("/api/events");
   events.addEventListener("scan", (event) => showScan(JSON.parse(event.data)));
   events.addEventListener("library", (event) => emit("library", JSON.parse(event.data)));
-  events.addEventListener("error", async () => {
-    if (events.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
-    setTimeout(listen, RETRY);
-    await api.scan().then(showScan, () => null);
+  events.addEventListener("error", () => {
+    if (events?.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    events = null;
+    retry = setTimeout(follow, RETRY);
+    api.scan().then(showScan, () => null);
   });
 }
 
@@ -79,13 +97,19 @@ function rootItem(root) {
   const offline = root.state !== "online" && root.state !== "ok";
   const facts = [
     t("library.images", { count: format.number(root.images) }),
-    root.scanned_at ? t("library.scanned", { date: format.date(root.scanned_at) }) : t("library.never"),
+    root.scanned_at
+      ? t("library.scanned", { date: format.day(root.scanned_at) })
+      : t("library.never"),
   ];
   const button = (action, key) =>
     element(
       "button",
-      { type: "button", class: "button small", dataset: { action, root: root.id, path },
-        "aria-label": t(`library.${key}_this`, { path }) },
+      {
+        type: "button",
+        class: "button small",
+        dataset: { action, root: root.id, path },
+        "aria-label": t(`library.${key}_this`, { path }),
+      },
       t(`library.${key}`),
     );
   return element(
@@ -94,7 +118,12 @@ function rootItem(root) {
     element("bdi", { class: "root-path" }, path),
     offline ? element("span", { class: "badge" }, t("library.offline")) : null,
     element("span", { class: "root-facts" }, facts.join(" · ")),
-    element("span", { class: "root-actions" }, button("rescan", "rescan"), button("remove", "remove")),
+    element(
+      "span",
+      { class: "root-actions" },
+      button("rescan", "rescan"),
+      button("remove", "remove"),
+    ),
   );
 }
 
@@ -115,8 +144,9 @@ function showProgress(running) {
   if (!parts.progress) return;
   parts.progress.hidden = !running;
   if (!running) return;
-  const part = scan.found ? scan.done / scan.found : 0;
-  parts.progress.textContent = format.percent(Math.min(part, 1));
+  const part = scan.found ? Math.min(scan.done / scan.found, 1) : 0;
+  parts.progress.textContent = format.percent(part);
+  parts.progress.title = t("scan.progress", { percent: format.percent(part) });
 }
 
 function showCounts() {
@@ -187,7 +217,9 @@ async function add(event) {
 
 function ask({ root, path }) {
   removing = root;
-  parts.confirm.querySelector("[data-part=question]").textContent = t("library.remove_ask", { path });
+  parts.confirm.querySelector("[data-part=question]").textContent = t("library.remove_ask", {
+    path,
+  });
   parts.confirm.returnValue = "";
   parts.confirm.showModal();
 }

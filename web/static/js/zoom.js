@@ -78,7 +78,10 @@ export class Zoom {
 
   paint() {
     this.scale = clamp(this.scale, 1, this.largest);
-    const reachX = Math.max(0, (this.width * this.fitted * this.scale - this.stage.clientWidth) / 2);
+    const reachX = Math.max(
+      0,
+      (this.width * this.fitted * this.scale - this.stage.clientWidth) / 2,
+    );
     const reachY = Math.max(
       0,
       (this.height * this.fitted * this.scale - this.stage.clientHeight) / 2,
