@@ -76,7 +76,7 @@ function open(id, index, list) {
 function followAddress() {
   const [, id] = ADDRESS.exec(location.hash) ?? [];
   if (id) {
-    const { index = -1, walk = 0 } = history.state ?? {};
+    const { index = results.find(Number(id)), walk = 0 } = history.state ?? {};
     show(Number(id), index, walks[walk] ?? results);
   } else if (dialog.open) {
     dialog.close();
@@ -217,6 +217,7 @@ function setDisabled(button, disabled) {
 /** A neighbour of the shown picture becomes the shown one; its siblings are what next walks along. */
 function jump(id, hits) {
   const list = neighboursOf(hits);
+  dialog.focus(); // the link that was followed is about to go
   open(id, list.find(id), list);
 }
 
