@@ -7,11 +7,10 @@ import { showFacts } from "./facts.js";
 import * as format from "./format.js";
 import * as grid from "./grid.js";
 import { t } from "./i18n.js";
+import { Picture } from "./picture.js";
 import * as selection from "./selection.js";
 import { emit, on } from "./store.js";
-import { Zoom } from "./zoom.js";
 
-const SHOWN_BY_BROWSERS = new Set(["JPEG", "MPO", "PNG", "WEBP", "GIF", "AVIF"]);
 const ADDRESS = /^#image-(\d+)$/;
 
 /** What next and previous walk along: the grid's hits, or the neighbours of a picture. */
@@ -34,25 +33,22 @@ const neighboursOf = (hits) => ({
 
 let dialog;
 let parts; // the elements of the dialog, by their data-part
-let zoom;
+let picture;
 let shown = null; // {id, index, list}
 let about = null; // the document of the shown image, once it is here
 let request = null; // the AbortController of that document
 const walks = [results]; // lists by the number that the history's entries carry
 let afterwards = null; // what to do once the view has closed
-const ahead = new Map(); // address -> Image, loaded before it is asked for
 
 export function start() {
   dialog = document.getElementById("detail");
   parts = Object.fromEntries(
     [...dialog.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]),
   );
-  zoom = new Zoom(parts.stage, { onSwipe: swiped, onChange: zoomed });
+  picture = new Picture(parts, { onSwipe: swiped, onChange: zoomed });
   dialog.addEventListener("close", closed);
   dialog.addEventListener("click", clicked);
   dialog.addEventListener("keydown", pressed);
-  parts.large.addEventListener("load", largeLoaded);
-  parts.large.addEventListener("error", largeFailed);
   on("open", ({ image_id: id, index }) => open(id, index ?? results.find(id), results));
   on("hits", () => followHits());
   on("select", () => showSelected());
@@ -114,76 +110,36 @@ async function showDocument(here) {
     const found = await image(here.id, { signal: request.signal });
     if (here !== shown) return;
     about = found;
-    if (!parts.large.hasAttribute("src")) showPicture(found);
+    if (!picture.hit) showPicture(found);
     showFacts(parts, found, { jump });
     dialog.dataset.state = "ready";
   } catch (error) {
     if (here !== shown || error.name === "AbortError") return;
     dialog.dataset.state = "failed";
-    fail(t("detail.unknown", { message: error.message }));
+    picture.complain(t("detail.unknown", { message: error.message }));
   }
 }
 
 function clear() {
   dialog.dataset.state = "loading";
-  parts.problem.hidden = true;
-  for (const picture of [parts.small, parts.large]) picture.removeAttribute("src");
-  parts.picture.hidden = true;
-  parts.picture.classList.remove("is-sharp");
+  picture.clear();
   parts.info.scrollTop = 0;
 }
 
-/** The thumbnail at once, the picture over it when it has arrived. */
 function showPicture(hit) {
-  const name = printable(hit.name ?? nameOf(hit.path));
-  parts.name.textContent = name;
-  parts.spoken.textContent = [name, parts.position.textContent].filter(Boolean).join(", ");
-  parts.small.src = `${hit.thumbnail}&size=512`;
-  parts.large.alt = name;
-  parts.large.src = addressOf(hit);
-  parts.picture.hidden = false;
-  zoom.show(parts.picture, hit.width, hit.height);
+  parts.name.textContent = printable(hit.name);
+  parts.spoken.textContent = [parts.name.textContent, parts.position.textContent]
+    .filter(Boolean)
+    .join(", ");
+  picture.show(hit);
 }
 
-const nameOf = (path) => path.split(/[\\/]/).pop();
-
-function addressOf({ image_id: id, format: kind }) {
-  const shape = SHOWN_BY_BROWSERS.has((kind ?? "").toUpperCase()) ? "original" : "preview";
-  return `/api/images/${id}/${shape}`;
-}
-
-function largeLoaded() {
-  parts.picture.classList.add("is-sharp");
-  const { naturalWidth, naturalHeight } = parts.large;
-  if (zoom.width === 1 && naturalWidth) zoom.show(parts.picture, naturalWidth, naturalHeight);
-}
-
-/** What a browser cannot show after all has a converted preview; else the file cannot be reached. */
-function largeFailed() {
-  if (!shown) return;
-  const preview = `/api/images/${shown.id}/preview`;
-  if (!parts.large.src.endsWith(preview)) parts.large.src = preview;
-  else fail(t("detail.unreachable"));
-}
-
-function fail(text) {
-  parts.problem.textContent = text;
-  parts.problem.hidden = false;
-}
-
-/** Load the pictures before and after this one, and forget those further away. */
+/** Load the pictures before and after this one. */
 async function preloadAround({ index, list }) {
   if (index < 0) return;
   const near = [index + 1, index - 1].filter((place) => place >= 0 && place < list.count());
   const hits = await Promise.all(near.map((place) => list.at(place).catch(() => null)));
-  const wanted = new Set(hits.filter(Boolean).map(addressOf));
-  for (const address of ahead.keys()) if (!wanted.has(address)) ahead.delete(address);
-  for (const address of wanted) {
-    if (ahead.has(address)) continue;
-    const loaded = new Image();
-    loaded.src = address;
-    ahead.set(address, loaded);
-  }
+  picture.preload(hits.filter(Boolean));
 }
 
 /** Go `by` pictures along the list; the address follows without another entry. */
@@ -238,9 +194,9 @@ const actions = {
   close: () => leave(),
   next: () => step(1),
   previous: () => step(-1),
-  "zoom-in": () => zoom.zoomIn(),
-  "zoom-out": () => zoom.zoomOut(),
-  fit: () => (zoom.zoomed ? zoom.fit() : zoom.toggle()),
+  "zoom-in": () => picture.zoom.zoomIn(),
+  "zoom-out": () => picture.zoom.zoomOut(),
+  fit: () => picture.zoom.toggle(),
   info: () => showInfo(parts.info.hidden, true),
   select: () => toggleSelected(),
   "more-like": () => searchBy(1),
@@ -290,7 +246,7 @@ function pan(event) {
     ArrowDown: [0, 0.2],
   }[event.key];
   event.preventDefault();
-  zoom.pan(right, down);
+  picture.zoom.pan(right, down);
 }
 
 function swiped(direction) {
@@ -344,7 +300,7 @@ async function closed() {
   shown = null;
   afterwards = null;
   request?.abort();
-  ahead.clear();
+  picture.preload([]);
   clear();
   const inGrid = list === results ? index : -1;
   if (inGrid >= 0) grid.focusIndex(inGrid);

@@ -118,10 +118,6 @@ export class Zoom {
     this.zoomTo(this.scale / STEP);
   }
 
-  fit() {
-    this.zoomTo(1);
-  }
-
   /** Between fitted and the picture's own pixels (twice fitted where those are no larger). */
   toggle(x, y) {
     this.zoomTo(this.zoomed ? 1 : Math.max(this.actual, 2), x, y);

@@ -1,0 +1,75 @@
+/** The large picture of the detail view: the thumbnail at once, the file itself over it. */
+
+import { printable } from "./dom.js";
+import { t } from "./i18n.js";
+import { Zoom } from "./zoom.js";
+
+const SHOWN_BY_BROWSERS = new Set(["JPEG", "MPO", "PNG", "WEBP", "GIF", "AVIF"]);
+
+export class Picture {
+  /** `parts` are the view's elements; the rest is Zoom's. */
+  constructor(parts, { onSwipe, onChange }) {
+    this.parts = parts;
+    this.zoom = new Zoom(parts.stage, { onSwipe, onChange });
+    this.hit = null;
+    this.ahead = new Map(); // address -> Image, loaded before it is asked for
+    parts.large.addEventListener("load", () => this.loaded());
+    parts.large.addEventListener("error", () => this.failed());
+  }
+
+  clear() {
+    this.hit = null;
+    for (const picture of [this.parts.small, this.parts.large]) picture.removeAttribute("src");
+    this.parts.picture.hidden = true;
+    this.parts.picture.classList.remove("is-sharp");
+    this.parts.problem.hidden = true;
+  }
+
+  /** Show a hit, or the document of an image, which has the same fields. */
+  show(hit) {
+    this.hit = hit;
+    this.parts.small.src = `${hit.thumbnail}&size=512`;
+    this.parts.large.alt = printable(hit.name);
+    this.parts.large.src = addressOf(hit);
+    this.parts.picture.hidden = false;
+    this.zoom.show(this.parts.picture, hit.width, hit.height);
+  }
+
+  /** Load these hits' pictures, and forget all others. */
+  preload(hits) {
+    const wanted = new Set(hits.map(addressOf));
+    for (const address of this.ahead.keys()) if (!wanted.has(address)) this.ahead.delete(address);
+    for (const address of wanted) {
+      if (this.ahead.has(address)) continue;
+      const loading = new Image();
+      loading.src = address;
+      this.ahead.set(address, loading);
+    }
+  }
+
+  loaded() {
+    this.parts.picture.classList.add("is-sharp");
+    const { naturalWidth, naturalHeight } = this.parts.large;
+    if (this.hit && !this.hit.width) {
+      this.zoom.show(this.parts.picture, naturalWidth, naturalHeight);
+    }
+  }
+
+  /** What a browser cannot show after all has a converted preview; else the file is out of reach. */
+  failed() {
+    if (!this.hit) return;
+    const preview = `/api/images/${this.hit.image_id}/preview`;
+    if (this.parts.large.getAttribute("src") !== preview) this.parts.large.src = preview;
+    else this.complain(t("detail.unreachable"));
+  }
+
+  complain(text) {
+    this.parts.problem.textContent = text;
+    this.parts.problem.hidden = false;
+  }
+}
+
+function addressOf({ image_id: id, format }) {
+  const shape = SHOWN_BY_BROWSERS.has((format ?? "").toUpperCase()) ? "original" : "preview";
+  return `/api/images/${id}/${shape}`;
+}
