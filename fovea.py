@@ -87,7 +87,7 @@ def _log_to_stderr() -> None:
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("fovea: %(message)s"))
-    for name in ("search", "indexer"):
+    for name in ("search", "indexer", "web"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
 
@@ -392,6 +392,94 @@ def _hit_fields(hit: "Hit") -> dict[str, Any]:
         "paths": list(hit.paths),
     }
     return fields | ({"offline": True} if hit.offline else {})
+
+
+# Serving
+
+
+@cli.command()
+@click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=FILE)
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen; any but this machine's own needs a token, which is printed.",
+)
+@click.option(
+    "--port",
+    metavar="N",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="The port; 0 takes a free one.",
+)
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+@library_option
+@model_option("Embed with this model in a new library.  [default: the best at hand]")
+def serve(
+    folders: tuple[Path, ...],
+    host: str,
+    port: int,
+    no_browser: bool,
+    folder: Path | None,
+    name: str | None,
+) -> None:
+    """Serve the library as a web page, and index each FOLDER meanwhile.
+
+    \b
+    fovea serve ~/Pictures
+    """
+    from web.app import create_app
+    from web.security import bound_names, is_loopback, new_token
+    from web.server import serve as serve_app
+
+    for place in folders:
+        if not place.is_dir():
+            raise FoveaError(f"{place} is no folder; name one that holds pictures")
+    token = None if is_loopback(host) else new_token()
+    app = create_app(_library_folder(folder), model=name, token=token, hosts=bound_names(host))
+
+    def ready(bound: int) -> None:
+        address = _address(host, bound, token)
+        _say_where(address, host)
+        if folders:
+            app.extensions["fovea.scans"].start([place.absolute() for place in folders])
+        if not no_browser:
+            _open_browser(address)
+
+    try:
+        serve_app(app, host, port, on_ready=ready)
+    finally:
+        app.extensions["fovea"].close()
+    talk("ended")
+
+
+def _address(host: str, port: int, token: str | None) -> str:
+    """What a browser on this machine opens; for a wildcard, this machine's name."""
+    import socket
+
+    name = socket.gethostname() if host in ("", "0.0.0.0", "::") else host
+    name = f"[{name}]" if ":" in name else name
+    return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
+
+
+def _say_where(address: str, host: str) -> None:
+    from web.security import is_loopback
+
+    if not is_loopback(host):
+        talk(
+            "the photos will be visible to the network: whoever has this address, which is shown "
+            "only now, sees all of them, and what is sent is not encrypted"
+        )
+    click.echo(f"fovea: open {address} (Ctrl-C ends it)")
+
+
+def _open_browser(address: str) -> None:
+    import threading
+    import webbrowser
+
+    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
 
 # Classifying

@@ -1,0 +1,70 @@
+"""Put the web app together."""
+
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from search.records import ModelRow
+
+from .encoders import SharedEncoder
+from .engine import Engine
+from .problems import show_problems
+from .security import LOOPBACK, protect
+
+__all__ = ["create_app"]
+
+BLUEPRINTS = (
+    "api.search",
+    "api.status",
+    "thumbnails",
+    "originals",
+    "uploads",
+    "scans",
+    "exports",
+    "pages",
+)
+BODY_BYTES = 1 << 20  # unless a route takes pictures, which raises it for itself
+
+
+def create_app(
+    library_folder: Path,
+    *,
+    model: str | None = None,
+    token: str | None = None,
+    hosts: Iterable[str] = LOOPBACK,
+    encoder_of: Callable[[ModelRow], SharedEncoder] | None = None,
+    testing: bool = False,
+    **settings: Any,
+) -> Flask:
+    """Build the web app for the library in this folder, which is made where it is missing.
+
+    ``hosts`` are the names that a request may ask for, and ``token`` what it must bring.
+    """
+    app = Flask(__name__)
+    app.config.update(
+        {
+            "MAX_CONTENT_LENGTH": BODY_BYTES,
+            "MAX_FORM_MEMORY_SIZE": BODY_BYTES,
+            "MAX_FORM_PARTS": 100,
+            "TESTING": testing,
+            "PROPAGATE_EXCEPTIONS": False,
+        }
+        | settings
+    )
+    app.json.compact = True  # type: ignore[attr-defined]
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["fovea"] = Engine(library_folder, model=model, encoder_of=encoder_of)
+    protect(app, names=hosts, token=token)
+    show_problems(app)
+    for name in BLUEPRINTS:
+        if find_spec(f"web.{name}"):
+            module = import_module(f"web.{name}")
+            if hasattr(module, "install"):
+                module.install(app)
+            if hasattr(module, "blueprint"):
+                app.register_blueprint(module.blueprint)
+    return app

@@ -1,0 +1,87 @@
+"""Errors as documents: ``application/problem+json``, after RFC 9457."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException
+
+from search.errors import FoveaError, LibraryBusy, LibraryError
+
+__all__ = ["MEDIA_TYPE", "Problem", "problem_response", "show_problems"]
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """A request that cannot be answered as it was asked; the status says whose doing that is."""
+
+    def __init__(
+        self, status: int, title: str, detail: str, *, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.title, self.detail = status, title, detail
+        self.headers = headers or {}
+
+
+def problem_response(status: int, title: str, detail: str, **more: Any) -> Response:
+    """Build the answer that tells a client what is wrong; ``more`` are further members."""
+    body = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.path,
+        **more,
+    }
+    text = current_app.json.dumps(body)
+    return Response(text + "\n", status=status, content_type=MEDIA_TYPE)
+
+
+def show_problems(app: Flask) -> None:
+    """Let every error of this app end in a problem document."""
+    app.register_error_handler(Problem, _show_problem)
+    app.register_error_handler(FoveaError, _show_user_error)
+    app.register_error_handler(HTTPException, _show_http_error)
+    app.register_error_handler(Exception, _show_failure)
+
+
+def _show_problem(problem: Problem) -> Response:
+    response = problem_response(problem.status, problem.title, problem.detail)
+    response.headers.update(problem.headers)
+    return response
+
+
+def _show_user_error(error: FoveaError) -> Response:
+    status = _status_of(error)
+    more = {name: getattr(error, name) for name in ("position", "expected") if hasattr(error, name)}
+    return problem_response(status, HTTPStatus(status).phrase, str(error), **more)
+
+
+def _status_of(error: FoveaError) -> int:
+    """The client's mistake, a moment to wait for, or something only this machine can mend."""
+    if isinstance(error, LibraryBusy):
+        return HTTPStatus.CONFLICT
+    if isinstance(error, LibraryError):
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    return HTTPStatus.BAD_REQUEST
+
+
+def _show_http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    response = problem_response(status, error.name, error.description or error.name)
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    return response
+
+
+def _show_failure(error: Exception) -> Response:
+    """A mistake of ours: the log has all of it, the client nothing that tells of this machine."""
+    log.exception("%s %s failed", request.method, request.path, exc_info=error)
+    return problem_response(
+        500, "Internal Server Error", "something failed here; the log says what"
+    )
