@@ -14,6 +14,7 @@ from PIL import Image, ImageColor
 # Threads that wait in a loop for each other take minutes where other programs keep the cores busy.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from browsing import PHOTOS, chromium, indexed, launched, served  # noqa: E402
 from search.library import Library  # noqa: E402
 from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
 
@@ -119,3 +120,21 @@ def colour_library(library: Library, photos: Path, add_file: Callable[..., int])
     for path in sorted(photos.iterdir()):
         add_file(library, root.id, path)
     return library
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """The system's Chromium, which reaches this machine alone; skip where there is none."""
+    with launched() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server whose library holds ../shared/photos, by the bundled model."""
+    if not PHOTOS.is_dir():
+        pytest.skip("no ../shared/photos beside the checkout")
+    chromium()  # nothing to look at the pages with: do not index for nothing
+    library = indexed(tmp_path_factory.mktemp("gallery") / "library", PHOTOS)
+    with served(library) as address:
+        yield address

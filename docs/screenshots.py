@@ -1,0 +1,177 @@
+"""Make the pictures of the page in docs/screenshots anew: python docs/screenshots.py
+
+The library holds the photographs that come with scikit-image, and parts of them, so that there is
+something to scroll through; all of them may be shared. Needs Chromium and the test extra.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from PIL import Image
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / place) for place in (".", "tests")]
+
+from browsing import indexed, launched, served, visited  # noqa: E402
+from data import demo_photographs  # noqa: E402
+
+PLACE = Path(__file__).with_name("screenshots")
+WIDE = {"viewport": {"width": 1280, "height": 800}, "device_scale_factor": 1.5}
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 2,
+    "has_touch": True,
+    "is_mobile": True,
+}
+QUALITY = 82  # of WebP
+DAY = 24 * 3600  # seconds
+NOON = 1_720_000_000  # a July day of 2024, in seconds since 1970
+
+FOLDERS = {
+    "animals": ("chelsea",),
+    "space": ("astronaut", "hubble_deep_field", "moon", "rocket"),
+    "at home": ("coffee", "coins", "page"),
+    "outside": ("brick", "camera", "grass", "gravel", "motorcycle_left"),
+}
+# Parts of a photograph, in hundredths of its width and height: left, top, right, bottom.
+PARTS = {
+    "chelsea": [(15, 0, 75, 100), (30, 10, 100, 70)],
+    "astronaut": [(20, 0, 75, 60), (0, 20, 60, 100)],
+    "hubble_deep_field": [(0, 0, 55, 60), (40, 35, 100, 100), (20, 30, 60, 90)],
+    "rocket": [(0, 30, 60, 100), (30, 0, 70, 100)],
+    "coffee": [(15, 5, 85, 100), (0, 0, 60, 75)],
+    "camera": [(20, 5, 75, 100), (30, 10, 80, 50)],
+    "motorcycle_left": [(0, 15, 60, 100), (35, 20, 100, 95)],
+    "coins": [(0, 0, 60, 60)],
+    "moon": [(10, 5, 90, 65)],
+    "grass": [(0, 0, 100, 60)],
+    "brick": [(0, 0, 65, 100)],
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture of the page: how the page gets there, and on which screen."""
+
+    name: str
+    reach: Callable[[Any], None]
+    screen: dict[str, Any]
+    scheme: str = "light"
+    locale: str = "en-GB"
+
+
+def write_photographs(folder: Path) -> None:
+    """Lay the photographs and their parts into folders, each folder's on a day of its own."""
+    originals = {path.stem: path for path in demo_photographs()}
+    for age, (name, members) in enumerate(FOLDERS.items()):
+        (folder / name).mkdir(parents=True)
+        for member in members:
+            with Image.open(originals[member]) as file:
+                whole = file.convert("RGB")
+            for number, picture in enumerate([whole, *_parts(whole, PARTS.get(member, []))]):
+                path = folder / name / f"{member}{f'-{number}' if number else ''}.jpg"
+                picture.save(path, quality=92)
+                os.utime(path, (NOON - age * 3 * DAY - number * 60,) * 2)
+
+
+def _parts(whole: Image.Image, boxes: list[tuple[int, int, int, int]]) -> Iterator[Image.Image]:
+    for left, top, right, bottom in boxes:
+        width, height = whole.width / 100, whole.height / 100
+        yield whole.crop(
+            (int(left * width), int(top * height), int(right * width), int(bottom * height))
+        )
+
+
+def browse(page: Any) -> None:
+    """The library as it opens: newest first, by day."""
+
+
+def search(page: Any) -> None:
+    page.fill("input[name=q]", "a cat")
+    page.wait_for_url("**q=*")
+    page.wait_for_timeout(500)
+
+
+def detail(page: Any) -> None:
+    page.fill("input[name=q]", "name:coffee")
+    page.wait_for_url("**q=*")
+    page.wait_for_timeout(500)
+    page.click(".tile[data-index='0'] .tile-open")
+    page.wait_for_selector("#detail[data-state=ready]")
+    page.wait_for_selector(".detail-picture.is-sharp")
+    if page.locator("[data-part=info]").is_hidden():
+        page.click("[data-action=info]")
+
+
+def select(page: Any) -> None:
+    page.focus(".tile[data-index='1'] .tile-open")
+    page.keyboard.press("x")
+    page.click(".tile[data-index='4'] .tile-check", modifiers=["Shift"])
+
+
+def panel(page: Any) -> None:
+    page.click("#open-library")
+    page.wait_for_selector(".root")
+
+
+def help_(page: Any) -> None:
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("?")
+    page.wait_for_selector("#help[open]")
+
+
+VIEWS = (
+    View("browse-light", browse, WIDE),
+    View("browse-dark", browse, WIDE, "dark"),
+    View("browse-phone", browse, PHONE),
+    View("search-light", search, WIDE),
+    View("search-dark", search, WIDE, "dark"),
+    View("search-phone", search, PHONE, "dark"),
+    View("search-chinese", search, WIDE, locale="zh-CN"),
+    View("detail-light", detail, WIDE),
+    View("detail-dark", detail, WIDE, "dark"),
+    View("detail-phone", detail, PHONE),
+    View("selection-light", select, WIDE),
+    View("library-dark", panel, WIDE, "dark"),
+    View("help-light", help_, WIDE),
+)
+
+
+def take(browser: Any, address: str, view: View) -> None:
+    """Bring a fresh page to the view, and write its picture."""
+    options = {"color_scheme": view.scheme, "locale": view.locale, "reduced_motion": "reduce"}
+    with visited(browser, address, **view.screen, **options) as page:
+        page.wait_for_selector(".tile img")
+        view.reach(page)
+        page.wait_for_function("[...document.images].every((image) => image.complete)")
+        page.wait_for_timeout(300)  # what fades in has
+        with Image.open(BytesIO(page.screenshot())) as picture:
+            picture.convert("RGB").save(PLACE / f"{view.name}.webp", quality=QUALITY, method=6)
+
+
+@contextmanager
+def gallery() -> Iterator[str]:
+    """The address of a server for the photographs."""
+    with TemporaryDirectory() as place:
+        folder = Path(place) / "Pictures"
+        write_photographs(folder)
+        with served(indexed(Path(place) / "library", folder)) as address:
+            yield address
+
+
+def main() -> None:
+    PLACE.mkdir(exist_ok=True)
+    with gallery() as address, launched() as browser:
+        for view in VIEWS:
+            take(browser, address, view)
+            print(view.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""The page in Chromium: search by words and pictures, look closer, choose, all by keyboard."""
+
+import csv
+import io
+import json
+import re
+import zipfile
+
+import pytest
+
+from browsing import PHOTOS, answer, drop, names, shown, visited, wait_for_first
+
+BOX = "input[name=q]"
+
+
+@pytest.fixture
+def page(browser, gallery):
+    """The gallery's first page with its pictures."""
+    with visited(browser, gallery) as page:
+        page.wait_for_selector(".tile img")
+        yield page
+
+
+def focused(page) -> int:
+    """The index of the picture that has the focus, -1 for none."""
+    return page.evaluate("+(document.activeElement.closest('.tile')?.dataset.index ?? -1)")
+
+
+def open_first(page) -> None:
+    page.click(".tile[data-index='0'] .tile-open")
+    page.wait_for_selector("#detail[data-state=ready]")
+
+
+def part(page, name: str) -> str:
+    """The text of a part of the detail view."""
+    return page.inner_text(f"#detail [data-part={name}]")
+
+
+def test_the_library_is_there_before_anything_is_asked(page):
+    assert page.evaluate("document.activeElement.name") == "q"
+    expected = [hit["image_id"] for hit in answer(page, "/api/search?q=&limit=100")["hits"]]
+    found = shown(page)
+    assert len(found) > 5 and found == expected[: len(found)]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"), [("computer keyboard", "p080.jpg"), ("moving van", "p052.jpg")]
+)
+def test_words_find_the_expected_picture(page, words, name):
+    page.keyboard.type(words)
+    page.wait_for_url(re.compile(r"\?.*q=" + re.escape(words).replace(r"\ ", "(%20|[+])")))
+    wait_for_first(page, names(page)[name], among=8)
+
+
+def test_back_forward_and_a_shared_link_lead_to_the_same_results(page, browser):
+    known = names(page)
+    page.fill(BOX, "name:p021.jpg")
+    wait_for_first(page, known["p021.jpg"])
+    page.fill(BOX, "name:p052.jpg")
+    wait_for_first(page, known["p052.jpg"])
+    page.go_back()
+    while page.input_value(BOX) not in ("name:p021.jpg", ""):
+        page.go_back()
+    wait_for_first(page, known["p021.jpg"])
+    page.go_forward()
+    wait_for_first(page, known["p052.jpg"])
+    with visited(browser, page.url) as other:
+        wait_for_first(other, known["p052.jpg"])
+        assert other.input_value(BOX) == "name:p052.jpg"
+
+
+def test_a_dropped_picture_finds_itself(page):
+    drop(page, PHOTOS / "p021.jpg")
+    wait_for_first(page, names(page)["p021.jpg"])
+
+
+def test_several_chosen_pictures_are_searched_together(page):
+    known = names(page)
+    page.set_input_files("#picture-file", [PHOTOS / "p021.jpg", PHOTOS / "p052.jpg"])
+    page.wait_for_function("document.querySelectorAll('.chip').length >= 2")
+    wait_for_first(page, known["p021.jpg"], among=10)
+    wait_for_first(page, known["p052.jpg"], among=10)
+
+
+def test_a_pasted_picture_finds_itself(page):
+    data = list((PHOTOS / "p043.jpg").read_bytes())
+    page.evaluate(
+        """(data) => {
+            const clipboardData = new DataTransfer();
+            const file = new File([new Uint8Array(data)], "image.jpg", { type: "image/jpeg" });
+            clipboardData.items.add(file);
+            const options = { bubbles: true, cancelable: true, clipboardData };
+            document.activeElement.dispatchEvent(new ClipboardEvent("paste", options));
+        }""",
+        data,
+    )
+    wait_for_first(page, names(page)["p043.jpg"])
+
+
+def test_what_is_no_picture_is_refused_with_its_name(page, tmp_path):
+    letter = tmp_path / "<b>letter.txt"
+    letter.write_text("no picture")
+    page.evaluate(
+        """(name) => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File(["no picture"], name, { type: "text/plain" }));
+            const options = { bubbles: true, cancelable: true, dataTransfer };
+            document.body.dispatchEvent(new DragEvent("drop", options));
+        }""",
+        letter.name,
+    )
+    page.wait_for_selector(".toast.is-error:not(:empty)")
+    assert letter.name in page.inner_text(".toast.is-error")
+
+
+def test_keys_lead_from_the_box_to_a_picture_and_back(page):
+    page.keyboard.press("Escape")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.name") == "q"
+    page.keyboard.press("ArrowDown")
+    assert focused(page) == 0
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    assert focused(page) == 1
+    page.keyboard.press("ArrowDown")
+    below = focused(page)
+    assert below > 1
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#detail[data-state=ready]")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("index => history.state.index === index", arg=below + 1)
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#detail", state="hidden")
+    assert focused(page) == below + 1
+    page.wait_for_function("location.hash === ''")
+
+
+def test_the_view_shows_a_picture_and_what_is_known_of_it(page):
+    page.fill(BOX, "name:p021.jpg")
+    wait_for_first(page, names(page)["p021.jpg"])
+    open_first(page)
+    assert part(page, "name") == "p021.jpg"
+    assert part(page, "folder") == str(PHOTOS)
+    assert "JPEG" in part(page, "facts")
+    assert page.locator("[data-part=labels] li").count() == 5
+    assert page.locator("[data-part=similar] li").count() == 12
+    page.wait_for_selector(".detail-picture.is-sharp")
+    size = page.evaluate(
+        "(({naturalWidth, naturalHeight}) => [naturalWidth, naturalHeight])"
+        "(document.querySelector('.detail-large'))"
+    )
+    known = answer(page, f"/api/images/{shown(page)[0]}")
+    assert size == [known["width"], known["height"]]
+
+
+def test_the_view_zooms_by_keys_wheel_and_double_click(page):
+    open_first(page)
+    fitted = part(page, "percent")
+    page.keyboard.press("+")
+    assert part(page, "percent") != fitted
+    page.keyboard.press("0")
+    assert part(page, "percent") == fitted
+    page.mouse.move(500, 400)
+    page.mouse.wheel(0, -300)
+    page.wait_for_selector(".detail-stage.is-zoomed")
+    page.mouse.dblclick(500, 400)
+    page.wait_for_selector(".detail-stage:not(.is-zoomed)")
+    assert part(page, "percent") == fitted
+
+
+def test_neighbours_are_followed_and_back_leads_through_them(page):
+    open_first(page)
+    first = part(page, "name")
+    page.click("[data-part=similar] li:nth-child(2) a")
+    page.wait_for_function(
+        "name => document.querySelector('#detail-name').innerText !== name", arg=first
+    )
+    page.wait_for_selector("#detail[data-state=ready]")
+    page.go_back()
+    page.wait_for_function(
+        "name => document.querySelector('#detail-name').innerText === name", arg=first
+    )
+    page.go_back()
+    page.wait_for_selector("#detail", state="hidden")
+
+
+def test_a_link_to_a_picture_opens_it(page, browser, gallery):
+    wanted = names(page)["p052.jpg"]
+    with visited(browser, f"{gallery}/#image-{wanted}") as other:
+        other.wait_for_selector("#detail[data-state=ready]")
+        assert part(other, "name") == "p052.jpg"
+
+
+def test_the_focus_stays_in_an_open_view(page):
+    open_first(page)
+    outside = "!document.activeElement.closest('#detail, body') && document.activeElement.tagName"
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        assert not page.evaluate(outside)
+
+
+def test_more_like_this_searches_by_the_picture(page):
+    wanted = names(page)["p021.jpg"]
+    page.fill(BOX, "name:p021.jpg")
+    wait_for_first(page, wanted)
+    open_first(page)
+    page.fill(BOX, "", force=True)
+    page.click("#detail [data-action=more-like]")
+    page.wait_for_selector("#detail", state="hidden")
+    page.wait_for_selector(".chip")
+    wait_for_first(page, wanted)
+
+
+def test_a_selection_is_exported(page):
+    page.focus(".tile[data-index='0'] .tile-open")
+    page.keyboard.press("x")
+    page.click(".tile[data-index='3'] .tile-check", modifiers=["Shift"])
+    assert "4" in page.inner_text("#selection [data-part=count]")
+    wanted = shown(page)[:4]
+    paths = [answer(page, f"/api/images/{image_id}")["path"] for image_id in wanted]
+
+    def downloaded(action):
+        with page.expect_download() as expected:
+            page.click(f"#selection [data-action={action}]")
+        return expected.value.path().read_bytes()
+
+    rows = list(csv.DictReader(io.StringIO(downloaded("csv").decode("utf-8-sig"))))
+    assert [row["path"] for row in rows] == paths
+    assert [row["path"] for row in json.loads(downloaded("json"))["images"]] == paths
+    with zipfile.ZipFile(io.BytesIO(downloaded("zip"))) as archive:
+        contents = sorted(archive.read(name) for name in archive.namelist())
+    assert contents == sorted((PHOTOS / path.rsplit("/", 1)[1]).read_bytes() for path in paths)
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#selection", state="hidden")
+
+
+def test_paths_are_copied(browser, gallery):
+    allowed = ["clipboard-read", "clipboard-write"]
+    with visited(browser, gallery, permissions=allowed) as page:
+        page.wait_for_selector(".tile img")
+        open_first(page)
+        page.keyboard.press("c")
+        page.wait_for_selector(".toast:not(:empty)")
+        expected = answer(page, f"/api/images/{shown(page)[0]}")["path"]
+        assert page.evaluate("navigator.clipboard.readText()") == expected
+
+
+def test_help_opens_and_closes_by_keys(page):
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("?")
+    page.wait_for_selector("#help[open]")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#help", state="hidden")
+
+
+def test_the_page_answers_without_scripts(browser, gallery):
+    with visited(browser, f"{gallery}/?q=name:p021.jpg", java_script_enabled=False) as page:
+        assert page.locator("img[alt*='p021']").count() >= 1

@@ -1,0 +1,80 @@
+"""The library's panel: folders come, are indexed before one's eyes, and go."""
+
+import shutil
+
+import pytest
+
+from browsing import PHOTOS, answer, names, served, shown, visited, wait_for_first
+
+pytestmark = pytest.mark.skipif(
+    not PHOTOS.is_dir(), reason="no ../shared/photos beside the checkout"
+)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of three photographs and a file that is none."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("p021.jpg", "p052.jpg", "p080.jpg"):
+        shutil.copy(PHOTOS / name, folder)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff not a picture")
+    return folder
+
+
+@pytest.fixture
+def page(browser, tmp_path):
+    """The page of an empty library, its panel open."""
+    with served(tmp_path / "library", model="fovea-small") as address:
+        with visited(browser, address) as page:
+            page.click("#open-library")
+            page.wait_for_selector("#library[open]")
+            yield page
+
+
+def add(page, folder):
+    page.fill("#add-path", str(folder))
+    page.keyboard.press("Enter")
+
+
+def test_a_folder_is_added_indexed_rescanned_and_removed(page, pictures):
+    add(page, pictures)
+    page.wait_for_selector(".root")
+    assert page.inner_text(".root-path") == str(pictures)
+    page.wait_for_selector(".toast:not(:empty)")  # indexing is done
+    page.wait_for_selector(".tile img", state="attached")  # without a reload
+    assert len(shown(page)) == 3
+
+    page.click("[data-part=failures] summary")
+    page.wait_for_selector("[data-part=failure-list] li")
+    assert "broken.jpg" in page.inner_text("[data-part=failure-list]")
+
+    shutil.copy(PHOTOS / "p043.jpg", pictures)
+    page.click("[data-action=rescan]")
+    page.wait_for_function("document.querySelectorAll('.tile').length === 4")
+    page.keyboard.press("Escape")
+    page.fill("input[name=q]", "name:p043")
+    wait_for_first(page, names(page)["p043.jpg"])
+
+    page.click("#open-library")
+    page.click("[data-action=remove]")
+    page.wait_for_selector("#confirm-remove[open]")
+    assert str(pictures) in page.inner_text("#confirm-remove")
+    page.keyboard.press("Escape")  # after all not
+    assert len(answer(page, "/api/roots")["roots"]) == 1
+    page.click("[data-action=remove]")
+    page.click("#confirm-remove [value=remove]")
+    page.wait_for_selector(".root", state="detached")
+    assert answer(page, "/api/roots")["roots"] == []
+    assert sorted(path.name for path in pictures.iterdir()) == [
+        "broken.jpg", "p021.jpg", "p043.jpg", "p052.jpg", "p080.jpg"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere/at/all"])
+def test_what_is_no_folder_of_pictures_is_refused_beside_the_box(page, path):
+    page.watch.expected.append("status of 4")
+    add(page, path)
+    page.wait_for_selector("#add-problem:not(:empty)")
+    assert page.get_attribute("#add-path", "aria-invalid") == "true"
+    assert page.evaluate("document.activeElement.id") == "add-path"
