@@ -61,13 +61,14 @@ def indexed(library: Path, *folders: Path) -> Path:
 
 
 @contextmanager
-def served(library: Path, *folders: Path) -> Iterator[str]:
+def served(library: Path, *folders: Path, model: str | None = None) -> Iterator[str]:
     """``fovea serve`` as a process of its own on a free port; its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "fovea", "serve", *map(str, folders)]
     options = ["--library", str(library), "--port", str(port), "--no-browser"]
+    options += ["--model", model] if model else []
     log = library.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
