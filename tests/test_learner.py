@@ -10,7 +10,7 @@ from coloured import RESNET, tiny_run
 from search.clip.batches import Batch
 from search.clip.distributed import World
 from search.clip.errors import ModelError
-from search.clip.learner import Learner, make_optimizer, training_dtype
+from search.clip.learner import Learner, make_optimizer, rate_share, training_dtype
 from search.clip.model import CLIP, initialise
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
@@ -119,6 +119,27 @@ def test_gains_and_biases_are_not_decayed(tmp_path):
     decayed, spared = make_optimizer(CLIP(config), 0.1).param_groups
     assert decayed["weight_decay"] == 0.1 and all(p.ndim > 1 for p in decayed["params"])
     assert spared["weight_decay"] == 0 and all(p.ndim <= 1 for p in spared["params"])
+
+
+def test_a_wide_attention_pool_learns_slowly(tmp_path):
+    one = learner(tmp_path, vision=RESNET | {"width": 16})  # 512 features into the pool
+    names = {id(tensor): name for name, tensor in one.model.named_parameters()}
+    shares = {"q_proj": 1 / 4, "k_proj": 1 / 4, "v_proj": 1 / 2, "c_proj": 1 / 2}
+    seen = set()
+    before = {name: tensor.detach().clone() for name, tensor in one.model.named_parameters()}
+    one.update(batch(), 1e-3)
+    for group in one.optimizer.param_groups:
+        for tensor in group["params"]:
+            name = names[id(tensor)]
+            part = name.removeprefix("visual.attnpool.").split(".")[0]
+            expected = shares.get(part, 1 / 2 if "attnpool" in name else 1)
+            assert group["share"] == rate_share(one.model, name) == expected, name
+            # AdamW's first update is the rate, whatever the gradient, where there is one
+            moved = (tensor.detach() - before[name]).abs().max().item()
+            assert moved <= 1.01e-3 * expected + 1e-3 * 0.1 * before[name].abs().max(), name
+            seen.add(name)
+    assert seen == set(names.values())
+    assert rate_share(learner(tmp_path, vision=RESNET).model, "visual.attnpool.q_proj.weight") == 1
 
 
 @pytest.mark.parametrize(

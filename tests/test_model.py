@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from search.clip.config import ClipConfig, TextConfig, VisionConfig
-from search.clip.model import CLIP, QuickGELU
+from search.clip.model import CLIP, Bottleneck, QuickGELU, initialise
 from small_clips import RESNET, VIT, random_clip
 
 VIT_B_32 = ClipConfig(
@@ -83,6 +83,20 @@ def test_modified_resnet_equals_a_computation_by_hand(layers):
     assert got.shape == (3, 24)
     assert float(want.std()) > 0.05
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_new_resnet_has_every_branch_and_pools_by_the_mean():
+    vision = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "heads": 2}
+    text = {"width": 16, "heads": 2, "layers": 1, "vocab_size": 50}
+    config = ClipConfig.from_dict({"embed_dim": 8, "vision_cfg": vision, "text_cfg": text})
+    model = CLIP(config)
+    initialise(model)
+    gains = [m.bn3.weight for m in model.modules() if isinstance(m, Bottleneck)]
+    assert len(gains) == 4 and all((gain == 1).all() for gain in gains)
+    pool, x = model.visual.attnpool, torch.rand(3, 256, 2, 2)
+    tokens = x.flatten(2).transpose(1, 2)
+    tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1) + pool.positional_embedding
+    assert torch.allclose(pool(x), pool.c_proj(pool.v_proj(tokens).mean(1)), atol=1e-5)
 
 
 def test_quick_gelu_is_the_sigmoid_approximation():

@@ -30,6 +30,7 @@ from .tuning import choose_trainable, freeze_batch_norm
 log = logging.getLogger(__name__)
 
 LARGEST_SCALE = 100.0  # Radford et al. 2021, section 2.5
+USUAL_INPUTS = 256  # of a matrix that learns at the full rate
 LARGEST_GRADIENT = 1.0  # norm over all weights; a longer one is shortened to it
 
 
@@ -84,7 +85,7 @@ class Learner:
         Raise ``ModelError``, the weights unchanged, where the loss or its gradient is not finite.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._backward(batch).item()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT).item()
@@ -200,17 +201,33 @@ def training_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def make_optimizer(model: CLIP, weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW over the trainable parameters; vectors and scalars are not decayed."""
-    learning = [tensor for tensor in model.parameters() if tensor.requires_grad]
-    groups = [
-        {
-            "params": [tensor for tensor in learning if tensor.ndim > 1],
-            "weight_decay": weight_decay,
-        },
-        {
-            "params": [tensor for tensor in learning if tensor.ndim <= 1],
-            "weight_decay": 0.0,
-        },
+    """Return AdamW over the trainable parameters; vectors and scalars are not decayed.
+
+    Each group has a ``share`` of the learning rate (see ``rate_share``).
+    """
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, tensor in model.named_parameters():
+        if tensor.requires_grad:
+            decay = weight_decay if tensor.ndim > 1 else 0.0
+            groups.setdefault((decay, rate_share(model, name)), []).append(tensor)
+    settings = [
+        {"params": tensors, "weight_decay": decay, "share": share}
+        for (decay, share), tensors in groups.items()
     ]
     # betas and epsilon: Radford et al. 2021, table 18 (those of the Vision Transformers)
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), eps=1e-6)
+    return torch.optim.AdamW(settings, lr=0.0, betas=(0.9, 0.98), eps=1e-6)
+
+
+def rate_share(model: CLIP, name: str) -> float:
+    """Return the share of the learning rate that suits a parameter, 1 for nearly all.
+
+    AdamW moves every weight by about the rate, so an output moves in proportion to the number of
+    its inputs (Yang et al. 2022, arXiv:2203.03466, section 4). The attention pool of a ResNet has
+    thousands of them, none of them normalised or negative: at the full rate its logits grow into
+    the hundreds within a few thousand updates, it looks at one position alone, and the gradients
+    below it are noise. Its queries and keys, which are multiplied, get their share twice.
+    """
+    if not name.startswith("visual.attnpool."):
+        return 1.0
+    share = min(1.0, USUAL_INPUTS / model.get_parameter("visual.attnpool.v_proj.weight").shape[1])
+    return share**2 if name.split(".")[2] in ("q_proj", "k_proj") else share

@@ -292,8 +292,11 @@ def initialise(model: CLIP) -> None:
     """Draw the weights of a model that is to be trained from scratch, in place.
 
     As in GPT-2 (Radford et al. 2019, section 2.3), residual projections are scaled down by the
-    depth. Convolutions follow He et al. 2015 (arXiv:1502.01852), and the last batch norm of each
-    bottleneck starts at zero (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
+    depth. Convolutions follow He et al. 2015 (arXiv:1502.01852). The gains of the bottlenecks'
+    last batch norms stay at one: where they start at zero (Goyal et al. 2017, arXiv:1706.02677,
+    section 5.1), AdamW's small steps leave them near 0.1 for thousands of updates, and the
+    bottlenecks all but switched off. The attention pool starts as a mean: with the queries at zero
+    every position weighs the same.
     """
     nn.init.normal_(model.token_embedding.weight, std=0.02)
     nn.init.normal_(model.positional_embedding, std=0.01)
@@ -308,11 +311,10 @@ def initialise(model: CLIP) -> None:
     for linear in (pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj):
         nn.init.normal_(linear.weight, std=std)
         nn.init.zeros_(linear.bias)
+    nn.init.zeros_(pool.q_proj.weight)
     for module in visual.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, Bottleneck):
-            nn.init.zeros_(module.bn3.weight)
 
 
 def _initialise_blocks(transformer: Transformer) -> None:
