@@ -7,7 +7,7 @@ import { showFacts } from "./facts.js";
 import * as format from "./format.js";
 import * as grid from "./grid.js";
 import { t } from "./i18n.js";
-import { Picture } from "./picture.js";
+import { addressIn, Picture } from "./picture.js";
 import * as selection from "./selection.js";
 import { emit, on } from "./store.js";
 
@@ -201,7 +201,7 @@ const actions = {
   select: () => toggleSelected(),
   "more-like": () => searchBy(1),
   "less-like": () => searchBy(-1),
-  "open-original": () => window.open(`/api/images/${shown.id}/original`, "_blank", "noopener"),
+  "open-original": () => window.open(addressIn("original", picture.hit), "_blank", "noopener"),
   "copy-path": () => copyPath(),
 };
 

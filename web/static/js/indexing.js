@@ -94,7 +94,7 @@ function showRoots(roots) {
 
 function rootItem(root) {
   const path = printable(root.path);
-  const offline = root.state !== "online" && root.state !== "ok";
+  const offline = root.state === "offline";
   const facts = [
     t("library.images", { count: format.number(root.images) }),
     root.scanned_at

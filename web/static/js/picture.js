@@ -58,7 +58,7 @@ export class Picture {
   /** What a browser cannot show after all has a converted preview; else the file is out of reach. */
   failed() {
     if (!this.hit) return;
-    const preview = `/api/images/${this.hit.image_id}/preview`;
+    const preview = addressIn("preview", this.hit);
     if (this.parts.large.getAttribute("src") !== preview) this.parts.large.src = preview;
     else this.complain(t("detail.unreachable"));
   }
@@ -69,7 +69,10 @@ export class Picture {
   }
 }
 
-function addressOf({ image_id: id, format }) {
-  const shape = SHOWN_BY_BROWSERS.has((format ?? "").toUpperCase()) ? "original" : "preview";
-  return `/api/images/${id}/${shape}`;
+function addressOf(hit) {
+  const canShow = SHOWN_BY_BROWSERS.has((hit.format ?? "").toUpperCase());
+  return addressIn(canShow ? "original" : "preview", hit);
 }
+
+/** A picture's address in another shape than its thumbnail's, wherever the app is mounted. */
+export const addressIn = (shape, { thumbnail }) => thumbnail.replace(/thumbnail(\?.*)?$/, shape);
