@@ -18,6 +18,11 @@ from .security import LOOPBACK, protect
 __all__ = ["create_app"]
 
 BLUEPRINTS = (
+    "openapi",
+    "knn",
+    "api.facets",
+    "api.images",
+    "api.roots",
     "api.search",
     "api.status",
     "thumbnails",

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from flask import current_app
 
@@ -60,6 +61,7 @@ class Engine:
         self._opening = threading.Lock()  # of the index and the encoder
         self._index: VectorIndex | None = None
         self._encoder: SharedEncoder | None = None
+        self._remembered: dict[str, tuple[int, Any]] = {}
         self.closing = threading.Event()
         self._farewells: list[Callable[[], None]] = []
         self._watching = threading.Lock()
@@ -83,6 +85,14 @@ class Engine:
         with self._watching:
             [value] = self._watcher.execute("PRAGMA data_version").fetchone()
         return int(value)
+
+    def remembered(self, name: str, make: Callable[[], Any]) -> Any:
+        """What ``make`` returns, made anew only where the library has changed since."""
+        generation = self.generation
+        found = self._remembered.get(name)
+        if found is None or found[0] != generation:
+            found = self._remembered[name] = (generation, make())
+        return found[1]
 
     # The model
 

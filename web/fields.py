@@ -1,9 +1,15 @@
-"""Values of the library as JSON."""
+"""Values of the library as JSON: names, paths and addresses."""
 
 import base64
+import json
 import os
+from collections.abc import Iterable
 
-__all__ = ["path_fields"]
+from flask import request
+
+from search.library import Library
+
+__all__ = ["image_url", "name_of", "path_fields", "thumbnail_urls"]
 
 
 def path_fields(path: str) -> dict[str, str]:
@@ -14,3 +20,29 @@ def path_fields(path: str) -> dict[str, str]:
     except UnicodeEncodeError:
         fields["path_bytes"] = base64.b64encode(os.fsencode(path)).decode("ascii")
     return fields
+
+
+def name_of(path: str) -> str:
+    """A file's name without its folders."""
+    return os.path.basename(path)
+
+
+def image_url(image_id: int, shape: str) -> str:
+    """The address of an image in a shape: ``thumbnail``, ``preview`` or ``original``."""
+    return f"{request.script_root}/api/images/{image_id}/{shape}"
+
+
+def thumbnail_urls(library: Library, image_ids: Iterable[int]) -> dict[int, str]:
+    """The thumbnails' addresses; each names its content, so that it may be kept for ever."""
+    marks = hash_marks(library, image_ids)
+    return {key: f"{image_url(key, 'thumbnail')}?v={mark}" for key, mark in marks.items()}
+
+
+def hash_marks(library: Library, image_ids: Iterable[int]) -> dict[int, str]:
+    """The first eight hexadecimal digits of the contents' SHA-256."""
+    rows = library.rows(
+        "SELECT id, lower(hex(substr(hash, 1, 4))) FROM images "
+        "WHERE id IN (SELECT value FROM json_each(?))",
+        [json.dumps([int(image_id) for image_id in image_ids])],
+    )
+    return dict(rows)

@@ -1,29 +1,76 @@
 """How the library and the program are doing."""
 
+import os
 from typing import Any
 
 from flask import Blueprint
 
+from indexer.formats import EXTENSIONS, RAW_EXTENSIONS, raw_available
+
+from ..describe import Number, Text, describe
 from ..engine import engine
+from ..fields import path_fields
+from ..openapi import program_version
 
 blueprint = Blueprint("status", __name__)
 
+AFTER = Text("cursor", "Where the page before has ended.", 20, r"[0-9]{1,18}")
+LIMIT = Number("limit", "How many at most.", default=200, minimum=1, maximum=1000)
+
 
 @blueprint.get("/health")
+@describe("Say that the server answers", {200: "Health"}, tag="Library")
 def health() -> dict[str, str]:
-    """Say that the server answers."""
+    """It looks at nothing: use it to see whether the program runs."""
     return {"status": "ok"}
 
 
 @blueprint.get("/api/status")
+@describe("Describe the library", {200: "Status"}, tag="Library", problems=(503,))
 def status() -> dict[str, Any]:
-    """Describe the library."""
-    library = engine().library
-    counts, model = library.counts(), library.model()
+    """How much it holds, by which model it answers, and which formats can be indexed."""
+    held = engine()
+    counts, model, index = held.library.counts(), held.library.model(), held.index()
     return {
+        "version": program_version(),
         "model": model.name if model else None,
         "images": counts.images,
         "embeddings": counts.embeddings,
         "files": counts.files,
-        "roots": len(library.roots()),
+        "index": index
+        and {"kind": index.kind, "embeddings": len(index), "recall": round(index.recall, 4)},
+        "roots": len(held.library.roots()),
+        "formats": _formats(),
+    }
+
+
+def _formats() -> list[str]:
+    """The extensions that are indexed, without their dots."""
+    there = EXTENSIONS if raw_available() else EXTENSIONS - RAW_EXTENSIONS
+    return sorted(name[1:].decode() for name in there)
+
+
+@blueprint.get("/api/failures")
+@describe(
+    "List the files that could not be indexed",
+    {200: "Failures"},
+    tag="Library",
+    parameters=(AFTER, LIMIT),
+    problems=(503,),
+)
+def failures() -> dict[str, Any]:
+    """Each with the reason: it failed, or was passed over."""
+    after, limit = int(AFTER.read() or 0), LIMIT.read()
+    rows = engine().library.rows(
+        "SELECT id, path, reason, state FROM files "
+        "WHERE state IN ('failed', 'skipped') AND id > ? ORDER BY id LIMIT ?",
+        (after, limit + 1),
+    )
+    shown = rows[:limit]
+    return {
+        "failures": [
+            {**path_fields(os.fsdecode(path)), "reason": reason, "state": state}
+            for _, path, reason, state in shown
+        ],
+        "cursor": str(shown[-1][0]) if len(rows) > limit else None,
     }

@@ -1,0 +1,85 @@
+"""What there is to filter by: folders, cameras, formats, and the span of days."""
+
+import os
+from collections import Counter
+from typing import Any
+
+from flask import Blueprint
+
+from search.library import Library
+
+from ..describe import describe
+from ..engine import engine
+
+blueprint = Blueprint("facets", __name__)
+
+FOLDERS = 2000  # those that hold most; more would make no menu
+SEPARATOR = os.fsencode(os.sep)
+VISIBLE = "EXISTS (SELECT 1 FROM files WHERE image_id = images.id AND files.state = 'indexed')"
+
+
+@blueprint.get("/api/facets")
+@describe("List what there is to filter by", {200: "Facets"}, tag="Search", problems=(503,))
+def facets() -> dict[str, Any]:
+    """Folders with the pictures below them, cameras and formats by how many pictures they have."""
+    held = engine()
+    found: dict[str, Any] = held.remembered("facets", lambda: _facets(held.library))
+    return found
+
+
+def _facets(library: Library) -> dict[str, Any]:
+    [(first, last)] = library.rows(
+        "SELECT min(day), max(day) FROM (SELECT coalesce(substr(taken_at, 1, 10), "
+        "date(mtime_ns / 1000000000, 'unixepoch', 'localtime')) AS day "
+        "FROM files JOIN images ON images.id = image_id WHERE files.state = 'indexed')"
+    )
+    return {
+        "folders": _folders(library),
+        "cameras": _counted(library, "camera"),
+        "formats": _counted(library, "format"),
+        "first": first,
+        "last": last,
+    }
+
+
+def _counted(library: Library, column: str) -> list[dict[str, Any]]:
+    rows = library.rows(
+        f"SELECT {column}, count(*) AS n FROM images WHERE {column} IS NOT NULL AND {VISIBLE} "
+        f"GROUP BY {column} ORDER BY n DESC, {column}"
+    )
+    return [{"name": name, "count": count} for name, count in rows]
+
+
+def _folders(library: Library) -> list[dict[str, Any]]:
+    """The folders from each root down, by path."""
+    rows = library.rows("SELECT DISTINCT path, image_id FROM files WHERE state = 'indexed'")
+    direct: dict[bytes, set[int]] = {}
+    for path, image_id in rows:
+        direct.setdefault(os.path.dirname(path), set()).add(image_id)
+    counts: Counter[bytes] = Counter()
+    names: dict[bytes, bytes] = {}
+    seen: dict[bytes, set[int]] = {}
+    for root in sorted((root.path for root in library.roots()), key=len):
+        stem = os.path.dirname(root)
+        for folder, images in direct.items():
+            for place in _upwards(folder, root):
+                seen.setdefault(place, set()).update(images)
+                names.setdefault(place, place[len(stem) :].strip(SEPARATOR))
+    counts.update({place: len(images) for place, images in seen.items()})
+    return [
+        {"path": os.fsdecode(place), "name": os.fsdecode(names[place]), "count": count}
+        for place, count in sorted(counts.most_common(FOLDERS))
+    ]
+
+
+def _upwards(folder: bytes, root: bytes) -> list[bytes]:
+    """A folder and those around it, up to a root; none where it is not below that."""
+    inside = root.rstrip(SEPARATOR) + SEPARATOR
+    places = []
+    while (folder + SEPARATOR).startswith(inside):
+        places.append(folder)
+        above = os.path.dirname(folder)
+        if above == folder:
+            break
+        folder = above
+    return places

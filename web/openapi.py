@@ -1,0 +1,141 @@
+"""The API's own description: OpenAPI 3.1, made from the routes, and a page to read it at."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from flask import Blueprint, Flask, current_app, render_template
+from werkzeug.routing import Rule
+
+from .describe import Operation
+from .problems import MEDIA_TYPE
+from .schemas import SCHEMAS
+
+__all__ = ["blueprint", "document", "program_version"]
+
+blueprint = Blueprint("openapi", __name__)
+
+ALWAYS = (400, 401, 403, 413, 421)  # what any request can end in
+INTRODUCTION = (
+    "Search a library of photographs by words and pictures. Errors are problem documents "
+    "(RFC 9457). Requests that change something must come from this server's own pages, or from "
+    "a client that is no browser. A server that others reach wants its token, as "
+    "`Authorization: Bearer`."
+)
+
+
+@blueprint.get("/api/openapi.json")
+def openapi() -> dict[str, Any]:
+    """The description, for programs."""
+    return document(current_app._get_current_object())  # type: ignore[attr-defined]
+
+
+@blueprint.get("/api/docs")
+def docs() -> str:
+    """The description, for people."""
+    found = document(current_app._get_current_object())  # type: ignore[attr-defined]
+    return render_template("docs.html", api=found, sections=list(_sections(found)))
+
+
+def document(app: Flask) -> dict[str, Any]:
+    """The OpenAPI document of the app's described routes."""
+    paths: dict[str, dict[str, Any]] = {}
+    for rule, operation in _operations(app):
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            view = app.view_functions[rule.endpoint]
+            paths.setdefault(_template(rule), {})[method.lower()] = _operation(
+                rule, operation, inspect.getdoc(view) or ""
+            )
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "fovea", "version": program_version(), "description": INTRODUCTION},
+        "paths": dict(sorted(paths.items())),
+        "components": {"schemas": SCHEMAS},
+    }
+
+
+def program_version() -> str:
+    """The installed version, "0" for a checkout that is not installed."""
+    try:
+        return version("fovea")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _operations(app: Flask) -> Iterator[tuple[Rule, Operation]]:
+    for rule in app.url_map.iter_rules():
+        operation = getattr(app.view_functions[rule.endpoint], "operation", None)
+        if operation is not None:
+            yield rule, operation
+
+
+def _operation(rule: Rule, operation: Operation, description: str) -> dict[str, Any]:
+    written: dict[str, Any] = {
+        "operationId": rule.endpoint.replace(".", "_"),
+        "summary": operation.summary,
+        "description": description,
+        "tags": [operation.tag],
+        "parameters": [*_path_parameters(rule), *_query_parameters(operation)],
+        "responses": _responses(operation, bool(rule.arguments)),
+    }
+    if operation.body:
+        written["requestBody"] = {
+            "required": operation.body_required,
+            "content": {kind: {"schema": schema} for kind, schema in operation.body.items()},
+        }
+    return written
+
+
+def _responses(operation: Operation, has_arguments: bool) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status, answer in operation.answers.items():
+        responses[str(status)] = {"description": HTTPStatus(status).phrase, **_content(answer)}
+    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    missing = [404] if has_arguments else []
+    for status in sorted({*ALWAYS, *missing, *operation.problems}):
+        phrase = HTTPStatus(status).phrase
+        responses[str(status)] = {"description": phrase, "content": {MEDIA_TYPE: problem}}
+    return responses
+
+
+def _content(answer: Any) -> dict[str, Any]:
+    """The media types of an answer: JSON of a named schema, those that are given, or none."""
+    if not answer:
+        return {}
+    if isinstance(answer, str):
+        schema = {"$ref": f"#/components/schemas/{answer}"}
+        return {"content": {"application/json": {"schema": schema}}}
+    return {"content": {kind: {"schema": schema} for kind, schema in answer.items()}}
+
+
+def _template(rule: Rule) -> str:
+    """The rule as OpenAPI writes it: ``/api/images/{image_id}``."""
+    return re.sub(r"<(?:[^:>]+:)?([^>]+)>", r"{\1}", rule.rule)
+
+
+def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:
+    for name in sorted(rule.arguments):
+        schema = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _query_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
+    for parameter in operation.parameters:
+        yield {
+            "name": parameter.name,
+            "in": "query",
+            "description": parameter.help,
+            "schema": dict(parameter.schema),
+        }
+
+
+def _sections(api: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str, dict[str, Any]]]]]:
+    """The operations by tag: (method, path, operation) each."""
+    found: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
+    for path, methods in api["paths"].items():
+        for method, operation in methods.items():
+            found.setdefault(operation["tags"][0], []).append((method.upper(), path, operation))
+    yield from sorted(found.items())

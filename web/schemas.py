@@ -1,0 +1,240 @@
+"""The shapes of the API's documents, as JSON Schema 2020-12."""
+
+from typing import Any
+
+__all__ = ["SCHEMAS"]
+
+Schema = dict[str, Any]
+
+
+def _object(properties: dict[str, Schema], *optional: str) -> Schema:
+    """An object of these members and no others; all are there but the optional ones."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name not in optional],
+        "additionalProperties": False,
+    }
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _or_null(kind: str, **more: Any) -> Schema:
+    return {"type": [kind, "null"], **more}
+
+
+def _named(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+TEXT: Schema = {"type": "string"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+ID: Schema = {"type": "integer", "minimum": 1}
+SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+YES_OR_NO: Schema = {"type": "boolean"}
+CURSOR = _or_null("string", description="What brings the next page; null at the end.")
+PATH_BYTES: Schema = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "description": "The path's bytes, where they are not UTF-8.",
+}
+CALIBRATED = _or_null(
+    "number", minimum=0, maximum=1, description="How likely it is a match at all; 0.5 is the line."
+)
+COUNTED = _list(_object({"name": TEXT, "count": COUNT}))
+
+HIT = _object(
+    {
+        "rank": ID,
+        "score": _or_null(
+            "number", minimum=-1, maximum=1, description="Cosine; null when browsing."
+        ),
+        "likelihood": CALIBRATED,
+        "image_id": ID,
+        "path": TEXT,
+        "path_bytes": PATH_BYTES,
+        "paths": _list(TEXT),
+        "offline": YES_OR_NO,
+        "by_name": {"type": "boolean", "description": "Found by the name of a file or folder."},
+        "name": TEXT,
+        "width": _or_null("integer", description="Pixels, upright."),
+        "height": _or_null("integer"),
+        "format": _or_null("string"),
+        "taken_at": _or_null("string", description="ISO 8601, the camera's local time."),
+        "day": _or_null("string", description="The day it is shown under, YYYY-MM-DD."),
+        "thumbnail": {"type": "string", "description": "Its address; &size=256 or 512 may follow."},
+    },
+    "path_bytes",
+)
+
+SEARCH = _object(
+    {
+        "query": TEXT,
+        "model": _or_null("string"),
+        "took_ms": {"type": "number", "minimum": 0},
+        "total": {**COUNT, "description": "Hits that the cursor leads to in all."},
+        "likely": _or_null("integer", minimum=0, description="Hits above the line, from the top."),
+        "kind": {"enum": ["words", "pictures", "mixed", "browse"]},
+        "cursor": CURSOR,
+        "hits": _list(_named("Hit")),
+    }
+)
+
+IMAGE = _object(
+    {
+        "image_id": ID,
+        "path": TEXT,
+        "path_bytes": PATH_BYTES,
+        "name": TEXT,
+        "paths": _list(TEXT),
+        "folder": TEXT,
+        "offline": YES_OR_NO,
+        "bytes": COUNT,
+        "width": _or_null("integer"),
+        "height": _or_null("integer"),
+        "format": _or_null("string"),
+        "taken_at": _or_null("string"),
+        "camera": _or_null("string"),
+        "lens": _or_null("string"),
+        "exposure": _or_null("number", description="Seconds."),
+        "f_number": _or_null("number"),
+        "iso": _or_null("integer"),
+        "focal_length": _or_null("number", description="Millimetres."),
+        "latitude": _or_null("number", description="Degrees, north positive."),
+        "longitude": _or_null("number", description="Degrees, east positive."),
+        "altitude": _or_null("number", description="Metres."),
+        "labels": _list(_object({"label": TEXT, "probability": SHARE})),
+        "thumbnail": TEXT,
+        "original": TEXT,
+        "similar": _list(_named("Hit")),
+    },
+    "path_bytes",
+)
+
+ROOT = _object(
+    {
+        "id": ID,
+        "path": TEXT,
+        "path_bytes": PATH_BYTES,
+        "state": {"enum": ["online", "offline"]},
+        "images": COUNT,
+        "added_at": TEXT,
+        "scanned_at": _or_null("string"),
+    },
+    "path_bytes",
+)
+
+SCAN = _object(
+    {
+        "id": ID,
+        "state": {"enum": ["running", "done", "failed", "stopped"]},
+        "found": COUNT,
+        "done": COUNT,
+        "embedded": COUNT,
+        "failed": COUNT,
+        "skipped": COUNT,
+        "rate": {"type": "number", "minimum": 0, "description": "Pictures a second."},
+        "seconds_left": _or_null("number", minimum=0),
+        "roots": _list(TEXT),
+        "started_at": TEXT,
+        "message": _or_null("string"),
+    }
+)
+
+STATUS = _object(
+    {
+        "version": TEXT,
+        "model": _or_null("string"),
+        "images": COUNT,
+        "embeddings": COUNT,
+        "files": {"type": "object", "additionalProperties": COUNT},
+        "index": {
+            "oneOf": [
+                {"type": "null"},
+                _object(
+                    {
+                        "kind": {"enum": ["exhaustive", "trained"]},
+                        "embeddings": COUNT,
+                        "recall": {**SHARE, "description": "recall@10 against exhaustive search."},
+                    }
+                ),
+            ]
+        },
+        "roots": COUNT,
+        "formats": _list(TEXT),
+    }
+)
+
+FACETS = _object(
+    {
+        "folders": _list(_object({"path": TEXT, "name": TEXT, "count": COUNT})),
+        "cameras": COUNTED,
+        "formats": COUNTED,
+        "first": _or_null("string", description="The earliest day, YYYY-MM-DD."),
+        "last": _or_null("string"),
+    }
+)
+
+FAILURE = _object(
+    {
+        "path": TEXT,
+        "path_bytes": PATH_BYTES,
+        "reason": _or_null("string"),
+        "state": {"enum": ["failed", "skipped"]},
+    },
+    "path_bytes",
+)
+
+PROBLEM = {
+    **_object(
+        {
+            "type": TEXT,
+            "title": TEXT,
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "detail": TEXT,
+            "instance": TEXT,
+            "position": {**COUNT, "description": "Where a query is wrong, in characters from 0."},
+            "expected": {"type": "string", "description": "What would be right there."},
+        },
+        "position",
+        "expected",
+    ),
+    "description": "RFC 9457.",
+}
+
+NEIGHBOUR = _object(
+    {
+        "id": ID,
+        "similarity": {"type": "number", "minimum": -1, "maximum": 1},
+        "image_path": TEXT,
+        "url": TEXT,
+        "caption": TEXT,
+    },
+    "image_path",
+    "url",
+    "caption",
+)
+
+METADATA = _object(
+    {"id": ID, "metadata": _object({"image_path": TEXT, "url": TEXT, "caption": TEXT})}
+)
+
+SCHEMAS: dict[str, Schema] = {
+    "Hit": HIT,
+    "Search": SEARCH,
+    "Image": IMAGE,
+    "Root": ROOT,
+    "Roots": _object({"roots": _list(_named("Root"))}),
+    "Scan": SCAN,
+    "Scans": _object({"scan": {"oneOf": [{"type": "null"}, _named("Scan")]}}),
+    "Status": STATUS,
+    "Health": _object({"status": {"const": "ok"}}),
+    "Facets": FACETS,
+    "Failures": _object({"failures": _list(FAILURE), "cursor": CURSOR}),
+    "Neighbours": _list(NEIGHBOUR),
+    "Metadata": _list(METADATA),
+    "Indices": _list(TEXT),
+    "Problem": PROBLEM,
+}
