@@ -67,7 +67,10 @@ def create_app(
     show_problems(app)
     for name in BLUEPRINTS:
         if find_spec(f"web.{name}"):
-            module = import_module(f"web.{name}")
+            try:
+                module = import_module(f"web.{name}")
+            except ModuleNotFoundError:
+                continue
             if hasattr(module, "install"):
                 module.install(app)
             if hasattr(module, "blueprint"):
