@@ -69,7 +69,7 @@ def create_app(
         if find_spec(f"web.{name}"):
             try:
                 module = import_module(f"web.{name}")
-            except ModuleNotFoundError:
+            except ImportError:
                 continue
             if hasattr(module, "install"):
                 module.install(app)
