@@ -1,0 +1,82 @@
+"""How large and how slow a request may be, decided while it arrives.
+
+The server reads requests whole before a thread of the app sees them, so that a slow one holds
+none up. Bodies stay in memory: pictures that somebody searches by are never written to a disk.
+"""
+
+import threading
+import time
+import weakref
+from typing import Any
+
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.utilities import Error, RequestEntityTooLarge
+
+__all__ = ["LARGEST", "Channel"]
+
+LARGEST = 65 << 20  # bytes: 64 MiB of pictures, and what is around them
+SMALL = (1 << 20) + 1  # of every other request
+AT_ONCE = 8  # large bodies in memory
+PATIENCE_S = 120.0  # from the first byte of a request to its last
+TAKES_PICTURES = ("/api/search", "/knn-service")
+
+
+class RequestTimeout(Error):
+    """The request took too long to arrive."""
+
+    code, reason = 408, "Request Timeout"
+
+
+class Crowded(Error):
+    """Too many large requests are arriving at once."""
+
+    code, reason = 503, "Service Unavailable"
+
+
+class Parser(HTTPRequestParser):
+    """A request that is arriving."""
+
+    completed: bool
+    error: Any  # what to answer instead of asking the app
+    _large: "weakref.WeakSet[Parser]" = weakref.WeakSet()
+    _counting = threading.Lock()
+
+    def __init__(self, adj: Any) -> None:
+        super().__init__(adj)
+        self._began = time.monotonic()
+
+    def received(self, data: bytes) -> int:
+        """Take what has arrived, and refuse what goes on for too long."""
+        consumed: int = super().received(data)
+        if self.headers_finished and self.error is None:
+            self.error = self._refusal()
+            self.completed = self.completed or self.error is not None
+        return consumed
+
+    def _refusal(self) -> Error | None:
+        size = max(self.content_length, self.body_bytes_received)
+        if size >= SMALL:
+            if self.path not in TAKES_PICTURES:
+                return RequestEntityTooLarge(f"a request has at most {SMALL - 1} bytes here")
+            if not self._has_room():
+                return Crowded("too many pictures are arriving at once; try again in a moment")
+        if not self.completed and time.monotonic() - self._began > PATIENCE_S:
+            return RequestTimeout(f"this has been arriving for more than {PATIENCE_S:.0f} s")
+        return None
+
+    def _has_room(self) -> bool:
+        """Count this request among the large ones, for as long as it is in memory."""
+        with self._counting:
+            if self in self._large:
+                return True
+            if len(self._large) >= AT_ONCE:
+                return False
+            self._large.add(self)
+            return True
+
+
+class Channel(HTTPChannel):
+    """A connection."""
+
+    parser_class = Parser
