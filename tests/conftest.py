@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flask import Flask
+from flask.testing import FlaskClient
 from PIL import Image, ImageColor
 
 # Threads that wait in a loop for each other take minutes where other programs keep the cores busy.
@@ -17,6 +19,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from browsing import PHOTOS, chromium, indexed, launched, served  # noqa: E402
 from search.library import Library  # noqa: E402
 from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
+from web.app import create_app  # noqa: E402
+from web.encoders import SharedEncoder  # noqa: E402
 
 COLOURS = ("red", "lime", "blue", "yellow", "cyan", "magenta", "white", "maroon")
 
@@ -138,3 +142,25 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     library = indexed(tmp_path_factory.mktemp("gallery") / "library", PHOTOS)
     with served(library) as address:
         yield address
+
+
+@pytest.fixture
+def app(colour_library: Library, encoder: ColourEncoder) -> Iterator[Flask]:
+    """The web app over the eight photos, which answers by the toy encoder."""
+    shared = SharedEncoder(
+        encoder.name,
+        encoder.identity,
+        encoder.dim,
+        encoder.preprocess,
+        open_words=lambda: encoder,
+        load=lambda: encoder,
+    )
+    made = create_app(colour_library.folder, encoder_of=lambda row: shared, testing=True)
+    yield made
+    made.extensions["fovea"].close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A client of the app on this machine, as curl is one: no browser."""
+    return app.test_client()

@@ -8,10 +8,11 @@ rebinding). A client that is no browser sends none of those headers and is let t
 import hmac
 import html
 import ipaddress
+import re
 import secrets
 import socket
 from collections.abc import Iterable
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from flask import Flask, Response, current_app, request
 
@@ -24,6 +25,7 @@ ANY_ADDRESS = "*"  # among the names: whatever address, as opposed to a name, le
 
 COOKIE = "fovea_token"
 COOKIE_AGE_S = 365 * 24 * 3600
+HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]{1,5})?", re.ASCII)
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -100,14 +102,8 @@ def _check_host(allowed: frozenset[str]) -> None:
 
 def _host_name(host: str) -> str:
     """The name in a Host header, lower case, without port and brackets; "" for what is none."""
-    try:
-        parts = urlsplit(f"//{host}")
-        if parts.netloc != host or "@" in host:
-            return ""
-        _ = parts.port  # raises for what is no port
-        return (parts.hostname or "").removesuffix(".")
-    except ValueError:
-        return ""
+    found = HOST.fullmatch(host.lower())
+    return found["name"].strip("[]").removesuffix(".") if found else ""
 
 
 def _is_address(name: str) -> bool:
