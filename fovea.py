@@ -443,6 +443,7 @@ def serve(
     def ready(bound: int) -> None:
         address = _address(host, bound, token)
         _say_where(address, host)
+        app.extensions["fovea"].warm()
         if folders:
             app.extensions["fovea.scans"].start([place.absolute() for place in folders])
         if not no_browser:

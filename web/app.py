@@ -62,7 +62,9 @@ def create_app(
     )
     app.json.compact = True  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.extensions["fovea"] = Engine(library_folder, model=model, encoder_of=encoder_of)
+    app.extensions["fovea"] = Engine(
+        library_folder, model=model, encoder_of=encoder_of, ahead=not testing
+    )
     protect(app, names=hosts, token=token)
     show_problems(app)
     for name in BLUEPRINTS:

@@ -1,5 +1,6 @@
 """One model's encoder for all threads: words are answered before torch has been imported."""
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from search.clip.preprocess import Preprocess
+from search.errors import FoveaError
 from search.models import ModelInfo
 
 if TYPE_CHECKING:
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedEncoder", "TextEncoder"]
 
+log = logging.getLogger(__name__)
+
+TORCH_AFTER_S = 5.0  # its import keeps a core busy for seconds
 REMEMBERED = 4096  # texts; 2 KiB each where embeddings have 512 values
 
 
@@ -112,6 +117,15 @@ class SharedEncoder:
             if self._words is None:
                 self._words = self._open_words() or self.full()
             return self._words
+
+    def warm(self, closing: threading.Event) -> None:
+        """Load what will be needed, the words at once; torch waits until the page is there."""
+        try:
+            self.words()
+            if not closing.wait(TORCH_AFTER_S):
+                self.full()
+        except FoveaError as exc:
+            log.warning("%s is not loaded ahead: %s", self.name, exc)
 
     def _recall(self, text: str) -> np.ndarray:
         """The embedding (d,) of one text."""

@@ -4,17 +4,19 @@ import contextlib
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from flask import current_app
 
-from search.errors import LibraryError
+from search.errors import FoveaError, LibraryError
 from search.index import VectorIndex
 from search.library import DATABASE, Library
 from search.models import resolve_model
 from search.records import ModelRow
+from search.state import snapshot_path
 
 from .encoders import SharedEncoder
 
@@ -22,6 +24,7 @@ __all__ = ["Engine", "engine"]
 
 log = logging.getLogger(__name__)
 
+LOOK_S = 5.0  # between two looks for a newer snapshot
 CACHE_KIB = 4096  # pages of the database that each thread's connection keeps
 
 
@@ -50,16 +53,21 @@ class Engine:
         *,
         model: str | None = None,
         encoder_of: Callable[[ModelRow], SharedEncoder] | None = None,
+        ahead: bool = True,
     ) -> None:
-        """Open the library, making it where it is missing. ``model`` is what indexing shall use
-        in a library that has none yet; ``encoder_of`` replaces the models on the disk.
+        """Open the library, making it where it is missing.
+
+        ``model`` is what indexing shall use in a library that has none yet, ``encoder_of``
+        replaces the models on the disk, and ``ahead`` loads in the background what will be needed.
         """
-        self.folder, self.requested_model = folder, model
+        self.folder, self.requested_model, self._ahead = folder, model, ahead
         Library.open(folder, create=True).close()
         self._encoder_of = encoder_of or _encoder_on_disk
         self._local = threading.local()
         self._opening = threading.Lock()  # of the index and the encoder
         self._index: VectorIndex | None = None
+        self._snapshot: tuple[int, int] | None = None  # the one that the index was read from
+        self._look_again = 0.0
         self._encoder: SharedEncoder | None = None
         self._remembered: dict[str, tuple[int, Any]] = {}
         self.closing = threading.Event()
@@ -103,8 +111,24 @@ class Engine:
             return None
         with self._opening:
             if self._index is None or self._index.model.id != model.id:
-                self._index = VectorIndex.open(self.library, model.id)
+                self._open_index(model.id)
+            elif self._ahead and self._is_outdated(model.id):
+                self._in_background(self._open_index, model.id)
+            assert self._index is not None
             return self._index
+
+    def _open_index(self, model_id: int) -> None:
+        mark = _mark(snapshot_path(self.library, model_id))
+        self._index, self._snapshot = VectorIndex.open(self.library, model_id), mark
+
+    def _is_outdated(self, model_id: int) -> bool:
+        """Whether another process has written a new snapshot; looked at now and then."""
+        now = time.monotonic()
+        if now < self._look_again:
+            return False
+        self._look_again = now + LOOK_S
+        before, self._snapshot = self._snapshot, _mark(snapshot_path(self.library, model_id))
+        return self._snapshot != before
 
     def encoder(self) -> SharedEncoder:
         """The encoder of the model that answers now.
@@ -117,7 +141,27 @@ class Engine:
         with self._opening:
             if self._encoder is None or self._encoder.identity != model.identity:
                 self._encoder = self._encoder_of(model)
+                if self._ahead:
+                    self._in_background(self._encoder.warm, self.closing)
             return self._encoder
+
+    def warm(self) -> None:
+        """Load in the background what the first search will need."""
+
+        def load() -> None:
+            if self.index() is not None:
+                self.encoder()
+
+        self._in_background(load)
+
+    def _in_background(self, work: Callable[..., None], *arguments: object) -> None:
+        def run() -> None:
+            try:
+                work(*arguments)
+            except FoveaError as exc:  # the request that needs it will say so
+                log.warning("%s", exc)
+
+        threading.Thread(target=run, daemon=True).start()
 
     # The end
 
@@ -145,6 +189,15 @@ def engine() -> Engine:
     """The engine of the app that answers this request."""
     found: Engine = current_app.extensions["fovea"]
     return found
+
+
+def _mark(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is written anew; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _encoder_on_disk(model: ModelRow) -> SharedEncoder:
