@@ -317,8 +317,8 @@ def search(
         raise click.UsageError("say what to search for: words, --image FILE, or both")
     from search.index import VectorIndex
     from search.models import LazyEncoder
+    from search.neighbours import search as search_library
     from search.pictures import open_image
-    from search.query import search as search_library
 
     with _library(folder) as library:
         model = _library_model(library)
@@ -346,7 +346,7 @@ def similar(
     """
     from search.index import VectorIndex
     from search.models import LazyEncoder
-    from search.query import similar as similar_in_library
+    from search.neighbours import similar as similar_in_library
 
     with _library(folder) as library:
         model = _library_model(library)
@@ -934,7 +934,7 @@ def demo(name: str | None, device: str, dtype: str) -> None:
     from search.index import VectorIndex
     from search.library import Library
     from search.models import best_on_disk, resolve_model
-    from search.query import search as search_library
+    from search.neighbours import search as search_library
 
     photographs, queries = (
         demo_photographs(),

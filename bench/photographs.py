@@ -22,7 +22,7 @@ from indexer import index_folders  # noqa: E402
 from search.index import VectorIndex  # noqa: E402
 from search.library import Library  # noqa: E402
 from search.models import resolve_model  # noqa: E402
-from search.query import search  # noqa: E402
+from search.neighbours import search  # noqa: E402
 
 K = 10
 

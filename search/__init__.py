@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from .index import VectorIndex
     from .library import Library, default_library_folder
     from .models import ModelInfo, resolve_model
+    from .neighbours import search, similar
     from .pictures import open_image
-    from .query import search, similar
 
 __all__ = [
     "Answer",
@@ -47,8 +47,8 @@ _MODULES = {
     "load_encoder": "clip.encoder",
     "open_image": "pictures",
     "resolve_model": "models",
-    "search": "query",
-    "similar": "query",
+    "search": "neighbours",
+    "similar": "neighbours",
 }
 
 

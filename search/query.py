@@ -1,148 +1,313 @@
-"""From a query to hits: words, a picture, or both, compared with a library's images."""
+"""The query language: what is looked for, and where. Its grammar is in docs/queries.md.
 
-import hashlib
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
+``parse`` is the only reader of queries, in the terminal, the page and the API; ``str`` writes one
+that reads the same.
+"""
 
-import numpy as np
-from PIL import Image
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
-from .errors import LibraryError
-from .hits import Hit, Place, places
-from .index import VectorIndex
-from .library import Library
-from .pictures import Drafting, open_image, shown
+from .errors import FoveaError
 
-__all__ = ["Encoder", "combined", "search", "search_by_vector", "similar"]
+__all__ = ["FILTERS", "SORTS", "Filter", "Query", "QueryError", "Term", "parse"]
+
+FilterKind = Literal[
+    "in", "name", "on", "after", "before", "camera", "format", "is", "size", "near"
+]
+Sort = Literal["score", "date", "name"]
+
+SORTS = ("score", "date", "name")
+SHAPES = ("portrait", "landscape", "square")
+HEAVIEST = 100.0
+LARGEST_ID = 2**63 - 1
+FARTHEST_KM = 20_100  # half the way round the earth
+UNITS = {"mp": "MP", "b": "B", "kb": "kB", "mb": "MB", "gb": "GB"}
 
 
-class Encoder(Protocol):
-    """What turns pictures and words into embeddings; ``search.clip`` has the real one."""
+class QueryError(FoveaError):
+    """A query that cannot be read: where, and what was expected there."""
+
+    def __init__(self, text: str, position: int, expected: str) -> None:
+        self.text, self.position, self.expected = text, position, expected
+        found = repr(text[position : position + 20]) if position < len(text) else "its end"
+        super().__init__(f"the query at character {position + 1}, {found}: expected {expected}")
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Words, or the id of an image, that an answer is to be near to (or, below 0, far from)."""
+
+    kind: Literal["text", "like"]
+    value: str | int
+    weight: float = 1.0  # -100 to 100, in thousandths, not 0
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A condition that an image meets or, negated, does not; its value in the form of ``str``."""
+
+    kind: FilterKind
+    value: str
+    negated: bool = False
+
+    def __str__(self) -> str:
+        return f"{'-' if self.negated else ''}{self.kind}:{_quoted_if_needed(self.value)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for, where, and in which order; without ``sort``, what suits the terms."""
+
+    terms: tuple[Term, ...] = ()
+    filters: tuple[Filter, ...] = ()
+    sort: Sort | None = None
+
+    def __str__(self) -> str:
+        sort = (f"sort:{self.sort}",) if self.sort else ()
+        return " ".join((*_shown(self.terms), *map(str, self.filters), *sort))
+
+
+def parse(text: str) -> Query:
+    """Read a query. Raise ``QueryError`` where it cannot be read."""
+    terms: list[Term] = []
+    filters: list[Filter] = []
+    sort: Sort | None = None
+    words: list[str] = []  # plain ones, that no other term stands between
+    for item in _items(text):
+        if item.is_plain:
+            words.append(item.value)
+        elif item.key == "sort":
+            sort = _sort(item)
+        elif item.key in FILTERS:
+            filters.append(Filter(item.key, FILTERS[item.key](item), item.sign == "-"))  # type: ignore[arg-type]
+        else:
+            terms += _plain(words)
+            words = []
+            terms.append(_term(item))
+    return Query((*terms, *_plain(words)), tuple(filters), sort)
+
+
+# Items: [sign] [weight or key ":"] (word or quoted words)
+
+PREFIX = re.compile(r"([+-]?)(?:([0-9]{1,9}(?:\.[0-9]*)?|\.[0-9]+):)?(?:([A-Za-z]+):)?")
+WORD = re.compile(r"\S+")
+QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    text: str  # the whole query
+    position: int  # of the item
+    sign: str
+    weight: str  # "" where there is none
+    key: str  # "" where there is none
+    value: str
+    start: int  # of the value
+    quoted: bool
 
     @property
-    def name(self) -> str: ...
+    def is_plain(self) -> bool:
+        return not (self.sign or self.weight or self.key or self.quoted)
 
-    @property
-    def identity(self) -> str: ...
-
-    @property
-    def preprocess(self) -> Drafting: ...
-
-    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """float32 (n, d), unit rows."""
-        ...
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (n, d), unit rows."""
-        ...
+    def wrong(self, expected: str, *, at: int | None = None) -> QueryError:
+        return QueryError(self.text, self.start if at is None else at, expected)
 
 
-def search(
-    library: Library,
-    index: VectorIndex,
-    encoder: Encoder,
-    *,
-    text: str | None = None,
-    image: Image.Image | None = None,
-    k: int = 10,
-) -> list[Hit]:
-    """The ``k`` images nearest to words, to a picture, or to both, best first.
-
-    Both together mean the normalised sum of their unit vectors. Raise ``ValueError`` if neither
-    is given, ``LibraryError`` if the encoder is not the model of the index.
-    """
-    if text is None and image is None:
-        raise ValueError("search for words, for a picture, or for both")
-    _check_model(index, encoder)
-    parts = []
-    if text is not None:
-        parts.append(encoder.encode_texts([text]))
-    if image is not None:
-        parts.append(encoder.encode_images([image]))
-    return search_by_vector(library, index, combined(np.concatenate(parts)), k=k)
+def _items(text: str) -> Iterator[_Item]:
+    position = _skip_space(text, 0)
+    while position < len(text):
+        item, end = _item(text, position)
+        yield item
+        position = _skip_space(text, end)
 
 
-def similar(
-    library: Library, index: VectorIndex, encoder: Encoder, file: Path, k: int = 10
-) -> list[Hit]:
-    """The ``k`` images nearest to that of a file, which need not be in the library.
+def _skip_space(text: str, position: int) -> int:
+    while position < len(text) and text[position].isspace():
+        position += 1
+    return position
 
-    If its content is, its stored embedding is used and it is not its own answer. Raise
-    ``LibraryError`` for a file that cannot be read.
-    """
+
+def _item(text: str, position: int) -> tuple[_Item, int]:
+    """Read the item that begins here; return it and where it ends."""
+    whole = WORD.match(text, position)
+    assert whole is not None  # no space stands here
+    sign, weight, key, start = "", "", "", position
+    if whole[0] not in ("+", "-"):  # alone it is a word
+        prefix = PREFIX.match(text, position)
+        assert prefix is not None  # all of it may be missing
+        sign, weight, key, start = prefix[1], prefix[2] or "", prefix[3] or "", prefix.end()
+    key = key.lower()
+    if key and key not in FILTERS and key not in ("like", "sort"):
+        names = ", ".join(f"{name}:" for name in (*FILTERS, "like", "sort"))
+        raise QueryError(text, position, f"one of {names} before a colon, or words in quotes")
+    if start == whole.end():
+        raise QueryError(text, start, f"a value after {key}:" if key else "words after the weight")
+    value, end, quoted = _value(text, start)
+    return _Item(text, position, sign, weight, key, value, start, quoted), end
+
+
+def _value(text: str, start: int) -> tuple[str, int, bool]:
+    """Read a word or quoted words; white space in them counts as one space."""
+    if text[start] != '"':
+        word = WORD.match(text, start)
+        assert word is not None
+        return word[0], word.end(), False
+    quoted = QUOTED.match(text, start)
+    if quoted is None:
+        raise QueryError(text, start, "a closing quotation mark")
+    end = quoted.end()
+    if end < len(text) and not text[end].isspace():
+        raise QueryError(text, end, "a space after the quotation mark")
+    value = " ".join(re.sub(r"\\(.)", r"\1", quoted[1], flags=re.DOTALL).split())
+    if not value:
+        raise QueryError(text, start, "words between the quotation marks")
+    return value, end, True
+
+
+# Terms
+
+
+def _plain(words: list[str]) -> list[Term]:
+    return [Term("text", " ".join(words))] if words else []
+
+
+def _term(item: _Item) -> Term:
+    weight = _weight(item)
+    if item.key != "like":
+        return Term("text", item.value, weight)
+    if not re.fullmatch(r"[0-9]{1,19}", item.value) or not 0 < int(item.value) <= LARGEST_ID:
+        raise item.wrong("the number of an image")
+    return Term("like", int(item.value), weight)
+
+
+def _weight(item: _Item) -> float:
+    weight = round(float(item.weight), 3) if item.weight else 1.0
+    if not 0 < weight <= HEAVIEST:
+        raise item.wrong(f"a weight above 0, up to {HEAVIEST:g}", at=item.position)
+    return -weight if item.sign == "-" else weight
+
+
+def _shown(terms: tuple[Term, ...]) -> Iterator[str]:
+    """Write terms; plain words that follow plain words get a sign, or they would be one term."""
+    plain = False
+    for term in terms:
+        sign, weight = "-" if term.weight < 0 else "", ""
+        if abs(term.weight) != 1:
+            weight = f"{abs(term.weight):.3f}".rstrip("0").rstrip(".") + ":"
+        if term.kind == "like":
+            yield f"{sign}{weight}like:{term.value}"
+            plain = False
+            continue
+        words = str(term.value)
+        bare = term.weight == 1 and all(map(_is_plain_word, words.split()))
+        if bare and not plain:
+            yield words
+        else:
+            yield f"{sign or ('' if weight else '+')}{weight}{_quoted_if_needed(words)}"
+        plain = bare and not plain
+
+
+def _is_plain_word(word: str) -> bool:
+    if word in ("+", "-"):
+        return True
+    prefix = PREFIX.match(word)
+    return prefix is not None and prefix.end() == 0 and word[0] != '"'
+
+
+def _quoted_if_needed(value: str) -> str:
+    """Write a value so that it reads as one and is taken for nothing else."""
+    if len(value.split()) == 1 and _is_plain_word(value) and value not in ("+", "-"):
+        return value
+    return '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
+
+
+# Filters: each reader checks a value and returns it in one form
+
+
+def _check_sign(item: _Item) -> None:
+    if item.weight:
+        raise item.wrong("no weight: a filter is met or not", at=item.position)
+
+
+def _folder(item: _Item) -> str:
+    _check_sign(item)
+    value = item.value.rstrip("/") or "/"
+    return value if value == "/" else re.sub(r"/+", "/", value)
+
+
+def _any_text(item: _Item) -> str:
+    _check_sign(item)
+    return item.value
+
+
+def _date(item: _Item) -> str:
+    """A year, a month or a day."""
+    _check_sign(item)
+    found = re.fullmatch(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2}))?)?", item.value)
+    if found:
+        year, month, day = (int(part) if part else 1 for part in found.groups())
+        if _is_date(year, month, day):
+            return item.value
+    raise item.wrong("a date: 2019, 2019-07 or 2019-07-01")
+
+
+def _is_date(year: int, month: int, day: int) -> bool:
+    from datetime import date
+
     try:
-        digest = hashlib.sha256(Path(file).read_bytes()).digest()
-    except OSError as exc:
-        raise LibraryError(f"cannot read {shown(file)}: {exc.strerror or exc}") from exc
-    known = library.image_by_hash([digest]).get(digest)
-    exclude = () if known is None else (known,)
-    vector = None if known is None else _stored_vector(library, known, index.model.id)
-    if vector is None:
-        _check_model(index, encoder)
-        with open_image(file, encoder.preprocess) as image:
-            vector = combined(encoder.encode_images([image]))
-    return search_by_vector(library, index, vector, k=k, exclude=exclude)
+        date(year, month, day)
+    except ValueError:
+        return False
+    return True
 
 
-def search_by_vector(
-    library: Library,
-    index: VectorIndex,
-    vector: np.ndarray,
-    *,
-    k: int = 10,
-    exclude: Sequence[int] = (),
-) -> list[Hit]:
-    """The ``k`` images nearest to a unit vector, float32 (d,), that some file shows.
-
-    Images whose files are all missing do not make the answer shorter.
-    """
-    index.refresh(library)
-    asked = k
-    while True:
-        found = index.search(vector[None], asked, exclude=exclude or None)
-        near = [int(image_id) for image_id in found.ids[0] if image_id >= 0]
-        seen = places(library, near)
-        if len(seen) >= k or len(near) < asked:
-            break
-        asked *= 4  # some have no file left
-    scores = dict(zip(near, found.scores[0].tolist(), strict=False))
-    visible = [image_id for image_id in near if image_id in seen][:k]
-    return [
-        _hit(rank, scores[image_id], image_id, seen[image_id])
-        for rank, image_id in enumerate(visible, start=1)
-    ]
+def _shape(item: _Item) -> str:
+    _check_sign(item)
+    if item.value.lower() not in SHAPES:
+        raise item.wrong("portrait, landscape or square")
+    return item.value.lower()
 
 
-def _hit(rank: int, score: float, image_id: int, place: Place) -> Hit:
-    score = max(-1.0, min(1.0, score))  # float16 rounds a little beyond
-    return Hit(rank, score, image_id, place.paths[0], place.paths, place.offline)
+def _size(item: _Item) -> str:
+    _check_sign(item)
+    found = re.fullmatch(r"(<=|>=|<|>)([0-9]{1,12}(?:\.[0-9]{1,6})?)([A-Za-z]+)", item.value)
+    if not found or found[3].lower() not in UNITS:
+        raise item.wrong("a size such as >10MP, <=2MP, >5MB or <500kB")
+    return f"{found[1]}{found[2]}{UNITS[found[3].lower()]}"
 
 
-def combined(vectors: np.ndarray) -> np.ndarray:
-    """The normalised sum (d,) of unit rows (n, d), float32.
-
-    Raise ``ValueError`` where they cancel each other out.
-    """
-    total = np.asarray(vectors, dtype=np.float32).sum(axis=0)
-    length = float(np.linalg.norm(total))
-    if not length > 1e-6:
-        raise ValueError("these queries cancel each other out")
-    return total / np.float32(length)
-
-
-def _stored_vector(library: Library, image_id: int, model_id: int) -> np.ndarray | None:
-    """The unit vector that a model gave an image, float32 (d,); ``None`` if there is none."""
-    rows = library.rows(
-        "SELECT vector FROM embeddings WHERE image_id = ? AND model_id = ?", (image_id, model_id)
-    )
-    return combined(np.frombuffer(rows[0][0], "<f2")[None]) if rows else None
+def _near(item: _Item) -> str:
+    """Latitude, longitude and a distance."""
+    _check_sign(item)
+    number = r"([+-]?[0-9]{1,3}(?:\.[0-9]{1,9})?)"
+    far = r"([0-9]{1,8}(?:\.[0-9]{1,6})?)(km|m)"
+    found = re.fullmatch(rf"{number},{number},{far}", item.value, re.IGNORECASE)
+    if found:
+        unit = found[4].lower()
+        far_km = float(found[3]) / (1 if unit == "km" else 1000)
+        if abs(float(found[1])) <= 90 and abs(float(found[2])) <= 180 and far_km <= FARTHEST_KM:
+            return f"{found[1]},{found[2]},{found[3]}{unit}"
+    raise item.wrong("latitude,longitude,distance such as 48.2,16.4,10km")
 
 
-def _check_model(index: VectorIndex, encoder: Encoder) -> None:
-    """Raise ``LibraryError`` for an encoder whose embeddings these are not."""
-    if encoder.identity != index.model.identity:
-        raise LibraryError(
-            f"this library was indexed with {index.model.name}, not with {encoder.name}; "
-            f"search with {index.model.name}, or index again with --model {encoder.name}"
-        )
+def _sort(item: _Item) -> Sort:
+    _check_sign(item)
+    if item.sign or item.value.lower() not in SORTS:
+        raise item.wrong("sort:score, sort:date or sort:name", at=item.position)
+    return item.value.lower()  # type: ignore[return-value]
+
+
+FILTERS: dict[str, Callable[[_Item], str]] = {
+    "in": _folder,
+    "name": _any_text,
+    "on": _date,
+    "after": _date,
+    "before": _date,
+    "camera": _any_text,
+    "format": _any_text,
+    "is": _shape,
+    "size": _size,
+    "near": _near,
+}

@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Blueprint, request
 
-from search.query import search_by_vector
+from search.neighbours import search_by_vector
 
 from ..engine import engine
 from ..fields import path_fields
