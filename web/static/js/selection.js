@@ -14,7 +14,7 @@ let bar;
 
 export function start() {
   bar = document.getElementById("selection");
-  document.addEventListener("click", clicked);
+  document.addEventListener("click", clicked, true); // before the grid opens what was clicked
   bar.addEventListener("click", acted);
   on("hits", () => (anchor = -1)); // its index was one of another list
 }
@@ -67,11 +67,13 @@ function changed() {
   emit("select", { ids: ids() });
 }
 
+/** The checkmark chooses one; a click with Shift, anywhere on a picture, all up to it. */
 function clicked(event) {
   const tile = event.target.closest(".tile");
   const onCheck = event.target.closest(".tile-check");
-  if (!tile || !onCheck) return;
+  if (!tile || !(onCheck || event.shiftKey)) return;
   event.preventDefault();
+  event.stopPropagation();
   const index = Number(tile.dataset.index);
   if (event.shiftKey) extend(index);
   else toggle({ image_id: Number(tile.dataset.imageId), path: grid.hitAt(index)?.path }, index);
