@@ -29,9 +29,9 @@ def search() -> dict[str, Any]:
         hits = search_by_vector(held.library, index, vector, k=limit)
     return {
         "query": text,
-        "model": index.model.name if index else None,
+        "model": index.model.name if index is not None else None,
         "took_ms": round((time.perf_counter() - started) * 1000, 1),
-        "total": len(index) if index else 0,
+        "total": len(index) if index is not None else 0,
         "likely": None,
         "kind": "words" if text else "browse",
         "cursor": None,

@@ -6,6 +6,7 @@ from typing import Any
 from flask import Blueprint
 
 from indexer.formats import EXTENSIONS, RAW_EXTENSIONS, raw_available
+from search.index import VectorIndex
 
 from ..describe import Number, Text, describe
 from ..engine import engine
@@ -37,11 +38,14 @@ def status() -> dict[str, Any]:
         "images": counts.images,
         "embeddings": counts.embeddings,
         "files": counts.files,
-        "index": index
-        and {"kind": index.kind, "embeddings": len(index), "recall": round(index.recall, 4)},
+        "index": None if index is None else _index_fields(index),
         "roots": len(held.library.roots()),
         "formats": _formats(),
     }
+
+
+def _index_fields(index: VectorIndex) -> dict[str, Any]:
+    return {"kind": index.kind, "embeddings": len(index), "recall": round(index.recall, 4)}
 
 
 def _formats() -> list[str]:
