@@ -1,0 +1,207 @@
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fovea import cli
+from web.bodies import AT_ONCE
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+@contextmanager
+def serving(library, *options):
+    """``fovea serve`` in a process of its own: the process, and the address that it prints."""
+    command = [sys.executable, "-u", "-m", "fovea", "serve", "--port", "0", "--no-browser"]
+    process = subprocess.Popen(
+        [*command, "--library", str(library), *options],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        line = process.stdout.readline()
+        found = re.search(r"http://\S+", line)
+        assert found, (line, process.stderr.read())
+        yield process, found[0]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def asked(address, path="/health", method="GET", body=None, headers=None):
+    connection = http.client.HTTPConnection(address.split("/")[2], timeout=30)
+    try:
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The address of a server of an empty library, which it has made."""
+    library = tmp_path_factory.mktemp("served") / "library"
+    with serving(library) as (_, address):
+        assert (library / "library.db").is_file()
+        yield address
+
+
+def test_it_listens_on_this_machine_alone_and_asks_for_no_token(server):
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", server)
+    assert asked(server) == (200, b'{"status":"ok"}\n')
+
+
+def test_a_foreign_name_is_refused(server):
+    status, _ = asked(server, headers={"Host": "evil.example"})
+    assert status == 421
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly(tmp_path, number):
+    with serving(tmp_path / "library") as (process, address):
+        assert asked(address)[0] == 200
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err
+        assert "Traceback" not in err
+        assert err.splitlines()[-1] == "fovea: ended"
+
+
+def test_a_port_in_use_is_one_clear_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        options = ["--library", str(tmp_path / "library"), "--port", str(port), "--no-browser"]
+        result = CliRunner().invoke(cli, ["serve", *options])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: port {port} of 127.0.0.1 is taken by another program; "
+        f"choose another: fovea serve --port {port + 1}\n"
+    )
+
+
+def test_an_address_of_another_machine_is_one_clear_line(tmp_path):
+    options = ["--library", str(tmp_path / "library"), "--host", "203.0.113.7", "--no-browser"]
+    result = CliRunner().invoke(cli, ["serve", *options])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: 203.0.113.7 is no address of this machine")
+
+
+def test_a_folder_that_is_none_is_refused_before_anything_is_made(tmp_path):
+    options = ["--library", str(tmp_path / "library"), "--no-browser"]
+    result = CliRunner().invoke(cli, ["serve", str(tmp_path / "nothing"), *options])
+    assert result.exit_code == 1
+    assert "nothing is no folder" in result.stderr
+    assert not (tmp_path / "library").exists()
+
+
+def test_another_address_prints_a_token_once_and_says_who_will_see_the_photos(tmp_path):
+    with serving(tmp_path / "library", "--host", "0.0.0.0") as (process, address):
+        port = address.split("/")[2].rpartition(":")[2]
+        token = address.partition("?token=")[2]
+        assert len(token) >= 32
+        own = f"http://127.0.0.1:{port}/"
+        assert asked(own)[0] == 401
+        assert asked(own, headers={"Authorization": f"Bearer {token}"})[0] == 200
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert "visible to the network" in err
+    assert token not in out + err
+
+
+def test_the_browser_is_opened_unless_told_not_to(tmp_path, monkeypatch):
+    opened, served = [], []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+
+    def serve(app, host, port, on_ready):
+        served.append((host, port))
+        on_ready(4321)
+
+    monkeypatch.setattr("web.server.serve", serve)
+    options = ["serve", "--library", str(tmp_path / "library")]
+    for more, expected in ([], ["http://127.0.0.1:4321/"]), (["--no-browser"], []):
+        result = CliRunner().invoke(cli, [*options, *more])
+        assert result.exit_code == 0, result.output
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and thread.daemon:
+                thread.join(5)
+        assert opened == expected
+        opened.clear()
+    assert served == [("127.0.0.1", 8000)] * 2
+
+
+# Bodies
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(server):
+    def head(path, size):
+        return asked(server, path, "POST", b"", {"Content-Length": str(size)})[0]
+
+    assert head("/api/roots", 2 << 20) == 413
+    assert head("/api/search", 200 << 20) == 413
+    assert head("/api/search", 10**30) == 413
+
+
+def test_a_body_of_unknown_length_is_refused_where_it_grows_too_large(server):
+    def chunks():
+        for _ in range(40):
+            yield b" " * (1 << 16)
+
+    try:
+        status, _ = asked(server, "/api/roots", "POST", chunks(), {"Transfer-Encoding": "chunked"})
+    except (BrokenPipeError, ConnectionResetError):
+        return  # refused while it was still sending
+    assert status == 413
+
+
+def test_slow_uploads_do_not_stop_others_and_are_bounded(server):
+    host, port = server.split("/")[2].split(":")
+    head = f"POST /api/search HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 9000000\r\n\r\n"
+    slow = [socket.create_connection((host, int(port))) for _ in range(AT_ONCE + 1)]
+    try:
+        for one in slow:
+            one.sendall(head.encode() + b"x")
+            time.sleep(0.02)  # in this order
+        assert asked(server)[0] == 200
+        slow[-1].settimeout(20)
+        assert slow[-1].recv(100).startswith(b"HTTP/1.1 503 ")
+    finally:
+        for one in slow:
+            one.close()
+
+
+# Start
+
+
+@pytest.mark.parametrize("path", ["/health", "/api/status", "/api/search?q=", "/api/docs"])
+def test_the_app_answers_before_torch_is_imported(tmp_path, path):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from web.app import create_app\n"
+        f"app = create_app(Path({str(tmp_path / 'library')!r}))\n"
+        f"response = app.test_client().get({path!r})\n"
+        "assert response.status_code == 200, response.data\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    environment = {**os.environ, "FOVEA_LIBRARY": str(tmp_path / "other")}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
