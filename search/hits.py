@@ -20,6 +20,13 @@ class Hit:
     path: str  # a file that shows the image; one that can be reached, if there is one
     paths: tuple[str, ...]  # all of them, ``path`` first
     offline: bool  # none can be reached now: their roots are missing or unmounted
+    width: int | None = None  # pixels, upright
+    height: int | None = None
+    format: str | None = None
+    taken_at: str | None = None  # ISO 8601, the camera's local time, where the image says so
+    date: str | None = None  # that, or else when its first file was changed last, in local time
+    by_name: bool = False  # a file's or folder's name holds the words
+    likelihood: float | None = None  # of being a match at all, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,43 @@ FIRST = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST,)  # MIGRATIONS[v] leads from version v to v + 1
+# A file's name, and the folders that lead to it from its root, as words. A path is bytes; what is
+# not UTF-8 in it is no word.
+_PLACES = """
+    SELECT files.id AS id, CAST(substr(files.path, length(roots.path) + 1) AS TEXT) AS place
+    FROM files JOIN roots ON roots.id = files.root_id
+"""
+_NAME = "replace(place, rtrim(place, replace(place, '/', '')), '')"  # what follows the last slash
+_FOLDER = "rtrim(place, replace(place, '/', ''))"
+
+NAMES = (
+    "CREATE VIRTUAL TABLE names USING fts5(name, folder, tokenize = 'unicode61')",
+    f"INSERT INTO names (rowid, name, folder) SELECT id, {_NAME}, {_FOLDER} FROM ({_PLACES})",
+    f"""
+    CREATE TRIGGER files_get_names AFTER INSERT ON files BEGIN
+        INSERT INTO names (rowid, name, folder)
+        SELECT id, {_NAME}, {_FOLDER} FROM ({_PLACES} WHERE files.id = new.id);
+    END
+    """,
+    f"""
+    CREATE TRIGGER files_change_names AFTER UPDATE OF path, root_id ON files
+    WHEN old.path IS NOT new.path OR old.root_id IS NOT new.root_id BEGIN
+        DELETE FROM names WHERE rowid = old.id;
+        INSERT INTO names (rowid, name, folder)
+        SELECT id, {_NAME}, {_FOLDER} FROM ({_PLACES} WHERE files.id = new.id);
+    END
+    """,
+    """
+    CREATE TRIGGER files_lose_names AFTER DELETE ON files BEGIN
+        DELETE FROM names WHERE rowid = old.id;
+    END
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    FIRST,
+    NAMES,
+)  # MIGRATIONS[v] leads from version v to v + 1
 VERSION = len(MIGRATIONS)
 
 
