@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flask import current_app
 
+from search.answer import Ranking
 from search.errors import FoveaError, LibraryError
 from search.index import VectorIndex
 from search.library import DATABASE, Library
@@ -19,6 +21,7 @@ from search.records import ModelRow
 from search.state import snapshot_path
 
 from .encoders import SharedEncoder
+from .listings import Listings
 
 __all__ = ["Engine", "engine"]
 
@@ -69,6 +72,7 @@ class Engine:
         self._snapshot: tuple[int, int] | None = None  # the one that the index was read from
         self._look_again = 0.0
         self._encoder: SharedEncoder | None = None
+        self.listings = Listings()
         self._remembered: dict[str, tuple[int, Any]] = {}
         self.closing = threading.Event()
         self._farewells: list[Callable[[], None]] = []
@@ -162,6 +166,10 @@ class Engine:
                 log.warning("%s", exc)
 
         threading.Thread(target=run, daemon=True).start()
+
+    def likelihoods(self, ranking: Ranking) -> np.ndarray | None:
+        """How likely each image of a ranking is a match, float32 (n,); None when browsing."""
+        return None
 
     # The end
 

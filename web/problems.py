@@ -1,13 +1,14 @@
 """Errors as documents: ``application/problem+json``, after RFC 9457."""
 
 import logging
+import sqlite3
 from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from search.errors import FoveaError, LibraryBusy, LibraryError
+from search.errors import FoveaError, LibraryBusy, ModelError
 
 __all__ = ["MEDIA_TYPE", "Problem", "problem_response", "show_problems"]
 
@@ -62,10 +63,10 @@ def _show_user_error(error: FoveaError) -> Response:
 
 
 def _status_of(error: FoveaError) -> int:
-    """The client's mistake, a moment to wait for, or something only this machine can mend."""
+    """A moment to wait for, something that only this machine can mend, or the client's mistake."""
     if isinstance(error, LibraryBusy):
         return HTTPStatus.CONFLICT
-    if isinstance(error, LibraryError):
+    if isinstance(error, ModelError) or isinstance(error.__cause__, (OSError, sqlite3.Error)):
         return HTTPStatus.SERVICE_UNAVAILABLE
     return HTTPStatus.BAD_REQUEST
 

@@ -1,0 +1,176 @@
+"""From a question to a page of hits: ranked once, kept for a while, read by cursor."""
+
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from search.answer import Ranking, day_of, hits, rank
+from search.hits import Hit
+
+from .engine import Engine
+from .fields import name_of, path_fields, thumbnail_urls
+from .listings import LINE, Cursor, Listing, new_id
+from .problems import Problem
+from .questions import Question
+
+__all__ = ["ask", "follow", "page"]
+
+FIRST = 400  # hits ranked at first: most people look at the first page
+DEEPEST = 10_000  # hits that a cursor leads to at most, but for browsing
+ALL = 2**31 - 1
+
+
+def ask(held: Engine, question: Question) -> Listing:
+    """The listing that answers a question as the library is now."""
+    index = held.index()
+    key = (question.key, None if index is None else index.model.id, held.generation)
+    found = held.listings.by_key(key)
+    if found is None:
+        found = _listing(held, question, new_id(), key)
+        if found.likely == len(found.ranking.ids) and not found.is_whole:
+            found = _deepened(held, found)  # the line may lie further down
+        held.listings.keep(found)
+    return found
+
+
+def follow(held: Engine, cursor: Cursor, question: Question | None) -> Listing:
+    """The listing that a cursor means; where it was forgotten, the question is asked anew.
+
+    Raise ``Problem`` for a cursor of another question, or a forgotten one without its question.
+    """
+    found = held.listings.by_id(cursor.listing_id)
+    if found is None and question is not None:
+        return ask(held, question)
+    if found is None:
+        raise Problem(410, "Gone", "this answer was forgotten; search again")
+    if question is not None and question.key != found.question.key:
+        raise Problem(400, "Bad Request", "cursor belongs to another query")
+    return found
+
+
+def page(held: Engine, listing: Listing, start: int, limit: int, started: float) -> dict[str, Any]:
+    """The document of some hits, from ``start`` on; ``started`` is when the work began."""
+    if start + limit > len(listing.ranking.ids) and not listing.is_whole:
+        listing = _deepened(held, listing)
+        held.listings.keep(listing)
+    stop = min(start + limit, len(listing.ranking.ids))
+    index = held.index()
+    found = hits(held.library, listing.ranking, start, stop) if start < stop else []
+    return {
+        "query": listing.question.text,
+        "model": None if index is None else index.model.name,
+        "took_ms": round((time.perf_counter() - started) * 1000, 1),
+        "total": listing.reach,
+        "likely": listing.likely,
+        "kind": listing.ranking.kind,
+        "cursor": str(Cursor(listing.id, stop)) if start < stop < listing.reach else None,
+        "hits": _hit_fields(held, listing, found),
+    }
+
+
+# Ranking
+
+
+class _Words:
+    """The encoder, looked for only once a query has words."""
+
+    def __init__(self, held: Engine) -> None:
+        self._held = held
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        return self._held.encoder().encode_texts(texts)
+
+
+def _listing(held: Engine, question: Question, listing_id: str, key: Hashable) -> Listing:
+    ranking = _rank(held, question, FIRST)
+    most = ALL if ranking.scores is None else DEEPEST
+    reach = min(most, ranking.total)
+    if len(ranking.ids) < FIRST:
+        reach = len(ranking.ids)  # there are no more
+    ranking, likelihoods = _lined(held, question, ranking)
+    return Listing(listing_id, key, question, ranking, likelihoods, reach)
+
+
+def _deepened(held: Engine, listing: Listing) -> Listing:
+    """The listing as far as any cursor leads; what was there keeps its place."""
+    head = listing.ranking
+    deep = _rank(held, listing.question, ALL if head.scores is None else DEEPEST)
+    new = ~np.isin(deep.ids, head.ids)
+    ids = np.concatenate([head.ids, deep.ids[new]])
+    scores = None
+    if head.scores is not None and deep.scores is not None:
+        scores = np.concatenate([head.scores, deep.scores[new]])
+    ranking = replace(deep, ids=ids, scores=scores, by_name=head.by_name | deep.by_name)
+    ranking, likelihoods = _lined(held, listing.question, ranking)
+    return replace(listing, ranking=ranking, likelihoods=likelihoods, reach=len(ids))
+
+
+def _lined(held: Engine, question: Question, ranking: Ranking) -> tuple[Ranking, np.ndarray | None]:
+    """The ranking with what is likely, or named so, before the rest; and the likelihoods.
+
+    Names are mixed in by rank, whatever their pictures show: without this the line where the
+    likely matches end would cut through the mixture.
+    """
+    likelihoods = held.likelihoods(ranking)
+    if likelihoods is None or ranking.scores is None:
+        return ranking, None
+    if not ranking.by_name or question.query.sort in ("date", "name"):
+        return ranking, likelihoods
+    unlikely = (likelihoods < LINE) & ~np.isin(ranking.ids, list(ranking.by_name))
+    order = np.argsort(unlikely, kind="stable")
+    moved = replace(ranking, ids=ranking.ids[order], scores=ranking.scores[order])
+    return moved, likelihoods[order]
+
+
+def _rank(held: Engine, question: Question, limit: int) -> Ranking:
+    """The images nearest to a question, without the one that it leaves out."""
+    index = held.index()
+    if index is None:
+        nothing = np.empty(0, np.int64)
+        return Ranking(nothing, None, 0, "browse")
+    ranking = rank(
+        held.library,
+        index,
+        _Words(held),
+        question.query,
+        pictures=question.pictures,
+        limit=limit,
+    )
+    return ranking if question.without is None else _left_out(ranking, question.without)
+
+
+def _left_out(ranking: Ranking, image_id: int) -> Ranking:
+    kept = ranking.ids != image_id
+    scores = None if ranking.scores is None else ranking.scores[kept]
+    return replace(ranking, ids=ranking.ids[kept], scores=scores, total=max(0, ranking.total - 1))
+
+
+# Hits
+
+
+def _hit_fields(held: Engine, listing: Listing, found: Sequence[Hit]) -> list[dict[str, Any]]:
+    addresses = thumbnail_urls(held.library, (hit.image_id for hit in found))
+    return [
+        {
+            "rank": hit.rank,
+            "score": None if listing.ranking.scores is None else hit.score,
+            "likelihood": listing.likelihood_at(hit.rank - 1),
+            "image_id": hit.image_id,
+            **path_fields(hit.path),
+            "paths": list(hit.paths),
+            "offline": hit.offline,
+            "by_name": hit.by_name,
+            "name": name_of(hit.path),
+            "width": hit.width,
+            "height": hit.height,
+            "format": hit.format,
+            "taken_at": hit.taken_at,
+            "day": day_of(hit),
+            "thumbnail": addresses[hit.image_id],
+        }
+        for hit in found
+        if hit.image_id in addresses  # it was not deleted this moment
+    ]
