@@ -10,6 +10,7 @@ from flask import Flask
 
 from search.records import ModelRow
 
+from .bodies import InMemory
 from .encoders import SharedEncoder
 from .engine import Engine
 from .problems import show_problems
@@ -60,6 +61,7 @@ def create_app(
         }
         | settings
     )
+    app.request_class = InMemory
     app.json.compact = True  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["fovea"] = Engine(

@@ -7,19 +7,34 @@ none up. Bodies stay in memory: pictures that somebody searches by are never wri
 import threading
 import time
 import weakref
-from typing import Any
+from io import BytesIO
+from typing import IO, Any
 
+from flask import Request
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.utilities import Error, RequestEntityTooLarge
 
-__all__ = ["LARGEST", "Channel"]
+__all__ = ["LARGEST", "Channel", "InMemory"]
 
 LARGEST = 65 << 20  # bytes: 64 MiB of pictures, and what is around them
 SMALL = (1 << 20) + 1  # of every other request
 AT_ONCE = 8  # large bodies in memory
 PATIENCE_S = 120.0  # from the first byte of a request to its last
 TAKES_PICTURES = ("/api/search", "/knn-service")
+
+
+class InMemory(Request):
+    """A request whose uploads stay in memory, as large as they may be."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        return BytesIO()
 
 
 class RequestTimeout(Error):

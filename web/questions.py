@@ -1,7 +1,7 @@
 """What is asked: words, pictures, or both."""
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from search.answer import Picture
@@ -20,9 +20,9 @@ class Question:
     without: int | None = None
 
     @classmethod
-    def of(cls, text: str, pictures: Sequence[Picture] = ()) -> "Question":
+    def of(cls, text: str) -> "Question":
         """Read a query. Raise ``QueryError`` where it cannot be read."""
-        return cls(text, parse(text), tuple(pictures))
+        return cls(text, parse(text))
 
     @classmethod
     def like(cls, image_id: int) -> "Question":

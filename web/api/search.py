@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, request
@@ -110,9 +111,9 @@ def search_by_pictures() -> dict[str, Any]:
         text, limit, files, weights = _form()
     else:
         text, limit, files, weights = _body()
-    held = engine()
-    listing = ask(held, Question.of(text, _pictures(held, files, weights)))
-    return page(held, listing, 0, limit, started)
+    held, question = engine(), Question.of(text)
+    question = replace(question, pictures=_pictures(held, files, weights))
+    return page(held, ask(held, question), 0, limit, started)
 
 
 def answer_page(held: Engine, question: Question | None, started: float) -> dict[str, Any]:
@@ -135,13 +136,15 @@ def decoded(name: str, value: object) -> bytes:
         raise bad_request(f"{name} is not base64") from exc
 
 
-def _pictures(held: Engine, files: Sequence[bytes], weights: Sequence[float]) -> list[Picture]:
+def _pictures(
+    held: Engine, files: Sequence[bytes], weights: Sequence[float]
+) -> tuple[Picture, ...]:
     if not files:
-        return []
+        return ()
     from ..uploads import embed_pictures
 
     vectors = embed_pictures(held, files)
-    return [Picture(vector, weight) for vector, weight in zip(vectors, weights, strict=True)]
+    return tuple(map(Picture, vectors, weights))
 
 
 def _body() -> tuple[str, int, list[bytes], list[float]]:
