@@ -15,7 +15,8 @@ const ADDRESS = /^#image-(\d+)$/;
 
 /** What next and previous walk along: the grid's hits, or the neighbours of a picture. */
 const results = {
-  count: () => grid.count(),
+  total: 0,
+  count: () => results.total,
   at: async (index) => grid.hitAt(index) ?? (await grid.load(index)),
   find: (id) => {
     for (let index = 0; index < grid.count(); index += 1) {
@@ -50,7 +51,7 @@ export function start() {
   dialog.addEventListener("click", clicked);
   dialog.addEventListener("keydown", pressed);
   on("open", ({ image_id: id, index }) => open(id, index ?? results.find(id), results));
-  on("hits", () => followHits());
+  on("hits", followHits);
   on("select", () => showSelected());
   window.addEventListener("popstate", followAddress);
   showInfo(preferredInfo());
@@ -80,7 +81,8 @@ function followAddress() {
 }
 
 /** The list has changed under the open view: the picture stays, its place is looked up. */
-function followHits() {
+function followHits({ total }) {
+  results.total = total;
   if (!dialog.open || shown?.list !== results) return;
   shown.index = results.find(shown.id);
   showPosition();
