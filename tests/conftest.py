@@ -178,3 +178,24 @@ def app(colour_library: Library) -> Iterator[Flask]:
 def client(app: Flask) -> FlaskClient:
     """A client of the app on this machine, as curl is one: no browser."""
     return app.test_client()
+
+
+class NotedScans:
+    """Notes the scans that it is asked for, and runs none."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+
+    def start(self, folders: Sequence[Path] = ()) -> dict[str, object]:
+        self.calls.append(("start", [os.fspath(folder) for folder in folders]))
+        return {}
+
+    def stop(self) -> None:
+        self.calls.append(("stop",))
+
+
+@pytest.fixture
+def scans(app: Flask) -> NotedScans:
+    """What the app asks for when folders are to be indexed; no process is started."""
+    noted = app.extensions["fovea.scans"] = NotedScans()
+    return noted

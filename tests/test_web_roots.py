@@ -4,26 +4,6 @@ from pathlib import Path
 import pytest
 
 
-class Scans:
-    """Notes what it is asked to do."""
-
-    def __init__(self):
-        self.calls = []
-
-    def start(self, folders=()):
-        self.calls.append(("start", [os.fspath(folder) for folder in folders]))
-        return {}
-
-    def stop(self):
-        self.calls.append(("stop",))
-
-
-@pytest.fixture
-def scans(app):
-    app.extensions["fovea.scans"] = Scans()
-    return app.extensions["fovea.scans"]
-
-
 def test_the_folders_are_listed_with_their_pictures(client, photos):
     [root] = client.get("/api/roots").json["roots"]
     assert root["path"] == str(photos)
