@@ -1,0 +1,54 @@
+/** The server's JSON API. A refusal is an Error with `status`, and `position` in a query. */
+
+const PAGE = 100; // hits
+
+async function ask(address, options = {}) {
+  const response = await fetch(address, options);
+  if (response.ok) return response.status === 204 ? null : response.json();
+  const problem = await response.json().catch(() => ({}));
+  const error = new Error(problem.detail ?? problem.title ?? response.statusText);
+  throw Object.assign(error, { status: response.status, position: problem.position });
+}
+
+const send = (method, address, body) =>
+  ask(address, {
+    method,
+    headers: { "Content-Type": "application/json" },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+
+function searchAddress(q, cursor, limit) {
+  const values = new URLSearchParams({ q, limit });
+  if (cursor) values.set("cursor", cursor);
+  return `/api/search?${values}`;
+}
+
+export const search = (q, { cursor, limit = PAGE, signal } = {}) =>
+  ask(searchAddress(q, cursor, limit), { signal });
+
+/** Search by words and by `pictures`, [{file, weight}]. */
+export function searchWithPictures(q, pictures, { limit = PAGE, signal } = {}) {
+  const form = new FormData();
+  form.set("q", q);
+  form.set("limit", limit);
+  form.set("weights", JSON.stringify(pictures.map((picture) => picture.weight)));
+  for (const { file } of pictures) form.append("picture", file, "picture");
+  return ask("/api/search", { method: "POST", body: form, signal });
+}
+
+/** The next page of an answer; one to pictures is remembered by its cursor alone. */
+export const more = (cursor, { limit = PAGE, signal } = {}) =>
+  ask(`/api/search?${new URLSearchParams({ cursor, limit })}`, { signal });
+
+export const facets = () => ask("/api/facets");
+export const image = (id, options) => ask(`/api/images/${id}`, options);
+export const roots = async () => (await ask("/api/roots")).roots;
+export const addRoot = (path) => send("POST", "/api/roots", { path });
+export const removeRoot = (id) => send("DELETE", `/api/roots/${id}`);
+export const scan = async () => (await ask("/api/scans")).scan;
+export const startScan = async (root) => (await send("POST", "/api/scans", { root })).scan;
+export const stopScan = () => send("DELETE", "/api/scans/current");
+export const status = () => ask("/api/status");
+
+export const failures = (cursor) =>
+  ask(`/api/failures${cursor ? `?${new URLSearchParams({ cursor })}` : ""}`);

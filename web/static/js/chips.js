@@ -1,0 +1,113 @@
+/** The terms of a query as chips that can be weighed, turned round and removed. */
+
+import { element, printable } from "./dom.js";
+import { t } from "./i18n.js";
+import { isTerm, items, joined, written } from "./querytext.js";
+
+const WEIGHTS = [0.25, 0.5, 1, 2, 4];
+
+let box;
+let change; // called with the new text of the query
+let changePictures; // called where a picture's weight changes or it goes
+
+/** `onText(text)` hears of a changed query, `onPictures(pictures)` of changed pictures. */
+export function start({ onText, onPictures }) {
+  box = document.getElementById("chips");
+  change = onText;
+  changePictures = onPictures;
+}
+
+/** Show the terms of `text` and the `pictures`; one plain term needs no chip. */
+export function show(text, pictures) {
+  const list = items(text);
+  const terms = list.filter(isTerm);
+  const isPlain = terms.length < 2 && terms.every((item) => item.isPlain) && !pictures.length;
+  const chips = isPlain ? [] : terms.map((item) => ofTerm(item, list));
+  chips.push(...pictures.map((picture) => ofPicture(picture, pictures)));
+  box.replaceChildren(...chips);
+  box.hidden = !chips.length;
+}
+
+function ofTerm(item, list) {
+  const isImage = item.key === "like";
+  const name = isImage ? t("chip.image", { id: item.value }) : item.value;
+  const put = (changes) => {
+    item.text = changes ? written({ ...item, sign: item.sign || "+", ...changes }) : "";
+    change(joined(list.filter((other) => other.text)));
+  };
+  const picture = isImage && /^\d+$/.test(item.value) ? likeness(item.value) : null;
+  return chip(name, picture, item.sign === "-", item.weight, {
+    turn: () => put({ sign: item.sign === "-" ? "+" : "-" }),
+    weigh: (weight) => put({ weight }),
+    remove: () => put(null),
+  });
+}
+
+const likeness = (id) =>
+  element("img", { src: `/api/images/${id}/thumbnail?size=256`, alt: "", class: "chip-picture" });
+
+function ofPicture(picture, pictures) {
+  const image = element("img", { src: picture.address, alt: "", class: "chip-picture" });
+  image.addEventListener("error", () => image.remove()); // a format that the browser cannot show
+  const others = pictures.filter((other) => other !== picture);
+  const put = (weight) => {
+    picture.weight = weight;
+    changePictures(pictures);
+  };
+  const weight = Math.abs(picture.weight);
+  return chip(printable(picture.file.name || "…"), image, picture.weight < 0, weight, {
+    turn: () => put(-picture.weight),
+    weigh: (number) => put(Math.sign(picture.weight) * number),
+    remove: () => changePictures(others),
+  });
+}
+
+function chip(name, picture, isNegative, weight, { turn, weigh, remove }) {
+  const sign = element(
+    "button",
+    {
+      class: "chip-sign",
+      type: "button",
+      "aria-label": t(isNegative ? "chip.affirm" : "chip.negate", { term: name }),
+      title: t(isNegative ? "chip.affirm" : "chip.negate", { term: name }),
+      onclick: turn,
+    },
+    isNegative ? "−" : "+",
+  );
+  const close = element(
+    "button",
+    {
+      class: "chip-remove",
+      type: "button",
+      "aria-label": t("chip.remove", { term: name }),
+      title: t("chip.remove", { term: name }),
+      onclick: remove,
+    },
+    "×",
+  );
+  return element(
+    "li",
+    { class: isNegative ? "chip is-negative" : "chip" },
+    sign,
+    picture,
+    element("bdi", { class: "chip-name" }, name),
+    weights(name, weight, weigh),
+    close,
+  );
+}
+
+function weights(name, weight, weigh) {
+  const known = WEIGHTS.includes(weight) ? WEIGHTS : [...WEIGHTS, weight].sort((a, b) => a - b);
+  const options = known.map((number) =>
+    element("option", { value: number, selected: number === weight }, `×${number}`),
+  );
+  return element(
+    "select",
+    {
+      class: "chip-weight",
+      "aria-label": t("chip.weight", { term: name }),
+      onchange: (event) => weigh(Number(event.target.value)),
+    },
+    ...options,
+  );
+}

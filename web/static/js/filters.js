@@ -1,0 +1,100 @@
+/** Menus beside the box. They write the same query that one can type. */
+
+import * as api from "./api.js";
+import { element, printable } from "./dom.js";
+import * as format from "./format.js";
+import { items, quoted, withFilters } from "./querytext.js";
+import { on } from "./store.js";
+
+const ISO_DAY = /^\d{4}-\d{2}-\d{2}$/;
+
+let form;
+let current = ""; // the text of the query
+let change;
+
+/** `onText(text)` hears of a query whose filters were changed here. */
+export function start(onText) {
+  form = document.getElementById("filters");
+  change = onText;
+  form.addEventListener("change", (event) => changed(event.target.name));
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", (event) => {
+    event.preventDefault();
+    change(withFilters(current, Object.keys(kinds).flatMap((name) => kinds[name]), []));
+  });
+  on("library", fill);
+  fill();
+}
+
+const kinds = {
+  folder: ["in"],
+  from: ["before"],
+  to: ["after"],
+  camera: ["camera"],
+  format: ["format"],
+  shape: ["is"],
+};
+
+/** Between two days, both included, is not before the one and not after the other. */
+const filterOf = {
+  folder: (value) => `in:${quoted(value)}`,
+  from: (value) => `-before:${value}`,
+  to: (value) => `-after:${value}`,
+  camera: (value) => `camera:${quoted(value)}`,
+  format: (value) => `format:${quoted(value.toLowerCase())}`,
+  shape: (value) => `is:${value}`,
+};
+
+function changed(name) {
+  const { value } = form.elements[name];
+  change(withFilters(current, kinds[name], value ? [filterOf[name](value)] : []));
+}
+
+/** Show what the query says, as far as the menus can. */
+export function show(text) {
+  current = text;
+  const found = items(text);
+  const value = (key, sign = "") =>
+    found.find((item) => item.key === key && item.sign === sign)?.value ?? "";
+  choose("folder", value("in"));
+  choose("camera", value("camera"));
+  choose("format", value("format"));
+  choose("shape", value("is").toLowerCase());
+  for (const [name, key] of [["from", "before"], ["to", "after"]]) {
+    const day = value(key, "-");
+    form.elements[name].value = ISO_DAY.test(day) ? day : "";
+  }
+  const isActive = found.some((item) => Object.values(kinds).flat().includes(item.key));
+  form.querySelector("[type=reset]").hidden = !isActive;
+}
+
+/** Choose an option, made where the menu has none for a typed value. */
+function choose(name, value) {
+  const menu = form.elements[name];
+  const known = [...menu.options].find(
+    (option) => option.value.toLowerCase() === value.toLowerCase(),
+  );
+  if (!known) menu.append(element("option", { value }, printable(value)));
+  menu.value = known ? known.value : value;
+}
+
+async function fill() {
+  const facets = await api.facets().catch(() => null);
+  if (!facets) return; // the menus stay as they are
+  options("folder", facets.folders.map(({ path, name, count }) => [path, name, count]));
+  options("camera", facets.cameras.map(({ name, count }) => [name, name, count]));
+  options("format", facets.formats.map(({ name, count }) => [name, name, count]));
+  for (const name of ["from", "to"]) {
+    if (facets.first) form.elements[name].min = facets.first.slice(0, 10);
+    if (facets.last) form.elements[name].max = facets.last.slice(0, 10);
+  }
+  show(current);
+}
+
+function options(name, entries) {
+  const menu = form.elements[name];
+  const made = entries.map(([value, label, count]) =>
+    element("option", { value }, `${printable(label)} (${format.number(count)})`),
+  );
+  menu.replaceChildren(menu.options[0], ...made);
+}

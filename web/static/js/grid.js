@@ -1,0 +1,369 @@
+/**
+ * Pictures in rows of one height, each in its own shape; only the rows near the window exist.
+ *
+ * An answer comes in pages. Its hits are laid out as they arrive; day headings and the line where
+ * the likely matches end are rows of their own.
+ */
+
+import { element, printable } from "./dom.js";
+import * as format from "./format.js";
+import { t } from "./i18n.js";
+import { dress } from "./selection.js";
+import { emit } from "./store.js";
+
+const GAP = 6; // CSS pixels between pictures
+const HEADING = 52; // CSS pixels
+const AHEAD = 1200; // CSS pixels beyond the window in which rows exist
+const WANTED_AHEAD = 2400; // CSS pixels from the end at which the next page is asked for
+const NARROWEST = 0.4; // width by height; a narrower or wider picture is cut to this
+const WIDEST = 4;
+
+let box; // the element that holds the rows
+let answer = null; // {hits, total, likely, kind, more}: `more` asks for the next page
+let rows = []; // {top, height, first, last, tiles: [{left, width}]} or {top, height, heading}
+let height = 0;
+let width = 0;
+let waiting = null; // the page that is on its way
+let focused = 0; // the hit that Tab leads to
+const shown = new Map(); // number of the row -> its elements
+const elements = new Map(); // index of the hit -> its tile
+
+export function start() {
+  box = document.getElementById("grid");
+  box.addEventListener("click", opened);
+  box.addEventListener("focusin", (event) => {
+    const tile = event.target.closest(".tile");
+    if (tile) moveTab(Number(tile.dataset.index));
+  });
+  addEventListener("scroll", () => requestAnimationFrame(render), { passive: true });
+  new ResizeObserver(() => {
+    if (box.clientWidth !== width) layOut();
+  }).observe(box);
+}
+
+/** Show an answer from its beginning. `more()` gives a promise of its next hits, or null. */
+export function show(next) {
+  answer = next;
+  waiting = null;
+  focused = 0;
+  layOut();
+  emit("hits", answer);
+}
+
+// What the other parts ask
+
+export const count = () => answer?.hits.length ?? 0;
+export const hitAt = (index) => answer?.hits[index] ?? null;
+export const elementOf = (index) => elements.get(index) ?? null;
+
+export const focusedIndex = () =>
+  Number(document.activeElement?.closest?.("#grid .tile")?.dataset.index ?? -1);
+
+/** The hit at an index, asked for if it is not there yet; null beyond the last. */
+export async function load(index) {
+  while (answer && index >= answer.hits.length && (await nextPage()));
+  return hitAt(index);
+}
+
+/** Bring a picture into the window and give it the focus. */
+export function focusIndex(index) {
+  const row = rows[rowOf(index)];
+  if (!row) return;
+  reveal(row);
+  render();
+  moveTab(index);
+  elements.get(index)?.querySelector(".tile-open").focus({ preventScroll: true });
+}
+
+/** The index that a step from another one leads to. */
+export function step(index, direction) {
+  const last = count() - 1;
+  if (direction === "left") return Math.max(index - 1, 0);
+  if (direction === "right") return Math.min(index + 1, last);
+  if (direction === "home") return 0;
+  if (direction === "end") return last;
+  const far = direction.startsWith("page") ? innerHeight - 2 * HEADING : 0;
+  return below(index, direction === "down" || direction === "pagedown" ? 1 : -1, far);
+}
+
+/** The picture under (or over) another one, in the next row or at least `far` pixels away. */
+function below(index, sign, far) {
+  const from = rowOf(index);
+  const { left, width: wide } = rows[from].tiles[index - rows[from].first];
+  const middle = left + wide / 2;
+  let best = index;
+  for (let number = from + sign; rows[number]; number += sign) {
+    const row = rows[number];
+    if (row.heading) continue;
+    const place = row.tiles.findIndex((tile) => middle <= tile.left + tile.width + GAP);
+    best = row.first + (place < 0 ? row.tiles.length - 1 : place);
+    if (Math.abs(row.top - rows[from].top) >= far) break;
+  }
+  return best;
+}
+
+// Layout
+
+const wantedHeight = () => (width < 640 ? 130 : width < 1400 ? 200 : 230);
+
+function layOut() {
+  width = box.clientWidth;
+  rows = [];
+  height = 0;
+  clear();
+  if (answer) append(0);
+}
+
+/** Lay out the hits from one on; the rows before it stay. */
+function append(from) {
+  let line = [];
+  let day = from ? answer.hits[from - 1].day : undefined;
+  const flush = (isFull) => {
+    if (line.length) addRow(line, isFull);
+    line = [];
+  };
+  for (let index = from; index < answer.hits.length; index += 1) {
+    const hit = answer.hits[index];
+    if (index === answer.likely) {
+      flush(false);
+      addHeading(t(index ? "hits.line" : "hits.line_none"), "line");
+    }
+    if (answer.kind === "browse" && answer.byDay && hit.day !== day) {
+      flush(false);
+      addHeading(hit.day ? format.day(hit.day) : t("hits.undated"), "day");
+      day = hit.day;
+    }
+    line.push({ index, ratio: shapeOf(hit) });
+    if (rowHeight(line) <= wantedHeight()) flush(true);
+  }
+  flush(false);
+  box.style.height = `${height}px`;
+  render();
+}
+
+function shapeOf(hit) {
+  if (!hit.width || !hit.height) return 4 / 3;
+  return Math.min(Math.max(hit.width / hit.height, NARROWEST), WIDEST);
+}
+
+const rowHeight = (line) =>
+  (width - GAP * (line.length - 1)) / line.reduce((sum, { ratio }) => sum + ratio, 0);
+
+/** A full row fills the width; the last one of a stretch keeps the usual height. */
+function addRow(line, isFull) {
+  const tall = isFull ? rowHeight(line) : Math.min(rowHeight(line), wantedHeight());
+  let left = 0;
+  const tiles = line.map(({ ratio }) => {
+    const tile = { left, width: ratio * tall };
+    left += tile.width + GAP;
+    return tile;
+  });
+  const [first, last] = [line[0].index, line[line.length - 1].index];
+  rows.push({ top: height, height: tall, first, last, tiles, isFull });
+  height += tall + GAP;
+}
+
+function addHeading(text, kind) {
+  rows.push({ top: height, height: HEADING, heading: text, kind });
+  height += HEADING;
+}
+
+function rowOf(index) {
+  return rows.findIndex((row) => !row.heading && row.first <= index && index <= row.last);
+}
+
+// Rows that exist
+
+function clear() {
+  for (const made of shown.values()) made.forEach((child) => child.remove());
+  shown.clear();
+  elements.clear();
+}
+
+function render() {
+  if (!answer || !rows.length) return;
+  const above = -box.getBoundingClientRect().top;
+  const [from, to] = [above - AHEAD, above + innerHeight + AHEAD];
+  for (const [number, made] of shown) {
+    const row = rows[number];
+    const hasFocus = made.some((one) => one.contains(document.activeElement));
+    const isKept = row && (hasFocus || isNear(row, from, to));
+    if (!isKept) remove(number, made);
+  }
+  for (let number = firstAfter(from); number < rows.length && rows[number].top < to; number += 1) {
+    if (!shown.has(number)) insert(number);
+  }
+  if (above + innerHeight + WANTED_AHEAD > height) nextPage();
+}
+
+const isNear = (row, from, to) => row.top + row.height > from && row.top < to;
+
+/** The first row that ends beyond a place, by bisection: there may be thousands. */
+function firstAfter(place) {
+  let [low, high] = [0, rows.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (rows[middle].top + rows[middle].height > place) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+function remove(number, made) {
+  made.forEach((child) => child.remove());
+  shown.delete(number);
+  const { first, last } = rows[number] ?? {};
+  for (let index = first; index <= last; index += 1) elements.delete(index);
+}
+
+/** Rows stand in the page in their order, so that Tab and screen readers follow the eye. */
+function insert(number) {
+  const row = rows[number];
+  const made = row.heading ? [heading(row)] : row.tiles.map((place, n) => tile(row, place, n));
+  let next = null;
+  for (const [other, existing] of shown) {
+    if (other > number && (next === null || other < next.number)) next = { number: other, existing };
+  }
+  for (const child of made) box.insertBefore(child, next?.existing[0] ?? null);
+  shown.set(number, made);
+}
+
+function heading(row) {
+  const made = element("h2", { class: `grid-${row.kind}` }, row.heading);
+  put(made, { left: 0, top: row.top, width, height: HEADING });
+  return made;
+}
+
+function tile(row, place, number) {
+  const index = row.first + number;
+  const hit = answer.hits[index];
+  const name = printable(hit.name);
+  const link = element(
+    "a",
+    {
+      class: "tile-open",
+      href: `${location.search || "?q="}#image-${hit.image_id}`,
+      tabindex: index === focused ? 0 : -1,
+      "aria-label": described(hit, name),
+      title: name,
+    },
+    picture(hit, place.width),
+    badge(hit),
+  );
+  const check = element("button", {
+    class: "tile-check",
+    type: "button",
+    role: "checkbox",
+    tabindex: -1,
+    "aria-checked": "false",
+    "aria-label": t("hits.select", { name }),
+  });
+  const data = { index, imageId: hit.image_id };
+  const made = element("div", { class: "tile", dataset: data }, link, check);
+  put(made, { left: place.left, top: row.top, width: place.width, height: row.height });
+  dress(made);
+  elements.set(index, made);
+  return made;
+}
+
+function picture(hit, wide) {
+  const sized = (size) => `${hit.thumbnail}&size=${size}`;
+  return element("img", {
+    src: sized(256),
+    srcset: `${sized(256)} 256w, ${sized(512)} 512w`,
+    sizes: `${Math.ceil(wide)}px`,
+    alt: "",
+    decoding: "async",
+    draggable: false,
+  });
+}
+
+/** What is known of a hit beside its look: how likely it is, a name that matches. */
+function badge(hit) {
+  const parts = [];
+  if (hit.by_name) parts.push(t("hits.by_name"));
+  if (hit.likelihood !== null && hit.likelihood !== undefined) {
+    parts.push(format.percent(hit.likelihood));
+  }
+  if (hit.offline) parts.push(t("hits.offline"));
+  return parts.length ? element("span", { class: "tile-badge" }, parts.join(" · ")) : null;
+}
+
+function described(hit, name) {
+  const parts = [name];
+  if (hit.likelihood !== null && hit.likelihood !== undefined) {
+    parts.push(t("hits.likelihood", { percent: format.percent(hit.likelihood) }));
+  }
+  if (hit.by_name) parts.push(t("hits.by_name"));
+  if (hit.offline) parts.push(t("hits.offline"));
+  return parts.join(", ");
+}
+
+function put(made, place) {
+  made.style.transform = `translate(${place.left}px, ${place.top}px)`;
+  made.style.width = `${place.width}px`;
+  made.style.height = `${place.height}px`;
+}
+
+/** One picture at a time can be reached by Tab; arrows go on from it. */
+function moveTab(index) {
+  elements.get(focused)?.querySelector(".tile-open").setAttribute("tabindex", "-1");
+  focused = index;
+  elements.get(focused)?.querySelector(".tile-open").setAttribute("tabindex", "0");
+}
+
+function reveal(row) {
+  const top = box.getBoundingClientRect().top + scrollY + row.top;
+  const covered = document.querySelector(".top")?.offsetHeight ?? 0;
+  if (top < scrollY + covered + GAP) scrollTo({ top: top - covered - GAP });
+  else if (top + row.height > scrollY + innerHeight) {
+    scrollTo({ top: top + row.height - innerHeight + GAP });
+  }
+}
+
+// Pages
+
+/** Ask for the next hits, once at a time; false at the end. */
+function nextPage() {
+  if (waiting) return waiting;
+  const asked = answer;
+  const coming = asked?.more?.();
+  if (!coming) return Promise.resolve(false);
+  waiting = coming
+    .then((hits) => {
+      if (asked !== answer) return false;
+      const from = lastStretch();
+      asked.hits.push(...hits);
+      waiting = null;
+      append(from);
+      return hits.length > 0;
+    })
+    .catch(() => {
+      if (asked === answer) waiting = null;
+      return false;
+    });
+  return waiting;
+}
+
+/** Take back a last row that was not full, its heading too; return where the layout goes on. */
+function lastStretch() {
+  const last = rows[rows.length - 1];
+  if (!last || last.isFull) return answer.hits.length;
+  takeBack();
+  while (rows[rows.length - 1]?.heading) takeBack();
+  return last.first;
+}
+
+function takeBack() {
+  const made = shown.get(rows.length - 1);
+  if (made) remove(rows.length - 1, made);
+  height = rows.pop().top;
+}
+
+function opened(event) {
+  const link = event.target.closest(".tile-open");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const index = Number(link.closest(".tile").dataset.index);
+  emit("open", { image_id: answer.hits[index].image_id, index });
+}

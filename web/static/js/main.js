@@ -1,0 +1,24 @@
+/** Start the parts of the page. */
+
+import * as detail from "./detail.js";
+import * as drop from "./drop.js";
+import * as grid from "./grid.js";
+import * as help from "./help.js";
+import * as indexing from "./indexing.js";
+import * as keys from "./keys.js";
+import * as search from "./search.js";
+import * as selection from "./selection.js";
+import * as toast from "./toast.js";
+
+const first = document.getElementById("first");
+
+grid.start();
+for (const part of [toast, selection, detail, drop, indexing, help, keys]) part.start();
+search.start(first && JSON.parse(first.textContent));
+
+const language = document.getElementById("language");
+language.addEventListener("change", () => {
+  const values = new URLSearchParams(location.search);
+  values.set("lang", language.value);
+  location.assign(`${location.pathname}?${values}`);
+});

@@ -1,0 +1,289 @@
+/** The search box, the address and the answer: one follows the other. */
+
+import * as api from "./api.js";
+import * as chips from "./chips.js";
+import { element } from "./dom.js";
+import * as filters from "./filters.js";
+import * as format from "./format.js";
+import * as grid from "./grid.js";
+import { t } from "./i18n.js";
+import { isTerm, items } from "./querytext.js";
+import { on } from "./store.js";
+
+const PAUSE = 180; // milliseconds without a key before a search
+const SETTLED = 1500; // milliseconds after which a typed query stays in the history
+const KEPT = 12; // answers that going back finds again
+const QUIET = 1500; // milliseconds between a change of the library and a fresh answer
+
+let box;
+let status;
+let problem;
+let pictures = []; // [{file, address, weight}]
+let running = null; // AbortController of the search under way
+let pause = 0;
+let settle = 0;
+let isTyping = false; // the latest entry of the history is not settled yet
+const kept = new Map(); // text -> answer
+
+export function start(first) {
+  box = document.querySelector("input[name=q]");
+  status = document.getElementById("status");
+  problem = document.getElementById("problem");
+  history.scrollRestoration = "manual";
+  chips.start({ onText: commit, onPictures: searchPictures });
+  filters.start(commit);
+  box.addEventListener("input", typed);
+  box.form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    clearTimeout(pause);
+    settleNow();
+    run();
+  });
+  addEventListener("popstate", wentBack);
+  addEventListener("pagehide", rememberPlace);
+  addEventListener("scroll", debounced(rememberPlace, 200), { passive: true });
+  on("open", settleNow);
+  on("pictures", ({ files }) => addPictures(files));
+  on("more-like", addLike);
+  on("library", debounced(libraryChanged, QUIET));
+  document.getElementById("refresh").addEventListener("click", () => refresh());
+  showTools();
+  if (first) receive(box.value, first, history.state?.y ?? 0);
+  else run({ y: history.state?.y ?? 0 });
+}
+
+const textNow = () => box.value.trim();
+
+function showTools() {
+  chips.show(textNow(), pictures);
+  filters.show(textNow());
+}
+
+// Typing, and the address that follows
+
+function typed() {
+  clearTimeout(pause);
+  pause = setTimeout(() => {
+    follow();
+    showTools();
+    run();
+  }, PAUSE);
+}
+
+/** Typing makes one entry of the history, however many keys it takes. */
+function follow() {
+  const address = addressOf(textNow());
+  if (address === location.pathname + location.search) return;
+  if (isTyping) history.replaceState({ y: 0 }, "", address);
+  else history.pushState({ y: 0 }, "", address);
+  isTyping = true;
+  clearTimeout(settle);
+  settle = setTimeout(settleNow, SETTLED);
+}
+
+function settleNow() {
+  clearTimeout(settle);
+  isTyping = false;
+}
+
+const addressOf = (text) =>
+  location.pathname + (text ? `?${new URLSearchParams({ q: text })}` : "");
+
+/** Search for a text that a chip or a menu has made. */
+function commit(text) {
+  clearTimeout(pause);
+  settleNow();
+  box.value = text;
+  follow();
+  settleNow();
+  showTools();
+  run();
+}
+
+let lastSearch = location.search;
+
+function wentBack(event) {
+  if (location.search === lastSearch) return; // only the detail view opened or closed
+  clearTimeout(pause);
+  settleNow();
+  box.value = new URLSearchParams(location.search).get("q") ?? "";
+  drop(pictures);
+  pictures = [];
+  showTools();
+  run({ y: event.state?.y ?? 0, fromKept: true });
+}
+
+function rememberPlace() {
+  if (document.querySelector("dialog:modal")) return;
+  history.replaceState({ ...history.state, y: scrollY }, "");
+}
+
+// Pictures
+
+function addPictures(files) {
+  const added = files.map((file) => ({ file, address: URL.createObjectURL(file), weight: 1 }));
+  searchPictures([...pictures, ...added]);
+}
+
+function searchPictures(next) {
+  drop(pictures.filter((picture) => !next.includes(picture)));
+  pictures = next;
+  showTools();
+  run();
+}
+
+const drop = (gone) => gone.forEach(({ address }) => URL.revokeObjectURL(address));
+
+/** More of a picture (or less): a term of the query; one that is there already is turned. */
+function addLike({ image_id, weight }) {
+  const term = `${weight < 0 ? "-" : ""}like:${image_id}`;
+  const others = items(textNow()).filter((item) => item.key !== "like" || item.value !== `${image_id}`);
+  scrollTo({ top: 0 });
+  commit([...others.map((item) => item.text), term].join(" "));
+}
+
+// Searching
+
+async function run({ y = 0, fromKept = false } = {}) {
+  running?.abort();
+  const text = textNow();
+  lastSearch = location.search;
+  if (fromKept && kept.has(text)) return present(text, kept.get(text), y);
+  const mine = (running = new AbortController());
+  const late = setTimeout(() => {
+    status.textContent = t("hits.searching");
+  }, 400);
+  try {
+    const { signal } = mine;
+    const found = pictures.length
+      ? await api.searchWithPictures(text, pictures, { signal })
+      : await api.search(text, { signal });
+    if (mine === running) receive(text, found, y);
+  } catch (error) {
+    if (error.name !== "AbortError" && mine === running) complain(text, error);
+  } finally {
+    clearTimeout(late);
+  }
+}
+
+/** Show the server's document; one with a problem came with the page itself. */
+function receive(text, found, y) {
+  if (found.problem) {
+    complain(text, { message: found.problem.detail, position: found.problem.position });
+    return;
+  }
+  let { cursor } = found;
+  const answer = {
+    hits: found.hits,
+    total: found.total,
+    likely: found.likely,
+    kind: found.kind,
+    byDay: !items(text).some((item) => item.key === "sort"),
+    more: () =>
+      cursor
+        ? api.more(cursor).then((next) => {
+            cursor = next.cursor;
+            return next.hits;
+          })
+        : null,
+  };
+  keep(text, answer);
+  present(text, answer, y);
+}
+
+function keep(text, answer) {
+  if (pictures.length) return; // their address says nothing of them
+  kept.delete(text);
+  kept.set(text, answer);
+  if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+}
+
+function present(text, answer, y) {
+  problem.hidden = true;
+  box.removeAttribute("aria-invalid");
+  document.getElementById("refresh").hidden = true;
+  document.title = text ? `${text} – fovea` : "fovea";
+  grid.show(answer);
+  showEmpty(text, answer);
+  status.textContent = summary(answer);
+  if (y) scrollDeep(y);
+  else if (scrollY) scrollTo({ top: 0 });
+}
+
+/** Go back to a place that further pages may have to be asked for. */
+async function scrollDeep(y) {
+  for (let tries = 0; tries < 50; tries += 1) {
+    scrollTo({ top: y });
+    if (Math.abs(scrollY - y) < 2 || !(await grid.load(grid.count()))) return;
+  }
+}
+
+function summary({ total, likely }) {
+  const count = format.number(total);
+  if (likely === null || likely === undefined) return t("hits.all", { count });
+  if (!likely) return t("hits.none_likely", { count });
+  return t("hits.likely", { likely: format.number(likely), count });
+}
+
+function showEmpty(text, { hits }) {
+  const empty = document.getElementById("empty");
+  empty.hidden = hits.length > 0;
+  if (hits.length) return;
+  const isFiltered = items(text).some((item) => !isTerm(item));
+  const add = element("button", { class: "button primary", type: "button" }, t("hits.add"));
+  add.addEventListener("click", () => document.getElementById("open-library").click());
+  empty.replaceChildren(
+    ...(isFiltered
+      ? [element("p", {}, t("hits.empty"))]
+      : [
+          element("h2", {}, t("hits.empty_library")),
+          element("p", {}, t("hits.empty_hint")),
+          add,
+        ]),
+  );
+}
+
+/** Say what is wrong beside the box, and mark the place where it is. The last answer stays. */
+function complain(text, error) {
+  const hasPlace = Number.isInteger(error.position);
+  const parts = [error.message ?? ""];
+  if (hasPlace && text) {
+    const characters = [...text];
+    const before = characters.slice(0, error.position).join("");
+    const place = characters.slice(error.position, error.position + 12).join("") || " ";
+    parts.push(element("code", { class: "problem-place" }, before, element("mark", {}, place)));
+  }
+  if (!hasPlace) {
+    const again = element("button", { class: "button small", type: "button" }, t("hits.retry"));
+    again.addEventListener("click", () => run());
+    parts[0] = t("hits.failed", { message: error.message });
+    parts.push(again);
+  }
+  problem.replaceChildren(...parts);
+  problem.hidden = false;
+  box.setAttribute("aria-invalid", hasPlace ? "true" : "false");
+  status.textContent = "";
+}
+
+// A library that changes
+
+/** At the top of the page new pictures appear by themselves; further down on request. */
+function libraryChanged() {
+  kept.clear();
+  const isBusy = document.querySelector("dialog:modal") || scrollY > 100;
+  if (isBusy && grid.count()) document.getElementById("refresh").hidden = false;
+  else refresh();
+}
+
+function refresh() {
+  document.getElementById("refresh").hidden = true;
+  run();
+}
+
+function debounced(work, time) {
+  let timer = 0;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(work, time);
+  };
+}
