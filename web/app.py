@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from werkzeug.routing import IntegerConverter
 
 from search.records import ModelRow
 
@@ -36,6 +36,12 @@ BLUEPRINTS = (
 BODY_BYTES = 1 << 20  # unless a route takes pictures, which raises it for itself
 
 
+class RowId(IntegerConverter):
+    """A number in an address that SQLite can hold."""
+
+    regex = r"[0-9]{1,18}"
+
+
 def create_app(
     library_folder: Path,
     *,
@@ -61,6 +67,7 @@ def create_app(
         }
         | settings
     )
+    app.url_map.converters["int"] = RowId
     app.request_class = InMemory
     app.json.compact = True  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -70,13 +77,12 @@ def create_app(
     protect(app, names=hosts, token=token)
     show_problems(app)
     for name in BLUEPRINTS:
-        if find_spec(f"web.{name}"):
-            try:
-                module = import_module(f"web.{name}")
-            except ImportError:
-                continue
-            if hasattr(module, "install"):
-                module.install(app)
-            if hasattr(module, "blueprint"):
-                app.register_blueprint(module.blueprint)
+        try:
+            module = import_module(f"web.{name}")
+        except ImportError:
+            continue
+        if hasattr(module, "install"):
+            module.install(app)
+        if hasattr(module, "blueprint"):
+            app.register_blueprint(module.blueprint)
     return app

@@ -78,7 +78,7 @@ class Text:
 
     @property
     def schema(self) -> Schema:
-        pattern = {"pattern": f"^{self.pattern}$"} if self.pattern else {}
+        pattern = {"pattern": f"^({self.pattern})?$"} if self.pattern else {}
         return {"type": "string", "maxLength": self.longest, **pattern}
 
     def read(self) -> str:
