@@ -5,7 +5,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from search.clip.preprocess import Preprocess, orientation
+from search.clip.preprocess import Preprocess, orientation, to_rgb
 
 from .decode import Picture, check_decoded, check_pixels
 from .exif import Shot, read_shot
@@ -35,11 +35,37 @@ def decode_raw(data: bytes, preprocess: Preprocess, limits: Limits) -> Picture:
                 pixels = _turned_pixels(preview, turned, preprocess)
             shot = _shot(data, preview)
     except rawpy.LibRawError as exc:
-        message = exc.args[0] if exc.args else exc
-        text = message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
-        raise Refused(f"broken: RAW data that cannot be read: {text}") from exc
+        raise Refused(f"broken: RAW data that cannot be read: {_said(exc)}") from exc
     width, height = size[::-1] if turned >= 5 else size
     return Picture(pixels, width, height, "RAW", turned, shot)
+
+
+def developed(data: bytes, size: int, limits: Limits) -> Image.Image:
+    """A RAW file as a picture to look at, upright: its stored preview if that has ``size`` pixels
+    on its short side, else the data, developed at half its size.
+
+    Raise ``Refused`` as ``decode_raw`` does.
+    """
+    import rawpy
+
+    try:
+        with rawpy.imread(BytesIO(data)) as raw:
+            check_pixels((raw.sizes.width, raw.sizes.height), limits)
+            preview = _preview(raw, Preprocess(size), limits)
+            if preview is None:
+                return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True))
+            if orientation(preview) == 1:  # it need not carry the orientation itself
+                turned = _TURNS.get(raw.sizes.flip, 1)
+                quarters = {3: 180, 6: 270, 8: 90}.get(turned)
+                return preview.convert("RGB").rotate(quarters or 0, expand=True)
+            return to_rgb(preview)
+    except rawpy.LibRawError as exc:
+        raise Refused(f"broken: RAW data that cannot be read: {_said(exc)}") from exc
+
+
+def _said(exc: Exception) -> str:
+    message = exc.args[0] if exc.args else exc
+    return message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
 
 
 def _preview(raw: object, preprocess: Preprocess, limits: Limits) -> Image.Image | None:

@@ -49,7 +49,7 @@ def main(settings: str) -> None:
         _shared(options["known"], "<u8", (options["known_count"],)),
     )
     connection = Connection(options["connection"])
-    size = _confine(limits.memory)
+    size = confine(limits.memory)
     connection.send_bytes(b"ready")
     _silence()
     worker.serve(connection, size + int(GROWTH * limits.memory))
@@ -66,7 +66,7 @@ def _shared(descriptor: int, dtype: str, shape: Sequence[int]) -> "np.ndarray":
     return np.frombuffer(mmap.mmap(descriptor, length), dtype).reshape(shape)
 
 
-def _confine(memory: int) -> int:
+def confine(memory: int) -> int:
     """Let this process grow by ``memory`` bytes from here, step back for others, dump no core.
 
     Return its size now.

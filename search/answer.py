@@ -122,7 +122,7 @@ def _vector(
     for term in terms:
         if term.kind == "like":
             parts.append((term.weight, _stored(library, int(term.value), index.model.id)))
-    total = np.sum([weight * row for weight, row in parts], axis=0, dtype=np.float32)
+    total = np.stack([np.float32(weight) * row for weight, row in parts]).sum(axis=0)
     length = float(np.linalg.norm(total))
     if not length > 1e-6:
         raise LibraryError("these terms cancel each other out; leave one out, or weigh it")

@@ -41,7 +41,8 @@ def allowed_images(library: Library, filters: Sequence[Filter]) -> np.ndarray:
     """The ids of the visible images that meet every filter, int64 (n,), ascending."""
     if any(entry.kind == "near" for entry in filters):
         library.conn.create_function("distance_km", 4, distance_km, deterministic=True)
-    parts, values = [VISIBLE], []
+    parts: list[str] = [VISIBLE]
+    values: list[Any] = []
     for entry in filters:
         sql, more = _condition(entry)
         # what is not known of an image meets no condition, and so meets its negation

@@ -1,0 +1,222 @@
+"""A selection taken away: its originals as a zip file, its data as CSV or JSON, its paths."""
+
+import csv
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from flask import Blueprint, Response, current_app, request, stream_with_context
+
+from search.hits import places
+from search.library import Library
+
+from .describe import bad_request, describe, json_body
+from .engine import engine
+from .fields import path_fields
+from .problems import Problem
+from .sources import open_source
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("exports", __name__)
+
+MOST = 10_000  # pictures of a selection
+BLOCK = 1 << 18  # bytes read at a time
+FORMATS = ("zip", "csv", "json", "paths")
+TYPES = {
+    "zip": "application/zip",
+    "csv": "text/csv",
+    "json": "application/json",
+    "paths": "text/plain",
+}
+ENDINGS = {"zip": "zip", "csv": "csv", "json": "json", "paths": "txt"}
+COLUMNS = (
+    "bytes", "width", "height", "format", "taken_at", "camera", "lens", "exposure", "f_number",
+    "iso", "focal_length", "latitude", "longitude", "altitude",
+)  # fmt: skip
+
+BODY = {
+    "type": "object",
+    "properties": {
+        "ids": {"type": "array", "items": {"type": "integer"}, "maxItems": MOST, "minItems": 1},
+        "format": {"enum": list(FORMATS)},
+    },
+    "required": ["ids", "format"],
+    "additionalProperties": False,
+}
+FORM = {
+    "type": "object",
+    "properties": {
+        "ids": {"type": "string", "description": "Numbers with commas between them."},
+        "format": {"enum": list(FORMATS)},
+    },
+    "required": ["ids", "format"],
+}
+ANSWER = {kind: {"type": "string"} for kind in TYPES.values() if kind != "application/json"}
+ANSWER["application/json"] = {"type": "array"}
+
+
+@blueprint.post("/api/exports")
+@describe(
+    "Take a selection away",
+    {200: ANSWER},
+    tag="Images",
+    body={"application/json": BODY, "application/x-www-form-urlencoded": FORM},
+    problems=(404, 413, 415, 503),
+)
+def export() -> Response:
+    """Originals as a zip file, data as CSV or JSON, or the paths, one a line.
+
+    Images that are gone by now are left out; a zip file notes the files that cannot be read.
+    """
+    ids, kind = _asked()
+    library = engine().library
+    known = {image_id: place.paths for image_id, place in places(library, ids).items()}
+    ids = [image_id for image_id in dict.fromkeys(ids) if image_id in known]
+    if not ids:
+        raise Problem(404, "Not Found", "none of these images is in the library")
+    if kind == "zip":
+        body: Any = stream_with_context(_zipped(library, [(i, known[i][0]) for i in ids]))
+    elif kind == "paths":
+        body = "".join(f"{path_fields(known[i][0])['path']}\n" for i in ids)
+        body = body.encode("utf-8", "surrogateescape")
+    else:
+        rows = _rows(library, ids, known)
+        body = json.dumps(rows, indent=1) if kind == "json" else _csv(rows)
+    response = current_app.response_class(body, mimetype=TYPES[kind])
+    name = f"fovea-{datetime.now():%Y%m%d-%H%M%S}.{ENDINGS[kind]}"
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _asked() -> tuple[list[int], str]:
+    if request.mimetype == "application/x-www-form-urlencoded":
+        parts = request.form.get("ids", "").split(",")
+        ids: object = [int(p) for p in parts if p.isascii() and p.isdigit() and len(p) < 19]
+        if len(ids) != len(parts):  # type: ignore[arg-type]
+            raise bad_request("ids are numbers with commas between them")
+        kind: object = request.form.get("format")
+    else:
+        body = json_body(["ids", "format"])
+        ids, kind = body.get("ids"), body.get("format")
+    if not isinstance(ids, list) or not ids or not all(map(_is_id, ids)):
+        raise bad_request("ids is a list of images' numbers")
+    if len(ids) > MOST:
+        raise Problem(413, "Content Too Large", f"at most {MOST:,} images at a time")
+    if kind not in FORMATS:
+        raise bad_request(f"format is one of {', '.join(FORMATS)}")
+    return ids, str(kind)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+# Data
+
+
+def _rows(
+    library: Library, ids: Sequence[int], known: dict[int, tuple[str, ...]]
+) -> list[dict[str, Any]]:
+    found = library.rows(
+        f"SELECT id, {', '.join(COLUMNS)} FROM images WHERE id IN (SELECT value FROM json_each(?))",
+        [json.dumps(list(ids))],
+    )
+    facts = {row[0]: dict(zip(COLUMNS, row[1:], strict=True)) for row in found}
+    return [{"image_id": i, **path_fields(known[i][0]), **facts[i]} for i in ids if i in facts]
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Comma-separated values, with a mark of UTF-8 that spreadsheets look for."""
+    file = io.StringIO()
+    writer = csv.writer(file)
+    names = ("image_id", "path", *COLUMNS)
+    writer.writerow(names)
+    writer.writerows([_harmless(row.get(name)) for name in names] for row in rows)
+    return b"\xef\xbb\xbf" + file.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _harmless(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula (OWASP, CSV injection)."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
+
+
+# Originals
+
+
+class _Outlet(io.RawIOBase):
+    """What a zip file is written to: kept until it is fetched; it cannot be sought."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._parts.append(bytes(data))
+        return len(data)
+
+    def taken(self) -> bytes:
+        data = b"".join(self._parts)
+        self._parts.clear()
+        return data
+
+
+def _zipped(library: Library, images: Sequence[tuple[int, str]]) -> Iterator[bytes]:
+    """A zip file as it is made: pictures are compressed already, so they are only stored."""
+    outlet, missing, names = _Outlet(), [], set[str]()
+    with zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED) as archive:
+        for image_id, path in images:
+            try:
+                with open_source(library, image_id) as source:
+                    entry = zipfile.ZipInfo(
+                        _unique(_safe_name(source.path), names), _zip_time(source.mtime)
+                    )
+                    entry.external_attr = 0o644 << 16
+                    large = source.size > 1 << 31
+                    with archive.open(entry, "w", force_zip64=large) as target:
+                        while block := source.file.read(BLOCK):
+                            target.write(block)
+                            yield outlet.taken()
+            except (Problem, OSError) as exc:
+                missing.append(f"{_safe_name(path)}: {exc}")
+            yield outlet.taken()
+        if missing:
+            archive.writestr(_unique("missing.txt", names), "\n".join(missing) + "\n")
+    yield outlet.taken()
+
+
+def _safe_name(path: str) -> str:
+    """A file's own name, fit for every system: no folders, no control characters."""
+    name = os.path.basename(os.fsencode(path)).decode("utf-8", "replace")
+    name = "".join("_" if c in '<>:"/\\|?*' or not c.isprintable() else c for c in name)
+    return name.strip(" .") or "picture"
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """The name, numbered where another one is the same but for its case."""
+    stem, ending = os.path.splitext(name)
+    number, found = 1, name
+    while found.casefold() in taken:
+        number += 1
+        found = f"{stem} ({number}){ending}"
+    taken.add(found.casefold())
+    return found
+
+
+def _zip_time(seconds: float) -> tuple[int, int, int, int, int, int]:
+    """A file's time as zip files know it: from 1980 to 2107."""
+    try:
+        when = datetime.fromtimestamp(seconds)
+    except (OverflowError, OSError, ValueError):
+        when = datetime(1980, 1, 1)
+    year = min(max(when.year, 1980), 2107)
+    return year, when.month, when.day, when.hour, when.minute, when.second

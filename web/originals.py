@@ -1,0 +1,95 @@
+"""Original files: shown where a browser can show them safely, else offered for download."""
+
+import os
+from datetime import UTC, datetime
+
+from flask import Blueprint, Response, current_app, request
+from werkzeug.http import dump_options_header
+from werkzeug.wsgi import wrap_file
+
+from .describe import Choice, describe
+from .engine import engine
+from .sources import Source, open_source
+
+__all__ = ["blueprint", "disposition", "type_of"]
+
+blueprint = Blueprint("originals", __name__)
+
+DOWNLOAD = Choice("download", "1 offers the file for download.", ("0", "1"), "0")
+BYTES = {"*/*": {"type": "string", "contentMediaType": "application/octet-stream"}}
+OTHER = "application/octet-stream"
+
+# What browsers show as a picture and never as a page, by how the files begin.
+_BEGINNINGS = (
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"BM", "image/bmp"),
+)
+
+
+@blueprint.get("/api/images/<int:image_id>/original")
+@describe(
+    "Get the original file",
+    {200: BYTES, 206: BYTES, 304: {}},
+    tag="Images",
+    parameters=(DOWNLOAD,),
+    problems=(404, 410, 416, 503),
+)
+def original(image_id: int) -> Response:
+    """As a picture if its content is of a kind that browsers show, else as an attachment.
+
+    Only from a folder of the library, wherever links may lead. Ranges are answered.
+    """
+    as_file = DOWNLOAD.read() == "1"
+    context = open_source(engine().library, image_id)
+    source = context.__enter__()
+    response = _response(source, as_file)
+    response.call_on_close(lambda: context.__exit__(None, None, None))
+    return response
+
+
+def _response(source: Source, as_file: bool) -> Response:
+    kind = type_of(source.file.read(32))
+    source.file.seek(0)
+    response = current_app.response_class(
+        wrap_file(request.environ, source.file, 1 << 16), mimetype=kind, direct_passthrough=True
+    )
+    response.content_length = source.size
+    response.last_modified = datetime.fromtimestamp(source.mtime, UTC)
+    response.set_etag(f"{source.size:x}-{int(source.mtime * 1e6):x}")
+    response.headers["Cache-Control"] = "private, no-cache"
+    shown = not as_file and kind != OTHER
+    name = os.path.basename(source.path)
+    response.headers["Content-Disposition"] = disposition(name, attachment=not shown)
+    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response.make_conditional(request, accept_ranges=True, complete_length=source.size)
+    return response
+
+
+def type_of(beginning: bytes) -> str:
+    """The media type of a picture that browsers show, by its first bytes; else octets."""
+    for mark, kind in _BEGINNINGS:
+        if beginning.startswith(mark):
+            return kind
+    if beginning[:4] == b"RIFF" and beginning[8:12] == b"WEBP":
+        return "image/webp"
+    if beginning[4:12] in (b"ftypavif", b"ftypavis"):
+        return "image/avif"
+    return OTHER
+
+
+def disposition(name: str, *, attachment: bool) -> str:
+    """A Content-Disposition for any name of a file (RFC 6266, RFC 8187)."""
+    from urllib.parse import quote
+
+    plain = "".join(
+        c if c.isascii() and c.isprintable() and c not in '"\\/%' else "_" for c in name
+    )
+    kind = "attachment" if attachment else "inline"
+    header = dump_options_header(kind, {"filename": plain or "picture"})
+    if plain != name:
+        exact = quote(name.encode("utf-8", "replace"), safe="")
+        header += f"; filename*=UTF-8''{exact}"
+    return header

@@ -1,0 +1,139 @@
+"""Decode pictures in processes of their own, which a hostile file may break."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from indexer.limits import Limits, Refused
+from indexer.scan import available_cores
+
+__all__ = ["Renderer"]
+
+GRACE_S = 5.0  # the process's own alarm comes first
+START_S = 30.0  # a process has to be ready; importing Pillow takes a second on a busy machine
+ROOT = Path(__file__).resolve().parents[1]
+_PROGRAM = (
+    "import sys; sys.path[:] = sys.argv[3:]; from web.renderer import main; main(*sys.argv[1:3])"
+)
+
+
+class _Process:
+    """One decoding process, used by one thread at a time."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-c", _PROGRAM),
+                    *(str(theirs.fileno()), json.dumps(asdict(limits))),
+                    *(str(ROOT), *(entry for entry in sys.path if entry)),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # Ctrl-C is for the server alone
+            )
+        self.connection = Connection(ours.detach())
+        if not self.connection.poll(START_S) or self.connection.recv_bytes() != b"ready":
+            self.end()
+            raise Refused("no process to decode it can be started")
+
+    def ask(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+        """Raise ``Refused`` for what the process refuses, and ``EOFError`` where it fell."""
+        self.connection.send_bytes(json.dumps(request).encode())
+        self.connection.send_bytes(data)
+        if not self.connection.poll(self._limits.seconds + GRACE_S):
+            raise EOFError
+        answer, made = json.loads(self.connection.recv_bytes()), self.connection.recv_bytes()
+        if "refused" in answer:
+            raise Refused(answer["refused"])
+        return answer, made
+
+    def end(self) -> None:
+        self.process.kill()
+        self.connection.close()
+        self.process.wait()
+
+
+class Renderer:
+    """Thumbnails, previews and pixels of pictures' bytes; safe to use in threads.
+
+    Processes are started as they are needed, one a core at most; callers wait for their turn.
+    """
+
+    def __init__(self, limits: Limits | None = None, processes: int | None = None) -> None:
+        self.limits = limits or Limits(seconds=20.0)
+        self._turns = threading.BoundedSemaphore(processes or max(2, available_cores()))
+        self._idle: list[_Process] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def thumbnails(self, data: bytes, sizes: Sequence[int], *, raw: bool) -> dict[int, bytes]:
+        """WebP by size: that of the short side, in pixels. Smaller pictures keep their size.
+
+        This and the others raise ``Refused`` with a reason for what cannot be decoded.
+        """
+        return self._webps("thumbnails", data, sizes, raw)
+
+    def preview(self, data: bytes, size: int, *, raw: bool) -> bytes:
+        """WebP whose long side has at most ``size`` pixels."""
+        return self._webps("preview", data, (size,), raw)[size]
+
+    def pixels(self, data: bytes, size: int) -> np.ndarray:
+        """What a model of this input size sees of a picture: uint8 (size, size, 3)."""
+        _, made = self._ask({"make": "pixels", "size": size, "raw": False}, data)
+        return np.frombuffer(made, np.uint8).reshape(size, size, 3)
+
+    def close(self) -> None:
+        """End all processes that are idle, and the others when they have answered."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for process in idle:
+            process.end()
+
+    def _webps(self, make: str, data: bytes, sizes: Sequence[int], raw: bool) -> dict[int, bytes]:
+        answer, made = self._ask({"make": make, "sizes": list(sizes), "raw": raw}, data)
+        found, place = {}, 0
+        for size, length in answer["sizes"].items():
+            found[int(size)] = made[place : place + length]
+            place += length
+        return found
+
+    def _ask(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+        with self._turns:
+            with self._lock:
+                process = self._idle.pop() if self._idle else None
+            process = process or _Process(self.limits)
+            try:
+                answer = process.ask(request, data)
+            except Refused:
+                self._give_back(process)
+                raise
+            except (EOFError, OSError) as exc:
+                process.end()
+                raise Refused("too slow or too large to decode") from exc
+            except BaseException:
+                process.end()
+                raise
+            self._give_back(process)
+            return answer
+
+    def _give_back(self, process: _Process) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.append(process)
+                return
+        process.end()

@@ -1,0 +1,214 @@
+"""Small pictures: made once, kept beside the library, served for ever."""
+
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from flask import Blueprint, Flask, Response, current_app, request
+
+from indexer.formats import RAW_EXTENSIONS, extension
+from indexer.limits import Refused
+from search.library import Library
+
+from .describe import Choice, Text, describe
+from .engine import Engine, engine
+from .problems import Problem
+from .rendering import Renderer
+from .sources import open_source
+
+__all__ = ["ThumbnailCache", "blueprint", "install", "is_raw", "renderer"]
+
+blueprint = Blueprint("thumbnails", __name__)
+
+SIZES = (256, 512)  # pixels of the short side: for plain and for dense screens
+PREVIEW = 2048  # pixels of the long side
+LARGEST_CACHE = 4 << 30  # bytes; about 80,000 pictures in both sizes
+PRUNE_EVERY = 500  # pictures made between two looks at how large it has grown
+YEAR_S = 365 * 24 * 3600
+
+SIZE = Choice("size", "Pixels of the short side.", tuple(map(str, SIZES)), str(SIZES[0]))
+VERSION = Text("v", "The content's mark, which makes the address one that never changes.", 64)
+WEBP = {"image/webp": {"type": "string", "contentMediaType": "image/webp"}}
+IMAGE_PROBLEMS = (404, 410, 422, 503)
+
+
+class ThumbnailCache:
+    """Small pictures by content and size in a folder of their own; it can be deleted any time."""
+
+    def __init__(self, folder: Path, renderer: Renderer, largest: int = LARGEST_CACHE) -> None:
+        self.folder, self.renderer, self.largest = folder, renderer, largest
+        self._lock = threading.Lock()
+        self._making: dict[tuple[bytes, str], threading.Lock] = {}
+        self._made = 0
+
+    def get(self, digest: bytes, kind: str, read: Callable[[], tuple[bytes, bool]]) -> bytes:
+        """The picture of a content, ``kind`` a size in ``SIZES`` or "preview".
+
+        ``read`` gives the content and whether it is camera RAW; it is called where the picture
+        must be made, once however many ask. Raise ``Refused`` for what cannot be decoded.
+        """
+        path = self._path(digest, kind)
+        try:
+            return path.read_bytes()
+        except OSError:
+            pass
+        with self._alone(digest, "preview" if kind == "preview" else "thumbnails"):
+            try:
+                return path.read_bytes()  # another thread has made it meanwhile
+            except OSError:
+                return (
+                    self._make(digest, *read())[kind]
+                    if kind != "preview"
+                    else (self._make_preview(digest, *read()))
+                )
+
+    def _make(self, digest: bytes, data: bytes, raw: bool) -> dict[str, bytes]:
+        made = {
+            str(size): picture
+            for size, picture in self.renderer.thumbnails(data, SIZES, raw=raw).items()
+        }
+        for kind, picture in made.items():
+            self._keep(self._path(digest, kind), picture)
+        return made
+
+    def _make_preview(self, digest: bytes, data: bytes, raw: bool) -> bytes:
+        picture = self.renderer.preview(data, PREVIEW, raw=raw)
+        self._keep(self._path(digest, "preview"), picture)
+        return picture
+
+    def _path(self, digest: bytes, kind: str) -> Path:
+        name = digest.hex()
+        return self.folder / name[:2] / f"{name}-{kind}.webp"
+
+    def _keep(self, path: Path, picture: bytes) -> None:
+        """Write whole or not at all; a full disk costs no more than the picture's keeping."""
+        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(picture)
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+        with self._lock:
+            self._made += 1
+            full = self._made % PRUNE_EVERY == 0
+        if full:
+            self.prune()
+
+    def prune(self) -> None:
+        """Delete the oldest pictures until nine tenths of the most are left."""
+        found = []
+        for path in self.folder.glob("??/*"):
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            found.append((status.st_mtime, status.st_size, path))
+        total = sum(size for _, size, _ in found)
+        if total <= self.largest:
+            return
+        for _, size, path in sorted(found):
+            path.unlink(missing_ok=True)
+            total -= size
+            if total <= 0.9 * self.largest:
+                break
+
+    @contextmanager
+    def _alone(self, digest: bytes, what: str):  # type: ignore[no-untyped-def]
+        """Make one content's pictures in one thread, while others make those of others."""
+        key = digest, what
+        with self._lock:
+            lock = self._making.setdefault(key, threading.Lock())
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                self._making.pop(key, None)
+
+
+def install(app: Flask) -> None:
+    """Set the cache up; processes start with the first picture."""
+    held: Engine = app.extensions["fovea"]
+    made = Renderer()
+    app.extensions["fovea.renderer"] = made
+    app.extensions["fovea.thumbnails"] = ThumbnailCache(held.folder / "thumbnails", made)
+    held.on_close(made.close)
+
+
+def renderer() -> Renderer:
+    """The current app's decoding processes."""
+    found: Renderer = current_app.extensions["fovea.renderer"]
+    return found
+
+
+def is_raw(path: str) -> bool:
+    """Whether a file's name says that it comes from a camera's sensor."""
+    return extension(os.path.basename(os.fsencode(path))) in RAW_EXTENSIONS
+
+
+@blueprint.get("/api/images/<int:image_id>/thumbnail")
+@describe(
+    "Show a small picture",
+    {200: WEBP, 304: {}},
+    tag="Images",
+    parameters=(SIZE, VERSION),
+    problems=IMAGE_PROBLEMS,
+)
+def thumbnail(image_id: int) -> Response:
+    """Upright, as sRGB; of an animation the first frame. At most four times as long as wide."""
+    return _picture(image_id, SIZE.read())
+
+
+@blueprint.get("/api/images/<int:image_id>/preview")
+@describe(
+    "Show a large picture in a format that browsers know",
+    {200: WEBP, 304: {}},
+    tag="Images",
+    parameters=(VERSION,),
+    problems=IMAGE_PROBLEMS,
+)
+def preview(image_id: int) -> Response:
+    """Its long side has at most 2,048 pixels."""
+    return _picture(image_id, "preview")
+
+
+def _picture(image_id: int, kind: str) -> Response:
+    library, version = engine().library, VERSION.read()
+    digest = _digest(library, image_id)
+    response = current_app.response_class(mimetype="image/webp")
+    response.set_etag(f"{digest.hex()[:32]}-{kind}")
+    if version and digest.hex().startswith(version.lower()):
+        response.headers["Cache-Control"] = f"private, max-age={YEAR_S}, immutable"
+    if response.make_conditional(request).status_code == 304:
+        return response
+    cache: ThumbnailCache = current_app.extensions["fovea.thumbnails"]
+    try:
+        response.data = cache.get(digest, kind, lambda: _content(library, image_id, digest))
+    except Refused as exc:
+        raise Problem(422, "Unprocessable Content", f"no picture can be made: {exc}") from exc
+    return response
+
+
+def _digest(library: Library, image_id: int) -> bytes:
+    """The SHA-256 of an image's content."""
+    if image_id <= 2**63 - 1:
+        for (digest,) in library.rows("SELECT hash FROM images WHERE id = ?", (image_id,)):
+            return bytes(digest)
+    raise Problem(404, "Not Found", f"there is no image {image_id}")
+
+
+def _content(library: Library, image_id: int, digest: bytes) -> tuple[bytes, bool]:
+    """The bytes that were indexed, and whether they are camera RAW."""
+    limits = renderer().limits
+    with open_source(library, image_id) as source:
+        if source.size > limits.file_bytes:
+            raise Refused("its file is too large")
+        data, path = source.file.read(limits.file_bytes + 1), source.path
+    if sha256(data).digest() != digest:
+        raise Problem(410, "Gone", "the file has changed since it was indexed; rescan its folder")
+    return data, is_raw(path)

@@ -1,0 +1,31 @@
+"""Pictures that somebody searches by: decoded like indexed ones, never stored."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from indexer.limits import Refused
+
+from .engine import Engine
+from .problems import Problem
+from .thumbnails import renderer
+
+__all__ = ["embed_pictures"]
+
+
+def embed_pictures(held: Engine, files: Sequence[bytes]) -> list[np.ndarray]:
+    """The unit vectors, float32 (d,), of pictures' bytes.
+
+    Raise ``Problem`` 422 for one that cannot be decoded, saying which and why.
+    """
+    if not files:
+        return []
+    encoder = held.encoder()
+    size = encoder.preprocess.size
+    pixels = []
+    for number, data in enumerate(files, 1):
+        try:
+            pixels.append(renderer().pixels(data, size))
+        except Refused as exc:
+            raise Problem(422, "Unprocessable Content", f"picture {number}: {exc}") from exc
+    return list(encoder.encode_pixels(np.stack(pixels)))
