@@ -13,9 +13,8 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app
 
-from .describe import Text, bad_request, describe, json_body
+from .describe import bad_request, describe, json_body
 from .engine import Engine, engine
-from .fields import path_fields
 from .problems import Problem
 
 __all__ = ["Scans", "blueprint", "install"]
@@ -26,7 +25,6 @@ LISTENERS = 8  # streams of events at once: each one holds a thread
 LOOK_S = 1.0  # between two looks at whether the library has changed
 HEARTBEAT_S = 15.0  # what lies between would close a silent stream
 PATIENCE_S = 60.0  # for the batch in flight, at the server's end
-FAILURES = 100  # a page
 ROOT = Path(__file__).resolve().parents[1]
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from web.scanner import main; main()"
 
@@ -35,7 +33,6 @@ NEW_SCAN = {
     "properties": {"root": {"type": ["integer", "null"], "description": "Of one folder alone."}},
     "additionalProperties": False,
 }
-CURSOR = Text("cursor", "What the page before has given: go on there.", 19, r"[0-9]{1,18}")
 
 
 class Scans:
@@ -222,29 +219,6 @@ def stop_scan() -> tuple[dict[str, Any], int]:
     """It ends after the batch in flight; what is embedded stays."""
     scans().stop()
     return {"scan": scans().document()}, 202
-
-
-@blueprint.get("/api/failures")
-@describe(
-    "List the files that could not be read",
-    {200: "Failures"},
-    tag="Folders",
-    parameters=(CURSOR,),
-    problems=(503,),
-)
-def failures() -> dict[str, Any]:
-    """With the reason for each, by path. They are tried again when they change."""
-    offset = int(CURSOR.read() or 0)
-    rows = engine().library.rows(
-        "SELECT path, reason, state FROM files WHERE state IN ('failed', 'skipped') "
-        "ORDER BY path LIMIT ? OFFSET ?",
-        (FAILURES + 1, offset),
-    )
-    found = [
-        {**path_fields(os.fsdecode(path)), "reason": reason, "state": state}
-        for path, reason, state in rows[:FAILURES]
-    ]
-    return {"failures": found, "cursor": str(offset + FAILURES) if len(rows) > FAILURES else None}
 
 
 @blueprint.get("/api/events")
