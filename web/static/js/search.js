@@ -36,7 +36,9 @@ export function start(first) {
   box.form.addEventListener("submit", (event) => {
     event.preventDefault();
     clearTimeout(pause);
+    follow();
     settleNow();
+    showTools();
     run();
   });
   addEventListener("popstate", wentBack);
