@@ -23,6 +23,7 @@ labels = "l.jsonl"
 classes = "c.json"
 weight = 2
 split = "train"
+exclude = ["snow*"]
 """
 
 
@@ -43,6 +44,7 @@ def test_a_recipe_holds_a_run(tmp_path):
             classes=tmp_path / "c.json",
             split="train",
             weight=2.0,
+            exclude=("snow*",),
         ),
     )
     assert options.config(1000).vision.width == 40
@@ -65,6 +67,8 @@ def test_an_override_wins_over_the_recipe(tmp_path):
         ("sources = [3]", "not a training"),
         ("[[sources]]\nimages = 'x'\ncaption = 'y'", "'caption' is no field"),
         ("[[sources]]\ncaptions = 'y'", "'images'"),
+        ("[[sources]]\nimages = 'x'\nexclude = ['*']", "exclude is"),
+        ("[[sources]]\nimages = 'x'\nexclude = 3", "exclude is"),
         ("sources = []\n[augmentation]\nblur = 1", "'blur'"),
     ],
 )

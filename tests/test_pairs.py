@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from coloured import encoded, write_tar
+from search.clip.captions import finder
 from search.clip.errors import ModelError
 from search.clip.pairs import LABEL_TEMPLATES, Source, open_pairs
 
@@ -250,3 +251,55 @@ def test_tags_tell_images_captions_and_classes_apart(tmp_path, images):
     zero, one, two = (set(found.tags(pair, pair.captions[0])) for pair in found.pairs)
     assert zero & one and not zero & two and not one & two
     assert found.most_tags == 4 == len(found.tags(found.pairs[0], "one"))
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "found"),
+    [
+        (["snow"], "Two dogs in the Snow .", True),
+        (["snow"], "a snowy hill", False),
+        (["snow*"], "a snowy hill", True),
+        (["ski lift", "sled*"], "under a ski lift", True),
+        (["ski lift"], "a ski near a lift", False),
+        (["c.t"], "a cat", False),
+    ],
+)
+def test_a_finder_looks_for_whole_words(words, text, found):
+    assert bool(finder(words).search(text)) == found
+
+
+def test_images_with_a_word_in_any_caption_are_excluded(tmp_path, images):
+    captions = write_lines(
+        tmp_path / "c.jsonl",
+        {"file": "0.png", "captions": ["a dog", "it runs through snow"]},
+        {"file": "1.png", "captions": ["a dog in sand"]},
+    )
+    found = open_pairs(Source((images,), captions=captions, exclude=("snow*",)))
+    assert [pair.file for pair in found.pairs] == ["1.png"]
+    with pytest.raises(ModelError, match="names no image"):
+        open_pairs(Source((images,), captions=captions, exclude=("dog",)))
+
+
+def test_classes_with_a_word_in_any_name_are_excluded(tmp_path, images):
+    labels = write_lines(
+        tmp_path / "l.jsonl", *({"file": f"{n}.png", "label": n} for n in range(3))
+    )
+    names = [["lemon"], ["puma", "Felis concolor"], ["reel"]]
+    (tmp_path / "k.json").write_text(
+        json.dumps([{"label": label, "names": entry} for label, entry in enumerate(names)])
+    )
+    found = open_pairs(
+        Source((images,), labels=labels, classes=tmp_path / "k.json", exclude=("lemon", "felis *"))
+    )
+    assert [pair.label for pair in found.pairs] == [2]
+    assert found.class_names == {2: ("reel",)}
+
+
+def test_images_without_words_are_counted(tmp_path, images, caplog):
+    rows = [{"file": f"{n}.png", "captions": ["x"] if n == 1 else [" "]} for n in range(3)]
+    captions = write_lines(tmp_path / "c.jsonl", *rows)
+    assert len(open_pairs(Source((images,), captions=captions)).pairs) == 1
+    assert "left out 2 of 3 images" in caplog.text
+    shard = write_tar(tmp_path / "0.tar", {"1.jpg": b"", "1.txt": b"x", "2.jpg": b""})
+    assert len(open_pairs(Source((shard,))).pairs) == 1
+    assert "left out 1 of 2 images" in caplog.text

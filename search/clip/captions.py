@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ CAPTION_FIELDS = ("captions", "caption", "title", "text")
 
 def read_captions(path: Path, split: str | None = None) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield (file, captions) from JSON Lines (``file`` and ``captions`` or ``caption``) or from a
-    table separated by tabs with such columns; only lines of ``split`` where one is given."""
+    table separated by tabs with such columns; only lines of ``split`` where one is given.
+
+    A line whose captions are empty has none.
+    """
     for number, row in _rows(path):
         if split is not None and row.get("split") != split:
             continue
         file, texts = first_of(row, FILE_FIELDS), texts_of(first_of(row, CAPTION_FIELDS))
         if not isinstance(file, str) or texts is None:
             raise ModelError(f"{path}, line {number}: needs 'file' and 'captions', both text")
-        if texts:
-            yield file, texts
+        yield file, texts
 
 
 def read_labels(path: Path, split: str | None = None) -> Iterator[tuple[str, int]]:
@@ -50,6 +53,15 @@ def read_classes(path: Path) -> dict[int, tuple[str, ...]]:
     if missing := sorted(classes.keys() - named.keys()):
         raise ModelError(f"{path}: class {missing[0]} has no names")
     return named
+
+
+def finder(words: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern that finds any of these words or phrases in a text, in whatever case.
+
+    They are found whole, and ``*`` stands for any more letters: "snow*" finds "snowy", too.
+    """
+    parts = (re.escape(word.strip()).replace(r"\*", r"\w*") for word in words)
+    return re.compile(rf"\b(?:{'|'.join(parts)})\b", re.IGNORECASE)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -127,9 +127,9 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
     """Read options from a TOML recipe; paths in it are relative to ``folder``, or to its own.
 
     ``[[sources]]`` tables hold ``images`` (a list), ``captions`` or ``labels`` and ``classes``,
-    ``split`` and ``weight``; ``[augmentation]`` the fields of ``Augmentation``; ``[vision]`` and
-    ``[text]`` the shape; everything else the options' own names. Overrides that are None leave
-    the recipe's value. Raise ``ModelError`` for anything unknown.
+    ``split``, ``weight`` and ``exclude`` (a list); ``[augmentation]`` the fields of
+    ``Augmentation``; ``[vision]`` and ``[text]`` the shape; everything else the options' own names.
+    Overrides that are None leave the recipe's value. Raise ``ModelError`` for anything unknown.
     """
     folder = path.parent if folder is None else folder
     try:
@@ -167,8 +167,17 @@ def _source(entry: Mapping[str, Any], folder: Path) -> Source:
         images=tuple(folder / path for path in paths),
         split=entry.get("split"),
         weight=float(entry.get("weight", 1.0)),
+        exclude=_words(entry.get("exclude", [])),
         **files,
     )
+
+
+def _words(value: str | list[str]) -> tuple[str, ...]:
+    """Return the words to exclude; raise ``TypeError`` for what is none."""
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(w, str) and w.strip("* ") for w in words):
+        raise TypeError(f"exclude is {value!r}, not a list of words")
+    return tuple(words)
 
 
 def _augmentation(entry: Mapping[str, Any]) -> Augmentation:

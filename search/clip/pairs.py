@@ -11,7 +11,15 @@ from typing import TypeVar
 import numpy as np
 
 from .archive import Archive, open_archive
-from .captions import CAPTION_FIELDS, first_of, read_captions, read_classes, read_labels, texts_of
+from .captions import (
+    CAPTION_FIELDS,
+    finder,
+    first_of,
+    read_captions,
+    read_classes,
+    read_labels,
+    texts_of,
+)
 from .errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -53,7 +61,8 @@ class Source:
 
     With neither ``captions`` nor ``labels``, the archives are WebDataset shards, which carry
     ``key.txt`` or ``key.json`` beside each image. ``weight`` is the share of a batch drawn from
-    here, relative to the other sources.
+    here, relative to the other sources. ``exclude`` holds words (see ``captions.finder``): images
+    with one of them in a caption are left out, and so are classes with one of them in a name.
     """
 
     images: tuple[Path, ...]
@@ -62,6 +71,7 @@ class Source:
     classes: Path | None = None
     split: str | None = None
     weight: float = 1.0
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +155,8 @@ def open_pairs(source: Source) -> PairSet:
 
     A line may name an image by its whole name in a folder or tar, or by its last part where that
     is enough. An image on several lines is one pair with all their captions. Lines whose image is
-    nowhere are counted in the log and left out, and so are empty captions. Raise ``ModelError``
-    if nothing is left, or if a file does not hold what it should.
+    nowhere and images without words are counted in the log and left out. Raise ``ModelError`` if
+    nothing is left, or if a file does not hold what it should.
     """
     _check(source)
     archives = [open_archive(path) for path in source.images]
@@ -157,9 +167,11 @@ def open_pairs(source: Source) -> PairSet:
         pairs = list(_labelled(_found(labels, archives, source), source.labels, class_names))
     elif source.captions is not None:
         captions = read_captions(source.captions, source.split)
-        pairs = _captioned(_found(captions, archives, source))
+        pairs = _with_words(_captioned(_found(captions, archives, source)), source)
     else:
-        pairs = list(_shard_pairs(archives, source.images))
+        pairs = _with_words(_shard_pairs(archives, source.images), source)
+    if source.exclude:
+        pairs, class_names = _less(pairs, class_names, source.exclude)
     if not pairs:
         words = source.labels or source.captions or source.images[0]
         split = f" with split {source.split!r}" if source.split else ""
@@ -212,11 +224,40 @@ def _places(archives: Sequence[Archive]) -> dict[str, Place]:
     return last | whole
 
 
-def _captioned(rows: Iterable[tuple[Place, tuple[str, ...]]]) -> list[Pair]:
+def _captioned(rows: Iterable[tuple[Place, tuple[str, ...]]]) -> Iterator[Pair]:
     captions: dict[Place, tuple[str, ...]] = {}
     for place, texts in rows:
         captions[place] = captions.get(place, ()) + texts
-    return [Pair(file, number, texts) for (number, file), texts in captions.items()]
+    return (Pair(file, number, texts) for (number, file), texts in captions.items())
+
+
+def _with_words(pairs: Iterable[Pair], source: Source) -> list[Pair]:
+    """Return the pairs that have a caption; log how many have none."""
+    listed = list(pairs)
+    kept = [pair for pair in listed if pair.captions]
+    if 0 < len(kept) < len(listed):
+        place = source.captions or source.images[0]
+        empty = len(listed) - len(kept)
+        log.warning("left out %d of %d images of %s: no words", empty, len(listed), place)
+    return kept
+
+
+def _less(
+    pairs: Iterable[Pair], class_names: Mapping[int, tuple[str, ...]], words: Iterable[str]
+) -> tuple[list[Pair], dict[int, tuple[str, ...]]]:
+    """Return the pairs and the classes that none of these words is about."""
+    named = finder(words)
+
+    def is_about(texts: Iterable[str]) -> bool:
+        return any(named.search(text) for text in texts)
+
+    classes = {label: names for label, names in class_names.items() if not is_about(names)}
+    kept = [
+        pair
+        for pair in pairs
+        if (pair.label in classes if pair.label >= 0 else not is_about(pair.captions))
+    ]
+    return kept, classes
 
 
 def _labelled(
@@ -242,9 +283,7 @@ def _shard_pairs(archives: Sequence[Archive], paths: Sequence[Path]) -> Iterator
                 continue
             beside = (known.get(f"{key}.{kind}") for kind in ("txt", "json"))
             texts = (_shard_captions(archive, path, found) for found in beside if found)
-            captions = next(filter(None, texts), ())
-            if captions:
-                yield Pair(name, number, captions)
+            yield Pair(name, number, next(filter(None, texts), ()))
 
 
 def _lower_suffix(name: str) -> str:
