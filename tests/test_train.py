@@ -5,11 +5,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from coloured import COLOURS, RESNET, captioned_source, encoded, tiny_run, write_tar
+from coloured import (
+    COLOURS,
+    RESNET,
+    captioned_source,
+    encoded,
+    labelled_source,
+    tiny_run,
+    write_tar,
+)
 from search.clip.augment import Augmentation
 from search.clip.encoder import load_encoder
 from search.clip.errors import ModelError
-from search.clip.evaluate import measure_retrieval
+from search.clip.evaluate import measure_retrieval, measure_zero_shot
+from search.clip.learner import Learner
 from search.clip.pairs import Source
 from search.clip.tokenizer import Tokenizer
 from search.clip.train import learning_rate, train
@@ -209,3 +218,63 @@ def test_an_announcement_that_is_not_complete_is_told(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ModelError, match="'RANK'; start them with torchrun"):
         train(tiny_run(tmp_path))
+
+
+def test_a_run_is_measured_on_its_way_without_being_changed(tmp_path):
+    source = captioned_source(tmp_path)
+    (tmp_path / "more").mkdir()
+    labelled = labelled_source(tmp_path / "more")
+    options = tiny_run(tmp_path, sources=(replace(source, split="train"),), vision=RESNET)
+    plain = weights(train(options))
+    measure = (replace(source, split="dev"), labelled)
+    seen = []
+    measured = replace(options, out=tmp_path / "measured", measure=measure, measure_every=3)
+    folder = train(measured, seen.append)
+    assert same(plain, weights(folder))
+    assert [metrics.step for metrics in seen] == [2, 3, 4, 6]
+    assert [sorted(metrics.held_out) for metrics in seen[:2]] == [
+        [],
+        [*(f"captions: recall@{k}" for k in (1, 10, 5)), "labels: top-1", "labels: top-5"],
+    ]
+    encoder = load_encoder(folder, device="cpu", dtype="float32")
+    found = measure_retrieval(encoder, source.captions, source.images, split="dev")
+    for k, share in found.text_to_image.items():
+        assert seen[-1].held_out[f"captions: recall@{k}"] == pytest.approx(share, abs=0.09)
+    found = measure_zero_shot(encoder, labelled.labels, labelled.classes, labelled.images)
+    assert seen[-1].held_out["labels: top-1"] == pytest.approx(found.top1, abs=0.09)
+
+
+def test_images_that_cannot_be_read_are_counted(tmp_path):
+    source = captioned_source(tmp_path)
+    files = {f"{colour}0.png": encoded(colour) for colour in COLOURS} | {"red1.png": b"\x89PNG no"}
+    write_tar(tmp_path / "squares.tar", files)
+    seen = []
+    train(tiny_run(tmp_path, sources=(source,), cache_gb=0.0), seen.append)
+    assert seen[-1].left_out == 1
+
+
+def test_a_run_that_diverges_says_what_is_left_of_it(tmp_path, monkeypatch):
+    options = tiny_run(tmp_path)
+    monkeypatch.setattr(Learner, "_backward", diverging(Learner._backward, at=4))
+    with pytest.raises(ModelError, match=r"loss is nan .* step 4.*holds the weights of step 4, .*"):
+        train(options)
+    monkeypatch.undo()
+    left = train(replace(options, stop_after=4))
+    assert all(tensor.isfinite().all() for tensor in weights(left).values())
+    assert json.loads((options.out / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 4
+
+
+def test_a_run_that_diverges_at_once_has_nothing_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(Learner, "_backward", diverging(Learner._backward, at=0))
+    with pytest.raises(ModelError, match="no checkpoint had been written"):
+        train(tiny_run(tmp_path))
+
+
+def diverging(backward, at):
+    """The learner's own loss, but no number at one step."""
+
+    def loss(learner, batch):
+        found = backward(learner, batch)
+        return found * float("nan") if batch.step == at else found
+
+    return loss

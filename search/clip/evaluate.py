@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from .encoder import ImageTextEncoder
 from .errors import ModelError
 from .pairs import Pair, PairSet, Source, open_pairs
+from .preprocess import Preprocess
 from .zeroshot import class_embeddings
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,20 @@ BATCH = 32
 SCORES = 1 << 24  # cosines held at once; 64 MiB
 DEPTHS = (1, 5, 10)
 TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a close-up photo of a {}.", "{}")
+
+
+class PairEncoder(Protocol):
+    """What measuring needs of an encoder."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What pixels the image tower takes."""
+
+    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts as float32 unit rows (n, d)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,7 @@ class Accuracy:
 
 
 def measure_retrieval(
-    encoder: ImageTextEncoder,
+    encoder: PairEncoder,
     captions: Path,
     images: Sequence[Path],
     *,
@@ -79,7 +94,14 @@ def measure_retrieval(
     nothing is left to measure.
     """
     found = open_pairs(Source(tuple(images), captions=captions, split=split))
-    pairs, image_rows = _embed_images(encoder, found, progress)
+    return retrieval(encoder, found, progress)
+
+
+def retrieval(
+    encoder: PairEncoder, found: PairSet, progress: Callable[[int, int], None] | None = None
+) -> Retrieval:
+    """Do as ``measure_retrieval`` on captioned pairs that are open already."""
+    pairs, image_rows = embed_images(encoder, found, progress)
     texts = [text for pair in pairs for text in pair.captions]
     owner = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])  # (m,)
     text_rows = encoder.encode_texts(texts)
@@ -129,7 +151,7 @@ def _ranks_of_best(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 def measure_zero_shot(
-    encoder: ImageTextEncoder,
+    encoder: PairEncoder,
     labels: Path,
     classes: Path,
     images: Sequence[Path],
@@ -143,9 +165,16 @@ def measure_zero_shot(
     left to measure.
     """
     found = open_pairs(Source(tuple(images), labels=labels, classes=classes, split=split))
+    return zero_shot(encoder, found, progress)
+
+
+def zero_shot(
+    encoder: PairEncoder, found: PairSet, progress: Callable[[int, int], None] | None = None
+) -> Accuracy:
+    """Do as ``measure_zero_shot`` on labelled pairs that are open already."""
     numbers = sorted(found.class_names)
-    rows = _class_rows(encoder, [found.class_names[number] for number in numbers])  # (c, d)
-    pairs, image_rows = _embed_images(encoder, found, progress)
+    rows = class_rows(encoder, [found.class_names[number] for number in numbers])  # (c, d)
+    pairs, image_rows = embed_images(encoder, found, progress)
     right = np.array([numbers.index(pair.label) for pair in pairs])
     scores = image_rows @ rows.T  # (n, c)
     ranks = _ranks(scores, right)
@@ -157,7 +186,7 @@ def measure_zero_shot(
     )
 
 
-def _class_rows(encoder: ImageTextEncoder, classes: Sequence[Sequence[str]]) -> np.ndarray:
+def class_rows(encoder: PairEncoder, classes: Sequence[Sequence[str]]) -> np.ndarray:
     """Return a unit row a class (c, d): the ensemble over its prompts and all of its names."""
     names = [name for entry in classes for name in entry]
     rows = class_embeddings(encoder, names, TEMPLATES)
@@ -167,8 +196,8 @@ def _class_rows(encoder: ImageTextEncoder, classes: Sequence[Sequence[str]]) -> 
     return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
-def _embed_images(
-    encoder: ImageTextEncoder, found: PairSet, progress: Callable[[int, int], None] | None
+def embed_images(
+    encoder: PairEncoder, found: PairSet, progress: Callable[[int, int], None] | None = None
 ) -> tuple[list[Pair], np.ndarray]:
     """Return the pairs whose image can be decoded and those images' unit rows (n, d)."""
     kept: list[Pair] = []
@@ -183,7 +212,7 @@ def _embed_images(
     return kept, np.concatenate(rows)
 
 
-def _decoded(encoder: ImageTextEncoder, found: PairSet) -> Iterator[tuple[Pair, np.ndarray]]:
+def _decoded(encoder: PairEncoder, found: PairSet) -> Iterator[tuple[Pair, np.ndarray]]:
     """Yield each image's pixels, uint8 (s, s, 3); log and skip what cannot be decoded."""
     for pair in found.pairs:
         try:

@@ -34,6 +34,10 @@ USUAL_INPUTS = 256  # of a matrix that learns at the full rate
 LARGEST_GRADIENT = 1.0  # norm over all weights; a longer one is shortened to it
 
 
+class Diverged(ModelError):
+    """A loss or a gradient is no finite number; the weights are those from before it."""
+
+
 class Learner:
     """A model that learns on this process's device, one of ``world``'s."""
 
@@ -82,7 +86,7 @@ class Learner:
     def update(self, batch: Batch, rate: float) -> float:
         """Make one update at this learning rate and return the loss.
 
-        Raise ``ModelError``, the weights unchanged, where the loss or its gradient is not finite.
+        Raise ``Diverged``, the weights unchanged, where the loss or its gradient is not finite.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
@@ -90,7 +94,7 @@ class Learner:
         loss = self._backward(batch).item()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT).item()
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise ModelError(
+            raise Diverged(
                 f"the loss is {loss} and its gradient {norm} at step {batch.step}; lower the "
                 "learning rate with --lr and train into another folder with --out"
             )

@@ -26,6 +26,7 @@ _LEAST = {
     "workers": 0,
     "log_every": 1,
     "save_every": 1,
+    "measure_every": 1,
 }
 
 
@@ -40,6 +41,7 @@ class TrainOptions:
     step of its schedule; without it, it goes to the end. ``cache_gb`` is the memory, in GiB over
     all processes, that decoded images are kept in. ``captions_per_image`` texts go with each image
     of a batch; ``class_prompts`` tells a labelled source's images from all its classes every step.
+    The model is measured on the sources ``measure`` every ``measure_every`` steps and at the end.
     """
 
     out: Path
@@ -67,6 +69,8 @@ class TrainOptions:
     cache_gb: float = 4.0
     log_every: int = 20
     save_every: int = 200
+    measure: tuple[Source, ...] = ()
+    measure_every: int = 1000
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -126,10 +130,11 @@ class TrainOptions:
 def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> TrainOptions:
     """Read options from a TOML recipe; paths in it are relative to ``folder``, or to its own.
 
-    ``[[sources]]`` tables hold ``images`` (a list), ``captions`` or ``labels`` and ``classes``,
-    ``split``, ``weight`` and ``exclude`` (a list); ``[augmentation]`` the fields of
-    ``Augmentation``; ``[vision]`` and ``[text]`` the shape; everything else the options' own names.
-    Overrides that are None leave the recipe's value. Raise ``ModelError`` for anything unknown.
+    ``[[sources]]`` and ``[[measure]]`` tables hold ``images`` (a list), ``captions`` or ``labels``
+    and ``classes``, ``split``, ``weight`` and ``exclude`` (a list); ``[augmentation]`` the fields
+    of ``Augmentation``; ``[vision]`` and ``[text]`` the shape; everything else the options' own
+    names. Overrides that are None leave the recipe's value. Raise ``ModelError`` for anything
+    unknown.
     """
     folder = path.parent if folder is None else folder
     try:
@@ -141,8 +146,9 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
     if unknown := sorted(set(data) - known):
         raise ModelError(f"{path}: {unknown[0]!r} is no option; one of {', '.join(sorted(known))}")
     try:
-        if "sources" in data and not isinstance(data["sources"], tuple):
-            data["sources"] = tuple(_source(entry, folder) for entry in data["sources"])
+        for name in ("sources", "measure"):
+            if name in data and not isinstance(data[name], tuple):
+                data[name] = tuple(_source(entry, folder) for entry in data[name])
         if isinstance(data.get("augmentation"), dict):
             data["augmentation"] = _augmentation(data["augmentation"])
         for name in ("init", "out"):

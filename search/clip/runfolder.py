@@ -55,6 +55,16 @@ class RunFolder:
             )
         return dict(saved)
 
+    def last_good(self) -> str:
+        """Say, for a run that cannot go on, what is left of it."""
+        saved = self.load()
+        if saved is None:
+            return f"no checkpoint had been written to {self.folder} yet"
+        return (
+            f"{self.checkpoint} holds the weights of step {saved['step']}, which the same command "
+            f"with --stop-after {saved['step']} writes as a model"
+        )
+
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one line of metrics."""
         try:

@@ -10,19 +10,20 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .batches import Batches
+from .batches import Batch, Batches
 from .checkpoint import load_clip
 from .distributed import World, agree, joined_world
 from .errors import ModelError
 from .export import save_model
-from .learner import Learner
+from .heldout import HeldOut
+from .learner import Diverged, Learner
 from .memory import keep_allocations
 from .model import CLIP, initialise
 from .options import TrainOptions
@@ -34,7 +35,11 @@ from .tuning import resized
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """One line of a run's record; means and rates are over the interval since the line before."""
+    """One line of a run's record; means and rates are over the interval since the line before.
+
+    ``left_out`` counts the images that could not be decoded since the run was last started;
+    ``held_out`` is what ``heldout`` measured, empty where nothing was.
+    """
 
     step: int
     steps: int
@@ -43,6 +48,8 @@ class Metrics:
     lr: float
     scale: float
     images_per_s: float
+    left_out: int = 0
+    held_out: dict[str, float] = field(default_factory=dict)
 
 
 def train(options: TrainOptions, on_metrics: Callable[[Metrics], None] | None = None) -> Path:
@@ -50,8 +57,9 @@ def train(options: TrainOptions, on_metrics: Callable[[Metrics], None] | None = 
 
     Start from ``options.out``/checkpoint.pt where an interrupted run left one; on a CPU the
     weights are then bit for bit those of a run without a stop. ``metrics.jsonl`` in the same
-    folder gets a line every ``log_every`` steps. Raise ``ModelError`` for data that cannot be
-    read, a checkpoint of another run, and a loss that is not a number.
+    folder gets a line every ``log_every`` steps, and one wherever the model is measured. Raise
+    ``ModelError`` for data that cannot be read, a checkpoint of another run, a full disk, and a
+    loss that is not a number; the last checkpoint is then whole.
     """
     keep_allocations()
     with joined_world(options.device) as world:
@@ -79,6 +87,7 @@ class _Run:
             raise ModelError("nothing to train on; name captions and images")
         self.options, self.world = options, world
         sets = [open_pairs(source) for source in options.sources]
+        self.held_out = HeldOut(options.measure) if world.leads and options.measure else None
         model, self.tokenizer = _first_model(options, sets)
         self.batches = _batches(options, model, sets, self.tokenizer, world)
         self.learner = Learner(model, options, world)
@@ -109,15 +118,36 @@ class _Run:
         with closing(self.batches.from_step(self.step)) as batches:
             for batch in islice(batches, max(0, end - self.step)):
                 rate = learning_rate(self.step, options)
-                losses.append(self.learner.update(batch, rate))
+                losses.append(self._update(batch, rate))
                 self.step += 1
-                if self.step % options.log_every == 0 or self.step == end:
-                    yield self._metrics(losses, rate, time.perf_counter() - began)
+                measuring = bool(options.measure) and self._due(options.measure_every, end)
+                if self._due(options.log_every, end) or measuring:
+                    seconds = time.perf_counter() - began
+                    figures = self._measured() if measuring else {}
+                    yield self._metrics(losses, rate, seconds, figures)
                     losses, began = [], time.perf_counter()
-                if self.world.leads and (self.step % options.save_every == 0 or self.step == end):
+                if self.world.leads and self._due(options.save_every, end):
                     self.folder.save(self.step, self.learner.state())
 
-    def _metrics(self, losses: Sequence[float], rate: float, seconds: float) -> Metrics:
+    def _due(self, interval: int, end: int) -> bool:
+        return self.step % interval == 0 or self.step == end
+
+    def _update(self, batch: Batch, rate: float) -> float:
+        try:
+            return self.learner.update(batch, rate)
+        except Diverged as exc:
+            raise ModelError(f"{exc}; {self.folder.last_good()}") from exc
+
+    def _measured(self) -> dict[str, float]:
+        """Return what the held-out pairs say of the model now; nothing but to the first process."""
+        if self.held_out is None:
+            return {}
+        learner = self.learner
+        return self.held_out.figures(learner.model, self.tokenizer, learner.device, learner.dtype)
+
+    def _metrics(
+        self, losses: Sequence[float], rate: float, seconds: float, held_out: dict[str, float]
+    ) -> Metrics:
         batch_size = self.options.batch_size
         return Metrics(
             step=self.step,
@@ -127,6 +157,8 @@ class _Run:
             lr=rate,
             scale=self.learner.scale,
             images_per_s=len(losses) * batch_size / max(seconds, 1e-9),
+            left_out=len(self.batches.cache.broken),
+            held_out=held_out,
         )
 
 
