@@ -114,13 +114,25 @@ class VisionTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed normalised pixels (n, 3, s, s) as (n, d), not yet of unit length."""
+        return self.read(self.transformer(self.enter(x)))
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Turn normalised pixels into what the blocks take, (n, patches + 1, w)."""
         x = self.conv1(x).flatten(2).transpose(1, 2)  # (n, patches, w)
         first = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([first, x], dim=1)  # (n, patches + 1, w)
-        x = self.ln_pre(x + self.positional_embedding.to(x.dtype))
-        x = self.transformer(x)
+        out: Tensor = self.ln_pre(x + self.positional_embedding.to(x.dtype))
+        return out
+
+    def read(self, x: Tensor) -> Tensor:
+        """Turn what the last block gives into (n, d)."""
         out: Tensor = self.ln_post(x[:, 0]) @ self.proj
         return out
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The blocks between ``enter`` and ``read``, first to last."""
+        return list(self.transformer.resblocks)
 
 
 class Bottleneck(nn.Module):
@@ -216,12 +228,24 @@ class ModifiedResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed normalised pixels (n, 3, s, s) as (n, d), not yet of unit length."""
+        return self.read(self.layer4(self.layer3(self.layer2(self.layer1(self.enter(x))))))
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Turn normalised pixels into what the blocks take, (n, w, s / 4, s / 4)."""
         x = self.relu1(self.bn1(self.conv1(x)))
         x = self.relu2(self.bn2(self.conv2(x)))
-        x = self.avgpool(self.relu3(self.bn3(self.conv3(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        out: Tensor = self.avgpool(self.relu3(self.bn3(self.conv3(x))))
+        return out
+
+    def read(self, x: Tensor) -> Tensor:
+        """Turn what the last block gives into (n, d)."""
         out: Tensor = self.attnpool(x)
         return out
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The bottlenecks between ``enter`` and ``read``, first to last."""
+        return [*self.layer1, *self.layer2, *self.layer3, *self.layer4]
 
 
 def _stage(inplanes: int, planes: int, blocks: int, *, stride: int) -> nn.Sequential:
@@ -259,11 +283,18 @@ class CLIP(nn.Module):
 
         The embedding is read where the end-of-text token stands: it has the highest id.
         """
-        length = tokens.shape[1]
-        x = self.token_embedding(tokens)  # (n, l, w)
-        x = x + self.positional_embedding[:length].to(x.dtype)
-        x = self.transformer(x, causal_mask(length, x))
-        x = self.ln_final(x[torch.arange(x.shape[0], device=x.device), tokens.argmax(dim=-1)])
+        x = self.enter_text(tokens)
+        x = self.transformer(x, causal_mask(tokens.shape[1], x))
+        return self.read_text(x, tokens.argmax(dim=-1))
+
+    def enter_text(self, tokens: Tensor) -> Tensor:
+        """Turn token ids (n, l) into what the text tower's blocks take, (n, l, w)."""
+        x: Tensor = self.token_embedding(tokens)
+        return x + self.positional_embedding[: tokens.shape[1]].to(x.dtype)
+
+    def read_text(self, x: Tensor, ends: Tensor) -> Tensor:
+        """Turn what the last block gives into (n, d), each text read at its end (n,)."""
+        x = self.ln_final(x[torch.arange(x.shape[0], device=x.device), ends])
         out: Tensor = x @ self.text_projection.to(x.dtype)
         return out
 

@@ -1,7 +1,6 @@
 """Make a trained model ready to be fine-tuned: what learns, and at which input size."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -19,24 +18,24 @@ def choose_trainable(model: CLIP, tune: str) -> None:
     for tensor in model.parameters():
         tensor.requires_grad_(False)
     count = int(tune)
-    parts: list[nn.Module] = [model.ln_final]
-    parts += _last(model.transformer.resblocks, count)
     visual = model.visual
+    parts: list[nn.Module] = [model.ln_final]
+    for blocks in (list(model.transformer.resblocks), visual.blocks):
+        parts += blocks[first_tuned(len(blocks), count) :]
     if isinstance(visual, VisionTransformer):
-        parts += [visual.ln_post, *_last(visual.transformer.resblocks, count)]
+        parts.append(visual.ln_post)
         visual.proj.requires_grad_(True)
     else:
-        blocks = [block for number in (1, 2, 3, 4) for block in getattr(visual, f"layer{number}")]
-        parts += [visual.attnpool, *_last(blocks, count)]
+        parts.append(visual.attnpool)
     for part in parts:
         part.requires_grad_(True)
     model.text_projection.requires_grad_(True)
     model.logit_scale.requires_grad_(True)
 
 
-def _last(blocks: Iterable[nn.Module], count: int) -> list[nn.Module]:
-    found = list(blocks)
-    return found[max(0, len(found) - count) :]
+def first_tuned(blocks: int, count: int) -> int:
+    """Return the number of the first block of a tower of so many whose last ``count`` learn."""
+    return max(0, blocks - count)
 
 
 def freeze_batch_norm(model: CLIP, tune: str) -> None:
