@@ -9,7 +9,7 @@ from werkzeug.wsgi import wrap_file
 
 from .describe import Choice, describe
 from .engine import engine
-from .sources import Source, open_source
+from .sources import Source, source_of
 
 __all__ = ["blueprint", "disposition", "type_of"]
 
@@ -43,10 +43,10 @@ def original(image_id: int) -> Response:
     Only from a folder of the library, wherever links may lead. Ranges are answered.
     """
     as_file = DOWNLOAD.read() == "1"
-    context = open_source(engine().library, image_id)
-    source = context.__enter__()
+    source = source_of(engine().library, image_id)
     response = _response(source, as_file)
-    response.call_on_close(lambda: context.__exit__(None, None, None))
+    if request.method == "HEAD" or response.status_code == 304:
+        source.file.close()  # otherwise the server closes it when it has sent it
     return response
 
 

@@ -12,7 +12,7 @@ from search.library import Library
 
 from .problems import Problem
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "open_source", "source_of"]
 
 # O_NONBLOCK: what has become a FIFO must not hold a thread until somebody writes.
 _FLAGS = os.O_RDONLY
@@ -32,7 +32,14 @@ class Source:
 
 @contextlib.contextmanager
 def open_source(library: Library, image_id: int) -> Iterator[Source]:
-    """Open the first file of an image that can be read.
+    """The source of an image for as long as it is needed. Raise as ``source_of`` does."""
+    source = source_of(library, image_id)
+    with source.file:
+        yield source
+
+
+def source_of(library: Library, image_id: int) -> Source:
+    """Open the first file of an image that can be read; the caller closes it.
 
     Raise ``Problem``: 404 for an unknown image, 410 where none of its files can be read now.
     """
@@ -43,11 +50,7 @@ def open_source(library: Library, image_id: int) -> Iterator[Source]:
     for path in found.paths:
         source = _opened(path, roots)
         if source is not None:
-            try:
-                yield source
-            finally:
-                source.file.close()
-            return
+            return source
     raise Problem(410, "Gone", "the file cannot be reached now, or lies outside its folder")
 
 
