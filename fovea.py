@@ -16,6 +16,7 @@ from search.clip.errors import FoveaError
 
 if TYPE_CHECKING:
     from indexer import Progress, ScanReport
+    from search.answer import Ranking
     from search.clip.evaluate import Accuracy, Retrieval
     from search.clip.train import Metrics
     from search.hits import Answer, Hit
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+NONE_LIKELY = "no likely matches; the nearest ones follow"
 DEVICES = "auto, cpu, cuda, cuda:N or mps."
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -208,6 +210,7 @@ def index(
             )
         if not dry_run and (report.embedded or report.deleted):
             _save_index(library)
+            _save_background(library, model, device, dtype)
     _show_report(report, library.folder, model, dry_run, as_json)
     if report.stopped:
         raise click.ClickException("stopped; run the command again to go on")
@@ -258,6 +261,15 @@ def _save_index(library: "Library") -> None:
     model = library.model()
     if model is not None:
         VectorIndex.open(library, model.id).save()
+
+
+def _save_background(library: "Library", model: "ModelInfo", device: str, dtype: str) -> None:
+    """Leave beside the library what likelihoods take: seconds with a large model, once."""
+    from search.likelihood import Background
+
+    if Background.load(library.folder, model.identity) is None:
+        encoder = model.load(device=device, dtype=dtype)
+        Background.of(model.identity, encoder).save(library.folder)
 
 
 def _show_report(
@@ -315,19 +327,43 @@ def search(
     """
     if not (query and query.strip()) and image is None:
         raise click.UsageError("say what to search for: words, --image FILE, or both")
+    from search.answer import Picture, hits, rank
     from search.index import VectorIndex
     from search.models import LazyEncoder
-    from search.neighbours import search as search_library
     from search.pictures import open_image
+    from search.query import parse
 
+    asked = parse(query or "")
     with _library(folder) as library:
         model = _library_model(library)
         encoder = LazyEncoder(model, device=device, dtype=dtype)
-        picture = None if image is None else open_image(image, encoder.preprocess)
-        vectors = VectorIndex.open(library, _current(library).id)
+        pictures = []
+        if image is not None:
+            [vector] = encoder.encode_images([open_image(image, encoder.preprocess)])
+            pictures.append(Picture(vector))
+        current = _current(library)
+        vectors = VectorIndex.open(library, current.id)
         started = time.perf_counter()
-        hits = search_library(library, vectors, encoder, text=query, image=picture, k=k)
-        show_answer(_answer(query or str(image), model, started, hits), as_json)
+        ranking = rank(library, vectors, encoder, asked, pictures=pictures, limit=k)
+        found = _with_likelihoods(library, current, ranking, hits(library, ranking, 0, k))
+        show_answer(_answer(query or str(image), model, started, found), as_json)
+
+
+def _with_likelihoods(
+    library: "Library", model: "ModelRow", ranking: "Ranking", hits: "Sequence[Hit]"
+) -> "Sequence[Hit]":
+    """Say how likely each hit is, where indexing or serving has left what that takes."""
+    from dataclasses import replace
+
+    from search.likelihood import Background, likelihoods
+
+    background = Background.load(library.folder, model.identity)
+    if background is None:
+        return hits
+    likely = likelihoods(library, model.id, background, ranking)
+    if likely is None:
+        return hits
+    return [replace(hit, likelihood=float(likely[hit.rank - 1])) for hit in hits]
 
 
 @cli.command()
@@ -376,11 +412,14 @@ def show_answer(answer: "Answer", as_json: bool) -> None:
             }
         )
         return
-    for hit in answer.hits:
+    likely = sum((hit.likelihood or 0) >= 0.5 for hit in answer.hits)
+    for place, hit in enumerate(answer.hits):
+        if hit.likelihood is not None and place == likely:
+            talk("the likely matches end here; the nearest ones follow" if place else NONE_LIKELY)
         note = "\t(offline)" if hit.offline else ""
         click.echo(f"{hit.score:.3f}\t{plain(hit.path)}{note}")
     if not answer.hits:
-        talk("no pictures are indexed yet: fovea index FOLDER")
+        talk("no picture is found; is a folder indexed? fovea index FOLDER")
 
 
 def _hit_fields(hit: "Hit") -> dict[str, Any]:
@@ -391,6 +430,8 @@ def _hit_fields(hit: "Hit") -> dict[str, Any]:
         **path_fields(hit.path),
         "paths": list(hit.paths),
     }
+    if hit.likelihood is not None:
+        fields["likelihood"] = round(hit.likelihood, 4)
     return fields | ({"offline": True} if hit.offline else {})
 
 

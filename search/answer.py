@@ -53,6 +53,7 @@ class Ranking:
     total: int  # how many images the filters leave, near or far
     kind: Kind
     by_name: frozenset[int] = frozenset()  # those whose names hold the words
+    vector: np.ndarray | None = None  # what was looked for, float32 (d,), unit length
 
 
 def rank(
@@ -79,7 +80,7 @@ def rank(
         limit = min(limit, SORTED)
     ids, scores = _nearest(library, index, vector, allowed, limit)
     total = _count(library) if allowed is None else len(allowed)
-    ranking = Ranking(ids, scores, total, _kind(query, pictures))
+    ranking = Ranking(ids, scores, total, _kind(query, pictures), vector=vector)
     if query.sort in ("date", "name"):
         return _sorted(library, ranking, query)
     return _with_named(library, index, query, vector, allowed, ranking, limit)

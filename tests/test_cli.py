@@ -214,7 +214,8 @@ def test_search_prints_one_document_of_the_agreed_form(used):
     assert found["took_ms"] > 0
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4]
     for hit in found["hits"]:
-        assert set(hit) - {"path_bytes"} == {"rank", "score", "image_id", "path", "paths"}
+        known = {"rank", "score", "image_id", "path", "paths", "likelihood"}
+        assert set(hit) - {"path_bytes"} == known and 0 <= hit["likelihood"] <= 1
         assert hit["path"] == hit["paths"][0]
 
 

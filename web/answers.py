@@ -26,7 +26,8 @@ ALL = 2**31 - 1
 def ask(held: Engine, question: Question) -> Listing:
     """The listing that answers a question as the library is now."""
     index = held.index()
-    key = (question.key, None if index is None else index.model.id, held.generation)
+    model_id, is_calibrated = index and index.model.id, held.background() is not None
+    key = (question.key, model_id, held.generation, is_calibrated)
     found = held.listings.by_key(key)
     if found is None:
         found = _listing(held, question, new_id(), key)

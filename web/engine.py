@@ -16,11 +16,12 @@ from search.answer import Ranking
 from search.errors import FoveaError, LibraryError
 from search.index import VectorIndex
 from search.library import DATABASE, Library
+from search.likelihood import Background, likelihoods
 from search.models import resolve_model
 from search.records import ModelRow
 from search.state import snapshot_path
 
-from .encoders import SharedEncoder
+from .encoders import TORCH_AFTER_S, SharedEncoder
 from .listings import Listings
 
 __all__ = ["Engine", "engine"]
@@ -72,6 +73,8 @@ class Engine:
         self._snapshot: tuple[int, int] | None = None  # the one that the index was read from
         self._look_again = 0.0
         self._encoder: SharedEncoder | None = None
+        self._background: Background | None = None
+        self._making = ""  # the identity of the model whose background is on its way
         self.listings = Listings()
         self._remembered: dict[str, tuple[int, Any]] = {}
         self.closing = threading.Event()
@@ -168,8 +171,35 @@ class Engine:
         threading.Thread(target=run, daemon=True).start()
 
     def likelihoods(self, ranking: Ranking) -> np.ndarray | None:
-        """How likely each image of a ranking is a match, float32 (n,); None when browsing."""
-        return None
+        """How likely each image of a ranking is a match, float32 (n,).
+
+        None when browsing, and until the model's background is there, which takes seconds once.
+        """
+        model, background = self.library.model(), self.background()
+        if model is None or background is None:
+            return None
+        return likelihoods(self.library, model.id, background, ranking)
+
+    def background(self) -> Background | None:
+        """What the model makes of the default labels; None until that is known."""
+        model = self.library.model()
+        if model is None:
+            return None
+        with self._opening:
+            if self._background is not None and self._background.identity == model.identity:
+                return self._background
+            self._background = Background.load(self.folder, model.identity)
+            if self._background is None and self._ahead and self._making != model.identity:
+                self._making = model.identity
+                self._in_background(self._make_background, model.identity)
+            return self._background
+
+    def _make_background(self, identity: str) -> None:
+        encoder = self.encoder()
+        if encoder.identity == identity and not self.closing.wait(TORCH_AFTER_S):
+            made = Background.of(identity, encoder.full())
+            made.save(self.folder)
+            self._background = made
 
     # The end
 

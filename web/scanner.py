@@ -42,6 +42,7 @@ def _index(asked: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
     from indexer import index_folders
     from search.index import VectorIndex
     from search.library import Library
+    from search.likelihood import Background
     from search.models import resolve_model
 
     last = 0.0
@@ -68,6 +69,8 @@ def _index(asked: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
         answering = library.model()
         if answering is not None and (report.embedded or report.deleted):
             VectorIndex.open(library, answering.id).save()
+            if Background.load(library.folder, model.identity) is None:
+                Background.of(model.identity, model.load()).save(library.folder)
     fields = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped", "stopped")
     return {name: getattr(report, name) for name in fields}
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from flask import Blueprint
 
-from search.errors import ModelError
 from search.hits import places
+from search.likelihood import likeliest
 
 from ..answers import ask, page
 from ..describe import describe
@@ -81,7 +81,7 @@ def _known(held: Engine, image_id: int) -> dict[str, Any]:
 
 
 def _labels(held: Engine, image_id: int) -> list[dict[str, Any]]:
-    """The likeliest labels; none where the model is gone or has not embedded the image."""
+    """The likeliest labels; none before the model's are known, or without an embedding."""
     index = held.index()
     rows = held.library.rows(
         "SELECT vector FROM embeddings WHERE image_id = ? AND model_id = ?",
@@ -90,12 +90,6 @@ def _labels(held: Engine, image_id: int) -> list[dict[str, Any]]:
     if not rows:
         return []
     vector = np.frombuffer(rows[0][0], "<f2").astype(np.float32)
-    try:
-        from search.labels import likeliest
-    except ImportError:
-        return []
-    try:
-        found = likeliest(held.encoder(), vector, k=LABELS)
-    except ModelError:
-        return []
+    background = held.background()
+    found = [] if background is None else likeliest(background, vector, LABELS)
     return [{"label": label, "probability": probability} for label, probability in found]

@@ -1,0 +1,235 @@
+"""How likely a hit is a match at all, so that an answer can end where the matches end.
+
+A cosine says little by itself: its level differs from model to model, between words and pictures,
+and from image to image. It is compared with a background: for words, what a few hundred everyday
+labels score with the same image; for pictures, how the library's own images resemble each other.
+docs/likelihood.md has the method, its sources and its figures.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from statistics import NormalDist
+from typing import Protocol
+from zipfile import BadZipFile
+
+import numpy as np
+
+from .answer import Ranking
+from .library import Library
+
+__all__ = ["LINE", "Background", "default_labels", "likelihoods", "likeliest"]
+
+log = logging.getLogger(__name__)
+
+LINE = 0.5  # the likelihood at which the likely matches end
+ODDS = 50.0  # average labels that words must outweigh to be as likely as not
+SAMPLE = 400  # images of the library that stand for all of them
+TEMPLATE = "a photo of a {}."
+
+
+class TextEncoder(Protocol):
+    """A model's text tower and its factor of cosines."""
+
+    @property
+    def logit_scale(self) -> float: ...
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 (n, d), unit rows."""
+        ...
+
+
+@cache
+def default_labels() -> tuple[str, ...]:
+    """Everyday things, beings and scenes, in English, that ship with the program."""
+    text = files("data").joinpath("labels.txt").read_text("utf-8")
+    return tuple(line for line in text.splitlines() if line)
+
+
+@dataclass(frozen=True)
+class Background:
+    """What one model makes of the default labels; it is kept beside the library's index."""
+
+    identity: str  # the model's
+    vectors: np.ndarray  # float32 (b, d), unit rows, in the order of ``default_labels``
+    scale: float  # the inverse temperature of the model's training
+
+    @classmethod
+    def of(cls, identity: str, encoder: TextEncoder) -> "Background":
+        """Embed the default labels; this takes seconds where the model is large."""
+        texts = [TEMPLATE.format(label) for label in default_labels()]
+        parts = [encoder.encode_texts(texts[n : n + 64]) for n in range(0, len(texts), 64)]
+        return cls(identity, np.concatenate(parts), float(encoder.logit_scale))
+
+    @classmethod
+    def load(cls, folder: Path, identity: str) -> "Background | None":
+        """Read what ``save`` has left in a library's folder; None on any doubt."""
+        try:
+            with _path(folder, identity).open("rb") as file:
+                data = np.load(file, allow_pickle=False)
+                mark, scale, vectors = str(data["mark"]), float(data["scale"]), data["vectors"]
+        except (OSError, ValueError, KeyError, EOFError, IndexError, BadZipFile):
+            return None
+        rows = vectors.astype(np.float32)
+        sound = mark == _mark(identity) and rows.ndim == 2 and len(rows) == len(default_labels())
+        if not sound or not np.isfinite(rows).all() or not 0 < scale < 1000:
+            return None
+        return cls(identity, rows / np.linalg.norm(rows, axis=1, keepdims=True), scale)
+
+    def save(self, folder: Path) -> None:
+        """Keep it; a disk that is full or may not be written costs no more than time later."""
+        path = _path(folder, self.identity)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                np.savez(
+                    file,
+                    mark=_mark(self.identity),
+                    scale=self.scale,
+                    vectors=self.vectors.astype(np.float16),
+                )
+            part.replace(path)
+        except OSError as exc:
+            part.unlink(missing_ok=True)
+            log.debug("the background is not kept: %s", exc)
+
+    def level(self, vectors: np.ndarray) -> np.ndarray:
+        """What the labels score with images (n, d) on average: log mean exp, float32 (n,)."""
+        logits = self.scale * vectors @ self.vectors.T  # (n, b)
+        most = logits.max(axis=1)
+        level: np.ndarray = most + np.log(np.exp(logits - most[:, None]).mean(axis=1))
+        return level
+
+
+def likeliest(background: Background, vector: np.ndarray, k: int = 5) -> list[tuple[str, float]]:
+    """The ``k`` default labels that fit an image (d,) best, with zero-shot probabilities.
+
+    The probabilities of all labels add up to 1 (Radford et al. 2021, arXiv:2103.00020, 3.1.2).
+    """
+    logits = background.scale * background.vectors @ (vector / np.linalg.norm(vector))
+    powers = np.exp(logits - logits.max())
+    shares = powers / powers.sum()
+    order = np.argsort(-shares, kind="stable")[:k]
+    return [(default_labels()[place], float(shares[place])) for place in order]
+
+
+def likelihoods(
+    library: Library, model_id: int, background: Background, ranking: Ranking
+) -> np.ndarray | None:
+    """How likely each image of a ranking is a match, float32 (n,), 0 to 1; None when browsing.
+
+    An image whose embedding is gone by now gets 0.
+    """
+    if ranking.scores is None or ranking.vector is None:
+        return None
+    places, vectors = _embeddings(library, ranking.ids, model_id)
+    out = np.zeros(len(ranking.ids), dtype=np.float32)
+    if not len(places):
+        return out
+    scores = ranking.scores[places]
+    if ranking.kind == "words":
+        out[places] = of_words(background, scores, vectors)
+    else:
+        sample = _sample(library, model_id)
+        out[places] = of_pictures(ranking.vector, scores, vectors, sample, ranking.total)
+    return out
+
+
+def of_words(background: Background, scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """The likelihood of words, float32 (n,), from their cosines (n,) with images (n, d).
+
+    The contrastive objective makes the scaled cosine an estimate of the pointwise mutual
+    information of image and text, up to a constant of the image (van den Oord et al. 2018,
+    arXiv:1807.03748, 2.3), which the labels' level takes away. What is left are the odds that
+    these words, rather than an average label, belong to the image.
+    """
+    odds = background.scale * scores - background.level(vectors) - math.log(ODDS)
+    return _sigmoid(odds)
+
+
+def of_pictures(
+    query: np.ndarray, scores: np.ndarray, vectors: np.ndarray, sample: np.ndarray, total: int
+) -> np.ndarray:
+    """The likelihood of pictures, float32 (n,), from their cosines (n,) with images (n, d).
+
+    Each cosine is measured against those that the image, and the query, have with a sample
+    (m, d) of the library: the symmetric normalisation of speaker verification (Kenny 2010). Of
+    ``total`` unrelated images the largest such score follows a Gumbel law (Leadbetter et al.
+    1983, theorem 1.5.3): the likelihood is that it stays below this one.
+    """
+    if len(sample) < 3:
+        return np.ones(len(scores), dtype=np.float32)
+    by_query = _standard(scores, (query @ sample.T)[None])
+    by_image = _standard(scores, vectors @ sample.T)
+    standard = (by_query + by_image) / 2
+    count = max(total, 3)
+    slope, place = math.sqrt(2 * math.log(count)), NormalDist().inv_cdf(1 - 1 / count)
+    reach = np.clip(-slope * (standard - place), -50, 50)
+    return np.exp(-np.exp(reach)).astype(np.float32)
+
+
+def _standard(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Scores (n,) in deviations from the mean of those in each row of ``others`` (n or 1, m)."""
+    others = np.where(others > 0.999, np.nan, others)  # the image itself, or a copy of it
+    usual = np.isfinite(others).sum(axis=1) > 1
+    others = np.where(usual[:, None], others, 0.0)
+    deviation = np.maximum(np.nanstd(others, axis=1), 1e-3)
+    standard: np.ndarray = (scores - np.nanmean(others, axis=1)) / deviation
+    return standard
+
+
+def _sigmoid(odds: np.ndarray) -> np.ndarray:
+    return (1 / (1 + np.exp(-np.clip(odds, -50, 50)))).astype(np.float32)
+
+
+def _embeddings(library: Library, ids: np.ndarray, model_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places in ``ids`` and vectors, float32 (m, d), of those images that are embedded."""
+    rows = library.rows(
+        "SELECT image_id, vector FROM embeddings WHERE model_id = ? "
+        "AND image_id IN (SELECT value FROM json_each(?))",
+        (model_id, json.dumps(ids.tolist())),
+    )
+    known = dict(rows)
+    places = [place for place, image_id in enumerate(ids.tolist()) if image_id in known]
+    blobs = b"".join(known[int(ids[place])] for place in places)
+    return np.array(places, dtype=np.int64), _floats(blobs, len(places))
+
+
+def _floats(blobs: bytes, count: int) -> np.ndarray:
+    return np.frombuffer(blobs, "<f2").astype(np.float32).reshape(count, -1 if count else 0)
+
+
+def _sample(library: Library, model_id: int) -> np.ndarray:
+    """Embeddings (m, d) of some of the library's images, the same ones while it is the same."""
+    [(first, last)] = library.rows(
+        "SELECT min(id), max(id) FROM embeddings WHERE model_id = ?", (model_id,)
+    )
+    if first is None:
+        return np.empty((0, 0), np.float32)
+    span = last - first + 1
+    rng = np.random.default_rng(span)
+    chosen = np.arange(span) if span <= SAMPLE else rng.choice(span, 4 * SAMPLE)
+    ids = json.dumps((np.unique(chosen) + first).tolist())
+    rows = library.rows(
+        "SELECT vector FROM embeddings WHERE model_id = ? "
+        "AND id IN (SELECT value FROM json_each(?)) LIMIT ?",
+        (model_id, ids, SAMPLE),
+    )
+    return _floats(b"".join(vector for (vector,) in rows), len(rows))
+
+
+def _path(folder: Path, identity: str) -> Path:
+    return folder / f"background-{identity[:16]}.npz"
+
+
+def _mark(identity: str) -> str:
+    """What a kept background must agree in: the model, the labels and how they are asked."""
+    asked = "\0".join((identity, TEMPLATE, *default_labels()))
+    return hashlib.sha256(asked.encode()).hexdigest()

@@ -1,0 +1,122 @@
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from search.answer import hits, rank
+from search.index import VectorIndex
+from search.likelihood import (
+    ODDS,
+    Background,
+    default_labels,
+    likeliest,
+    likelihoods,
+    of_pictures,
+    of_words,
+)
+from search.query import parse
+from vectors import clustered
+
+DIM = 24
+
+
+@dataclass
+class Words:
+    """A toy encoder of texts: each has a vector of its own."""
+
+    logit_scale: float = 20.0
+
+    def encode_texts(self, texts):
+        return np.concatenate([clustered(1, DIM, sum(map(ord, text))) for text in texts])
+
+
+@pytest.fixture(scope="module")
+def background():
+    return Background.of("i" * 64, Words())
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def test_labels_are_many_and_each_is_there_once():
+    labels = default_labels()
+    assert len(labels) >= 400 and len(set(labels)) == len(labels)
+    assert all(label == label.strip() and label for label in labels)
+
+
+def test_words_are_as_likely_as_not_where_they_outweigh_fifty_average_labels(background):
+    images = clustered(30, DIM, 3)
+    powers = [[math.exp(20 * float(row @ image)) for row in background.vectors] for image in images]
+    level = [math.log(sum(row) / len(row)) for row in powers]
+    at_the_line = (np.array(level) + math.log(ODDS)) / 20
+    assert of_words(background, at_the_line, images) == pytest.approx(np.full(30, 0.5), abs=1e-3)
+    assert (of_words(background, at_the_line + 0.1, images) > 0.85).all()
+    assert (of_words(background, at_the_line - 0.1, images) < 0.15).all()
+
+
+def test_pictures_are_likely_where_chance_would_not_bring_forth_their_score():
+    rng = np.random.default_rng(0)
+    sample, query = unit(rng.standard_normal((300, DIM))), unit(rng.standard_normal(DIM))
+    strangers = unit(rng.standard_normal((1000, DIM)))
+    twins = unit(query + 0.3 * unit(rng.standard_normal((20, DIM))))
+    far = of_pictures(query, strangers @ query, strangers, sample, 1000)
+    near = of_pictures(query, twins @ query, twins, sample, 1000)
+    assert (near > 0.5).all() and (far > 0.5).sum() <= 3
+    more = of_pictures(query, strangers @ query, strangers, sample, 10**6)
+    assert (more <= far + 1e-6).all()  # among more strangers a high score says less
+
+
+def test_likelihood_never_falls_where_the_score_rises(background):
+    image, sample = clustered(1, DIM, 5), clustered(100, DIM, 6)
+    scores = np.linspace(-1, 1, 50, dtype=np.float32)
+    images = np.repeat(image, 50, axis=0)
+    for found in (
+        of_words(background, scores, images),
+        of_pictures(clustered(1, DIM, 7)[0], scores, images, sample, 100),
+    ):
+        assert (np.diff(found) >= 0).all() and 0 <= found.min() and found.max() <= 1
+
+
+def test_the_likeliest_labels_are_the_zero_shot_ones(background):
+    image = clustered(1, DIM, 8)[0]
+    logits = 20 * background.vectors @ image
+    shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    found = likeliest(background, image, 3)
+    order = np.argsort(-shares)[:3]
+    assert [label for label, _ in found] == [default_labels()[place] for place in order]
+    assert [share for _, share in found] == pytest.approx(shares[order].tolist(), abs=1e-5)
+
+
+def test_a_kept_background_is_read_again_and_any_doubt_makes_it_anew(background, tmp_path):
+    assert Background.load(tmp_path, background.identity) is None
+    background.save(tmp_path)
+    read = Background.load(tmp_path, background.identity)
+    assert read.scale == 20 and read.vectors == pytest.approx(background.vectors, abs=1e-3)
+    assert Background.load(tmp_path, "j" * 64) is None  # another model
+    [path] = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert Background.load(tmp_path, background.identity) is None
+    path.write_bytes(b"nothing")
+    assert Background.load(tmp_path, background.identity) is None
+
+
+def test_a_background_that_cannot_be_kept_costs_nothing(background, tmp_path):
+    background.save(tmp_path / "no" / "folder")
+    assert not (tmp_path / "no").exists()
+
+
+def test_every_hit_of_a_ranking_has_a_likelihood(colour_library, encoder):
+    model = colour_library.model()
+    index = VectorIndex.open(colour_library, model.id)
+    vectors = unit(np.abs(np.random.default_rng(1).standard_normal((len(default_labels()), 3))))
+    background = Background(model.identity, vectors, 30.0)
+    for query, kind in (("red", "words"), ("like:1", "pictures"), ("red like:1", "mixed")):
+        ranking = rank(colour_library, index, encoder, parse(query), limit=5)
+        found = likelihoods(colour_library, model.id, background, ranking)
+        assert ranking.kind == kind and found.shape == (5,) and found.dtype == np.float32
+        assert ((found >= 0) & (found <= 1)).all()
+        assert len(hits(colour_library, ranking, 0, 5)) == 5
+    browsing = rank(colour_library, index, encoder, parse(""))
+    assert likelihoods(colour_library, model.id, background, browsing) is None
