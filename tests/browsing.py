@@ -140,7 +140,8 @@ def visited(browser, address: str, **options) -> Iterator:
         page.watch = Watch(page)
         page.goto(address)
         yield page
-        assert page.watch.unexpected() == []
+        problems = page.watch.unexpected()
+        assert not problems, problems
     finally:
         context.close()
 
