@@ -272,7 +272,7 @@ function complain(text, error) {
 /** At the top of the page new pictures appear by themselves; further down on request. */
 function libraryChanged() {
   kept.clear();
-  const isBusy = document.querySelector("dialog:modal") || scrollY > 100;
+  const isBusy = document.querySelector("#detail[open]") || scrollY > 100;
   if (isBusy && grid.count()) document.getElementById("refresh").hidden = false;
   else refresh();
 }
