@@ -30,7 +30,8 @@ __all__ = ["LINE", "Background", "default_labels", "likelihoods", "likeliest"]
 log = logging.getLogger(__name__)
 
 LINE = 0.5  # the likelihood at which the likely matches end
-ODDS = 50.0  # average labels that words must outweigh to be as likely as not
+ODDS = 100.0  # average labels that words must outweigh to be as likely as not
+SAME = 0.9995  # a cosine of one picture with itself, but for rounding
 SAMPLE = 400  # images of the library that stand for all of them
 TEMPLATE = "a photo of a {}."
 
@@ -159,10 +160,11 @@ def of_pictures(
 ) -> np.ndarray:
     """The likelihood of pictures, float32 (n,), from their cosines (n,) with images (n, d).
 
-    Each cosine is measured against those that the image, and the query, have with a sample
-    (m, d) of the library: the symmetric normalisation of speaker verification (Kenny 2010). Of
-    ``total`` unrelated images the largest such score follows a Gumbel law (Leadbetter et al.
-    1983, theorem 1.5.3): the likelihood is that it stays below this one.
+    Each cosine, its range stretched to that of a normal law (Fisher 1915), is measured against
+    those that the image, and the query, have with a sample (m, d) of the library: the symmetric
+    normalisation of speaker verification (Kenny 2010). Of ``total`` unrelated images the largest
+    such score follows a Gumbel law (Leadbetter et al. 1983, theorem 1.5.3): the likelihood is
+    that it stays below this one.
     """
     if len(sample) < 3:
         return np.ones(len(scores), dtype=np.float32)
@@ -177,12 +179,18 @@ def of_pictures(
 
 def _standard(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Scores (n,) in deviations from the mean of those in each row of ``others`` (n or 1, m)."""
-    others = np.where(others > 0.999, np.nan, others)  # the image itself, or a copy of it
+    others = np.where(others > SAME, np.nan, others)  # the image itself, or a copy of it
     usual = np.isfinite(others).sum(axis=1) > 1
-    others = np.where(usual[:, None], others, 0.0)
+    others = _stretched(np.where(usual[:, None], others, 0.0))
     deviation = np.maximum(np.nanstd(others, axis=1), 1e-3)
-    standard: np.ndarray = (scores - np.nanmean(others, axis=1)) / deviation
+    standard: np.ndarray = (_stretched(scores) - np.nanmean(others, axis=1)) / deviation
     return standard
+
+
+def _stretched(cosines: np.ndarray) -> np.ndarray:
+    """Fisher's transform; what is nearly 1 counts as ``SAME``."""
+    stretched: np.ndarray = np.arctanh(np.clip(cosines, -SAME, SAME))
+    return stretched
 
 
 def _sigmoid(odds: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ def test_labels_are_many_and_each_is_there_once():
     assert all(label == label.strip() and label for label in labels)
 
 
-def test_words_are_as_likely_as_not_where_they_outweigh_fifty_average_labels(background):
+def test_words_are_as_likely_as_not_where_they_outweigh_a_hundred_average_labels(background):
     images = clustered(30, DIM, 3)
     powers = [[math.exp(20 * float(row @ image)) for row in background.vectors] for image in images]
     level = [math.log(sum(row) / len(row)) for row in powers]

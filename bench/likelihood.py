@@ -1,0 +1,143 @@
+"""Measure the line where the likely matches end, on captions with and without their image.
+
+    python bench/likelihood.py [--train FOLDER] [--model fovea-small]
+
+Flickr8k's dev captions search a library of every other dev image: half of them have their image
+there, half do not. A hit is right where the caption is the image's own; other images that the
+caption suits as well count as wrong. The baseline is the single cosine that would have served
+best, chosen in hindsight. Relevance by wnid for ../shared/photos: words with and without a match.
+"""
+
+import argparse
+import csv
+import io
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from search.clip.archive import open_archive  # noqa: E402
+from search.clip.encoder import Encoder  # noqa: E402
+from search.likelihood import LINE, Background, of_pictures, of_words  # noqa: E402
+from search.models import resolve_model  # noqa: E402
+
+SHARED = REPOSITORY.parent / "shared"
+
+
+def main() -> None:
+    """Embed, compare and print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--train", type=Path, default=SHARED / "train")
+    parser.add_argument("--photos", type=Path, default=SHARED / "photos")
+    parser.add_argument("--model", default="fovea-small")
+    options = parser.parse_args()
+    model = resolve_model(options.model, network=False)
+    encoder = model.load()
+    with tempfile.TemporaryDirectory() as passing:
+        background = Background.of(model.identity, encoder)
+        background.save(Path(passing))  # as it is read in use: float16
+        background = Background.load(Path(passing), model.identity) or background
+    print(f"{model.name}\n")
+    captions_table(encoder, background, options.train)
+    photographs_table(encoder, background, options.photos)
+
+
+def captions_table(encoder: Encoder, background: Background, folder: Path) -> None:
+    """Words: Flickr8k's dev captions; pictures: one half of the images against the other."""
+    lines = [json.loads(line) for line in (folder / "flickr8k.jsonl").open()]
+    rows = [row for row in lines if row["split"] == "dev"]
+    archive = open_archive(folder / "flickr8k.tar.gz")
+    images = embedded(encoder, [Image.open(io.BytesIO(archive.read(row["file"]))) for row in rows])
+    captions = [caption for row in rows for caption in row["captions"]]
+    words = np.concatenate(
+        [encoder.encode_texts(captions[n : n + 100]) for n in range(0, len(captions), 100)]
+    )
+    own = np.repeat(np.arange(len(rows)), [len(row["captions"]) for row in rows])
+    library = images[::2]
+    right = own[:, None] == np.arange(len(rows))[::2]
+    scores = words @ library.T
+    likely = np.stack([of_words(background, row, library) for row in scores])
+    print(f"captions: {len(words)} queries, {int(right.any(1).sum())} with their image among")
+    print(f"{len(library)}; {library.shape[0] * len(words):,} pairs, {right.sum():,} of them right")
+    table(scores, likely, right)
+
+
+def photographs_table(encoder: Encoder, background: Background, folder: Path) -> None:
+    """Names of what the photographs show: all of them, and as many that none of them shows."""
+    rows = list(csv.DictReader((folder / "labels.tsv").open(), delimiter="\t"))
+    images = embedded(encoder, [Image.open(folder / row["file"]) for row in rows])
+    names = sorted({row["label"] for row in rows})
+    prompts = encoder.encode_texts([f"a photo of a {name}." for name in names])
+    half = np.arange(len(rows)) % 2 == 0  # the other half's names have no match
+    right = np.array([[row["label"] == name for row in rows] for name in names])[:, half]
+    scores = prompts @ images[half].T
+    likely = np.stack([of_words(background, row, images[half]) for row in scores])
+    print(f"\nphotographs: {len(names)} names, {int(right.any(1).sum())} with a match among")
+    print(f"{int(half.sum())}")
+    table(scores, likely, right)
+    similar = images @ images.T
+    found = np.stack([of_pictures(q, q @ images.T, images, images, len(images)) for q in images])
+    others = ~np.eye(len(images), dtype=bool)
+    above = (found >= LINE) & others
+    print(f"\npictures: {above.sum()} of {others.sum():,} pairs of different photographs above the")
+    print(f"line, {above.any(1).mean():.0%} of the photographs with any; the photograph itself")
+    print(f"above it for {np.diag(found >= LINE).mean():.0%} (cosine {np.diag(similar).min():.2f})")
+
+
+def embedded(encoder: Encoder, images: list[Image.Image]) -> np.ndarray:
+    """Unit rows, float32 (n, d)."""
+    return np.concatenate(
+        [encoder.encode_images(images[n : n + 32]) for n in range(0, len(images), 32)]
+    )
+
+
+def table(scores: np.ndarray, likely: np.ndarray, right: np.ndarray) -> None:
+    """Print how the line does, and the best single cosine."""
+    print(f"{'':24}{'hits: precision':>16}{'recall':>8}{'F1':>7}{'queries: precision':>20}"
+          f"{'recall':>8}{'F1':>7}")  # fmt: skip
+    show("likelihood 0.5", likely >= LINE, right)
+    by_hits = best(scores, lambda threshold: f1(*hits_of(scores >= threshold, right)))
+    by_queries = best(scores, lambda threshold: f1(*queries_of(scores >= threshold, right)))
+    show(f"cosine {by_hits:.3f}, best hits", scores >= by_hits, right)
+    show(f"cosine {by_queries:.3f}, best queries", scores >= by_queries, right)
+
+
+def show(name: str, above: np.ndarray, right: np.ndarray) -> None:
+    hits, queries = hits_of(above, right), queries_of(above, right)
+    cells = [*hits, f1(*hits), *queries, f1(*queries)]
+    widths = (16, 8, 7, 20, 8, 7)
+    print(f"{name:24}" + "".join(f"{cell:{w}.3f}" for cell, w in zip(cells, widths, strict=True)))
+
+
+def best(scores: np.ndarray, value: Callable[[float], float]) -> float:
+    """The threshold of the largest value, among quantiles of the scores."""
+    thresholds = np.quantile(scores, np.concatenate([np.linspace(0, 0.9, 19),
+                                                     1 - np.geomspace(0.1, 1e-5, 60)]))  # fmt: skip
+    return float(max(thresholds, key=value))
+
+
+def hits_of(above: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    """Precision and recall of the pairs above the line."""
+    found = (above & right).sum()
+    return found / max(above.sum(), 1), found / max(right.sum(), 1)
+
+
+def queries_of(above: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    """Precision and recall of the queries that have anything above the line."""
+    said, true = above.any(axis=1), right.any(axis=1)
+    return (said & true).sum() / max(said.sum(), 1), (said & true).sum() / max(true.sum(), 1)
+
+
+def f1(precision: float, recall: float) -> float:
+    return 2 * precision * recall / max(precision + recall, 1e-9)
+
+
+if __name__ == "__main__":
+    main()
