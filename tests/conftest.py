@@ -186,9 +186,14 @@ class NotedScans:
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
 
+    def document(self) -> dict[str, object]:
+        numbers = dict.fromkeys(("found", "done", "embedded", "failed", "skipped"), 0)
+        times = {"rate": 0.0, "seconds_left": None, "started_at": "2024-07-01T10:00:00+00:00"}
+        return {"id": 1, "state": "done", **numbers, **times, "roots": [], "message": None}
+
     def start(self, folders: Sequence[Path] = ()) -> dict[str, object]:
         self.calls.append(("start", [os.fspath(folder) for folder in folders]))
-        return {}
+        return self.document()
 
     def stop(self) -> None:
         self.calls.append(("stop",))

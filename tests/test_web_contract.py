@@ -74,11 +74,19 @@ def count_of(strategy, check):
 
 
 def checked(case):
-    # All values of a form are texts: one that is wrong as JSON may be right there.
-    strict = [] if case.media_type == "multipart/form-data" else [negative_data_rejection]
-    case.call_and_validate(checks=CHECKS + strict)
+    """Send a case and look at the answer.
+
+    All values of a form are texts: one that is wrong as JSON may be right there. And what is too
+    large is refused as that.
+    """
+    response = case.call()
+    is_form = case.media_type in ("multipart/form-data", "application/x-www-form-urlencoded")
+    strict = [] if is_form or response.status_code == 413 else [negative_data_rejection]
+    case.validate_response(response, checks=CHECKS + strict)
 
 
+# The client that schemathesis brings leaves files open that it has read to their end.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_no_request_breaks_what_the_api_says_of_itself(schema):
     count = 0
     for operation in ordered(schema):

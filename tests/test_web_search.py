@@ -383,8 +383,12 @@ def test_pictures_never_reach_the_disk(client, monkeypatch):
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "PNG")
     assert len(file.getvalue()) > 1 << 20
-    file.seek(0)
-    response = client.post("/api/search", data={"picture": (file, "noise.png")})
+    head = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a.png"\r\n\r\n'
+    response = client.post(
+        "/api/search",
+        data=head + file.getvalue() + b"\r\n--x--\r\n",
+        content_type="multipart/form-data; boundary=x",
+    )
     assert response.status_code == 200, response.json
 
 

@@ -198,7 +198,7 @@ def show_scan() -> dict[str, Any]:
     {202: "Scans"},
     tag="Folders",
     body={"application/json": NEW_SCAN},
-    problems=(415, 503),
+    problems=(404, 415, 503),
 )
 def start_scan() -> tuple[dict[str, Any], int]:
     """Where a scan is under way, this one comes after it."""
