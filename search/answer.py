@@ -7,15 +7,17 @@ that hold all the words join by reciprocal rank fusion (Cormack, Clarke and Büt
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal, Protocol
 
 import numpy as np
 
 from .errors import LibraryError
-from .filters import DATE, VISIBLE, allowed_images, named_images
+from .filters import allowed_images, selection
 from .hits import Hit, Place, places
 from .index import VectorIndex
 from .library import Library
+from .names import named_images
 from .query import Query, Term
 
 __all__ = ["Picture", "Ranking", "TextEncoder", "day_of", "hits", "rank"]
@@ -70,10 +72,10 @@ def rank(
 
     Raise ``LibraryError`` for an image that is not there, and for terms that cancel out.
     """
-    allowed = allowed_images(library, query.filters) if query.filters else None
     if not query.terms and not pictures:
-        ids, total = _browse(library, query, allowed, limit)
+        ids, total = _browse(library, query, limit)
         return Ranking(ids, None, total, "browse")
+    allowed = allowed_images(library, query.filters) if query.filters else None
     index.refresh(library)
     vector = _vector(library, index, encoder, query.terms, pictures)
     if query.sort in ("date", "name"):
@@ -92,7 +94,7 @@ def hits(library: Library, ranking: Ranking, start: int, stop: int) -> list[Hit]
     seen, facts = places(library, ids), _facts(library, ids)
     found = []
     for number, image_id in enumerate(ids, start):
-        if image_id in seen:
+        if image_id in seen and image_id in facts:
             score = 0.0 if ranking.scores is None else float(ranking.scores[number])
             hit = _hit(number + 1, score, image_id, seen[image_id], facts[image_id])
             found.append(replace(hit, by_name=image_id in ranking.by_name))
@@ -170,36 +172,30 @@ def _nearest(
 
 
 def _visible(library: Library, ids: np.ndarray) -> np.ndarray:
-    rows = library.rows(
-        "SELECT DISTINCT image_id FROM files WHERE state = 'indexed' "
-        "AND image_id IN (SELECT value FROM json_each(?))",
-        [json.dumps(ids.tolist())],
-    )
-    return np.array([image_id for (image_id,) in rows], dtype=np.int64)
+    chosen, values = _among(ids)
+    return _ids(library, f"SELECT image_id FROM {chosen}", values)
 
 
 def _count(library: Library) -> int:
-    sql = "SELECT count(DISTINCT image_id) FROM files WHERE state = 'indexed'"
-    [(count,)] = library.rows(sql)
+    [(count,)] = library.rows("SELECT count(*) FROM shown")
     return int(count)
 
 
-def _browse(
-    library: Library, query: Query, allowed: np.ndarray | None, limit: int
-) -> tuple[np.ndarray, int]:
-    """Every image that the filters leave: the newest first, or by name."""
-    where, values = (VISIBLE, []) if allowed is None else _among(allowed)
-    sql = f"SELECT id FROM images WHERE {where} ORDER BY {_order(query)} LIMIT ?"
-    rows = library.rows(sql, [*values, min(limit, EVERYTHING)])
-    total = _count(library) if allowed is None else len(allowed)
-    return np.array([image_id for (image_id,) in rows], dtype=np.int64), total
+def _browse(library: Library, query: Query, limit: int) -> tuple[np.ndarray, int]:
+    """The first of the images that the filters leave, by date or name, and how many they leave."""
+    chosen, values = selection(library, query.filters)
+    sql = f"SELECT shown.image_id FROM {chosen} ORDER BY {_order(query)}"
+    if query.filters:
+        ids = _ids(library, sql, values)
+        return ids[:limit], len(ids)
+    ids = _ids(library, f"{sql} LIMIT ?", [*values, min(limit, EVERYTHING)])
+    return ids, _count(library)
 
 
 def _sorted(library: Library, ranking: Ranking, query: Query) -> Ranking:
     """The same images by date or by name."""
-    where, values = _among(ranking.ids)
-    rows = library.rows(f"SELECT id FROM images WHERE {where} ORDER BY {_order(query)}", values)
-    ids = np.array([image_id for (image_id,) in rows], dtype=np.int64)
+    chosen, values = _among(ranking.ids)
+    ids = _ids(library, f"SELECT image_id FROM {chosen} ORDER BY {_order(query)}", values)
     assert ranking.scores is not None
     scores = dict(zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True))
     ordered = np.array([scores[image_id] for image_id in ids.tolist()], dtype=np.float32)
@@ -207,16 +203,22 @@ def _sorted(library: Library, ranking: Ranking, query: Query) -> Ranking:
 
 
 def _among(ids: np.ndarray) -> tuple[str, list[str]]:
-    return "id IN (SELECT value FROM json_each(?))", [json.dumps(ids.tolist())]
+    """Those of the images that are visible, as what follows FROM."""
+    return "shown WHERE image_id IN (SELECT value FROM json_each(?))", [json.dumps(ids.tolist())]
+
+
+def _ids(library: Library, sql: str, values: Sequence[object]) -> np.ndarray:
+    rows = library.rows(sql, values)
+    return np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows))
 
 
 def _order(query: Query) -> str:
     if query.sort == "name":
         return (
-            "(SELECT min(name COLLATE NOCASE) FROM names JOIN files ON files.id = names.rowid "
-            "WHERE image_id = images.id AND state = 'indexed'), id"
+            "(SELECT min(name COLLATE NOCASE) FROM files JOIN names ON names.rowid = files.id "
+            "WHERE files.image_id = shown.image_id AND state = 'indexed'), shown.image_id"
         )
-    return f"{DATE} DESC, id DESC"
+    return "shown.date DESC, shown.image_id DESC"
 
 
 # Names
@@ -237,10 +239,7 @@ def _with_named(
     in gives nothing. So the best names stand among the first hits, two dozen at most.
     """
     wanted = [str(term.value) for term in query.terms if term.kind == "text" and term.weight > 0]
-    named = named_images(library, " ".join(wanted), NAMED) if wanted else []
-    if allowed is not None:
-        kept = set(np.intersect1d(named, allowed).tolist())
-        named = [image_id for image_id in named if image_id in kept]
+    named = named_images(library, " ".join(wanted), NAMED, allowed) if wanted else []
     if not named:
         return ranking
     assert ranking.scores is not None
@@ -269,8 +268,8 @@ def _fused(near: Sequence[int], named: Sequence[int]) -> list[int]:
 
 def _facts(library: Library, ids: Iterable[int]) -> dict[int, tuple[object, ...]]:
     rows = library.rows(
-        f"SELECT id, width, height, format, taken_at, {DATE} FROM images "
-        "WHERE id IN (SELECT value FROM json_each(?))",
+        "SELECT id, width, height, format, taken_at, date FROM images "
+        "JOIN shown ON shown.image_id = id WHERE id IN (SELECT value FROM json_each(?))",
         [json.dumps(list(ids))],
     )
     return {image_id: tuple(facts) for image_id, *facts in rows}

@@ -141,9 +141,66 @@ NAMES = (
     """,
 )
 
+# An image is shown where a file holds it. Its date is when it was taken, as far as it says so, else
+# when the oldest of those files was changed last, in local time. Both would take a look at every
+# file for each answer.
+_DATED = """
+    INSERT INTO shown (image_id, date)
+    SELECT id, coalesce(
+        taken_at,
+        strftime('%Y-%m-%dT%H:%M:%S', oldest / 1000000000, 'unixepoch', 'localtime')
+    )
+    FROM (
+        SELECT id, taken_at, (
+            SELECT min(mtime_ns) FROM files WHERE image_id = images.id AND state = 'indexed'
+        ) AS oldest
+        FROM images
+    )
+    WHERE oldest IS NOT NULL
+"""
+
+
+def _dated_anew(image_id: str) -> str:
+    return f"DELETE FROM shown WHERE image_id = {image_id}; {_DATED} AND id = {image_id};"
+
+
+SHOWN = (
+    """
+    CREATE TABLE shown (
+        image_id INTEGER PRIMARY KEY REFERENCES images (id) ON DELETE CASCADE,
+        date TEXT  -- ISO 8601, local time
+    )
+    """,
+    "CREATE INDEX shown_date ON shown (date)",
+    "CREATE INDEX files_shown ON files (image_id, mtime_ns) WHERE state = 'indexed'",
+    _DATED,
+    f"""
+    CREATE TRIGGER files_show_images AFTER INSERT ON files
+    WHEN new.state = 'indexed' BEGIN {_dated_anew("new.image_id")} END
+    """,
+    f"""
+    CREATE TRIGGER files_change_images AFTER UPDATE OF image_id, state, mtime_ns ON files
+    WHEN old.image_id IS NOT new.image_id OR old.state <> new.state
+        OR old.mtime_ns <> new.mtime_ns BEGIN
+        {_dated_anew("old.image_id")}
+        {_dated_anew("new.image_id")}
+    END
+    """,
+    f"""
+    CREATE TRIGGER files_hide_images AFTER DELETE ON files
+    WHEN old.state = 'indexed' BEGIN {_dated_anew("old.image_id")} END
+    """,
+    f"""
+    CREATE TRIGGER images_change_dates AFTER UPDATE OF taken_at ON images BEGIN
+        {_dated_anew("new.id")}
+    END
+    """,
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     FIRST,
     NAMES,
+    SHOWN,
 )  # MIGRATIONS[v] leads from version v to v + 1
 VERSION = len(MIGRATIONS)
 

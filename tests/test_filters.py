@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search import schema
-from search.filters import allowed_images, distance_km, named_images
+from search.filters import allowed_images, distance_km
 from search.library import Library
+from search.names import named_images
 from search.query import parse
 from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch
 
