@@ -26,8 +26,8 @@ ALL = 2**31 - 1
 def ask(held: Engine, question: Question) -> Listing:
     """The listing that answers a question as the library is now."""
     index = held.index()
-    model_id, is_calibrated = index and index.model.id, held.background() is not None
-    key = (question.key, model_id, held.generation, is_calibrated)
+    model_id = None if index is None else index.model.id
+    key = (question.key, model_id, held.generation, held.background() is not None)
     found = held.listings.by_key(key)
     if found is None:
         found = _listing(held, question, new_id(), key)

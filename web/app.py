@@ -1,7 +1,6 @@
 """Put the web app together."""
 
 from collections.abc import Callable, Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ from werkzeug.routing import IntegerConverter
 
 from search.records import ModelRow
 
+from . import exports, knn, openapi, originals, pages, scans, thumbnails
+from .api import facets, images, roots, search, status
 from .bodies import InMemory
 from .encoders import SharedEncoder
 from .engine import Engine
@@ -18,20 +19,19 @@ from .security import LOOPBACK, protect
 
 __all__ = ["create_app"]
 
-BLUEPRINTS = (
-    "openapi",
-    "knn",
-    "api.facets",
-    "api.images",
-    "api.roots",
-    "api.search",
-    "api.status",
-    "thumbnails",
-    "originals",
-    "uploads",
-    "scans",
-    "exports",
-    "pages",
+PARTS = (
+    facets,
+    images,
+    roots,
+    search,
+    status,
+    exports,
+    knn,
+    openapi,
+    originals,
+    pages,
+    scans,
+    thumbnails,
 )
 BODY_BYTES = 1 << 20  # unless a route takes pictures, which raises it for itself
 
@@ -76,13 +76,8 @@ def create_app(
     )
     protect(app, names=hosts, token=token)
     show_problems(app)
-    for name in BLUEPRINTS:
-        try:
-            module = import_module(f"web.{name}")
-        except ImportError:
-            continue
-        if hasattr(module, "install"):
-            module.install(app)
-        if hasattr(module, "blueprint"):
-            app.register_blueprint(module.blueprint)
+    for part in PARTS:
+        if install := getattr(part, "install", None):
+            install(app)
+        app.register_blueprint(part.blueprint)
     return app

@@ -19,6 +19,7 @@ from .api.search import PICTURES_BYTES, decoded
 from .describe import bad_request, describe, json_body, text_of
 from .engine import Engine, engine
 from .fields import image_url, name_of
+from .uploads import embed_pictures
 
 blueprint = Blueprint("knn", __name__)
 
@@ -126,8 +127,6 @@ def _query_vector(
         text = text_of("text", body["text"], LONGEST)
         return held.encoder().encode_texts([text])[0] if index is not None else None
     if body.get("image"):
-        from .uploads import embed_pictures
-
         picture = decoded("image", body["image"])
         return embed_pictures(held, [picture])[0] if index is not None else None
     if body.get("image_url"):

@@ -18,6 +18,7 @@ from ..describe import Number, Text, bad_request, describe, json_body, text_of
 from ..engine import Engine, engine
 from ..listings import CURSOR_PATTERN, Cursor
 from ..questions import Question
+from ..uploads import embed_pictures
 
 __all__ = ["CURSOR", "LIMIT", "PICTURES_BYTES", "answer_page", "decoded"]
 
@@ -141,8 +142,6 @@ def _pictures(
 ) -> tuple[Picture, ...]:
     if not files:
         return ()
-    from ..uploads import embed_pictures
-
     vectors = embed_pictures(held, files)
     return tuple(map(Picture, vectors, weights))
 
