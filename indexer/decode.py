@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from search.clip.preprocess import Preprocess, orientation
 
+from .described import Words, picture_words
 from .exif import Shot, read_shot
 from .formats import PILLOW_FORMATS
 from .limits import Limits, Refused, megabytes, one_line
@@ -38,6 +39,7 @@ class Picture:
     format: str
     orientation: int  # EXIF, 1 to 8
     shot: Shot
+    words: Words = Words()
 
 
 def prepare() -> None:
@@ -58,9 +60,12 @@ def prepare() -> None:
     pillow_heif.register_heif_opener()
 
 
-def decode(data: bytes, preprocess: Preprocess, limits: Limits, raw: bool = False) -> Picture:
+def decode(
+    data: bytes, preprocess: Preprocess, limits: Limits, raw: bool = False, words: bool = False
+) -> Picture:
     """Decode a file's bytes; ``raw`` says that they come from a camera's sensor.
 
+    ``words`` asks for what is written into the picture, too; of a camera's raw file, nothing is.
     Raise ``Refused`` with the reason for whatever cannot be decoded within the limits of pixels,
     memory and scans. Seconds are for the caller to hold: no thread can be stopped in C.
     """
@@ -69,7 +74,7 @@ def decode(data: bytes, preprocess: Preprocess, limits: Limits, raw: bool = Fals
             from .raw import decode_raw
 
             return decode_raw(data, preprocess, limits)
-        return _decode(screened(data, limits), preprocess, limits)
+        return _decode(screened(data, limits), preprocess, limits, words)
     except Refused:
         raise
     except MemoryError as exc:
@@ -79,16 +84,17 @@ def decode(data: bytes, preprocess: Preprocess, limits: Limits, raw: bool = Fals
         raise Refused(f"broken: {_explain(exc, data)}") from exc
 
 
-def _decode(data: bytes, preprocess: Preprocess, limits: Limits) -> Picture:
+def _decode(data: bytes, preprocess: Preprocess, limits: Limits, words: bool) -> Picture:
     with Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
         check_pixels(image.size, limits)
         turned, shot, size = orientation(image), read_shot(_exif(image)), image.size
         kind = _FAMILIES.get(image.format or "", image.format) or "unknown"
+        written = picture_words(image) if words else Words()
         preprocess.draft(image)
         check_decoded(image, limits)
         pixels = preprocess.pixels(image)
     width, height = size[::-1] if turned >= 5 else size
-    return Picture(pixels, width, height, kind, turned, shot)
+    return Picture(pixels, width, height, kind, turned, shot, written)
 
 
 def check_pixels(size: tuple[int, int], limits: Limits) -> None:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -66,6 +66,7 @@ class Outcome:
     mtime_ns: int = 0
     reason: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    captions: Sequence[str] = ()  # what is written into the picture, where words were asked for
 
 
 class WorkersError(FoveaError):
@@ -132,7 +133,7 @@ class Pool:
     """Worker processes, and the memory through which they hand pixels over.
 
     Use it as a context manager. ``known`` are hashes whose files need no decoding. Workers are
-    started as the work requires it, up to ``workers``.
+    started as the work requires it, up to ``workers``. ``words`` asks for ``Outcome.captions``.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class Pool:
         workers: int,
         batch_size: int,
         known: Iterable[bytes] = (),
+        words: bool = False,
     ) -> None:
         self.limits, self.most = limits, max(1, workers)
         # Deep enough that no worker runs dry while the caller encodes one batch.
@@ -166,6 +168,7 @@ class Pool:
             "known": self._known.descriptor,
             "known_count": len(prefixes),
             "limits": asdict(limits),
+            "words": words,
         }
 
     def __enter__(self) -> "Pool":

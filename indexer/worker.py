@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # heavy ones are imported in ``main``, once the environment is set
     import numpy as np
 
+    from .decode import Picture
     from .limits import Limits
 
 FORCE = b"!"  # before a path: decode even a content that is known
@@ -28,7 +29,7 @@ def main(settings: str) -> None:
     """Serve requests until the other end closes the connection.
 
     ``settings`` is JSON: file descriptors of the connection, of the pixels and of the known
-    hashes, the number of each, the model's ``size``, and the limits.
+    hashes, the number of each, the model's ``size``, the limits, and whether ``words`` are wanted.
     """
     options = json.loads(settings)
     # Before NumPy is imported: its threads would reserve address space for nothing.
@@ -47,6 +48,7 @@ def main(settings: str) -> None:
             options["pixels"], "uint8", (options["slots"], options["size"], options["size"], 3)
         ),
         _shared(options["known"], "<u8", (options["known_count"],)),
+        words=options["words"],
     )
     connection = Connection(options["connection"])
     size = confine(limits.memory)
@@ -109,13 +111,21 @@ class Worker:
     """Reads, hashes and decodes, one file after another.
 
     ``pixels`` is uint8 (slots, size, size, 3), shared with the parent; ``known`` holds the sorted
-    first 8 bytes of the hashes that need no decoding.
+    first 8 bytes of the hashes that need no decoding. ``words`` asks for what is written into a
+    picture and beside it, too.
     """
 
     def __init__(
-        self, preprocess: Any, limits: "Limits", pixels: "np.ndarray", known: "np.ndarray"
+        self,
+        preprocess: Any,
+        limits: "Limits",
+        pixels: "np.ndarray",
+        known: "np.ndarray",
+        *,
+        words: bool = False,
     ) -> None:
         self.preprocess, self.limits, self.pixels, self.known = preprocess, limits, pixels, known
+        self.words = words
 
     def serve(self, connection: Connection, most: int) -> None:
         """Answer each request, 4 bytes of slot and a path, with a line of JSON.
@@ -175,7 +185,7 @@ class Worker:
         if not force and self._knows(digest):
             return answer | {"outcome": "known"}
         raw = extension(os.path.basename(path)) in RAW_EXTENSIONS
-        picture = decode(data, self.preprocess, self.limits, raw)
+        picture = decode(data, self.preprocess, self.limits, raw, self.words)
         self.pixels[slot] = picture.pixels
         facts = {
             "width": picture.width,
@@ -183,7 +193,14 @@ class Worker:
             "format": picture.format,
             "orientation": picture.orientation,
         }
+        if self.words:
+            answer["captions"] = self._captions(path, picture)
         return answer | {"outcome": "pixels", "facts": facts | asdict(picture.shot)}
+
+    def _captions(self, path: bytes, picture: "Picture") -> tuple[str, ...]:
+        from .described import sidecar_words
+
+        return (sidecar_words(path, self.limits) + picture.words).captions()
 
     def _knows(self, digest: bytes) -> bool:
         prefix = int.from_bytes(digest[:8], "little")
