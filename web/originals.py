@@ -44,7 +44,11 @@ def original(image_id: int) -> Response:
     """
     as_file = DOWNLOAD.read() == "1"
     source = source_of(engine().library, image_id)
-    response = _response(source, as_file)
+    try:
+        response = _response(source, as_file)
+    except BaseException:  # a range that the file has not, for one
+        source.file.close()
+        raise
     if request.method == "HEAD" or response.status_code == 304:
         source.file.close()  # otherwise the server closes it when it has sent it
     return response

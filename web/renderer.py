@@ -77,6 +77,8 @@ def _webps(
     data: bytes, request: Mapping[str, Any], limits: "Limits"
 ) -> tuple[dict[str, Any], bytes]:
     """The picture in each of the sizes asked for, the largest first, one after another."""
+    from PIL import UnidentifiedImageError
+
     from indexer.limits import Refused, one_line
 
     sizes = sorted(request["sizes"], reverse=True)
@@ -89,7 +91,10 @@ def _webps(
     except Refused:
         raise
     except Exception as exc:  # Pillow's decoders raise nearly every kind for a broken file
-        raise Refused(f"broken: {one_line(str(exc)) or type(exc).__name__}") from exc
+        reason = one_line(str(exc)) or type(exc).__name__
+        if isinstance(exc, UnidentifiedImageError):
+            reason = "no picture that can be read"
+        raise Refused(f"broken: {reason}") from exc
     return {"sizes": dict(zip(map(str, sizes), map(len, parts), strict=True))}, b"".join(parts)
 
 

@@ -4,7 +4,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -92,7 +92,8 @@ class ThumbnailCache:
             part.write_bytes(picture)
             part.replace(path)
         except OSError:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
         with self._lock:
             self._made += 1
             full = self._made % PRUNE_EVERY == 0
