@@ -327,7 +327,7 @@ def search(
     """
     if not (query and query.strip()) and image is None:
         raise click.UsageError("say what to search for: words, --image FILE, or both")
-    from search.answer import Picture, hits, rank
+    from search.answer import Picture, rank
     from search.index import VectorIndex
     from search.models import LazyEncoder
     from search.pictures import open_image
@@ -345,25 +345,31 @@ def search(
         vectors = VectorIndex.open(library, current.id)
         started = time.perf_counter()
         ranking = rank(library, vectors, encoder, asked, pictures=pictures, limit=k)
-        found = _with_likelihoods(library, current, ranking, hits(library, ranking, 0, k))
+        found = _likely_hits(library, current, ranking, asked.sort in (None, "score"))
         show_answer(_answer(query or str(image), model, started, found), as_json)
 
 
-def _with_likelihoods(
-    library: "Library", model: "ModelRow", ranking: "Ranking", hits: "Sequence[Hit]"
+def _likely_hits(
+    library: "Library", model: "ModelRow", ranking: "Ranking", by_score: bool
 ) -> "Sequence[Hit]":
-    """Say how likely each hit is, where indexing or serving has left what that takes."""
+    """The hits, and how likely each is, where indexing or serving has left what that takes."""
     from dataclasses import replace
 
+    from search.answer import hits
     from search.likelihood import Background, likelihoods
+    from search.line import lined
 
     background = Background.load(library.folder, model.identity)
-    if background is None:
-        return hits
-    likely = likelihoods(library, model.id, background, ranking)
+    likely = None
+    if background is not None:
+        likely = likelihoods(library, model.id, background, ranking)
     if likely is None:
-        return hits
-    return [replace(hit, likelihood=float(likely[hit.rank - 1])) for hit in hits]
+        return hits(library, ranking, 0, len(ranking.ids))
+    if by_score:
+        drawn = lined(ranking, likely)
+        ranking, likely = drawn.ranking, drawn.likelihoods
+    found = hits(library, ranking, 0, len(ranking.ids))
+    return [replace(hit, likelihood=float(likely[hit.rank - 1])) for hit in found]
 
 
 @cli.command()
@@ -412,7 +418,7 @@ def show_answer(answer: "Answer", as_json: bool) -> None:
             }
         )
         return
-    likely = sum((hit.likelihood or 0) >= 0.5 for hit in answer.hits)
+    likely = sum((hit.likelihood or 0) >= 0.5 or hit.by_name for hit in answer.hits)
     for place, hit in enumerate(answer.hits):
         if hit.likelihood is not None and place == likely:
             talk("the likely matches end here; the nearest ones follow" if place else NONE_LIKELY)

@@ -9,10 +9,12 @@ import numpy as np
 
 from search.answer import Ranking, day_of, hits, rank
 from search.hits import Hit
+from search.likelihood import LINE
+from search.line import lined
 
 from .engine import Engine
 from .fields import name_of, path_fields, thumbnail_urls
-from .listings import LINE, Cursor, Listing, new_id
+from .listings import Cursor, Listing, new_id
 from .problems import Problem
 from .questions import Question
 
@@ -31,8 +33,8 @@ def ask(held: Engine, question: Question) -> Listing:
     found = held.listings.by_key(key)
     if found is None:
         found = _listing(held, question, new_id(), key)
-        if found.likely == len(found.ranking.ids) and not found.is_whole:
-            found = _deepened(held, found)  # the line may lie further down
+        if found.likely and 2 * found.likely > FIRST and not found.is_whole:
+            found = _deepened(held, found)  # the line may well lie further down
         held.listings.keep(found)
     return found
 
@@ -91,8 +93,8 @@ def _listing(held: Engine, question: Question, listing_id: str, key: Hashable) -
     reach = min(most, ranking.total)
     if len(ranking.ids) < FIRST:
         reach = len(ranking.ids)  # there are no more
-    ranking, likelihoods = _lined(held, question, ranking)
-    return Listing(listing_id, key, question, ranking, likelihoods, reach)
+    ranking, likelihoods, likely = _drawn(held, question, ranking)
+    return Listing(listing_id, key, question, ranking, likelihoods, likely, reach)
 
 
 def _deepened(held: Engine, listing: Listing) -> Listing:
@@ -105,25 +107,23 @@ def _deepened(held: Engine, listing: Listing) -> Listing:
     if head.scores is not None and deep.scores is not None:
         scores = np.concatenate([head.scores, deep.scores[new]])
     ranking = replace(deep, ids=ids, scores=scores, by_name=head.by_name | deep.by_name)
-    ranking, likelihoods = _lined(held, listing.question, ranking)
-    return replace(listing, ranking=ranking, likelihoods=likelihoods, reach=len(ids))
+    likelihoods, likely = held.likelihoods(ranking), listing.likely
+    if likelihoods is not None and likely is not None:
+        likely += int(np.count_nonzero(likelihoods[len(head.ids) :] >= LINE))
+    return replace(listing, ranking=ranking, likelihoods=likelihoods, likely=likely, reach=len(ids))
 
 
-def _lined(held: Engine, question: Question, ranking: Ranking) -> tuple[Ranking, np.ndarray | None]:
-    """The ranking with what is likely, or named so, before the rest; and the likelihoods.
-
-    Names are mixed in by rank, whatever their pictures show: without this the line where the
-    likely matches end would cut through the mixture.
-    """
+def _drawn(
+    held: Engine, question: Question, ranking: Ranking
+) -> tuple[Ranking, np.ndarray | None, int | None]:
+    """The ranking, its likelihoods, and how many are likely; None where there is no line."""
     likelihoods = held.likelihoods(ranking)
-    if likelihoods is None or ranking.scores is None:
-        return ranking, None
-    if not ranking.by_name or question.query.sort in ("date", "name"):
-        return ranking, likelihoods
-    unlikely = (likelihoods < LINE) & ~np.isin(ranking.ids, list(ranking.by_name))
-    order = np.argsort(unlikely, kind="stable")
-    moved = replace(ranking, ids=ranking.ids[order], scores=ranking.scores[order])
-    return moved, likelihoods[order]
+    if likelihoods is None:
+        return ranking, None, None
+    if question.query.sort in ("date", "name"):
+        return ranking, likelihoods, None
+    found = lined(ranking, likelihoods)
+    return found.ranking, found.likelihoods, found.likely
 
 
 def _rank(held: Engine, question: Question, limit: int) -> Ranking:

@@ -13,10 +13,9 @@ from search.answer import Ranking
 
 from .questions import Question
 
-__all__ = ["CURSOR_PATTERN", "LINE", "Cursor", "Listing", "Listings", "new_id"]
+__all__ = ["CURSOR_PATTERN", "Cursor", "Listing", "Listings", "new_id"]
 
 CURSOR_PATTERN = r"[0-9a-f]{16}-[0-9]{1,9}"
-LINE = 0.5  # the likelihood at which the likely matches end
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +27,13 @@ class Listing:
     question: Question
     ranking: Ranking
     likelihoods: np.ndarray | None  # float32 (n,); None when browsing, or without calibration
+    likely: int | None  # how many of the first are above the line; None where there is none
     reach: int  # how many hits a cursor leads to in the end
 
     @property
     def is_whole(self) -> bool:
         """Whether the ranking goes as far as any cursor leads."""
         return len(self.ranking.ids) >= self.reach
-
-    @property
-    def likely(self) -> int | None:
-        """How many hits, from the top, are above the line; None where there is none to draw."""
-        if self.likelihoods is None or self.question.query.sort in ("date", "name"):
-            return None
-        named = np.isin(self.ranking.ids, list(self.ranking.by_name))
-        return int(np.count_nonzero((self.likelihoods >= LINE) | named))
 
     def likelihood_at(self, place: int) -> float | None:
         """How likely the hit at a place, from 0, is a match at all."""
