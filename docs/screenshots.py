@@ -149,7 +149,7 @@ def take(browser: Any, address: str, view: View) -> None:
     with visited(browser, address, **view.screen, **options) as page:
         page.wait_for_selector(".tile img")
         view.reach(page)
-        page.wait_for_function("[...document.images].every((image) => image.complete)")
+        page.wait_for_function("() => [...document.images].every((image) => image.complete)")
         page.wait_for_timeout(300)  # what fades in has
         with Image.open(BytesIO(page.screenshot())) as picture:
             picture.convert("RGB").save(PLACE / f"{view.name}.webp", quality=QUALITY, method=6)

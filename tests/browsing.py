@@ -26,7 +26,7 @@ ARGUMENTS = (
     "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-PATIENCE = 60.0  # seconds that a server has to answer, and a page to show something
+PATIENCE = 120.0  # seconds that a server has to answer, and a page to show something
 
 
 def chromium() -> str:

@@ -83,7 +83,7 @@ def test_several_chosen_pictures_are_searched_together(page, gallery):
     with urlopen(Request(f"{gallery}/api/search", body, headers), timeout=60) as asked:
         expected = [hit["image_id"] for hit in json.load(asked)["hits"]]
     page.set_input_files("#picture-file", files)
-    page.wait_for_function("document.querySelectorAll('.chip').length === 2")
+    page.wait_for_function("() => document.querySelectorAll('.chip').length === 2")
     wait_for_first(page, expected[0])
     assert shown(page)[:5] == expected[:5]
 
@@ -140,7 +140,7 @@ def test_keys_lead_from_the_box_to_a_picture_and_back(page):
     page.keyboard.press("Escape")
     page.wait_for_selector("#detail", state="hidden")
     assert focused(page) == below + 1
-    page.wait_for_function("location.hash === ''")
+    page.wait_for_function("() => location.hash === ''")
 
 
 def test_the_view_shows_a_picture_and_what_is_known_of_it(page):

@@ -61,9 +61,9 @@ def test_a_finger_walks_along_the_pictures(browser, gallery):
         page.click(".tile[data-index='0'] .tile-open")
         page.wait_for_selector("#detail[data-state=ready]")
         swipe(page, (300, 400), (90, 410))
-        page.wait_for_function("history.state.index === 1")
+        page.wait_for_function("() => history.state.index === 1")
         swipe(page, (90, 400), (300, 410))
-        page.wait_for_function("history.state.index === 0")
+        page.wait_for_function("() => history.state.index === 0")
         swipe(page, (200, 200), (205, 420))
         page.wait_for_selector("#detail", state="hidden")
 

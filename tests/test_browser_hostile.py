@@ -40,9 +40,9 @@ def test_every_name_is_shown_as_text(page):
     assert MARKUP in known and len(known) > 60
     seen = set(shown(page))
     while len(seen) < len(known):
-        page.mouse.wheel(0, 600)
-        page.wait_for_function("seen => true", arg=len(seen))
-        page.wait_for_timeout(50)
+        before = page.evaluate("scrollY")
+        page.mouse.wheel(0, 500)
+        page.wait_for_function("before => scrollY > before", arg=before)  # there is more below
         seen |= set(shown(page))
     assert seen == set(known.values())
 

@@ -51,7 +51,7 @@ def test_a_folder_is_added_indexed_rescanned_and_removed(page, pictures):
 
     shutil.copy(PHOTOS / "p043.jpg", pictures)
     page.click("[data-action=rescan]")
-    page.wait_for_function("document.querySelectorAll('.tile').length === 4")
+    page.wait_for_function("() => document.querySelectorAll('.tile').length === 4")
     page.keyboard.press("Escape")
     page.fill("input[name=q]", "name:p043")
     wait_for_first(page, names(page)["p043.jpg"])
