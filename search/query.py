@@ -22,6 +22,8 @@ SORTS = ("score", "date", "name")
 SHAPES = ("portrait", "landscape", "square")
 HEAVIEST = 100.0
 LARGEST_ID = 2**63 - 1
+MOST = 64  # terms and filters
+LONGEST = 2000  # characters of a value
 FARTHEST_KM = 20_100  # half the way round the earth
 UNITS = {"mp": "MP", "b": "B", "kb": "kB", "mb": "MB", "gb": "GB"}
 
@@ -74,18 +76,19 @@ def parse(text: str) -> Query:
     terms: list[Term] = []
     filters: list[Filter] = []
     sort: Sort | None = None
-    words: list[str] = []  # plain ones, that no other term stands between
+    words: list[_Item] = []  # plain ones, that no other term stands between
     for item in _items(text):
         if item.is_plain:
-            words.append(item.value)
+            words.append(item)
         elif item.key == "sort":
             sort = _sort(item)
         elif item.key in FILTERS:
             filters.append(Filter(item.key, FILTERS[item.key](item), item.sign == "-"))  # type: ignore[arg-type]
         else:
-            terms += _plain(words)
+            terms += (*_plain(words), _term(item))
             words = []
-            terms.append(_term(item))
+        if len(terms) + bool(words) + len(filters) > MOST:
+            raise QueryError(text, item.position, f"at most {MOST} terms and filters")
     return Query((*terms, *_plain(words)), tuple(filters), sort)
 
 
@@ -94,6 +97,7 @@ def parse(text: str) -> Query:
 PREFIX = re.compile(r"([+-]?)(?:([0-9]{1,9}(?:\.[0-9]*)?|\.[0-9]+):)?(?:([A-Za-z]+):)?")
 WORD = re.compile(r"\S+")
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, or a byte that is not UTF-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,7 @@ def _item(text: str, position: int) -> tuple[_Item, int]:
 
 
 def _value(text: str, start: int) -> tuple[str, int, bool]:
-    """Read a word or quoted words; white space in them counts as one space."""
+    """Read a word, or what stands between quotation marks: return it, its end, and which it is."""
     if text[start] != '"':
         word = WORD.match(text, start)
         assert word is not None
@@ -160,8 +164,8 @@ def _value(text: str, start: int) -> tuple[str, int, bool]:
     end = quoted.end()
     if end < len(text) and not text[end].isspace():
         raise QueryError(text, end, "a space after the quotation mark")
-    value = " ".join(re.sub(r"\\(.)", r"\1", quoted[1], flags=re.DOTALL).split())
-    if not value:
+    value = re.sub(r"\\(.)", r"\1", quoted[1], flags=re.DOTALL)
+    if not value.strip():
         raise QueryError(text, start, "words between the quotation marks")
     return value, end, True
 
@@ -169,14 +173,33 @@ def _value(text: str, start: int) -> tuple[str, int, bool]:
 # Terms
 
 
-def _plain(words: list[str]) -> list[Term]:
-    return [Term("text", " ".join(words))] if words else []
+def _plain(words: list[_Item]) -> list[Term]:
+    """The one term that these words are, if there are any."""
+    length = -1
+    for item in words:
+        length += 1 + len(_words(item))
+        _check_length(item, length)
+    return [Term("text", " ".join(item.value for item in words))] if words else []
+
+
+def _words(item: _Item) -> str:
+    """Words to be embedded: white space in them counts as one space."""
+    if _SURROGATE.search(item.value):
+        raise item.wrong("words in UTF-8")
+    words = " ".join(item.value.split())
+    _check_length(item, len(words))
+    return words
+
+
+def _check_length(item: _Item, length: int) -> None:
+    if length > LONGEST:
+        raise item.wrong(f"at most {LONGEST:,} characters")
 
 
 def _term(item: _Item) -> Term:
     weight = _weight(item)
     if item.key != "like":
-        return Term("text", item.value, weight)
+        return Term("text", _words(item), weight)
     if not re.fullmatch(r"[0-9]{1,19}", item.value) or not 0 < int(item.value) <= LARGEST_ID:
         raise item.wrong("the number of an image")
     return Term("like", int(item.value), weight)
@@ -218,7 +241,7 @@ def _is_plain_word(word: str) -> bool:
 
 def _quoted_if_needed(value: str) -> str:
     """Write a value so that it reads as one and is taken for nothing else."""
-    if len(value.split()) == 1 and _is_plain_word(value) and value not in ("+", "-"):
+    if WORD.fullmatch(value) and _is_plain_word(value) and value not in ("+", "-"):
         return value
     return '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
 
@@ -226,25 +249,45 @@ def _quoted_if_needed(value: str) -> str:
 # Filters: each reader checks a value and returns it in one form
 
 
-def _check_sign(item: _Item) -> None:
+def _check(item: _Item) -> None:
     if item.weight:
         raise item.wrong("no weight: a filter is met or not", at=item.position)
+    if "\0" in item.value:
+        raise item.wrong("no null character")
+    _check_length(item, len(item.value))
+
+
+def _check_text(item: _Item) -> None:
+    """Refuse halves of characters; names may have bytes that are no characters, as ``os`` does."""
+    try:
+        item.value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as exc:
+        raise item.wrong("whole characters") from exc
 
 
 def _folder(item: _Item) -> str:
-    _check_sign(item)
+    _check(item)
+    _check_text(item)
     value = item.value.rstrip("/") or "/"
+    if not value.strip():
+        raise item.wrong("a folder")
     return value if value == "/" else re.sub(r"/+", "/", value)
 
 
-def _any_text(item: _Item) -> str:
-    _check_sign(item)
+def _name(item: _Item) -> str:
+    _check(item)
+    _check_text(item)
     return item.value
+
+
+def _label(item: _Item) -> str:
+    _check(item)
+    return _words(item)
 
 
 def _date(item: _Item) -> str:
     """A year, a month or a day."""
-    _check_sign(item)
+    _check(item)
     found = re.fullmatch(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2}))?)?", item.value)
     if found:
         year, month, day = (int(part) if part else 1 for part in found.groups())
@@ -264,14 +307,14 @@ def _is_date(year: int, month: int, day: int) -> bool:
 
 
 def _shape(item: _Item) -> str:
-    _check_sign(item)
+    _check(item)
     if item.value.lower() not in SHAPES:
         raise item.wrong("portrait, landscape or square")
     return item.value.lower()
 
 
 def _size(item: _Item) -> str:
-    _check_sign(item)
+    _check(item)
     found = re.fullmatch(r"(<=|>=|<|>)([0-9]{1,12}(?:\.[0-9]{1,6})?)([A-Za-z]+)", item.value)
     if not found or found[3].lower() not in UNITS:
         raise item.wrong("a size such as >10MP, <=2MP, >5MB or <500kB")
@@ -280,7 +323,7 @@ def _size(item: _Item) -> str:
 
 def _near(item: _Item) -> str:
     """Latitude, longitude and a distance."""
-    _check_sign(item)
+    _check(item)
     number = r"([+-]?[0-9]{1,3}(?:\.[0-9]{1,9})?)"
     far = r"([0-9]{1,8}(?:\.[0-9]{1,6})?)(km|m)"
     found = re.fullmatch(rf"{number},{number},{far}", item.value, re.IGNORECASE)
@@ -293,7 +336,7 @@ def _near(item: _Item) -> str:
 
 
 def _sort(item: _Item) -> Sort:
-    _check_sign(item)
+    _check(item)
     if item.sign or item.value.lower() not in SORTS:
         raise item.wrong("sort:score, sort:date or sort:name", at=item.position)
     return item.value.lower()  # type: ignore[return-value]
@@ -301,12 +344,12 @@ def _sort(item: _Item) -> Sort:
 
 FILTERS: dict[str, Callable[[_Item], str]] = {
     "in": _folder,
-    "name": _any_text,
+    "name": _name,
     "on": _date,
     "after": _date,
     "before": _date,
-    "camera": _any_text,
-    "format": _any_text,
+    "camera": _label,
+    "format": _label,
     "is": _shape,
     "size": _size,
     "near": _near,

@@ -48,6 +48,9 @@ def test_terms(written, terms):
         ("size:<=500KB", [Filter("size", "<=500kB")]),
         ("near:48.2,16.4,10km", [Filter("near", "48.2,16.4,10km")]),
         ('camera:"-x:y \\"z\\""', [Filter("camera", '-x:y "z"')]),
+        ('in:"a  b /c"', [Filter("in", "a  b /c")]),
+        ('name:" x"', [Filter("name", " x")]),
+        ('in:"caf\udce9"', [Filter("in", "caf\udce9")]),
     ],
 )
 def test_filters(written, filters):
@@ -81,6 +84,13 @@ def test_sort():
         ("sort:size", 0, "sort:score"),
         ("-sort:date", 0, "sort:score"),
         ("2:in:x", 0, "no weight"),
+        ('a in:" /"', 5, "a folder"),
+        ("caf\udce9", 0, "words in UTF-8"),
+        ("in:\ud800", 3, "whole characters"),
+        ('a name:"\0"', 7, "no null character"),
+        ("a " + "b" * 2000, 2, "at most 2,000 characters"),
+        ("on:2019 " * 65, 512, "at most 64 terms and filters"),
+        ("+a " * 64 + "b", 192, "at most 64 terms and filters"),
     ],
 )
 def test_an_error_points_at_the_place_and_says_what_was_expected(written, position, expected):
@@ -93,6 +103,7 @@ def test_an_error_points_at_the_place_and_says_what_was_expected(written, positi
 SYNTAX = st.sampled_from([
     '"', "\\", "+", "-", ":", " ", "in:", "2:", "0.5:", ".", "like:", "on:", "2019", "-07", "a",
     "sort:", "date", "size:>", "5MB", "near:", "1,2,3km", "is:square", "\n", "\u3000", "é", "😀",
+    "name:", "/", "\0", "\ud800", "\udce9", "camera:",
 ])  # fmt: skip
 
 
@@ -117,11 +128,28 @@ TERMS = st.one_of(
     st.builds(Term, st.just("like"), st.integers(1, 2**63 - 1), WEIGHTS),
 )
 SHAPES = st.sampled_from(["portrait", "landscape", "square"])
+BYTES = st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF, categories=["Cs"])
+NAMES = st.text(st.one_of(st.characters(exclude_characters="\0"), BYTES), min_size=1, max_size=12)
+PLACES = st.tuples(st.floats(-90, 90), st.floats(-180, 180), st.floats(0, 20000))
+
+
+def filters_of(kind, values):
+    return st.builds(Filter, st.just(kind), values, st.booleans())
+
+
 FILTERS = st.one_of(
-    st.builds(Filter, st.sampled_from(["name", "camera", "format"]), WORDS.filter(bool)),
-    st.builds(Filter, st.just("is"), SHAPES, st.booleans()),
-    st.builds(Filter, st.just("on"), st.dates().map(str), st.booleans()),
-)
+    filters_of("name", NAMES.filter(str.strip)),
+    filters_of("in", st.lists(NAMES.filter(lambda n: "/" not in n and n.strip()), min_size=1)
+        .map("/".join)),
+    filters_of("camera", WORDS.filter(bool).filter(lambda words: "\0" not in words)),
+    filters_of("format", st.sampled_from(["heic", "jpeg", "a b"])),
+    filters_of("is", SHAPES),
+    filters_of("on", st.dates().map(str)),
+    filters_of("before", st.dates().map(lambda day: str(day)[:7])),
+    filters_of("after", st.dates().map(lambda day: str(day)[:4])),
+    filters_of("size", st.sampled_from([">10MP", "<=0.5MB", ">=3kB", "<9GB"])),
+    filters_of("near", PLACES.map(lambda place: "{:.4f},{:.4f},{:.2f}km".format(*place))),
+)  # fmt: skip
 
 
 @settings(max_examples=1500, deadline=None)
