@@ -14,10 +14,20 @@ from .problems import Problem
 
 __all__ = ["Source", "open_source", "source_of"]
 
-# O_NONBLOCK: what has become a FIFO must not hold a thread until somebody writes.
-_FLAGS = os.O_RDONLY
-for _name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
-    _FLAGS |= getattr(os, _name, 0)
+# O_NONBLOCK: what has become a FIFO must not hold a thread until somebody writes. O_NOFOLLOW: the
+# walk follows no link, so a path through one is not what was indexed. O_PATH: a folder that may be
+# entered need not be one that may be listed.
+
+
+def _flags(*names: str) -> int:
+    flags = os.O_RDONLY
+    for name in names:
+        flags |= getattr(os, name, 0)
+    return flags
+
+
+_FILE = _flags("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC")
+_FOLDER = _flags("O_NOFOLLOW", "O_DIRECTORY", "O_PATH", "O_CLOEXEC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +56,7 @@ def source_of(library: Library, image_id: int) -> Source:
     found = places(library, [image_id]).get(image_id)
     if found is None:
         raise Problem(404, "Not Found", f"there is no image {image_id}")
-    roots = [os.path.realpath(root.path) for root in library.roots()]
+    roots = tuple(os.path.join(root.path, b"") for root in library.roots())
     for path in found.paths:
         source = _opened(path, roots)
         if source is not None:
@@ -54,26 +64,35 @@ def source_of(library: Library, image_id: int) -> Source:
     raise Problem(410, "Gone", "the file cannot be reached now, or lies outside its folder")
 
 
-def _opened(path: str, roots: list[bytes]) -> Source | None:
-    """Open first, then ask where what was opened lies: a path may change between two looks."""
-    try:
-        descriptor = os.open(path, _FLAGS)
-    except OSError:
+def _opened(path: str, roots: tuple[bytes, ...]) -> Source | None:
+    """Open a file below one of the roots, then look at what was opened; None if it is no file."""
+    whole = os.fsencode(path)
+    if not whole.startswith(roots):
         return None
     try:
-        status = os.fstat(descriptor)
-        if stat.S_ISREG(status.st_mode) and _lies_inside(path, status, roots):
-            file = os.fdopen(descriptor, "rb")
-            return Source(file, path, status.st_size, status.st_mtime)
+        descriptor = _descriptor(whole)
     except OSError:
-        pass
-    os.close(descriptor)
-    return None
+        return None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        return None
+    return Source(os.fdopen(descriptor, "rb"), path, status.st_size, status.st_mtime)
 
 
-def _lies_inside(path: str, opened: os.stat_result, roots: list[bytes]) -> bool:
-    real = os.path.realpath(os.fsencode(path))
-    now = os.stat(real, follow_symlinks=False)
-    if (now.st_dev, now.st_ino) != (opened.st_dev, opened.st_ino):
-        return False
-    return any(os.path.commonpath([real, root]) == root for root in roots)
+def _descriptor(path: bytes) -> int:
+    """Open an absolute path without following a link anywhere on it.
+
+    Each folder is opened from within the one before: whoever swaps one for a link while we look
+    gains nothing by it. Raise ``OSError`` where a link or nothing is found.
+    """
+    *folders, name = path.split(b"/")[1:]
+    here = os.open(b"/", _FOLDER)
+    try:
+        for folder in folders:
+            inner = os.open(folder, _FOLDER, dir_fd=here)
+            os.close(here)
+            here = inner
+        return os.open(name, _FILE, dir_fd=here)
+    finally:
+        os.close(here)
