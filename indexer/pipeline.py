@@ -39,6 +39,7 @@ class Progress:
     done: int  # of them dealt with, unchanged ones included
     embedded: int
     failed: int
+    skipped: int
     rate: float  # files embedded per second, since the first one
     walking: bool
 

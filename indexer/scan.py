@@ -322,6 +322,7 @@ class _Scan:
                 done=survey.unchanged + tally.done - tally.gone,
                 embedded=tally.embedded,
                 failed=tally.failed,
+                skipped=tally.skipped,
                 rate=tally.embedded / elapsed if elapsed > 0 else 0.0,
                 walking=walking,
             )
