@@ -184,11 +184,11 @@ def _count(library: Library) -> int:
 def _browse(library: Library, query: Query, limit: int) -> tuple[np.ndarray, int]:
     """The first of the images that the filters leave, by date or name, and how many they leave."""
     chosen, values = selection(library, query.filters)
-    sql = f"SELECT shown.image_id FROM {chosen} ORDER BY {_order(query)}"
-    if query.filters:
-        ids = _ids(library, sql, values)
+    sql = f"SELECT shown.image_id FROM {chosen} ORDER BY"
+    if query.filters:  # the plus sign: selected first and sorted then, not read in order
+        ids = _ids(library, f"{sql} +{_order(query)}", values)
         return ids[:limit], len(ids)
-    ids = _ids(library, f"{sql} LIMIT ?", [*values, min(limit, EVERYTHING)])
+    ids = _ids(library, f"{sql} {_order(query)} LIMIT ?", [min(limit, EVERYTHING)])
     return ids, _count(library)
 
 

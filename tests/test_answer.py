@@ -117,7 +117,7 @@ def test_a_trained_index_answers_whole_under_any_filter(trained, chosen, words):
     there = min(k, int(mask.sum()))
     assert len(ranking.ids) == there and set(ranking.ids) <= set(trained.ids[mask])
     shared = np.isin(ranking.ids, trained.ids[order[0, :there]]).mean() if there else 1.0
-    assert shared >= 0.9
+    assert shared >= (0.9 if mask.sum() > 2000 else 1.0)  # few images are compared one by one
 
 
 def test_terms_add_up(shelf):

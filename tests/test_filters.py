@@ -1,5 +1,6 @@
 import math
 import os
+import unicodedata
 from datetime import datetime
 from fnmatch import fnmatchcase
 
@@ -7,10 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search import schema
 from search.filters import allowed_images, distance_km
 from search.library import Library
-from search.names import named_images
 from search.query import parse
 from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch
 
@@ -98,6 +97,12 @@ def found(library, query):
         ("near:48.2,16.4,10km", [3, 4]),
         ("near:-48.2,179.99,5000m", [5]),
         ("-near:48.2,16.4,10km", [1, 2, 5, 6]),
+        ("near:90,0,20000km", [3, 4, 5]),
+        ('in:"odd"', [6]),
+        ("in:/photos/od", []),
+        ("name:\udcff\udcfe*", [6]),
+        ("name:\udcff", [6]),
+        ("camera:eos -before:2019 in:/photos", [1]),
     ],
 )
 def test_a_filter_leaves_what_meets_it(filed, query, expected):
@@ -144,45 +149,14 @@ def test_distance_is_that_of_the_chord(here, there):
     )
 
 
-# Names
-
-
-def names(library, words):
-    numbers = dict(library.rows("SELECT id, hash FROM images"))
-    return [int.from_bytes(numbers[i]) for i in named_images(library, words, 10)]
-
-
-def test_words_find_names_and_folders_below_the_root(filed):
-    assert names(filed, "beach") == [1]
-    assert names(filed, "holidays 2019") == [1]
-    assert sorted(names(filed, "holidays")) == [1, 2]
-    assert names(filed, "img 1") == [2]
-    assert names(filed, "photos") == []  # the root's own name is everybody's
-    assert names(filed, "gone") == []
-    assert names(filed, '"* OR -') == [] and names(filed, "😀 …") == []
-
-
-def test_names_follow_the_files(tmp_path):
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_an_accent_is_one_however_it_is_written(tmp_path, form):
     with Library.open(tmp_path, create=True) as library:
-        root = library.add_root(b"/p")
-        digest = b"h" * 32
-        write = FileWrite(b"/p/sea/cat.jpg", root.id, 1, 1, digest)
-        library.write_batch(WriteBatch([NewImage(digest, 1)], [write]))
-        assert len(named_images(library, "sea cat", 5)) == 1
-        library.add_root(b"/p/sea")  # takes the file over: its own name is no word any more
-        assert named_images(library, "sea", 5) == [] and len(named_images(library, "cat", 5)) == 1
-        library.delete_files([b"/p/sea/cat.jpg"])
-        assert library.rows("SELECT count(*) FROM names") == [(0,)]
-
-
-def test_an_older_library_gets_its_names(tmp_path, monkeypatch):
-    with monkeypatch.context() as patched:
-        patched.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
-        patched.setattr(schema, "VERSION", 1)
-        with Library.open(tmp_path, create=True) as library:
-            root = library.add_root(b"/p")
-            write = FileWrite(b"/p/a b/\xffcat.jpg", root.id, 1, 1, b"h" * 32)
-            library.write_batch(WriteBatch([NewImage(b"h" * 32, 1)], [write]))
-    with Library.open(tmp_path) as library:
-        assert schema.version_of(library.conn) == schema.VERSION
-        assert len(named_images(library, "b cat jpg", 5)) == 1
+        root = library.add_root(ROOT)
+        path = unicodedata.normalize(form, "/photos/München/Café.jpg").encode()
+        write = FileWrite(path, root.id, 1, 1, b"h" * 32)
+        library.write_batch(WriteBatch([NewImage(b"h" * 32, 1)], [write]))
+        for query in ("in:München", "name:Café*", "name:café", "name:Café"):
+            for typed in ("NFC", "NFD"):
+                filters = parse(unicodedata.normalize(typed, query)).filters
+                assert len(allowed_images(library, filters)) == 1, (query, typed)
