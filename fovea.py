@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ import click
 from search.clip.errors import FoveaError
 
 if TYPE_CHECKING:
-    from indexer import Progress, ScanReport
+    from indexer import Progress, ScanReport, Tuned
     from search.answer import Ranking
     from search.clip.evaluate import Accuracy, Retrieval
     from search.clip.train import Metrics
@@ -898,6 +899,185 @@ def train(
 
 
 @cli.command()
+@click.option(
+    "--from",
+    "folder",
+    metavar="LIBRARY",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The library to learn from.  [default: FOVEA_LIBRARY, or the user's data folder]",
+)
+@click.option(
+    "--captions",
+    metavar="FILE",
+    type=FILE,
+    help="Learn these: JSON Lines, TSV or CSV: file, captions.",
+)
+@click.option(
+    "--words",
+    multiple=True,
+    type=click.Choice(("names", "keywords")),
+    help="Learn names of files and folders, or what is written into pictures; repeatable.  "
+    "[default: both, or neither where --captions is given]",
+)
+@click.option("--list", "only_list", is_flag=True, help="Print the captions found; train nothing.")
+@model_option("Begin with this model.  [default: the library's]")
+@click.option("--out", metavar="DIR", type=FILE, help="Where it is kept.  [default: LIBRARY/tuned]")
+@click.option(
+    "--tune",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Last blocks of each tower that learn, with the projections.",
+)
+@click.option(
+    "--epochs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Times that every picture is seen.",
+)
+@click.option(
+    "--batch-size",
+    metavar="N",
+    type=click.IntRange(min=2),
+    default=128,
+    show_default=True,
+    help="Pictures a step.",
+)
+@click.option(
+    "--lr", metavar="X", default=1e-4, show_default=True, help="The highest learning rate."
+)
+@click.option(
+    "--keep",
+    metavar="X",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Weight of what the model knew before.",
+)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="The most pictures to learn from.",
+)
+@click.option("--seed", metavar="N", default=0, show_default=True, help="Of all that is drawn.")
+@click.option(
+    "--least-agreement",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1),
+    default=0.8,
+    show_default=True,
+    help="Refuse a model that knows less than this of what it knew before.",
+)
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Processes that decode.  [default: one a core]",
+)
+@click.option("--device", metavar="D", default="auto", show_default=True, help=f"Where: {DEVICES}")
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES[:3]),
+    default="auto",
+    show_default=True,
+    help="Precision of the products.",
+)
+@json_option()
+def finetune(
+    folder: Path | None,
+    captions: Path | None,
+    words: tuple[str, ...],
+    only_list: bool,
+    name: str | None,
+    out: Path | None,
+    limit: int,
+    least_agreement: float,
+    workers: int | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Fine-tune a model on a library's own pictures and words.
+
+    The words are captions from a file, the names of files and folders, and keywords and
+    descriptions in pictures and XMP files. A part of the pictures is held out, and the recall on it
+    shown before and after. The model stays as it is: the new one is kept beside it, and refused
+    where it got worse. A run that was stopped goes on when the command is repeated.
+
+    \b
+    fovea finetune --from ~/photos-library --captions captions.tsv
+    """
+    from indexer import Wanted, finetune_library
+    from indexer.material import SOURCES, listed_captions
+    from search.clip.finetune import TuneOptions
+    from search.models import resolve_model
+
+    chosen = words or (() if captions is not None else SOURCES)
+    wanted = Wanted(captions=captions, words=chosen, limit=limit)
+    with _library(folder) as library:
+        if only_list:
+            for path, texts in listed_captions(library, wanted, workers=workers):
+                show_captions(path, texts, as_json)
+            return
+        model = resolve_model(name, _current(library), progress=_download_bar)
+        with _counting_bar("img") as progress, _tuning_bar() as on_metrics:
+            tuned = finetune_library(
+                library,
+                model,
+                wanted=wanted,
+                options=TuneOptions(**options),
+                out=out,
+                workers=workers,
+                least_agreement=least_agreement,
+                on_progress=progress,
+                on_metrics=on_metrics,
+            )
+        place = library.folder
+    show_tuned(tuned, as_json)
+    if tuned.refusal:
+        raise FoveaError(f"not to be used: {tuned.refusal}; it is in {tuned.folder}")
+    use = shlex.join(["fovea", "models", "use", str(tuned.folder), "--library", str(place)])
+    talk(f"to answer by it: {use}")
+
+
+def show_captions(path: bytes, captions: Sequence[str], as_json: bool) -> None:
+    """Print a picture's captions: a line each, or one of JSON."""
+    file = os.fsdecode(path)
+    if as_json:
+        fields = path_fields(file)
+        fields["file"] = fields.pop("path")
+        print_json({**fields, "captions": captions})
+        return
+    for caption in captions:
+        click.echo(f"{plain(file)}\t{plain(caption)}")
+
+
+def show_tuned(tuned: "Tuned", as_json: bool) -> None:
+    """Print what fine-tuning has brought: a table, or one JSON document."""
+    found = tuned.comparison
+    if as_json:
+        fields: dict[str, Any] = {"model": str(tuned.folder), "pictures": tuned.pictures}
+        fields |= {"captions": tuned.captions, "left_out": tuned.left_out, **found.to_dict()}
+        print_json({**fields, "refusal": tuned.refusal})
+        return
+    left_out = "".join(f", {count:,} {reason}" for reason, count in tuned.left_out.items())
+    click.echo(f"pictures\t{tuned.pictures:,} with {tuned.captions:,} captions{left_out}")
+    click.echo(f"held out\t{found.after.pictures:,} pictures, {found.after.captions:,} captions")
+    click.echo("\tbefore\tafter")
+    for way in ("text_to_image", "image_to_text"):
+        before, after = getattr(found.before, way), getattr(found.after, way)
+        for k in before:
+            name = f"{way.replace('_', ' ')} recall@{k}"
+            click.echo(f"{name}\t{before[k]:.4f}\t{after[k]:.4f}")
+    click.echo(f"agreement\t\t{found.agreement:.4f}")
+
+
+@cli.command()
 @more_images
 @click.option("--captions", metavar="FILE", type=FILE, help="JSON Lines or TSV: file, captions.")
 @click.option("--labels", metavar="FILE", type=FILE, help="JSON Lines: file, label.")
@@ -1144,6 +1324,22 @@ def _training_bar(steps: int, *, shown: bool) -> "Iterator[Callable[[Metrics], N
         def show(metrics: "Metrics") -> None:
             print_json(asdict(metrics))
             bar.set_postfix_str(f"loss {metrics.loss:.3f}", refresh=False)
+            bar.update(metrics.step - bar.n)
+
+        yield show
+
+
+@contextlib.contextmanager
+def _tuning_bar() -> "Iterator[Callable[[Metrics], None]]":
+    from tqdm import tqdm
+
+    with tqdm(unit="step", disable=None, leave=False) as bar:
+
+        def show(metrics: "Metrics") -> None:
+            bar.total = metrics.steps
+            recall = metrics.held_out.get("held out: recall@10", 0.0)
+            text = f"loss {metrics.loss:.3f}, held out recall@10 {recall:.3f}"
+            bar.set_postfix_str(text, refresh=False)
             bar.update(metrics.step - bar.n)
 
         yield show

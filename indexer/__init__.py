@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .audit import FileState, VerifyReport, verify
+    from .finetuning import Tuned, finetune_library
     from .limits import Limits
+    from .material import Wanted
     from .pipeline import Progress
     from .scan import ScanReport, index_folders
 
@@ -14,7 +16,10 @@ __all__ = [
     "Limits",
     "Progress",
     "ScanReport",
+    "Tuned",
     "VerifyReport",
+    "Wanted",
+    "finetune_library",
     "index_folders",
     "verify",
 ]
@@ -24,7 +29,10 @@ _HOMES = {
     "Limits": "limits",
     "Progress": "pipeline",
     "ScanReport": "scan",
+    "Tuned": "finetuning",
     "VerifyReport": "audit",
+    "Wanted": "material",
+    "finetune_library": "finetuning",
     "index_folders": "scan",
     "verify": "audit",
 }

@@ -132,6 +132,27 @@ def recalls(
     }
 
 
+def shared_recalls(
+    images: np.ndarray, texts: np.ndarray, right: np.ndarray
+) -> dict[str, dict[int, float]]:
+    """Do as ``recalls`` where a text may belong to several images: ``right`` is bool (n, m).
+
+    A text counts as found at k if any of its images is among the k nearest.
+    """
+    text_ranks = [
+        _ranks_of_best(texts[block] @ images.T, right.T[block])
+        for block in _blocks(len(texts), len(images))
+    ]
+    image_ranks = [
+        _ranks_of_best(images[block] @ texts.T, right[block])
+        for block in _blocks(len(images), len(texts))
+    ]
+    return {
+        way: {k: float((np.concatenate(ranks) < k).mean()) for k in DEPTHS}
+        for way, ranks in (("text_to_image", text_ranks), ("image_to_text", image_ranks))
+    }
+
+
 def _blocks(rows: int, columns: int) -> Iterator[slice]:
     """Cut so many rows into blocks that have no more than ``SCORES`` elements each."""
     size = max(1, SCORES // max(1, columns))

@@ -129,7 +129,7 @@ class PairSet:
         """
         words = self.class_names[pair.label] if pair.label >= 0 else pair.captions
         image = f"{self.places[pair.archive]}\0{pair.file}"
-        return [_tag(image), *_text_tags((text, *words))]
+        return [tag(image), *_text_tags((text, *words))]
 
     def class_tags(self, label: int, text: str) -> list[int]:
         """Return the tags of a class's prompt ``text``, which belongs to no image."""
@@ -143,10 +143,11 @@ class PairSet:
 
 
 def _text_tags(texts: Iterable[str]) -> list[int]:
-    return [_tag(text.strip().lower()) for text in texts]
+    return [tag(text.strip().lower()) for text in texts]
 
 
-def _tag(text: str) -> int:
+def tag(text: str) -> int:
+    """Return a number from 0 to 2⁶³ - 1 that stands for a text."""
     return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()) >> 1
 
 

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -162,7 +162,18 @@ class _Run:
         )
 
 
-def learning_rate(step: int, options: TrainOptions) -> float:
+class Schedule(Protocol):
+    """How the learning rate goes: its height, the share of the steps that rise, their number."""
+
+    @property
+    def lr(self) -> float: ...
+    @property
+    def warmup(self) -> float: ...
+    @property
+    def steps(self) -> int: ...
+
+
+def learning_rate(step: int, options: Schedule) -> float:
     """Return the rate of this step: a linear rise, then half a cosine down to zero."""
     rise = max(1, round(options.warmup * options.steps))
     if step < rise:
