@@ -217,7 +217,9 @@ def _floats(blobs: bytes, count: int) -> np.ndarray:
 def _sample(library: Library, model_id: int) -> np.ndarray:
     """Embeddings (m, d) of some of the library's images, the same ones while it is the same."""
     [(first, last)] = library.rows(
-        "SELECT min(id), max(id) FROM embeddings WHERE model_id = ?", (model_id,)
+        "SELECT (SELECT min(id) FROM embeddings WHERE model_id = ?1), "  # each is one look
+        "(SELECT max(id) FROM embeddings WHERE model_id = ?1)",
+        (model_id,),
     )
     if first is None:
         return np.empty((0, 0), np.float32)

@@ -20,7 +20,7 @@ from .questions import Question
 
 __all__ = ["ask", "follow", "page"]
 
-FIRST = 400  # hits ranked at first: most people look at the first page
+FIRST = 200  # hits ranked at first: most people look at the first page
 DEEPEST = 10_000  # hits that a cursor leads to at most, but for browsing
 ALL = 2**31 - 1
 

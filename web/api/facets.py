@@ -15,7 +15,6 @@ blueprint = Blueprint("facets", __name__)
 
 FOLDERS = 2000  # those that hold most; more would make no menu
 SEPARATOR = os.fsencode(os.sep)
-VISIBLE = "EXISTS (SELECT 1 FROM files WHERE image_id = images.id AND files.state = 'indexed')"
 
 
 @blueprint.get("/api/facets")
@@ -29,9 +28,8 @@ def facets() -> dict[str, Any]:
 
 def _facets(library: Library) -> dict[str, Any]:
     [(first, last)] = library.rows(
-        "SELECT min(day), max(day) FROM (SELECT coalesce(substr(taken_at, 1, 10), "
-        "date(mtime_ns / 1000000000, 'unixepoch', 'localtime')) AS day "
-        "FROM files JOIN images ON images.id = image_id WHERE files.state = 'indexed')"
+        "SELECT (SELECT substr(min(date), 1, 10) FROM shown), "
+        "(SELECT substr(max(date), 1, 10) FROM shown)"
     )
     return {
         "folders": _folders(library),
@@ -44,8 +42,8 @@ def _facets(library: Library) -> dict[str, Any]:
 
 def _counted(library: Library, column: str) -> list[dict[str, Any]]:
     rows = library.rows(
-        f"SELECT {column}, count(*) AS n FROM images WHERE {column} IS NOT NULL AND {VISIBLE} "
-        f"GROUP BY {column} ORDER BY n DESC, {column}"
+        f"SELECT {column}, count(*) AS n FROM images JOIN shown ON shown.image_id = images.id "
+        f"WHERE {column} IS NOT NULL GROUP BY {column} ORDER BY n DESC, {column}"
     )
     return [{"name": name, "count": count} for name, count in rows]
 
