@@ -1,0 +1,408 @@
+"""Measure the served search: 8 people at once, fresh words and repeated ones, and while it indexes.
+
+    python bench/serve.py [--images 100000] [--users 8] [--seconds 20] [--pictures 3000]
+
+A library of generated embeddings, as wide as the bundled model's, is served by `fovea serve`; the
+people are threads of another process, each with its connection, asking again as soon as they are
+answered. Fresh words were never asked before. The baseline, in the same run, is the simplest Flask
+app that does the same: torch embeds the words, one product with all vectors, SQL for the paths, 50
+hits as JSON, nothing kept between requests; waitress serves it with as many threads.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(CHECKOUT))
+
+from search.answer import hits, rank  # noqa: E402
+from search.clip.words import WordEncoder  # noqa: E402
+from search.index import VectorIndex  # noqa: E402
+from search.library import Library  # noqa: E402
+from search.likelihood import Background, default_labels, likelihoods  # noqa: E402
+from search.models import resolve_model  # noqa: E402
+from search.query import parse  # noqa: E402
+from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
+
+MODEL = "fovea-small"
+BATCH, PER_CLUSTER, PER_FOLDER = 5_000, 250, 250
+HITS, RANKED = 50, 400  # of a page; what the server ranks for the first one
+REPEATED = 40  # texts that many people ask for
+THREADS = 32  # of either server
+PLAIN = "plain"  # the first argument of the process that serves the baseline
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the people saw in one phase."""
+
+    name: str
+    seconds: float
+    times: np.ndarray  # milliseconds, of the requests that were answered
+    failed: int
+
+    def __str__(self) -> str:
+        p50, p90, p99 = np.percentile(self.times, (50, 90, 99)) if len(self.times) else [0.0] * 3
+        rate = len(self.times) / self.seconds
+        return f"{self.name:<34}{rate:>11.1f}{p50:>9.1f}{p90:>9.1f}{p99:>9.1f}{self.failed:>8}"
+
+
+def main() -> None:
+    """Fill, serve, ask, and print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--users", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=20, help="of each phase")
+    parser.add_argument("--pictures", type=int, default=3000, help="to index meanwhile")
+    options = parser.parse_args()
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    print(f"{platform.machine()}, {cores} cores, load before {load:.1f}; {options.images:,} images")
+    with tempfile.TemporaryDirectory(prefix="fovea-bench-") as place:
+        folder = Path(place)
+        apart(fill, folder / "library", folder / "photos", options.images)
+        apart(build, folder / "library")
+        apart(make_pictures, folder / "new", options.pictures)
+        apart(parts, folder / "library")
+        print(f"\n{'':<34}{'requests/s':>11}{'p50 ms':>9}{'p90':>9}{'p99':>9}{'failed':>8}")
+        served(folder, options.users, options.seconds)
+        with serving([__file__, PLAIN, str(folder / "library")], folder) as port:
+            ask = Asking(port, options.users, options.seconds)
+            ask("the simplest app, fresh words", fresh(6))
+    print("targets on an idle machine: p50 < 30 ms, p99 < 150 ms; indexing < 2 x the idle p99")
+
+
+def served(folder: Path, users: int, seconds: float) -> None:
+    """Ask `fovea serve`: alone, together, for the same words, and while it indexes."""
+    command = ["-m", "fovea", "serve", "--library", str(folder / "library"), "--port", "0"]
+    with serving([*command, "--no-browser"], folder) as port:
+        time.sleep(10)  # torch is imported in the background
+        Asking(port, 1, seconds)("fovea, one person, fresh words", fresh(1))
+        ask = Asking(port, users, seconds)
+        idle = ask(f"fovea, {users} people, fresh words", fresh(2))
+        again = fresh(3)
+        few = [next(again) for _ in range(REPEATED)]
+        rng = random.Random(4)
+        ask(f"fovea, {users} people, {REPEATED} texts", iter(lambda: rng.choice(few), ""))
+        with indexing(port, folder / "new"):
+            busy = ask(f"fovea, {users} people, while indexing", fresh(5))
+        ratio = np.percentile(busy.times, 99) / np.percentile(idle.times, 99)
+        print(f"  p99 while indexing / idle: {ratio:.2f}")
+
+
+# The library
+
+
+def fill(folder: Path, photos: Path, count: int) -> None:
+    """Write the library: images with embeddings in clusters, each with a file of its own."""
+    photos.mkdir()
+    model = resolve_model(MODEL, network=False)
+    rng = np.random.default_rng(0)
+    centres = unit(rng.standard_normal((max(1, count // PER_CLUSTER), model.dim)))
+    with Library.open(folder, create=True) as library:
+        row = library.set_model(model.name, model.identity, model.dim, model.source)
+        owner = library.add_root(photos)
+        for start in range(0, count, BATCH):
+            rows = min(BATCH, count - start)
+            noise = rng.standard_normal((rows, model.dim)) / np.sqrt(model.dim)
+            vectors = unit(centres[rng.integers(0, len(centres), rows)] + noise)
+            hashes = [number.to_bytes(32, "little") for number in range(start, start + rows)]
+            images = [
+                NewImage(hash, 2_000_000, ImageMetadata(4000, 3000, "JPEG"), vector)
+                for hash, vector in zip(hashes, vectors, strict=True)
+            ]
+            files = [
+                FileWrite(path_of(photos, start + at), owner.id, 2_000_000, 0, hash)
+                for at, hash in enumerate(hashes)
+            ]
+            library.write_batch(WriteBatch(images, files, row.id))
+
+
+def path_of(photos: Path, number: int) -> bytes:
+    """The path of a file that need not be there: nobody looks at it."""
+    return os.fsencode(photos / f"{number // PER_FOLDER:05d}" / f"IMG_{number:07d}.jpg")
+
+
+def build(folder: Path) -> None:
+    """Write the index and the background, as indexing does."""
+    model = resolve_model(MODEL, network=False)
+    with Library.open(folder) as library:
+        row = library.model()
+        assert row is not None
+        VectorIndex.open(library, row.id).save()
+        Background.of(model.identity, model.load()).save(folder)
+
+
+def make_pictures(folder: Path, count: int) -> None:
+    """Write JPEG files of 1600 x 1200 pixels, each with content of its own."""
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    contents = []
+    for number in range(min(count, 8)):
+        coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+        path = folder / f"{number}.jpg"
+        coarse.resize((1600, 1200), Image.Resampling.BICUBIC).save(path, quality=90)
+        contents.append(path.read_bytes())
+    for number in range(len(contents), count):
+        content = contents[number % len(contents)] + number.to_bytes(4, "little")
+        (folder / f"{number}.jpg").write_bytes(content)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """The rows scaled to length 1, float32."""
+    scaled: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return scaled.astype(np.float32)
+
+
+# The parts of an answer
+
+
+def parts(folder: Path) -> None:
+    """Print what each step of one answer takes, one after the other, in a process alone."""
+    model = resolve_model(MODEL, network=False)
+    words, background = WordEncoder.open(model.folder), Background.load(folder, model.identity)
+    assert words is not None and background is not None
+    took: dict[str, list[float]] = {}
+    with Library.open(folder) as library:
+        row = library.model()
+        assert row is not None
+        index = VectorIndex.open(library, row.id)
+        texts = fresh(7)
+        for number in range(120):
+            text = next(texts)
+            vector = clocked(took, "words to embedding (NumPy)", words.encode_texts, [text])
+            clocked(took, "vector search", index.search, vector, RANKED)
+            rank_once = partial(rank, library, index, Known(vector), limit=RANKED)
+            ranking = clocked(took, "ranking, vector search included", rank_once, parse(text))
+            clocked(took, "likelihoods", likelihoods, library, row.id, background, ranking)
+            clocked(took, "rows of a page", hits, library, ranking, 0, HITS)
+            if number < 20:
+                took.clear()  # warm
+    whole = sum(np.median(times) for name, times in took.items() if name != "vector search")
+    print(f"\n{'the steps of one answer':<40}{'p50 ms':>8}{'p99':>8}{'share':>8}")
+    for name, times in took.items():
+        p50, p99 = np.percentile(times, (50, 99))
+        print(f"{name:<40}{p50:>8.2f}{p99:>8.2f}{p50 / whole:>8.0%}", flush=True)
+
+
+@dataclass(frozen=True)
+class Known:
+    """An encoder of one text whose embedding is known."""
+
+    vectors: np.ndarray  # float32 (1, d)
+
+    def encode_texts(self, texts: object) -> np.ndarray:
+        """float32 (1, d)."""
+        return self.vectors
+
+
+def clocked(
+    took: dict[str, list[float]], name: str, work: Callable[..., T], *arguments: object
+) -> T:
+    """Do some work and note its milliseconds."""
+    started = time.perf_counter()
+    result = work(*arguments)
+    took.setdefault(name, []).append((time.perf_counter() - started) * 1000)
+    return result
+
+
+# The people
+
+
+def fresh(seed: int) -> Iterator[str]:
+    """Texts that no other seed has, each asked once."""
+    rng, labels = random.Random(seed), default_labels()
+    while True:
+        first, second, third = rng.sample(labels, 3)
+        yield f"a {first} and a {second} near the {third}, number {rng.randrange(10**6)} of {seed}"
+
+
+@dataclass(frozen=True)
+class Asking:
+    """People who ask one server, all at once."""
+
+    port: int
+    users: int
+    seconds: float
+
+    def __call__(self, name: str, texts: Iterator[str]) -> Seen:
+        """Ask for as long as a phase lasts, in a process of its own, and print what was seen."""
+        count = int(self.seconds * 3000)  # more than can be answered
+        chosen = [text for text, _ in zip(texts, range(count), strict=False)]
+        times, failed = apart(ask_all, self.port, self.users, self.seconds, chosen)
+        seen = Seen(name, self.seconds, times, failed)
+        print(seen, flush=True)
+        return seen
+
+
+def ask_all(port: int, users: int, seconds: float, texts: list[str]) -> tuple[np.ndarray, int]:
+    """Milliseconds of each answer, and how many requests failed."""
+    todo, lock = iter(texts), threading.Lock()
+    times: list[float] = []
+    failed: list[object] = []
+    end = time.perf_counter() + seconds
+
+    def person() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        while time.perf_counter() < end:
+            with lock:
+                text = next(todo)
+            started = time.perf_counter()
+            try:
+                connection.request("GET", f"/api/search?limit={HITS}&q={quote(text)}")
+                reply = connection.getresponse()
+                reply.read()
+            except OSError as exc:
+                failed.append(exc)
+                connection.close()
+                continue
+            if reply.status == 200:
+                times.append((time.perf_counter() - started) * 1000)
+            else:
+                failed.append(reply.status)
+        connection.close()
+
+    people = [threading.Thread(target=person) for _ in range(users)]
+    for one in people:
+        one.start()
+    for one in people:
+        one.join()
+    return np.array(times), len(failed)
+
+
+# The servers
+
+
+@contextmanager
+def serving(arguments: list[str], folder: Path) -> Iterator[int]:
+    """Run a server that prints its address first; give its port."""
+    environment = os.environ | {"FOVEA_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=CHECKOUT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        if "http://" not in line:
+            raise SystemExit(f"no server: {(folder / 'server.log').read_text()}")
+        yield int(line.split("http://", 1)[1].split("/")[0].rsplit(":", 1)[1])
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@contextmanager
+def indexing(port: int, folder: Path) -> Iterator[None]:
+    """Have the server index a folder; begin once pictures are embedded, stop at the end."""
+    call(port, "POST", "/api/roots", {"path": str(folder)})
+    for _ in range(240):
+        scan = call(port, "GET", "/api/scans")["scan"]
+        if scan and scan["embedded"]:
+            break
+        time.sleep(0.5)
+    else:
+        raise SystemExit(f"indexing does not begin: {scan}")
+    before, started = scan["embedded"], time.perf_counter()
+    yield
+    scan = call(port, "GET", "/api/scans")["scan"]
+    rate = (scan["embedded"] - before) / (time.perf_counter() - started)
+    note = "" if scan["state"] == "running" else f"; it was {scan['state']} before: more --pictures"
+    print(f"  indexed meanwhile: {rate:.1f} images a second{note}")
+    call(port, "DELETE", "/api/scans/current")
+
+
+def call(port: int, method: str, path: str, body: object = None) -> dict:  # type: ignore[type-arg]
+    """One JSON request."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(
+        method,
+        path,
+        None if body is None else json.dumps(body),
+        {"Content-Type": "application/json"},
+    )
+    reply = connection.getresponse()
+    text = reply.read()
+    connection.close()
+    if reply.status >= 400:
+        raise SystemExit(f"{method} {path}: {reply.status} {text.decode()}")
+    return json.loads(text) if text else {}  # type: ignore[no-any-return]
+
+
+def serve_plainly(folder: Path) -> None:
+    """The baseline."""
+    import sqlite3
+
+    from flask import Flask, request
+    from waitress.server import create_server
+
+    from search.library import DATABASE
+
+    model = resolve_model(MODEL, network=False)
+    encoder = model.load()
+    database = sqlite3.connect(folder / DATABASE)
+    rows = database.execute("SELECT image_id, vector FROM embeddings").fetchall()
+    ids = [image_id for image_id, _ in rows]
+    vectors = np.frombuffer(b"".join(vector for _, vector in rows), "<f2").astype(np.float32)
+    vectors = vectors.reshape(len(ids), -1)
+    app = Flask(__name__)
+
+    @app.get("/api/search")
+    def search() -> dict[str, object]:
+        [query] = encoder.encode_texts([request.args["q"]])
+        scores = vectors @ query
+        best = np.argsort(-scores)[: int(request.args["limit"])]
+        found = []
+        with sqlite3.connect(folder / DATABASE) as files:
+            for place in best:
+                [path] = files.execute(
+                    "SELECT path FROM files WHERE image_id = ?", (ids[place],)
+                ).fetchone()
+                score = float(scores[place])
+                found.append({"image_id": ids[place], "path": os.fsdecode(path), "score": score})
+        files.close()
+        return {"hits": found}
+
+    server = create_server(app, host="127.0.0.1", port=0, threads=THREADS)
+    print(f"http://127.0.0.1:{server.effective_port}/", flush=True)
+    server.run()
+
+
+def apart(work: Callable[..., T], *arguments: object) -> T:
+    """Do some work in a fresh process, whose memory and threads are its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [PLAIN]:
+        serve_plainly(Path(sys.argv[2]))
+    else:
+        main()
