@@ -162,7 +162,7 @@ class Pool:
         self._early_deaths = 0
         self._pace = 0.0  # seconds that a file takes, lately
         self._settings = {
-            "size": size,
+            "preprocess": asdict(preprocess),
             "slots": slots,
             "pixels": self._memory.descriptor,
             "known": self._known.descriptor,

@@ -12,6 +12,11 @@ from .exif import Shot, read_shot
 from .limits import Limits, Refused
 
 _TURNS = {3: 3, 5: 8, 6: 6}  # LibRaw's flip -> EXIF orientation
+_TRANSPOSED = {
+    3: Image.Transpose.ROTATE_180,
+    6: Image.Transpose.ROTATE_270,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode_raw(data: bytes, preprocess: Preprocess, limits: Limits) -> Picture:
@@ -82,7 +87,7 @@ def _preview(raw: object, preprocess: Preprocess, limits: Limits) -> Image.Image
         image = Image.open(BytesIO(thumb.data), formats=("JPEG",))
     except (OSError, SyntaxError):
         return None  # the sensor's data may still be good
-    if min(image.size) < preprocess.size:
+    if min(image.size) < preprocess.draft_size[0]:
         return None
     check_pixels(image.size, limits)
     preprocess.draft(image)
@@ -94,8 +99,7 @@ def _turned_pixels(preview: Image.Image, turned: int, preprocess: Preprocess) ->
     """Return the preview's pixels, upright; it need not carry the orientation itself."""
     if orientation(preview) != 1 or turned == 1:
         return preprocess.pixels(preview)
-    quarters = {3: 2, 6: 3, 8: 1}[turned]  # counter-clockwise
-    return np.ascontiguousarray(np.rot90(preprocess.pixels(preview), quarters))
+    return preprocess.pixels(to_rgb(preview).transpose(_TRANSPOSED[turned]))
 
 
 def _shot(data: bytes, preview: Image.Image | None) -> Shot:

@@ -29,7 +29,8 @@ def main(settings: str) -> None:
     """Serve requests until the other end closes the connection.
 
     ``settings`` is JSON: file descriptors of the connection, of the pixels and of the known
-    hashes, the number of each, the model's ``size``, the limits, and whether ``words`` are wanted.
+    hashes, the number of each, the model's ``preprocess``, the limits, and whether ``words`` are
+    wanted.
     """
     options = json.loads(settings)
     # Before NumPy is imported: its threads would reserve address space for nothing.
@@ -41,12 +42,12 @@ def main(settings: str) -> None:
 
     prepare()
     limits = Limits(**options["limits"])
+    preprocess = Preprocess(**options["preprocess"])
+    shape = (options["slots"], preprocess.size, preprocess.size, 3)
     worker = Worker(
-        Preprocess(options["size"]),
+        preprocess,
         limits,
-        _shared(
-            options["pixels"], "uint8", (options["slots"], options["size"], options["size"], 3)
-        ),
+        _shared(options["pixels"], "uint8", shape),
         _shared(options["known"], "<u8", (options["known_count"],)),
         words=options["words"],
     )

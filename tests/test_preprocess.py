@@ -211,3 +211,28 @@ def test_workers_need_no_torch():
     code = "import sys, search.clip.preprocess; assert 'torch' not in sys.modules"
     folder = Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+
+
+def test_squashed_pixels_are_the_whole_picture():
+    noise = Image.fromarray(RNG.integers(0, 256, (50, 90, 3), dtype=np.uint8))
+    got = Preprocess(SIZE, fit="squash", resampling="BILINEAR").pixels(noise)
+    assert np.array_equal(got, np.asarray(noise.resize((SIZE, SIZE), Image.Resampling.BILINEAR)))
+
+
+@pytest.mark.parametrize("shape", [(64, 48), (48, 65), (33, 37), (90, 41)])
+def test_a_crop_may_be_smaller_than_what_it_is_cut_from(shape):
+    noise = Image.fromarray(RNG.integers(0, 256, (*shape[::-1], 3), dtype=np.uint8))
+    got = Preprocess(SIZE, resize=39, rounds_down=True).pixels(noise)
+    short = min(shape)
+    width, height = (int(39 * side / short) for side in shape)
+    left, top = (width - SIZE) // 2, (height - SIZE) // 2
+    whole = np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC))
+    assert np.array_equal(got, whole[top : top + SIZE, left : left + SIZE])
+    assert Preprocess(SIZE, resize=39).draft_size == (39, 39)
+
+
+def test_a_panorama_is_cut_from_a_resized_one_too():
+    smooth = picture(500, 40)
+    got = Preprocess(SIZE, resize=40, rounds_down=True).pixels(smooth).astype(int)
+    want = np.asarray(smooth)[4:36, 234:266].astype(int)
+    assert abs(got - want).max() <= 1

@@ -90,7 +90,7 @@ def test_colour_profiles_are_heeded(renderer):
 
 def test_pixels_are_those_that_indexing_sees(renderer):
     picture = gradient(300, 200)
-    found = renderer.pixels(encoded(picture), 32)
+    found = renderer.pixels(encoded(picture), Preprocess(32))
     assert np.array_equal(found, Preprocess(32).pixels(picture))
 
 
@@ -100,7 +100,7 @@ def test_pixels_are_those_that_indexing_sees(renderer):
 def test_what_is_no_picture_is_refused_with_a_reason(renderer, data, reason):
     for ask in (
         lambda: renderer.thumbnails(data, (256,), raw=False),
-        lambda: renderer.pixels(data, 32),
+        lambda: renderer.pixels(data, Preprocess(32)),
     ):
         with pytest.raises(Refused, match=reason):
             ask()

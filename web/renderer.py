@@ -57,7 +57,7 @@ def answered(
 
     try:
         if request["make"] == "pixels":
-            return {}, _pixels(data, request["size"], request["raw"], limits)
+            return {}, _pixels(data, request["preprocess"], request["raw"], limits)
         return _webps(data, request, limits)
     except Refused as exc:
         return {"refused": str(exc)}, b""
@@ -65,12 +65,12 @@ def answered(
         return {"refused": "too large: no memory to decode it"}, b""
 
 
-def _pixels(data: bytes, size: int, raw: bool, limits: "Limits") -> bytes:
-    """What a model of this size sees: uint8 (size, size, 3)."""
+def _pixels(data: bytes, preprocess: dict[str, Any], raw: bool, limits: "Limits") -> bytes:
+    """What a model sees: uint8 (size, size, 3)."""
     from indexer.decode import decode
     from search.clip.preprocess import Preprocess
 
-    return decode(data, Preprocess(size), limits, raw).pixels.tobytes()
+    return decode(data, Preprocess(**preprocess), limits, raw).pixels.tobytes()
 
 
 def _webps(

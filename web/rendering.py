@@ -15,6 +15,7 @@ import numpy as np
 
 from indexer.limits import Limits, Refused
 from indexer.scan import available_cores
+from search.clip.preprocess import Preprocess
 
 __all__ = ["Renderer"]
 
@@ -91,10 +92,11 @@ class Renderer:
         """WebP whose long side has at most ``size`` pixels."""
         return self._webps("preview", data, (size,), raw)[size]
 
-    def pixels(self, data: bytes, size: int) -> np.ndarray:
-        """What a model of this input size sees of a picture: uint8 (size, size, 3)."""
-        _, made = self._ask({"make": "pixels", "size": size, "raw": False}, data)
-        return np.frombuffer(made, np.uint8).reshape(size, size, 3)
+    def pixels(self, data: bytes, preprocess: Preprocess) -> np.ndarray:
+        """What a model sees of a picture: uint8 (size, size, 3)."""
+        request = {"make": "pixels", "preprocess": asdict(preprocess), "raw": False}
+        _, made = self._ask(request, data)
+        return np.frombuffer(made, np.uint8).reshape(preprocess.size, preprocess.size, 3)
 
     def close(self) -> None:
         """End all processes that are idle, and the others when they have answered."""

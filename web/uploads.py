@@ -21,11 +21,10 @@ def embed_pictures(held: Engine, files: Sequence[bytes]) -> list[np.ndarray]:
     if not files:
         return []
     encoder = held.encoder()
-    size = encoder.preprocess.size
     pixels = []
     for number, data in enumerate(files, 1):
         try:
-            pixels.append(renderer().pixels(data, size))
+            pixels.append(renderer().pixels(data, encoder.preprocess))
         except Refused as exc:
             raise Problem(422, "Unprocessable Content", f"picture {number}: {exc}") from exc
     return list(encoder.encode_pixels(np.stack(pixels)))

@@ -3,12 +3,15 @@
 Pillow and NumPy alone: indexing workers import this module and must stay light.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from .config import PUBLISHED_MEAN, PUBLISHED_STD, ClipConfig, Colour
+from .patches import packed, side_for
 
 MEAN, STD = PUBLISHED_MEAN, PUBLISHED_STD
 
@@ -25,23 +28,58 @@ _TURNS = {
 }
 
 
+Fit = Literal["crop", "squash", "patches"]
+
+
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """What one model wants to see: ``size`` pixels a side, and its mean and deviation (0 to 1)."""
+    """What one model wants to see: ``size`` pixels a side, and its mean and deviation (0 to 1).
+
+    ``fit`` says how a picture becomes a square: cropped from its middle, squashed, or packed as
+    patches (see ``patches``), where ``size`` is that of the packed square. Before a crop, the short
+    side gets ``resize`` pixels, or ``size`` where that is 0. ``resampling`` is Pillow's name of
+    the filter. Where a crop leaves an odd number of pixels, ``rounds_down`` puts the larger half
+    behind it, as ``transformers`` does; else Python's ``round`` decides, as in the reference.
+    """
 
     size: int
     mean: Colour = MEAN
     std: Colour = STD
+    fit: Fit = "crop"
+    resize: int = 0
+    resampling: str = "BICUBIC"
+    rounds_down: bool = False
+    patch: int = 0  # pixels a side of a patch, and
+    patches: int = 0  # how many of them a picture may have, where ``fit`` is "patches"
 
     @classmethod
     def from_config(cls, config: ClipConfig) -> "Preprocess":
         """Take the size and the colours from a model's configuration."""
         return cls(config.vision.image_size, config.mean, config.std)
 
+    @classmethod
+    def of_patches(
+        cls, patch: int, patches: int, mean: Colour, std: Colour, resampling: str = "BILINEAR"
+    ) -> "Preprocess":
+        """Keep each picture's shape, as at most ``patches`` patches of ``patch`` pixels a side."""
+        return cls(
+            side_for(patch, patches),
+            mean,
+            std,
+            "patches",
+            resampling=resampling,
+            patch=patch,
+            patches=patches,
+        )
+
     @property
     def draft_size(self) -> tuple[int, int]:
         """The least (width, height) to decode at; a square, so it holds for turned pictures too."""
-        return self.size, self.size
+        if self.fit == "patches":
+            side = math.isqrt(self.patches) * self.patch  # no short side exceeds a square's
+        else:
+            side = max(self.size, self.resize)
+        return side, side
 
     def draft(self, image: Image.Image) -> None:
         """Ask an opened, not yet loaded image to decode at a reduced scale that still suffices.
@@ -52,13 +90,21 @@ class Preprocess:
         image.draft(None, self.draft_size)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """Return uint8 (size, size, 3): upright, RGB, bicubic to the short side, centre crop."""
+        """Return uint8 (size, size, 3): upright, RGB, resized and fitted into the square."""
         image = to_rgb(image)
-        short = min(image.size)
-        width, height = (int(self.size * side / short) for side in image.size)
-        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        resampling = Image.Resampling[self.resampling]
+        if self.fit == "patches":
+            return packed(image, self.patch, self.patches, resampling)
+        if self.fit == "squash":
+            return np.asarray(image.resize((self.size, self.size), resampling))
+        return self._cropped(image, resampling)
+
+    def _cropped(self, image: Image.Image, resampling: Image.Resampling) -> np.ndarray:
+        short, target = min(image.size), self.resize or self.size
+        width, height = (int(target * side / short) for side in image.size)
+        left, top = self._margin(width), self._margin(height)
         right, bottom = left + self.size, top + self.size
-        if max(width, height) > LONGEST * self.size:
+        if max(width, height) > LONGEST * target:
             # Only the crop's share: the whole strip that a panorama becomes need not fit in memory.
             x, y = image.width / width, image.height / height
             box = (
@@ -67,11 +113,16 @@ class Preprocess:
                 min(right * x, image.width),
                 min(bottom * y, image.height),
             )
-            square = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
+            square = image.resize((self.size, self.size), resampling, box=box)
         else:
-            square = image.resize((width, height), Image.Resampling.BICUBIC)
+            square = image.resize((width, height), resampling)
             square = square.crop((left, top, right, bottom))
         return np.asarray(square)
+
+    def _margin(self, side: int) -> int:
+        """How many pixels lie before the crop."""
+        left = side - self.size
+        return left // 2 if self.rounds_down else round(left / 2)
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
         """Turn uint8 (n, s, s, 3) into the float32 (n, 3, s, s) that the reference model takes."""
