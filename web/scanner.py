@@ -1,7 +1,8 @@
 """The process that indexes for the server, at low priority.
 
-It prints a line of JSON as it goes on, and ends after the batch in flight when its standard input
-is closed: by the server, or by the server's end.
+It prints a line of JSON as it goes on. A line on its standard input asks it to end after the batch
+in flight. Once that input is closed, by the server or by the server's own end, however that came,
+this process ends within seconds: what is lost is at most that batch.
 """
 
 import json
@@ -9,21 +10,32 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from indexer import ScanReport
+    from search.library import Library
+    from search.models import ModelInfo
 
 NICE = 10
 EVERY_S = 0.2  # between two lines
+LOOK_S = 0.5  # between two looks at whether another process still indexes
+FAREWELL_S = 10.0  # for the batch in flight, once nobody listens
+
+FIELDS = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped", "stopped")
 
 
 def main() -> None:
     """Index as the line of JSON on standard input says: ``library``, ``folders``, ``model``."""
-    with_nice()
-    asked = json.loads(sys.stdin.readline())
+    step_back()
+    told = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115  # as long as this process
+    asked = json.loads(told.readline())
     stop = threading.Event()
-    threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
-    from search.errors import FoveaError
+    threading.Thread(target=_heed, args=(told, stop), daemon=True).start()
+    from search.clip.errors import FoveaError
 
     try:
         _say("report", _index(asked, stop))
@@ -32,18 +44,39 @@ def main() -> None:
         sys.exit(1)
 
 
-def with_nice() -> None:
+def step_back() -> None:
     """Step back for everybody else."""
     if hasattr(os, "nice"):
         os.nice(NICE)
 
 
 def _index(asked: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
-    from indexer import index_folders
     from search.index import VectorIndex
     from search.library import Library
     from search.likelihood import Background
     from search.models import resolve_model
+
+    with Library.open(Path(asked["library"]), create=True) as library:
+        current = library.model()
+        # a library keeps its model; a new one takes what was asked for
+        model = resolve_model(None if current else asked["model"], current)
+        report = _report(library, asked["folders"], model, stop)
+        if report is None:
+            return {**dict.fromkeys(FIELDS, 0), "stopped": True}
+        answering = library.model()
+        if answering is not None and (report.embedded or report.deleted):
+            VectorIndex.open(library, answering.id).save()
+            if not stop.is_set() and Background.load(library.folder, model.identity) is None:
+                Background.of(model.identity, model.load()).save(library.folder)
+    return {name: getattr(report, name) for name in FIELDS}
+
+
+def _report(
+    library: "Library", folders: Sequence[str], model: "ModelInfo", stop: threading.Event
+) -> "ScanReport | None":
+    """Index as soon as no other process does; None if told to stop before."""
+    from indexer import index_folders
+    from search.errors import LibraryBusy
 
     last = 0.0
 
@@ -53,31 +86,29 @@ def _index(asked: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
             last = time.monotonic()
             _say("progress", asdict(now))
 
-    with Library.open(Path(asked["library"]), create=True) as library:
-        current = library.model()
-        # a library keeps its model; a new one takes what was asked for
-        model = resolve_model(None if current else asked["model"], current)
-        report = index_folders(
-            library,
-            [os.fsencode(folder) for folder in asked["folders"]],
-            model=model,
-            load_encoder=model.load,
-            progress=progress,
-            stop=stop,
-            wait_s=None,
-        )
-        answering = library.model()
-        if answering is not None and (report.embedded or report.deleted):
-            VectorIndex.open(library, answering.id).save()
-            if Background.load(library.folder, model.identity) is None:
-                Background.of(model.identity, model.load()).save(library.folder)
-    fields = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped", "stopped")
-    return {name: getattr(report, name) for name in fields}
+    while not stop.is_set():
+        try:
+            return index_folders(
+                library,
+                [os.fsencode(folder) for folder in folders],
+                model=model,
+                load_encoder=model.load,
+                progress=progress,
+                stop=stop,
+                wait_s=LOOK_S,
+            )
+        except LibraryBusy as exc:
+            _say("waiting", str(exc))
+    return None
 
 
-def _wait_for_end(stop: threading.Event) -> None:
-    sys.stdin.read()
+def _heed(told: BinaryIO, stop: threading.Event) -> None:
+    """Stop when told to, and end for good where nobody is left to tell."""
+    while told.readline():
+        stop.set()
     stop.set()
+    time.sleep(FAREWELL_S)
+    os._exit(1)
 
 
 def _say(kind: str, value: object) -> None:

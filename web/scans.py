@@ -6,12 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app
+from flask import Blueprint, Flask, Response, current_app, request
 
 from .describe import bad_request, describe, json_body
 from .engine import Engine, engine
@@ -24,7 +25,7 @@ blueprint = Blueprint("scans", __name__)
 LISTENERS = 8  # streams of events at once: each one holds a thread
 LOOK_S = 1.0  # between two looks at whether the library has changed
 HEARTBEAT_S = 15.0  # what lies between would close a silent stream
-PATIENCE_S = 60.0  # for the batch in flight, at the server's end
+PATIENCE_S = 5.0  # for the batch in flight, at the server's end
 ROOT = Path(__file__).resolve().parents[1]
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from web.scanner import main; main()"
 
@@ -53,13 +54,14 @@ class Scans:
 
     def start(self, folders: Sequence[Path] = ()) -> dict[str, Any]:
         """Index these folders, or all, now or after what is under way; return the newest scan."""
+        wanted = tuple(folders)
         with self._changed:
-            wanted = tuple(folders)
-            if self._process is not None:
-                if wanted not in self._waiting:
-                    self._waiting.append(wanted)
-            else:
+            if self._held.closing.is_set():
+                raise Problem(503, "Service Unavailable", "the server is about to end")
+            if self._process is None:
                 self._begin(wanted)
+            elif wanted not in self._waiting:
+                self._waiting.append(wanted)
             assert self._document is not None
             return dict(self._document)
 
@@ -68,17 +70,19 @@ class Scans:
         with self._changed:
             self._waiting.clear()
             if self._process is not None:
-                self._process.stdin.close()  # type: ignore[union-attr]
+                _tell(self._process, "stop\n")
 
     def close(self) -> None:
-        """End the scan with the server."""
+        """End the scan with the server, waiting a little for the batch in flight."""
         self.stop()
         process = self._process
-        if process is not None:
-            try:
-                process.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        if process is None:
+            return
+        try:
+            process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def wait(self, seen: dict[str, Any] | None, timeout: float) -> dict[str, Any] | None:
         """The document as soon as it is another one than ``seen``, or after a while."""
@@ -99,38 +103,35 @@ class Scans:
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "message": None,
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(ROOT), *(entry for entry in sys.path if entry)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for the server, which then ends this
-        )
         asked = {
             "library": str(self._held.folder.absolute()),
             "folders": [os.fspath(folder) for folder in folders],
             "model": self._held.requested_model,
         }
         try:
-            self._process.stdin.write(json.dumps(asked) + "\n")  # type: ignore[union-attr]
-            self._process.stdin.flush()  # type: ignore[union-attr]
-        except OSError:
-            pass  # it has fallen already; ``_follow`` says so
-        threading.Thread(target=self._follow, args=(self._process,), daemon=True).start()
+            process = self._process = _started()
+        except OSError as exc:
+            self._document |= _ended({"error": f"indexing cannot be started: {exc.strerror}"}, 1)
+        else:
+            _tell(process, json.dumps(asked) + "\n")
+            threading.Thread(target=self._follow, args=(process,), daemon=True).start()
         self._changed.notify_all()
 
     def _follow(self, process: "subprocess.Popen[str]") -> None:
         """Take the process's lines until it ends, then begin what waits."""
         last: dict[str, Any] = {}
-        for line in process.stdout or ():
-            try:
-                last = json.loads(line)
-            except ValueError:
-                continue  # something else that a library has printed
-            if "progress" in last:
-                self._show(_progressed(last["progress"]))
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                said = _said(line)
+                if "progress" in said:
+                    self._show(_progressed(said["progress"]))
+                elif "waiting" in said:
+                    self._show({"message": str(said["waiting"])})
+                last = said or last
         code = process.wait()
         with self._changed:
+            _hang_up(process)
             self._process = None
             self._document = {**(self._document or {}), **_ended(last, code)}
             if self._waiting and not self._held.closing.is_set():
@@ -143,12 +144,46 @@ class Scans:
             self._changed.notify_all()
 
 
+def _started() -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-I", "-c", _PROGRAM, str(ROOT), *(entry for entry in sys.path if entry)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,  # Ctrl-C is for the server, which then ends this
+    )
+
+
+def _tell(process: "subprocess.Popen[str]", line: str) -> None:
+    try:
+        process.stdin.write(line)  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
+    except (OSError, ValueError):
+        pass  # it has ended already; who follows it finds out
+
+
+def _hang_up(process: "subprocess.Popen[str]") -> None:
+    with suppress(OSError):  # a line that could not be told
+        process.stdin.close()  # type: ignore[union-attr]
+
+
+def _said(line: str) -> dict[str, Any]:
+    """A line of the process; nothing for what some library has printed between."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
 def _progressed(now: dict[str, Any]) -> dict[str, Any]:
     rate, left = float(now["rate"]), None
     if rate > 0 and not now["walking"]:
         left = round(max(0, now["found"] - now["done"]) / rate, 1)
-    names = ("found", "done", "embedded", "failed")
-    return {name: now[name] for name in names} | {"rate": round(rate, 1), "seconds_left": left}
+    names = ("found", "done", "embedded", "failed", "skipped")
+    counts = {name: now[name] for name in names}
+    return {**counts, "rate": round(rate, 1), "seconds_left": left, "message": None}
 
 
 def _ended(last: dict[str, Any], code: int) -> dict[str, Any]:
@@ -156,10 +191,13 @@ def _ended(last: dict[str, Any], code: int) -> dict[str, Any]:
     if "report" in last and code == 0:
         report = last["report"]
         names = ("found", "embedded", "failed", "skipped")
-        state = "stopped" if report["stopped"] else "done"
-        done = report["found"] if state == "done" else report["embedded"]
         counts = {name: report[name] for name in names}
-        return {**counts, "done": done, "state": state, "seconds_left": None}
+        if report["stopped"]:
+            done = sum(report[name] for name in ("embedded", "unchanged", "moved", *names[2:]))
+        else:
+            done = report["found"]
+        state = "stopped" if report["stopped"] else "done"
+        return {**counts, "done": done, "state": state, "seconds_left": None, "message": None}
     message = last.get("error", f"the indexing process ended unexpectedly ({code})")
     return {"state": "failed", "message": str(message), "seconds_left": None}
 
@@ -228,19 +266,20 @@ def events() -> Response:
     if not seats.acquire(blocking=False):
         headers = {"Retry-After": "15"}
         raise Problem(503, "Service Unavailable", "too many pages listen", headers=headers)
-    response = Response(_stream(engine(), scans()), mimetype="text/event-stream")
+    gone = request.environ.get("waitress.client_disconnected", lambda: False)
+    response = Response(_stream(engine(), scans(), gone), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(seats.release)
     return response
 
 
-def _stream(held: Engine, found: Scans) -> Iterator[str]:
-    """Say what is, then what changes; a comment now and then shows whether anybody listens."""
+def _stream(held: Engine, found: Scans, gone: Callable[[], bool]) -> Iterator[str]:
+    """Say what is, then what changes; a comment now and then keeps the connection open."""
     scan: dict[str, Any] | None = None
     generation, quiet_since = held.generation, time.monotonic()
     yield "retry: 5000\n\n"
-    while not held.closing.is_set():
+    while not (held.closing.is_set() or gone()):
         newest = found.wait(scan, LOOK_S)
         text = ""
         if newest != scan:
