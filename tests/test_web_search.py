@@ -202,7 +202,7 @@ def test_a_place_beyond_the_end_is_an_empty_page(client):
 
 
 def test_a_long_answer_has_every_image_once(client, app, encoder, monkeypatch):
-    monkeypatch.setattr("web.answers.FIRST", 3)
+    monkeypatch.setattr("web.answers.DEPTHS", (3, 5, 10_000))
     whole = sorted(COLOURS)
     for query in ("", "red"):
         seen, cursor = [], None

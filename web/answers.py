@@ -20,8 +20,8 @@ from .questions import Question
 
 __all__ = ["ask", "follow", "page"]
 
-FIRST = 200  # hits ranked at first: most people look at the first page
-DEEPEST = 10_000  # hits that a cursor leads to at most, but for browsing
+DEPTHS = (200, 2_000, 10_000)  # hits ranked: most people look at the first page, few any further
+DEEPEST = DEPTHS[-1]  # hits that a cursor leads to at most, but for browsing
 ALL = 2**31 - 1
 
 
@@ -33,8 +33,8 @@ def ask(held: Engine, question: Question) -> Listing:
     found = held.listings.by_key(key)
     if found is None:
         found = _listing(held, question, new_id(), key)
-        if found.likely and 2 * found.likely > FIRST and not found.is_whole:
-            found = _deepened(held, found)  # the line may well lie further down
+        while len(found.ranking.ids) < DEPTHS[1] and _goes_on(found):
+            found = _deepened(held, found)
         held.listings.keep(found)
     return found
 
@@ -56,12 +56,11 @@ def follow(held: Engine, cursor: Cursor, question: Question | None) -> Listing:
 
 def page(held: Engine, listing: Listing, start: int, limit: int, started: float) -> dict[str, Any]:
     """The document of some hits, from ``start`` on; ``started`` is when the work began."""
-    if start + limit > len(listing.ranking.ids) and not listing.is_whole:
+    while start + limit > len(listing.ranking.ids) and not listing.is_whole:
         listing = _deepened(held, listing)
         held.listings.keep(listing)
     stop = min(start + limit, len(listing.ranking.ids))
     index = held.index()
-    found = hits(held.library, listing.ranking, start, stop) if start < stop else []
     return {
         "query": listing.question.text,
         "model": None if index is None else index.model.name,
@@ -70,7 +69,7 @@ def page(held: Engine, listing: Listing, start: int, limit: int, started: float)
         "likely": listing.likely,
         "kind": listing.ranking.kind,
         "cursor": str(Cursor(listing.id, stop)) if start < stop < listing.reach else None,
-        "hits": _hit_fields(held, listing, found),
+        "hits": _hits(held, listing, start, stop),
     }
 
 
@@ -88,19 +87,28 @@ class _Words:
 
 
 def _listing(held: Engine, question: Question, listing_id: str, key: Hashable) -> Listing:
-    ranking = _rank(held, question, FIRST)
+    ranking = _rank(held, question, DEPTHS[0])
     most = ALL if ranking.scores is None else DEEPEST
     reach = min(most, ranking.total)
-    if len(ranking.ids) < FIRST:
+    if len(ranking.ids) < DEPTHS[0]:
         reach = len(ranking.ids)  # there are no more
     ranking, likelihoods, likely = _drawn(held, question, ranking)
     return Listing(listing_id, key, question, ranking, likelihoods, likely, reach)
 
 
+def _goes_on(listing: Listing) -> bool:
+    """Whether nearly all that is ranked is likely, so that the line may lie further down."""
+    likely = listing.likely or 0
+    return not listing.is_whole and 10 * likely > 9 * len(listing.ranking.ids)
+
+
 def _deepened(held: Engine, listing: Listing) -> Listing:
-    """The listing as far as any cursor leads; what was there keeps its place."""
+    """The listing one step deeper; what was there keeps its place."""
     head = listing.ranking
-    deep = _rank(held, listing.question, ALL if head.scores is None else DEEPEST)
+    depth = next((depth for depth in DEPTHS if depth > len(head.ids)), ALL)
+    if head.scores is None:
+        depth = ALL
+    deep = _rank(held, listing.question, depth)
     new = ~np.isin(deep.ids, head.ids)
     ids = np.concatenate([head.ids, deep.ids[new]])
     scores = None
@@ -110,7 +118,14 @@ def _deepened(held: Engine, listing: Listing) -> Listing:
     likelihoods, likely = held.likelihoods(ranking), listing.likely
     if likelihoods is not None and likely is not None:
         likely += int(np.count_nonzero(likelihoods[len(head.ids) :] >= LINE))
-    return replace(listing, ranking=ranking, likelihoods=likelihoods, likely=likely, reach=len(ids))
+    is_whole = len(deep.ids) < depth or depth >= DEEPEST
+    return replace(
+        listing,
+        ranking=ranking,
+        likelihoods=likelihoods,
+        likely=likely,
+        reach=len(ids) if is_whole else max(listing.reach, len(ids)),
+    )
 
 
 def _drawn(
@@ -150,6 +165,19 @@ def _left_out(ranking: Ranking, image_id: int) -> Ranking:
 
 
 # Hits
+
+
+def _hits(held: Engine, listing: Listing, start: int, stop: int) -> list[dict[str, Any]]:
+    """The hits of a page; those of a first page are kept while the library stays as it is."""
+    if start:
+        return _hit_fields(held, listing, hits(held.library, listing.ranking, start, stop))
+    mark = (stop, held.generation)
+    kept = listing.pages.get(mark)
+    if kept is None:
+        kept = _hit_fields(held, listing, hits(held.library, listing.ranking, 0, stop))
+        listing.pages.clear()
+        listing.pages[mark] = kept
+    return kept
 
 
 def _hit_fields(held: Engine, listing: Listing, found: Sequence[Hit]) -> list[dict[str, Any]]:

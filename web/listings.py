@@ -5,7 +5,8 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ class Listing:
     likelihoods: np.ndarray | None  # float32 (n,); None when browsing, or without calibration
     likely: int | None  # how many of the first are above the line; None where there is none
     reach: int  # how many hits a cursor leads to in the end
+    pages: dict[Hashable, list[dict[str, Any]]] = field(default_factory=dict, compare=False)
 
     @property
     def is_whole(self) -> bool:
