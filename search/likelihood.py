@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from statistics import NormalDist
@@ -30,7 +30,8 @@ __all__ = ["LINE", "Background", "default_labels", "likelihoods", "likeliest"]
 log = logging.getLogger(__name__)
 
 LINE = 0.5  # the likelihood at which the likely matches end
-ODDS = 100.0  # average labels that words must outweigh to be as likely as not
+TAIL = 0.01  # share of the labels' scores that shows how they fall off
+FEW = 20  # images that tell half of what many would
 SAME = 0.9995  # a cosine of one picture with itself, but for rounding
 SAMPLE = 400  # images of the library that stand for all of them
 TEMPLATE = "a photo of a {}."
@@ -54,7 +55,7 @@ def default_labels() -> tuple[str, ...]:
     return tuple(line for line in text.splitlines() if line)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Background:
     """What one model makes of the default labels; it is kept beside the library's index."""
 
@@ -101,12 +102,31 @@ class Background:
             part.unlink(missing_ok=True)
             log.debug("the background is not kept: %s", exc)
 
-    def level(self, vectors: np.ndarray) -> np.ndarray:
-        """What the labels score with images (n, d) on average: log mean exp, float32 (n,)."""
-        logits = self.scale * vectors @ self.vectors.T  # (n, b)
-        most = logits.max(axis=1)
-        level: np.ndarray = most + np.log(np.exp(logits - most[:, None]).mean(axis=1))
-        return level
+    def standard(self, scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """Scores (q, n) with images (n, d) in deviations from the mean of all labels there."""
+        cosines = vectors @ self.vectors.T  # (n, b)
+        deviation = np.maximum(cosines.std(axis=1), 1e-3)
+        standard: np.ndarray = (scores - cosines.mean(axis=1)) / deviation
+        return standard
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """How the highest scores of labels fall off in a library: exponentially, above ``start``."""
+
+    start: float
+    mean: float  # of what lies above the start, measured from there
+    expected: float  # labels above the start on an average image
+
+    @classmethod
+    def of(cls, background: Background, sample: np.ndarray) -> "Tail":
+        """Measure it on some of a library's images (m, d)."""
+        scores = background.standard(background.vectors @ sample.T, sample)  # (b, m)
+        scores = scores - _usual(scores)[:, None]
+        start = float(np.quantile(scores, 1 - TAIL))
+        above = scores[scores > start] - start
+        mean = float(above.mean()) if len(above) else 0.0
+        return cls(start, max(mean, 1e-3), TAIL * len(background.vectors))
 
 
 def likeliest(background: Background, vector: np.ndarray, k: int = 5) -> list[tuple[str, float]]:
@@ -135,24 +155,50 @@ def likelihoods(
     if not len(places):
         return out
     scores = ranking.scores[places]
+    sample = _sample(library, model_id)
     if ranking.kind == "words":
-        out[places] = of_words(background, scores, vectors)
+        out[places] = of_words(background, ranking.vector, scores, vectors, sample)
     else:
-        sample = _sample(library, model_id)
         out[places] = of_pictures(ranking.vector, scores, vectors, sample, ranking.total)
     return out
 
 
-def of_words(background: Background, scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def of_words(
+    background: Background,
+    query: np.ndarray,
+    scores: np.ndarray,
+    vectors: np.ndarray,
+    sample: np.ndarray,
+) -> np.ndarray:
     """The likelihood of words, float32 (n,), from their cosines (n,) with images (n, d).
 
-    The contrastive objective makes the scaled cosine an estimate of the pointwise mutual
-    information of image and text, up to a constant of the image (van den Oord et al. 2018,
-    arXiv:1807.03748, 2.3), which the labels' level takes away. What is left are the odds that
-    these words, rather than an average label, belong to the image.
+    Each cosine is measured against what the labels score with the same image, then against what
+    the words score with a sample (m, d) of the library: the normalisations of speaker
+    verification, by cohort and by query (Auckenthaler et al. 2000). Of all labels, so many would
+    score as high with an image by the tail of their own scores (Pickands 1975): where that is
+    one, the words are as likely a match as not.
     """
-    odds = background.scale * scores - background.level(vectors) - math.log(ODDS)
-    return _sigmoid(odds)
+    tail = _tail(background, np.ascontiguousarray(sample, np.float32).tobytes())
+    usual = _usual(background.standard((sample @ query)[None], sample))
+    standard = background.standard(scores, vectors) - usual
+    return _sigmoid((standard - tail.start) / tail.mean - math.log(tail.expected))
+
+
+@lru_cache(maxsize=8)
+def _tail(background: Background, sample: bytes) -> Tail:
+    rows = np.frombuffer(sample, np.float32).reshape(-1, background.vectors.shape[1])
+    return Tail.of(background, rows)
+
+
+def _usual(standard: np.ndarray) -> np.ndarray:
+    """What each row of scores (q, m) comes to with images that it does not mean, (q,).
+
+    The lower quartile, since the words may mean most of the library; nearer to 0, the labels'
+    own mean, where there are few images to tell by.
+    """
+    count = standard.shape[1]
+    quartile: np.ndarray = np.percentile(standard, 25, axis=1) * (count / (count + FEW))
+    return quartile
 
 
 def of_pictures(
