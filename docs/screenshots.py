@@ -5,13 +5,14 @@ something to scroll through; all of them may be shared. Needs Chromium and the t
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from PIL import Image
@@ -29,7 +30,7 @@ PHONE = {
     "has_touch": True,
     "is_mobile": True,
 }
-QUALITY = 82  # of WebP
+QUALITY = 74  # of WebP
 DAY = 24 * 3600  # seconds
 NOON = 1_720_000_000  # a July day of 2024, in seconds since 1970
 
@@ -157,12 +158,16 @@ def take(browser: Any, address: str, view: View) -> None:
 
 @contextmanager
 def gallery() -> Iterator[str]:
-    """The address of a server for the photographs."""
+    """The address of a server for the photographs, whose folder has a name to show."""
     with TemporaryDirectory() as place:
-        folder = Path(place) / "Pictures"
-        write_photographs(folder)
-        with served(indexed(Path(place) / "library", folder)) as address:
-            yield address
+        folder = Path(gettempdir()) / "Pictures"
+        folder.mkdir()
+        try:
+            write_photographs(folder)
+            with served(indexed(Path(place) / "library", folder)) as address:
+                yield address
+        finally:
+            shutil.rmtree(folder)
 
 
 def main() -> None:

@@ -3,8 +3,9 @@
 import shutil
 
 import pytest
+from PIL import Image
 
-from browsing import PHOTOS, answer, names, served, shown, visited, wait_for_first
+from browsing import PHOTOS, answer, indexed, names, served, shown, visited, wait_for_first
 
 pytestmark = pytest.mark.skipif(
     not PHOTOS.is_dir(), reason="no ../shared/photos beside the checkout"
@@ -20,6 +21,46 @@ def pictures(tmp_path):
         shutil.copy(PHOTOS / name, folder)
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff not a picture")
     return folder
+
+
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory):
+    """A server for a JPEG that lies on its side, and a TIFF: red over blue once it is upright."""
+    place = tmp_path_factory.mktemp("turned")
+    upright = Image.new("RGB", (120, 200), "red")
+    upright.paste("blue", (0, 100, 120, 200))
+    orientation = Image.Exif()
+    orientation[0x0112] = 6  # to be turned a quarter clockwise
+    folder = place / "pictures"
+    folder.mkdir()
+    lying = upright.transpose(Image.Transpose.ROTATE_90)
+    lying.save(folder / "lying.jpg", exif=orientation, quality=95)
+    upright.save(folder / "scan.tiff")
+    with served(indexed(place / "library", folder)) as address:
+        yield address
+
+
+@pytest.mark.parametrize("name", ["lying.jpg", "scan.tiff"])
+def test_pictures_of_all_kinds_are_shown_upright(browser, turned, name):
+    with visited(browser, f"{turned}/?q=name:{name}") as page:
+        wait_for_first(page, names(page)[name])
+        page.click(".tile[data-index='0'] .tile-open")
+        page.wait_for_selector(".detail-picture.is-sharp")
+        for picture in (".tile img", ".detail-large"):
+            width, height, top, bottom = page.eval_on_selector(picture, PIXELS)
+            assert height > width
+            assert top[0] > 180 > 80 > top[2] and bottom[2] > 180 > 80 > bottom[0]
+
+
+PIXELS = """(picture) => {
+    const canvas = document.createElement("canvas");
+    const { naturalWidth: width, naturalHeight: height } = picture;
+    Object.assign(canvas, { width, height });
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(picture, 0, 0);
+    const at = (part) => [...context.getImageData(width / 2, height * part, 1, 1).data];
+    return [width, height, at(0.25), at(0.75)];
+}"""
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 /** Numbers, dates and places as people of the page's language write them. */
 
-const language = document.documentElement.lang || "en";
+/** The page's language, as the reader's country writes it where the browser says so. */
+const page = document.documentElement.lang || "en";
+const language = navigator.languages.find((name) => name.split("-")[0] === page) ?? page;
 const plain = new Intl.NumberFormat(language);
 const oneDigit = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
 const percents = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 0 });
