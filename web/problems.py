@@ -1,9 +1,11 @@
 """Errors as documents: ``application/problem+json``, after RFC 9457."""
 
+import html
 import logging
 import sqlite3
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
@@ -38,8 +40,27 @@ def problem_response(status: int, title: str, detail: str, **more: Any) -> Respo
         "instance": request.path,
         **more,
     }
+    if _is_for_people():
+        return _page(status, title, detail)
     text = current_app.json.dumps(body)
     return Response(text + "\n", status=status, content_type=MEDIA_TYPE)
+
+
+def _is_for_people() -> bool:
+    """Whether a browser is about to show the answer; scripts and programs ask for no HTML."""
+    return request.method == "GET" and "text/html" in request.accept_mimetypes.values()
+
+
+def _page(status: int, title: str, detail: str) -> Response:
+    """The problem as a page. Its link also brings the cookie that a visit from elsewhere lacks."""
+    place = quote(f"/{request.path.lstrip('/')}", safe="/")
+    text = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width"><meta name="color-scheme" '
+        f'content="light dark"><h1>{html.escape(title)}</h1><p>{html.escape(detail)}</p>'
+        f'<p><a href="{html.escape(place)}">Try again</a> · <a href="/">fovea</a></p></html>\n'
+    )
+    return Response(text, status=status, content_type="text/html; charset=utf-8")
 
 
 def show_problems(app: Flask) -> None:
