@@ -22,12 +22,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -339,7 +339,7 @@ def indexing(port: int, folder: Path) -> Iterator[None]:
     call(port, "DELETE", "/api/scans/current")
 
 
-def call(port: int, method: str, path: str, body: object = None) -> dict:  # type: ignore[type-arg]
+def call(port: int, method: str, path: str, body: object = None) -> dict[str, Any]:
     """One JSON request."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(
@@ -353,7 +353,8 @@ def call(port: int, method: str, path: str, body: object = None) -> dict:  # typ
     connection.close()
     if reply.status >= 400:
         raise SystemExit(f"{method} {path}: {reply.status} {text.decode()}")
-    return json.loads(text) if text else {}  # type: ignore[no-any-return]
+    document: dict[str, Any] = json.loads(text) if text else {}
+    return document
 
 
 def serve_plainly(folder: Path) -> None:
@@ -380,14 +381,13 @@ def serve_plainly(folder: Path) -> None:
         scores = vectors @ query
         best = np.argsort(-scores)[: int(request.args["limit"])]
         found = []
-        with sqlite3.connect(folder / DATABASE) as files:
+        with closing(sqlite3.connect(folder / DATABASE)) as files:
             for place in best:
                 [path] = files.execute(
                     "SELECT path FROM files WHERE image_id = ?", (ids[place],)
                 ).fetchone()
                 score = float(scores[place])
                 found.append({"image_id": ids[place], "path": os.fsdecode(path), "score": score})
-        files.close()
         return {"hits": found}
 
     server = create_server(app, host="127.0.0.1", port=0, threads=THREADS)
