@@ -322,8 +322,12 @@ def search(
 ) -> None:
     """Print the pictures nearest to QUERY, to a picture, or to both, best first.
 
+    A QUERY has words to add and take away, and filters; filters alone print the newest first.
+    docs/queries.md has them all.
+
     \b
     fovea search "a dog running on a beach"
+    fovea search "beach -people in:holidays after:2019"
     fovea search "at night" --image street.jpg
     """
     if not (query and query.strip()) and image is None:
@@ -424,7 +428,8 @@ def show_answer(answer: "Answer", as_json: bool) -> None:
         if hit.likelihood is not None and place == likely:
             talk("the likely matches end here; the nearest ones follow" if place else NONE_LIKELY)
         note = "\t(offline)" if hit.offline else ""
-        click.echo(f"{hit.score:.3f}\t{plain(hit.path)}{note}")
+        mark = (hit.date or "")[:10] if hit.score is None else f"{hit.score:.3f}"
+        click.echo(f"{mark}\t{plain(hit.path)}{note}")
     if not answer.hits:
         talk("no picture is found; is a folder indexed? fovea index FOLDER")
 
@@ -439,7 +444,8 @@ def _hit_fields(hit: "Hit") -> dict[str, Any]:
     }
     if hit.likelihood is not None:
         fields["likelihood"] = round(hit.likelihood, 4)
-    return fields | ({"offline": True} if hit.offline else {})
+    marks = {"offline": hit.offline, "by_name": hit.by_name}
+    return fields | {name: True for name, holds in marks.items() if holds}
 
 
 # Serving

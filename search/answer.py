@@ -95,7 +95,7 @@ def hits(library: Library, ranking: Ranking, start: int, stop: int) -> list[Hit]
     found = []
     for number, image_id in enumerate(ids, start):
         if image_id in seen and image_id in facts:
-            score = 0.0 if ranking.scores is None else float(ranking.scores[number])
+            score = None if ranking.scores is None else float(ranking.scores[number])
             hit = _hit(number + 1, score, image_id, seen[image_id], facts[image_id])
             found.append(replace(hit, by_name=image_id in ranking.by_name))
     return found
@@ -275,5 +275,7 @@ def _facts(library: Library, ids: Iterable[int]) -> dict[int, tuple[object, ...]
     return {image_id: tuple(facts) for image_id, *facts in rows}
 
 
-def _hit(rank: int, score: float, image_id: int, place: Place, facts: tuple[object, ...]) -> Hit:
+def _hit(
+    rank: int, score: float | None, image_id: int, place: Place, facts: tuple[object, ...]
+) -> Hit:
     return Hit(rank, score, image_id, place.paths[0], place.paths, place.offline, *facts)  # type: ignore[arg-type]

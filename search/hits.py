@@ -15,7 +15,7 @@ class Hit:
     """One image of an answer. ``os.fsencode`` gives a path's bytes back, whatever they are."""
 
     rank: int  # from 1
-    score: float  # cosine, -1 to 1
+    score: float | None  # cosine, -1 to 1; None where nothing was looked for
     image_id: int
     path: str  # a file that shows the image; one that can be reached, if there is one
     paths: tuple[str, ...]  # all of them, ``path`` first

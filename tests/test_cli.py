@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +250,35 @@ def test_a_path_that_is_not_utf8_comes_escaped_and_exactly(used):
     shown = run("search", "the dog").out
     assert "caf\\udce9\\n\\x1b[31m.png" in shown
     assert shown.count("\n") == len(hits)
+
+
+def test_search_reads_the_query_language(used):
+    every = [path.stem for path in pictures(used)]
+    named = run("search", "name:*e* -name:red sort:name", "--json").json
+    stems = [Path(hit["paths"][-1]).stem for hit in named["hits"]]
+    assert stems == sorted(stem for stem in every if "e" in stem and stem != "red")
+    assert {hit["score"] for hit in named["hits"]} == {None}
+    found = run("search", "the dog -name:blue", "--json").json["hits"]
+    assert len(found) == len(every) - 1 and all("blue" not in hit["path"] for hit in found)
+    [hit] = [hit for hit in run("search", "lime", "--json").json["hits"] if "by_name" in hit]
+    assert Path(hit["path"]).stem == "lime" and hit["by_name"] is True
+    like = run("search", f"like:{hit['image_id']}", "-k", 1, "--json").json["hits"]
+    assert [found["path"] for found in like] == [hit["path"]]
+
+
+def test_filters_alone_print_days(used):
+    done = run("search", "-k", 2, "--", "-name:blue")
+    days = [line.split("\t")[0] for line in done.out.splitlines()]
+    assert done.code == 0 and len(days) == 2 and all(date.fromisoformat(day) for day in days)
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [("dog is:round", "character 8"), ("like:987654", "like:987654"), ("dog -dog", "cancel")],
+)
+def test_a_query_that_means_nothing_is_one_line(used, query, says):
+    done = run("search", query)
+    assert (done.code, done.out) == (1, "") and says in done.err and done.err.count("\n") == 1
 
 
 def test_a_picture_finds_itself(used):
