@@ -108,7 +108,7 @@ class FeatureStore:
             rows, notes = json.loads((self.folder / f"{name}.json").read_text("utf-8"))
             path = self.folder / f"{name}.npy"
             features = np.load(path, mmap_mode="r") if rows else np.load(path)  # nothing to map
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, EOFError):
             return None
         if len(features) != rows:
             return None

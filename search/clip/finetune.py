@@ -202,15 +202,17 @@ class _Tuner:
         prompts = [PROMPT.format(label) for label in material.labels]
         self.texts = _Texts(self.halves, tokenizer, [*_captions(material), *prompts], self._compute)
         self._prompts = self.texts.numbers(prompts)
-        self._remember()
+        self._views = len(material.learned[0].features)
+        self._keep = options.keep if prompts else 0.0
+        if self._keep:
+            self._remember()
 
     def _remember(self) -> None:
         """Note what the model makes of the pictures now: their likelihoods of the labels."""
         self._old_scale = self.halves.model.logit_scale.exp().item()
         self._old_labels = self.embed_texts(self._prompts)
-        views = len(self.material.learned[0].features)
         self._old_rows = [
-            self.embed_images(self.material.learned, view).half() for view in range(views)
+            self.embed_images(self.material.learned, view).half() for view in range(self._views)
         ]
 
     def _compute(self) -> torch.autocast:
@@ -248,7 +250,7 @@ class _Tuner:
         learned, rng = self.material.learned, np.random.default_rng((self.options.seed, self.step))
         places = range(self.step * self.batch_size, (self.step + 1) * self.batch_size)
         numbers = [self._number(place) for place in places]
-        view = int(rng.integers(len(self._old_rows)))
+        view = int(rng.integers(self._views))
         captions = [learned[n].captions for n in numbers]
         return numbers, view, [texts[int(rng.integers(len(texts)))] for texts in captions]
 
@@ -259,7 +261,7 @@ class _Tuner:
     def _loss(self, numbers: list[int], view: int, captions: list[str]) -> Tensor:
         learned = [self.material.learned[number] for number in numbers]
         features = self._features(learned, view)
-        wanted = [*self.texts.numbers(captions), *(self._prompts if self.options.keep else ())]
+        wanted = [*self.texts.numbers(captions), *(self._prompts if self._keep else ())]
         with self._compute():
             images = self.halves.upper_images(features)
             texts = self.halves.upper_texts(*self.texts.features(wanted))
@@ -268,9 +270,9 @@ class _Tuner:
         owners = torch.arange(count, device=self.device)
         hidden = hidden_negatives(self._tags(learned), owners, torch.zeros_like(owners), owners)
         loss = contrastive_loss(images, texts[:count], scale, owners, hidden)
-        if self.options.keep:
+        if self._keep:
             old = self._old_rows[view][numbers].float()
-            loss = loss + self.options.keep * self._forgotten(images, texts[count:], old)
+            loss = loss + self._keep * self._forgotten(images, texts[count:], old)
         return loss
 
     def _forgotten(self, images: Tensor, labels: Tensor, old: Tensor) -> Tensor:
