@@ -28,7 +28,14 @@ sys.path.insert(0, str(REPOSITORY))
 
 from search.clip.archive import open_archive  # noqa: E402
 from search.clip.encoder import Encoder  # noqa: E402
-from search.likelihood import LINE, Background, default_labels, of_pictures, of_words  # noqa: E402
+from search.likelihood import (  # noqa: E402
+    LINE,
+    Background,
+    Surroundings,
+    default_labels,
+    of_pictures,
+    of_words,
+)
 from search.models import resolve_model  # noqa: E402
 
 SHARED = REPOSITORY.parent / "shared"
@@ -129,9 +136,10 @@ def words_table(
 
 def likelihoods_of(background: Background, queries: np.ndarray, images: np.ndarray) -> np.ndarray:
     """float32 (q, n), as in a library of these images."""
-    sample = images[:: max(1, len(images) // 400)][:400]
-    found = [of_words(background, query, images @ query, images, sample) for query in queries]
-    return np.stack(found)
+    around = Surroundings.of(background, images[:: max(1, len(images) // 400)][:400])
+    return np.stack(
+        [of_words(background, around, query, images @ query, images) for query in queries]
+    )
 
 
 def photographs_table(encoder: Encoder, background: Background, folder: Path) -> None:

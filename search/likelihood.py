@@ -12,8 +12,8 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from statistics import NormalDist
@@ -62,6 +62,9 @@ class Background:
     identity: str  # the model's
     vectors: np.ndarray  # float32 (b, d), unit rows, in the order of ``default_labels``
     scale: float  # the inverse temperature of the model's training
+    measured: dict[str, tuple[tuple[int, int, int], "Surroundings"]] = field(
+        default_factory=dict, repr=False
+    )  # of the library that was searched last
 
     @classmethod
     def of(cls, identity: str, encoder: TextEncoder) -> "Background":
@@ -102,31 +105,40 @@ class Background:
             part.unlink(missing_ok=True)
             log.debug("the background is not kept: %s", exc)
 
-    def standard(self, scores: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """Scores (q, n) with images (n, d) in deviations from the mean of all labels there."""
+    def levels(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation (n,) of the cosines of all labels with each image (n, d)."""
         cosines = vectors @ self.vectors.T  # (n, b)
-        deviation = np.maximum(cosines.std(axis=1), 1e-3)
-        standard: np.ndarray = (scores - cosines.mean(axis=1)) / deviation
-        return standard
+        return cosines.mean(axis=1), np.maximum(cosines.std(axis=1), 1e-3)
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """How the highest scores of labels fall off in a library: exponentially, above ``start``."""
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """Some images of a library, and how the labels' highest scores with them fall off.
 
+    They do so exponentially above ``start``.
+    """
+
+    vectors: np.ndarray  # float32 (m, d), unit rows
+    mean: np.ndarray  # (m,), of the cosines of all labels with each
+    deviation: np.ndarray  # (m,)
     start: float
-    mean: float  # of what lies above the start, measured from there
-    expected: float  # labels above the start on an average image
+    slope: float  # mean of what lies above the start, measured from there
+    expected: float  # labels above the start with an average image
 
     @classmethod
-    def of(cls, background: Background, sample: np.ndarray) -> "Tail":
-        """Measure it on some of a library's images (m, d)."""
-        scores = background.standard(background.vectors @ sample.T, sample)  # (b, m)
-        scores = scores - _usual(scores)[:, None]
+    def of(cls, background: Background, vectors: np.ndarray) -> "Surroundings":
+        """Measure images (m, d)."""
+        mean, deviation = background.levels(vectors)
+        scores = (background.vectors @ vectors.T - mean) / deviation  # (b, m)
+        scores -= _usual(scores)[:, None]
         start = float(np.quantile(scores, 1 - TAIL))
         above = scores[scores > start] - start
-        mean = float(above.mean()) if len(above) else 0.0
-        return cls(start, max(mean, 1e-3), TAIL * len(background.vectors))
+        slope = max(float(above.mean()) if len(above) else 0.0, 1e-3)
+        return cls(vectors, mean, deviation, start, slope, TAIL * len(background.vectors))
+
+    def usual(self, query: np.ndarray) -> float:
+        """What a query (d,) scores with images that it does not mean."""
+        return float(_usual(((self.vectors @ query - self.mean) / self.deviation)[None])[0])
 
 
 def likeliest(background: Background, vector: np.ndarray, k: int = 5) -> list[tuple[str, float]]:
@@ -155,39 +167,32 @@ def likelihoods(
     if not len(places):
         return out
     scores = ranking.scores[places]
-    sample = _sample(library, model_id)
+    around = _surroundings(library, model_id, background)
     if ranking.kind == "words":
-        out[places] = of_words(background, ranking.vector, scores, vectors, sample)
+        out[places] = of_words(background, around, ranking.vector, scores, vectors)
     else:
-        out[places] = of_pictures(ranking.vector, scores, vectors, sample, ranking.total)
+        out[places] = of_pictures(ranking.vector, scores, vectors, around.vectors, ranking.total)
     return out
 
 
 def of_words(
     background: Background,
+    around: Surroundings,
     query: np.ndarray,
     scores: np.ndarray,
     vectors: np.ndarray,
-    sample: np.ndarray,
 ) -> np.ndarray:
-    """The likelihood of words, float32 (n,), from their cosines (n,) with images (n, d).
+    """The likelihood of words (d,), float32 (n,), from their cosines (n,) with images (n, d).
 
     Each cosine is measured against what the labels score with the same image, then against what
-    the words score with a sample (m, d) of the library: the normalisations of speaker
-    verification, by cohort and by query (Auckenthaler et al. 2000). Of all labels, so many would
-    score as high with an image by the tail of their own scores (Pickands 1975): where that is
-    one, the words are as likely a match as not.
+    the words score with the library: the normalisations of speaker verification, by cohort and
+    by query (Auckenthaler et al. 2000). Of all labels, so many would score as high with an image
+    by the tail of their own scores (Pickands 1975): where that is one, the words are as likely a
+    match as not.
     """
-    tail = _tail(background, np.ascontiguousarray(sample, np.float32).tobytes())
-    usual = _usual(background.standard((sample @ query)[None], sample))
-    standard = background.standard(scores, vectors) - usual
-    return _sigmoid((standard - tail.start) / tail.mean - math.log(tail.expected))
-
-
-@lru_cache(maxsize=8)
-def _tail(background: Background, sample: bytes) -> Tail:
-    rows = np.frombuffer(sample, np.float32).reshape(-1, background.vectors.shape[1])
-    return Tail.of(background, rows)
+    mean, deviation = background.levels(vectors)
+    standard = (scores - mean) / deviation - around.usual(query)
+    return _sigmoid((standard - around.start) / around.slope - math.log(around.expected))
 
 
 def _usual(standard: np.ndarray) -> np.ndarray:
@@ -260,15 +265,21 @@ def _floats(blobs: bytes, count: int) -> np.ndarray:
     return np.frombuffer(blobs, "<f2").astype(np.float32).reshape(count, -1 if count else 0)
 
 
-def _sample(library: Library, model_id: int) -> np.ndarray:
-    """Embeddings (m, d) of some of the library's images, the same ones while it is the same."""
+def _surroundings(library: Library, model_id: int, background: Background) -> Surroundings:
+    """What was measured last, unless embeddings have come or gone at either end since."""
     [(first, last)] = library.rows(
-        "SELECT (SELECT min(id) FROM embeddings WHERE model_id = ?1), "  # each is one look
-        "(SELECT max(id) FROM embeddings WHERE model_id = ?1)",
-        (model_id,),
+        "SELECT min(id), max(id) FROM embeddings WHERE model_id = ?", (model_id,)
     )
-    if first is None:
-        return np.empty((0, 0), np.float32)
+    key = (model_id, first, last)
+    known = background.measured.get("last")
+    if known is None or known[0] != key:
+        around = Surroundings.of(background, _sample(library, model_id, first, last))
+        known = background.measured["last"] = (key, around)
+    return known[1]
+
+
+def _sample(library: Library, model_id: int, first: int, last: int) -> np.ndarray:
+    """Embeddings (m, d) of some of the library's images, the same ones while it is the same."""
     span = last - first + 1
     rng = np.random.default_rng(span)
     chosen = np.arange(span) if span <= SAMPLE else rng.choice(span, 4 * SAMPLE)
@@ -278,6 +289,10 @@ def _sample(library: Library, model_id: int) -> np.ndarray:
         "AND id IN (SELECT value FROM json_each(?)) LIMIT ?",
         (model_id, ids, SAMPLE),
     )
+    if len(rows) < min(span, FEW):  # there are gaps: deleted images, or another model's
+        rows = library.rows(
+            "SELECT vector FROM embeddings WHERE model_id = ? LIMIT ?", (model_id, SAMPLE)
+        )
     return _floats(b"".join(vector for (vector,) in rows), len(rows))
 
 

@@ -8,7 +8,7 @@ from search.answer import hits, rank
 from search.index import VectorIndex
 from search.likelihood import (
     Background,
-    Tail,
+    Surroundings,
     default_labels,
     likeliest,
     likelihoods,
@@ -52,22 +52,25 @@ def test_words_are_as_likely_as_not_where_one_label_would_score_as_high(backgrou
     centre, spread = cosines.mean(axis=1), cosines.std(axis=1)
     standard = (images @ query - centre) / spread
     usual = np.percentile(standard, 25) * 300 / 320
-    tail = Tail.of(background, images)
+    tail = Surroundings.of(background, images)
     count = len(background.vectors)
-    at_the_line = tail.start + tail.mean * math.log(count / 100) + usual
-    found = of_words(background, query, centre + spread * at_the_line, images, images)
+    at_the_line = tail.start + tail.slope * math.log(count / 100) + usual
+    found = of_words(background, tail, query, centre + spread * at_the_line, images)
     assert found == pytest.approx(np.full(300, 0.5), abs=1e-3)
     labels = ((cosines - centre[:, None]) / spread[:, None]).T
     labels -= np.percentile(labels, 25, axis=1)[:, None] * 300 / 320
     highest = np.sort(labels, axis=None)
     assert tail.start == pytest.approx(np.quantile(highest, 0.99), abs=1e-3)
-    assert tail.mean == pytest.approx((highest[highest > tail.start] - tail.start).mean(), abs=1e-3)
+    assert tail.slope == pytest.approx(
+        (highest[highest > tail.start] - tail.start).mean(), abs=1e-3
+    )
 
 
 def test_the_line_of_labels_lies_where_one_label_an_image_is_above_it(background):
     images = clustered(300, DIM, 3)
+    around = Surroundings.of(background, images)
     above = sum(
-        (of_words(background, row, images @ row, images, images) > 0.5).sum()
+        (of_words(background, around, row, images @ row, images) > 0.5).sum()
         for row in background.vectors
     )
     assert above / len(images) == pytest.approx(1, abs=0.4)
@@ -75,10 +78,11 @@ def test_the_line_of_labels_lies_where_one_label_an_image_is_above_it(background
 
 def test_words_that_are_nearer_to_every_image_are_no_likelier_for_that(background):
     images, query = clustered(300, DIM, 3), clustered(1, DIM, 4)[0]
+    around = Surroundings.of(background, images)
     middle = unit(images.mean(axis=0))
     towards = [unit(query + share * middle) for share in (0.0, 0.5, 1.0)]
     shares = [
-        (of_words(background, row, images @ row, images, images) > 0.5).mean() for row in towards
+        (of_words(background, around, row, images @ row, images) > 0.5).mean() for row in towards
     ]
     assert max(shares) < 0.1
 
@@ -86,7 +90,8 @@ def test_words_that_are_nearer_to_every_image_are_no_likelier_for_that(backgroun
 @pytest.mark.parametrize("count", [1, 2, 12])
 def test_a_few_images_are_enough_for_an_answer(background, count):
     images, query = clustered(count, DIM, 3), clustered(1, DIM, 4)[0]
-    found = of_words(background, query, images @ query, images, images)
+    around = Surroundings.of(background, images)
+    found = of_words(background, around, query, images @ query, images)
     assert found.shape == (count,) and ((found >= 0) & (found <= 1)).all()
 
 
@@ -104,10 +109,11 @@ def test_pictures_are_likely_where_chance_would_not_bring_forth_their_score():
 
 def test_likelihood_never_falls_where_the_score_rises(background):
     image, sample = clustered(1, DIM, 5), clustered(100, DIM, 6)
+    around = Surroundings.of(background, sample)
     scores = np.linspace(-1, 1, 50, dtype=np.float32)
     images = np.repeat(image, 50, axis=0)
     for found in (
-        of_words(background, clustered(1, DIM, 7)[0], scores, images, sample),
+        of_words(background, around, clustered(1, DIM, 7)[0], scores, images),
         of_pictures(clustered(1, DIM, 7)[0], scores, images, sample, 100),
     ):
         assert (np.diff(found) >= 0).all() and 0 <= found.min() and found.max() <= 1
