@@ -22,7 +22,7 @@ CHECKS = [
     response_schema_conformance,
     unsupported_method,
 ]
-EXAMPLES = 100  # of each operation, right ones and wrong ones apart
+EXAMPLES = 50  # of each operation, right ones and wrong ones apart
 
 
 @pytest.fixture
