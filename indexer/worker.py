@@ -78,7 +78,7 @@ def confine(memory: int) -> int:
 
     os.nice(NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    size = _size()
+    size = address_space()
     most = size + memory
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     if size and (hard == resource.RLIM_INFINITY or most < hard):
@@ -86,7 +86,7 @@ def confine(memory: int) -> int:
     return size
 
 
-def _size() -> int:
+def address_space() -> int:
     """Return the bytes of this process's address space; 0 without /proc.
 
     Systems without it do not hold the limit either.
@@ -149,7 +149,7 @@ class Worker:
                 connection.send_bytes(json.dumps(answer).encode())
             except ConnectionError:
                 return
-            if _size() > most:
+            if address_space() > most:
                 os._exit(TIRED)  # at once: whoever waits for the end must not see half of it
 
     def answer(self, slot: int, path: bytes) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from PIL import Image, ImageCms
 
 from indexer.limits import Limits, Refused
 from search.clip.preprocess import Preprocess
-from web.rendering import Renderer
+from web import rendering
+from web.rendering import Crowded, Renderer
 
 HOSTILE = Path(__file__).parents[1].parent / "shared" / "hostile"
 
@@ -116,17 +117,99 @@ def test_a_picture_beyond_the_limits_is_refused():
         made.close()
 
 
-def test_a_process_that_falls_is_replaced(renderer):
+def test_a_process_that_has_fallen_is_replaced_before_anybody_asks_it(renderer):
     good = encoded(gradient(64, 64))
     renderer.preview(good, 32, raw=False)
+    assert renderer._idle
     for process in renderer._idle:
         os.kill(process.process.pid, signal.SIGKILL)
         process.process.wait()
-    fallen = len(renderer._idle)
-    for _ in range(fallen):
-        with pytest.raises(Refused, match="too slow or too large"):
-            renderer.preview(good, 32, raw=False)
     assert opened(renderer.preview(good, 32, raw=False)).size == (32, 32)
+
+
+def test_a_process_that_falls_at_work_costs_that_picture_alone():
+    made = Renderer(Limits(seconds=0.05), processes=1)
+    try:
+        with pytest.raises(Refused, match="too slow or too large"):
+            made.preview(encoded(gradient(4000, 4000), "PNG"), 2048, raw=False)
+        assert opened(made.preview(encoded(gradient(8, 8)), 32, raw=False)).size == (8, 8)
+    finally:
+        made.close()
+
+
+def test_a_process_that_has_grown_is_put_away(monkeypatch):
+    made = Renderer(processes=1)
+    try:
+        made.preview(encoded(gradient(8, 8)), 32, raw=False)
+        [first] = made._idle
+        first.is_tired = True
+        made.preview(encoded(gradient(8, 8)), 32, raw=False)
+        [second] = made._idle
+        assert second is not first and first.process.poll() is not None
+    finally:
+        made.close()
+
+
+def test_sent_pictures_leave_a_process_to_the_librarys_own():
+    made = Renderer(processes=2)
+    made._sent.acquire()  # one picture that was sent is being decoded
+    try:
+        assert opened(made.preview(encoded(gradient(8, 8)), 32, raw=False)).size == (8, 8)
+        assert not made._sent.acquire(blocking=False)
+    finally:
+        made.close()
+
+
+def test_who_would_wait_too_long_is_told(monkeypatch):
+    monkeypatch.setattr(rendering, "TURN_S", 0.05)
+    made = Renderer(processes=1)
+    made._turns.acquire()
+    with pytest.raises(Crowded, match="try again"):
+        made.preview(b"", 32, raw=False)
+    monkeypatch.setattr(rendering.sys, "executable", "/no/such/python")
+    made._turns.release()
+    with pytest.raises(Crowded, match="started"):
+        made.preview(b"", 32, raw=False)
+    made.close()
+
+
+def test_processes_can_be_started_ahead_and_end_with_it():
+    made = Renderer(processes=2)
+    made.warm()
+    started = [process.process for process in made._idle]
+    assert len(started) == 2
+    made.close()
+    assert all(process.poll() is not None for process in started)
+    made.warm()
+    assert made._idle == []
+
+
+def test_nothing_of_a_files_data_is_in_its_thumbnail(renderer):
+    exif = Image.Exif()
+    exif[0x010F], exif.get_ifd(0x8825)[1] = "Some Camera", "N"
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = encoded(gradient(64, 64), "JPEG", exif=exif, icc_profile=srgb, comment=b"secret")
+    made = renderer.thumbnails(data, (32,), raw=False)[32]
+    assert b"EXIF" not in made and b"ICCP" not in made and b"secret" not in made
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_a_profile_of_another_kind_of_picture_changes_nothing(renderer, mode):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = gradient(64, 48).convert(mode)
+    same = [
+        np.asarray(opened(renderer.preview(encoded(picture, "JPEG", **options), 64, raw=False)))
+        for options in ({}, {"icc_profile": srgb})
+    ]
+    assert np.array_equal(*same)
+
+
+def test_a_turned_picture_with_a_profile_is_upright(renderer):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(gradient(60, 30), "JPEG", exif=exif, icc_profile=srgb)
+    assert opened(renderer.preview(data, 100, raw=False)).size == (30, 60)
 
 
 def test_many_threads_take_turns(renderer):

@@ -4,6 +4,8 @@ import threading
 import pytest
 from PIL import Image
 
+from indexer.limits import Refused
+from web.rendering import Crowded
 from web.thumbnails import ThumbnailCache
 
 
@@ -100,11 +102,16 @@ class Counting:
     def thumbnails(self, data, sizes, *, raw):
         self.go.wait(10)
         self.made += 1
-        return {size: data * size for size in sizes}
+        return {size: webp(size) for size in sizes}
 
     def preview(self, data, size, *, raw):
         self.made += 1
-        return data
+        return webp(size)
+
+
+def webp(size):
+    """So many bytes that begin like a picture."""
+    return b"RIFF" + (size - 8).to_bytes(4, "little") + bytes(size - 8)
 
 
 def read():
@@ -147,3 +154,76 @@ def test_a_full_disk_costs_no_more_than_the_keeping(tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     cache = ThumbnailCache(tmp_path / "cache", Counting())
     assert len(cache.get(b"h" * 32, "256", read)) == 256
+
+
+def test_a_picture_that_was_cut_off_is_made_again(tmp_path):
+    renderer = Counting()
+    cache = ThumbnailCache(tmp_path, renderer)
+    whole = cache.get(b"h" * 32, "256", read)
+    for cut in (b"", whole[:100]):
+        [path] = tmp_path.glob("??/*-256.webp")
+        path.write_bytes(cut)
+        assert cache.get(b"h" * 32, "256", read) == whole
+    assert renderer.made == 3
+
+
+def test_what_cannot_be_made_is_tried_once(tmp_path):
+    cache, tries = ThumbnailCache(tmp_path, Counting()), []
+
+    def broken():
+        tries.append(1)
+        raise Refused("broken: no picture")
+
+    for kind in ("256", "512", "256"):
+        with pytest.raises(Refused, match="no picture"):
+            cache.get(b"h" * 32, kind, broken)
+    assert len(tries) == 1
+    with pytest.raises(Refused):
+        cache.get(b"h" * 32, "preview", broken)
+    assert len(tries) == 2
+
+
+def test_what_could_not_be_read_is_tried_again_and_all_who_wait_hear_of_it(tmp_path):
+    cache, go, heard = ThumbnailCache(tmp_path, Counting()), threading.Event(), []
+
+    def away():
+        go.wait(10)
+        raise OSError("the disk is away")
+
+    def ask():
+        with pytest.raises(OSError, match="away"):
+            cache.get(b"h" * 32, "256", away)
+        heard.append(1)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert len(heard) == 4
+    assert cache.get(b"h" * 32, "256", read) == webp(256)
+
+
+def test_a_picture_that_waits_too_long_for_its_turn_is_a_503(client, app, monkeypatch):
+    def busy(*asked, **options):
+        raise Crowded("too many pictures wait")
+
+    monkeypatch.setattr(app.extensions["fovea.renderer"], "thumbnails", busy)
+    response = client.get("/api/images/1/thumbnail")
+    assert (response.status_code, response.mimetype) == (503, "application/problem+json")
+    assert response.headers["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG2000", "PPM"])
+def test_what_no_browser_shows_has_a_preview(client, app, photos, add_file, kind):
+    library = app.extensions["fovea"].library
+    path = photos / f"large.{kind.lower()}"
+    Image.new("RGB", (3000, 1500), "orange").save(path, kind)
+    image_id = add_file(library, library.roots()[0].id, path)
+    response = client.get(f"/api/images/{image_id}/preview")
+    assert (response.status_code, response.mimetype) == (200, "image/webp")
+    assert opened(response).size == (2048, 1024)
+    original = client.get(f"/api/images/{image_id}/original", buffered=True)
+    assert original.headers["Content-Disposition"].startswith("attachment")
+    assert original.mimetype == "application/octet-stream"

@@ -30,12 +30,12 @@ def main(descriptor: str, limits: str) -> None:
 
     from indexer.decode import prepare
     from indexer.limits import Limits
-    from indexer.worker import confine
+    from indexer.worker import GROWTH, address_space, confine
 
     prepare()
     bounds = Limits(**json.loads(limits))
     connection = Connection(int(descriptor))
-    confine(bounds.memory)
+    most = confine(bounds.memory) + int(GROWTH * bounds.memory)
     connection.send_bytes(b"ready")
     while True:
         try:
@@ -45,6 +45,8 @@ def main(descriptor: str, limits: str) -> None:
         setitimer(ITIMER_REAL, bounds.seconds)  # nobody handles the alarm: it ends the process
         answer, made = answered(request, data, bounds)
         setitimer(ITIMER_REAL, 0)
+        # what decoders leak would some day make a sound picture exceed the limit
+        answer["tired"] = address_space() > most
         connection.send_bytes(json.dumps(answer).encode())
         connection.send_bytes(made)
 
@@ -88,7 +90,7 @@ def _webps(
         for size in sizes:
             image = _fitted(image, size, request["make"] == "thumbnails")
             parts.append(_webp(image))
-    except Refused:
+    except (Refused, MemoryError):
         raise
     except Exception as exc:  # Pillow's decoders raise nearly every kind for a broken file
         reason = one_line(str(exc)) or type(exc).__name__
@@ -120,18 +122,26 @@ def _opened(data: bytes, raw: bool, size: int, limits: "Limits") -> "Image.Image
 
 
 def _as_srgb(image: "Image.Image", profile: object) -> "Image.Image":
-    """Heed an RGB picture's colour profile; one that cannot be read changes nothing."""
+    """Heed the colour profile of a picture, of ink and of grey too; a broken one changes nothing.
+
+    Only of pictures without transparency: what they are laid upon is white in any profile.
+    """
     from PIL import ImageCms
 
-    if image.mode != "RGB" or not isinstance(profile, bytes) or len(profile) > PROFILE_BYTES:
+    sound = isinstance(profile, bytes) and len(profile) <= PROFILE_BYTES
+    if not sound or image.mode not in ("RGB", "L", "CMYK") or image.has_transparency_data:
         return image
+    assert isinstance(profile, bytes)
     image.load()
     try:
         own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), inPlace=True)
+        srgb = ImageCms.createProfile("sRGB")
+        found = ImageCms.profileToProfile(image, own, srgb, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
-        pass
-    return image
+        return image
+    assert found is not None
+    found.info = dict(image.info)  # it says which side is up
+    return found
 
 
 def _fitted(image: "Image.Image", size: int, by_short_side: bool) -> "Image.Image":

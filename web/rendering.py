@@ -5,7 +5,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,23 +18,28 @@ from indexer.limits import Limits, Refused
 from indexer.scan import available_cores
 from search.clip.preprocess import Preprocess
 
-__all__ = ["Renderer"]
+__all__ = ["Crowded", "Renderer"]
 
 GRACE_S = 5.0  # the process's own alarm comes first
 START_S = 30.0  # a process has to be ready; importing Pillow takes a second on a busy machine
+TURN_S = 60.0  # somebody waits for a turn at most
 ROOT = Path(__file__).resolve().parents[1]
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[3:]; from web.renderer import main; main(*sys.argv[1:3])"
 )
 
 
+class Crowded(Exception):
+    """So many pictures wait to be decoded that this one has to be asked for again."""
+
+
 class _Process:
     """One decoding process, used by one thread at a time."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self._limits, self.is_tired = limits, False
         ours, theirs = socket.socketpair()
-        with theirs:
+        with ours, theirs:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-c", _PROGRAM),
@@ -46,10 +52,16 @@ class _Process:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # Ctrl-C is for the server alone
             )
-        self.connection = Connection(ours.detach())
-        if not self.connection.poll(START_S) or self.connection.recv_bytes() != b"ready":
+            self.connection = Connection(ours.detach())
+        if not self._is_ready():
             self.end()
-            raise Refused("no process to decode it can be started")
+            raise Crowded("no process to decode it can be started")
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.connection.poll(START_S) and self.connection.recv_bytes() == b"ready"
+        except (EOFError, OSError):
+            return False
 
     def ask(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         """Raise ``Refused`` for what the process refuses, and ``EOFError`` where it fell."""
@@ -58,9 +70,15 @@ class _Process:
         if not self.connection.poll(self._limits.seconds + GRACE_S):
             raise EOFError
         answer, made = json.loads(self.connection.recv_bytes()), self.connection.recv_bytes()
+        self.is_tired = answer.pop("tired", False)
         if "refused" in answer:
             raise Refused(answer["refused"])
         return answer, made
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether the next picture may be asked of it: it runs, and has not grown for good."""
+        return not self.is_tired and self.process.poll() is None
 
     def end(self) -> None:
         self.process.kill()
@@ -71,12 +89,16 @@ class _Process:
 class Renderer:
     """Thumbnails, previews and pixels of pictures' bytes; safe to use in threads.
 
-    Processes are started as they are needed, one a core at most; callers wait for their turn.
+    Processes are started as they are needed, one a core at most; callers wait for their turn, and
+    ``Crowded`` is raised where that takes too long. Pictures that somebody has sent never take the
+    last process from the library's own.
     """
 
     def __init__(self, limits: Limits | None = None, processes: int | None = None) -> None:
         self.limits = limits or Limits(seconds=20.0)
-        self._turns = threading.BoundedSemaphore(processes or max(2, available_cores()))
+        self._most = processes or max(2, available_cores())
+        self._turns = threading.BoundedSemaphore(self._most)
+        self._sent = threading.BoundedSemaphore(max(1, self._most - 1))
         self._idle: list[_Process] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -95,8 +117,17 @@ class Renderer:
     def pixels(self, data: bytes, preprocess: Preprocess) -> np.ndarray:
         """What a model sees of a picture: uint8 (size, size, 3)."""
         request = {"make": "pixels", "preprocess": asdict(preprocess), "raw": False}
-        _, made = self._ask(request, data)
+        with _turn(self._sent):
+            _, made = self._ask(request, data)
         return np.frombuffer(made, np.uint8).reshape(preprocess.size, preprocess.size, 3)
+
+    def warm(self) -> None:
+        """Start all processes, so that the first pictures need not wait for it."""
+        for _ in range(self._most):
+            if self._closed:
+                return
+            with suppress(Crowded, OSError):  # whoever needs it will say so
+                self._give_back(_Process(self.limits))
 
     def close(self) -> None:
         """End all processes that are idle, and the others when they have answered."""
@@ -115,10 +146,8 @@ class Renderer:
         return found
 
     def _ask(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-        with self._turns:
-            with self._lock:
-                process = self._idle.pop() if self._idle else None
-            process = process or _Process(self.limits)
+        with _turn(self._turns):
+            process = self._fit_process()
             try:
                 answer = process.ask(request, data)
             except Refused:
@@ -133,9 +162,34 @@ class Renderer:
             self._give_back(process)
             return answer
 
+    def _fit_process(self) -> _Process:
+        """One that waits, or else a new one; those that have ended meanwhile are put away."""
+        while True:
+            with self._lock:
+                process = self._idle.pop() if self._idle else None
+            if process is None:
+                try:
+                    return _Process(self.limits)
+                except OSError as exc:
+                    raise Crowded("no process to decode it can be started") from exc
+            if process.is_fit:
+                return process
+            process.end()
+
     def _give_back(self, process: _Process) -> None:
         with self._lock:
-            if not self._closed:
+            keep = not self._closed and process.is_fit and len(self._idle) < self._most
+            if keep:
                 self._idle.append(process)
-                return
-        process.end()
+        if not keep:
+            process.end()
+
+
+@contextmanager
+def _turn(turns: threading.BoundedSemaphore) -> Iterator[None]:
+    if not turns.acquire(timeout=TURN_S):
+        raise Crowded("too many pictures wait to be decoded; try again in a moment")
+    try:
+        yield
+    finally:
+        turns.release()

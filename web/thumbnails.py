@@ -3,8 +3,10 @@
 import os
 import secrets
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,16 +19,17 @@ from search.library import Library
 from .describe import Choice, Text, describe
 from .engine import Engine, engine
 from .problems import Problem
-from .rendering import Renderer
+from .rendering import Crowded, Renderer
 from .sources import open_source
 
-__all__ = ["ThumbnailCache", "blueprint", "install", "is_raw", "renderer"]
+__all__ = ["ThumbnailCache", "blueprint", "crowded", "install", "is_raw", "renderer"]
 
 blueprint = Blueprint("thumbnails", __name__)
 
 SIZES = (256, 512)  # pixels of the short side: for plain and for dense screens
 PREVIEW = 2048  # pixels of the long side
 LARGEST_CACHE = 4 << 30  # bytes; about 80,000 pictures in both sizes
+REFUSALS = 10_000  # that are remembered
 PRUNE_EVERY = 500  # pictures made between two looks at how large it has grown
 YEAR_S = 365 * 24 * 3600
 
@@ -37,34 +40,65 @@ IMAGE_PROBLEMS = (404, 410, 422, 503)
 
 
 class ThumbnailCache:
-    """Small pictures by content and size in a folder of their own; it can be deleted any time."""
+    """Small pictures by content and size in a folder of its own, which can be deleted any time.
+
+    What cannot be made is remembered as long as the app runs, so that no page tries it again.
+    """
 
     def __init__(self, folder: Path, renderer: Renderer, largest: int = LARGEST_CACHE) -> None:
         self.folder, self.renderer, self.largest = folder, renderer, largest
         self._lock = threading.Lock()
-        self._making: dict[tuple[bytes, str], threading.Lock] = {}
+        self._making: dict[tuple[bytes, str], Future[dict[str, bytes]]] = {}
+        self._refused: OrderedDict[tuple[bytes, str], Refused] = OrderedDict()
         self._made = 0
 
     def get(self, digest: bytes, kind: str, read: Callable[[], tuple[bytes, bool]]) -> bytes:
         """The picture of a content, ``kind`` a size in ``SIZES`` or "preview".
 
         ``read`` gives the content and whether it is camera RAW; it is called where the picture
-        must be made, once however many ask. Raise ``Refused`` for what cannot be decoded.
+        must be made, once however many ask. Raise ``Refused`` for what cannot be decoded, and
+        what ``read`` raises.
         """
-        path = self._path(digest, kind)
+        kept = _read(self._path(digest, kind))
+        if kept is not None:
+            return kept
+        key = digest, "preview" if kind == "preview" else "thumbnails"
+        with self._lock:
+            if key in self._refused:
+                raise self._refused[key]
+            made = self._making.get(key)
+            mine = made is None
+            if made is None:
+                made = self._making[key] = Future()
+        if mine:
+            self._fulfil(made, key, self._path(digest, kind), read)
+        return made.result()[kind]
+
+    def _fulfil(
+        self,
+        made: "Future[dict[str, bytes]]",
+        key: tuple[bytes, str],
+        path: Path,
+        read: Callable[[], tuple[bytes, bool]],
+    ) -> None:
+        """Make what others may wait for by now."""
         try:
-            return path.read_bytes()
-        except OSError:
-            pass
-        with self._alone(digest, "preview" if kind == "preview" else "thumbnails"):
-            try:
-                return path.read_bytes()  # another thread has made it meanwhile
-            except OSError:
-                return (
-                    self._make(digest, *read())[kind]
-                    if kind != "preview"
-                    else (self._make_preview(digest, *read()))
-                )
+            data, raw = read()
+            make = self._make if key[1] == "thumbnails" else self._make_preview
+            made.set_result(make(key[0], data, raw))
+        except BaseException as exc:  # whatever it is, those who wait must hear of it
+            if isinstance(exc, Refused):
+                self._remember(key, exc)
+            made.set_exception(exc)
+        finally:
+            with self._lock:
+                del self._making[key]
+
+    def _remember(self, key: tuple[bytes, str], refusal: Refused) -> None:
+        with self._lock:
+            self._refused[key] = refusal.with_traceback(None)
+            while len(self._refused) > REFUSALS:
+                self._refused.popitem(last=False)
 
     def _make(self, digest: bytes, data: bytes, raw: bool) -> dict[str, bytes]:
         made = {
@@ -75,10 +109,10 @@ class ThumbnailCache:
             self._keep(self._path(digest, kind), picture)
         return made
 
-    def _make_preview(self, digest: bytes, data: bytes, raw: bool) -> bytes:
+    def _make_preview(self, digest: bytes, data: bytes, raw: bool) -> dict[str, bytes]:
         picture = self.renderer.preview(data, PREVIEW, raw=raw)
         self._keep(self._path(digest, "preview"), picture)
-        return picture
+        return {"preview": picture}
 
     def _path(self, digest: bytes, kind: str) -> Path:
         name = digest.hex()
@@ -96,7 +130,7 @@ class ThumbnailCache:
                 part.unlink(missing_ok=True)
         with self._lock:
             self._made += 1
-            full = self._made % PRUNE_EVERY == 0
+            full = self._made % PRUNE_EVERY == 1  # once each run, too
         if full:
             self.prune()
 
@@ -118,27 +152,26 @@ class ThumbnailCache:
             if total <= 0.9 * self.largest:
                 break
 
-    @contextmanager
-    def _alone(self, digest: bytes, what: str):  # type: ignore[no-untyped-def]
-        """Make one content's pictures in one thread, while others make those of others."""
-        key = digest, what
-        with self._lock:
-            lock = self._making.setdefault(key, threading.Lock())
-        try:
-            with lock:
-                yield
-        finally:
-            with self._lock:
-                self._making.pop(key, None)
+
+def _read(path: Path) -> bytes | None:
+    """A picture that was kept; None for one that is not whole, as after a power cut."""
+    try:
+        kept = path.read_bytes()
+    except OSError:
+        return None
+    is_whole = kept[:4] == b"RIFF" and int.from_bytes(kept[4:8], "little") + 8 == len(kept)
+    return kept if is_whole else None
 
 
 def install(app: Flask) -> None:
-    """Set the cache up; processes start with the first picture."""
+    """Set the cache up, and have processes ready for the first page, unless this is a test."""
     held: Engine = app.extensions["fovea"]
     made = Renderer()
     app.extensions["fovea.renderer"] = made
     app.extensions["fovea.thumbnails"] = ThumbnailCache(held.folder / "thumbnails", made)
     held.on_close(made.close)
+    if not app.testing:
+        threading.Thread(target=made.warm, daemon=True).start()
 
 
 def renderer() -> Renderer:
@@ -150,6 +183,11 @@ def renderer() -> Renderer:
 def is_raw(path: str) -> bool:
     """Whether a file's name says that it comes from a camera's sensor."""
     return extension(os.path.basename(os.fsencode(path))) in RAW_EXTENSIONS
+
+
+def crowded(exc: Crowded) -> Problem:
+    """What a client hears whose picture waits too long for its turn."""
+    return Problem(503, "Service Unavailable", str(exc), headers={"Retry-After": "5"})
 
 
 @blueprint.get("/api/images/<int:image_id>/thumbnail")
@@ -192,6 +230,8 @@ def _picture(image_id: int, kind: str) -> Response:
         response.data = cache.get(digest, kind, lambda: _content(library, image_id, digest))
     except Refused as exc:
         raise Problem(422, "Unprocessable Content", f"no picture can be made: {exc}") from exc
+    except Crowded as exc:
+        raise crowded(exc) from exc
     return response
 
 

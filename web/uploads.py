@@ -8,7 +8,8 @@ from indexer.limits import Refused
 
 from .engine import Engine
 from .problems import Problem
-from .thumbnails import renderer
+from .rendering import Crowded
+from .thumbnails import crowded, renderer
 
 __all__ = ["embed_pictures"]
 
@@ -16,7 +17,8 @@ __all__ = ["embed_pictures"]
 def embed_pictures(held: Engine, files: Sequence[bytes]) -> list[np.ndarray]:
     """The unit vectors, float32 (d,), of pictures' bytes.
 
-    Raise ``Problem`` 422 for one that cannot be decoded, saying which and why.
+    Raise ``Problem`` 422 for one that cannot be decoded, saying which and why, and 503 where too
+    many wait for it.
     """
     if not files:
         return []
@@ -27,4 +29,6 @@ def embed_pictures(held: Engine, files: Sequence[bytes]) -> list[np.ndarray]:
             pixels.append(renderer().pixels(data, encoder.preprocess))
         except Refused as exc:
             raise Problem(422, "Unprocessable Content", f"picture {number}: {exc}") from exc
+        except Crowded as exc:
+            raise crowded(exc) from exc
     return list(encoder.encode_pixels(np.stack(pixels)))
