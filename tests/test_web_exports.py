@@ -5,6 +5,8 @@ import zipfile
 
 import pytest
 
+from web.exports import ARCHIVES, _harmless, _safe_name
+
 
 def ids(client):
     return [hit["image_id"] for hit in client.get("/api/search?q=red").json["hits"]]
@@ -111,3 +113,49 @@ def test_malformed_selections_are_problems(client, body, status):
 def test_malformed_forms_are_problems(client, text):
     response = client.post("/api/exports", data={"ids": text, "format": "csv"})
     assert response.status_code == 400
+
+
+def test_archives_are_bounded_and_give_their_place_back(client):
+    wanted = ids(client)
+    open_ones = [export(client, "zip", wanted) for _ in range(ARCHIVES)]
+    refused = export(client, "zip", wanted)
+    assert (refused.status_code, refused.mimetype) == (503, "application/problem+json")
+    assert export(client, "csv", wanted).status_code == 200
+    for response in open_ones:
+        response.close()
+    again = export(client, "zip", wanted)
+    assert again.status_code == 200 and again.data
+    again.close()
+
+
+def test_nobody_packs_for_a_reader_who_has_left(client):
+    body = {"ids": ids(client), "format": "zip"}
+    environment = {"waitress.client_disconnected": lambda: True}
+    response = client.post("/api/exports", json=body, environ_overrides=environment)
+    assert len(response.data) < 200
+    response.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/a/b.jpg", "b.jpg"),
+        ("/a/con.jpg", "_con.jpg"),
+        ("/a/COM1", "_COM1"),
+        ("/a/lpt9.tar.gz", "_lpt9.tar.gz"),
+        ("/a/comet.jpg", "comet.jpg"),
+        ("/a/ . ", "picture"),
+        ("/a/x\u202egpj.exe", "x_gpj.exe"),
+        ("/a/caf\udce9.jpg", "caf\ufffd.jpg"),
+        ("/a/" + "é" * 120 + ".jpg", "é" * 98 + ".jpg"),
+        ("/a/x." + "y" * 250, "picture"),
+    ],
+)
+def test_names_in_an_archive_are_safe_everywhere(path, name):
+    assert _safe_name(path) == name
+
+
+@pytest.mark.parametrize("cell", ["=1", "+1", "-1", "@a", "\t=1", "\r=1", "\n=1", "＝1"])
+def test_what_begins_a_formula_is_text(cell):
+    assert _harmless(cell) == f"'{cell}"
+    assert _harmless(-33.9) == -33.9 and _harmless("/a=b") == "/a=b"

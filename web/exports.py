@@ -4,12 +4,13 @@ import csv
 import io
 import json
 import os
+import threading
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request, stream_with_context
+from flask import Blueprint, Flask, Response, current_app, request
 
 from search.hits import places
 from search.library import Library
@@ -18,13 +19,15 @@ from .describe import bad_request, describe, json_body
 from .engine import engine
 from .fields import path_fields
 from .problems import Problem
-from .sources import open_source
+from .sources import Source, open_source
 
-__all__ = ["blueprint"]
+__all__ = ["blueprint", "install"]
 
 blueprint = Blueprint("exports", __name__)
 
 MOST = 10_000  # pictures of a selection
+ARCHIVES = 4  # made at once: each holds a thread for as long as its reader takes
+NAME_BYTES = 200  # of a name in an archive: one that is numbered still fits every disk
 BLOCK = 1 << 18  # bytes read at a time
 FORMATS = ("zip", "csv", "json", "paths")
 TYPES = {
@@ -34,6 +37,9 @@ TYPES = {
     "paths": "text/plain",
 }
 ENDINGS = {"zip": "zip", "csv": "csv", "json": "json", "paths": "txt"}
+_DEVICES = frozenset(
+    ["CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))]
+)  # names that Windows keeps for itself
 COLUMNS = (
     "bytes", "width", "height", "format", "taken_at", "camera", "lens", "exposure", "f_number",
     "iso", "focal_length", "latitude", "longitude", "altitude",
@@ -80,18 +86,26 @@ def export() -> Response:
     if not ids:
         raise Problem(404, "Not Found", "none of these images is in the library")
     if kind == "zip":
-        body: Any = stream_with_context(_zipped(library, [(i, known[i][0]) for i in ids]))
-    elif kind == "paths":
-        body = "".join(f"{path_fields(known[i][0])['path']}\n" for i in ids)
-        body = body.encode("utf-8", "surrogateescape")
+        return _named(_archive(library, [(i, known[i][0]) for i in ids]), kind)
+    if kind == "paths":
+        text = "".join(f"{path_fields(known[i][0])['path']}\n" for i in ids)
+        body = text.encode("utf-8", "surrogateescape")
     else:
         rows = _rows(library, ids, known)
-        body = json.dumps(rows, indent=1) if kind == "json" else _csv(rows)
-    response = current_app.response_class(body, mimetype=TYPES[kind])
+        body = json.dumps(rows, indent=1).encode() if kind == "json" else _csv(rows)
+    return _named(current_app.response_class(body, mimetype=TYPES[kind]), kind)
+
+
+def _named(response: Response, kind: str) -> Response:
     name = f"fovea-{datetime.now():%Y%m%d-%H%M%S}.{ENDINGS[kind]}"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def install(app: Flask) -> None:
+    """Bound how many archives the app makes at once."""
+    app.extensions["fovea.archives"] = threading.BoundedSemaphore(ARCHIVES)
 
 
 def _asked() -> tuple[list[int], str]:
@@ -141,14 +155,30 @@ def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
     return b"\xef\xbb\xbf" + file.getvalue().encode("utf-8", "backslashreplace")
 
 
+# What a spreadsheet takes for the beginning of a formula, in full width too.
+_FORMULAS = tuple("=+-@\t\r\n＝＋－＠")
+
+
 def _harmless(value: object) -> object:
     """A cell that no spreadsheet takes for a formula (OWASP, CSV injection)."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+    if isinstance(value, str) and value.startswith(_FORMULAS):
         return f"'{value}"
     return value
 
 
 # Originals
+
+
+def _archive(library: Library, images: Sequence[tuple[int, str]]) -> Response:
+    """A zip file, as it is read. Raise ``Problem`` 503 where many are being made already."""
+    seats: threading.BoundedSemaphore = current_app.extensions["fovea.archives"]
+    if not seats.acquire(blocking=False):
+        headers = {"Retry-After": "30"}
+        raise Problem(503, "Service Unavailable", "too many archives at once", headers=headers)
+    gone = request.environ.get("waitress.client_disconnected", lambda: False)
+    response = current_app.response_class(_zipped(library, images, gone), mimetype=TYPES["zip"])
+    response.call_on_close(seats.release)
+    return response
 
 
 class _Outlet(io.RawIOBase):
@@ -170,22 +200,19 @@ class _Outlet(io.RawIOBase):
         return data
 
 
-def _zipped(library: Library, images: Sequence[tuple[int, str]]) -> Iterator[bytes]:
+def _zipped(
+    library: Library, images: Sequence[tuple[int, str]], gone: Callable[[], bool]
+) -> Iterator[bytes]:
     """A zip file as it is made: pictures are compressed already, so they are only stored."""
     outlet, missing, names = _Outlet(), [], set[str]()
     with zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED) as archive:
         for image_id, path in images:
+            if gone():
+                return
             try:
                 with open_source(library, image_id) as source:
-                    entry = zipfile.ZipInfo(
-                        _unique(_safe_name(source.path), names), _zip_time(source.mtime)
-                    )
-                    entry.external_attr = 0o644 << 16
-                    large = source.size > 1 << 31
-                    with archive.open(entry, "w", force_zip64=large) as target:
-                        while block := source.file.read(BLOCK):
-                            target.write(block)
-                            yield outlet.taken()
+                    for _ in _added(archive, source, _unique(_safe_name(source.path), names)):
+                        yield outlet.taken()
             except (Problem, OSError) as exc:
                 missing.append(f"{_safe_name(path)}: {exc}")
             yield outlet.taken()
@@ -194,11 +221,27 @@ def _zipped(library: Library, images: Sequence[tuple[int, str]]) -> Iterator[byt
     yield outlet.taken()
 
 
+def _added(archive: zipfile.ZipFile, source: Source, name: str) -> Iterator[None]:
+    """Write a file block by block, no more of it than it had when it was opened."""
+    entry = zipfile.ZipInfo(name, _zip_time(source.mtime))
+    entry.external_attr = 0o644 << 16
+    left = source.size
+    with archive.open(entry, "w", force_zip64=source.size > 1 << 31) as target:
+        while block := source.file.read(min(BLOCK, left)):
+            target.write(block)
+            left -= len(block)
+            yield
+
+
 def _safe_name(path: str) -> str:
-    """A file's own name, fit for every system: no folders, no control characters."""
+    """A file's own name, fit for every system: no folders, no control characters, no device."""
     name = os.path.basename(os.fsencode(path)).decode("utf-8", "replace")
     name = "".join("_" if c in '<>:"/\\|?*' or not c.isprintable() else c for c in name)
-    return name.strip(" .") or "picture"
+    stem, ending = os.path.splitext(name.strip(" .") or "picture")
+    if stem.split(".")[0].strip().upper() in _DEVICES:
+        stem = f"_{stem}"
+    most = NAME_BYTES - len(ending.encode())
+    return stem.encode()[:most].decode("utf-8", "ignore") + ending if most > 0 else "picture"
 
 
 def _unique(name: str, taken: set[str]) -> str:
