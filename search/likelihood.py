@@ -267,8 +267,12 @@ def _floats(blobs: bytes, count: int) -> np.ndarray:
 
 def _surroundings(library: Library, model_id: int, background: Background) -> Surroundings:
     """What was measured last, unless embeddings have come or gone at either end since."""
-    [(first, last)] = library.rows(
-        "SELECT min(id), max(id) FROM embeddings WHERE model_id = ?", (model_id,)
+    first, last = (  # min() and max() would read every embedding
+        library.rows(
+            f"SELECT id FROM embeddings WHERE +model_id = ? ORDER BY id {order} LIMIT 1",
+            (model_id,),
+        )[0][0]
+        for order in ("ASC", "DESC")
     )
     key = (model_id, first, last)
     known = background.measured.get("last")
