@@ -129,7 +129,8 @@ TERMS = st.one_of(
 )
 SHAPES = st.sampled_from(["portrait", "landscape", "square"])
 BYTES = st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF, categories=["Cs"])
-NAMES = st.text(st.one_of(st.characters(exclude_characters="\0"), BYTES), min_size=1, max_size=12)
+WHOLE = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+NAMES = st.text(WHOLE | BYTES, min_size=1, max_size=12)
 PLACES = st.tuples(st.floats(-90, 90), st.floats(-180, 180), st.floats(0, 20000))
 
 
