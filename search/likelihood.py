@@ -250,8 +250,9 @@ def _sigmoid(odds: np.ndarray) -> np.ndarray:
 
 def _embeddings(library: Library, ids: np.ndarray, model_id: int) -> tuple[np.ndarray, np.ndarray]:
     """Places in ``ids`` and vectors, float32 (m, d), of those images that are embedded."""
+    # the plus keeps SQLite from walking all of the model's rows instead of looking these up
     rows = library.rows(
-        "SELECT image_id, vector FROM embeddings WHERE model_id = ? "
+        "SELECT image_id, vector FROM embeddings WHERE +model_id = ? "
         "AND image_id IN (SELECT value FROM json_each(?))",
         (model_id, json.dumps(ids.tolist())),
     )
@@ -267,9 +268,9 @@ def _floats(blobs: bytes, count: int) -> np.ndarray:
 
 def _surroundings(library: Library, model_id: int, background: Background) -> Surroundings:
     """What was measured last, unless embeddings have come or gone at either end since."""
-    first, last = (  # min() and max() would read every embedding
+    first, last = (  # min() and max() at once would read the whole SQL index
         library.rows(
-            f"SELECT id FROM embeddings WHERE +model_id = ? ORDER BY id {order} LIMIT 1",
+            f"SELECT id FROM embeddings WHERE model_id = ? ORDER BY id {order} LIMIT 1",
             (model_id,),
         )[0][0]
         for order in ("ASC", "DESC")
@@ -289,7 +290,7 @@ def _sample(library: Library, model_id: int, first: int, last: int) -> np.ndarra
     chosen = np.arange(span) if span <= SAMPLE else rng.choice(span, 4 * SAMPLE)
     ids = json.dumps((np.unique(chosen) + first).tolist())
     rows = library.rows(
-        "SELECT vector FROM embeddings WHERE model_id = ? "
+        "SELECT vector FROM embeddings WHERE +model_id = ? "
         "AND id IN (SELECT value FROM json_each(?)) LIMIT ?",
         (model_id, ids, SAMPLE),
     )
