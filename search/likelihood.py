@@ -250,7 +250,7 @@ def _sigmoid(odds: np.ndarray) -> np.ndarray:
 
 def _embeddings(library: Library, ids: np.ndarray, model_id: int) -> tuple[np.ndarray, np.ndarray]:
     """Places in ``ids`` and vectors, float32 (m, d), of those images that are embedded."""
-    # the plus keeps SQLite from walking all of the model's rows instead of looking these up
+    # the plus has SQLite look up these alone, whatever its statistics say
     rows = library.rows(
         "SELECT image_id, vector FROM embeddings WHERE +model_id = ? "
         "AND image_id IN (SELECT value FROM json_each(?))",
