@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 
 from search.clip.checkpoint import load_clip
 from search.clip.config import ClipConfig, TextConfig, VisionConfig
-from search.clip.encoder import Encoder, load_encoder, multiplies_bfloat16, pick_device
+from search.clip.encoder import PixelEncoder, load_encoder, multiplies_bfloat16, pick_device
 from search.clip.kernels import Linear, Place
 from search.clip.shapes import expected_shapes
 
@@ -108,7 +108,7 @@ def baseline(folder: Path, seconds: float) -> float:
         return 1 / fastest(lambda: model.encode_image(picture), seconds)
 
 
-def measure(encoder: Encoder, batch: int, seconds: float) -> dict[str, Any]:
+def measure(encoder: PixelEncoder, batch: int, seconds: float) -> dict[str, Any]:
     """Time the encoder and its products alone on one batch size."""
     rng = np.random.default_rng(0)
     calls = 1 if encoder.device.type == "cpu" else 8  # a GPU is fed while it computes

@@ -141,14 +141,14 @@ def make_model(folder: Path) -> Path:
 
 def index(folder: Path, model: Path) -> dict[str, float]:
     """Index the folder into a new library. The rate leaves out the loading of the model."""
-    from search.clip.encoder import Encoder, load_encoder
+    from search.clip.encoder import PixelEncoder, load_encoder
 
     info = SimpleNamespace(
         name="bench", identity="b" * 64, dim=512, preprocess=Preprocess(SIZE), source="bench"
     )
     loading = 0.0
 
-    def load() -> Encoder:
+    def load() -> PixelEncoder:
         nonlocal loading
         started = time.perf_counter()
         encoder = load_encoder(model)

@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from search.clip.archive import open_archive  # noqa: E402
-from search.clip.encoder import Encoder  # noqa: E402
+from search.clip.encoder import PixelEncoder  # noqa: E402
 from search.likelihood import (  # noqa: E402
     LINE,
     Background,
@@ -85,7 +85,7 @@ def main() -> None:
     photographs_table(encoder, background, options.photos)
 
 
-def captions_table(encoder: Encoder, background: Background, folder: Path) -> None:
+def captions_table(encoder: PixelEncoder, background: Background, folder: Path) -> None:
     """Words: Flickr8k's dev captions; pictures: one half of the images against the other."""
     lines = [json.loads(line) for line in (folder / "flickr8k.jsonl").open()]
     rows = [row for row in lines if row["split"] == "dev"]
@@ -110,7 +110,7 @@ def captions_table(encoder: Encoder, background: Background, folder: Path) -> No
 
 
 def words_table(
-    encoder: Encoder, background: Background, captions: list[list[str]], images: np.ndarray
+    encoder: PixelEncoder, background: Background, captions: list[list[str]], images: np.ndarray
 ) -> None:
     """Single words: each with its images among all others, and again without any of them."""
     bags = [[set(re.findall("[a-z]+", text.lower())) for text in five] for five in captions]
@@ -142,7 +142,7 @@ def likelihoods_of(background: Background, queries: np.ndarray, images: np.ndarr
     )
 
 
-def photographs_table(encoder: Encoder, background: Background, folder: Path) -> None:
+def photographs_table(encoder: PixelEncoder, background: Background, folder: Path) -> None:
     """Names of what the photographs show: all of them, and as many that none of them shows."""
     rows = list(csv.DictReader((folder / "labels.tsv").open(), delimiter="\t"))
     images = embedded(encoder, [Image.open(folder / row["file"]) for row in rows])
@@ -164,7 +164,7 @@ def photographs_table(encoder: Encoder, background: Background, folder: Path) ->
     print(f"above it for {np.diag(found >= LINE).mean():.0%} (cosine {np.diag(similar).min():.2f})")
 
 
-def embedded(encoder: Encoder, images: list[Image.Image]) -> np.ndarray:
+def embedded(encoder: PixelEncoder, images: list[Image.Image]) -> np.ndarray:
     """Unit rows, float32 (n, d)."""
     return np.concatenate(
         [encoder.encode_images(images[n : n + 32]) for n in range(0, len(images), 32)]

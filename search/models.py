@@ -18,6 +18,7 @@ import numpy as np
 from data import BUNDLED, bundled_model
 
 from .clip.checkpoint import find_weights, read_config, weights_sha256
+from .clip.families import Family, check_usable, family_of
 from .clip.preprocess import Preprocess
 from .errors import ModelError, Unreachable
 from .hub import hub_models, is_hub_id, is_offline, pull_hub
@@ -35,7 +36,7 @@ from .records import ModelRow
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .clip.encoder import Encoder
+    from .clip.encoder import PixelEncoder
     from .clip.words import WordEncoder
     from .fetch import Patience, Progress
 
@@ -67,8 +68,9 @@ class ModelInfo:
     dim: int
     preprocess: Preprocess
     source: str  # "bundled", "published", "hub", or the absolute path of one's own
+    family: str = "clip"  # or the kind of model that transformers knows it as
 
-    def load(self, *, device: str = "auto", dtype: str = "auto") -> "Encoder":
+    def load(self, *, device: str = "auto", dtype: str = "auto") -> "PixelEncoder":
         """Return the encoder; see ``search.clip.encoder.load_encoder``. This imports torch."""
         from .clip.encoder import load_encoder
 
@@ -98,7 +100,7 @@ class LazyEncoder:
         return (words or self._encoder).encode_texts(texts)
 
     @cached_property
-    def _encoder(self) -> "Encoder":
+    def _encoder(self) -> "PixelEncoder":
         return self._model.load(device=self._device, dtype=self._dtype)
 
     @cached_property
@@ -261,19 +263,22 @@ def _bundled() -> ModelInfo:
 def describe(place: Path, name: str, source: str) -> ModelInfo:
     """Look at a model's folder or weights file. Raise ``ModelError`` if it is no CLIP."""
     try:
-        weights = find_weights(place)
-        config = read_config(place)
-        identity = _identity(weights)
+        family = family_of(place)
+        if family is None:
+            config = read_config(place)
+            family = Family("clip", config.embed_dim, Preprocess.from_config(config))
+        identity = _identity(find_weights(place))
     except OSError as exc:
         raise ModelError(f"cannot read {place}: {exc.strerror or exc}") from exc
-    return ModelInfo(
-        name, place, identity, config.embed_dim, Preprocess.from_config(config), source
-    )
+    return ModelInfo(name, place, identity, family.dim, family.preprocess, source, family.kind)
 
 
 def _with_words(model: ModelInfo) -> ModelInfo:
     """Return the model if it has a vocabulary: say now, not at the first search, if not."""
     folder = model.folder if model.folder.is_dir() else model.folder.parent
+    if model.family != "clip":
+        check_usable(model.family, folder)
+        return model
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         raise ModelError(
             f"{folder} has no vocabulary; put {' or '.join(_VOCABULARIES)} beside its weights"

@@ -120,6 +120,23 @@ def read_config(place: Path) -> ClipConfig:
     return _configuration(path) or _told_by_shapes(path, parts(_look_into(path)[0]))
 
 
+def stored_shapes(path: Path) -> dict[str, Shape]:
+    """Return the shapes of all tensors in a weights file, under the names that they have there."""
+    return _look_into(path)[0]
+
+
+def read_tensors(path: Path, names: Iterable[str]) -> dict[str, "Tensor"]:
+    """Read some tensors of a weights file, under the names that they have there.
+
+    Raise ``ModelError`` for one that is not there.
+    """
+    stored, read = _look_into(path)
+    for name in (names := list(names)):
+        if name not in stored:
+            raise ModelError(f"{path} lacks {name}; it is damaged")
+    return read(names)
+
+
 def load_state(place: Path, towers: Iterable[str] = TOWERS) -> dict[str, "Tensor"]:
     """Read a model's tensors, as stored, under the published names; see ``Checkpoint.state``."""
     return Checkpoint.open(place).state(towers)

@@ -7,6 +7,7 @@ multiplies fastest: bfloat16 on CPUs with units for it, half precision on GPUs, 
 import math
 import platform
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch.nn.functional import normalize
 
 from .checkpoint import Checkpoint, weights_sha256
 from .errors import ModelError
+from .families import family_of
 from .fast import ResNetTower, TextTower, VisionTower
 from .kernels import Place
 from .memory import keep_allocations
@@ -68,17 +70,22 @@ class ImageTextEncoder(Protocol):
         """Embed texts as float32 unit rows (n, d)."""
 
 
-class Encoder:
-    """A CLIP on one device, in one precision. Safe to share between threads."""
+class PixelEncoder(ABC):
+    """What encoders on a device share: pictures are sent through their image tower in batches."""
 
     def __init__(
-        self, checkpoint: Checkpoint, *, name: str, device: torch.device, dtype: torch.dtype
+        self,
+        weights: Path,
+        dim: int,
+        preprocess: Preprocess,
+        *,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
-        self.name, self.device, self.dtype = name, device, dtype
-        self.dim = checkpoint.config.embed_dim
-        self.preprocess = Preprocess.from_config(checkpoint.config)
-        self._checkpoint = checkpoint
-        self._lock = threading.RLock()
+        self.name, self.dim, self.preprocess = name, dim, preprocess
+        self.device, self.dtype = device, dtype
+        self._weights, self._lock = weights, threading.RLock()
         keep_allocations()
 
     @property
@@ -87,23 +94,23 @@ class Encoder:
         return str(self.dtype).removeprefix("torch.")
 
     @property
+    @abstractmethod
     def batch_size(self) -> int:
         """How many pictures one pass takes; multiples of it are as fast, fewer may be slower."""
-        if self.device.type != "cpu":
-            return GPU_BATCH
-        vision = self._checkpoint.config.vision
-        positions = (vision.image_size // (vision.patch_size or 32)) ** 2 + 1
-        return max(1, min(64, CPU_POSITIONS // positions))
 
     @cached_property
     def identity(self) -> str:
         """The SHA-256 of the weights, in hex; the first look reads the whole file."""
-        return weights_sha256(self._checkpoint.path)
+        return weights_sha256(self._weights)
 
     @cached_property
+    @abstractmethod
     def logit_scale(self) -> float:
         """The factor of cosines in zero-shot logits (Radford et al. 2021, section 2.3)."""
-        return math.exp(float(self._checkpoint.state(())["logit_scale"]))
+
+    @abstractmethod
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts as float32 unit rows (n, d); what exceeds the context is cut off."""
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Embed decoded pictures as float32 unit rows (n, d)."""
@@ -122,16 +129,6 @@ class Encoder:
             )
         return self._run(lambda: self._image_tower, pixels, self.batch_size)
 
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts as float32 unit rows (n, d); what exceeds the context is cut off."""
-        length = self._checkpoint.config.text.context_length
-        tokens = self._tokenizer.tokenize(texts, length, truncate=True)
-        order = tokens.argmax(axis=1).argsort(kind="stable")  # texts of one length together
-        rows = self._run(lambda: self._text_tower, tokens[order], TEXT_BATCH)
-        out = np.empty_like(rows)
-        out[order] = rows
-        return out
-
     def _run(self, tower: Callable[[], Tower], rows: np.ndarray, batch: int) -> np.ndarray:
         """Send rows through a tower, ``batch`` at a time; a GPU computes while others are sent."""
         with self._lock, torch.inference_mode():
@@ -148,6 +145,49 @@ class Encoder:
         if self.device.type == "cuda":
             return x.pin_memory().to(self.device, non_blocking=True)
         return x.to(self.device)
+
+    @property
+    @abstractmethod
+    def _image_tower(self) -> Tower:
+        """Turns uint8 (n, s, s, 3) into features (n, d) of any length."""
+
+
+class Encoder(PixelEncoder):
+    """A CLIP on one device, in one precision. Safe to share between threads."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, name: str, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        config = checkpoint.config
+        preprocess = Preprocess.from_config(config)
+        super().__init__(
+            checkpoint.path, config.embed_dim, preprocess, name=name, device=device, dtype=dtype
+        )
+        self._checkpoint = checkpoint
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures one pass takes; multiples of it are as fast, fewer may be slower."""
+        if self.device.type != "cpu":
+            return GPU_BATCH
+        vision = self._checkpoint.config.vision
+        positions = (vision.image_size // (vision.patch_size or 32)) ** 2 + 1
+        return max(1, min(64, CPU_POSITIONS // positions))
+
+    @cached_property
+    def logit_scale(self) -> float:
+        """The factor of cosines in zero-shot logits (Radford et al. 2021, section 2.3)."""
+        return math.exp(float(self._checkpoint.state(())["logit_scale"]))
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts as float32 unit rows (n, d); what exceeds the context is cut off."""
+        length = self._checkpoint.config.text.context_length
+        tokens = self._tokenizer.tokenize(texts, length, truncate=True)
+        order = tokens.argmax(axis=1).argsort(kind="stable")  # texts of one length together
+        rows = self._run(lambda: self._text_tower, tokens[order], TEXT_BATCH)
+        out = np.empty_like(rows)
+        out[order] = rows
+        return out
 
     @cached_property
     def _image_tower(self) -> Tower:
@@ -177,14 +217,22 @@ class Encoder:
 
 def load_encoder(
     folder: Path, *, name: str | None = None, device: str = "auto", dtype: str = "auto"
-) -> Encoder:
+) -> PixelEncoder:
     """Open the model in ``folder`` (or of one weights file) on a device.
+
+    One of another family than CLIP goes through ``transformers``.
 
     ``device`` is auto, cpu, cuda, cuda:N or mps; ``dtype`` auto, float32, bfloat16 or float16.
     Raise ``ModelError`` where the machine or the model is not as asked.
     """
     place = pick_device(device)
     precision = pick_dtype(dtype, place)
+    if family := family_of(folder):
+        from .foreign import ForeignEncoder
+
+        return ForeignEncoder(
+            folder, family, name=name or folder.stem, device=place, dtype=precision
+        )
     checkpoint = Checkpoint.open(folder)
     return Encoder(checkpoint, name=name or folder.stem, device=place, dtype=precision)
 

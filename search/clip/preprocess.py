@@ -16,7 +16,7 @@ from .patches import packed, side_for
 MEAN, STD = PUBLISHED_MEAN, PUBLISHED_STD
 
 ORIENTATION = 0x0112  # the EXIF tag
-LONGEST = 4  # sides up to this many times the short one are resized whole, as the reference does
+LONGEST = 40  # sides up to this many times the short one are resized whole, as references do
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -13,6 +13,7 @@ import numpy as np
 from .checkpoint import Checkpoint, find_weights
 from .config import ClipConfig
 from .dialects import Part, parts
+from .families import family_of
 from .shapes import tower_of
 from .tokenizer import Tokenizer
 
@@ -38,6 +39,8 @@ class WordEncoder:
 
         Raise ``ModelError`` for what is damaged, incomplete or no CLIP.
         """
+        if family_of(place):
+            return None
         weights = find_weights(place)
         if weights.suffix != ".safetensors":
             return None
