@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 
 SOURCES = ("names", "keywords")
 PART = 128  # pictures of one part of the features
-LEAST = 10  # pictures to learn from, and as many to hold out
+LEAST_LEARNED, LEAST_HELD_OUT = 10, 5  # pictures with captions
 GENERAL = 500  # pictures without captions by which to tell what a model has forgotten
-COMMON = 0.25  # a caption of a larger share of the pictures tells none from the others
+COMMON = 0.5  # a caption of a larger share of the pictures tells too few apart
 SHOWN = 32  # pixels a side, where pictures are only read for their words
 
 
@@ -297,7 +297,7 @@ def _without_common(pictures: Sequence[_Picture]) -> list[_Picture]:
     """Take away captions that too many pictures share to tell them apart by."""
     counts = Counter(text for picture in pictures for text in picture.captions)
     worded = sum(bool(picture.captions) for picture in pictures)
-    most = max(LEAST, COMMON * worded)
+    most = max(LEAST_LEARNED, COMMON * worded)
     return [
         replace(picture, captions=tuple(text for text in picture.captions if counts[text] <= most))
         for picture in pictures
@@ -324,11 +324,11 @@ def _parted(pictures: Sequence[_Picture], share: float, labels: Sequence[str]) -
             held_out.append(example)
         else:
             learned.append(example)
-    if min(len(learned), len(held_out)) < LEAST:
+    if len(learned) < LEAST_LEARNED or len(held_out) < LEAST_HELD_OUT:
         raise FoveaError(
             f"{len(learned)} pictures with captions to learn from and {len(held_out)} to measure "
-            f"by are too few; {LEAST} of each are needed at least, and hundreds help. Name a file "
-            "of captions with --captions, or see what is found with --list"
+            f"by are too few; {LEAST_LEARNED} and {LEAST_HELD_OUT} are the least, and hundreds "
+            "help. Name a file of captions with --captions, or see what is found with --list"
         )
     return Material(learned, held_out, [*held_out, *general[:GENERAL]], labels)
 
