@@ -797,6 +797,7 @@ def model_info(name: str | None, folder: Path | None, as_json: bool) -> None:
         "folder": str(model.folder),
         "source": model.source,
         "sha256": model.identity,
+        "family": model.family,
         "dim": model.dim,
         "image_size": model.preprocess.size,
     }
@@ -857,6 +858,10 @@ def train_option(
 @train_option("--save-every", click.IntRange(min=1), "Steps a checkpoint.", "N", 200)
 @train_option("--device", None, f"Where to run: {DEVICES}", "D", "auto")
 @train_option("--dtype", click.Choice(DTYPES[:3]), "Precision of the products.", None, "auto")
+@train_option("--measure-every", click.IntRange(min=1), "Steps a measuring.", "N", 1000)
+@click.option(
+    "--plot", is_flag=True, help="Draw DIR/metrics.png afterwards, or of a run that is there."
+)
 def train(
     out: Path,
     recipe: Path | None,
@@ -868,6 +873,7 @@ def train(
     more: tuple[Path, ...],
     split: str | None,
     initial: str | None,
+    plot: bool,
     **options: Any,
 ) -> None:
     """Train a CLIP, or fine-tune one, on images and captions.
@@ -879,10 +885,13 @@ def train(
 
     \b
     fovea train --out runs/mine --captions captions.jsonl --images photos.tar
+    fovea train --out runs/mine --plot
     """
     images += more
     if recipe is None and not images:
-        raise click.UsageError("say what to train on: --images, or a --recipe that does")
+        if not plot:
+            raise click.UsageError("say what to train on: --images, or a --recipe that does")
+        return _draw_run(out)
     from search.clip.options import TrainOptions, read_recipe
     from search.clip.pairs import Source
     from search.clip.train import train as run
@@ -902,6 +911,15 @@ def train(
         model = run(todo, on_metrics)
     if leads:
         talk(f"the model is in {model}")
+        if plot:
+            _draw_run(out)
+
+
+def _draw_run(out: Path) -> None:
+    from search.clip.plot import draw_run
+
+    draw_run(out / "metrics.jsonl", out / "metrics.png")
+    talk(f"its course is drawn in {out / 'metrics.png'}")
 
 
 @cli.command()

@@ -121,7 +121,8 @@ def test_what_is_imported_is_declared_and_the_reverse():
         if name in homes
     }
     needed = {plain(entry) for entry in PROJECT["project"]["dependencies"]}
-    optional = {plain(entry) for entry in PROJECT["project"]["optional-dependencies"]["raw"]}
+    extras = PROJECT["project"]["optional-dependencies"]
+    optional = {plain(entry) for name in ("plot", "raw", "transformers") for entry in extras[name]}
     assert imported - optional == needed
 
 
