@@ -3,10 +3,12 @@
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .clip.checkpoint import WEIGHTS_FILES
+from .clip.families import TOKENIZER_FILES, kind_of
+from .clip.imageprocessor import read_json
 from .errors import FoveaError, ModelError, Unreachable
 from .published import models_folder
 
@@ -14,15 +16,22 @@ __all__ = ["hub_models", "is_hub_id", "is_offline", "pull_hub"]
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _ID = re.compile(f"{_PART}/{_PART}")
-_BESIDE = (  # what a model needs beside its weights
-    "config.json",
-    "open_clip_config.json",
+VOCABULARIES = ("bpe_simple_vocab_16e6.txt.gz", "bpe.txt.gz", "merges.txt")  # a CLIP's
+_CONFIGS = ("config.json", "open_clip_config.json")
+_BESIDE = (  # what a model needs beside its weights and configuration
     "preprocessor_config.json",
     "vocab.json",
     "merges.txt",
     "bpe.txt.gz",
     "bpe_simple_vocab_16e6.txt.gz",
     "README.md",
+)
+_BESIDE_FOREIGN = (  # what one of another family needs, too
+    "processor_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    *TOKENIZER_FILES,
 )
 _PROBE_S = 3.0  # seconds that a dead network may cost
 
@@ -77,8 +86,15 @@ def _cached(name: str) -> Path | None:
 
 
 def _is_whole(weights: Path) -> bool:
-    """Whether the shards are there, where weights come in several files, and a configuration."""
-    if not any((weights.parent / beside).is_file() for beside in _BESIDE[:2]):
+    """Whether the shards are there, where weights come in several files, and a configuration.
+
+    Of another family, whether a tokenizer is.
+    """
+    configs = [weights.parent / name for name in _CONFIGS if (weights.parent / name).is_file()]
+    if not configs:
+        return False
+    is_foreign = kind_of(read_json(configs[0])) is not None
+    if is_foreign and not any((weights.parent / name).is_file() for name in TOKENIZER_FILES):
         return False
     if not weights.name.endswith(".index.json"):
         return True
@@ -95,9 +111,11 @@ def _downloaded(name: str) -> Path:
     if not answers(endpoint, _PROBE_S):
         raise Unreachable(f"{endpoint} does not answer")
     try:
-        info = HfApi().model_info(name)
-        wanted = _wanted(name, [file.rfilename for file in info.siblings or ()])
-        folders = {Path(hf_hub_download(name, file)).parent for file in wanted}
+        there = [file.rfilename for file in HfApi().model_info(name).siblings or ()]
+        configs = [Path(hf_hub_download(name, file)) for file in _CONFIGS if file in there]
+        wanted = _wanted(name, there, _kind(name, configs))
+        # The weights last: where they are in the cache, so is the rest.
+        folders = {Path(hf_hub_download(name, file)).parent for file in reversed(wanted)}
     except FoveaError:
         raise
     except Exception as exc:  # the client's own, its transport's, the disk's: whatever they are
@@ -107,13 +125,39 @@ def _downloaded(name: str) -> Path:
     return folders.pop()
 
 
-def _wanted(name: str, files: Iterable[str]) -> list[str]:
-    """One set of weights, and what is to lie beside it."""
+def _kind(name: str, configs: Sequence[Path]) -> str | None:
+    """The family of a model by its configuration, before its weights are fetched.
+
+    None for a CLIP. Raise ``ModelError`` for what is neither.
+    """
+    for path in configs:
+        config = read_json(path)
+        if kind := kind_of(config):
+            return kind
+        if config.get("model_type", "clip") != "clip":
+            raise ModelError(
+                f"{name} cannot be used: its configuration describes {config['model_type']}, "
+                "not a CLIP"
+            )
+    return None
+
+
+def _wanted(name: str, files: Iterable[str], kind: str | None = None) -> list[str]:
+    """One set of weights, and what is to lie beside it; ``kind`` is that of another family."""
     there = set(files)
     weights = next((file for file in WEIGHTS_FILES if file in there), None)
     if weights is None:
         raise ModelError(f"{name} holds no weights that fovea reads ({', '.join(WEIGHTS_FILES)})")
-    wanted = [weights, *(file for file in _BESIDE if file in there)]
+    if kind and ".safetensors" not in weights:
+        raise ModelError(
+            f"{name} has its weights as {weights}; fovea reads a {kind} from safetensors alone"
+        )
+    beside = [*_CONFIGS, *_BESIDE]
+    if kind:
+        beside += _BESIDE_FOREIGN
+    elif not there & set(VOCABULARIES):
+        beside.append("tokenizer.json")
+    wanted = [weights, *(file for file in dict.fromkeys(beside) if file in there)]
     if weights.endswith(".index.json"):
         stem, suffix = weights.removesuffix(".index.json").rsplit(".", 1)
         shard = re.compile(rf"{re.escape(stem)}-[0-9]+-of-[0-9]+\.{suffix}")

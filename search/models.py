@@ -21,7 +21,7 @@ from .clip.checkpoint import find_weights, read_config, weights_sha256
 from .clip.families import Family, check_usable, family_of
 from .clip.preprocess import Preprocess
 from .errors import ModelError, Unreachable
-from .hub import hub_models, is_hub_id, is_offline, pull_hub
+from .hub import VOCABULARIES, hub_models, is_hub_id, is_offline, pull_hub
 from .published import (
     DEFAULT,
     PUBLISHED,
@@ -55,7 +55,6 @@ log = logging.getLogger(__name__)
 Reporter = Callable[[str], "Progress"]  # a file's name -> what is told its bytes
 
 _JUST_WRITTEN_S = 2.0  # a file this young may change again without its time showing it
-_VOCABULARIES = ("bpe_simple_vocab_16e6.txt.gz", "bpe.txt.gz", "merges.txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,9 +278,9 @@ def _with_words(model: ModelInfo) -> ModelInfo:
     if model.family != "clip":
         check_usable(model.family, folder)
         return model
-    if not any((folder / name).is_file() for name in _VOCABULARIES):
+    if not any((folder / name).is_file() for name in (*VOCABULARIES, "tokenizer.json")):
         raise ModelError(
-            f"{folder} has no vocabulary; put {' or '.join(_VOCABULARIES)} beside its weights"
+            f"{folder} has no vocabulary; put {' or '.join(VOCABULARIES)} beside its weights"
         )
     return model
 

@@ -175,7 +175,10 @@ def _translated(folder: Path, load: Callable[[], Any]) -> Any:
     except Exception as exc:  # of many kinds, according to what is damaged or not there
         lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
         reason = (lines or [type(exc).__name__])[0][:160]
-        raise ModelError(f"transformers cannot load {folder} ({reason}); fetch it again") from exc
+        step = "fetch it again"
+        if isinstance(exc, ImportError):
+            step = "pip install 'fovea[transformers]'"
+        raise ModelError(f"transformers cannot load {folder} ({reason}); {step}") from exc
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from .atomic import replace_file
 from .errors import ModelError
 
 VOCABULARY_FILES = ("bpe_simple_vocab_16e6.txt.gz", "bpe.txt.gz", "merges.txt")
+PACKED_VOCABULARY = "tokenizer.json"  # where newer versions of transformers keep it
 START, END = "<|startoftext|>", "<|endoftext|>"
 PUBLISHED_VOCABULARY_SIZE = 49408
 
@@ -76,6 +77,8 @@ class Tokenizer:
                 tokenizer = cls(read_merges(folder / name))
                 _check_ids(tokenizer, folder / "vocab.json")
                 return tokenizer
+        if (folder / PACKED_VOCABULARY).is_file():
+            return _from_packed(folder / PACKED_VOCABULARY)
         raise ModelError(
             f"{folder} has no vocabulary; put {' or '.join(VOCABULARY_FILES)} beside its weights"
         )
@@ -243,6 +246,22 @@ def _byte_symbols() -> dict[int, str]:
     return symbols
 
 
+def _from_packed(path: Path) -> Tokenizer:
+    """Read a ``tokenizer.json``; raise ``ModelError`` where it is not CLIP's kind of tokenizer."""
+    try:
+        said = json.loads(path.read_text("utf-8"))["model"]
+        merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in said["merges"]]
+        vocabulary, kind = said["vocab"], said.get("type", "BPE")
+        suffix = said.get("end_of_word_suffix")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise ModelError(f"cannot read the vocabulary {path}: {exc!r}; fetch it again") from exc
+    if kind != "BPE" or suffix != "</w>" or not all(len(pair) == 2 for pair in merges):
+        raise ModelError(f"{path} is not a tokenizer of CLIP's kind; put merges.txt beside it")
+    tokenizer = Tokenizer([(left, right) for left, right in merges])
+    _compare_ids(tokenizer, vocabulary, path)
+    return tokenizer
+
+
 def _check_ids(tokenizer: Tokenizer, path: Path) -> None:
     """Refuse a ``vocab.json`` whose ids are not those that the merges imply."""
     if not path.is_file():
@@ -251,6 +270,10 @@ def _check_ids(tokenizer: Tokenizer, path: Path) -> None:
         listed = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as exc:
         raise ModelError(f"cannot read {path}: {exc}; fetch it again") from exc
+    _compare_ids(tokenizer, listed, path)
+
+
+def _compare_ids(tokenizer: Tokenizer, listed: object, path: Path) -> None:
     if not isinstance(listed, dict) or any(
         listed.get(symbol, number) != number for symbol, number in tokenizer._ids.items()
     ):
