@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +18,8 @@ from search.clip.errors import FoveaError
 if TYPE_CHECKING:
     from indexer import Progress, ScanReport, Tuned
     from search.answer import Ranking
-    from search.clip.evaluate import Accuracy, Retrieval
+    from search.clip.evaluate import Embedded
+    from search.clip.pairs import PairSet
     from search.clip.train import Metrics
     from search.hits import Answer, Hit
     from search.library import Library
@@ -1116,6 +1117,23 @@ def show_tuned(tuned: "Tuned", as_json: bool) -> None:
 )
 @click.option("--split", metavar="NAME", help="Only lines of this split.  [default: all]")
 @model_option("Measure this model.  [default: the library's, else the best at hand]")
+@click.option(
+    "--against", metavar="NAME|DIR", shell_complete=_complete_model, help="Measure this one, too."
+)
+@click.option(
+    "--report",
+    metavar="FILE.html",
+    type=FILE,
+    help="Write a page with example queries and their first hits.",
+)
+@click.option(
+    "--examples",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=24,
+    show_default=True,
+    help="Queries on that page.",
+)
 @library_option
 @machine_options
 @json_option()
@@ -1127,6 +1145,9 @@ def evaluate(
     more: tuple[Path, ...],
     split: str | None,
     name: str | None,
+    against: str | None,
+    report: Path | None,
+    examples: int,
     folder: Path | None,
     device: str,
     dtype: str,
@@ -1143,25 +1164,67 @@ def evaluate(
         raise click.UsageError("give either --captions or --labels")
     if (labels is None) != (classes is None):
         raise click.UsageError("--labels and --classes go together")
-    from search.clip.evaluate import measure_retrieval, measure_zero_shot
+    from search.clip.evaluate import embed_pairs
+    from search.clip.pairs import Source, open_pairs
 
-    encoder = _any_model(name, folder).load(device=device, dtype=dtype)
-    result: Retrieval | Accuracy
-    with _counting_bar("img") as progress:
-        if captions is not None:
-            result = measure_retrieval(encoder, captions, images, split=split, progress=progress)
-        else:
-            assert labels is not None and classes is not None
-            result = measure_zero_shot(
-                encoder, labels, classes, images, split=split, progress=progress
-            )
+    found = open_pairs(Source(images, captions, labels, classes, split))
+    models = [_any_model(name, folder)]
+    models += [_any_model(against, folder)] if against is not None else []
+    measured = []
+    for model in models:
+        encoder = model.load(device=device, dtype=dtype)
+        with _counting_bar("img") as progress:
+            measured.append(embed_pairs(encoder, found, progress))
+    results = [one.figures().to_dict() for one in measured]
+    if report is not None:
+        names = [model.name for model in models]
+        _write_report(report, names, found, measured, count=examples, split=split)
     if as_json:
-        print_json(result.to_dict())
+        print_json({**results[0], "against": results[1]} if against is not None else results[0])
         return
-    for field, value in result.to_dict().items():
+    show_figures([_flat(result) for result in results])
+
+
+def _flat(result: Mapping[str, object]) -> dict[str, object]:
+    """Name each figure in words: "text to image recall@10"."""
+    flat: dict[str, object] = {}
+    for field, value in result.items():
         for key, figure in value.items() if isinstance(value, dict) else [("", value)]:
-            shown = f"{figure:.4f}" if isinstance(figure, float) else f"{figure:,}"
-            click.echo(f"{field} {key}".strip().replace("_", " ") + f"\t{shown}")
+            flat[f"{field} {key}".strip().replace("_", " ")] = figure
+    return flat
+
+
+def show_figures(results: Sequence[Mapping[str, object]]) -> None:
+    """Print a line a figure, with a column for each model."""
+    for name in results[0]:
+        shown = [
+            f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
+            for value in (result[name] for result in results)
+        ]
+        click.echo("\t".join([name, *shown]))
+
+
+def _write_report(
+    path: Path,
+    names: list[str],
+    found: "PairSet",
+    measured: "list[Embedded]",
+    *,
+    count: int,
+    split: str | None,
+) -> None:
+    from search.clip.atomic import replace_file
+    from search.clip.examples import pick_examples
+    from web.report import Report, page
+
+    if len(set(names)) < len(names):
+        names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
+    figures = [_flat(one.figures().to_dict()) for one in measured]
+    examples = pick_examples(found, measured, count=count)
+    data = ", ".join(place.name for place in found.places) + (f", {split}" if split else "")
+    text = page(Report(names, figures, examples, len(measured[0].pairs), data))
+    replace_file(path, lambda file: file.write(text.encode()))
+    talk(f"the page is {path}")
 
 
 # Trying it out

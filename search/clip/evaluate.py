@@ -94,22 +94,54 @@ def measure_retrieval(
     nothing is left to measure.
     """
     found = open_pairs(Source(tuple(images), captions=captions, split=split))
-    return retrieval(encoder, found, progress)
+    result = embed_pairs(encoder, found, progress).figures()
+    assert isinstance(result, Retrieval)
+    return result
 
 
-def retrieval(
+@dataclass(frozen=True)
+class Embedded:
+    """Pictures and texts as one model sees them: unit rows (n, d) and (m, d).
+
+    A text is right for the images whose key, int (n,), equals its own, int (m,): a caption for its
+    image, a class's name for all images of the class.
+    """
+
+    pairs: Sequence[Pair]
+    images: np.ndarray
+    image_keys: np.ndarray
+    texts: Sequence[str]
+    text_rows: np.ndarray
+    text_keys: np.ndarray
+
+    def figures(self) -> "Retrieval | Accuracy":
+        """Return how well captions find images and the reverse, or how well classes fit them."""
+        if self.pairs[0].label >= 0:
+            ranks = _ranks(self.images @ self.text_rows.T, self.image_keys)
+            tops = (float((ranks < k).mean()) for k in (1, 5))
+            return Accuracy(len(self.pairs), len(self.texts), *tops)
+        found = recalls(self.images, self.text_rows, self.text_keys)
+        return Retrieval(len(self.pairs), len(self.texts), **found)
+
+
+def embed_pairs(
     encoder: PairEncoder, found: PairSet, progress: Callable[[int, int], None] | None = None
-) -> Retrieval:
-    """Do as ``measure_retrieval`` on captioned pairs that are open already."""
-    pairs, image_rows = embed_images(encoder, found, progress)
+) -> Embedded:
+    """Embed the images that can be decoded, and their captions or the names of all classes.
+
+    The others are logged and left out. Raise ``ModelError`` where nothing is left to measure.
+    """
+    pairs, images = embed_images(encoder, found, progress)
+    if found.class_names:
+        numbers = sorted(found.class_names)
+        names = [found.class_names[number] for number in numbers]
+        keys = np.array([numbers.index(pair.label) for pair in pairs])
+        rows, own = class_rows(encoder, names), np.arange(len(names))
+        return Embedded(pairs, images, keys, [entry[0] for entry in names], rows, own)
     texts = [text for pair in pairs for text in pair.captions]
-    owner = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])  # (m,)
-    text_rows = encoder.encode_texts(texts)
-    return Retrieval(
-        images=len(pairs),
-        captions=len(texts),
-        **recalls(image_rows, text_rows, owner),
-    )
+    owners = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])  # (m,)
+    rows = encoder.encode_texts(texts)
+    return Embedded(pairs, images, np.arange(len(pairs)), texts, rows, owners)
 
 
 def recalls(
@@ -186,25 +218,9 @@ def measure_zero_shot(
     left to measure.
     """
     found = open_pairs(Source(tuple(images), labels=labels, classes=classes, split=split))
-    return zero_shot(encoder, found, progress)
-
-
-def zero_shot(
-    encoder: PairEncoder, found: PairSet, progress: Callable[[int, int], None] | None = None
-) -> Accuracy:
-    """Do as ``measure_zero_shot`` on labelled pairs that are open already."""
-    numbers = sorted(found.class_names)
-    rows = class_rows(encoder, [found.class_names[number] for number in numbers])  # (c, d)
-    pairs, image_rows = embed_images(encoder, found, progress)
-    right = np.array([numbers.index(pair.label) for pair in pairs])
-    scores = image_rows @ rows.T  # (n, c)
-    ranks = _ranks(scores, right)
-    return Accuracy(
-        images=len(pairs),
-        classes=len(numbers),
-        top1=float((ranks < 1).mean()),
-        top5=float((ranks < 5).mean()),
-    )
+    result = embed_pairs(encoder, found, progress).figures()
+    assert isinstance(result, Accuracy)
+    return result
 
 
 def class_rows(encoder: PairEncoder, classes: Sequence[Sequence[str]]) -> np.ndarray:

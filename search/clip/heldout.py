@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .evaluate import retrieval, zero_shot
+from .evaluate import Accuracy, embed_pairs
 from .model import CLIP
 from .pairs import PairSet, Source, open_pairs
 from .preprocess import Preprocess
@@ -35,11 +35,11 @@ class HeldOut:
         with measuring(model):
             encoder = ModelEncoder(model, tokenizer, device, dtype)
             for name, pairs in self.sets:
-                if pairs.class_names:
-                    accuracy = zero_shot(encoder, pairs)
-                    found |= {f"{name}: top-1": accuracy.top1, f"{name}: top-5": accuracy.top5}
+                figures = embed_pairs(encoder, pairs).figures()
+                if isinstance(figures, Accuracy):
+                    found |= {f"{name}: top-1": figures.top1, f"{name}: top-5": figures.top5}
                 else:
-                    recall = retrieval(encoder, pairs).text_to_image
+                    recall = figures.text_to_image
                     found |= {f"{name}: recall@{k}": share for k, share in recall.items()}
         return found
 
