@@ -9,31 +9,40 @@ if TYPE_CHECKING:
     from .limits import Limits
     from .material import Wanted
     from .pipeline import Progress
-    from .scan import ScanReport, index_folders
+    from .scan import ModelChanged, ScanReport, index_folders
+    from .switching import SwitchProgress, SwitchReport, switch_model
 
 __all__ = [
     "FileState",
     "Limits",
+    "ModelChanged",
     "Progress",
     "ScanReport",
+    "SwitchProgress",
+    "SwitchReport",
     "Tuned",
     "VerifyReport",
     "Wanted",
     "finetune_library",
     "index_folders",
+    "switch_model",
     "verify",
 ]
 
 _HOMES = {
     "FileState": "audit",
     "Limits": "limits",
+    "ModelChanged": "scan",
     "Progress": "pipeline",
     "ScanReport": "scan",
+    "SwitchProgress": "switching",
+    "SwitchReport": "switching",
     "Tuned": "finetuning",
     "VerifyReport": "audit",
     "Wanted": "material",
     "finetune_library": "finetuning",
     "index_folders": "scan",
+    "switch_model": "switching",
     "verify": "audit",
 }
 

@@ -178,7 +178,7 @@ class Pipeline:
             if ids.get(outcome.hash or b"") not in embedded:
                 new.setdefault(outcome.hash, outcome)
         vectors = self._encode(pool, list(new.values()))
-        sound = self._sound(vectors)
+        sound = checked_rows(vectors, is_first=not self.tally.embedded)
         good = dict(zip(new, sound, strict=True))
         files: list[FileWrite] = []
         for outcome in outcomes:
@@ -210,17 +210,6 @@ class Pipeline:
         else:
             self.tally.moved += 1
 
-    def _sound(self, vectors: np.ndarray) -> np.ndarray:
-        """Say which rows are unit vectors: bool (n,). Raise ``FoveaError`` where no model is."""
-        with np.errstate(all="ignore"):
-            sound: np.ndarray = np.abs(np.linalg.norm(vectors, axis=1) - 1) < LENGTH_ERROR
-        if len(sound) > 1 and not sound.any() and not self.tally.embedded:
-            raise FoveaError(
-                f"the model gave no embedding for any of the first {len(sound)} pictures; "
-                "try --dtype float32, or another model"
-            )
-        return sound
-
     def _encode(self, pool: Pool, outcomes: list[Outcome]) -> np.ndarray:
         """Embed decoded pictures: float32 unit rows (n, d)."""
         if not outcomes:
@@ -242,6 +231,21 @@ class Pipeline:
             self.library.note(paths, f"{reason}; kept as it was")
         self._settled, self._unreached = [], {}
         self._flushed = time.monotonic()
+
+
+def checked_rows(vectors: np.ndarray, *, is_first: bool) -> np.ndarray:
+    """Say which rows are unit vectors: bool (n,).
+
+    Raise ``FoveaError`` where none of the first batch is: the model gives none here.
+    """
+    with np.errstate(all="ignore"):
+        sound: np.ndarray = np.abs(np.linalg.norm(vectors, axis=1) - 1) < LENGTH_ERROR
+    if len(sound) > 1 and not sound.any() and is_first:
+        raise FoveaError(
+            f"the model gave no embedding for any of the first {len(sound)} pictures; "
+            "try --dtype float32, or another model"
+        )
+    return sound
 
 
 def _row(outcome: Outcome, state: FileState, reason: str | None = None) -> FileWrite:

@@ -47,6 +47,10 @@ class Model(Protocol):
     def source(self) -> str: ...
 
 
+class ModelChanged(FoveaError):
+    """The library has changed its model since this run's was chosen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A folder that a scan could not look at; what the library knows of it stays."""
@@ -90,6 +94,7 @@ def index_folders(
     ignore: Iterable[str] = (),
     limits: Limits | None = None,
     wait_s: float | None = 0.0,
+    keeps_model: bool = False,
 ) -> ScanReport:
     """Walk folders, embed what is new or changed, and note what has moved or gone.
 
@@ -100,7 +105,9 @@ def index_folders(
 
     A model other than the library's embeds all roots, and answers once nothing is left to embed;
     or once another run has found the same images out of reach, in a root that stays offline. Those
-    are in no answer until a run finds them again.
+    are in no answer until a run finds them again. With ``keeps_model`` it is a mistake instead:
+    ``ModelChanged`` is raised where the library answers by another model by the time it is this
+    run's turn.
 
     Raise ``FoveaError`` for a folder that is none, and ``LibraryBusy`` if another process has been
     indexing for more than ``wait_s`` seconds.
@@ -112,7 +119,12 @@ def index_folders(
     if dry_run:
         report = scan.rehearse(scan.roots(paths, add=False))
     else:
-        with library.writing(wait_s), _interruptible(stop):
+        with library.writing(wait_s), interruptible(stop):
+            if keeps_model and scan.switches():
+                raise ModelChanged(
+                    f"{library.folder} does not answer by {model.name} any more; "
+                    "run the command again"
+                )
             roots = scan.roots(paths, add=True)
             scan.limits, scan.batch_size = limits or Limits(), batch_size
             scan.workers = workers or available_cores()
@@ -134,7 +146,7 @@ def available_cores() -> int:
 
 
 @contextmanager
-def _interruptible(stop: threading.Event) -> Iterator[None]:
+def interruptible(stop: threading.Event) -> Iterator[None]:
     """Let the first Ctrl-C set ``stop``, and the second do what it does elsewhere."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
@@ -192,7 +204,7 @@ class _Scan:
                 registered[path] = Root(-len(registered) - 1, path, "online", "", None)
         if not registered:
             raise FoveaError("no folder has been indexed yet; name one: fovea index FOLDER")
-        if not folders or self._switching():
+        if not folders or self.switches():
             return list(registered.values())
         return [
             root
@@ -208,7 +220,7 @@ class _Scan:
 
     def run(self, roots: list[Root], load_encoder: Callable[[], PixelEncoder]) -> ScanReport:
         """Do all of it, and write it."""
-        before = self._left() if self._switching() else None
+        before = self._left() if self.switches() else None
         model = self.library.add_model(*self._details())
         survey = self._survey(roots, model.id)
 
@@ -242,7 +254,7 @@ class _Scan:
         self._note_roots(survey)
         report = _report(survey, pipeline.tally, verdict)
         self._tell(survey, pipeline.tally, False, last=True)
-        return self._switched(report, before) if self._switching() else report
+        return self._switched(report, before) if self.switches() else report
 
     def _settle_leftovers(self, survey: Survey, gained: set[int]) -> Verdict:
         """Note what has moved away, what was deleted, and what is kept until confirmed."""
@@ -268,7 +280,8 @@ class _Scan:
 
     # A change of model
 
-    def _switching(self) -> bool:
+    def switches(self) -> bool:
+        """Whether the library answers by another model than this run's."""
         current = self.library.model()
         return current is not None and current.identity != self.model.identity
 

@@ -161,6 +161,9 @@ class Library:
         with self.transaction() as conn:
             model = _store_model(conn, name, identity, dim, source)
             conn.execute("UPDATE library SET value = ? WHERE key = 'model_id'", (model.id,))
+            conn.execute(
+                "DELETE FROM library WHERE key = 'next_model_id' AND value = ?", (model.id,)
+            )
         return model
 
     # Roots

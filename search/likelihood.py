@@ -25,7 +25,14 @@ import numpy as np
 from .answer import Ranking
 from .library import Library
 
-__all__ = ["LINE", "Background", "default_labels", "likelihoods", "likeliest"]
+__all__ = [
+    "LINE",
+    "Background",
+    "background_path",
+    "default_labels",
+    "likelihoods",
+    "likeliest",
+]
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +84,7 @@ class Background:
     def load(cls, folder: Path, identity: str) -> "Background | None":
         """Read what ``save`` has left in a library's folder; None on any doubt."""
         try:
-            with _path(folder, identity).open("rb") as file:
+            with background_path(folder, identity).open("rb") as file:
                 data = np.load(file, allow_pickle=False)
                 mark, scale, vectors = str(data["mark"]), float(data["scale"]), data["vectors"]
         except (OSError, ValueError, KeyError, EOFError, IndexError, BadZipFile):
@@ -90,7 +97,7 @@ class Background:
 
     def save(self, folder: Path) -> None:
         """Keep it; a disk that is full or may not be written costs no more than time later."""
-        path = _path(folder, self.identity)
+        path = background_path(folder, self.identity)
         part = path.with_suffix(f".{os.getpid()}.part")
         try:
             with part.open("wb") as file:
@@ -301,7 +308,8 @@ def _sample(library: Library, model_id: int, first: int, last: int) -> np.ndarra
     return _floats(b"".join(vector for (vector,) in rows), len(rows))
 
 
-def _path(folder: Path, identity: str) -> Path:
+def background_path(folder: Path, identity: str) -> Path:
+    """Where a library keeps the background of a model."""
     return folder / f"background-{identity[:16]}.npz"
 
 

@@ -11,22 +11,28 @@ from filelock import FileLock, Timeout
 
 from .errors import LibraryBusy, LibraryError
 
-__all__ = ["exclusive"]
+__all__ = ["exclusive", "holder_of"]
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path, name: str, wait_s: float | None = 0.0) -> Iterator[None]:
+def exclusive(
+    folder: Path, name: str, wait_s: float | None = 0.0, *, doing: str = "is indexing into"
+) -> Iterator[None]:
     """Hold the lock ``name`` of a library folder, waiting up to ``wait_s`` (``None``: for ever).
 
     The operating system releases it when the process ends, however that happens. A file beside
-    it says who holds it. Raise ``LibraryBusy`` if another holder stays.
+    it says who holds it. Raise ``LibraryBusy``, which says what that one is ``doing`` there, if
+    another holder stays.
     """
     lock = FileLock(folder / f"{name}.lock", timeout=-1 if wait_s is None else wait_s)
     holder = folder / f"{name}.pid"
     try:
         lock.acquire()
     except Timeout as exc:
-        raise LibraryBusy(_busy(folder, holder)) from exc
+        raise LibraryBusy(
+            f"another fovea (pid {_pid(holder)}) {doing} {folder}; "
+            "wait until it has finished, or stop it"
+        ) from exc
     except OSError as exc:
         raise LibraryError(f"cannot lock {folder}: {exc.strerror or exc}") from exc
     try:
@@ -45,15 +51,21 @@ def _announce(holder: Path) -> None:
         os.replace(temporary, holder)
 
 
-def _busy(folder: Path, holder: Path) -> str:
-    pid = "unknown"
+def holder_of(folder: Path, name: str) -> str | None:
+    """The id of the process that holds the lock ``name`` now; None where nobody does."""
+    try:
+        with FileLock(folder / f"{name}.lock", timeout=0):
+            return None
+    except Timeout:
+        return _pid(folder / f"{name}.pid")
+    except OSError:
+        return None  # a folder that may only be read
+
+
+def _pid(holder: Path) -> str:
     for _ in range(10):  # the holder may have locked a moment ago and not yet said so
         try:
-            pid = str(json.loads(holder.read_text(encoding="utf-8"))["pid"])
-            break
+            return str(json.loads(holder.read_text(encoding="utf-8"))["pid"])
         except (OSError, ValueError, KeyError):
             time.sleep(0.01)
-    return (
-        f"another fovea (pid {pid}) is indexing into {folder}; "
-        "wait until it has finished, or stop it"
-    )
+    return "unknown"
