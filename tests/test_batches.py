@@ -1,5 +1,6 @@
 import io
 import json
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -185,3 +186,29 @@ def test_a_large_image_is_kept_small():
     file = io.BytesIO()
     Image.new("RGB", (900, 600)).save(file, "JPEG")
     assert batches._decode(file.getvalue(), 100).size == (150, 100)
+
+
+def test_shards_are_read_picture_by_picture(tmp_path):
+    rng = np.random.default_rng(0)
+    shards = []
+    for shard in range(2):
+        files = {}
+        for number in range(12):
+            file = io.BytesIO()
+            noise = Image.fromarray(rng.integers(0, 256, (360, 360, 3), dtype=np.uint8))
+            noise.save(file, "BMP")
+            files |= {f"{number}.bmp": file.getvalue(), f"{number}.txt": b"noise"}
+        shards.append(write_tar(tmp_path / f"{shard}.tar", files))
+    whole = sum(path.stat().st_size for path in shards)
+    tracemalloc.start()
+    try:
+        found = open_pairs(Source(tuple(shards)))
+        _, opened = tracemalloc.get_traced_memory()
+        batches = stream(found, batch_size=2, workers=1, cache_bytes=0)
+        for step in range(12):
+            batches.batch(step)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found.pairs) == 24 and whole > 9e6
+    assert opened < 0.1 * whole and most < 0.4 * whole
