@@ -63,7 +63,8 @@ def test_a_library_is_learned_from(library):
     found = json.loads(again.out)
     assert again.code == done.code == (1 if found["refusal"] else 0)
     if not found["refusal"]:
-        assert f"fovea models use {found['model']} --library {library}" in done.err
+        words = f"--model {found['model']} --switch-model --library {library}"
+        assert f"fovea index {words}" in done.err
     assert f"{found['after']['text_to_image']['10']:.4f}" == rows[5][2]
 
 
@@ -76,7 +77,7 @@ def test_a_model_that_got_worse_is_refused_with_its_figures(library, tmp_path):
     )  # fmt: skip
     if done.code:
         assert "not to be used: it" in done.err and str(tmp_path / "out" / "refused") in done.err
-        assert "agreement" in done.out and "models use" not in done.err
+        assert "agreement" in done.out and "to answer by it" not in done.err
 
 
 @pytest.mark.parametrize(
