@@ -119,9 +119,7 @@ def _siglip2(vocabulary: int):
 
 def _metaclip2(vocabulary: int):
     text = SMALL | {"vocab_size": vocabulary, "max_position_embeddings": 24, "eos_token_id": 2}
-    config = transformers.MetaClip2Config(
-        text_config=text, vision_config=VISION, projection_dim=24
-    )
+    config = transformers.MetaClip2Config(text_config=text, vision_config=VISION, projection_dim=24)
     return transformers.MetaClip2Model(config)
 
 

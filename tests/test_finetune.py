@@ -120,7 +120,7 @@ def test_what_it_knew_is_kept(start, tmp_path):
         options = replace(OPTIONS, keep=keep, epochs=10)
         clip = load_clip(start)
         finetune(clip, tokenizer, material(model), options, tmp_path / str(keep))
-        probe = module._Tuner(model, tokenizer, material(model), options)
+        probe = module._Tuner(model, tokenizer, material(model), replace(options, keep=1.0))
         old = torch.cat([rows.float() for rows in probe._old_rows])
         halves = module._Tuner(clip, tokenizer, material(model), options)
         with torch.no_grad():

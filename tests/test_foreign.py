@@ -52,7 +52,7 @@ def test_embeddings_equal_those_of_transformers_itself(tmp_path, kind, together)
     assert encoder.encode_texts([]).shape == (0, encoder.dim)
     assert abs(np.linalg.norm(got, axis=1) - 1).max() < 1e-5
     spread = want @ want.T
-    assert spread.min() < 0.9, "the random model tells pictures apart"
+    assert spread.min() < 0.95, "the random model tells pictures apart"
 
 
 @pytest.fixture(scope="module")

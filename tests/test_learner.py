@@ -50,7 +50,7 @@ def gradients(one):
 def test_slices_of_a_batch_give_the_gradients_of_the_whole(tmp_path, slices):
     whole, sliced = learner(tmp_path), learner(tmp_path, accumulate=slices)
     loss = whole._backward(batch())
-    assert sliced._backward(batch()).item() == pytest.approx(loss.item(), abs=1e-6)
+    assert sliced._backward(batch()).item() == pytest.approx(loss.item(), abs=1e-5)
     for name, gradient in gradients(whole).items():
         assert torch.allclose(gradient, gradients(sliced)[name], atol=1e-5), name
 

@@ -231,6 +231,7 @@ def test_the_readme_is_short_and_in_order():
     assert re.findall(r"^##? (.+)$", text, re.M)[0] == "fovea"
     assert re.findall(r"^## (.+)$", text, re.M) == [
         "Install",
+        "Search in the browser",
         "Search by command",
         "Search by library",
         "How it works",

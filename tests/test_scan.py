@@ -747,7 +747,7 @@ def test_a_second_ctrl_c_ends_the_run_at_once(scan, tmp_path):
         def encode_pixels(self, pixels):
             if self.encoded:
                 for _ in range(2):
-                    os.kill(os.getpid(), signal.SIGINT)
+                    signal.raise_signal(signal.SIGINT)  # to this thread: two do not become one
             return super().encode_pixels(pixels)
 
     scan.encoder = Interrupted()
