@@ -17,6 +17,7 @@ import numpy as np
 
 from data import BUNDLED, bundled_model
 
+from .addressed import addressed_models, find_addressed, is_address, pull_address
 from .clip.checkpoint import find_weights, read_config, weights_sha256
 from .clip.families import Family, check_usable, family_of
 from .clip.preprocess import Preprocess
@@ -47,6 +48,7 @@ __all__ = [
     "best_on_disk",
     "known_models",
     "pull",
+    "resolve_known",
     "resolve_model",
 ]
 
@@ -54,6 +56,7 @@ log = logging.getLogger(__name__)
 
 Reporter = Callable[[str], "Progress"]  # a file's name -> what is told its bytes
 
+KEPT = ("bundled", "published", "hub", "address")  # sources of models that fovea keeps itself
 _JUST_WRITTEN_S = 2.0  # a file this young may change again without its time showing it
 
 
@@ -66,7 +69,7 @@ class ModelInfo:
     identity: str  # the weights' SHA-256, hex
     dim: int
     preprocess: Preprocess
-    source: str  # "bundled", "published", "hub", or the absolute path of one's own
+    source: str  # "bundled", "published", "hub", "address", or the absolute path of one's own
     family: str = "clip"  # or the kind of model that transformers knows it as
 
     def load(self, *, device: str = "auto", dtype: str = "auto") -> "PixelEncoder":
@@ -121,10 +124,11 @@ class KnownModel:
 
 
 def known_models() -> list[KnownModel]:
-    """The bundled model, the published ones, and those of the hub that were pulled."""
+    """The bundled model, the published ones, and what was pulled from the hub or an address."""
     known = [KnownModel(BUNDLED, "bundled", bundled_model())]
     known += [KnownModel(model.name, "published", on_disk(model)) for model in PUBLISHED]
     known += [KnownModel(name, "hub", folder) for name, folder in sorted(hub_models().items())]
+    known += [KnownModel(model.name, "address", model.folder) for model in addressed_models()]
     return known
 
 
@@ -138,10 +142,11 @@ def resolve_model(
 ) -> ModelInfo:
     """Return the model asked for, or choose one.
 
-    ``requested`` is a published model's name, the bundled one's, a folder or weights file, or
-    "owner/name" on the hub. Without it: ``current``, the library's; else the best on the disk;
-    else ViT-B/32, downloaded; else the bundled one, and the log says why. ``network=False``
-    downloads nothing. Raise ``ModelError`` for a model that cannot be had.
+    ``requested`` is a published model's name, the bundled one's, a folder or weights file,
+    "owner/name" on the hub, or the name or address of one fetched from there. Without it:
+    ``current``, the library's; else the best on the disk; else ViT-B/32, downloaded; else the
+    bundled one, and the log says why. ``network=False`` downloads nothing. Raise
+    ``ModelError`` for a model that cannot be had.
     """
     network = network and not is_offline()
     if requested is not None:
@@ -163,10 +168,30 @@ def resolve_model(
 
 
 def pull(
-    name: str, progress: Reporter | None = None, *, patience: "Patience | None" = None
+    name: str,
+    progress: Reporter | None = None,
+    *,
+    sha256: str | None = None,
+    patience: "Patience | None" = None,
 ) -> ModelInfo:
-    """Put a model on the disk, if it is not there yet; ``name`` as in ``resolve_model``."""
-    return _requested(name, not is_offline(), progress, patience)
+    """Put a model on the disk, if it is not there yet; ``name`` as in ``resolve_model``.
+
+    Or an address, with the ``sha256`` that the file there must have.
+    """
+    network = not is_offline()
+    if sha256 is None:
+        return _requested(name, network, progress, patience)
+    if not is_address(name):
+        raise ModelError(f"a SHA-256 goes with an address, https://HOST/FILE; {name!r} is none")
+    model = pull_address(
+        name,
+        sha256,
+        progress,
+        check=lambda folder: with_words(describe(folder, folder.name, "address")),
+        network=network,
+        patience=patience,
+    )
+    return with_words(describe(model.folder, model.name, "address"))
 
 
 def _requested(
@@ -181,9 +206,16 @@ def _requested(
     if name and place.exists():
         place = place.absolute()
         label = place.stem if place.is_file() else place.name
-        return _with_words(describe(place, label, _path_text(place)))
+        return with_words(describe(place, label, _path_text(place)))
+    if fetched := find_addressed(name):
+        return with_words(describe(fetched.folder, fetched.name, "address"))
+    if is_address(name):
+        raise ModelError(
+            f"{name} is not on this disk; fetch it by its checksum: "
+            "fovea models pull ADDRESS --sha256 HEX"
+        )
     if not looks_like_path and is_hub_id(name):
-        return _with_words(describe(pull_hub(name, network=network), name, "hub"))
+        return with_words(describe(pull_hub(name, network=network), name, "hub"))
     names = ", ".join([BUNDLED, *(model.name for model in PUBLISHED)])
     raise ModelError(
         f"there is no model {name!r}; name one of {names}, a folder, or owner/name on the hub"
@@ -204,11 +236,31 @@ def _pulled(
 def _remembered(
     row: ModelRow, network: bool, progress: Reporter | None, patience: "Patience | None"
 ) -> ModelInfo:
-    """The library's model: where it was, or wherever its weights are now."""
+    """The library's model, or what to do without it."""
+    try:
+        return resolve_known(row, network=network, progress=progress, patience=patience)
+    except ModelError as exc:
+        raise ModelError(
+            f"this library answers by {row.name}, which cannot be used: {exc}. "
+            "Bring it back, or let another one embed all pictures: fovea models use MODEL"
+        ) from exc
+
+
+def resolve_known(
+    row: ModelRow,
+    *,
+    network: bool = True,
+    progress: Reporter | None = None,
+    patience: "Patience | None" = None,
+) -> ModelInfo:
+    """Return a model that a library has known: where it was, or wherever its weights are now.
+
+    Raise ``ModelError``, which says why, where they cannot be had.
+    """
     reason = "its weights have changed"
     try:
-        name = row.name if row.source in ("bundled", "published", "hub") else row.source
-        info = _requested(name, network, progress, patience)
+        name = row.name if row.source in KEPT else row.source
+        info = _requested(name, network and not is_offline(), progress, patience)
         if info.identity == row.identity:
             return info
     except ModelError as exc:
@@ -216,10 +268,7 @@ def _remembered(
     for info in _on_disk():
         if info.identity == row.identity:
             return info
-    raise ModelError(
-        f"this library answers by {row.name}, which cannot be used: {reason}. "
-        "Bring it back, or embed all pictures anew: fovea index --model MODEL --switch-model"
-    )
+    raise ModelError(reason)
 
 
 def best_on_disk() -> str:
@@ -272,7 +321,7 @@ def describe(place: Path, name: str, source: str) -> ModelInfo:
     return ModelInfo(name, place, identity, family.dim, family.preprocess, source, family.kind)
 
 
-def _with_words(model: ModelInfo) -> ModelInfo:
+def with_words(model: ModelInfo) -> ModelInfo:
     """Return the model if it has a vocabulary: say now, not at the first search, if not."""
     folder = model.folder if model.folder.is_dir() else model.folder.parent
     if model.family != "clip":

@@ -104,7 +104,7 @@ def test_a_librarys_model_is_found_where_it_is_now(tmp_path, bundled, no_network
 
 def test_a_librarys_model_that_is_gone_is_told_with_the_next_step(tmp_path, bundled, no_network):
     mine = row(resolve_model("fovea-small"), identity="0" * 64, source=str(tmp_path / "gone"))
-    with pytest.raises(ModelError, match="--switch-model"):
+    with pytest.raises(ModelError, match="fovea models use MODEL"):
         resolve_model(None, mine)
 
 
