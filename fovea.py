@@ -1066,8 +1066,8 @@ def finetune(
     show_tuned(tuned, as_json)
     if tuned.refusal:
         raise FoveaError(f"not to be used: {tuned.refusal}; it is in {tuned.folder}")
-    words = ["--model", str(tuned.folder), "--switch-model", "--library", str(place)]
-    talk(f"to answer by it: {shlex.join(['fovea', 'index', *words])}")
+    switch = ["--model", str(tuned.folder), "--switch-model", "--library", str(place)]
+    talk(f"to answer by it: {shlex.join(['fovea', 'index', *switch])}")
 
 
 def show_captions(path: bytes, captions: Sequence[str], as_json: bool) -> None:
