@@ -740,7 +740,15 @@ def test_removing_a_root_forgets_what_was_deleted_too(scan, photos):
     assert scan.library.counts().images == 0
 
 
-def test_a_second_ctrl_c_ends_the_run_at_once(scan, tmp_path):
+@pytest.fixture
+def interruptible():
+    """Python's own answer to Ctrl-C: a shell has it ignored by what it starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_ends_the_run_at_once(scan, tmp_path, interruptible):
     many(tmp_path / "root", 20)
 
     class Interrupted(ColourEncoder):
