@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,11 +17,12 @@ import click
 from search.clip.errors import FoveaError
 
 if TYPE_CHECKING:
-    from indexer import Progress, ScanReport, Tuned
+    from indexer import Progress, ScanReport, SwitchProgress, SwitchReport, Tuned
     from search.answer import Ranking
     from search.clip.evaluate import Embedded
     from search.clip.pairs import PairSet
     from search.clip.train import Metrics
+    from search.compare import Side
     from search.hits import Answer, Hit
     from search.library import Library
     from search.models import ModelInfo
@@ -142,6 +144,24 @@ def json_option(text: str = "Print one JSON document.") -> Callable[[Command], C
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
+def embedding_options(command: Command) -> Command:
+    """Add ``--workers`` and ``--batch-size``."""
+    command = click.option(
+        "--batch-size",
+        metavar="N",
+        type=click.IntRange(min=1),
+        default=32,
+        show_default=True,
+        help="Pictures embedded at a time.",
+    )(command)
+    return click.option(
+        "--workers",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Processes that decode.  [default: one a core]",
+    )(command)
+
+
 k_option = click.option(
     "-k", default=10, show_default=True, type=click.IntRange(min=1), help="Number of hits."
 )
@@ -157,20 +177,7 @@ FILE = click.Path(path_type=Path)
 @model_option("Embed with this model.  [default: the library's, else the best at hand]")
 @click.option("--switch-model", is_flag=True, help="Let the library answer by --model from now on.")
 @machine_options
-@click.option(
-    "--workers",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="Processes that decode.  [default: one a core]",
-)
-@click.option(
-    "--batch-size",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Pictures embedded at a time.",
-)
+@embedding_options
 @click.option(
     "--ignore",
     metavar="PATTERN",
@@ -208,6 +215,7 @@ def index(
                 load_encoder=lambda: model.load(device=device, dtype=dtype),
                 dry_run=dry_run,
                 progress=progress,
+                keeps_model=not switch_model,
                 **options,
             )
         if not dry_run and (report.embedded or report.deleted):
@@ -250,8 +258,8 @@ def _model_to_index(
     if current is not None and current.identity != model.identity and not switch:
         raise FoveaError(
             f"{library.folder} answers by {current.name}, not by {model.name}; to embed all its "
-            f"pictures by {model.name} and answer by that: fovea index --model {name} "
-            "--switch-model; to keep both, choose another folder with --library"
+            f"pictures by {model.name} and answer by that: fovea models use {name}; to keep both, "
+            "choose another folder with --library"
         )
     return model
 
@@ -768,17 +776,21 @@ def list_models(as_json: bool) -> None:
 
 
 @models.command("pull")
-@click.argument("name", metavar="NAME", shell_complete=_complete_model)
-def pull_model(name: str) -> None:
+@click.argument("name", metavar="NAME|ADDRESS", shell_complete=_complete_model)
+@click.option("--sha256", metavar="HEX", help="What the file at ADDRESS must have.")
+def pull_model(name: str, sha256: str | None) -> None:
     """Download the model NAME, unless it is here: a published one, or owner/name of the hub.
+
+    Or what is at ADDRESS: weights, or a zip or tar of a model's folder. Its checksum must be known.
 
     \b
     fovea models pull ViT-L/14
     fovea models pull openai/clip-vit-base-patch16
+    fovea models pull https://example.com/photos-clip.zip --sha256 3f5a...
     """
     from search.models import pull
 
-    model = pull(name, _download_bar)
+    model = pull(name, _download_bar, sha256=sha256)
     click.echo(f"{model.name}\t{plain(str(model.folder))}")
 
 
@@ -807,6 +819,213 @@ def model_info(name: str | None, folder: Path | None, as_json: bool) -> None:
         return
     for field, value in fields.items():
         click.echo(f"{field}\t{plain(str(value))}")
+
+
+@models.command("use")
+@click.argument("name", metavar="NAME|DIR", shell_complete=_complete_model)
+@click.option("--background", is_flag=True, help="Return at once; embed at low priority.")
+@click.option(
+    "--compare", "query", metavar="QUERY", help="Switch nothing: show both answers side by side."
+)
+@click.option("--incomplete", is_flag=True, help="Leave pictures behind that cannot be read now.")
+@k_option
+@library_option
+@machine_options
+@embedding_options
+@json_option()
+def use_model(
+    name: str,
+    background: bool,
+    query: str | None,
+    incomplete: bool,
+    k: int,
+    folder: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Let the library answer by the model NAME once that has embedded all its pictures.
+
+    Until then the former model answers, and folders can be indexed. An interrupted switch goes on
+    when the command is repeated. Going back is instant: embeddings stay until models remove.
+
+    \b
+    fovea models use ViT-L/14
+    fovea models use ViT-L/14 --compare "a dog running on a beach"
+    """
+    from search.changeover import call_off, resolve_in
+
+    with _library(folder) as library:
+        model = resolve_in(library, name, progress=_download_bar)
+        current = library.model()
+        if query is not None:
+            show_sides(query, _compare(library, model, query, k, options), as_json)
+        elif current is not None and current.identity == model.identity:
+            call_off(library)
+            talk(f"{library.folder} answers by {model.name}, and stays with it")
+        elif background:
+            _switch_in_background(library, model, incomplete=incomplete, **options)
+        else:
+            report = _switch(library, model, incomplete=incomplete, **options)
+            _show_switch(report, model, current, as_json)
+
+
+def _switch(
+    library: "Library", model: "ModelInfo", *, device: str, dtype: str, **options: Any
+) -> "SwitchReport":
+    """Embed what is missing, and flip unless told otherwise; the encoder is loaded once."""
+    from functools import cache
+
+    from indexer import switch_model
+    from search.likelihood import Background
+
+    load = cache(lambda: model.load(device=device, dtype=dtype))
+
+    def prepare() -> None:
+        if Background.load(library.folder, model.identity) is None:
+            Background.of(model.identity, load()).save(library.folder)
+
+    with _switch_bar() as progress:
+        return switch_model(
+            library, model=model, load_encoder=load, prepare=prepare, progress=progress, **options
+        )
+
+
+def _switch_in_background(library: "Library", model: "ModelInfo", **options: Any) -> None:
+    from indexer import detached
+    from search.changeover import announce, changeover
+
+    before = changeover(library)
+    row = library.add_model(model.name, model.identity, model.dim, model.source)
+    announce(library, row.id)
+    if before is not None and before.pid and before.model.id == row.id:
+        pid = before.pid
+    else:
+        pid = str(detached.start(library.folder, **options))
+    talk(
+        f"process {pid} embeds by {model.name}; fovea status says how far it is, and "
+        f"{detached.log_path(library.folder)} what has become of it"
+    )
+
+
+def _show_switch(
+    report: "SwitchReport", model: "ModelInfo", before: "ModelRow | None", as_json: bool
+) -> None:
+    from dataclasses import asdict
+
+    counts = {
+        "out of reach": report.unreachable,
+        "changed or gone since they were indexed": report.changed,
+        "not to be decoded now": report.failed,
+    }
+    amiss = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    answers = before.name if before is not None else "no model"
+    if as_json:
+        print_json({"model": model.name, **asdict(report)})
+    if report.superseded:
+        raise FoveaError(f"another model was asked for meanwhile; {answers} answers until then")
+    if report.stopped:
+        raise FoveaError(f"stopped, and {answers} answers; run the command again to go on")
+    if not report.switched:
+        raise FoveaError(
+            f"{answers} goes on answering, since some pictures are not embedded: {amiss}; bring "
+            "them back, or run fovea index, and repeat this; or leave them behind: --incomplete"
+        )
+    if amiss:
+        talk(f"in no answer until fovea index finds them: {amiss}")
+    if not as_json:
+        click.echo(
+            f"{model.name} answers: {report.images:,} pictures, {report.embedded:,} embedded in "
+            f"{report.seconds:.1f} s"
+        )
+
+
+def _compare(
+    library: "Library", model: "ModelInfo", query: str, k: int, options: dict[str, Any]
+) -> "list[Side]":
+    """What the library's model and another one answer, once that has embedded what there is."""
+    from search.changeover import find_model
+    from search.compare import answered
+    from search.errors import LibraryBusy
+    from search.models import LazyEncoder
+
+    current = _current(library)
+    if current.identity == model.identity:
+        raise FoveaError(f"{library.folder} answers by {model.name} already; name another one")
+    try:
+        _switch(library, model, flips=False, **options)
+    except LibraryBusy as exc:
+        talk(f"{exc}; the answer is from what is embedded by now")
+    row = find_model(library, model.identity)
+    assert row is not None  # added at the least
+    machine = {name: options[name] for name in ("device", "dtype")}
+    pairs = ((current, _library_model(library)), (row, model))
+    return [answered(library, r, LazyEncoder(info, **machine), query, k) for r, info in pairs]
+
+
+def show_sides(query: str, sides: "Sequence[Side]", as_json: bool) -> None:
+    """Print two answers in two columns; a star marks what only one of them has."""
+    if as_json:
+        answers = [
+            {
+                "model": side.model.name,
+                "embedded": side.embedded,
+                "took_ms": side.took_ms,
+                "hits": [_hit_fields(hit) for hit in side.hits],
+            }
+            for side in sides
+        ]
+        print_json({"query": query, "answers": answers})
+        return
+    left, right = ({hit.image_id for hit in side.hits} for side in sides)
+    columns = [_column(side, left & right) for side in sides]
+    width = max(map(len, columns[0]))
+    for first, second in zip_longest(*columns, fillvalue=""):
+        click.echo(f"{first:<{width}}  |  {second}".rstrip())
+    if left ^ right:
+        talk("a star marks what is among the first of one answer alone")
+    talk(f"nothing is switched: {sides[0].model.name} answers")
+
+
+def _column(side: "Side", shared: set[int]) -> list[str]:
+    lines = [f"{side.model.name}, {side.embedded:,} pictures"]
+    for hit in side.hits:
+        score = " " * 5 if hit.score is None else f"{hit.score:.3f}"
+        lines.append(f"{score} {' ' if hit.image_id in shared else '*'} {plain(hit.path)}")
+    return lines
+
+
+@models.command("remove")
+@click.argument("name", metavar="NAME|SHA256", shell_complete=_complete_model)
+@click.option("--files", is_flag=True, help="Delete the model itself from this disk, too.")
+@library_option
+def remove_model(name: str, files: bool, folder: Path | None) -> None:
+    """Forget what the model NAME has embedded in the library, and free the space.
+
+    Never the model that answers. Files go only with --files, and only those that fovea has put
+    there.
+
+    \b
+    fovea models remove ViT-B/32
+    fovea models remove ViT-B/32 --files
+    """
+    from search.changeover import check_removable, find_model, remove_model
+    from search.library import DATABASE
+    from search.models import delete_files, files_identity
+
+    place, known = _library_folder(folder), None
+    if (place / DATABASE).is_file():
+        with _library(folder) as library:
+            known = find_model(library, name)
+            if files:
+                check_removable(library, files_identity(known.name if known else name))
+            if known is not None:
+                gone = remove_model(library, known)
+                freed = _size(gone.bytes)
+                click.echo(f"forgot {gone.embeddings:,} embeddings by {known.name}: {freed}")
+    if files:
+        click.echo(f"deleted {_size(delete_files(known.name if known else name))} of files")
+    elif known is None:
+        raise FoveaError(f"{place} has nothing embedded by {name}; fovea models list says by what")
 
 
 # Training
@@ -1340,6 +1559,10 @@ def talk(text: str) -> None:
     click.echo(f"fovea: {plain(text)}", err=True)
 
 
+def _size(length: int) -> str:
+    return f"{length / 1e6:,.1f} MB" if length >= 1e6 else f"{length / 1e3:,.1f} kB"
+
+
 def print_json(value: object) -> None:
     """Print one document on one line; bytes that are not UTF-8 as surrogate escapes."""
     click.echo(json.dumps(value))
@@ -1368,6 +1591,24 @@ def _scan_bar(dry_run: bool) -> "Iterator[Callable[[Progress], None]]":
             failed = f", {progress.failed} failed" if progress.failed else ""
             bar.set_postfix_str(f"{progress.rate:.1f} img/s{failed}", refresh=False)
             bar.refresh()
+
+        yield show
+
+
+@contextlib.contextmanager
+def _switch_bar() -> "Iterator[Callable[[SwitchProgress], None]]":
+    from tqdm import tqdm
+
+    waits: list[str] = []
+    with tqdm(desc="embedding", unit=" pictures", disable=None, leave=False) as bar:
+
+        def show(progress: "SwitchProgress") -> None:
+            bar.total, bar.n = progress.images, progress.embedded
+            bar.set_postfix_str(f"{progress.rate:.1f} img/s", refresh=False)
+            bar.refresh()
+            if progress.waiting and progress.waiting not in waits:
+                waits.append(progress.waiting)
+                talk(f"all is embedded; to switch, {progress.waiting}")
 
         yield show
 

@@ -15,6 +15,7 @@ from itertools import chain
 import numpy as np
 
 from search.changeover import (
+    LOOK_S,
     Copy,
     StoredImage,
     add_embeddings,
@@ -39,6 +40,7 @@ from .walk import is_empty
 
 __all__ = ["SwitchProgress", "SwitchReport", "switch_model"]
 
+TAKE_OVER_S = 120.0  # for another process to end its last batch
 WAIT_S = 1.0  # between two looks at whether another process still indexes
 REPORT_S = 0.1  # between two calls of ``progress``
 UNREADABLE = "unreadable:"  # how the reason begins where only permissions are in the way
@@ -82,6 +84,7 @@ def switch_model(
     progress: Callable[[SwitchProgress], None] | None = None,
     stop: threading.Event | None = None,
     limits: Limits | None = None,
+    wait_s: float | None = None,
 ) -> SwitchReport:
     """Embed everything that the library shows by another model, then let it answer.
 
@@ -93,14 +96,18 @@ def switch_model(
     ``flips`` nothing but the embedding happens.
 
     Ctrl-C, or ``stop``, ends the run after the batch in flight; so does another change of model
-    that is asked for meanwhile. Raise ``LibraryBusy`` if another process embeds already.
+    that is asked for meanwhile. Raise ``LibraryBusy`` if another process still embeds after
+    ``wait_s`` seconds: by default one that does so for another model is given time to notice.
     """
     started = time.monotonic()
     stop = stop or threading.Event()
-    with changing(library), interruptible(stop):
-        row = library.add_model(model.name, model.identity, model.dim, model.source)
-        if flips:
-            announce(library, row.id)
+    row = library.add_model(model.name, model.identity, model.dim, model.source)
+    if flips:
+        before = coming(library)
+        if wait_s is None and before is not None and before.id != row.id:
+            wait_s = TAKE_OVER_S
+        announce(library, row.id)
+    with changing(library, LOOK_S if wait_s is None else wait_s), interruptible(stop):
         switch = _Switch(library, row, model, load_encoder, limits or Limits(), stop, progress)
         switch.workers, switch.batch_size = workers or available_cores(), batch_size
         switch.follows = flips

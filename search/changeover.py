@@ -15,14 +15,17 @@ from typing import NamedTuple
 import numpy as np
 
 from .connection import translated
-from .errors import LibraryError
+from .errors import LibraryError, ModelError
 from .library import DATABASE, PAGE, Library
 from .likelihood import background_path
 from .lock import exclusive, holder_of
+from .models import ModelInfo, Reporter, resolve_known, resolve_model
 from .records import ModelRow
 from .state import snapshot_path
 
 __all__ = [
+    "LOCK",
+    "LOOK_S",
     "Changeover",
     "Copy",
     "Removed",
@@ -30,6 +33,7 @@ __all__ = [
     "add_embeddings",
     "announce",
     "call_off",
+    "check_removable",
     "changeover",
     "changing",
     "coming",
@@ -38,11 +42,12 @@ __all__ = [
     "flip",
     "images_to_embed",
     "remove_model",
+    "resolve_in",
 ]
 
 CHUNK = 20_000  # embeddings deleted in one transaction, so that others get their turn
 LOCK = "changeover"
-LOOK_S = 1.0
+LOOK_S = 1.0  # seconds; whoever only looks whether the lock is held may hold it for a moment
 COMING = "SELECT value FROM library WHERE key = 'next_model_id'"
 EMBEDDED = (
     "EXISTS (SELECT 1 FROM embeddings WHERE embeddings.image_id = shown.image_id AND model_id = ?)"
@@ -86,10 +91,12 @@ class Removed:
     bytes: int
 
 
-def changing(library: Library) -> contextlib.AbstractContextManager[None]:
-    """Be the one process that embeds for another model. Raise ``LibraryBusy`` if there is one."""
-    # Whoever only looks whether it is held may hold it for a moment.
-    return exclusive(library.folder, LOCK, LOOK_S, doing="is embedding for a change of model in")
+def changing(library: Library, wait_s: float = LOOK_S) -> contextlib.AbstractContextManager[None]:
+    """Be the one process that embeds for another model.
+
+    Raise ``LibraryBusy`` if another one still is after ``wait_s`` seconds.
+    """
+    return exclusive(library.folder, LOCK, wait_s, doing="is embedding for a change of model in")
 
 
 # What is to come
@@ -223,6 +230,30 @@ def find_model(library: Library, name: str) -> ModelRow | None:
     return found[0] if found else None
 
 
+def resolve_in(library: Library, name: str, *, progress: Reporter | None = None) -> ModelInfo:
+    """A model by a name that the library knows it by, or by one that ``resolve_model`` knows.
+
+    Raise ``ModelError`` for one that cannot be had.
+    """
+    row = find_model(library, name)
+    if row is None or Path(name).expanduser().exists():
+        return resolve_model(name, progress=progress)
+    try:
+        return resolve_known(row, progress=progress)
+    except ModelError as exc:
+        raise ModelError(f"{row.name} cannot be used: {exc}") from exc
+
+
+def check_removable(library: Library, identity: str | None) -> None:
+    """Raise ``LibraryError`` for the model that answers."""
+    current = library.model()
+    if current is not None and current.identity == identity:
+        raise LibraryError(
+            f"{library.folder} answers by {current.name}; let it answer by another one first: "
+            "fovea models use NAME"
+        )
+
+
 def remove_model(library: Library, model: ModelRow) -> Removed:
     """Delete a model's embeddings and its index, and give the space back.
 
@@ -230,12 +261,7 @@ def remove_model(library: Library, model: ModelRow) -> Removed:
     writes to the library or embeds.
     """
     with changing(library), library.writing():
-        current = library.model()
-        if current is not None and current.id == model.id:
-            raise LibraryError(
-                f"{library.folder} answers by {model.name}; let it answer by another one first: "
-                "fovea models use NAME"
-            )
+        check_removable(library, model.identity)
         before = _bytes(library)
         with library.transaction() as conn:
             conn.execute(

@@ -12,7 +12,7 @@ from .clip.imageprocessor import read_json
 from .errors import FoveaError, ModelError, Unreachable
 from .published import models_folder
 
-__all__ = ["hub_models", "is_hub_id", "is_offline", "pull_hub"]
+__all__ = ["VOCABULARIES", "forget_hub_model", "hub_models", "is_hub_id", "is_offline", "pull_hub"]
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _ID = re.compile(f"{_PART}/{_PART}")
@@ -72,6 +72,18 @@ def pull_hub(name: str, *, network: bool = True) -> Path:
         folder = _downloaded(name)
     _remember(name, folder)
     return folder
+
+
+def forget_hub_model(name: str, folder: Path) -> Path:
+    """Take a model out of the register; return the folder of the hub's cache to delete.
+
+    That holds all its revisions; ``folder`` is the one that was pulled.
+    """
+    known = {key: str(value) for key, value in hub_models().items() if key != name}
+    _write_register(known)
+    cached = folder.parent.parent
+    is_cache = cached.name == "models--" + name.replace("/", "--")
+    return cached if is_cache else folder
 
 
 def _cached(name: str) -> Path | None:
@@ -170,8 +182,11 @@ def _register() -> Path:
 
 
 def _remember(name: str, folder: Path) -> None:
+    _write_register({key: str(value) for key, value in hub_models().items()} | {name: str(folder)})
+
+
+def _write_register(known: dict[str, str]) -> None:
     path = _register()
-    known = {key: str(value) for key, value in hub_models().items()} | {name: str(folder)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

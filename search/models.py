@@ -6,6 +6,7 @@ Nothing here imports torch, but for turning a downloaded archive into a folder.
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from .clip.checkpoint import find_weights, read_config, weights_sha256
 from .clip.families import Family, check_usable, family_of
 from .clip.preprocess import Preprocess
 from .errors import ModelError, Unreachable
-from .hub import VOCABULARIES, hub_models, is_hub_id, is_offline, pull_hub
+from .hub import VOCABULARIES, forget_hub_model, hub_models, is_hub_id, is_offline, pull_hub
 from .published import (
     DEFAULT,
     PUBLISHED,
@@ -46,6 +47,8 @@ __all__ = [
     "LazyEncoder",
     "ModelInfo",
     "best_on_disk",
+    "delete_files",
+    "files_identity",
     "known_models",
     "pull",
     "resolve_known",
@@ -269,6 +272,50 @@ def resolve_known(
         if info.identity == row.identity:
             return info
     raise ModelError(reason)
+
+
+def delete_files(name: str) -> int:
+    """Delete the files of a model that fovea has put on the disk; return their bytes.
+
+    Raise ``ModelError`` for a model that is not there, and for one that fovea did not put there.
+    """
+    known = _kept(name)
+    if known.source == "bundled":
+        raise ModelError(f"{known.name} comes with fovea, and stays")
+    if known.folder is None:
+        raise ModelError(f"{known.name} is not on this disk")
+    folder = known.folder
+    if known.source == "hub":
+        folder = forget_hub_model(known.name, folder)
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    size = sum(path.stat().st_size for path in files)
+    try:
+        shutil.rmtree(folder)
+    except OSError as exc:
+        raise ModelError(f"cannot delete {folder}: {exc.strerror or exc}") from exc
+    return size
+
+
+def files_identity(name: str) -> str | None:
+    """The identity of the model whose files ``delete_files`` would delete, if they can be read."""
+    known = _kept(name)
+    if known.folder is None:
+        return None
+    try:
+        return describe(known.folder, known.name, known.source).identity
+    except ModelError:
+        return None
+
+
+def _kept(name: str) -> KnownModel:
+    published = find_published(name)
+    wanted = (published.name if published else name).lower()
+    for known in known_models():
+        if known.name.lower() == wanted:
+            return known
+    if fetched := find_addressed(name):
+        return KnownModel(fetched.name, "address", fetched.folder)
+    raise ModelError(f"fovea has put no model {name!r} on this disk; it deletes no others")
 
 
 def best_on_disk() -> str:

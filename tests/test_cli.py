@@ -165,7 +165,7 @@ def test_a_folder_that_is_not_there_is_one_line(own):
 def test_another_model_is_only_used_when_that_is_meant(own):
     refused = run("index", "--model", own / "other")
     assert refused.code == 1
-    assert f"--model {own / 'other'} --switch-model" in refused.err
+    assert f"fovea models use {own / 'other'}" in refused.err
     assert run("search", "the dog", "--json").json["model"] == "model"
 
 
