@@ -624,8 +624,12 @@ def status(folder: Path | None, as_json: bool) -> None:
     \b
     fovea status
     """
+    from search.changeover import changeover, embedded_counts
+
     with _library(folder) as library:
-        counts, model = library.counts(), library.model()
+        counts, model, change = library.counts(), library.model(), changeover(library)
+        embedded = embedded_counts(library)
+        others = [known for known in library.models() if model is None or known.id != model.id]
         roots = [
             {**path_fields(os.fsdecode(root.path)), "state": root.state, "scanned": root.scanned_at}
             for root in library.roots()
@@ -640,12 +644,32 @@ def status(folder: Path | None, as_json: bool) -> None:
                 "embeddings": counts.embeddings,
                 "files": counts.files,
                 "roots": roots,
+                "changeover": change
+                and {
+                    "model": change.model.name,
+                    "images": change.images,
+                    "embedded": change.embedded,
+                    "pid": change.pid,
+                },
+                "former": [
+                    {"model": known.name, "sha256": known.identity, "embedded": embedded[known.id]}
+                    for known in others
+                ],
             }
         )
         return
     files = ", ".join(f"{count:,} {state}" for state, count in counts.files.items())
     click.echo(f"library\t{plain(str(place))}")
     click.echo(f"model\t{model.name if model else 'none yet'}")
+    if change is not None:
+        done = f"{change.embedded:,} of {change.images:,} pictures"
+        step = f"interrupted: fovea models use {shlex.quote(change.model.name)} goes on"
+        if change.pid:
+            step = f"process {change.pid} embeds"
+        click.echo(f"switching\tto {change.model.name}, {done}; {step}")
+    for known in others:
+        if embedded[known.id] and (change is None or known.id != change.model.id):
+            click.echo(f"kept\t{embedded[known.id]:,} embeddings by {known.name}")
     click.echo(f"images\t{counts.images:,}, of which {counts.embeddings:,} embedded")
     click.echo(f"files\t{files or 'none yet'}")
     for root in roots:
@@ -1016,14 +1040,16 @@ def remove_model(name: str, files: bool, folder: Path | None) -> None:
     if (place / DATABASE).is_file():
         with _library(folder) as library:
             known = find_model(library, name)
+            if known is not None:
+                check_removable(library, known.identity)
             if files:
-                check_removable(library, files_identity(known.name if known else name))
+                check_removable(library, files_identity(name, known))
             if known is not None:
                 gone = remove_model(library, known)
                 freed = _size(gone.bytes)
                 click.echo(f"forgot {gone.embeddings:,} embeddings by {known.name}: {freed}")
     if files:
-        click.echo(f"deleted {_size(delete_files(known.name if known else name))} of files")
+        click.echo(f"deleted {_size(delete_files(name, known))} of files")
     elif known is None:
         raise FoveaError(f"{place} has nothing embedded by {name}; fovea models list says by what")
 

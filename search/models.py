@@ -274,12 +274,13 @@ def resolve_known(
     raise ModelError(reason)
 
 
-def delete_files(name: str) -> int:
+def delete_files(name: str, row: ModelRow | None = None) -> int:
     """Delete the files of a model that fovea has put on the disk; return their bytes.
 
-    Raise ``ModelError`` for a model that is not there, and for one that fovea did not put there.
+    ``row`` is what a library knows it by. Raise ``ModelError`` for a model that is not there, and
+    for one that fovea did not put there.
     """
-    known = _kept(name)
+    known = _kept(name, row)
     if known.source == "bundled":
         raise ModelError(f"{known.name} comes with fovea, and stays")
     if known.folder is None:
@@ -296,9 +297,9 @@ def delete_files(name: str) -> int:
     return size
 
 
-def files_identity(name: str) -> str | None:
+def files_identity(name: str, row: ModelRow | None = None) -> str | None:
     """The identity of the model whose files ``delete_files`` would delete, if they can be read."""
-    known = _kept(name)
+    known = _kept(name, row)
     if known.folder is None:
         return None
     try:
@@ -307,7 +308,9 @@ def files_identity(name: str) -> str | None:
         return None
 
 
-def _kept(name: str) -> KnownModel:
+def _kept(name: str, row: ModelRow | None) -> KnownModel:
+    if row is not None:
+        name = row.name if row.source in KEPT else row.source
     published = find_published(name)
     wanted = (published.name if published else name).lower()
     for known in known_models():
