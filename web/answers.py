@@ -42,9 +42,13 @@ def ask(held: Engine, question: Question) -> Listing:
 def follow(held: Engine, cursor: Cursor, question: Question | None) -> Listing:
     """The listing that a cursor means; where it was forgotten, the question is asked anew.
 
-    Raise ``Problem`` for a cursor of another question, or a forgotten one without its question.
+    An answer of a model that does not answer any more counts as forgotten. Raise ``Problem`` for a
+    cursor of another question, or a forgotten one without its question.
     """
     found = held.listings.by_id(cursor.listing_id)
+    model = held.model()
+    if found is not None and found.model_id != (None if model is None else model.id):
+        found = None
     if found is None and question is not None:
         return ask(held, question)
     if found is None:
@@ -93,7 +97,17 @@ def _listing(held: Engine, question: Question, listing_id: str, key: Hashable) -
     if len(ranking.ids) < DEPTHS[0]:
         reach = len(ranking.ids)  # there are no more
     ranking, likelihoods, likely = _drawn(held, question, ranking)
-    return Listing(listing_id, key, question, ranking, likelihoods, likely, reach)
+    model = held.model()
+    return Listing(
+        listing_id,
+        key,
+        question,
+        ranking,
+        likelihoods,
+        likely,
+        reach,
+        None if model is None else model.id,
+    )
 
 
 def _goes_on(listing: Listing) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flask import current_app
+from flask import current_app, g, has_request_context
 
 from search.answer import Ranking
 from search.errors import FoveaError, LibraryError
@@ -28,6 +28,7 @@ __all__ = ["Engine", "engine"]
 
 log = logging.getLogger(__name__)
 
+FORMER_S = 60.0  # that a former model is kept for, once another one answers
 LOOK_S = 5.0  # between two looks for a newer snapshot
 CACHE_KIB = 4096  # pages of the database that each thread's connection keeps
 
@@ -73,6 +74,10 @@ class Engine:
         self._snapshot: tuple[int, int] | None = None  # the one that the index was read from
         self._look_again = 0.0
         self._encoder: SharedEncoder | None = None
+        # What requests that began before a change of model still need.
+        self._former_index: VectorIndex | None = None
+        self._former_encoder: SharedEncoder | None = None
+        self._forget_at = 0.0
         self._background: Background | None = None
         self._making = ""  # the identity of the model whose background is on its way
         self.listings = Listings()
@@ -111,18 +116,39 @@ class Engine:
 
     # The model
 
+    def model(self) -> ModelRow | None:
+        """The model that answers: for one request the same throughout, whatever changes meanwhile.
+
+        None before anything is indexed.
+        """
+        if not has_request_context():
+            return self.library.model()
+        if "fovea_model" not in g:
+            g.fovea_model = self.library.model()
+        found: ModelRow | None = g.fovea_model
+        return found
+
     def index(self) -> VectorIndex | None:
-        """The index of the model that answers now; None before anything is indexed."""
-        model = self.library.model()
+        """The index of the model that answers; None before anything is indexed."""
+        model = self.model()
         if model is None:
             return None
         with self._opening:
+            self._forget_former()
+            former = self._former_index
+            if former is not None and former.model.id == model.id:
+                return former
             if self._index is None or self._index.model.id != model.id:
+                self._former_index, self._forget_at = self._index, time.monotonic() + FORMER_S
                 self._open_index(model.id)
             elif self._ahead and self._is_outdated(model.id):
                 self._in_background(self._open_index, model.id)
             assert self._index is not None
             return self._index
+
+    def _forget_former(self) -> None:
+        if time.monotonic() > self._forget_at:
+            self._former_index = self._former_encoder = None
 
     def _open_index(self, model_id: int) -> None:
         mark = _mark(snapshot_path(self.library, model_id))
@@ -138,15 +164,20 @@ class Engine:
         return self._snapshot != before
 
     def encoder(self) -> SharedEncoder:
-        """The encoder of the model that answers now.
+        """The encoder of the model that answers.
 
         Raise ``LibraryError`` before anything is indexed, ``ModelError`` where the model is gone.
         """
-        model = self.library.model()
+        model = self.model()
         if model is None:
             raise LibraryError("nothing is indexed yet; add a folder first")
         with self._opening:
+            self._forget_former()
+            former = self._former_encoder
+            if former is not None and former.identity == model.identity:
+                return former
             if self._encoder is None or self._encoder.identity != model.identity:
+                self._former_encoder, self._forget_at = self._encoder, time.monotonic() + FORMER_S
                 self._encoder = self._encoder_of(model)
                 if self._ahead:
                     self._in_background(self._encoder.warm, self.closing)
@@ -175,14 +206,14 @@ class Engine:
 
         None when browsing, and until the model's background is there, which takes seconds once.
         """
-        model, background = self.library.model(), self.background()
+        model, background = self.model(), self.background()
         if model is None or background is None:
             return None
         return likelihoods(self.library, model.id, background, ranking)
 
     def background(self) -> Background | None:
         """What the model makes of the default labels; None until that is known."""
-        model = self.library.model()
+        model = self.model()
         if model is None:
             return None
         with self._opening:

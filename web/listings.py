@@ -30,6 +30,7 @@ class Listing:
     likelihoods: np.ndarray | None  # float32 (n,); None when browsing, or without calibration
     likely: int | None  # how many of the first are above the line; None where there is none
     reach: int  # how many hits a cursor leads to in the end
+    model_id: int | None = None  # whose ranking it is; no other one can lead further
     pages: dict[Hashable, list[dict[str, Any]]] = field(default_factory=dict, compare=False)
 
     @property

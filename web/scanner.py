@@ -51,16 +51,22 @@ def step_back() -> None:
 
 
 def _index(asked: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
+    from indexer import ModelChanged
     from search.index import VectorIndex
     from search.library import Library
     from search.likelihood import Background
     from search.models import resolve_model
 
     with Library.open(Path(asked["library"]), create=True) as library:
-        current = library.model()
-        # a library keeps its model; a new one takes what was asked for
-        model = resolve_model(None if current else asked["model"], current)
-        report = _report(library, asked["folders"], model, stop)
+        while True:
+            current = library.model()
+            # a library keeps its model; a new one takes what was asked for
+            model = resolve_model(None if current else asked["model"], current)
+            try:
+                report = _report(library, asked["folders"], model, stop)
+                break
+            except ModelChanged:  # while this waited for its turn
+                continue
         if report is None:
             return {**dict.fromkeys(FIELDS, 0), "stopped": True}
         answering = library.model()
@@ -96,6 +102,7 @@ def _report(
                 progress=progress,
                 stop=stop,
                 wait_s=LOOK_S,
+                keeps_model=True,
             )
         except LibraryBusy as exc:
             _say("waiting", str(exc))

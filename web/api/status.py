@@ -31,7 +31,7 @@ def health() -> dict[str, str]:
 def status() -> dict[str, Any]:
     """How much it holds, by which model it answers, and which formats can be indexed."""
     held = engine()
-    counts, model, index = held.library.counts(), held.library.model(), held.index()
+    counts, model, index = held.library.counts(), held.model(), held.index()
     return {
         "version": program_version(),
         "model": model.name if model else None,
