@@ -1096,6 +1096,7 @@ def train_option(
 @train_option("--samples", click.IntRange(min=1), "Pairs seen in all.", "N", 1_000_000)
 @train_option("--lr", float, "The highest learning rate.", "X", 0.001)
 @train_option("--weight-decay", float, "Decay of the matrices.", "X", 0.1)
+@train_option("--muon", float, "The highest rate of Muon, for hidden matrices.", "X", "0, AdamW")
 @train_option("--warmup", click.FloatRange(0, 1), "Share of the steps that rise.", "X", 0.05)
 @train_option("--stop-after", click.IntRange(min=1), "End at this step.", "N", "the last")
 @train_option("--seed", int, "Of everything that is drawn.", "N", 0)

@@ -59,6 +59,27 @@ def test_colours_vary_by_image_and_stay_in_range():
     assert not torch.allclose(out[0], out[1])
 
 
+def test_detail_is_taken_out_or_added_and_flat_areas_stay():
+    edge = torch.full((1, 3, 8, 8), 0.25)
+    edge[..., 4:] = 0.75
+    images = edge.expand(64, 3, 8, 8)
+    out = varied(images, colour=0, grey=0, sharpness=1)
+    steps = (out[:, 0, 4, 4] - out[:, 0, 4, 3]) / 0.5  # of what was between the neighbours
+    # a blur of 1 : 2 : 1 leaves half of a step between neighbours, and the rest is detail
+    assert steps.min() >= 0.5 + 0.5 / 4 - 1e-5 and steps.min() < 0.8
+    assert steps.max() > 1.5
+    assert torch.allclose(out[..., 0], images[..., 0], atol=1e-6)
+    assert torch.allclose(out[..., 7], images[..., 7], atol=1e-6)
+
+
+def test_without_sharpness_the_same_colours_are_drawn_as_with_it():
+    plain, sharp = (
+        draw_colours(5, Augmentation(sharpness=s), np.random.default_rng(3)) for s in (0, 1)
+    )
+    assert np.array_equal(plain[:, :3], sharp[:, :3])
+    assert (plain[:, 3] == 1).all() and (sharp[:, 3] != 1).all()
+
+
 def test_grey_takes_the_colour_out():
     images = torch.rand(2, 3, 8, 8)
     out = varied(images, colour=0, grey=1)
@@ -68,7 +89,8 @@ def test_grey_takes_the_colour_out():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("area", (0, 1)), ("aspect", (2, 1)), ("flip", 1.5), ("colour", -0.1)]
+    ("field", "value"),
+    [("area", (0, 1)), ("aspect", (2, 1)), ("flip", 1.5), ("colour", -0.1), ("sharpness", 2)],
 )
 def test_what_cannot_be_drawn_from_is_refused(field, value):
     with pytest.raises(ModelError, match=field):

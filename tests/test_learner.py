@@ -10,7 +10,7 @@ from coloured import RESNET, tiny_run
 from search.clip.batches import Batch
 from search.clip.distributed import World
 from search.clip.errors import ModelError
-from search.clip.learner import Learner, make_optimizer, rate_share, training_dtype
+from search.clip.learner import Learner, make_adamw, rate_share, training_dtype
 from search.clip.model import CLIP, initialise
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
@@ -39,7 +39,7 @@ def batch(n=8, seed=0):
         *[-1] * (n // 2),
     ]  # more captions, prompts
     sources = np.arange(2 * n) % 2
-    return Batch(0, pixels, tokens, np.array(owners), sources, tags, np.ones((n, 3), np.float32))
+    return Batch(0, pixels, tokens, np.array(owners), sources, tags, np.ones((n, 4), np.float32))
 
 
 def gradients(one):
@@ -89,7 +89,7 @@ def test_pixels_are_normalised_after_their_colours_vary(tmp_path):
     pixels = plain.pixels.transpose(0, 3, 1, 2) / 255
     mean, std = (np.array(v).reshape(1, 3, 1, 1) for v in (config.mean, config.std))
     assert np.allclose(one._images(plain).numpy(), (pixels - mean) / std, atol=1e-5)
-    grey = replace(plain, colours=np.float32([[1, 1, 0]] * 8))
+    grey = replace(plain, colours=np.float32([[1, 1, 0, 1]] * 8))
     shown = one._images(grey).numpy() * std + mean
     assert np.allclose(shown[:, 0], shown[:, 1], atol=1e-6)
 
@@ -116,7 +116,7 @@ def test_the_temperature_is_clamped(tmp_path):
 
 def test_gains_and_biases_are_not_decayed(tmp_path):
     config = tiny_run(tmp_path, sources=()).config(600)
-    decayed, spared = make_optimizer(CLIP(config), 0.1).param_groups
+    decayed, spared = make_adamw(CLIP(config), 0.1).param_groups
     assert decayed["weight_decay"] == 0.1 and all(p.ndim > 1 for p in decayed["params"])
     assert spared["weight_decay"] == 0 and all(p.ndim <= 1 for p in spared["params"])
 
@@ -128,7 +128,7 @@ def test_a_wide_attention_pool_learns_slowly(tmp_path):
     seen = set()
     before = {name: tensor.detach().clone() for name, tensor in one.model.named_parameters()}
     one.update(batch(), 1e-3)
-    for group in one.optimizer.param_groups:
+    for group in one.optimizers["adamw"].param_groups:
         for tensor in group["params"]:
             name = names[id(tensor)]
             part = name.removeprefix("visual.attnpool.").split(".")[0]

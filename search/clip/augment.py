@@ -1,32 +1,40 @@
-"""Random crops, flips and colours, so that no image is seen twice alike in training."""
+"""Random crops, flips, colours and sharpness, so that no image is seen twice alike in training."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from .errors import ModelError
 
+MOST_DETAIL = 4.0  # the factor of an image's detail at a sharpness of 1, or one over it
+
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How much to vary: shares of the area, ratios of the sides, strengths from 0 to 1."""
+    """How much to vary: shares of the area, ratios of the sides, strengths from 0 to 1.
+
+    ``sharpness`` blurs and sharpens: where training images are enlarged and those to be searched
+    are not, how sharp they are should tell a model nothing.
+    """
 
     area: tuple[float, float] = (0.35, 1.0)
     aspect: tuple[float, float] = (0.6, 1.67)
     flip: float = 0.5
     colour: float = 0.3
     grey: float = 0.05
+    sharpness: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise ``ModelError`` for what cannot be drawn from."""
         for name, (low, high) in (("area", self.area), ("aspect", self.aspect)):
             if not 0 < low <= high:
                 raise ModelError(f"augmentation: {name} is {low} to {high}; both should be above 0")
-        for name in ("flip", "colour", "grey"):
+        for name in ("flip", "colour", "grey", "sharpness"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ModelError(f"augmentation: {name} is {getattr(self, name)}, not 0 to 1")
 
@@ -51,23 +59,37 @@ def random_crop(
 
 
 def draw_colours(count: int, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """Draw float32 (count, 3): each image's factors of brightness, contrast and saturation."""
-    drawn = rng.uniform(1 - how.colour, 1 + how.colour, size=(count, 3)).astype(np.float32)
+    """Draw float32 (count, 4): each image's factors of brightness, contrast, saturation, detail."""
+    drawn = np.ones((count, 4), np.float32)
+    drawn[:, :3] = rng.uniform(1 - how.colour, 1 + how.colour, size=(count, 3))
     drawn[rng.random(count) < how.grey, 2] = 0
+    if how.sharpness:
+        drawn[:, 3] = MOST_DETAIL ** rng.uniform(-how.sharpness, how.sharpness, size=count)
     return drawn
 
 
 def vary_colour(images: Tensor, factors: np.ndarray) -> Tensor:
-    """Change float (n, 3, s, s) in 0 to 1 by the factors (n, 3) of ``draw_colours``.
+    """Change float (n, 3, s, s) in 0 to 1 by the factors (n, 4) of ``draw_colours``.
 
-    A saturation of 0 leaves an image grey; contrast is about its mean luma. Works on the images'
-    own device.
+    A saturation of 0 leaves an image grey; contrast is about its mean luma; detail is what a
+    binomial blur over 3 x 3 pixels takes away. Works on the images' own device.
     """
     drawn = torch.from_numpy(factors).to(images.device)
-    bright, contrast, colourful = drawn.T[:, :, None, None, None]
+    bright, contrast, colourful, detail = drawn.T[:, :, None, None, None]
     weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601 luma
+    if (factors[:, 3] != 1).any():
+        blurred = _blur(images)
+        images = blurred + (images - blurred) * detail
     images = images * bright
     grey = (images * weights).sum(dim=1, keepdim=True)
     images = grey + (images - grey) * colourful
     mean = grey.mean(dim=(2, 3), keepdim=True)
     return (mean + (images - mean) * contrast).clamp_(0, 1)
+
+
+def _blur(images: Tensor) -> Tensor:
+    """Average each pixel of (n, 3, s, s) with its neighbours, in the ratio 1 : 2 : 1 each way."""
+    line = images.new_tensor([0.25, 0.5, 0.25])
+    kernel = (line[:, None] * line).expand(images.shape[1], 1, 3, 3)
+    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(padded, kernel, groups=images.shape[1])

@@ -35,7 +35,7 @@ class Batch:
     ``owners`` int64 (t,) is the image that a text describes, -1 for a prompt, which is a negative
     alone; ``sources`` int64 (t,) the source that a text is from; ``tags`` int64 (t, m) what no
     negative of a text or its image may share with it, filled up with -1; ``colours`` float32
-    (n, 3) the factors by which each image's colours are to vary.
+    (n, 4) the factors by which each image's colours and detail are to vary.
     """
 
     step: int

@@ -51,7 +51,7 @@ class LowerHalf:
             image = Image.fromarray(square)
             size = (self.preprocess.size, self.preprocess.size)
             pixels.append(np.asarray(image.resize(size, Image.Resampling.BICUBIC)))
-            colours.append(np.ones(3, np.float32))
+            colours.append(np.ones(4, np.float32))
             for factors in draw_colours(views - 1, VIEWS, rng):
                 pixels.append(random_crop(image, self.preprocess.size, VIEWS, rng))
                 colours.append(factors)

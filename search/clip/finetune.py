@@ -25,7 +25,7 @@ from .encoder import pick_device
 from .errors import ModelError
 from .evaluate import shared_recalls
 from .halves import Halves
-from .learner import LARGEST_GRADIENT, LARGEST_SCALE, Diverged, make_optimizer, training_dtype
+from .learner import LARGEST_GRADIENT, LARGEST_SCALE, Diverged, make_adamw, training_dtype
 from .losses import contrastive_loss, hidden_negatives
 from .model import CLIP
 from .pairs import tag
@@ -194,7 +194,7 @@ class _Tuner:
         self.dtype = training_dtype(options.dtype, self.device)
         choose_trainable(model, str(options.tune))
         self.halves = Halves(model, options.tune).eval().to(self.device)
-        self.optimizer = make_optimizer(model, options.weight_decay)
+        self.optimizer = make_adamw(model, options.weight_decay)
         self.batch_size = min(options.batch_size, len(material.learned))
         updates = math.ceil(len(material.learned) / self.batch_size) * options.epochs
         self.schedule = _Schedule(options.lr, options.warmup, updates)

@@ -8,7 +8,7 @@ the whole batch.
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -24,6 +24,7 @@ from .encoder import pick_dtype
 from .errors import ModelError
 from .losses import contrastive_loss, hidden_negatives
 from .model import CLIP
+from .muon import Muon
 from .options import TrainOptions
 from .tuning import choose_trainable, freeze_batch_norm
 
@@ -49,7 +50,7 @@ class Learner:
         model.train()
         freeze_batch_norm(model, options.tune)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = make_optimizer(self.model, options.weight_decay)
+        self.optimizers = make_optimizers(self.model, options)
         self.network: nn.Module = self.model
         if world.size > 1:
             self._join_others(options.tune)
@@ -76,21 +77,24 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Return everything that an update changes, for ``restore``."""
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        optimizers = {name: each.state_dict() for name, each in self.optimizers.items()}
+        return {"model": self.model.state_dict(), "optimizers": optimizers}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to where ``state`` was taken."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
 
     def update(self, batch: Batch, rate: float) -> float:
         """Make one update at this learning rate and return the loss.
 
         Raise ``Diverged``, the weights unchanged, where the loss or its gradient is not finite.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["share"]
+            optimizer.zero_grad(set_to_none=True)
         loss = self._backward(batch).item()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT).item()
         if not math.isfinite(loss) or not math.isfinite(norm):
@@ -98,7 +102,8 @@ class Learner:
                 f"the loss is {loss} and its gradient {norm} at step {batch.step}; lower the "
                 "learning rate with --lr and train into another folder with --out"
             )
-        self.optimizer.step()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, math.log(LARGEST_SCALE))
         return loss
@@ -204,14 +209,35 @@ def training_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def make_optimizer(model: CLIP, weight_decay: float) -> torch.optim.AdamW:
+def make_optimizers(model: CLIP, options: TrainOptions) -> dict[str, torch.optim.Optimizer]:
+    """Return AdamW over what learns; with ``options.muon``, Muon for the hidden matrices of it.
+
+    Each group has a ``share`` of the run's learning rate.
+    """
+    hidden = []
+    if options.muon:
+        learning = [(name, w) for name, w in model.named_parameters() if w.requires_grad]
+        hidden = [weight for name, weight in learning if _is_hidden(name, weight)]
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "adamw": make_adamw(model, options.weight_decay, without=hidden)
+    }
+    if hidden:
+        group = {"params": hidden, "share": options.muon / options.lr}
+        optimizers["muon"] = Muon([group], weight_decay=options.weight_decay)
+    return optimizers
+
+
+def make_adamw(
+    model: CLIP, weight_decay: float, without: Collection[Tensor] = ()
+) -> torch.optim.AdamW:
     """Return AdamW over the trainable parameters; vectors and scalars are not decayed.
 
     Each group has a ``share`` of the learning rate (see ``rate_share``).
     """
+    left_out = {id(tensor) for tensor in without}
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, tensor in model.named_parameters():
-        if tensor.requires_grad:
+        if tensor.requires_grad and id(tensor) not in left_out:
             decay = weight_decay if tensor.ndim > 1 else 0.0
             groups.setdefault((decay, rate_share(model, name)), []).append(tensor)
     settings = [
@@ -220,6 +246,11 @@ def make_optimizer(model: CLIP, weight_decay: float) -> torch.optim.AdamW:
     ]
     # betas and epsilon: Radford et al. 2021, table 18 (those of the Vision Transformers)
     return torch.optim.AdamW(settings, lr=0.0, betas=(0.9, 0.98), eps=1e-6)
+
+
+def _is_hidden(name: str, tensor: Tensor) -> bool:
+    """Whether a weight maps features to features: no input, output, embedding or pool."""
+    return tensor.ndim > 1 and ("resblocks." in name or name.startswith("visual.layer"))
 
 
 def rate_share(model: CLIP, name: str) -> float:

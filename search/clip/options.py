@@ -36,12 +36,14 @@ class TrainOptions:
 
     ``batch_size`` is the joint batch over all processes and ``accumulate`` the number of slices
     it is computed in, so that memory holds a slice. ``samples`` is the number of pairs seen in
-    all; ``warmup`` the share of them over which the rate rises. ``tune`` is "all" or the number of
-    last blocks of each tower that learn, with the projections. ``stop_after`` ends the run at that
-    step of its schedule; without it, it goes to the end. ``cache_gb`` is the memory, in GiB over
-    all processes, that decoded images are kept in. ``captions_per_image`` texts go with each image
-    of a batch; ``class_prompts`` tells a labelled source's images from all its classes every step.
-    The model is measured on the sources ``measure`` every ``measure_every`` steps and at the end.
+    all; ``lr`` is the highest rate of AdamW and ``muon``, where it is not 0, that of Muon, which
+    then moves the hidden matrices; ``warmup`` is the share of the samples over which the rates
+    rise. ``tune`` is "all" or the number of last blocks of each tower that learn, with the
+    projections. ``stop_after`` ends the run at that step of its schedule; without it, it goes to
+    the end. ``cache_gb`` is the memory, in GiB over all processes, that decoded images are kept
+    in. ``captions_per_image`` texts go with each image of a batch; ``class_prompts`` tells a
+    labelled source's images from all its classes every step. The model is measured on the sources
+    ``measure`` every ``measure_every`` steps and at the end.
     """
 
     out: Path
@@ -60,6 +62,7 @@ class TrainOptions:
     samples: int = 1_000_000
     lr: float = 1e-3
     weight_decay: float = 0.1
+    muon: float = 0.0
     warmup: float = 0.05
     stop_after: int | None = None
     seed: int = 0
@@ -81,7 +84,7 @@ class TrainOptions:
                 continue
             if not isinstance(value, int) or value < least:
                 raise ModelError(f"{name} is {value!r}; give a whole number from {least} on")
-        for name in ("lr", "weight_decay", "warmup", "cache_gb"):
+        for name in ("lr", "weight_decay", "muon", "warmup", "cache_gb"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ModelError(f"{name} is {value!r}; give a number from 0 on")

@@ -234,7 +234,7 @@ def _identity(
     """Return what must agree between a checkpoint and the run that resumes from it."""
     names = (
         *("seed", "batch_size", "samples", "lr", "weight_decay", "warmup", "tune"),
-        *("captions_per_image", "class_prompts"),
+        *("captions_per_image", "class_prompts", "muon"),
     )
     return {
         **{name: getattr(options, name) for name in names},
