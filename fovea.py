@@ -1251,6 +1251,7 @@ def _draw_run(out: Path) -> None:
     type=click.IntRange(min=1),
     help="Processes that decode.  [default: one a core]",
 )
+@click.option("--use", is_flag=True, help="Let the library answer by it, unless it is refused.")
 @click.option("--device", metavar="D", default="auto", show_default=True, help=f"Where: {DEVICES}")
 @click.option(
     "--dtype",
@@ -1270,6 +1271,7 @@ def finetune(
     limit: int,
     least_agreement: float,
     workers: int | None,
+    use: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -1278,15 +1280,14 @@ def finetune(
     The words are captions from a file, the names of files and folders, and keywords and
     descriptions in pictures and XMP files. A part of the pictures is held out, and the recall on it
     shown before and after. The model stays as it is: the new one is kept beside it, and refused
-    where it got worse. A run that was stopped goes on when the command is repeated.
+    where it got worse. A run that was stopped goes on when the command is repeated. With --use the
+    library is switched to it, as by models use, and back again by the same.
 
     \b
     fovea finetune --from ~/photos-library --captions captions.tsv
     """
-    from indexer import Wanted, finetune_library
+    from indexer import Wanted
     from indexer.material import SOURCES, listed_captions
-    from search.clip.finetune import TuneOptions
-    from search.models import resolve_model
 
     chosen = words or (() if captions is not None else SOURCES)
     wanted = Wanted(captions=captions, words=chosen, limit=limit)
@@ -1295,25 +1296,54 @@ def finetune(
             for path, texts in listed_captions(library, wanted, workers=workers):
                 show_captions(path, texts, as_json)
             return
-        model = resolve_model(name, _current(library), progress=_download_bar)
-        with _counting_bar("img") as progress, _tuning_bar() as on_metrics:
-            tuned = finetune_library(
-                library,
-                model,
-                wanted=wanted,
-                options=TuneOptions(**options),
-                out=out,
-                workers=workers,
-                least_agreement=least_agreement,
-                on_progress=progress,
-                on_metrics=on_metrics,
-            )
-        place = library.folder
-    show_tuned(tuned, as_json)
-    if tuned.refusal:
-        raise FoveaError(f"not to be used: {tuned.refusal}; it is in {tuned.folder}")
-    switch = ["--model", str(tuned.folder), "--switch-model", "--library", str(place)]
-    talk(f"to answer by it: {shlex.join(['fovea', 'index', *switch])}")
+        tuned = _finetuned(
+            library,
+            name,
+            options,
+            wanted=wanted,
+            out=out,
+            workers=workers,
+            least_agreement=least_agreement,
+        )
+        show_tuned(tuned, as_json)
+        if tuned.refusal:
+            raise FoveaError(f"not to be used: {tuned.refusal}; it is in {tuned.folder}")
+        if use:
+            machine = {key: options[key] for key in ("device", "dtype")}
+            return _use_tuned(library, tuned, workers=workers, **machine)
+        command = ["fovea", "models", "use", str(tuned.folder), "--library", str(library.folder)]
+    talk(f"to answer by it: {shlex.join(command)}")
+
+
+def _finetuned(
+    library: "Library", name: str | None, options: dict[str, Any], **settings: Any
+) -> "Tuned":
+    """Fine-tune the model of this name, or the library's, under two progress bars."""
+    from indexer import finetune_library
+    from search.clip.finetune import TuneOptions
+    from search.models import resolve_model
+
+    model = resolve_model(name, _current(library), progress=_download_bar)
+    with _counting_bar("img") as progress, _tuning_bar() as on_metrics:
+        return finetune_library(
+            library,
+            model,
+            options=TuneOptions(**options),
+            on_progress=progress,
+            on_metrics=on_metrics,
+            **settings,
+        )
+
+
+def _use_tuned(library: "Library", tuned: "Tuned", **options: Any) -> None:
+    """Switch the library to a tuned model; raise ``FoveaError`` where it stays as it was."""
+    from search.changeover import resolve_in
+
+    model, before = resolve_in(library, str(tuned.folder)), _current(library)
+    report = _switch(library, model, incomplete=False, **options)
+    if not report.switched:
+        _show_switch(report, model, before, as_json=False)
+    talk(f"{library.folder} answers by it; to go back: fovea models use {before.name}")
 
 
 def show_captions(path: bytes, captions: Sequence[str], as_json: bool) -> None:

@@ -5,17 +5,16 @@ import shutil
 
 import pytest
 
-from coloured import captioned_source, tiny_run
+from coloured import captioned_source, encoded, tiny_run
 from indexer import index_folders
 from search.clip.train import train
 from search.library import Library
 from search.models import resolve_model
 from test_cli import run
-from test_material import save
 
 OPTIONS = ("--epochs", 4, "--tune", 1, "--lr", 2e-3, "--batch-size", 16, "--workers", 1)
 OPTIONS += ("--device", "cpu", "--dtype", "float32")
-WORDS = ("red", "blue", "green", "black")
+WORDS = ("red", "blue", "lime", "black")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,9 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     start = train(tiny_run(folder, out=folder / "start", samples=16))
     for number in range(80):
-        save(folder / "photos" / f"{WORDS[number % 4]} boat" / f"IMG_{number}.png", number)
+        place = folder / "photos" / f"{WORDS[number % 4]} boat"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"IMG_{number}.png").write_bytes(encoded(WORDS[number % 4], number))
     model = resolve_model(str(start))
     with Library.open(folder / "library", create=True) as library:
         index_folders(
@@ -40,6 +41,13 @@ def home(tmp_path_factory):
 @pytest.fixture
 def library(home, tmp_path):
     return shutil.copytree(home / "library", tmp_path / "library")
+
+
+def numbered(folder):
+    """Write captions from which nothing is to be learned."""
+    lines = "\n".join(f"IMG_{n}.png\tpicture {n}" for n in range(80))
+    (folder / "c.tsv").write_text(f"file\tcaption\n{lines}")
+    return folder / "c.tsv"
 
 
 def test_captions_are_listed_before_anything_is_trained(library, home):
@@ -61,23 +69,45 @@ def test_a_library_is_learned_from(library):
     ]
     again = run("finetune", "--from", library, "--least-agreement", 0, *OPTIONS, "--json")
     found = json.loads(again.out)
-    assert again.code == done.code == (1 if found["refusal"] else 0)
-    if not found["refusal"]:
-        words = f"--model {found['model']} --switch-model --library {library}"
-        assert f"fovea index {words}" in done.err
+    assert again.code == done.code == 0 and found["refusal"] is None, found
+    assert f"fovea models use {found['model']} --library {library}" in done.err
     assert f"{found['after']['text_to_image']['10']:.4f}" == rows[5][2]
 
 
 def test_a_model_that_got_worse_is_refused_with_its_figures(library, tmp_path):
-    lines = "\n".join(f"IMG_{n}.png\tpicture {n}" for n in range(80))
-    (tmp_path / "c.tsv").write_text(f"file\tcaption\n{lines}")
     done = run(
-        "finetune", "--from", library, "--captions", tmp_path / "c.tsv", *OPTIONS, "--lr", 5,
+        "finetune", "--from", library, "--captions", numbered(tmp_path), *OPTIONS, "--lr", 5,
         "--out", tmp_path / "out", "--least-agreement", 1,
     )  # fmt: skip
-    if done.code:
-        assert "not to be used: it" in done.err and str(tmp_path / "out" / "refused") in done.err
-        assert "agreement" in done.out and "to answer by it" not in done.err
+    assert done.code == 1
+    assert "not to be used: it" in done.err and str(tmp_path / "out" / "refused") in done.err
+    assert "agreement" in done.out and "to answer by it" not in done.err
+
+
+def test_a_tuned_model_is_used_at_once_and_the_former_one_again(library, home):
+    done = run("finetune", "--from", library, "--least-agreement", 0, *OPTIONS, "--use", "--json")
+    assert done.code == 0, done.err
+    tuned = json.loads(done.out)["model"]
+
+    def in_use():
+        return json.loads(run("models", "info", "--library", library, "--json").out)["folder"]
+
+    assert in_use() == tuned and "to go back: fovea models use" in done.err
+    hits = json.loads(run("search", "red boat", "--library", library, "--json").out)["hits"]
+    assert len(hits) == 10
+    back = run("models", "use", home / "start" / "model", "--library", library)
+    assert back.code == 0 and "80 pictures, 0 embedded" in back.out
+    assert in_use() == str(home / "start" / "model")
+
+
+def test_a_refused_model_is_not_used(library, home, tmp_path):
+    done = run(
+        "finetune", "--from", library, "--captions", numbered(tmp_path), *OPTIONS, "--lr", 5,
+        "--least-agreement", 1, "--use",
+    )  # fmt: skip
+    assert done.code == 1 and "not to be used" in done.err
+    info = json.loads(run("models", "info", "--library", library, "--json").out)
+    assert info["folder"] == str(home / "start" / "model")
 
 
 @pytest.mark.parametrize(
