@@ -1,0 +1,137 @@
+"""Measure how soon the page shows a first answer of fifty pictures, in Chromium.
+
+    python bench/paint.py [FOLDER] [--rounds 5]
+
+FOLDER holds the pictures, by default ../shared/photos. `fovea serve` answers a query that its
+address brings along; every round is a visit with an empty cache. Cold: no thumbnail is made yet, a
+library of its own for each round; warm: all are. The baseline, in the same run, is a file of HTML
+without a script whose fifty pictures are those thumbnails, served by Python's http.server. Needs
+Chromium and the test extra.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.request import urlopen
+
+sys.path.pop(0)  # this folder has a search.py of its own
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / place) for place in (".", "tests")]
+
+from browsing import answer, indexed, launched, served  # noqa: E402
+
+QUERY = "a dog on the grass"
+PAGE = 50
+SCREEN = {"viewport": {"width": 1280, "height": 800}}
+PAINTED = """() => new Promise((done) => {
+    new PerformanceObserver((list) => done(list.getEntries().at(-1).startTime)).observe({
+        type: "largest-contentful-paint",
+        buffered: true,
+    });
+})"""
+COMPLETE = """() => {
+    const pictures = [...document.querySelectorAll("img")].filter((picture) => {
+        const box = picture.getBoundingClientRect();
+        return box.width > 0 && box.bottom > 0 && box.top < innerHeight;
+    });
+    return pictures.length > 5 && pictures.every((picture) => picture.complete);
+}"""
+NOW = "() => performance.now()"
+
+
+def main() -> None:
+    """Print one line for each way of visiting."""
+    photos = Path(__file__).resolve().parents[2] / "shared" / "photos"
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=photos)
+    parser.add_argument("--rounds", type=int, default=5, help="visits of each kind")
+    options = parser.parse_args()
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, medians of {options.rounds}")
+    print(f"{'':40}{'largest paint':>15}{'all in view':>15}")
+    with TemporaryDirectory(prefix="fovea-bench-") as place, launched() as browser:
+        folder = Path(place)
+        fresh = indexed(folder / "fresh", options.folder)
+        cold = []
+        for number in range(options.rounds):
+            copy = shutil.copytree(fresh, folder / f"copy-{number}")
+            with served(copy) as address:
+                urlopen(f"{address}/api/search?q=warm").read()  # noqa: S310
+                cold.append(visit(browser, asking(address)))
+        show("fovea, cold", cold)
+        with served(copy) as address:
+            visit(browser, asking(address))
+            show("fovea, warm", [visit(browser, asking(address)) for _ in cold])
+            write_plain(browser, address, folder / "plain")
+        with plainly_served(folder / "plain") as address:
+            show("HTML without a script", [visit(browser, address) for _ in cold])
+    print("target on an idle machine: largest paint < 1000 ms")
+
+
+def asking(address: str) -> str:
+    """The page's address with a query."""
+    return f"{address}/?q={QUERY.replace(' ', '+')}"
+
+
+def visit(browser: Any, address: str) -> tuple[float, float]:
+    """When the largest part was painted, and when all pictures in view were there, in ms."""
+    context = browser.new_context(**SCREEN)
+    try:
+        page = context.new_page()
+        page.goto(address)
+        page.wait_for_function(COMPLETE, polling=10)
+        whole = page.evaluate(NOW)
+        return page.evaluate(PAINTED), whole
+    finally:
+        context.close()
+
+
+def show(title: str, visits: list[tuple[float, float]]) -> None:
+    """Print a row of the table."""
+    painted, whole = (statistics.median(times) for times in zip(*visits, strict=True))
+    print(f"{title:40}{painted:12.0f} ms{whole:12.0f} ms", flush=True)
+
+
+def write_plain(browser: Any, address: str, folder: Path) -> None:
+    """Write the pictures of the answer into a folder, and a page that shows them."""
+    folder.mkdir()
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(address)
+    found = answer(page, f"/api/search?q={QUERY.replace(' ', '+')}&limit={PAGE}")
+    context.close()
+    tags = []
+    for number, hit in enumerate(found["hits"]):
+        with urlopen(f"{address}/api/images/{hit['image_id']}/thumbnail") as file:  # noqa: S310
+            (folder / f"{number}.webp").write_bytes(file.read())
+        tags.append(f'<img src="{number}.webp" height="220" alt="">')
+    (folder / "index.html").write_text(f"<!doctype html><title>Pictures</title>{''.join(tags)}")
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Say nothing of each request."""
+
+
+@contextmanager
+def plainly_served(folder: Path) -> Iterator[str]:
+    """Serve a folder's files until the block ends; the address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/index.html"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+if __name__ == "__main__":
+    main()
