@@ -1,6 +1,5 @@
 """The command line: one verb a command; each parses, calls one function and prints."""
 
-import base64
 import contextlib
 import json
 import os
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from search.clip.errors import FoveaError
+from search.paths import path_fields
 
 if TYPE_CHECKING:
     from indexer import Progress, ScanReport, SwitchProgress, SwitchReport, Tuned
@@ -1623,16 +1623,6 @@ def _size(length: int) -> str:
 def print_json(value: object) -> None:
     """Print one document on one line; bytes that are not UTF-8 as surrogate escapes."""
     click.echo(json.dumps(value))
-
-
-def path_fields(path: str) -> dict[str, str]:
-    """A path for JSON; where it is not UTF-8, its bytes too."""
-    fields = {"path": path}
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        fields["path_bytes"] = base64.b64encode(os.fsencode(path)).decode("ascii")
-    return fields
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ Read from XMP (ISO 16684-1), IPTC-IIM 4.2 and Exif, and from the XMP file that a
 photographs has put beside a picture. Nothing in them is to be trusted, so nothing here raises.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,8 @@ from PIL import Image, IptcImagePlugin
 
 from .limits import Gone, Limits, Refused, one_line
 from .reading import read_file
+
+log = logging.getLogger(__name__)
 
 TEXT = 400  # characters kept of a description
 KEYWORDS = 50  # of a picture, each up to so many characters:
@@ -84,8 +87,8 @@ def picture_words(image: Image.Image) -> Words:
     for read in (_xmp, _iptc, _exif):
         try:
             words += read(image)
-        except Exception:  # broken metadata raises anything, and must not cost the picture
-            continue
+        except Exception as exc:  # broken metadata raises anything, and must not cost the picture
+            log.debug("%s of a picture: %r", read.__name__, exc)
     return words
 
 

@@ -11,9 +11,10 @@ from search.answer import Ranking, day_of, hits, rank
 from search.hits import Hit
 from search.likelihood import LINE
 from search.line import lined
+from search.paths import path_fields
 
 from .engine import Engine
-from .fields import name_of, path_fields, thumbnail_urls
+from .fields import name_of, thumbnail_urls
 from .listings import Cursor, Listing, new_id
 from .problems import Problem
 from .questions import Question

@@ -14,10 +14,10 @@ from flask import Blueprint, Flask, Response, current_app, request
 
 from search.hits import places
 from search.library import Library
+from search.paths import path_fields
 
 from .describe import bad_request, describe, json_body
 from .engine import engine
-from .fields import path_fields
 from .problems import Problem
 from .sources import Source, open_source
 

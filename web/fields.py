@@ -1,6 +1,5 @@
 """Values of the library as JSON: names, paths and addresses."""
 
-import base64
 import json
 import os
 from collections.abc import Iterable
@@ -9,17 +8,7 @@ from flask import request
 
 from search.library import Library
 
-__all__ = ["image_url", "name_of", "path_fields", "thumbnail_urls"]
-
-
-def path_fields(path: str) -> dict[str, str]:
-    """A path for JSON; where it is not UTF-8, its bytes too."""
-    fields = {"path": path}
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        fields["path_bytes"] = base64.b64encode(os.fsencode(path)).decode("ascii")
-    return fields
+__all__ = ["image_url", "name_of", "thumbnail_urls"]
 
 
 def name_of(path: str) -> str:

@@ -9,11 +9,12 @@ from flask import Blueprint
 
 from search.hits import places
 from search.likelihood import likeliest
+from search.paths import path_fields
 
 from ..answers import ask, page
 from ..describe import describe
 from ..engine import Engine, engine
-from ..fields import image_url, name_of, path_fields, thumbnail_urls
+from ..fields import image_url, name_of, thumbnail_urls
 from ..problems import Problem
 from ..questions import Question
 from .search import CURSOR, LIMIT, answer_page

@@ -8,11 +8,11 @@ from flask import Blueprint, current_app
 
 from search.files import below
 from search.library import Library
+from search.paths import path_fields
 from search.records import Root
 
 from ..describe import describe, json_body, text_of
 from ..engine import engine
-from ..fields import path_fields
 from ..problems import Problem
 
 blueprint = Blueprint("roots", __name__)

@@ -7,10 +7,10 @@ from flask import Blueprint
 
 from indexer.formats import EXTENSIONS, RAW_EXTENSIONS, raw_available
 from search.index import VectorIndex
+from search.paths import path_fields
 
 from ..describe import Number, Text, describe
 from ..engine import engine
-from ..fields import path_fields
 from ..openapi import program_version
 
 blueprint = Blueprint("status", __name__)
