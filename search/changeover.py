@@ -165,7 +165,8 @@ def images_to_embed(library: Library, model_id: int) -> Iterator[StoredImage]:
         ):
             copies[image_id].append(Copy(*copy))
         for image_id, digest in images:
-            yield StoredImage(image_id, digest, tuple(copies[image_id]))
+            if copies[image_id]:  # an indexer may have deleted them since
+                yield StoredImage(image_id, digest, tuple(copies[image_id]))
 
 
 def add_embeddings(

@@ -106,6 +106,23 @@ def test_the_former_model_answers_until_the_last_picture_is_embedded(indexed):
     assert seen == [(FORMER, 0), (FORMER, 3), (FORMER, 6)]
 
 
+def test_a_picture_deleted_by_an_indexer_meanwhile_is_passed_over(indexed, monkeypatch):
+    rows = indexed.rows
+    path = next(path for (path,) in rows("SELECT path FROM files") if b"red" in path)
+
+    def deleting(sql, *arguments):
+        found = rows(sql, *arguments)
+        if "JOIN images" in sql and found:
+            with Library.open(indexed.folder) as other, other.transaction() as conn:
+                conn.execute("UPDATE files SET state = 'missing' WHERE path = ?", (path,))
+        return found
+
+    monkeypatch.setattr(indexed, "rows", deleting)
+    report = switch(indexed)
+    assert (report.switched, report.images, report.embedded) == (True, 7, 7)
+    assert embedded(indexed, NEW) == set(COLOURS) - {"red"}
+
+
 def test_the_index_is_on_the_disk_before_the_flip(indexed):
     there = []
 
