@@ -493,6 +493,8 @@ def serve(
     \b
     fovea serve ~/Pictures
     """
+    # Each request computes on one core: products that want them all at once wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from web.app import create_app
     from web.security import bound_names, is_loopback, new_token
     from web.server import serve as serve_app

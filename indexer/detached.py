@@ -6,7 +6,6 @@ library.
 """
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -20,6 +19,8 @@ from search.changeover import LOCK
 from search.errors import FoveaError
 from search.library import Library
 from search.lock import holder_of
+
+from .priority import step_back
 
 __all__ = ["log_path", "start"]
 
@@ -74,8 +75,7 @@ def _last_line(path: Path) -> str:
 
 def main() -> None:
     """Do it: the other end of ``start``."""
-    if hasattr(os, "nice"):
-        os.nice(NICE)
+    step_back(NICE)
     asked = json.loads(sys.argv[1])
     try:
         _say(_switched(Path(asked.pop("library")), **asked))

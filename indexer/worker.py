@@ -76,7 +76,9 @@ def confine(memory: int) -> int:
     """
     import resource
 
-    os.nice(NICE)
+    from .priority import step_back
+
+    step_back(NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     size = address_space()
     most = size + memory

@@ -257,16 +257,19 @@ def _sigmoid(odds: np.ndarray) -> np.ndarray:
 
 def _embeddings(library: Library, ids: np.ndarray, model_id: int) -> tuple[np.ndarray, np.ndarray]:
     """Places in ``ids`` and vectors, float32 (m, d), of those images that are embedded."""
-    # the plus has SQLite look up these alone, whatever its statistics say
-    rows = library.rows(
-        "SELECT image_id, vector FROM embeddings WHERE +model_id = ? "
-        "AND image_id IN (SELECT value FROM json_each(?))",
+    # One row of all: between two rows other threads get their turn, and have it for milliseconds.
+    # The plus has SQLite look up these alone, whatever its statistics say.
+    [(found, hexes)] = library.rows(
+        "SELECT group_concat(image_id), group_concat(hex(vector), '') FROM embeddings "
+        "WHERE +model_id = ? AND image_id IN (SELECT value FROM json_each(?))",
         (model_id, json.dumps(ids.tolist())),
     )
-    known = dict(rows)
-    places = [place for place, image_id in enumerate(ids.tolist()) if image_id in known]
-    blobs = b"".join(known[int(ids[place])] for place in places)
-    return np.array(places, dtype=np.int64), _floats(blobs, len(places))
+    known = np.array(found.split(",") if found else [], dtype=np.int64)
+    vectors = _floats(bytes.fromhex(hexes or ""), len(known))
+    order = np.argsort(known)
+    at = np.minimum(np.searchsorted(known, ids, sorter=order), max(0, len(known) - 1))
+    places = np.flatnonzero(known[order[at]] == ids) if len(known) else np.arange(0)
+    return places, vectors[order[at[places]]]
 
 
 def _floats(blobs: bytes, count: int) -> np.ndarray:

@@ -33,9 +33,10 @@ def ask(held: Engine, question: Question) -> Listing:
     key = (question.key, model_id, held.generation, held.background() is not None)
     found = held.listings.by_key(key)
     if found is None:
-        found = _listing(held, question, new_id(), key)
-        while len(found.ranking.ids) < DEPTHS[1] and _goes_on(found):
-            found = _deepened(held, found)
+        with held.turns:
+            found = _listing(held, question, new_id(), key)
+            while len(found.ranking.ids) < DEPTHS[1] and _goes_on(found):
+                found = _deepened(held, found)
         held.listings.keep(found)
     return found
 

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 from flask import current_app, g, has_request_context
 
+from indexer.scan import available_cores
 from search.answer import Ranking
 from search.errors import FoveaError, LibraryError
 from search.index import VectorIndex
@@ -81,6 +83,8 @@ class Engine:
         self._background: Background | None = None
         self._making = ""  # the identity of the model whose background is on its way
         self.listings = Listings()
+        # More at once would only wait for the interpreter's lock, and for each other.
+        self.turns = threading.BoundedSemaphore(available_cores())
         self._remembered: dict[str, tuple[int, Any]] = {}
         self.closing = threading.Event()
         self._farewells: list[Callable[[], None]] = []
@@ -97,6 +101,7 @@ class Engine:
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = _Connection(self.folder)
+            faiss.omp_set_num_threads(1)  # of this thread: many ask at once
         return connection.library
 
     @property

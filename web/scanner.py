@@ -15,6 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from indexer.priority import step_back
+
 if TYPE_CHECKING:
     from indexer import ScanReport
     from search.library import Library
@@ -30,7 +32,7 @@ FIELDS = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipp
 
 def main() -> None:
     """Index as the line of JSON on standard input says: ``library``, ``folders``, ``model``."""
-    step_back()
+    step_back(NICE)
     told = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115  # as long as this process
     asked = json.loads(told.readline())
     stop = threading.Event()
@@ -42,12 +44,6 @@ def main() -> None:
     except FoveaError as exc:
         _say("error", str(exc))
         sys.exit(1)
-
-
-def step_back() -> None:
-    """Step back for everybody else."""
-    if hasattr(os, "nice"):
-        os.nice(NICE)
 
 
 def _index(asked: dict[str, Any], stop: threading.Event) -> dict[str, Any]:

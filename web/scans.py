@@ -24,6 +24,7 @@ blueprint = Blueprint("scans", __name__)
 
 LISTENERS = 8  # streams of events at once: each one holds a thread
 LOOK_S = 1.0  # between two looks at whether the library has changed
+BLAS = "OPENBLAS_NUM_THREADS"  # what holds for the server does not for its indexer
 HEARTBEAT_S = 15.0  # what lies between would close a silent stream
 PATIENCE_S = 5.0  # for the batch in flight, at the server's end
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,6 +153,7 @@ def _started() -> "subprocess.Popen[str]":
         encoding="utf-8",
         errors="replace",
         start_new_session=True,  # Ctrl-C is for the server, which then ends this
+        env={name: value for name, value in os.environ.items() if name != BLAS},
     )
 
 

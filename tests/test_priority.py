@@ -1,0 +1,43 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from indexer.priority import SESSION
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = """
+import os
+from indexer.priority import SESSION, step_back
+before = os.nice(0)
+step_back(3)
+print(os.nice(0) - before, SESSION.read_text().split()[-1] if SESSION.exists() else "")
+"""
+
+
+def levels(**options):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, **options
+    )
+    assert done.returncode == 0, done.stderr
+    process, _, session = done.stdout.strip().partition(" ")
+    return int(process), session
+
+
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="this system has no niceness")
+def test_a_process_steps_back():
+    assert levels()[0] == 3
+
+
+@pytest.mark.skipif(not SESSION.exists(), reason="this system does not weigh sessions")
+def test_a_session_of_its_own_steps_back_with_it():
+    process, session = levels(start_new_session=True)
+    assert process == 3 and int(session) == os.nice(0) + 3
+
+
+@pytest.mark.skipif(not SESSION.exists(), reason="this system does not weigh sessions")
+def test_a_session_with_others_in_it_stays():
+    before = SESSION.read_text().split()[-1]
+    assert levels()[1] == before
