@@ -1530,7 +1530,7 @@ def demo(name: str | None, device: str, dtype: str) -> None:
 
     photographs, queries = (
         demo_photographs(),
-        ("a cat", "a motorcycle", "an astronaut", "a cup of coffee"),
+        ("a tabby cat", "a motorcycle", "an astronaut", "an espresso"),
     )
     if not photographs:
         raise FoveaError("the demo needs scikit-image's pictures: pip install 'fovea[demo]'")
