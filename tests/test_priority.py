@@ -13,8 +13,12 @@ import os
 from indexer.priority import SESSION, step_back
 before = os.nice(0)
 step_back(3)
-print(os.nice(0) - before, SESSION.read_text().split()[-1] if SESSION.exists() else "")
+print(os.nice(0) - before, *SESSION.read_text().split()[-1:] if SESSION.exists() else "")
 """
+# Where the kernel groups nothing, the file is missing or empty.
+weighs_sessions = pytest.mark.skipif(
+    not (SESSION.exists() and SESSION.read_text()), reason="this system does not weigh sessions"
+)
 
 
 def levels(**options):
@@ -31,13 +35,13 @@ def test_a_process_steps_back():
     assert levels()[0] == 3
 
 
-@pytest.mark.skipif(not SESSION.exists(), reason="this system does not weigh sessions")
+@weighs_sessions
 def test_a_session_of_its_own_steps_back_with_it():
     process, session = levels(start_new_session=True)
     assert process == 3 and int(session) == os.nice(0) + 3
 
 
-@pytest.mark.skipif(not SESSION.exists(), reason="this system does not weigh sessions")
+@weighs_sessions
 def test_a_session_with_others_in_it_stays():
     before = SESSION.read_text().split()[-1]
     assert levels()[1] == before
