@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from search.clip.augment import Augmentation, draw_colours, random_crop, vary_colour
+from search.clip.augment import Augmentation, draw_colours, drop_words, random_crop, vary_colour
 from search.clip.errors import ModelError
 
 PLAIN = Augmentation(area=(1, 1), aspect=(1, 1), flip=0, colour=0, grey=0)
@@ -80,6 +80,16 @@ def test_without_sharpness_the_same_colours_are_drawn_as_with_it():
     assert (plain[:, 3] == 1).all() and (sharp[:, 3] != 1).all()
 
 
+def test_words_drop_out_at_their_rate_and_one_stays():
+    rng = np.random.default_rng(0)
+    text = " ".join(map(str, range(1000)))
+    kept = drop_words(text, 0.3, rng).split()
+    assert 620 < len(kept) < 780 and kept == sorted(kept, key=int)
+    assert drop_words("one two three", 1.0, rng) in ("one", "two", "three")
+    assert drop_words("  as   it is ", 0.0, rng) == "  as   it is "
+    assert drop_words("", 0.5, rng) == ""
+
+
 def test_grey_takes_the_colour_out():
     images = torch.rand(2, 3, 8, 8)
     out = varied(images, colour=0, grey=1)
@@ -90,7 +100,14 @@ def test_grey_takes_the_colour_out():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("area", (0, 1)), ("aspect", (2, 1)), ("flip", 1.5), ("colour", -0.1), ("sharpness", 2)],
+    [
+        ("area", (0, 1)),
+        ("aspect", (2, 1)),
+        ("flip", 1.5),
+        ("colour", -0.1),
+        ("sharpness", 2),
+        ("words", -1),
+    ],
 )
 def test_what_cannot_be_drawn_from_is_refused(field, value):
     with pytest.raises(ModelError, match=field):

@@ -15,7 +15,7 @@ from search.clip import batches
 from search.clip.augment import Augmentation
 from search.clip.batches import Batches
 from search.clip.errors import ModelError
-from search.clip.pairs import Source, open_pairs
+from search.clip.pairs import Caption, Source, open_pairs
 from search.clip.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer([])
@@ -72,6 +72,17 @@ def test_processes_share_the_prompts(tmp_path):
     assert seen == {tuple(tags) for tags in joint.tags[6:]}
 
 
+def test_captions_lose_words_and_prompts_do_not(tmp_path, pairs):
+    labelled = open_pairs(labelled_source(tmp_path))
+    plain = stream(pairs, labelled).batch(1)
+    gaps = stream(pairs, labelled, augmentation=Augmentation(words=0.5)).batch(1)
+    longest = min(plain.tokens.shape[1], gaps.tokens.shape[1])
+    ends = [(batch.tokens == TOKENIZER.end_id).argmax(axis=1) for batch in (plain, gaps)]
+    assert (ends[1][:3] <= ends[0][:3]).all() and (ends[1][:3] < ends[0][:3]).any()
+    assert np.array_equal(plain.tokens[3:, :longest], gaps.tokens[3:, :longest])
+    assert np.array_equal(plain.tags, gaps.tags) and np.array_equal(plain.pixels, gaps.pixels)
+
+
 def test_an_epoch_shows_every_image_once(pairs):
     batches = stream(pairs)
     seen = np.concatenate([batches.batch(step).tags[:, 0] for step in (0, 1)])
@@ -122,7 +133,7 @@ def test_sources_share_a_batch_by_weight(tmp_path):
         source = captioned_source(folder)
         sets.append(open_pairs(Source(source.images, captions=source.captions, weight=weight)))
     tags = stream(*sets, batch_size=8).batch(0).tags[:, 0]
-    owned = [{pairs.tags(pair, "")[0] for pair in pairs.pairs} for pairs in sets]
+    owned = [{pairs.tags(pair, Caption(""))[0] for pair in pairs.pairs} for pairs in sets]
     assert [sum(tag in own for tag in tags.tolist()) for own in owned] == [2, 6]
     with pytest.raises(ModelError, match="2 sources"):
         stream(*sets, batch_size=1)

@@ -24,6 +24,7 @@ classes = "c.json"
 weight = 2
 split = "train"
 exclude = ["snow*"]
+hypernyms = { feline = ["puma", "lion"], "big cat" = "lion" }
 """
 
 
@@ -45,6 +46,7 @@ def test_a_recipe_holds_a_run(tmp_path):
             split="train",
             weight=2.0,
             exclude=("snow*",),
+            hypernyms={"feline": ("puma", "lion"), "big cat": ("lion",)},
         ),
     )
     assert options.config(1000).vision.width == 40
@@ -69,6 +71,7 @@ def test_an_override_wins_over_the_recipe(tmp_path):
         ("[[sources]]\ncaptions = 'y'", "'images'"),
         ("[[sources]]\nimages = 'x'\nexclude = ['*']", "exclude is"),
         ("[[sources]]\nimages = 'x'\nexclude = 3", "exclude is"),
+        ("[[sources]]\nimages = 'x'\nhypernyms.cat = [3]", "cat is"),
         ("sources = []\n[augmentation]\nblur = 1", "'blur'"),
     ],
 )

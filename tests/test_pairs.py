@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from coloured import encoded, write_tar
 from search.clip.captions import finder
 from search.clip.errors import ModelError
-from search.clip.pairs import LABEL_TEMPLATES, Source, open_pairs
+from search.clip.pairs import HYPERNYMS_DRAWN, LABEL_TEMPLATES, Caption, Source, open_pairs
 
 RNG = np.random.default_rng(0)
 
@@ -68,14 +69,77 @@ def test_labels_become_prompts_with_any_of_the_names(tmp_path, images):
     classes.write_text(json.dumps([{"label": 7, "names": ["puma", "cougar"]}]))
     found = open_pairs(Source((images,), labels=labels, classes=classes))
     [pair] = found.pairs
-    drawn = {found.caption(pair, RNG) for _ in range(300)}
+    drawn = {found.caption(pair, RNG).text for _ in range(300)}
     assert drawn == {t.format(name) for t in LABEL_TEMPLATES for name in ("puma", "cougar")}
 
 
 def test_captions_are_drawn_from_all(tmp_path, images):
     captions = write_lines(tmp_path / "c.jsonl", {"file": "0.png", "captions": ["one", "two"]})
     found = open_pairs(Source((images,), captions=captions))
-    assert {found.caption(found.pairs[0], RNG) for _ in range(50)} == {"one", "two"}
+    assert {found.caption(found.pairs[0], RNG).text for _ in range(50)} == {"one", "two"}
+
+
+FELINES = {"feline": ("puma", "lion"), "animal": ("COUGAR", "newt", "lion")}
+
+
+@pytest.fixture
+def animals(tmp_path, images):
+    """A labelled source of three classes, two of which are felines."""
+    lines = [{"file": f"{n}.png", "label": n} for n in range(3)]
+    names = [["puma", "cougar"], ["lion"], ["newt"]]
+    classes = [{"label": label, "names": entry} for label, entry in enumerate(names)]
+    (tmp_path / "classes.json").write_text(json.dumps(classes))
+    return Source(
+        (images,),
+        labels=write_lines(tmp_path / "l.jsonl", *lines),
+        classes=tmp_path / "classes.json",
+        hypernyms=FELINES,
+    )
+
+
+def test_hypernyms_name_their_classes_too(animals):
+    found = open_pairs(animals)
+    assert found.hypernyms == {"feline": (0, 1), "animal": (0, 1, 2)}
+    drawn = [[found.caption(pair, RNG).name for _ in range(400)] for pair in found.pairs]
+    assert [set(names) for names in drawn] == [
+        {"puma", "cougar", "feline", "animal"},
+        {"lion", "feline", "animal"},
+        {"newt", "animal"},
+    ]
+    for names in drawn:
+        general = sum(name in found.hypernyms for name in names) / len(names)
+        assert abs(general - HYPERNYMS_DRAWN) < 0.1
+    assert {found.class_prompt(1, RNG).name for _ in range(50)} == {"lion"}
+
+
+def test_a_hypernym_is_no_negative_of_what_it_covers(animals):
+    found = open_pairs(animals)
+
+    def alike(label, name, other, other_name):
+        one, two = (
+            set(found.tags(found.pairs[place], Caption(f"one {word}", word)))
+            for place, word in ((label, name), (other, other_name))
+        )
+        return bool(one & two)
+
+    assert alike(0, "feline", 1, "lion") and alike(0, "feline", 1, "feline")
+    assert alike(2, "animal", 1, "lion")
+    assert not alike(0, "feline", 2, "newt") and not alike(0, "puma", 1, "lion")
+    widest = found.tags(found.pairs[0], Caption("one animal", "animal"))
+    assert found.most_tags == 6 == len(widest)
+
+
+def test_hypernyms_of_excluded_classes_go(animals):
+    found = open_pairs(replace(animals, exclude=("puma", "lion")))
+    assert found.hypernyms == {"animal": (2,)}
+
+
+def test_hypernyms_are_of_classes(animals, tmp_path, images):
+    with pytest.raises(ModelError, match="'lynx', a kind of 'feline', is no class"):
+        open_pairs(replace(animals, hypernyms={"feline": ("lion", "lynx")}))
+    captions = write_lines(tmp_path / "c.jsonl", {"file": "0.png", "caption": "one"})
+    with pytest.raises(ModelError, match="hypernyms are of classes"):
+        open_pairs(Source((images,), captions=captions, hypernyms=FELINES))
 
 
 @pytest.mark.parametrize(
@@ -248,9 +312,9 @@ def test_tags_tell_images_captions_and_classes_apart(tmp_path, images):
         {"file": "2.png", "captions": ["three"]},
     )
     found = open_pairs(Source((images,), captions=captions))
-    zero, one, two = (set(found.tags(pair, pair.captions[0])) for pair in found.pairs)
+    zero, one, two = (set(found.tags(pair, Caption(pair.captions[0]))) for pair in found.pairs)
     assert zero & one and not zero & two and not one & two
-    assert found.most_tags == 4 == len(found.tags(found.pairs[0], "one"))
+    assert found.most_tags == 4 == len(found.tags(found.pairs[0], Caption("one")))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Random crops, flips, colours and sharpness, so that no image is seen twice alike in training."""
+"""Random crops, flips, colours, sharpness and gaps in captions: nothing is seen twice alike."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ class Augmentation:
     """How much to vary: shares of the area, ratios of the sides, strengths from 0 to 1.
 
     ``sharpness`` blurs and sharpens: where training images are enlarged and those to be searched
-    are not, how sharp they are should tell a model nothing.
+    are not, how sharp they are should tell a model nothing. ``words`` is the share of a caption's
+    words that are left out, each by its own chance; prompts of class names stay whole.
     """
 
     area: tuple[float, float] = (0.35, 1.0)
@@ -28,13 +29,14 @@ class Augmentation:
     colour: float = 0.3
     grey: float = 0.05
     sharpness: float = 0.0
+    words: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise ``ModelError`` for what cannot be drawn from."""
         for name, (low, high) in (("area", self.area), ("aspect", self.aspect)):
             if not 0 < low <= high:
                 raise ModelError(f"augmentation: {name} is {low} to {high}; both should be above 0")
-        for name in ("flip", "colour", "grey", "sharpness"):
+        for name in ("flip", "colour", "grey", "sharpness", "words"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ModelError(f"augmentation: {name} is {getattr(self, name)}, not 0 to 1")
 
@@ -56,6 +58,16 @@ def random_crop(
     out = image.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
     pixels = np.asarray(out)
     return pixels[:, ::-1] if rng.random() < how.flip else pixels
+
+
+def drop_words(text: str, share: float, rng: np.random.Generator) -> str:
+    """Leave out this share of a text's words, drawn one by one; one stays at least."""
+    words = text.split()
+    if not share or len(words) < 2:
+        return text
+    drawn = rng.random(len(words))
+    drawn[drawn.argmax()] = 1
+    return " ".join(word for word, luck in zip(words, drawn, strict=True) if luck >= share)
 
 
 def draw_colours(count: int, how: Augmentation, rng: np.random.Generator) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from .augment import Augmentation, draw_colours, random_crop
+from .augment import Augmentation, draw_colours, drop_words, random_crop
 from .errors import ModelError
 from .pairs import Pair, PairSet
 from .preprocess import to_rgb
@@ -189,8 +189,8 @@ class Batches:
         prompts = []
         for number, pairs in enumerate(self.sets):
             for label in pairs.class_names:
-                text = pairs.class_prompt(label, rng)
-                prompts.append(Text(text, -1, number, pairs.class_tags(label, text)))
+                prompt = pairs.class_prompt(label, rng)
+                prompts.append(Text(prompt.text, -1, number, pairs.class_tags(label, prompt)))
         prompts += prompts[: -len(prompts) % self.world]
         return prompts[self.rank :: self.world]
 
@@ -215,11 +215,13 @@ class Batches:
             index = (index + 1) % len(pairs.pairs)
         else:
             raise ModelError(f"none of the {len(pairs.pairs)} images of a source can be decoded")
-        text = pairs.caption(pair, rng)
+        first = pairs.caption(pair, rng)
         pixels = random_crop(image, self.image_size, self.augmentation, rng)
+        captions = first, *pairs.more_captions(pair, first, self.captions - 1, rng)
+        lost = self.augmentation.words if pair.label < 0 else 0.0
         own, *more = (
-            Text(words, owner, number, pairs.tags(pair, words))
-            for words in (text, *pairs.more_captions(pair, text, self.captions - 1, rng))
+            Text(drop_words(caption.text, lost, rng), owner, number, pairs.tags(pair, caption))
+            for caption in captions
         )
         return pixels, own, more
 

@@ -134,10 +134,10 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
     """Read options from a TOML recipe; paths in it are relative to ``folder``, or to its own.
 
     ``[[sources]]`` and ``[[measure]]`` tables hold ``images`` (a list), ``captions`` or ``labels``
-    and ``classes``, ``split``, ``weight`` and ``exclude`` (a list); ``[augmentation]`` the fields
-    of ``Augmentation``; ``[vision]`` and ``[text]`` the shape; everything else the options' own
-    names. Overrides that are None leave the recipe's value. Raise ``ModelError`` for anything
-    unknown.
+    and ``classes``, ``split``, ``weight``, ``exclude`` (a list) and ``hypernyms`` (a table of
+    lists); ``[augmentation]`` the fields of ``Augmentation``; ``[vision]`` and ``[text]`` the
+    shape; everything else the options' own names. Overrides that are None leave the recipe's
+    value. Raise ``ModelError`` for anything unknown.
     """
     folder = path.parent if folder is None else folder
     try:
@@ -176,16 +176,17 @@ def _source(entry: Mapping[str, Any], folder: Path) -> Source:
         images=tuple(folder / path for path in paths),
         split=entry.get("split"),
         weight=float(entry.get("weight", 1.0)),
-        exclude=_words(entry.get("exclude", [])),
+        exclude=_words("exclude", entry.get("exclude", [])),
+        hypernyms={name: _words(name, names) for name, names in entry.get("hypernyms", {}).items()},
         **files,
     )
 
 
-def _words(value: str | list[str]) -> tuple[str, ...]:
-    """Return the words to exclude; raise ``TypeError`` for what is none."""
+def _words(name: str, value: str | list[str]) -> tuple[str, ...]:
+    """Return the words of a field; raise ``TypeError`` for what is none."""
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(w, str) and w.strip("* ") for w in words):
-        raise TypeError(f"exclude is {value!r}, not a list of words")
+        raise TypeError(f"{name} is {value!r}, not a list of words")
     return tuple(words)
 
 

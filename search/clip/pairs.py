@@ -4,9 +4,10 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -48,6 +49,7 @@ LABEL_TEMPLATES = (
     "one {}.",
     "{}",
 )
+HYPERNYMS_DRAWN = 0.25  # the share of a class's captions that name it by a hypernym, if it has one
 
 
 Words = TypeVar("Words")
@@ -63,6 +65,8 @@ class Source:
     ``key.txt`` or ``key.json`` beside each image. ``weight`` is the share of a batch drawn from
     here, relative to the other sources. ``exclude`` holds words (see ``captions.finder``): images
     with one of them in a caption are left out, and so are classes with one of them in a name.
+    ``hypernyms`` are general words, each for the classes (a name of each) that it covers; captions
+    use them, too, and what one covers is not contrasted with it.
     """
 
     images: tuple[Path, ...]
@@ -72,6 +76,7 @@ class Source:
     split: str | None = None
     weight: float = 1.0
     exclude: tuple[str, ...] = ()
+    hypernyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,62 +89,96 @@ class Pair:
     label: int = -1
 
 
+class Caption(NamedTuple):
+    """A text for an image, and the class's name or hypernym in it where it is made of one."""
+
+    text: str
+    name: str = ""
+
+
 @dataclass(frozen=True)
 class PairSet:
-    """The pairs of one source and the archives, at ``places``, that hold their images."""
+    """The pairs of one source and the archives, at ``places``, that hold their images.
+
+    ``hypernyms`` gives the labels of the classes that each of those words covers.
+    """
 
     archives: Sequence[Archive]
     places: Sequence[Path]
     pairs: Sequence[Pair]
     class_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     weight: float = 1.0
+    hypernyms: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def read(self, pair: Pair) -> bytes:
         """Return the encoded bytes of a pair's image."""
         return self.archives[pair.archive].read(pair.file)
 
-    def caption(self, pair: Pair, rng: np.random.Generator) -> str:
-        """Draw one of a pair's captions, or wrap one of its class's names in a template."""
+    def caption(self, pair: Pair, rng: np.random.Generator) -> Caption:
+        """Draw one of a pair's captions, or wrap a name of its class in a template."""
         if pair.label < 0:
-            return pair.captions[int(rng.integers(len(pair.captions)))]
+            return Caption(pair.captions[int(rng.integers(len(pair.captions)))])
+        general = self._hypernyms_of.get(pair.label)
+        if general and rng.random() < HYPERNYMS_DRAWN:
+            return _wrap(general[int(rng.integers(len(general)))], rng)
         return self.class_prompt(pair.label, rng)
 
     def more_captions(
-        self, pair: Pair, text: str, count: int, rng: np.random.Generator
-    ) -> list[str]:
-        """Draw ``count`` captions beside ``text``: other ones, as far as the pair has them."""
+        self, pair: Pair, first: Caption, count: int, rng: np.random.Generator
+    ) -> list[Caption]:
+        """Draw ``count`` captions beside the first: other ones, as far as the pair has them."""
         if pair.label >= 0:
-            return [self.class_prompt(pair.label, rng) for _ in range(count)]
-        others = [caption for caption in pair.captions if caption != text] or [text]
+            return [self.caption(pair, rng) for _ in range(count)]
+        others = [text for text in pair.captions if text != first.text] or [first.text]
         order = rng.permutation(len(others))
-        return [others[int(order[number % len(others)])] for number in range(count)]
+        return [Caption(others[int(order[number % len(others)])]) for number in range(count)]
 
-    def class_prompt(self, label: int, rng: np.random.Generator) -> str:
-        """Wrap one of a class's names in a template."""
+    def class_prompt(self, label: int, rng: np.random.Generator) -> Caption:
+        """Wrap one of a class's own names in a template."""
         names = self.class_names[label]
         name = names[0] if rng.random() < 0.6 else names[int(rng.integers(len(names)))]
-        plain = rng.random() < 0.5
-        return LABEL_TEMPLATES[0 if plain else int(rng.integers(len(LABEL_TEMPLATES)))].format(name)
+        return _wrap(name, rng)
 
-    def tags(self, pair: Pair, text: str) -> list[int]:
+    def tags(self, pair: Pair, caption: Caption) -> list[int]:
         """Return what a pair must not share with a negative, each as a number from 0 to 2⁶³ - 1.
 
-        That is its image, ``text`` (the caption that was drawn) and all its captions or, for a
-        label, its class's names.
+        That is its image, the caption that was drawn and all its captions or, for a label, its
+        class's names and those of all classes that the caption covers.
         """
-        words = self.class_names[pair.label] if pair.label >= 0 else pair.captions
         image = f"{self.places[pair.archive]}\0{pair.file}"
-        return [tag(image), *_text_tags((text, *words))]
+        if pair.label < 0:
+            return [tag(image), *_text_tags((caption.text, *pair.captions))]
+        return [tag(image), *self.class_tags(pair.label, caption)]
 
-    def class_tags(self, label: int, text: str) -> list[int]:
-        """Return the tags of a class's prompt ``text``, which belongs to no image."""
-        return _text_tags((text, *self.class_names[label]))
+    def class_tags(self, label: int, caption: Caption) -> list[int]:
+        """Return the tags of a class's caption, which need not belong to an image."""
+        covered = self.hypernyms.get(caption.name, ())
+        names = (name for each in {label, *covered} for name in self.class_names[each])
+        return _text_tags((caption.text, *names))
+
+    @cached_property
+    def _hypernyms_of(self) -> dict[int, list[str]]:
+        """The hypernyms that cover each label."""
+        found: dict[int, list[str]] = {}
+        for name, labels in self.hypernyms.items():
+            for label in labels:
+                found.setdefault(label, []).append(name)
+        return found
 
     @property
     def most_tags(self) -> int:
         """How many tags a pair has at most."""
         captions = (len(pair.captions) for pair in self.pairs)
-        return 2 + max((*captions, *map(len, self.class_names.values())), default=0)
+        names = {label: len(found) for label, found in self.class_names.items()}
+        covered = (sum(names[label] for label in labels) for labels in self.hypernyms.values())
+        return 2 + max((*captions, *names.values(), *covered), default=0)
+
+
+def _wrap(name: str, rng: np.random.Generator) -> Caption:
+    """Put a name into a template."""
+    plain = rng.random() < 0.5
+    template = LABEL_TEMPLATES[0 if plain else int(rng.integers(len(LABEL_TEMPLATES)))]
+    return Caption(template.format(name), name)
 
 
 def _text_tags(texts: Iterable[str]) -> list[int]:
@@ -162,8 +201,10 @@ def open_pairs(source: Source) -> PairSet:
     _check(source)
     archives = [open_archive(path) for path in source.images]
     class_names: dict[int, tuple[str, ...]] = {}
+    hypernyms: dict[str, tuple[int, ...]] = {}
     if source.labels is not None and source.classes is not None:
         class_names = read_classes(source.classes)
+        hypernyms = _covered(source.hypernyms, class_names, source.classes)
         labels = read_labels(source.labels, source.split)
         pairs = list(_labelled(_found(labels, archives, source), source.labels, class_names))
     elif source.captions is not None:
@@ -173,11 +214,12 @@ def open_pairs(source: Source) -> PairSet:
         pairs = _with_words(_shard_pairs(archives, source.images), source)
     if source.exclude:
         pairs, class_names = _less(pairs, class_names, source.exclude)
+        hypernyms = _still_covered(hypernyms, class_names)
     if not pairs:
         words = source.labels or source.captions or source.images[0]
         split = f" with split {source.split!r}" if source.split else ""
         raise ModelError(f"{words} names no image{split} that is in the given folders or tars")
-    return PairSet(archives, source.images, pairs, class_names, source.weight)
+    return PairSet(archives, source.images, pairs, class_names, source.weight, hypernyms)
 
 
 def _check(source: Source) -> None:
@@ -189,6 +231,8 @@ def _check(source: Source) -> None:
         raise ModelError(f"{source.labels} gives labels; name the classes' file too")
     if source.classes is not None and source.labels is None:
         raise ModelError(f"{source.classes} names classes; name the labels' file too")
+    if source.hypernyms and source.classes is None:
+        raise ModelError("hypernyms are of classes; name the labels' and the classes' files too")
     if source.split is not None and source.captions is None and source.labels is None:
         raise ModelError(f"shards have no split {source.split!r}; name only those you want")
 
@@ -259,6 +303,30 @@ def _less(
         if (pair.label in classes if pair.label >= 0 else not is_about(pair.captions))
     ]
     return kept, classes
+
+
+def _covered(
+    hypernyms: Mapping[str, tuple[str, ...]], class_names: Mapping[int, tuple[str, ...]], path: Path
+) -> dict[str, tuple[int, ...]]:
+    """Return the labels that each hypernym covers; ``path`` is where the classes are named."""
+    labels = {name.lower(): label for label, names in class_names.items() for name in names}
+    covered = {}
+    for general, names in hypernyms.items():
+        if unknown := [name for name in names if name.lower() not in labels]:
+            raise ModelError(f"{unknown[0]!r}, a kind of {general!r}, is no class in {path}")
+        covered[general] = tuple(sorted({labels[name.lower()] for name in names}))
+    return covered
+
+
+def _still_covered(
+    hypernyms: Mapping[str, tuple[int, ...]], class_names: Mapping[int, tuple[str, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Return the hypernyms of the classes that are left."""
+    left = {
+        name: tuple(label for label in labels if label in class_names)
+        for name, labels in hypernyms.items()
+    }
+    return {name: labels for name, labels in left.items() if labels}
 
 
 def _labelled(

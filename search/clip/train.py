@@ -243,4 +243,5 @@ def _identity(
         "vocabulary": zlib.crc32(repr(tokenizer.merges).encode()),
         "pairs": [len(pairs.pairs) for pairs in sets],
         "weights": [pairs.weight for pairs in sets],
+        "hypernyms": json.dumps([dict(pairs.hypernyms) for pairs in sets]),
     }
