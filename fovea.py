@@ -1199,7 +1199,7 @@ def _draw_run(out: Path) -> None:
     "--tune",
     metavar="N",
     type=click.IntRange(min=0),
-    default=2,
+    default=3,
     show_default=True,
     help="Last blocks of each tower that learn, with the projections.",
 )
@@ -1220,7 +1220,10 @@ def _draw_run(out: Path) -> None:
     help="Pictures a step.",
 )
 @click.option(
-    "--lr", metavar="X", default=1e-4, show_default=True, help="The highest learning rate."
+    "--lr",
+    metavar="X",
+    type=float,
+    help="The highest learning rate.  [default: 0.001 for small models, else 0.0001]",
 )
 @click.option(
     "--keep",

@@ -69,13 +69,13 @@ def arguments() -> argparse.Namespace:
         "--part", nargs="+", choices=("snow", "classes"), default=["snow", "classes"]
     )
     parser.add_argument("--pairs", type=int, default=200, help="pictures with a caption to learn")
-    parser.add_argument("--others", type=int, default=400, help="pictures without one beside them")
+    parser.add_argument("--others", type=int, default=1000, help="pictures without one beside them")
     parser.add_argument("--workers", type=int, default=2, help="processes that decode")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--json", help="write the figures to this file too")
     usual = TuneOptions()
     for name in ("tune", "epochs", "batch_size", "lr", "keep", "seed"):
-        kind = type(getattr(usual, name))
+        kind = float if name == "lr" else type(getattr(usual, name))
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=getattr(usual, name))
     return parser.parse_args()
 
@@ -113,7 +113,8 @@ def demonstrate(part: str, data: Data, options: argparse.Namespace, place: Path)
     learned = tuned.pictures - found.after.pictures
     print(
         f"{part}: learned from {learned} pictures with a caption each in {seconds:.0f} s, "
-        f"{found.after.pictures} held out; agreement {found.agreement:.3f}; "
+        f"{found.after.pictures} held out: mean recall {found.before.mean:.1%}, now "
+        f"{found.after.mean:.1%}; agreement {found.agreement:.3f}; "
         f"{tuned.refusal or 'not refused'}"
     )
     print(f"{'':44}  before   after")

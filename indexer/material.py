@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 SOURCES = ("names", "keywords")
 PART = 128  # pictures of one part of the features
 LEAST_LEARNED, LEAST_HELD_OUT = 10, 5  # pictures with captions
-GENERAL = 500  # pictures without captions by which to tell what a model has forgotten
+GENERAL = 500  # pictures without captions by which to tell what a model has forgotten,
+REHEARSED = 500  # and, at most, those that are to remind it
 COMMON = 0.5  # a caption of a larger share of the pictures tells too few apart
 SHOWN = 32  # pixels a side, where pictures are only read for their words
 
@@ -101,7 +102,7 @@ def candidates(library: Library, wanted: Wanted) -> list[Candidate]:
 def _chosen(found: Mapping[bytes, Candidate], wanted: Wanted) -> Iterator[Candidate]:
     """Yield those to look at; the content decides, so that it is the same ones every time."""
     plain = [content for content, entry in found.items() if not entry.captions]
-    general = set(sorted(plain, reverse=True)[:GENERAL])
+    general = set(sorted(plain, reverse=True)[: GENERAL + REHEARSED])
     worded = found.keys() - set(plain)
     likely = sorted(worded) + (sorted(plain) if "keywords" in wanted.words else [])
     chosen = general | set(likely[: wanted.limit])
@@ -315,11 +316,13 @@ def _parted(pictures: Sequence[_Picture], share: float, labels: Sequence[str]) -
     learned: list[Example] = []
     held_out: list[Example] = []
     general: list[Example] = []
+    rehearsed: list[Example] = []
     for picture, leader in zip(pictures, leaders, strict=True):
         example = Example(picture.content, picture.captions, picture.features)
         is_held_out = int.from_bytes(pictures[leader].content[:8]) < share * 2**64
         if not picture.captions:
-            general.append(example)
+            is_measured = pictures[leader].content[8] % 2
+            (general if is_measured else rehearsed).append(example)
         elif is_held_out:
             held_out.append(example)
         else:
@@ -330,7 +333,8 @@ def _parted(pictures: Sequence[_Picture], share: float, labels: Sequence[str]) -
             f"by are too few; {LEAST_LEARNED} and {LEAST_HELD_OUT} are the least, and hundreds "
             "help. Name a file of captions with --captions, or see what is found with --list"
         )
-    return Material(learned, held_out, [*held_out, *general[:GENERAL]], labels)
+    general = [*held_out, *general[:GENERAL]]
+    return Material(learned, held_out, general, labels, rehearsed[:REHEARSED])
 
 
 def _once(texts: Iterable[str]) -> tuple[str, ...]:

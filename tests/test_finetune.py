@@ -9,9 +9,18 @@ import torch
 from coloured import COLOURS, RESNET, tiny_run
 from search.clip import finetune as module
 from search.clip.checkpoint import load_clip
+from search.clip.config import ClipConfig, TextConfig, VisionConfig
 from search.clip.errors import ModelError
 from search.clip.features import LowerHalf
-from search.clip.finetune import Comparison, Example, Figures, Material, TuneOptions, finetune
+from search.clip.finetune import (
+    Comparison,
+    Example,
+    Figures,
+    Material,
+    TuneOptions,
+    finetune,
+    usual_rate,
+)
 from search.clip.tokenizer import Tokenizer
 from search.clip.train import train
 
@@ -20,6 +29,9 @@ OPTIONS = TuneOptions(
     tune=1, epochs=6, batch_size=12, lr=2e-3, device="cpu", dtype="float32", log_every=3,
     save_every=4,
 )  # fmt: skip
+
+
+VISION = VisionConfig(32, 1, 32, 2, patch_size=16)
 
 
 class Stopped(Exception):
@@ -111,6 +123,8 @@ def test_a_run_is_told_from_others(start, tmp_path):
         tuned(start, tmp_path, replace(OPTIONS, lr=1e-3))
     with pytest.raises(ModelError, match=r"other options \(pictures\)"):
         tuned(start, tmp_path, labels=LABELS[:3])
+    with pytest.raises(ModelError, match=r"other options \(pictures\)"):
+        tuned(start, tmp_path, rehearsed=material(load_clip(start)).learned[:3])
 
 
 def test_what_it_knew_is_kept(start, tmp_path):
@@ -129,6 +143,30 @@ def test_what_it_knew_is_kept(start, tmp_path):
             return probe._forgotten(images, labels, old).item()
 
     assert 0 < moved(4.0) < 0.5 * moved(0.0)
+
+
+def test_what_is_rehearsed_keeps_its_place(start, tmp_path):
+    known = examples(LowerHalf(load_clip(start), 1, device="cpu", dtype="float32"), range(9, 14))
+
+    def moved(rehearsed):
+        clip, tokenizer = load_clip(start), Tokenizer.from_folder(start)
+        options = replace(OPTIONS, epochs=12)
+        tuner = module._Tuner(clip, tokenizer, material(clip), options)
+        with torch.no_grad():
+            before = tuner.embed_images(known)
+        finetune(
+            clip, tokenizer, material(clip, rehearsed=rehearsed), options,
+            tmp_path / str(len(rehearsed)),
+        )  # fmt: skip
+        with torch.no_grad():
+            return (1 - (tuner.embed_images(known) * before).sum(dim=1)).mean().item()
+
+    assert 0 < moved(known) < 0.7 * moved([])
+
+
+def test_small_models_learn_at_a_higher_rate():
+    rates = [usual_rate(ClipConfig(64, VISION, TextConfig(64, 100, w, 4, 2))) for w in (256, 512)]
+    assert rates == [1e-3, 1e-4]
 
 
 def test_nothing_has_moved_before_the_first_update(start):

@@ -1,6 +1,5 @@
 import json
 import os
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -137,7 +136,8 @@ def test_an_empty_library_is_told(library):
 
 
 def test_the_content_decides_which_of_many_pictures_are_taken(photos, indexed, monkeypatch):
-    monkeypatch.setattr(material, "GENERAL", 3)
+    monkeypatch.setattr(material, "GENERAL", 1)
+    monkeypatch.setattr(material, "REHEARSED", 2)
     for number in range(12):
         save(
             photos / (f"boat {'abcdefghijkl'[number]}x.png" if number < 8 else f"{number}.png"),
@@ -178,7 +178,7 @@ def test_pictures_are_parted_by_content_and_the_unreadable_counted(many, lower, 
     assert 10 <= len(made.held_out) <= 40
     assert not {e.content for e in made.learned} & {e.content for e in made.held_out}
     assert all(int.from_bytes(e.content[:8]) < 0.2 * 2**64 for e in made.held_out)
-    assert Counter(len(e.captions) for e in made.general) == {1: len(made.held_out), 0: 2}
+    assert len(made.general) + len(made.rehearsed) == len(made.held_out) + 2
     assert {e.captions for e in made.learned} == {
         ("red boat",), ("blue boat",), ("green boat",), ("black boat",)
     }  # fmt: skip
@@ -232,7 +232,25 @@ def test_a_caption_that_most_pictures_share_is_dropped(photos, indexed, lower, t
         save(photos / "family backup 2019" / inner / f"{number}.png", number)
     found = collect(indexed(), NAMES, lower, tmp_path / "f")
     assert found.captions == 1 and found.pictures == 40
-    assert sum(not example.captions for example in found.material.general) == 60
+    assert 15 < len(found.material.rehearsed) < 45
+
+
+def test_what_is_rehearsed_is_not_measured_by(photos, indexed, lower, tmp_path, monkeypatch):
+    monkeypatch.setattr(material, "GENERAL", 12)
+    monkeypatch.setattr(material, "REHEARSED", 30)
+    for number in range(80):
+        path = photos / (f"{'red blue'.split()[number % 2]} boat" if number < 40 else "x")
+        path = save(path / f"{number}.png", number)
+        if number >= 40:
+            with Image.open(path) as image:
+                image.resize((96, 80)).save(path.with_suffix(".jpg"), quality=85)
+    made = collect(indexed(), NAMES, lower, tmp_path / "f").material
+    assert all(not example.captions for example in made.rehearsed) and len(made.rehearsed) <= 30
+    general = made.general[len(made.held_out) :]
+    assert len(general) <= 12 and not any(example.captions for example in general)
+    sides = [{tuple(np.round(e.features[0, 0].astype("f4"))) for e in part} for part in
+             (general, made.rehearsed)]  # fmt: skip
+    assert all(sides) and not sides[0] & sides[1]  # a picture and its copies are on one side
 
 
 def test_too_few_pictures_with_words_are_told(photos, indexed, lower, tmp_path):

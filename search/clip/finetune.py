@@ -1,8 +1,10 @@
 """Tune the last blocks and the projections of a model on features that never change.
 
-The loss is CLIP's own (Radford et al. 2021, arXiv:2103.00020, figure 3), and beside it the one of
+The loss is CLIP's own (Radford et al. 2021, arXiv:2103.00020, figure 3), and beside it that of
 learning without forgetting (Li and Hoiem 2016, arXiv:1606.09282): what the model made of each
-picture before, told by how it ranks general words, is what it should make of it now.
+picture before, told by how it ranks general words, is what it should make of it now. Pictures
+without captions are rehearsed with the others (Rebuffi et al. 2017, arXiv:1611.07725): they, and
+the general words, should keep their places.
 """
 
 import json
@@ -21,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .config import ClipConfig
 from .encoder import pick_device
 from .errors import ModelError
 from .evaluate import shared_recalls
@@ -38,6 +41,7 @@ log = logging.getLogger(__name__)
 
 ROWS = 64  # in one pass that has no gradient; always as many, so that results are the same bits
 PROMPT = "a photo of a {}."
+SMALL_WIDTH = 256  # of the text tower of a small model, such as the bundled one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +49,14 @@ class TuneOptions:
     """How to tune.
 
     ``tune`` is the number of last blocks of each tower that learn, with the projections; ``keep``
-    the weight of what the model knew before, against that of the new captions.
+    the weight of what the model knew before, against that of the new captions. ``lr`` is the
+    highest learning rate; without it, ``usual_rate``.
     """
 
-    tune: int = 2
+    tune: int = 3
     epochs: int = 20
     batch_size: int = 128
-    lr: float = 1e-4
+    lr: float | None = None
     weight_decay: float = 0.1
     warmup: float = 0.1
     keep: float = 1.0
@@ -68,8 +73,14 @@ class TuneOptions:
             if getattr(self, name) < low:
                 raise ModelError(f"{name} is {getattr(self, name)}; give a number from {low} on")
         for name in ("lr", "weight_decay", "warmup", "keep"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ModelError(f"{name} is {getattr(self, name)}; give a number from 0 on")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ModelError(f"{name} is {value}; give a number from 0 on")
+
+
+def usual_rate(config: ClipConfig) -> float:
+    """Return a learning rate that suits a model: wide ones, which know more, move less."""
+    return 1e-3 if config.text.width <= SMALL_WIDTH else 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +130,15 @@ class Comparison:
 class Material:
     """What to learn, what to be measured by, and what not to forget.
 
-    ``labels`` are general words; ``general`` pictures show what the model makes of them.
+    ``labels`` are general words; ``general`` pictures show what the model makes of them. The
+    ``rehearsed`` ones have no captions: while others are learned, they should stay what they are.
     """
 
     learned: Sequence[Example]
     held_out: Sequence[Example]
     general: Sequence[Example]
     labels: Sequence[str]
+    rehearsed: Sequence[Example] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +210,8 @@ class _Tuner:
         self.optimizer = make_adamw(model, options.weight_decay)
         self.batch_size = min(options.batch_size, len(material.learned))
         updates = math.ceil(len(material.learned) / self.batch_size) * options.epochs
-        self.schedule = _Schedule(options.lr, options.warmup, updates)
+        lr = usual_rate(model.config) if options.lr is None else options.lr
+        self.schedule = _Schedule(lr, options.warmup, updates)
         self.step = 0
         prompts = [PROMPT.format(label) for label in material.labels]
         self.texts = _Texts(self.halves, tokenizer, [*_captions(material), *prompts], self._compute)
@@ -211,9 +225,10 @@ class _Tuner:
         """Note what the model makes of the pictures now: their likelihoods of the labels."""
         self._old_scale = self.halves.model.logit_scale.exp().item()
         self._old_labels = self.embed_texts(self._prompts)
-        self._old_rows = [
-            self.embed_images(self.material.learned, view).half() for view in range(self._views)
-        ]
+        self._old_rows, self._rehearsed_rows = (
+            [self.embed_images(examples, view).half() for view in range(self._views)]
+            for examples in (self.material.learned, self.material.rehearsed)
+        )
 
     def _compute(self) -> torch.autocast:
         mixed = self.dtype is not torch.float32
@@ -245,22 +260,27 @@ class _Tuner:
         self.step += 1
         return loss.item()
 
-    def _draw(self) -> tuple[list[int], int, list[str]]:
-        """Return this step's pictures, the view of all of them, and a caption of each."""
+    def _draw(self) -> tuple[list[int], int, list[str], list[int]]:
+        """Return this step's pictures, the view of all of them, and a caption of each; and the
+        pictures to rehearse."""
         learned, rng = self.material.learned, np.random.default_rng((self.options.seed, self.step))
         places = range(self.step * self.batch_size, (self.step + 1) * self.batch_size)
         numbers = [self._number(place) for place in places]
         view = int(rng.integers(self._views))
         captions = [learned[n].captions for n in numbers]
-        return numbers, view, [texts[int(rng.integers(len(texts)))] for texts in captions]
+        drawn = [texts[int(rng.integers(len(texts)))] for texts in captions]
+        known = len(self.material.rehearsed) if self._keep else 0
+        rehearsed = rng.permutation(known)[: self.batch_size].tolist()
+        return numbers, view, drawn, rehearsed
 
     def _number(self, place: int) -> int:
         epoch, offset = divmod(place, len(self.material.learned))
         return int(_order(self.options.seed, epoch, len(self.material.learned))[offset])
 
-    def _loss(self, numbers: list[int], view: int, captions: list[str]) -> Tensor:
+    def _loss(self, numbers: list[int], view: int, captions: list[str], known: list[int]) -> Tensor:
         learned = [self.material.learned[number] for number in numbers]
-        features = self._features(learned, view)
+        rehearsed = [self.material.rehearsed[number] for number in known]
+        features = self._features([*learned, *rehearsed], view)
         wanted = [*self.texts.numbers(captions), *(self._prompts if self._keep else ())]
         with self._compute():
             images = self.halves.upper_images(features)
@@ -269,11 +289,21 @@ class _Tuner:
         scale = self.halves.model.logit_scale.exp()
         owners = torch.arange(count, device=self.device)
         hidden = hidden_negatives(self._tags(learned), owners, torch.zeros_like(owners), owners)
-        loss = contrastive_loss(images, texts[:count], scale, owners, hidden)
+        loss = contrastive_loss(images[:count], texts[:count], scale, owners, hidden)
         if self._keep:
-            old = self._old_rows[view][numbers].float()
-            loss = loss + self._keep * self._forgotten(images, texts[count:], old)
+            labels = texts[count:]
+            old = self._old_rows[view][numbers], self._rehearsed_rows[view][known]
+            lost = self._forgotten(images, labels, torch.cat(old).float())
+            lost = lost + self._moved(labels, self._old_labels)
+            if known:
+                lost = lost + self._moved(images[count:], old[1].float())
+            loss = loss + self._keep * lost
         return loss
+
+    def _moved(self, rows: Tensor, old: Tensor) -> Tensor:
+        """Return how far unit rows (n, d) have moved: the mean logit that each has lost with what
+        it was, in nats."""
+        return self._old_scale * (1 - (rows * old).sum(dim=1)).mean()
 
     def _forgotten(self, images: Tensor, labels: Tensor, old: Tensor) -> Tensor:
         """Return how far what the model makes of images has moved, in nats a picture.
@@ -304,7 +334,7 @@ class _Tuner:
     @torch.no_grad()
     def embed_images(self, examples: Sequence[Example], view: int = 0) -> Tensor:
         """Return unit rows (n, d) of one view of each picture."""
-        rows = []
+        rows = [torch.empty(0, self.halves.model.config.embed_dim, device=self.device)]
         for start in range(0, len(examples), ROWS):
             features = self._features(examples[start : start + ROWS], view)
             with self._compute():
@@ -424,7 +454,12 @@ def fingerprint(material: Material) -> int:
     """Return a number for pictures, captions and labels: what a run's results depend on."""
     parts = [
         [(example.content.hex(), example.captions) for example in examples]
-        for examples in (material.learned, material.held_out, material.general)
+        for examples in (
+            material.learned,
+            material.held_out,
+            material.general,
+            material.rehearsed,
+        )
     ]
     return zlib.crc32(json.dumps([parts, list(material.labels)]).encode())
 
