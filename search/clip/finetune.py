@@ -389,9 +389,10 @@ class _Tuner:
 
     def identity(self) -> dict[str, Any]:
         """Return what must agree between a checkpoint and the run that goes on from it."""
-        names = ("tune", "epochs", "batch_size", "lr", "weight_decay", "warmup", "keep", "seed")
+        names = ("tune", "epochs", "batch_size", "weight_decay", "warmup", "keep", "seed")
         return {
             **{name: getattr(self.options, name) for name in names},
+            "lr": self.schedule.lr,
             "config": json.dumps(self.halves.model.config.to_dict()),
             "pictures": fingerprint(self.material),
         }
