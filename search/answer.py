@@ -96,8 +96,8 @@ def hits(library: Library, ranking: Ranking, start: int, stop: int) -> list[Hit]
     for number, image_id in enumerate(ids, start):
         if image_id in seen and image_id in facts:
             score = None if ranking.scores is None else float(ranking.scores[number])
-            hit = _hit(number + 1, score, image_id, seen[image_id], facts[image_id])
-            found.append(replace(hit, by_name=image_id in ranking.by_name))
+            named = image_id in ranking.by_name
+            found.append(_hit(number + 1, score, image_id, seen[image_id], facts[image_id], named))
     return found
 
 
@@ -276,6 +276,12 @@ def _facts(library: Library, ids: Iterable[int]) -> dict[int, tuple[object, ...]
 
 
 def _hit(
-    rank: int, score: float | None, image_id: int, place: Place, facts: tuple[object, ...]
+    rank: int,
+    score: float | None,
+    image_id: int,
+    place: Place,
+    facts: tuple[object, ...],
+    by_name: bool,
 ) -> Hit:
-    return Hit(rank, score, image_id, place.paths[0], place.paths, place.offline, *facts)  # type: ignore[arg-type]
+    paths = place.paths
+    return Hit(rank, score, image_id, paths[0], paths, place.offline, *facts, by_name)  # type: ignore[arg-type, call-arg]

@@ -18,13 +18,16 @@ def name_of(path: str) -> str:
 
 def image_url(image_id: int, shape: str) -> str:
     """The address of an image in a shape: ``thumbnail``, ``preview`` or ``original``."""
-    return f"{request.script_root}/api/images/{image_id}/{shape}"
+    return _image_url(request.script_root, image_id, shape)
 
 
 def thumbnail_urls(library: Library, image_ids: Iterable[int]) -> dict[int, str]:
     """The thumbnails' addresses; each names its content, so that it may be kept for ever."""
-    marks = hash_marks(library, image_ids)
-    return {key: f"{image_url(key, 'thumbnail')}?v={mark}" for key, mark in marks.items()}
+    root = request.script_root
+    return {
+        image_id: f"{_image_url(root, image_id, 'thumbnail')}?v={mark}"
+        for image_id, mark in hash_marks(library, image_ids).items()
+    }
 
 
 def hash_marks(library: Library, image_ids: Iterable[int]) -> dict[int, str]:
@@ -35,3 +38,7 @@ def hash_marks(library: Library, image_ids: Iterable[int]) -> dict[int, str]:
         [json.dumps([int(image_id) for image_id in image_ids])],
     )
     return dict(rows)
+
+
+def _image_url(root: str, image_id: int, shape: str) -> str:
+    return f"{root}/api/images/{image_id}/{shape}"
