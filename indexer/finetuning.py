@@ -104,13 +104,13 @@ def refused(found: Comparison, least_agreement: float) -> str | None:
     if not after >= before:  # nor where either is no number
         return (
             f"it finds the held-out pictures worse: a mean recall of {after:.1%} where it was "
-            f"{before:.1%}"
+            f"{before:.1%}; more captions may help, or a lower --lr"
         )
     if not found.agreement >= least_agreement:
         return (
             f"it has forgotten too much: what it took {found.general} pictures for before is among "
             f"the five likeliest labels now for {found.agreement:.1%} of them, and not for "
-            f"{least_agreement:.0%}"
+            f"{least_agreement:.0%}; a larger --keep or fewer --epochs forget less"
         )
     return None
 
