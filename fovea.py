@@ -1533,7 +1533,7 @@ def demo(name: str | None, device: str, dtype: str) -> None:
 
     photographs, queries = (
         demo_photographs(),
-        ("a tabby cat", "a motorcycle", "an astronaut", "an espresso"),
+        ("a cat", "a motorcycle", "a cup of coffee", "grass"),
     )
     if not photographs:
         raise FoveaError("the demo needs scikit-image's pictures: pip install 'fovea[demo]'")

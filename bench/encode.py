@@ -1,8 +1,10 @@
 """How fast the encoder embeds pictures, against what the machine's matrix products allow.
 
     python bench/encode.py [--device cpu] [--dtypes float32,bfloat16] [--batches 1,8,32]
+    python bench/encode.py --model fovea-small
 
-A ViT-B/32 with random weights embeds random pixels. The ceiling is measured in the same run: the
+A ViT-B/32 with random weights embeds random pixels; with --model, another model does, without the
+ceiling. The ceiling is measured in the same run: the
 very matrix products of one pass (rows, inputs and outputs as the model has them), each alone and
 the fastest way that torch knows, with nothing between them. The baseline is the reference model
 in float32, one picture after another.
@@ -31,6 +33,7 @@ from search.clip.config import ClipConfig, TextConfig, VisionConfig
 from search.clip.encoder import PixelEncoder, load_encoder, multiplies_bfloat16, pick_device
 from search.clip.kernels import Linear, Place
 from search.clip.shapes import expected_shapes
+from search.models import resolve_model
 
 VIT_B_32 = ClipConfig(
     512, VisionConfig(224, 12, 768, 12, patch_size=32), TextConfig(77, 49408, 512, 8, 12)
@@ -41,10 +44,13 @@ def main() -> None:
     """Print one line a precision and batch size."""
     options = arguments()
     device = pick_device(options.device)
+    if options.model:
+        another(options, device)
+        return
     print(f"{machine(device)}\nViT-B/32, random weights, torch {torch.__version__}\n")
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder))
-        alone = baseline(Path(folder), options.seconds)
+        alone = baseline(Path(folder), 224, options.seconds)
         print(f"baseline: the reference model, float32, CPU, one by one: {alone:.1f} images/s\n")
         print("dtype     batch   images/s  products alone   share   TFLOP/s   × baseline")
         lines = []
@@ -62,9 +68,25 @@ def main() -> None:
         Path(options.json).write_text(json.dumps(lines, indent=2) + "\n")
 
 
+def another(options: argparse.Namespace, device: torch.device) -> None:
+    """Print one line a precision and batch size of a model of any shape."""
+    model = resolve_model(options.model, network=False)
+    side = model.preprocess.size
+    print(f"{machine(device)}\n{model.name}, {side} pixels, torch {torch.__version__}\n")
+    alone = baseline(model.folder, side, options.seconds)
+    print(f"baseline: the reference model, float32, CPU, one by one: {alone:.1f} images/s\n")
+    print("dtype     batch   images/s   × baseline")
+    for dtype in options.dtypes.split(",") if options.dtypes else default_dtypes(device):
+        encoder = load_encoder(model.folder, device=options.device, dtype=dtype)
+        for batch in map(int, options.batches.split(",")):
+            rate = batch / embedding_seconds(encoder, side, batch, options.seconds)
+            print(f"{encoder.dtype_name:9} {batch:5}  {rate:9.1f}  {rate / alone:9.1f}")
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", help="measure this one on the disk, by name or folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--dtypes", help="comma-separated; default: those worth using here")
     parser.add_argument("--batches", default="1,8,16,32,64", help="pictures a call")
@@ -100,20 +122,17 @@ def write_model(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(VIT_B_32.to_dict()))
 
 
-def baseline(folder: Path, seconds: float) -> float:
+def baseline(folder: Path, side: int, seconds: float) -> float:
     """Return images/s of the reference model, one by one in float32."""
     model = load_clip(folder, ["image"])
-    picture = torch.zeros(1, 3, 224, 224)
+    picture = torch.zeros(1, 3, side, side)
     with torch.inference_mode():
         return 1 / fastest(lambda: model.encode_image(picture), seconds)
 
 
 def measure(encoder: PixelEncoder, batch: int, seconds: float) -> dict[str, Any]:
     """Time the encoder and its products alone on one batch size."""
-    rng = np.random.default_rng(0)
-    calls = 1 if encoder.device.type == "cpu" else 8  # a GPU is fed while it computes
-    pixels = rng.integers(0, 256, (batch * calls, 224, 224, 3), dtype=np.uint8)
-    took = fastest(lambda: encoder.encode_pixels(pixels), seconds) / calls
+    took = embedding_seconds(encoder, 224, batch, seconds)
     place = Place(encoder.device, encoder.dtype)
     with torch.inference_mode():
         products = sum(
@@ -129,6 +148,14 @@ def measure(encoder: PixelEncoder, batch: int, seconds: float) -> dict[str, Any]
         "share": products / took,
         "tflops": operations / took / 1e12,
     }
+
+
+def embedding_seconds(encoder: PixelEncoder, side: int, batch: int, seconds: float) -> float:
+    """Return the time that one batch of random pixels takes."""
+    rng = np.random.default_rng(0)
+    calls = 1 if encoder.device.type == "cpu" else 8  # a GPU is fed while it computes
+    pixels = rng.integers(0, 256, (batch * calls, side, side, 3), dtype=np.uint8)
+    return fastest(lambda: encoder.encode_pixels(pixels), seconds) / calls
 
 
 def matrix_products(batch: int) -> list[tuple[int, int, int, int]]:

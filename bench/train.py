@@ -175,7 +175,7 @@ def random_batch(config: ClipConfig, options: argparse.Namespace, step: int) -> 
         np.arange(count),
         np.zeros(count, np.int64),
         np.arange(count)[:, None],
-        np.ones((count, 3), np.float32),
+        np.ones((count, 4), np.float32),
     )
 
 
