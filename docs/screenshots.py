@@ -94,7 +94,7 @@ def browse(page: Any) -> None:
 
 
 def search(page: Any) -> None:
-    page.fill("input[name=q]", "a motorcycle")
+    page.fill("input[name=q]", "a cup of coffee")
     page.wait_for_url("**q=*")
     page.wait_for_timeout(500)
 
