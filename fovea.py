@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from search.clip.train import Metrics
     from search.compare import Side
     from search.hits import Answer, Hit
+    from search.index import VectorIndex
     from search.library import Library
     from search.models import ModelInfo
     from search.records import ModelRow
@@ -356,15 +357,15 @@ def search(
             [vector] = encoder.encode_images([open_image(image, encoder.preprocess)])
             pictures.append(Picture(vector))
         current = _current(library)
-        vectors = VectorIndex.open(library, current.id)
+        index = VectorIndex.open(library, current.id)
         started = time.perf_counter()
-        ranking = rank(library, vectors, encoder, asked, pictures=pictures, limit=k)
-        found = _likely_hits(library, current, ranking, asked.sort in (None, "score"))
+        ranking = rank(library, index, encoder, asked, pictures=pictures, limit=k)
+        found = _likely_hits(library, index, ranking, asked.sort in (None, "score"))
         show_answer(_answer(query or str(image), model, started, found), as_json)
 
 
 def _likely_hits(
-    library: "Library", model: "ModelRow", ranking: "Ranking", by_score: bool
+    library: "Library", index: "VectorIndex", ranking: "Ranking", by_score: bool
 ) -> "Sequence[Hit]":
     """The hits, and how likely each is, where indexing or serving has left what that takes."""
     from dataclasses import replace
@@ -373,10 +374,10 @@ def _likely_hits(
     from search.likelihood import Background, likelihoods
     from search.line import lined
 
-    background = Background.load(library.folder, model.identity)
+    background = Background.load(library.folder, index.model.identity)
     likely = None
     if background is not None:
-        likely = likelihoods(library, model.id, background, ranking)
+        likely = likelihoods(library, index, background, ranking)
     if likely is None:
         return hits(library, ranking, 0, len(ranking.ids))
     if by_score:

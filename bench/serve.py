@@ -45,10 +45,11 @@ from search.likelihood import Background, default_labels, likelihoods  # noqa: E
 from search.models import resolve_model  # noqa: E402
 from search.query import parse  # noqa: E402
 from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
+from web.answers import DEPTHS  # noqa: E402
 
 MODEL = "fovea-small"
 BATCH, PER_CLUSTER, PER_FOLDER = 5_000, 250, 250
-HITS, RANKED = 50, 400  # of a page; what the server ranks for the first one
+HITS, RANKED = 50, DEPTHS[0]  # of a page; what the server ranks for the first one
 REPEATED = 40  # texts that many people ask for
 TYPING_S = 0.5  # between two texts of a person who types
 THREADS = 32  # of either server
@@ -202,7 +203,7 @@ def parts(folder: Path) -> None:
             clocked(took, "vector search", index.search, vector, RANKED)
             rank_once = partial(rank, library, index, Known(vector), limit=RANKED)
             ranking = clocked(took, "ranking, vector search included", rank_once, parse(text))
-            clocked(took, "likelihoods", likelihoods, library, row.id, background, ranking)
+            clocked(took, "likelihoods", likelihoods, library, index, background, ranking)
             clocked(took, "rows of a page", hits, library, ranking, 0, HITS)
             if number < 20:
                 took.clear()  # warm

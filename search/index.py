@@ -97,6 +97,16 @@ class VectorIndex:
             np.pad(found.ids, short, constant_values=-1),
         )
 
+    def vectors(self, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places in ``image_ids``, int64 (m,), and vectors, float32 (m, d), of those it holds.
+
+        The vectors are the float16 ones of the database, of unit length to rounding.
+        """
+        state = self._state
+        parts = [segment.vectors(image_ids) for segment in (state.stored, state.tail)]
+        places, vectors = zip(*parts, strict=True)
+        return np.concatenate(places), np.concatenate(vectors)
+
     def refresh(self, library: Library | None = None) -> None:
         """Heed what was written and deleted since, by whichever process.
 

@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from statistics import NormalDist
@@ -23,6 +23,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from .answer import Ranking
+from .index import VectorIndex
 from .library import Library
 
 __all__ = [
@@ -114,8 +115,16 @@ class Background:
 
     def levels(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation (n,) of the cosines of all labels with each image (n, d)."""
-        cosines = vectors @ self.vectors.T  # (n, b)
-        return cosines.mean(axis=1), np.maximum(cosines.std(axis=1), 1e-3)
+        mean, covariance = self._moments
+        variance = np.einsum("nd,nd->n", vectors @ covariance, vectors)
+        return vectors @ mean, np.sqrt(np.maximum(variance, 1e-6))
+
+    @cached_property
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (d,) and covariance (d, d) of the labels: they tell as much as every cosine does."""
+        mean = self.vectors.mean(axis=0)
+        apart = self.vectors - mean
+        return mean, apart.T @ apart / len(apart)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,20 +170,20 @@ def likeliest(background: Background, vector: np.ndarray, k: int = 5) -> list[tu
 
 
 def likelihoods(
-    library: Library, model_id: int, background: Background, ranking: Ranking
+    library: Library, index: VectorIndex, background: Background, ranking: Ranking
 ) -> np.ndarray | None:
     """How likely each image of a ranking is a match, float32 (n,), 0 to 1; None when browsing.
 
-    An image whose embedding is gone by now gets 0.
+    An image that the index does not hold, or no longer, gets 0.
     """
     if ranking.scores is None or ranking.vector is None:
         return None
-    places, vectors = _embeddings(library, ranking.ids, model_id)
+    places, vectors = index.vectors(ranking.ids)
     out = np.zeros(len(ranking.ids), dtype=np.float32)
     if not len(places):
         return out
     scores = ranking.scores[places]
-    around = _surroundings(library, model_id, background)
+    around = _surroundings(library, index.model.id, background)
     if ranking.kind == "words":
         out[places] = of_words(background, around, ranking.vector, scores, vectors)
     else:
@@ -255,29 +264,12 @@ def _sigmoid(odds: np.ndarray) -> np.ndarray:
     return (1 / (1 + np.exp(-np.clip(odds, -50, 50)))).astype(np.float32)
 
 
-def _embeddings(library: Library, ids: np.ndarray, model_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places in ``ids`` and vectors, float32 (m, d), of those images that are embedded."""
-    # One row of all: between two rows other threads get their turn, and have it for milliseconds.
-    # The plus has SQLite look up these alone, whatever its statistics say.
-    [(found, hexes)] = library.rows(
-        "SELECT group_concat(image_id), group_concat(hex(vector), '') FROM embeddings "
-        "WHERE +model_id = ? AND image_id IN (SELECT value FROM json_each(?))",
-        (model_id, json.dumps(ids.tolist())),
-    )
-    known = np.array(found.split(",") if found else [], dtype=np.int64)
-    vectors = _floats(bytes.fromhex(hexes or ""), len(known))
-    order = np.argsort(known)
-    at = np.minimum(np.searchsorted(known, ids, sorter=order), max(0, len(known) - 1))
-    places = np.flatnonzero(known[order[at]] == ids) if len(known) else np.arange(0)
-    return places, vectors[order[at[places]]]
-
-
 def _floats(blobs: bytes, count: int) -> np.ndarray:
     return np.frombuffer(blobs, "<f2").astype(np.float32).reshape(count, -1 if count else 0)
 
 
 def _surroundings(library: Library, model_id: int, background: Background) -> Surroundings:
-    """What was measured last, unless embeddings have come or gone at either end since."""
+    """What was measured last, unless the library has grown much or lost its oldest image since."""
     first, last = (  # min() and max() at once would read the whole SQL index
         library.rows(
             f"SELECT id FROM embeddings WHERE model_id = ? ORDER BY id {order} LIMIT 1",
@@ -285,12 +277,23 @@ def _surroundings(library: Library, model_id: int, background: Background) -> Su
         )[0][0]
         for order in ("ASC", "DESC")
     )
+    last = _stepped(first, last)
     key = (model_id, first, last)
     known = background.measured.get("last")
     if known is None or known[0] != key:
         around = Surroundings.of(background, _sample(library, model_id, first, last))
         known = background.measured["last"] = (key, around)
     return known[1]
+
+
+def _stepped(first: int, last: int) -> int:
+    """The end of what stands for a library that grows: of many images, a few more change nothing.
+
+    It moves on by a sixteenth to a thirty-second of all, for every process at the same places.
+    """
+    span = last - first + 1
+    step = 1 if span <= SAMPLE else 1 << (span.bit_length() - 5)
+    return first + span // step * step - 1
 
 
 def _sample(library: Library, model_id: int, first: int, last: int) -> np.ndarray:

@@ -42,7 +42,7 @@ class Segment:
     def without(self, embedding_ids: Iterable[int]) -> "Segment":
         """This segment with some embeddings deleted; ids that it lacks do not matter."""
         ids = np.fromiter(embedding_ids, dtype=np.int64)
-        held = _find(self.rows.embedding_ids, None, ids)
+        _, held = _find(self.rows.embedding_ids, None, ids)
         if not len(held):
             return self
         alive = np.ones(len(self.rows), bool) if self.alive is None else self.alive.copy()
@@ -73,7 +73,15 @@ class Segment:
 
     def positions(self, image_ids: np.ndarray) -> np.ndarray:
         """Where those of the images are that this segment holds, deleted ones included."""
-        return _find(self.rows.image_ids, self.by_image, image_ids)
+        return _find(self.rows.image_ids, self.by_image, image_ids)[1]
+
+    def vectors(self, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places in ``image_ids`` and vectors, float32 (m, d), of those that are alive here."""
+        places, positions = _find(self.rows.image_ids, self.by_image, image_ids)
+        if self.alive is not None:
+            kept = self.alive[positions]
+            places, positions = places[kept], positions[kept]
+        return places, self.rows.vectors[positions].astype(np.float32)
 
 
 def nearest(
@@ -95,11 +103,14 @@ def nearest(
     return Neighbours(*best(scores, ids, k))
 
 
-def _find(values: np.ndarray, order: np.ndarray | None, wanted: np.ndarray) -> np.ndarray:
-    """The positions of those wanted that are among ``values``, which ``order`` sorts."""
+def _find(
+    values: np.ndarray, order: np.ndarray | None, wanted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Those wanted that are among ``values``, which ``order`` sorts: their places, and where."""
     if not len(values):
-        return np.empty(0, np.int64)
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     at = np.searchsorted(values, wanted, sorter=order)
     at = np.minimum(at, len(values) - 1)
     at = at if order is None else order[at]
-    return at[values[at] == wanted]
+    found = np.flatnonzero(values[at] == wanted)
+    return found, at[found]

@@ -145,6 +145,22 @@ def test_images_in_another_order_than_their_embeddings_are_found(library, model)
 # Newer and deleted embeddings
 
 
+def test_vectors_of_images_come_from_the_snapshot_and_from_what_is_newer(library, model):
+    vectors = clustered(90, DIM)
+    ids = store(library, vectors[:60])
+    assert opened(library).save()
+    ids = np.concatenate([ids, store(library, vectors[60:], 60)])
+    gone = ids[[5, 70]]
+    delete(library, gone)
+    index = opened(library)
+    wanted = np.concatenate([ids[::-1], [10**6]])
+    places, found = index.vectors(wanted)
+    assert found.dtype == np.float32 and sorted(wanted[places]) == sorted(set(ids) - set(gone))
+    assert found.tolist() == vectors[::-1].astype(np.float16)[places].tolist()
+    places, found = index.vectors(gone)
+    assert len(places) == 0 and found.shape == (0, DIM)
+
+
 def test_what_is_written_and_deleted_after_the_snapshot_counts_at_once(library, model):
     vectors = clustered(800, DIM)
     ids = store(library, vectors[:700])

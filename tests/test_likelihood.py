@@ -4,8 +4,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from search.answer import hits, rank
+from search.answer import Ranking, hits, rank
 from search.index import VectorIndex
+from search.library import Library
 from search.likelihood import (
     Background,
     Surroundings,
@@ -16,7 +17,7 @@ from search.likelihood import (
     of_words,
 )
 from search.query import parse
-from vectors import clustered
+from vectors import clustered, store
 
 DIM = 24
 
@@ -154,9 +155,36 @@ def test_every_hit_of_a_ranking_has_a_likelihood(colour_library, encoder):
     background = Background(model.identity, vectors, 30.0)
     for query, kind in (("red", "words"), ("like:1", "pictures"), ("red like:1", "mixed")):
         ranking = rank(colour_library, index, encoder, parse(query), limit=5)
-        found = likelihoods(colour_library, model.id, background, ranking)
+        found = likelihoods(colour_library, index, background, ranking)
         assert ranking.kind == kind and found.shape == (5,) and found.dtype == np.float32
         assert ((found >= 0) & (found <= 1)).all()
         assert len(hits(colour_library, ranking, 0, 5)) == 5
     browsing = rank(colour_library, index, encoder, parse(""))
-    assert likelihoods(colour_library, model.id, background, browsing) is None
+    assert likelihoods(colour_library, index, background, browsing) is None
+
+
+def test_a_library_that_grows_is_measured_anew_only_now_and_then(background, tmp_path, monkeypatch):
+    measured = []
+    of = Surroundings.of
+
+    def counted(background, vectors):
+        measured.append(len(vectors))
+        return of(background, vectors)
+
+    monkeypatch.setattr(Surroundings, "of", counted)
+    with Library.open(tmp_path, create=True) as library:
+        model = library.set_model("toy", background.identity, DIM, "toy")
+        grown, query = 0, clustered(1, DIM, 4)
+        for more in (100, 1, 899, 1, 15, 100):
+            store(library, clustered(more, DIM, grown), grown)
+            grown += more
+            index = VectorIndex.open(library, model.id)
+            near = index.search(query, 5)
+            ranking = Ranking(near.ids[0], near.scores[0], grown, "words", vector=query[0])
+            fresh = Background(background.identity, background.vectors, background.scale)
+            one, other = (
+                likelihoods(library, index, known, ranking) for known in (background, fresh)
+            )
+            assert one.tolist() == other.tolist()
+    # the fresh one always; the other for 100, 101, 1,000 and 1,116 images, not for 1,001 and 1,016
+    assert measured == [100, 100, 101, 101, 400, 400, 400, 400, 400, 400]

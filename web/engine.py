@@ -211,10 +211,10 @@ class Engine:
 
         None when browsing, and until the model's background is there, which takes seconds once.
         """
-        model, background = self.model(), self.background()
-        if model is None or background is None:
+        index, background = self.index(), self.background()
+        if index is None or background is None:
             return None
-        return likelihoods(self.library, model.id, background, ranking)
+        return likelihoods(self.library, index, background, ranking)
 
     def background(self) -> Background | None:
         """What the model makes of the default labels; None until that is known."""

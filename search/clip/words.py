@@ -73,7 +73,7 @@ class WordEncoder:
         """Causal self-attention over (l, w)."""
         length, width = x.shape
         heads = self.config.text.heads
-        packed = x @ self._state[f"{name}.in_proj_weight"].T + self._state[f"{name}.in_proj_bias"]
+        packed = self._linear(x, f"{name}.in_proj", "_")
         q, k, v = packed.reshape(length, 3, heads, -1).transpose(1, 2, 0, 3)  # each (h, l, w / h)
         scores = q @ k.transpose(0, 2, 1) / sqrt(width // heads)  # (h, l, l)
         scores += np.triu(np.full((length, length), -np.inf, np.float32), 1)
@@ -81,8 +81,9 @@ class WordEncoder:
         mixed = powers / powers.sum(axis=-1, keepdims=True) @ v  # (h, l, w / h)
         return self._linear(mixed.transpose(1, 0, 2).reshape(length, width), f"{name}.out_proj")
 
-    def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
-        return x @ self._state[f"{name}.weight"].T + self._state[f"{name}.bias"]
+    def _linear(self, x: np.ndarray, name: str, mark: str = ".") -> np.ndarray:
+        weight, bias = self._state[f"{name}{mark}weight"], self._state[f"{name}{mark}bias"]
+        return (weight @ x.T).T + bias  # for few tokens, sooner there than x @ weight.T
 
     def _norm(self, x: np.ndarray, name: str) -> np.ndarray:
         centred = x - x.mean(axis=-1, keepdims=True)
