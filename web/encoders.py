@@ -1,5 +1,6 @@
 """One model's encoder for all threads: words are answered before torch has been imported."""
 
+import gc
 import logging
 import threading
 from collections import OrderedDict
@@ -124,6 +125,7 @@ class SharedEncoder:
             self.words()
             if not closing.wait(TORCH_AFTER_S):
                 self.full()
+                gc.freeze()  # what torch brought stays; to look through it takes all a tenth second
         except FoveaError as exc:
             log.warning("%s is not loaded ahead: %s", self.name, exc)
 
