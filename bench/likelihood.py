@@ -36,6 +36,7 @@ from search.likelihood import (  # noqa: E402
     of_pictures,
     of_words,
 )
+from search.line import falling  # noqa: E402
 from search.models import resolve_model  # noqa: E402
 
 SHARED = REPOSITORY.parent / "shared"
@@ -175,11 +176,20 @@ def table(scores: np.ndarray, likely: np.ndarray, right: np.ndarray) -> None:
     """Print how the line does, and the best single cosine."""
     print(f"{'':24}{'hits: precision':>16}{'recall':>8}{'F1':>7}{'queries: precision':>20}"
           f"{'recall':>8}{'F1':>7}")  # fmt: skip
-    show("likelihood 0.5", likely >= LINE, right)
+    show("the line", drawn(scores, likely), right)
     by_hits = best(scores, lambda threshold: f1(*hits_of(scores >= threshold, right)))
     by_queries = best(scores, lambda threshold: f1(*queries_of(scores >= threshold, right)))
     show(f"cosine {by_hits:.3f}, best hits", scores >= by_hits, right)
     show(f"cosine {by_queries:.3f}, best queries", scores >= by_queries, right)
+
+
+def drawn(scores: np.ndarray, likely: np.ndarray) -> np.ndarray:
+    """Which pairs bool (q, n) stand above the line, as an answer by score shows it."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    ranked = np.take_along_axis(likely, order, axis=1)
+    above = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(above, order, np.stack([falling(row) for row in ranked]) >= LINE, axis=1)
+    return above
 
 
 def show(name: str, above: np.ndarray, right: np.ndarray) -> None:

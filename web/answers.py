@@ -10,7 +10,7 @@ import numpy as np
 from search.answer import Ranking, day_of, hits, rank
 from search.hits import Hit
 from search.likelihood import LINE
-from search.line import lined
+from search.line import falling, lined
 from search.paths import path_fields
 
 from .engine import Engine
@@ -133,7 +133,11 @@ def _deepened(held: Engine, listing: Listing) -> Listing:
     ranking = replace(deep, ids=ids, scores=scores, by_name=head.by_name | deep.by_name)
     likelihoods, likely = held.likelihoods(ranking), listing.likely
     if likelihoods is not None and likely is not None:
-        likely += int(np.count_nonzero(likelihoods[len(head.ids) :] >= LINE))
+        assert listing.likelihoods is not None
+        lowest = float(listing.likelihoods.min(initial=1.0))
+        more = falling(likelihoods[len(head.ids) :], lowest)
+        likelihoods = np.concatenate([listing.likelihoods, more])
+        likely += int(np.count_nonzero(more >= LINE))
     is_whole = len(deep.ids) < depth or depth >= DEEPEST
     return replace(
         listing,
