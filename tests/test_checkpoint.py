@@ -28,6 +28,7 @@ from search.clip.checkpoint import (
 from search.clip.config import ClipConfig
 from search.clip.errors import ModelError
 from search.clip.model import CLIP
+from search.clip.preprocess import Preprocess
 from search.clip.shapes import config_from_shapes, expected_shapes
 from small_clips import (
     RESNET,
@@ -416,16 +417,100 @@ def test_a_configuration_that_is_not_ours_to_read_is_named(tmp_path, change, sai
     assert said in one_line(tmp_path)
 
 
-@pytest.mark.parametrize("part", ["vision_cfg", "text_cfg"])
-def test_parts_of_open_clip_that_would_change_the_answer_are_refused(tmp_path, part):
-    write_open_clip(tmp_path, random_clip(VIT).state_dict(), VIT)
-    data = json.loads((tmp_path / "open_clip_config.json").read_text())
-    data["model_cfg"][part]["pool_type"] = "avg"
-    (tmp_path / "open_clip_config.json").write_text(json.dumps(data))
-    assert "pool_type avg" in one_line(tmp_path)
+def change_open_clip(folder, part, **said):
+    write_open_clip(folder, random_clip(VIT).state_dict(), VIT)
+    data = json.loads((folder / "open_clip_config.json").read_text())
+    place = data[part] if part in data else data["model_cfg"][part]
+    place |= said
+    (folder / "open_clip_config.json").write_text(json.dumps(data))
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}', "\x00"])
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("vision_cfg", {"pool_type": "avg"}),
+        ("text_cfg", {"pool_type": "last"}),
+        ("vision_cfg", {"global_average_pool": True}),
+        ("vision_cfg", {"attentional_pool": True}),
+        ("vision_cfg", {"final_ln_after_pool": True}),
+        ("vision_cfg", {"norm_kwargs": {"eps": 1e-6}}),
+        ("text_cfg", {"act_kwargs": {"approximate": "tanh"}}),
+        ("text_cfg", {"hf_tokenizer_name": "bert-base-uncased"}),
+        ("preprocess_cfg", {"resize_mode": "longest"}),
+        ("preprocess_cfg", {"interpolation": "nearest"}),
+        ("preprocess_cfg", {"size": [128, 128]}),
+        ("preprocess_cfg", {"mode": "L"}),
+        ("preprocess_cfg", {"std": [0, 0, 0]}),
+        ("preprocess_cfg", {"mean": [0.5]}),
+    ],
+)
+def test_parts_of_open_clip_that_would_change_the_answer_are_refused(tmp_path, part, said):
+    change_open_clip(tmp_path, part, **said)
+    [name] = said
+    assert name in one_line(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("vision_cfg", {"patch_dropout": 0.5, "attentional_pool": False, "pool_type": "tok"}),
+        ("text_cfg", {"norm_kwargs": {"eps": 1e-5}, "pool_type": "argmax", "mlp_ratio": 4.0}),
+        ("preprocess_cfg", {"size": 64, "mode": "RGB", "resize_mode": "shortest"}),
+        ("preprocess_cfg", {"size": [64, 64], "fill_color": 0}),
+    ],
+)
+def test_what_open_clip_says_of_its_usual_ways_is_no_hindrance(tmp_path, part, said):
+    change_open_clip(tmp_path, part, **said)
+    assert load_clip(tmp_path).config == VIT
+
+
+def test_open_clip_may_squash_pictures(tmp_path):
+    change_open_clip(tmp_path, "preprocess_cfg", resize_mode="squash", interpolation="bilinear")
+    config = read_config(tmp_path)
+    wanted = Preprocess(64, VIT.mean, VIT.std, "squash", resampling="BILINEAR")
+    assert Preprocess.from_config(config) == wanted
+    assert ClipConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ({"do_center_crop": False, "size": {"height": 64, "width": 64}}, {"fit": "squash"}),
+        ({"size": 80, "crop_size": 64, "resample": 2}, {"resize": 80, "resampling": "BILINEAR"}),
+        ({"do_normalize": False}, {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}),
+    ],
+)
+def test_a_transformers_folder_says_how_pictures_are_prepared(tmp_path, said, wanted):
+    hub_model().save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    config = read_config(tmp_path)
+    seen = Preprocess.from_config(config)
+    assert {name: getattr(seen, name) for name in wanted} == wanted
+    assert ClipConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"image_mean": 0.5},
+        {"image_mean": "abc"},
+        {"image_mean": [0.5]},
+        {"image_std": [0, 0, 0]},
+        {"image_mean": [float("nan")] * 3},
+        {"size": 32, "crop_size": 32},
+        {"do_pad": True},
+    ],
+)
+def test_a_damaged_description_of_pictures_gets_one_line(tmp_path, said):
+    hub_model().save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    one_line(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{", '{"a": 1}', "\x00", '{"embed_dim": Infinity, "vision_cfg": {}}'],
+)
 def test_a_damaged_configuration_gets_one_line(tmp_path, content):
     write_model(tmp_path)
     (tmp_path / "config.json").write_text(content)

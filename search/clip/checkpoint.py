@@ -18,8 +18,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from .config import ClipConfig
-from .dialects import Part, config_from_json, parts, shapes_of
+from .dialects import Part, config_from_json, is_open_clip, parts, seen_through, shapes_of
 from .errors import ModelError
+from .imageprocessor import preprocess_of, says_preprocessing
 from .shapes import Shape, config_from_shapes, expected_shapes, tower_of
 
 if TYPE_CHECKING:
@@ -189,9 +190,12 @@ def _configuration(path: Path) -> ClipConfig | None:
     for name in names:
         file = path.with_name(name)
         if file.is_file():
-            pixels = path.with_name("preprocessor_config.json")
+            data = _json(file)
             try:
-                return config_from_json(_json(file), _json(pixels) if pixels.is_file() else {})
+                config = config_from_json(data)
+                if is_open_clip(data) or not says_preprocessing(path.parent):
+                    return config
+                return seen_through(config, preprocess_of(path.parent, config.vision.image_size))
             except ModelError as exc:
                 raise ModelError(f"{file} cannot be used: {exc}") from exc
     return None
@@ -319,11 +323,21 @@ def _read_safetensors(homes: Mapping[str, Path], names: Iterable[str]) -> dict[s
 
 
 def _unpickle(path: Path) -> dict[str, "Tensor"]:
+    import pickle
+    import warnings
+
     import torch
 
     try:
         is_zip = zipfile.is_zipfile(path)
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about protocols; what matters is raised
+            data = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as exc:
+        raise ModelError(
+            f"{path} is damaged or no model of tensors alone, and fovea unpickles nothing else; "
+            "fetch it again, as safetensors where there are some"
+        ) from exc
     except Exception as exc:  # of many kinds, according to where the file is broken
         raise _damaged(path, exc) from exc
     if isinstance(data, dict) and isinstance(data.get("state_dict"), dict):

@@ -4,6 +4,7 @@ Radford et al. 2021 (arXiv:2103.00020), section 2.4 and tables 19 and 20, descri
 Vision Transformer or a modified ResNet beside a causal text Transformer.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,11 +13,15 @@ from .errors import ModelError
 
 Activation = Literal["quick_gelu", "gelu"]
 Colour = tuple[float, float, float]
+Squaring = Literal["crop", "squash"]
 
 # Mean and standard deviation of the pixels (0 to 1, red, green, blue) that the published models
 # were trained with.
 PUBLISHED_MEAN: Colour = (0.48145466, 0.4578275, 0.40821073)
 PUBLISHED_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
+
+# open_clip's names for how a picture becomes a square
+_SQUARINGS: dict[str, Squaring] = {"shortest": "crop", "squash": "squash"}
 
 RESNET_STRIDE = 32  # pixels of the image to one of the map that attention pools
 RESNET_POOL = 32  # times the tower's width is the map's
@@ -55,7 +60,10 @@ class TextConfig:
 
 @dataclass(frozen=True, slots=True)
 class ClipConfig:
-    """Both towers and what pictures must look like before they enter; ``embed_dim`` is d."""
+    """Both towers and what pictures must look like before they enter; ``embed_dim`` is d.
+
+    ``fit``, ``resize`` and ``resampling`` are those of ``preprocess.Preprocess``.
+    """
 
     embed_dim: int
     vision: VisionConfig
@@ -63,6 +71,9 @@ class ClipConfig:
     activation: Activation = "quick_gelu"
     mean: Colour = field(default=PUBLISHED_MEAN)
     std: Colour = field(default=PUBLISHED_STD)
+    fit: Squaring = "crop"
+    resize: int = 0
+    resampling: str = "BICUBIC"
 
     def to_dict(self) -> dict[str, Any]:
         """Lay the configuration out as open_clip does, ready for ``json.dump``."""
@@ -89,8 +100,19 @@ class ClipConfig:
                     "layers": self.text.layers,
                 },
             },
-            "preprocess_cfg": {"mean": list(self.mean), "std": list(self.std)},
+            "preprocess_cfg": self._pixels_to_dict(),
         }
+
+    def _pixels_to_dict(self) -> dict[str, Any]:
+        """What differs from open_clip's own; ``resize`` is a word of ours."""
+        pixels: dict[str, Any] = {"mean": list(self.mean), "std": list(self.std)}
+        if self.fit == "squash":
+            pixels["resize_mode"] = "squash"
+        if self.resampling != "BICUBIC":
+            pixels["interpolation"] = self.resampling.lower()
+        if self.resize:
+            pixels["resize"] = self.resize
+        return pixels
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "ClipConfig":
@@ -101,15 +123,15 @@ class ClipConfig:
         try:
             model = data.get("model_cfg", data)
             pixels = data.get("preprocess_cfg", {})
+            vision = _vision(model["vision_cfg"])
             config = cls(
                 embed_dim=int(model["embed_dim"]),
-                vision=_vision(model["vision_cfg"]),
+                vision=vision,
                 text=_text(model["text_cfg"]),
                 activation="quick_gelu" if model.get("quick_gelu", False) else "gelu",
-                mean=_colour(pixels.get("mean", PUBLISHED_MEAN)),
-                std=_colour(pixels.get("std", PUBLISHED_STD)),
+                **_pixels(pixels, vision.image_size),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
             raise ModelError(f"the model's configuration is not a CLIP's: {exc!r}") from exc
         return checked(config)
 
@@ -165,6 +187,37 @@ def _text(data: Mapping[str, Any]) -> TextConfig:
     )
 
 
-def _colour(values: Any) -> Colour:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
+def _pixels(data: Mapping[str, Any], side: int) -> dict[str, Any]:
+    """Read open_clip's ``preprocess_cfg``; raise ``ValueError`` for what fovea does not do."""
+    said = {name: value for name, value in data.items() if value is not None}
+    size = said.get("size", side)
+    if size not in (side, [side, side], (side, side)):
+        raise ValueError(f"size {size} in preprocess_cfg is not the image_size, {side}")
+    fit = said.get("resize_mode", "shortest")
+    if fit not in _SQUARINGS:
+        raise ValueError(f"resize_mode {fit} is not one of {', '.join(_SQUARINGS)}")
+    resampling = str(said.get("interpolation", "bicubic")).upper()
+    if resampling == "RANDOM":
+        resampling = "BICUBIC"  # open_clip's choice where nothing is drawn
+    if resampling not in ("BICUBIC", "BILINEAR"):
+        raise ValueError(f"interpolation {resampling.lower()} is neither bicubic nor bilinear")
+    if said.get("mode", "RGB") != "RGB":
+        raise ValueError(f"mode {said['mode']} is not RGB")
+    mean, std = colour(said.get("mean", PUBLISHED_MEAN)), colour(said.get("std", PUBLISHED_STD))
+    if min(std) <= 0:
+        raise ValueError(f"a std of {std} is none")
+    return {
+        "mean": mean,
+        "std": std,
+        "fit": _SQUARINGS[fit],
+        "resize": int(said.get("resize", 0)),
+        "resampling": resampling,
+    }
+
+
+def colour(values: Any) -> Colour:
+    """Three numbers, such as the mean of the pixels; raise ``ValueError`` for anything else."""
+    numbers = [float(value) for value in values] if isinstance(values, list | tuple) else []
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"a mean or std of {values!r} is not one of red, green and blue")
+    return numbers[0], numbers[1], numbers[2]

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .config import Activation, ClipConfig, TextConfig, VisionConfig
+from .config import Activation, ClipConfig, TextConfig, VisionConfig, checked
 from .errors import ModelError
+from .preprocess import Preprocess
 from .shapes import Shape, Shapes
 
 # Entries that are no weights: the original release's sizes, and buffers of the other two.
@@ -64,6 +65,22 @@ _HUB_VISION: dict[str, Any] = {
     "patch_size": 32,
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
+}
+
+
+# What open_clip says of a tower and the weights' shapes confirm, or training alone needs.
+_OPEN_CLIP_SIZES = {
+    *("image_size", "patch_size", "layers", "width", "head_width", "heads", "mlp_ratio"),
+    *("context_length", "vocab_size", "patch_dropout", "output_tokens"),
+}
+# What it means where it is silent.
+_OPEN_CLIP_USUAL: dict[tuple[str, str], Any] = {
+    ("vision_cfg", "pool_type"): "tok",
+    ("vision_cfg", "pos_embed_type"): "learnable",
+    ("vision_cfg", "norm_kwargs"): {"eps": 1e-5},
+    ("text_cfg", "pool_type"): "argmax",
+    ("text_cfg", "proj_type"): "linear",
+    ("text_cfg", "norm_kwargs"): {"eps": 1e-5},
 }
 
 
@@ -128,32 +145,57 @@ def _hub_name(name: str) -> str:
     return name
 
 
-def config_from_json(data: Mapping[str, Any], pixels: Mapping[str, Any]) -> ClipConfig:
+def config_from_json(data: Mapping[str, Any]) -> ClipConfig:
     """Read a ``config.json`` of ours, open_clip's or ``transformers``'.
 
-    ``pixels`` is the ``preprocessor_config.json`` beside it, or empty. Raise ``ModelError`` for
-    what is no CLIP, or one with parts that this program does not have.
+    Raise ``ModelError`` for what is no CLIP, or one with parts that this program does not have.
     """
-    if "model_cfg" in data or "vision_cfg" in data:
+    if is_open_clip(data):
         _check_open_clip(data.get("model_cfg", data))
-        config = ClipConfig.from_dict(data)
-    elif data.get("model_type") == "clip" or "vision_config" in data:
-        config = _hub_config(data)
-    else:
-        kind = data.get("model_type", "nothing it names")
-        raise ModelError(f"its configuration describes {kind}, not a CLIP")
-    colours = {"mean": pixels.get("image_mean"), "std": pixels.get("image_std")}
-    given = {name: tuple(map(float, values)) for name, values in colours.items() if values}
-    return replace(config, **given)  # type: ignore[arg-type]
+        return ClipConfig.from_dict(data)
+    if data.get("model_type") == "clip" or "vision_config" in data:
+        return checked(_hub_config(data))
+    kind = data.get("model_type", "nothing it names")
+    raise ModelError(f"its configuration describes {kind}, not a CLIP")
+
+
+def is_open_clip(data: Mapping[str, Any]) -> bool:
+    """Whether a configuration is laid out as open_clip's and ours are."""
+    return "model_cfg" in data or "vision_cfg" in data
+
+
+def seen_through(config: ClipConfig, pixels: Preprocess) -> ClipConfig:
+    """Return a ``transformers`` configuration with what is said of pictures beside it.
+
+    Raise ``ModelError`` where the two disagree.
+    """
+    if pixels.fit == "patches" or pixels.size != config.vision.image_size:
+        raise ModelError(
+            f"its pictures are prepared at {pixels.size} pixels a side, and its image tower takes "
+            f"{config.vision.image_size}"
+        )
+    return replace(
+        config,
+        mean=pixels.mean,
+        std=pixels.std,
+        fit=pixels.fit,
+        resize=pixels.resize,
+        resampling=pixels.resampling,
+    )
 
 
 def _check_open_clip(data: Mapping[str, Any]) -> None:
-    """Refuse what open_clip can say and would change the embedding without changing a name."""
-    vision, text = data.get("vision_cfg", {}), data.get("text_cfg", {})
-    odd = [name for name in ("timm_model_name", "no_ln_pre") if vision.get(name)]
-    odd += [name for name in ("hf_model_name", "no_causal_mask", "embed_cls") if text.get(name)]
-    odd += [f"pool_type {vision['pool_type']}"] if vision.get("pool_type", "tok") != "tok" else []
-    odd += [f"pool_type {text['pool_type']}"] if text.get("pool_type", "argmax") != "argmax" else []
+    """Refuse what open_clip can say and would change the embedding without changing a name.
+
+    That is anything but the sizes that the weights are checked against, and what training alone
+    looks at.
+    """
+    odd = [
+        f"{name} {value}" if isinstance(value, str | dict) else name
+        for tower in ("vision_cfg", "text_cfg")
+        for name, value in dict(data.get(tower) or {}).items()
+        if value and name not in _OPEN_CLIP_SIZES and value != _OPEN_CLIP_USUAL.get((tower, name))
+    ]
     if odd:
         raise ModelError(f"its configuration asks for {', '.join(odd)}, which fovea does not have")
 
@@ -185,7 +227,7 @@ def _hub_config(data: Mapping[str, Any]) -> ClipConfig:
             ),
             activation=_hub_activation(text["hidden_act"], vision["hidden_act"]),
         )
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, OverflowError) as exc:
         raise ModelError(f"its configuration is not a CLIP's: {exc}") from exc
 
 

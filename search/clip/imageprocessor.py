@@ -11,11 +11,11 @@ from typing import Any
 
 from PIL import Image
 
-from .config import PUBLISHED_MEAN, PUBLISHED_STD, Colour
+from .config import PUBLISHED_MEAN, PUBLISHED_STD, Colour, colour
 from .errors import ModelError
 from .preprocess import Preprocess
 
-__all__ = ["preprocess_of", "read_json"]
+__all__ = ["preprocess_of", "says_preprocessing", "read_json"]
 
 _HALF = (0.5, 0.5, 0.5)
 _CROPPING: dict[str, Any] = {
@@ -60,12 +60,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def preprocess_of(folder: Path) -> Preprocess:
-    """Return what the model in a folder wants to see.
+def preprocess_of(folder: Path, side: int = 224) -> Preprocess:
+    """Return what the model in a folder wants to see; ``side`` pixels where no size is told.
 
     Raise ``ModelError`` where the folder does not say, or asks for what fovea does not do.
     """
-    path, said = _description(folder)
+    found = _description(folder)
+    if found is None:
+        raise ModelError(f"{folder} has no preprocessor_config.json; put the model's own there")
+    path, said = found
     kind = str(said.get("image_processor_type") or said.get("feature_extractor_type") or "CLIP")
     for ending in ("Pil", "Fast", "ImageProcessor", "FeatureExtractor"):
         kind = kind.removesuffix(ending)
@@ -73,14 +76,27 @@ def preprocess_of(folder: Path) -> Preprocess:
         raise ModelError(f"{path} asks for {kind}, which fovea does not have")
     given = {name: value for name, value in said.items() if value is not None}
     try:
-        return _preprocess(kind, {**_DEFAULTS[kind], **given})
+        return _preprocess(kind, {**_sized(_DEFAULTS[kind], side), **given})
     except ModelError as exc:
         raise ModelError(f"{path} cannot be used: {exc}") from exc
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError) as exc:
         raise ModelError(f"{path} cannot be used: {type(exc).__name__}: {exc}") from exc
 
 
-def _description(folder: Path) -> tuple[Path, dict[str, Any]]:
+def _sized(usual: Mapping[str, Any], side: int) -> dict[str, Any]:
+    """The defaults of a processor with each of their sizes in pixels replaced by ``side``."""
+    return {
+        name: dict.fromkeys(value, side) if name in ("size", "crop_size") else value
+        for name, value in usual.items()
+    }
+
+
+def says_preprocessing(folder: Path) -> bool:
+    """Whether the model in a folder says what it wants to see."""
+    return _description(folder) is not None
+
+
+def _description(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     path = folder / "preprocessor_config.json"
     if path.is_file():
         return path, read_json(path)
@@ -89,7 +105,7 @@ def _description(folder: Path) -> tuple[Path, dict[str, Any]]:
         part = read_json(whole).get("image_processor")
         if isinstance(part, dict):
             return whole, part
-    raise ModelError(f"{folder} has no preprocessor_config.json; put the model's own there")
+    return None
 
 
 def _preprocess(kind: str, said: Mapping[str, Any]) -> Preprocess:
@@ -137,18 +153,13 @@ def _colours(said: Mapping[str, Any]) -> tuple[Colour, Colour]:
     """Mean and deviation of pixels from 0 to 1, whatever range they are rescaled to."""
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if said.get("do_normalize", True):
-        mean, std = _colour(said["image_mean"]), _colour(said["image_std"])
+        mean, std = colour(said["image_mean"]), colour(said["image_std"])
     factor = float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0
     if abs(factor * 255 - 1) > 1e-6:
         mean, std = _scaled(mean, 1 / (255 * factor)), _scaled(std, 1 / (255 * factor))
     if min(std) <= 0:
         raise ModelError(f"an image_std of {std} is none")
     return mean, std
-
-
-def _colour(values: Any) -> Colour:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
 
 
 def _scaled(values: Colour, factor: float) -> Colour:

@@ -54,8 +54,15 @@ class Preprocess:
 
     @classmethod
     def from_config(cls, config: ClipConfig) -> "Preprocess":
-        """Take the size and the colours from a model's configuration."""
-        return cls(config.vision.image_size, config.mean, config.std)
+        """Take what a model's configuration says of pictures."""
+        return cls(
+            config.vision.image_size,
+            config.mean,
+            config.std,
+            config.fit,
+            config.resize,
+            config.resampling,
+        )
 
     @classmethod
     def of_patches(
