@@ -1,6 +1,7 @@
 """The command line: one verb a command; each parses, calls one function and prints."""
 
 import contextlib
+import errno
 import json
 import os
 import shlex
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -51,7 +52,21 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a stream that somebody put there
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    cli(prog_name="fovea")
+    try:
+        cli(prog_name="fovea")
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or exc.filename:
+            raise  # files have a name; standard output has none
+        _let_go(sys.stdout)
+        talk(f"cannot write the results: {exc.strerror}; make room, or write them elsewhere")
+        sys.exit(1)
+
+
+def _let_go(stream: IO[str]) -> None:
+    """Drop what a stream still holds, or the interpreter would try to write it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

@@ -641,6 +641,19 @@ def test_a_reader_that_leaves_early_is_no_error(used):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device is always full here")
+@pytest.mark.parametrize("words", [["verify", "--json"], ["--help"]])
+def test_results_that_find_no_room_are_one_line(used, words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fovea", *words],
+            cwd=CHECKOUT, stdout=full, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("fovea: cannot write the results: No space left")
+    assert done.stderr.count("\n") == 1
+
+
 def test_any_terminal_can_be_printed_to(used):
     done = subprocess.run(
         [sys.executable, "-m", "fovea", "search", "the dog"],
