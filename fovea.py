@@ -221,8 +221,10 @@ def index(
     """
     from indexer import index_folders
 
-    with _library_to_write(folder, dry_run) as library:
-        model = _model_to_index(library, name, switch_model, dry_run)
+    place = _library_folder(folder)
+    current = _model_before(place, folders)
+    model = _model_to_index(place, current, name, switch_model, dry_run)
+    with _library_to_write(place, dry_run) as library:
         with _scan_bar(dry_run) as progress:
             report = index_folders(
                 library,
@@ -242,38 +244,45 @@ def index(
         raise click.ClickException("stopped; run the command again to go on")
 
 
+def _model_before(place: Path, folders: Sequence[Path]) -> "ModelRow | None":
+    """The library's model, if it has one already.
+
+    Raise ``FoveaError``, before anything is made, where nothing could come into a new library.
+    """
+    from indexer.scan import check_folder, root_path
+    from search.library import Library, has_library
+
+    if folders and not has_library(place):
+        for folder in folders:
+            check_folder(root_path(folder), root_path(place))
+        return None
+    with Library.open(place) as library:
+        return library.model()
+
+
 @contextlib.contextmanager
-def _library_to_write(folder: Path | None, dry_run: bool) -> "Iterator[Library]":
+def _library_to_write(place: Path, dry_run: bool) -> "Iterator[Library]":
     """Open or make the library; a dry run without one makes none."""
-    from search.errors import LibraryError
-    from search.library import Library
+    from tempfile import TemporaryDirectory
 
-    place = _library_folder(folder)
-    try:
-        library = Library.open(place, create=not dry_run)
-    except LibraryError:
-        if (place / "library.db").exists() or not dry_run:
-            raise
-        from tempfile import TemporaryDirectory
+    from search.library import Library, has_library
 
-        with TemporaryDirectory() as passing, Library.open(passing, create=True) as library:
-            yield library
-        return
-    with library:
-        yield library
+    with contextlib.ExitStack() as stack:
+        if dry_run and not has_library(place):
+            place = Path(stack.enter_context(TemporaryDirectory()))
+        yield stack.enter_context(Library.open(place, create=True))
 
 
 def _model_to_index(
-    library: "Library", name: str | None, switch: bool, dry_run: bool
+    place: Path, current: "ModelRow | None", name: str | None, switch: bool, dry_run: bool
 ) -> "ModelInfo":
     """Choose the model; another one than the library's only if that is meant."""
     from search.models import resolve_model
 
-    current = library.model()
     model = resolve_model(name, current, network=not dry_run, progress=_download_bar)
     if current is not None and current.identity != model.identity and not switch:
         raise FoveaError(
-            f"{library.folder} answers by {current.name}, not by {model.name}; to embed all its "
+            f"{place} answers by {current.name}, not by {model.name}; to embed all its "
             f"pictures by {model.name} and answer by that: fovea models use {name}; to keep both, "
             "choose another folder with --library"
         )
@@ -1612,11 +1621,11 @@ def _library_model(library: "Library") -> "ModelInfo":
 
 def _any_model(name: str | None, folder: Path | None, *, network: bool = True) -> "ModelInfo":
     """The model asked for, else that of the library if there is one, else the best at hand."""
-    from search.library import DATABASE
+    from search.library import has_library
     from search.models import resolve_model
 
     current = None
-    if name is None and (_library_folder(folder) / DATABASE).is_file():
+    if name is None and has_library(_library_folder(folder)):
         with _library(folder) as library:
             current = library.model()
     return resolve_model(name, current, network=network, progress=_download_bar)

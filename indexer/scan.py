@@ -196,7 +196,7 @@ class _Scan:
         registered = {root.path: root for root in self.library.roots()}
         new = [path for path in dict.fromkeys(folders) if path not in registered]
         for path in new:
-            _check_folder(path, root_path(self.library.folder))
+            check_folder(path, root_path(self.library.folder))
         for path in new:
             if add:
                 registered[path] = self.library.add_root(path)
@@ -400,7 +400,7 @@ class _Scan:
         return self.library.image_by_hash([digest]).get(digest)
 
 
-def _check_folder(path: bytes, own: bytes) -> None:
+def check_folder(path: bytes, own: bytes) -> None:
     """Raise ``FoveaError`` for what cannot become a root; ``own`` is the library's folder."""
     shown = os.fsdecode(path)
     if not os.path.lexists(path):

@@ -32,7 +32,7 @@ from .records import (
     WriteBatch,
 )
 
-__all__ = ["DATABASE", "Library", "default_library_folder"]
+__all__ = ["DATABASE", "Library", "default_library_folder", "has_library"]
 
 DATABASE = "library.db"
 PAGE = 1000  # rows fetched at a time where a cursor must not stay open
@@ -64,7 +64,7 @@ class Library:
         """
         folder = Path(folder)
         path = folder / DATABASE
-        _check_folder(folder, path, create)
+        _check_folder(folder, create)
         with translated(path):
             conn = connect(path)
             try:
@@ -348,16 +348,29 @@ class Library:
         return model.id
 
 
-def _check_folder(folder: Path, path: Path, create: bool) -> None:
-    try:
-        if create:
+def has_library(folder: Path) -> bool:
+    """Whether a folder holds a library. Raise ``LibraryError`` where one may not look."""
+    with _usable(folder):
+        return (folder / DATABASE).is_file()
+
+
+def _check_folder(folder: Path, create: bool) -> None:
+    if create:
+        with _usable(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            return
-        missing = not path.is_file()
-    except OSError as exc:
-        raise LibraryError(f"cannot use {folder} as a library: {exc.strerror}") from exc
-    if missing:
+    elif not has_library(folder):
         raise LibraryError(f"no library in {folder}; index a folder first: fovea index FOLDER")
+
+
+@contextlib.contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise LibraryError(
+            f"cannot use {folder} as a library: {exc.strerror}; choose another folder with "
+            "--library"
+        ) from exc
 
 
 def _store_model(

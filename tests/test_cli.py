@@ -1,4 +1,5 @@
 import base64
+import errno
 import json
 import os
 import shutil
@@ -148,6 +149,29 @@ def test_index_of_nothing_asks_for_a_folder(tmp_path, used):
     assert (done.code, done.out) == (1, "")
     assert "fovea index FOLDER" in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("words", [["nowhere"], ["photos", "--model", "no-such-model"], []])
+def test_a_first_run_that_fails_makes_no_library(tmp_path, used, monkeypatch, words):
+    monkeypatch.chdir(used)
+    done = run("index", *words, "--library", tmp_path / "deep" / "new")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert not (tmp_path / "deep").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["index", "photos"], ["index", "photos", "--dry-run"], ["classify", "x", "--label", "a"]],
+)
+def test_a_library_in_a_folder_that_may_not_be_entered_is_one_line(used, monkeypatch, words):
+    def refuse(path, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.chdir(used)
+    monkeypatch.setattr(Path, "stat", refuse)  # the superuser may enter any
+    done = run(*words)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "as a library: Permission denied; choose another" in done.err
 
 
 def test_a_dry_run_without_a_library_makes_none(tmp_path, used):
