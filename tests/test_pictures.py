@@ -1,13 +1,14 @@
 """A picture to search with is opened, or the reason is told."""
 
 import os
+import socket
 
 import pytest
 from PIL import Image
 
 from conftest import ColourPreprocess
 from search.errors import LibraryError
-from search.pictures import open_image, shown
+from search.pictures import file_bytes, open_image, shown
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp", "gif", "tif", "bmp", "avif", "heic"])
@@ -48,10 +49,30 @@ def test_a_truncated_picture_is_refused(tmp_path):
         open_image(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("name", ["absent.png", "."])
-def test_a_path_that_cannot_be_opened_is_refused(tmp_path, name):
-    with pytest.raises(LibraryError, match="cannot read"):
-        open_image(tmp_path / name)
+@pytest.mark.parametrize("name", ["absent.png", ".", "pipe.jpg", "socket.jpg", "endless.jpg"])
+def test_a_path_that_cannot_be_opened_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)  # a socket's name is short
+    os.mkfifo("pipe.jpg")
+    os.symlink("/dev/zero", "endless.jpg")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket.jpg")
+        for read in (open_image, file_bytes):
+            with pytest.raises(LibraryError, match=f"cannot read .*{name}") as caught:
+                read(tmp_path / name)
+            assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_an_absurd_size_is_not_read(tmp_path):
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(8 << 30)  # nothing of it is on the disk
+    with pytest.raises(LibraryError, match="a.jpg: it has more than 512 MB"):
+        open_image(tmp_path / "a.jpg")
+
+
+def test_a_link_to_a_picture_opens(tmp_path):
+    Image.new("RGB", (4, 3), "red").save(tmp_path / "a.png")
+    (tmp_path / "link.png").symlink_to("a.png")
+    open_image(tmp_path / "link.png").close()
 
 
 def test_a_picture_with_an_absurd_number_of_pixels_is_refused(tmp_path, monkeypatch):
