@@ -19,13 +19,11 @@ from search.paths import path_fields
 
 if TYPE_CHECKING:
     from indexer import Progress, ScanReport, SwitchProgress, SwitchReport, Tuned
-    from search.answer import Ranking
     from search.clip.evaluate import Embedded
     from search.clip.pairs import PairSet
     from search.clip.train import Metrics
     from search.compare import Side
     from search.hits import Answer, Hit
-    from search.index import VectorIndex
     from search.library import Library
     from search.models import ModelInfo
     from search.records import ModelRow
@@ -366,9 +364,10 @@ def search(
     """
     if not (query and query.strip()) and image is None:
         raise click.UsageError("say what to search for: words, --image FILE, or both")
-    from search.answer import Picture, rank
+    from search.answer import Picture
     from search.index import VectorIndex
     from search.models import LazyEncoder
+    from search.neighbours import answer
     from search.pictures import open_image
     from search.query import parse
 
@@ -383,32 +382,8 @@ def search(
         current = _current(library)
         index = VectorIndex.open(library, current.id)
         started = time.perf_counter()
-        ranking = rank(library, index, encoder, asked, pictures=pictures, limit=k)
-        found = _likely_hits(library, index, ranking, asked.sort in (None, "score"))
+        found = answer(library, index, encoder, asked, pictures=pictures, k=k)
         show_answer(_answer(query or str(image), model, started, found), as_json)
-
-
-def _likely_hits(
-    library: "Library", index: "VectorIndex", ranking: "Ranking", by_score: bool
-) -> "Sequence[Hit]":
-    """The hits, and how likely each is, where indexing or serving has left what that takes."""
-    from dataclasses import replace
-
-    from search.answer import hits
-    from search.likelihood import Background, likelihoods
-    from search.line import lined
-
-    background = Background.load(library.folder, index.model.identity)
-    likely = None
-    if background is not None:
-        likely = likelihoods(library, index, background, ranking)
-    if likely is None:
-        return hits(library, ranking, 0, len(ranking.ids))
-    if by_score:
-        drawn = lined(ranking, likely)
-        ranking, likely = drawn.ranking, drawn.likelihoods
-    found = hits(library, ranking, 0, len(ranking.ids))
-    return [replace(hit, likelihood=float(likely[hit.rank - 1])) for hit in found]
 
 
 @cli.command()
@@ -1547,6 +1522,7 @@ def demo(name: str | None, device: str, dtype: str) -> None:
     \b
     fovea demo
     """
+    from dataclasses import replace
     from tempfile import TemporaryDirectory
 
     from data import demo_photographs
@@ -1573,11 +1549,14 @@ def demo(name: str | None, device: str, dtype: str) -> None:
         folder = _link_all(photographs, Path(place) / "photographs")
         report = index_folders(library, [folder], model=model, load_encoder=lambda: encoder)
         click.echo(f"{report.embedded} photographs embedded by {model.name}")
+        _save_background(library, model, device, dtype)
         vectors = VectorIndex.open(library, _current(library).id)
         for query in queries:
             click.echo(f'\nfovea search "{query}" -k 3')
-            for hit in search_library(library, vectors, encoder, text=query, k=3):
-                click.echo(f"{hit.score:.3f}\t{Path(hit.path).name}")
+            started = time.perf_counter()
+            hits = search_library(library, vectors, encoder, text=query, k=3)
+            hits = [replace(hit, path=Path(hit.path).name) for hit in hits]
+            show_answer(_answer(query, model, started, hits), as_json=False)
     click.echo("\nNow your own: fovea index FOLDER, then fovea search WORDS")
 
 

@@ -19,10 +19,12 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from indexer import index_folders  # noqa: E402
+from search.answer import Picture  # noqa: E402
 from search.index import VectorIndex  # noqa: E402
 from search.library import Library  # noqa: E402
 from search.models import resolve_model  # noqa: E402
-from search.neighbours import search  # noqa: E402
+from search.neighbours import answer  # noqa: E402
+from search.query import Query  # noqa: E402
 
 K = 10
 
@@ -46,9 +48,10 @@ def main(folder: Path, labels: Path, classes: Path, name: str) -> None:
         index = VectorIndex.open(library, current.id)
         ranks = []
         for row in rows:
-            hits = search(
-                library, index, encoder, text=f"a photo of a {row['label']}", k=report.embedded
-            )
+            # as a vector: words would find files by their names, too
+            [vector] = encoder.encode_texts([f"a photo of a {row['label']}"])
+            wanted = [Picture(vector)]
+            hits = answer(library, index, encoder, Query(), pictures=wanted, k=report.embedded)
             ranks.append(next(hit.rank for hit in hits if Path(hit.path).name == row["file"]))
             print(f"{ranks[-1]:5d}  {row['file']}  {row['label']}")
     found = sum(rank <= K for rank in ranks)

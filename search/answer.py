@@ -20,7 +20,16 @@ from .library import Library
 from .names import named_images
 from .query import Query, Term
 
-__all__ = ["Picture", "Ranking", "TextEncoder", "day_of", "hits", "rank"]
+__all__ = [
+    "Picture",
+    "Ranking",
+    "TextEncoder",
+    "day_of",
+    "hits",
+    "left_out",
+    "rank",
+    "stored_vector",
+]
 
 NAMED = 24  # images that names may add to an answer, so that they do not drown the others
 FUSION = 60  # k of reciprocal rank fusion, from the paper
@@ -101,6 +110,13 @@ def hits(library: Library, ranking: Ranking, start: int, stop: int) -> list[Hit]
     return found
 
 
+def left_out(ranking: Ranking, image_id: int) -> Ranking:
+    """The ranking without one image, which need not be in it."""
+    kept = ranking.ids != image_id
+    scores = None if ranking.scores is None else ranking.scores[kept]
+    return replace(ranking, ids=ranking.ids[kept], scores=scores, total=max(0, ranking.total - 1))
+
+
 def day_of(hit: Hit) -> str | None:
     """The day under which browsing shows an image: 2024-07-01."""
     return hit.date[:10] if hit.date else None
@@ -124,7 +140,10 @@ def _vector(
         parts += [(term.weight, row) for term, row in zip(texts, rows, strict=True)]
     for term in terms:
         if term.kind == "like":
-            parts.append((term.weight, _stored(library, int(term.value), index.model.id)))
+            stored = stored_vector(library, int(term.value), index.model.id)
+            if stored is None:
+                raise LibraryError(f"like:{term.value} names no image of this library")
+            parts.append((term.weight, stored))
     total = np.stack([np.float32(weight) * row for weight, row in parts]).sum(axis=0)
     length = float(np.linalg.norm(total))
     if not length > 1e-6:
@@ -133,14 +152,16 @@ def _vector(
     return unit
 
 
-def _stored(library: Library, image_id: int, model_id: int) -> np.ndarray:
+def stored_vector(library: Library, image_id: int, model_id: int) -> np.ndarray | None:
+    """The unit vector that a model gave an image, float32 (d,); None where there is none."""
     rows = library.rows(
         "SELECT vector FROM embeddings WHERE image_id = ? AND model_id = ?", (image_id, model_id)
     )
     if not rows:
-        raise LibraryError(f"like:{image_id} names no image of this library")
+        return None
     row = np.frombuffer(rows[0][0], "<f2").astype(np.float32)
-    return row / np.float32(np.linalg.norm(row))
+    unit: np.ndarray = row / np.float32(np.linalg.norm(row))
+    return unit
 
 
 def _kind(query: Query, pictures: Sequence[Picture]) -> Kind:

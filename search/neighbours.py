@@ -1,24 +1,29 @@
 """The images nearest to words, to a picture, or to both."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
+from .answer import Picture, TextEncoder, hits, left_out, rank, stored_vector
 from .errors import LibraryError
-from .hits import Hit, Place, places
+from .hits import Hit
 from .index import VectorIndex
 from .library import Library
-from .pictures import Drafting, open_image, shown
+from .likelihood import Background, likelihoods
+from .line import lined
+from .pictures import Drafting, file_bytes, open_image
+from .query import Query, parse
 
-__all__ = ["Encoder", "combined", "search", "search_by_vector", "similar"]
+__all__ = ["Encoder", "answer", "known_image", "search", "similar", "similar_to"]
 
 
-class Encoder(Protocol):
-    """What turns pictures and words into embeddings; ``search.clip`` has the real one."""
+class ModelEncoder(TextEncoder, Protocol):
+    """What turns words into embeddings of a certain model."""
 
     @property
     def name(self) -> str: ...
@@ -26,14 +31,14 @@ class Encoder(Protocol):
     @property
     def identity(self) -> str: ...
 
+
+class Encoder(ModelEncoder, Protocol):
+    """What turns pictures and words into embeddings; ``search.clip`` has the real one."""
+
     @property
     def preprocess(self) -> Drafting: ...
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """float32 (n, d), unit rows."""
-        ...
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32 (n, d), unit rows."""
         ...
 
@@ -47,20 +52,18 @@ def search(
     image: Image.Image | None = None,
     k: int = 10,
 ) -> list[Hit]:
-    """The ``k`` images nearest to words, to a picture, or to both, best first.
+    """The ``k`` images nearest to a query, to a picture, or to both, best first.
 
-    Both together mean the normalised sum of their unit vectors. Raise ``ValueError`` if neither
-    is given, ``LibraryError`` if the encoder is not the model of the index.
+    ``text`` is in the query language, as ``fovea search`` takes it. A picture counts as much as
+    words without a weight. Raise ``ValueError`` if neither is given, ``QueryError`` for a query
+    that cannot be read, and ``LibraryError`` if its terms cancel each other out, or if the encoder
+    is not the model of the index.
     """
     if text is None and image is None:
         raise ValueError("search for words, for a picture, or for both")
     _check_model(index, encoder)
-    parts = []
-    if text is not None:
-        parts.append(encoder.encode_texts([text]))
-    if image is not None:
-        parts.append(encoder.encode_images([image]))
-    return search_by_vector(library, index, combined(np.concatenate(parts)), k=k)
+    pictures = [] if image is None else [Picture(encoder.encode_images([image])[0])]
+    return answer(library, index, encoder, parse(text or ""), pictures=pictures, k=k)
 
 
 def similar(
@@ -68,81 +71,84 @@ def similar(
 ) -> list[Hit]:
     """The ``k`` images nearest to that of a file, which need not be in the library.
 
-    If its content is, its stored embedding is used and it is not its own answer. Raise
-    ``LibraryError`` for a file that cannot be read.
+    If its content is, its stored embedding is used and it is not its own answer. Else it is decoded
+    in this process. Raise ``LibraryError`` for a file that cannot be read.
     """
-    try:
-        digest = hashlib.sha256(Path(file).read_bytes()).digest()
-    except OSError as exc:
-        raise LibraryError(f"cannot read {shown(file)}: {exc.strerror or exc}") from exc
-    known = library.image_by_hash([digest]).get(digest)
-    exclude = () if known is None else (known,)
-    vector = None if known is None else _stored_vector(library, known, index.model.id)
-    if vector is None:
-        _check_model(index, encoder)
+    known = known_image(library, file)
+
+    def embed() -> np.ndarray:
         with open_image(file, encoder.preprocess) as image:
-            vector = combined(encoder.encode_images([image]))
-    return search_by_vector(library, index, vector, k=k, exclude=exclude)
+            [vector] = encoder.encode_images([image])
+        return vector
+
+    return similar_to(library, index, encoder, known, embed=embed, k=k)
 
 
-def search_by_vector(
+def known_image(library: Library, file: Path) -> int | None:
+    """The image that has a file's content; None for a content that the library does not know.
+
+    Raise ``LibraryError`` for a file that cannot be read.
+    """
+    digest = hashlib.sha256(file_bytes(file)).digest()
+    return library.image_by_hash([digest]).get(digest)
+
+
+def similar_to(
     library: Library,
     index: VectorIndex,
-    vector: np.ndarray,
+    encoder: ModelEncoder,
+    known: int | None,
     *,
+    embed: Callable[[], np.ndarray],
     k: int = 10,
-    exclude: Sequence[int] = (),
 ) -> list[Hit]:
-    """The ``k`` images nearest to a unit vector, float32 (d,), that some file shows.
+    """The ``k`` images nearest to a known one, itself left out, or to what ``embed`` returns.
 
-    Images whose files are all missing do not make the answer shorter.
+    That is asked for a unit vector, float32 (d,), where nothing is known or nothing stored.
     """
-    index.refresh(library)
-    asked = k
-    while True:
-        found = index.search(vector[None], asked, exclude=exclude or None)
-        near = [int(image_id) for image_id in found.ids[0] if image_id >= 0]
-        seen = places(library, near)
-        if len(seen) >= k or len(near) < asked:
-            break
-        asked *= 4  # some have no file left
-    scores = dict(zip(near, found.scores[0].tolist(), strict=False))
-    visible = [image_id for image_id in near if image_id in seen][:k]
-    return [
-        _hit(rank, scores[image_id], image_id, seen[image_id])
-        for rank, image_id in enumerate(visible, start=1)
-    ]
+    vector = None if known is None else stored_vector(library, known, index.model.id)
+    if vector is None:
+        _check_model(index, encoder)
+        vector = embed()
+    return answer(library, index, encoder, Query(), pictures=[Picture(vector)], without=known, k=k)
 
 
-def _hit(rank: int, score: float, image_id: int, place: Place) -> Hit:
-    score = max(-1.0, min(1.0, score))  # float16 rounds a little beyond
-    return Hit(rank, score, image_id, place.paths[0], place.paths, place.offline)
+def answer(
+    library: Library,
+    index: VectorIndex,
+    encoder: TextEncoder,
+    query: Query,
+    *,
+    pictures: Sequence[Picture] = (),
+    without: int | None = None,
+    k: int = 10,
+) -> list[Hit]:
+    """The first ``k`` hits of a query and pictures; ``without`` is an image to leave out.
 
-
-def combined(vectors: np.ndarray) -> np.ndarray:
-    """The normalised sum (d,) of unit rows (n, d), float32.
-
-    Raise ``ValueError`` where they cancel each other out.
+    Each says how likely it is a match where indexing or serving has left what that takes, and the
+    likely ones come first then, unless the query asks for another order.
     """
-    total = np.asarray(vectors, dtype=np.float32).sum(axis=0)
-    length = float(np.linalg.norm(total))
-    if not length > 1e-6:
-        raise ValueError("these queries cancel each other out")
-    return total / np.float32(length)
+    limit = k if without is None else k + 1
+    ranking = rank(library, index, encoder, query, pictures=pictures, limit=limit)
+    if without is not None:
+        ranking = left_out(ranking, without)
+    background = Background.load(library.folder, index.model.identity)
+    likely = None
+    if background is not None:
+        likely = likelihoods(library, index, background, ranking)
+    if likely is None:
+        return hits(library, ranking, 0, k)
+    if query.sort in (None, "score"):
+        drawn = lined(ranking, likely)
+        ranking, likely = drawn.ranking, drawn.likelihoods
+    found = hits(library, ranking, 0, k)
+    return [replace(hit, likelihood=float(likely[hit.rank - 1])) for hit in found]
 
 
-def _stored_vector(library: Library, image_id: int, model_id: int) -> np.ndarray | None:
-    """The unit vector that a model gave an image, float32 (d,); ``None`` if there is none."""
-    rows = library.rows(
-        "SELECT vector FROM embeddings WHERE image_id = ? AND model_id = ?", (image_id, model_id)
-    )
-    return combined(np.frombuffer(rows[0][0], "<f2")[None]) if rows else None
-
-
-def _check_model(index: VectorIndex, encoder: Encoder) -> None:
+def _check_model(index: VectorIndex, encoder: ModelEncoder) -> None:
     """Raise ``LibraryError`` for an encoder whose embeddings these are not."""
     if encoder.identity != index.model.identity:
         raise LibraryError(
-            f"this library was indexed with {index.model.name}, not with {encoder.name}; "
-            f"search with {index.model.name}, or index again with --model {encoder.name}"
+            f"this library answers by {index.model.name}, not by {encoder.name}; search with "
+            f"{index.model.name}, or change its model: fovea models use {encoder.name}"
         )

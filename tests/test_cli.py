@@ -352,6 +352,7 @@ def test_similar_is_the_same_document_without_the_file_itself(used):
     paths = [path for hit in found["hits"] for path in hit["paths"]]
     assert str(file) not in paths
     assert len(found["hits"]) == 5
+    assert all(0 <= hit["likelihood"] <= 1 for hit in found["hits"])
 
 
 def test_similar_takes_a_file_that_is_not_in_the_library(used, tmp_path):
@@ -605,6 +606,7 @@ def test_the_demo_answers_without_touching_the_users_library(used, tmp_path, mon
     assert done.code == 0, done.err
     assert "photographs embedded by fovea-small" in done.out
     assert done.out.count(".png") + done.out.count(".jpg") == 12
+    assert "likely matches" in done.err, "as the command says it"
     assert not (tmp_path / "mine").exists()
 
 

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 import search as package
-from conftest import COLOURS
+from conftest import COLOURS, TolerantEncoder
 from search.errors import LibraryError
 from search.index import VectorIndex
-from search.neighbours import combined, search, search_by_vector, similar
+from search.likelihood import Background
+from search.neighbours import search, similar
 
 
 @pytest.fixture
@@ -58,7 +59,9 @@ def test_a_query_of_nothing_is_refused(colour_library, index, encoder):
 
 def test_an_encoder_of_another_model_is_refused(colour_library, index, encoder):
     encoder.name, encoder.identity = "other", "d" * 64
-    with pytest.raises(LibraryError, match="indexed with colour, not with other.*--model other"):
+    with pytest.raises(
+        LibraryError, match="answers by colour, not by other.*fovea models use other"
+    ):
         search(colour_library, index, encoder, text="red")
 
 
@@ -71,11 +74,28 @@ def test_an_empty_library_has_no_hits(library, encoder):
     assert search(library, VectorIndex.open(library, model.id), encoder, text="red") == []
 
 
-def test_vectors_add_up_to_a_unit_vector():
-    total = combined(np.array([[1, 0, 0], [0, 1, 0]], "float32"))
-    assert total == pytest.approx([0.5**0.5, 0.5**0.5, 0])
-    with pytest.raises(ValueError, match="cancel"):
-        combined(np.array([[1, 0], [-1, 0]], "float32"))
+def test_a_query_is_in_the_query_language(colour_library, index, encoder):
+    hits = search(colour_library, index, encoder, text="red -name:red", k=8)
+    assert len(hits) == 7 and stems(hits)[0] == "maroon"
+    [named] = [hit for hit in search(colour_library, index, encoder, text="lime") if hit.by_name]
+    assert stems([named]) == ["lime"]
+
+
+def test_a_query_that_cancels_itself_out_is_refused(colour_library, index, encoder):
+    with pytest.raises(LibraryError, match="cancel each other out"):
+        search(colour_library, index, encoder, text="-red", image=Image.new("RGB", (8, 8), "red"))
+
+
+def test_hits_say_how_likely_they_are_once_that_is_known(colour_library, index, encoder, photos):
+    def likelihoods():
+        by_words = search(colour_library, index, encoder, text="something blue")
+        by_file = similar(colour_library, index, encoder, photos / "blue.png")
+        return [hit.likelihood for hit in (*by_words, *by_file)]
+
+    assert set(likelihoods()) == {None}
+    background = Background.of(encoder.identity, TolerantEncoder())
+    background.save(colour_library.folder)
+    assert all(0 <= likelihood <= 1 for likelihood in likelihoods())
 
 
 # Files that come and go
@@ -161,9 +181,10 @@ def test_a_file_that_cannot_be_read_is_named(
         similar(colour_library, index, encoder, tmp_path / name)
 
 
-def test_a_vector_is_searched_without_an_encoder(colour_library, index):
-    hits = search_by_vector(colour_library, index, np.array([0, 0, 1], "float32"), k=1)
-    assert stems(hits) == ["blue"]
+def test_a_pipe_is_refused_at_once(colour_library, index, encoder, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(LibraryError, match="pipe.jpg: it is no file"):
+        similar(colour_library, index, encoder, tmp_path / "pipe.jpg")
 
 
 # The package

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from search.answer import Ranking, day_of, hits, rank
+from search.answer import Ranking, day_of, hits, left_out, rank
 from search.hits import Hit
 from search.likelihood import LINE
 from search.line import falling, lined
@@ -175,13 +175,7 @@ def _rank(held: Engine, question: Question, limit: int) -> Ranking:
         pictures=question.pictures,
         limit=limit,
     )
-    return ranking if question.without is None else _left_out(ranking, question.without)
-
-
-def _left_out(ranking: Ranking, image_id: int) -> Ranking:
-    kept = ranking.ids != image_id
-    scores = None if ranking.scores is None else ranking.scores[kept]
-    return replace(ranking, ids=ranking.ids[kept], scores=scores, total=max(0, ranking.total - 1))
+    return ranking if question.without is None else left_out(ranking, question.without)
 
 
 # Hits
