@@ -18,7 +18,10 @@ from search.clip.errors import FoveaError
 from search.paths import path_fields
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from indexer import Progress, ScanReport, SwitchProgress, SwitchReport, Tuned
+    from search.clip.encoder import PixelEncoder
     from search.clip.evaluate import Embedded
     from search.clip.pairs import PairSet
     from search.clip.train import Metrics
@@ -368,22 +371,32 @@ def search(
     from search.index import VectorIndex
     from search.models import LazyEncoder
     from search.neighbours import answer
-    from search.pictures import open_image
     from search.query import parse
 
     asked = parse(query or "")
     with _library(folder) as library:
         model = _library_model(library)
-        encoder = LazyEncoder(model, device=device, dtype=dtype)
+        encoder: LazyEncoder | PixelEncoder = LazyEncoder(model, device=device, dtype=dtype)
         pictures = []
         if image is not None:
-            [vector] = encoder.encode_images([open_image(image, encoder.preprocess)])
+            encoder, vector = _embedded(model, image, device, dtype)
             pictures.append(Picture(vector))
-        current = _current(library)
-        index = VectorIndex.open(library, current.id)
+        index = VectorIndex.open(library, _current(library).id)
         started = time.perf_counter()
         found = answer(library, index, encoder, asked, pictures=pictures, k=k)
         show_answer(_answer(query or str(image), model, started, found), as_json)
+
+
+def _embedded(
+    model: "ModelInfo", file: Path, device: str, dtype: str
+) -> "tuple[PixelEncoder, np.ndarray]":
+    """The loaded model, and the unit vector (d,) of the picture in a file."""
+    from indexer.asked import Asked
+
+    with Asked(model.preprocess) as asked:  # its process starts while torch is imported
+        encoder = model.load(device=device, dtype=dtype)
+        [vector] = encoder.encode_pixels(asked.pixels(file)[None])
+    return encoder, vector
 
 
 @cli.command()
@@ -402,14 +415,19 @@ def similar(
     """
     from search.index import VectorIndex
     from search.models import LazyEncoder
-    from search.neighbours import similar as similar_in_library
+    from search.neighbours import known_image, similar_to
 
     with _library(folder) as library:
         model = _library_model(library)
         encoder = LazyEncoder(model, device=device, dtype=dtype)
-        vectors = VectorIndex.open(library, _current(library).id)
+        index = VectorIndex.open(library, _current(library).id)
         started = time.perf_counter()
-        hits = similar_in_library(library, vectors, encoder, file, k)
+
+        def embed() -> "np.ndarray":
+            return _embedded(model, file, device, dtype)[1]
+
+        known = known_image(library, file)
+        hits = similar_to(library, index, encoder, known, embed=embed, k=k)
         show_answer(_answer(str(file), model, started, hits), as_json)
 
 
@@ -583,23 +601,25 @@ def classify(
     """
     if not all("{}" in template for template in templates):
         raise click.UsageError("a --template needs {} where the label goes")
+    from indexer.asked import Asked
     from search.clip.zeroshot import class_embeddings, class_probabilities
-    from search.pictures import open_image
 
-    encoder = _any_model(name, folder).load(device=device, dtype=dtype)
+    model = _any_model(name, folder)
     labels = tuple(dict.fromkeys(labels))
-    classes = class_embeddings(encoder, labels, templates)  # (c, d)
     unread = 0
-    for file in files:
-        try:
-            with open_image(file, encoder.preprocess) as image:
-                rows = encoder.encode_images([image])
-        except FoveaError as exc:
-            talk(str(exc))
-            unread += 1
-            continue
-        [row] = class_probabilities(rows, classes, encoder.logit_scale).tolist()
-        show_labels(file, dict(zip(labels, row, strict=True)), as_json)
+    with Asked(model.preprocess) as asked:
+        encoder = model.load(device=device, dtype=dtype)
+        classes = class_embeddings(encoder, labels, templates)  # (c, d)
+        for file in files:
+            try:
+                pixels = asked.pixels(file)
+            except FoveaError as exc:
+                talk(str(exc))
+                unread += 1
+                continue
+            rows = encoder.encode_pixels(pixels[None])
+            [row] = class_probabilities(rows, classes, encoder.logit_scale).tolist()
+            show_labels(file, dict(zip(labels, row, strict=True)), as_json)
     if unread:
         raise click.ClickException(f"{unread} of {len(files)} files could not be classified")
 

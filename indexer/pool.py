@@ -194,6 +194,10 @@ class Pool:
         self._memory.close()
         self._known.close()
 
+    def warm(self) -> None:
+        """Start a worker, unless there is one, so that the first task need not wait for it."""
+        self._with_room()
+
     def release(self, slot: int) -> None:
         """Give a slot back, once its pixels have been used."""
         self._free.append(slot)

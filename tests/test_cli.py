@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import fovea
 from coloured import COLOURS, captioned_source, encoded
@@ -359,6 +360,24 @@ def test_similar_takes_a_file_that_is_not_in_the_library(used, tmp_path):
     (tmp_path / "new.png").write_bytes(encoded("blue", 99))
     found = run("similar", tmp_path / "new.png", "-k", 1, "--json").json
     assert found["hits"][0]["path"] == str(used / "photos" / "blue.png")
+
+
+@pytest.mark.parametrize(
+    "words", [["similar"], ["search", "--image"], ["classify", "--label", "x"]]
+)
+def test_a_picture_is_read_within_the_limits_of_indexing(used, tmp_path, words):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with (tmp_path / "sparse.jpg").open("wb") as file:
+        file.truncate(8 << 30)  # nothing of it is on the disk
+    text = PngInfo()
+    text.add_text("k", "x" * 80_000_000, zip=True)  # more than Pillow inflates
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "text.png", pnginfo=text)
+    assert run(*words, tmp_path / "text.png").code == 0
+    for name in ("pipe.jpg", "sparse.jpg"):
+        done = run(*words, tmp_path / name)
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith(("Error: cannot read ", "fovea: cannot read "))
+        assert name in done.err.splitlines()[0]
 
 
 def test_an_offline_folder_stays_in_answers_and_is_marked(own, tmp_path):
