@@ -428,7 +428,18 @@ def similar(
 
         known = known_image(library, file)
         hits = similar_to(library, index, encoder, known, embed=embed, k=k)
+        if known is not None:
+            _say_known(library, known, file)
         show_answer(_answer(str(file), model, started, hits), as_json)
+
+
+def _say_known(library: "Library", image_id: int, file: Path) -> None:
+    """Name the file of the library that a file is a copy of."""
+    from search.hits import places
+
+    place = places(library, [image_id]).get(image_id)
+    if place is not None and os.path.realpath(file) not in map(os.path.realpath, place.paths):
+        talk(f"the library has this picture as {place.paths[0]}")
 
 
 def _answer(query: str, model: "ModelInfo", started: float, hits: "Sequence[Hit]") -> "Answer":

@@ -362,6 +362,17 @@ def test_similar_takes_a_file_that_is_not_in_the_library(used, tmp_path):
     assert found["hits"][0]["path"] == str(used / "photos" / "blue.png")
 
 
+def test_similar_says_where_the_library_has_the_picture_already(used, tmp_path):
+    file, copy = used / "photos" / "blue.png", tmp_path / "copy.png"
+    shutil.copyfile(file, copy)
+    (tmp_path / "link.png").symlink_to(file)
+    done = run("similar", copy, "--json")
+    assert done.err == f"fovea: the library has this picture as {file}\n"
+    assert str(file) not in [hit["path"] for hit in done.json["hits"]]
+    for own in (file, tmp_path / "link.png"):
+        assert run("similar", own, "--json").err == "", "it is asked for by that very name"
+
+
 @pytest.mark.parametrize(
     "words", [["similar"], ["search", "--image"], ["classify", "--label", "x"]]
 )
