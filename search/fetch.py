@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from .errors import ModelError, Unreachable
 
-__all__ = ["Patience", "Progress", "answers", "download"]
+__all__ = ["HASTY", "Patience", "Progress", "answers", "download"]
 
 BLOCK = 1 << 18  # bytes read at a time
 AGENT = "fovea"
@@ -35,7 +35,15 @@ class Patience:
 
     first: float = 3.0  # from the start to the first bytes, name look-up included
     silence: float = 20.0  # between two blocks later on
-    tries: int = 4  # interruptions in a row that brought nothing new
+    slowest: float = 1600.0  # bytes a second; fewer count as silence
+    tries: int = 4  # interruptions in a row that brought nothing new,
+    least: int = 1  # which is fewer bytes than these
+    then: "Patience | None" = None  # once one connection has brought as many
+
+
+# For what has a substitute at hand: it may cost no more than a few seconds to see that a network
+# is dead or too slow, but a download that is well under way is worth waiting for.
+HASTY = Patience(first=2.5, silence=2.5, slowest=50_000.0, tries=1, least=16 << 20, then=Patience())
 
 
 class _Interrupted(Exception):
@@ -112,8 +120,11 @@ def _complete(url: str, part: Path, patience: Patience, progress: Progress | Non
             part.unlink(missing_ok=True)
             failures, last = failures + 1, "it does not go on where it ended"
         except _Interrupted as exc:
-            failures = 0 if _size(part) > before else failures + 1
             answered, last = True, str(exc)
+            if _size(part) - before >= patience.least:
+                failures, patience = 0, patience.then or patience
+            else:
+                failures += 1
         except Unreachable as exc:
             if not answered:
                 raise
@@ -121,7 +132,7 @@ def _complete(url: str, part: Path, patience: Patience, progress: Progress | Non
             time.sleep(1)
         if failures >= patience.tries:
             raise Unreachable(
-                f"the download of {url} keeps stopping ({last}); run the command again to go on"
+                f"the download of {url} stops ({last}); another attempt goes on from there"
             )
 
 
@@ -202,7 +213,7 @@ def _blocks(
         size += len(block)
         now = time.monotonic()
         if now - began > patience.silence:
-            if size < BLOCK // 8:
+            if size < patience.slowest * (now - began):
                 raise _Interrupted(f"{size} bytes in {now - began:.0f} s")
             began, size = now, 0
         try:

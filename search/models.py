@@ -159,14 +159,22 @@ def resolve_model(
     if best := _best_on_disk():
         return best
     if network:
+        from .fetch import HASTY
+
+        default = find_published(DEFAULT)
+        assert default is not None  # it is one of them
         try:
-            return pull(DEFAULT, progress, patience=patience)
+            return _fetched(default, network, progress, patience or HASTY)
         except ModelError as exc:
             reason = str(exc)
     else:
         reason = "that is not on this disk, and nothing may be downloaded now"
     bundled = _bundled()
-    log.warning("using the small bundled model, not %s: %s", DEFAULT, reason)
+    log.warning(
+        "using the small bundled model, not %s: %s",
+        DEFAULT,
+        reason,
+    )
     return bundled
 
 
@@ -204,7 +212,7 @@ def _requested(
         return _bundled()
     looks_like_path = name.startswith((".", "~", os.sep)) or Path(name).is_absolute()
     if not looks_like_path and (model := find_published(name)):
-        return _pulled(model, network, progress, patience)
+        return _fetched(model, network, progress, patience)
     place = Path(name).expanduser()
     if name and place.exists():
         place = place.absolute()
@@ -225,14 +233,12 @@ def _requested(
     )
 
 
-def _pulled(
+def _fetched(
     model: Published, network: bool, progress: Reporter | None, patience: "Patience | None"
 ) -> ModelInfo:
-    folder = on_disk(model)
-    if folder is None and not network:
+    if on_disk(model) is None and not network:
         raise Unreachable(f"{model.name} is not on this disk: fovea models pull {model.name}")
-    if folder is None:
-        folder = pull_published(model, progress, patience=patience)
+    folder = pull_published(model, progress, patience=patience)
     return describe(folder, model.name, "published")
 
 

@@ -19,6 +19,7 @@ class Served:
         self.stall_after = None  # bytes sent before falling silent, as often as ``stalls``
         self.stalls = 0
         self.heeds_range = True
+        self.trickles = None  # "head" or "body": of that, a byte now and then, without end
         self.wait = 0.0  # seconds before the answer
         self.status = None  # an error to answer with
         self.released = threading.Event()
@@ -35,6 +36,8 @@ class _Handler(BaseHTTPRequestHandler):
         served.asked.append((self.path, wanted))
         if served.wait:
             served.released.wait(served.wait)
+        if served.trickles == "head":
+            self._trickle()
         data = served.files.get(self.path.split("?")[0])
         if served.status or data is None:
             self._head(served.status or 404, b"")
@@ -74,8 +77,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             served.released.wait(30)
             self.close_connection = True
+        elif served.trickles == "body":
+            self._trickle()
         else:
             self.wfile.write(data)
+
+    def _trickle(self):
+        self.close_connection = True
+        while not self.served.released.wait(0.05):
+            self.wfile.write(b"x")
+            self.wfile.flush()
 
     def log_message(self, *args):
         pass

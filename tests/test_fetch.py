@@ -115,6 +115,37 @@ def test_a_trickle_counts_as_silence(server, tmp_path, monkeypatch):
         list(came)
 
 
+HASTY = Patience(first=1.0, silence=0.3, slowest=50_000, tries=1, least=100_000, then=QUICK)
+
+
+def test_a_hasty_download_that_stalls_early_ends_at_once_and_keeps_what_came(server, tmp_path):
+    server.stall_after, server.stalls = 1000, 99
+    with pytest.raises(Unreachable, match="stops .*another attempt goes on from there"):
+        fetched(server, tmp_path, patience=HASTY)
+    assert server.asked == [("/model.pt", None)]
+    assert (tmp_path / "model.pt.part").read_bytes() == CONTENT[:1000]
+
+
+def test_a_hasty_download_ends_where_only_a_trickle_comes(server, tmp_path):
+    server.trickles = "body"
+    with pytest.raises(Unreachable, match="stops .*bytes in"):
+        fetched(server, tmp_path, patience=HASTY)
+    assert server.asked == [("/model.pt", None)]
+
+
+def test_a_hasty_download_that_is_well_under_way_is_waited_for(server, tmp_path):
+    server.stall_after, server.stalls = 150_000, 1
+    told = []
+
+    def progress(done, total):
+        if not told:
+            server.cut_after, server.cuts = 10, 2  # and then it brings less than is hastily wanted
+        told.append(done)
+
+    assert fetched(server, tmp_path, patience=HASTY, progress=progress).read_bytes() == CONTENT
+    assert len(server.asked) == 4
+
+
 def test_a_wrong_checksum_is_told_and_nothing_is_kept(server, tmp_path):
     with pytest.raises(ModelError, match="has the SHA-256") as caught:
         fetched(server, tmp_path, sha256="0" * 64)

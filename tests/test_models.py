@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,35 @@ def test_a_dead_network_costs_at_most_three_seconds(bundled, monkeypatch):
         started = time.monotonic()
         assert resolve_model().name == "fovea-small"
         assert time.monotonic() - started < 10  # 3 s on an idle machine; the server would take 30
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [{"wait": 30}, {"trickles": "head"}, {"trickles": "body"}, {"stall_after": 9, "stalls": 99}],
+)
+def test_a_network_that_stalls_is_left_for_the_bundled_model(bundled, monkeypatch, trouble):
+    quick = replace(fetch.HASTY, first=0.5, silence=0.3)
+    monkeypatch.setattr(fetch, "HASTY", quick)
+    with serving() as served:
+        served.files["/bpe_simple_vocab_16e6.txt.gz"] = bytes(1000)
+        vars(served).update(trouble)
+        monkeypatch.setenv("FOVEA_MODELS_URL", served.url)
+        assert resolve_model().name == "fovea-small"
+        assert len(served.asked) == 1, "it is not tried again"
+
+
+def test_only_the_default_is_fetched_hastily(bundled, monkeypatch):
+    seen = []
+
+    def refuse(*args, patience, **options):
+        seen.append(patience)
+        raise Unreachable("the network is unreachable")
+
+    monkeypatch.setattr("search.fetch.download", refuse)
+    resolve_model()
+    with pytest.raises(Unreachable):
+        resolve_model("ViT-B/32")
+    assert seen == [fetch.HASTY, None]
 
 
 def test_a_wrong_download_is_not_used(bundled, monkeypatch, caplog):
