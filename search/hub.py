@@ -121,7 +121,10 @@ def _downloaded(name: str) -> Path:
 
     endpoint = constants.ENDPOINT
     if not answers(endpoint, _PROBE_S):
-        raise Unreachable(f"{endpoint} does not answer")
+        raise Unreachable(
+            f"cannot fetch {name}: {endpoint} does not answer; try again when online, or name a "
+            "mirror in HF_ENDPOINT"
+        )
     try:
         there = [file.rfilename for file in HfApi().model_info(name).siblings or ()]
         configs = [Path(hf_hub_download(name, file)) for file in _CONFIGS if file in there]

@@ -164,7 +164,8 @@ def resolve_model(
         default = find_published(DEFAULT)
         assert default is not None  # it is one of them
         try:
-            return _fetched(default, network, progress, patience or HASTY)
+            folder = pull_published(default, progress, patience=patience or HASTY)
+            return describe(folder, DEFAULT, "published")
         except ModelError as exc:
             reason = str(exc)
     else:
@@ -238,7 +239,13 @@ def _fetched(
 ) -> ModelInfo:
     if on_disk(model) is None and not network:
         raise Unreachable(f"{model.name} is not on this disk: fovea models pull {model.name}")
-    folder = pull_published(model, progress, patience=patience)
+    try:
+        folder = pull_published(model, progress, patience=patience)
+    except Unreachable as exc:
+        raise Unreachable(
+            f"cannot fetch {model.name}: {exc}; try again when online, name a mirror in "
+            f"FOVEA_MODELS_URL, or do with the bundled model: --model {BUNDLED}"
+        ) from exc
     return describe(folder, model.name, "published")
 
 

@@ -86,7 +86,7 @@ def test_a_hub_that_does_not_answer_is_told(tmp_path):
         url = served.url
     served.url = url  # nobody listens there any more
     run = pulled(served, tmp_path)
-    assert f"{url} does not answer" in run.stderr
+    assert f"{url} does not answer; try again when online" in run.stderr
 
 
 @pytest.mark.parametrize("name", ["openai/clip-vit-base-patch32", "a/b", "A1/b_c.d-e"])

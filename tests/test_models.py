@@ -177,6 +177,15 @@ def test_a_network_that_stalls_is_left_for_the_bundled_model(bundled, monkeypatc
         assert len(served.asked) == 1, "it is not tried again"
 
 
+def test_a_model_that_is_asked_for_in_vain_is_told_with_what_to_do(no_network):
+    for ask in (resolve_model, models.pull):
+        with pytest.raises(Unreachable) as caught:
+            ask("ViT-B/32")
+        said = str(caught.value)
+        assert said.startswith("cannot fetch ViT-B/32: the network is unreachable; try again")
+        assert "FOVEA_MODELS_URL" in said and "--model fovea-small" in said
+
+
 def test_only_the_default_is_fetched_hastily(bundled, monkeypatch):
     seen = []
 
