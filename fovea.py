@@ -182,7 +182,7 @@ def embedding_options(command: Command) -> Command:
 k_option = click.option(
     "-k", default=10, show_default=True, type=click.IntRange(min=1), help="Number of hits."
 )
-FILE = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path, readable=False)  # whoever reads it says in one line why not
 
 
 # Indexing

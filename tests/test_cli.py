@@ -17,9 +17,11 @@ from PIL.PngImagePlugin import PngInfo
 
 import fovea
 from coloured import COLOURS, captioned_source, encoded
+from indexer.asked import Asked
 from search import models
 from search.clip.encoder import load_encoder
 from search.clip.options import TrainOptions
+from search.errors import LibraryError
 from search.library import Library
 from small_clips import write_model
 
@@ -360,6 +362,25 @@ def test_similar_takes_a_file_that_is_not_in_the_library(used, tmp_path):
     (tmp_path / "new.png").write_bytes(encoded("blue", 99))
     found = run("similar", tmp_path / "new.png", "-k", 1, "--json").json
     assert found["hits"][0]["path"] == str(used / "photos" / "blue.png")
+
+
+def test_a_file_that_may_not_be_read_is_one_of_those_that_fail(used, monkeypatch):
+    """Not a command that was not understood; the superuser may read any, hence the patches."""
+    denied = used / "photos" / "red.png"
+    monkeypatch.setattr(os, "access", lambda *arguments, **options: False)
+    monkeypatch.setattr(Asked, "pixels", refusing(denied, Asked.pixels))
+    done = run("classify", denied, used / "photos" / "blue.png", "--label", "x")
+    assert done.code == 1 and done.out.endswith("blue.png\n")
+    assert done.err.splitlines()[0] == f"fovea: cannot read {denied}: Permission denied"
+
+
+def refusing(denied, pixels):
+    def read(self, file):
+        if file == denied:
+            raise LibraryError(f"cannot read {file}: Permission denied")
+        return pixels(self, file)
+
+    return read
 
 
 def test_similar_says_where_the_library_has_the_picture_already(used, tmp_path):
