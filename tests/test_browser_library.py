@@ -86,9 +86,10 @@ def test_a_folder_is_added_indexed_rescanned_and_removed(page, pictures):
     page.wait_for_selector(".tile img", state="attached")  # without a reload
     assert len(shown(page)) == 3
 
-    page.click("[data-part=failures] summary")
-    page.wait_for_selector("[data-part=failure-list] li")
-    assert "broken.jpg" in page.inner_text("[data-part=failure-list]")
+    page.click(".failures[data-state=failed] summary")
+    page.wait_for_selector(".failures li")
+    assert "broken.jpg" in page.inner_text(".failures[data-state=failed] ul")
+    assert page.locator(".failures[data-state=skipped]").is_hidden()
 
     shutil.copy(PHOTOS / "p043.jpg", pictures)
     page.click("[data-action=rescan]")
@@ -110,6 +111,20 @@ def test_a_folder_is_added_indexed_rescanned_and_removed(page, pictures):
     assert sorted(path.name for path in pictures.iterdir()) == [
         "broken.jpg", "p021.jpg", "p043.jpg", "p052.jpg", "p080.jpg"
     ]  # fmt: skip
+
+
+def test_what_failed_and_what_was_passed_over_are_counted_and_listed_apart(page, pictures):
+    for name in ("one.jpg", "two.jpg"):
+        (pictures / name).symlink_to("p021.jpg")
+    add(page, pictures)
+    page.wait_for_selector(".failures[data-state=skipped]")
+    for state, names_ in (("failed", ["broken.jpg"]), ("skipped", ["one.jpg", "two.jpg"])):
+        section = f".failures[data-state={state}]"
+        assert page.inner_text(f"{section} summary").endswith(f": {len(names_)}")
+        page.click(f"{section} summary")
+        page.wait_for_selector(f"{section} li")
+        paths = page.locator(f"{section} .failure-path").all_inner_texts()
+        assert paths == [str(pictures / name) for name in names_]
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere/at/all"])

@@ -49,9 +49,26 @@ def test_failures_are_listed_with_their_reasons_page_by_page(client, failing):
     assert "path_bytes" in seen[1] and "path_bytes" not in seen[2]
 
 
+@pytest.mark.parametrize("state", ["failed", "skipped"])
+def test_failures_are_listed_by_their_state(client, failing, state):
+    page = client.get(f"/api/failures?state={state}").json
+    assert {failure["state"] for failure in page["failures"]} == {state}
+    assert len(page["failures"]) == client.get("/api/status").json["files"][state]
+
+
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=1001", "limit=x", "limit=", "limit=1e2", "cursor=x", "cursor=-1"]
+    [
+        "state=",
+        "state=indexed",
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "limit=",
+        "limit=1e2",
+        "cursor=x",
+        "cursor=-1",
+    ]
     + ["cursor=" + "9" * 19, "limit=%00", "limit=٣"],
 )
 def test_a_page_that_cannot_be_is_refused(client, query):

@@ -9,7 +9,7 @@ from indexer.formats import EXTENSIONS, RAW_EXTENSIONS, raw_available
 from search.index import VectorIndex
 from search.paths import path_fields
 
-from ..describe import Number, Text, describe
+from ..describe import Choice, Number, Text, describe
 from ..engine import engine
 from ..openapi import program_version
 
@@ -17,6 +17,9 @@ blueprint = Blueprint("status", __name__)
 
 AFTER = Text("cursor", "Where the page before has ended.", 20, r"[0-9]{1,18}")
 LIMIT = Number("limit", "How many at most.", default=200, minimum=1, maximum=1000)
+STATE = Choice(
+    "state", "Those that failed, those passed over, or all.", ("all", "failed", "skipped"), "all"
+)
 
 
 @blueprint.get("/health")
@@ -59,16 +62,17 @@ def _formats() -> list[str]:
     "List the files that could not be indexed",
     {200: "Failures"},
     tag="Library",
-    parameters=(AFTER, LIMIT),
+    parameters=(STATE, AFTER, LIMIT),
     problems=(503,),
 )
 def failures() -> dict[str, Any]:
     """Each with the reason: it failed, or was passed over."""
-    after, limit = int(AFTER.read() or 0), LIMIT.read()
+    state, after, limit = STATE.read(), int(AFTER.read() or 0), LIMIT.read()
+    states = ("failed", "skipped") if state == "all" else (state, state)
     rows = engine().library.rows(
         "SELECT id, path, reason, state FROM files "
-        "WHERE state IN ('failed', 'skipped') AND id > ? ORDER BY id LIMIT ?",
-        (after, limit + 1),
+        "WHERE state IN (?, ?) AND id > ? ORDER BY id LIMIT ?",
+        (*states, after, limit + 1),
     )
     shown = rows[:limit]
     return {

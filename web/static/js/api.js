@@ -50,5 +50,6 @@ export const startScan = async (root) => (await send("POST", "/api/scans", { roo
 export const stopScan = () => send("DELETE", "/api/scans/current");
 export const status = () => ask("/api/status");
 
-export const failures = (cursor) =>
-  ask(`/api/failures${cursor ? `?${new URLSearchParams({ cursor })}` : ""}`);
+/** Files that were not indexed, of a `state`: "failed" or "skipped". */
+export const failures = (state, cursor) =>
+  ask(`/api/failures?${new URLSearchParams({ state, cursor: cursor ?? "" })}`);

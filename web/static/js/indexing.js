@@ -1,7 +1,8 @@
-/** The library's panel: its folders, indexing as it happens, and the files that failed. */
+/** The library's panel: its folders, indexing as it happens, and the files left out. */
 
 import * as api from "./api.js";
 import { element, printable } from "./dom.js";
+import { Failures } from "./failures.js";
 import * as format from "./format.js";
 import { t } from "./i18n.js";
 import { emit } from "./store.js";
@@ -14,7 +15,7 @@ let events = null; // the stream, while the page is seen
 let retry; // the timer of the next try
 let scan = null; // the newest document of a scan
 let removing = null; // the root that the open question is about
-let failuresCursor = null;
+let failures; // the lists of files that were not indexed
 
 export function start() {
   panel = document.getElementById("library");
@@ -25,7 +26,7 @@ export function start() {
   parts.confirm = document.getElementById("confirm-remove");
   document.getElementById("open-library")?.addEventListener("click", open);
   panel.addEventListener("click", clicked);
-  panel.addEventListener("toggle", toggled, true);
+  failures = [...panel.querySelectorAll(".failures")].map((list) => new Failures(list, attempt));
   parts.add.addEventListener("submit", add);
   parts.confirm.addEventListener("close", confirmed);
   document.addEventListener("visibilitychange", follow);
@@ -68,22 +69,19 @@ async function refresh() {
   try {
     const [roots, status, current] = await Promise.all([api.roots(), api.status(), api.scan()]);
     showRoots(roots);
-    showStatus(status);
     showScan(current);
-    if (parts.failures.open) await showFailures();
+    await showStatus(status);
   } catch (error) {
     emit("toast", { text: error.message, kind: "error" });
   }
 }
 
-function showStatus({ images, model, files = {} }) {
+async function showStatus({ images, model, files = {} }) {
   parts.summary.textContent = t("library.summary", {
     images: format.number(images),
     model: model ?? "–",
   });
-  const failed = files.failed ?? 0;
-  parts.failures.hidden = failed === 0;
-  parts["failed-count"].textContent = t("library.failed", { count: format.number(failed) });
+  await Promise.all(failures.map((list) => list.show(files[list.state] ?? 0)));
 }
 
 function showRoots(roots) {
@@ -182,7 +180,6 @@ const actions = {
   "rescan-all": () => attempt(async () => showScan(await api.startScan(null))),
   rescan: ({ root }) => attempt(async () => showScan(await api.startScan(Number(root)))),
   remove: (data) => ask(data),
-  "more-failures": () => attempt(moreFailures),
 };
 
 function clicked(event) {
@@ -229,30 +226,4 @@ async function confirmed() {
   await attempt(() => api.removeRoot(Number(removing)));
   await refresh();
   parts.title.focus(); // the button that was pressed is gone
-}
-
-function toggled(event) {
-  if (event.target === parts.failures && parts.failures.open) attempt(showFailures);
-}
-
-async function showFailures() {
-  failuresCursor = null;
-  parts["failure-list"].replaceChildren();
-  await moreFailures();
-}
-
-async function moreFailures() {
-  const page = await api.failures(failuresCursor);
-  failuresCursor = page.cursor;
-  parts["failure-list"].append(...page.failures.map(failureItem));
-  parts["more-failures"].hidden = !failuresCursor;
-}
-
-function failureItem({ path, reason }) {
-  return element(
-    "li",
-    {},
-    element("bdi", { class: "failure-path" }, printable(path)),
-    element("span", { class: "failure-reason" }, printable(reason ?? "")),
-  );
 }

@@ -1,0 +1,49 @@
+/** The files that were not indexed: those that could not be read, and those passed over. */
+
+import * as api from "./api.js";
+import { element, printable } from "./dom.js";
+import * as format from "./format.js";
+import { t } from "./i18n.js";
+
+/** One list, filled page by page once it is opened; `attempt(work)` says what goes wrong. */
+export class Failures {
+  constructor(section, attempt) {
+    this.section = section;
+    this.state = section.dataset.state;
+    this.list = section.querySelector("ul");
+    this.more = section.querySelector("button");
+    this.cursor = null;
+    section.addEventListener("toggle", () => section.open && attempt(() => this.fill()));
+    this.more.addEventListener("click", () => attempt(() => this.next()));
+  }
+
+  /** Show how many there are, and those of an open list anew. */
+  async show(count) {
+    this.section.hidden = count === 0;
+    const text = t(`library.${this.state}`, { count: format.number(count) });
+    this.section.querySelector("summary").textContent = text;
+    if (this.section.open) await this.fill();
+  }
+
+  async fill() {
+    this.cursor = null;
+    this.list.replaceChildren();
+    await this.next();
+  }
+
+  async next() {
+    const page = await api.failures(this.state, this.cursor);
+    this.cursor = page.cursor;
+    this.list.append(...page.failures.map(item));
+    this.more.hidden = !this.cursor;
+  }
+}
+
+function item({ path, reason }) {
+  return element(
+    "li",
+    {},
+    element("bdi", { class: "failure-path" }, printable(path)),
+    element("span", { class: "failure-reason" }, printable(reason ?? "")),
+  );
+}
