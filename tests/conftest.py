@@ -189,7 +189,15 @@ class NotedScans:
     def document(self) -> dict[str, object]:
         numbers = dict.fromkeys(("found", "done", "embedded", "failed", "skipped"), 0)
         times = {"rate": 0.0, "seconds_left": None, "started_at": "2024-07-01T10:00:00+00:00"}
-        return {"id": 1, "state": "done", **numbers, **times, "roots": [], "message": None}
+        return {
+            "id": 1,
+            "state": "done",
+            **numbers,
+            **times,
+            "roots": [],
+            "unreached": [],
+            "message": None,
+        }
 
     def start(self, folders: Sequence[Path] = ()) -> dict[str, object]:
         self.calls.append(("start", [os.fspath(folder) for folder in folders]))

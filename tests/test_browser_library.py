@@ -1,6 +1,7 @@
 """The library's panel: folders come, are indexed before one's eyes, and go."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -50,6 +51,19 @@ def test_pictures_of_all_kinds_are_shown_upright(browser, turned, name):
             width, height, top, bottom = page.eval_on_selector(picture, PIXELS)
             assert height > width
             assert top[0] > 180 > 80 > top[2] and bottom[2] > 180 > 80 > bottom[0]
+
+
+def test_a_scan_names_the_folder_that_cannot_be_reached(browser, turned):
+    with visited(browser, turned) as page:
+        folder = Path(answer(page, "/api/roots")["roots"][0]["path"])
+        elsewhere = folder.rename(folder.with_name("elsewhere"))
+        try:
+            page.click("#open-library")
+            page.click("[data-action=rescan]")
+            page.wait_for_selector(".toast.is-error:not(:empty)")
+            assert str(folder) in page.inner_text(".toast")
+        finally:
+            elsewhere.rename(folder)
 
 
 PIXELS = """(picture) => {

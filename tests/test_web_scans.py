@@ -39,7 +39,8 @@ print(json.dumps({"progress": {"found": 10, "done": 4, "embedded": 2, "failed": 
                                "skipped": 1, "rate": 2.0, "walking": False}}), flush=True)
 told = sys.stdin.readline()
 print(json.dumps({"report": {"found": 10, "embedded": 3, "unchanged": 0, "moved": 0,
-                             "deleted": 0, "failed": 1, "skipped": 1, "stopped": told != ""}}))
+                             "deleted": 0, "failed": 1, "skipped": 1, "stopped": told != "",
+                             "unreached": []}}))
 """
 FALLING = "import os; os._exit(3)"
 REFUSING = """
@@ -120,6 +121,14 @@ def test_a_folder_that_is_added_is_indexed(client, running, tmp_path, monkeypatc
     assert scan["roots"] == [str(folder).replace("\udce9", "\ufffd")]
     assert ended(client)["embedded"] == 1
     assert client.get("/api/roots").json["roots"][-1]["images"] == 1
+
+
+def test_a_folder_that_cannot_be_reached_is_named(client, photos, running, monkeypatch):
+    monkeypatch.setattr(module, "_PROGRAM", INDEXING)
+    photos.rename(photos.with_name("elsewhere"))
+    assert client.post("/api/scans", json={"root": None}).json["scan"]["unreached"] == []
+    scan = ended(client)
+    assert (scan["state"], scan["found"], scan["unreached"]) == ("done", 0, [str(photos)])
 
 
 def test_progress_is_shown_and_a_scan_can_be_stopped(client, running, monkeypatch):

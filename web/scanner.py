@@ -64,13 +64,14 @@ def _index(asked: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
             except ModelChanged:  # while this waited for its turn
                 continue
         if report is None:
-            return {**dict.fromkeys(FIELDS, 0), "stopped": True}
+            return {**dict.fromkeys(FIELDS, 0), "stopped": True, "unreached": []}
         answering = library.model()
         if answering is not None and (report.embedded or report.deleted):
             VectorIndex.open(library, answering.id).save()
             if not stop.is_set() and Background.load(library.folder, model.identity) is None:
                 Background.of(model.identity, model.load()).save(library.folder)
-    return {name: getattr(report, name) for name in FIELDS}
+    unreached = [os.fsdecode(problem.path) for problem in report.problems]
+    return {**{name: getattr(report, name) for name in FIELDS}, "unreached": unreached}
 
 
 def _report(

@@ -101,6 +101,7 @@ class Scans:
             "rate": 0.0,
             "seconds_left": None,
             "roots": [_printable(folder) for folder in folders],
+            "unreached": [],
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "message": None,
         }
@@ -194,12 +195,14 @@ def _ended(last: dict[str, Any], code: int) -> dict[str, Any]:
         report = last["report"]
         names = ("found", "embedded", "failed", "skipped")
         counts = {name: report[name] for name in names}
+        unreached = [_printable(Path(path)) for path in report["unreached"]]
         if report["stopped"]:
             done = sum(report[name] for name in ("embedded", "unchanged", "moved", *names[2:]))
         else:
             done = report["found"]
         state = "stopped" if report["stopped"] else "done"
-        return {**counts, "done": done, "state": state, "seconds_left": None, "message": None}
+        ended = {"done": done, "state": state, "seconds_left": None, "message": None}
+        return {**counts, **ended, "unreached": unreached}
     message = last.get("error", f"the indexing process ended unexpectedly ({code})")
     return {"state": "failed", "message": str(message), "seconds_left": None}
 

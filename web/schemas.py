@@ -138,6 +138,7 @@ SCAN = _object(
         "rate": {"type": "number", "minimum": 0, "description": "Pictures a second."},
         "seconds_left": _or_null("number", minimum=0),
         "roots": _list(TEXT),
+        "unreached": {**_list(TEXT), "description": "Folders that could not be looked at."},
         "started_at": TEXT,
         "message": _or_null("string"),
     }

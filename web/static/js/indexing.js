@@ -166,12 +166,22 @@ function showCounts() {
 }
 
 function ended() {
-  const { state, embedded, failed, message } = scan ?? {};
-  const counts = { count: format.number(embedded ?? 0), failed: format.number(failed ?? 0) };
-  const key = { done: failed ? "scan.done_failed" : "scan.done", stopped: "scan.stopped" }[state];
-  const text = key ? t(key, counts) : (message ?? t("scan.broken"));
-  emit("toast", { text, kind: state === "failed" ? "error" : "info" });
+  const { state, message, unreached = [] } = scan ?? {};
+  const isBad = state === "failed" || unreached.length > 0;
+  const text = state === "failed" ? (message ?? t("scan.broken")) : result(scan ?? {});
+  emit("toast", { text, kind: isBad ? "error" : "info" });
   if (panel.open) refresh();
+}
+
+/** What a scan has brought, and which folders it could not look at. */
+function result({ state, embedded = 0, failed = 0, unreached = [] }) {
+  const counts = { count: format.number(embedded), failed: format.number(failed) };
+  if (state === "stopped") return t("scan.stopped", counts);
+  if (unreached.length > 1) {
+    return t("scan.unreached_many", { ...counts, folders: format.number(unreached.length) });
+  }
+  if (unreached.length) return t("scan.unreached", { ...counts, path: printable(unreached[0]) });
+  return t(failed ? "scan.done_failed" : "scan.done", counts);
 }
 
 const actions = {
