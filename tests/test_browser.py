@@ -161,6 +161,15 @@ def test_the_view_shows_a_picture_and_what_is_known_of_it(page):
     assert size == [known["width"], known["height"]]
 
 
+def test_a_picture_that_cannot_be_had_leaves_a_message_alone(page):
+    page.watch.expected.append("Failed to load resource")
+    page.route(re.compile("/(thumbnail|preview|original)"), lambda route: route.abort())
+    page.click(".tile[data-index='1'] .tile-open")
+    page.wait_for_selector("[data-part=problem]:not([hidden])")
+    assert "cannot be reached" in part(page, "problem")
+    assert page.locator(".detail-small").is_hidden()
+
+
 def test_the_view_zooms_by_keys_wheel_and_double_click(page):
     open_first(page)
     fitted = part(page, "percent")
