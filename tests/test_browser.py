@@ -149,7 +149,7 @@ def test_the_view_shows_a_picture_and_what_is_known_of_it(page):
     open_first(page)
     assert part(page, "name") == "p021.jpg"
     assert part(page, "folder") == str(PHOTOS)
-    assert "JPEG" in part(page, "facts")
+    assert "JPEG" in part(page, "facts") and "File changed" in part(page, "facts")
     assert page.locator("[data-part=labels] li").count() == 5
     assert page.locator("[data-part=similar] li").count() == 12
     page.wait_for_selector(".detail-picture.is-sharp")

@@ -1,7 +1,9 @@
 import base64
 import io
 import json
+import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -396,3 +398,14 @@ def test_the_answer_is_json_that_any_parser_reads(client):
     text = client.get("/api/search?q=red").get_data(as_text=True)
     assert text.isascii()
     assert json.loads(text)["query"] == "red"
+
+
+def test_an_image_says_when_its_oldest_file_was_changed(client, app, photos, add_file):
+    library = app.extensions["fovea"].library
+    [root] = library.roots()
+    copy = photos / "copy.png"
+    copy.write_bytes((photos / "red.png").read_bytes())
+    os.utime(copy, (10**9, 10**9))
+    image = client.get(f"/api/images/{add_file(library, root.id, copy)}").json
+    assert image["taken_at"] is None
+    assert image["changed_at"] == time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(10**9))

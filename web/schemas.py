@@ -96,6 +96,7 @@ IMAGE = _object(
         "height": _or_null("integer"),
         "format": _or_null("string"),
         "taken_at": _or_null("string"),
+        "changed_at": _or_null("string", description="When its oldest file was changed last."),
         "camera": _or_null("string"),
         "lens": _or_null("string"),
         "exposure": _or_null("number", description="Seconds."),

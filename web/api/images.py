@@ -21,6 +21,10 @@ from .search import CURSOR, LIMIT, answer_page
 
 blueprint = Blueprint("images", __name__)
 
+CHANGED = (
+    "SELECT strftime('%Y-%m-%dT%H:%M:%S', min(mtime_ns) / 1000000000, 'unixepoch', 'localtime') "
+    "FROM files WHERE image_id = ? AND state = 'indexed'"
+)
 NEIGHBOURS = 12  # shown beside an image
 LABELS = 5
 COLUMNS = (
@@ -46,6 +50,7 @@ def image(image_id: int) -> dict[str, Any]:
         "folder": os.path.dirname(place.paths[0]),
         "offline": place.offline,
         **known,
+        "changed_at": held.library.rows(CHANGED, (image_id,))[0][0],
         "labels": _labels(held, image_id),
         "thumbnail": thumbnail_urls(held.library, [image_id])[image_id],
         "original": image_url(image_id, "original"),

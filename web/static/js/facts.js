@@ -33,6 +33,7 @@ function rows(about) {
   ];
   const values = [
     ["fact.date", about.taken_at && format.date(about.taken_at)],
+    ["fact.changed", about.changed_at && format.date(about.changed_at)],
     ["fact.size", size.filter(Boolean).join(" · ")],
     ["fact.format", about.format],
     ["fact.camera", about.camera],
