@@ -161,6 +161,22 @@ def test_the_view_shows_a_picture_and_what_is_known_of_it(page):
     assert size == [known["width"], known["height"]]
 
 
+def test_marks_and_likelihoods_are_seen_without_pointing_at_a_picture(page, browser, gallery):
+    opacity = "element => getComputedStyle(element).opacity"
+    page.fill(BOX, "p021")
+    wait_for_first(page, names(page)["p021.jpg"])
+    assert page.inner_text(".tile[data-index='0'] .is-mark") == "name matches"
+    assert page.eval_on_selector(".tile[data-index='0'] .is-mark", opacity) == "1"
+    assert page.eval_on_selector(".tile[data-index='1'] .is-likelihood", opacity) == "0"
+    likelihood = page.text_content(".tile[data-index='0'] .is-likelihood")
+    open_first(page)
+    assert f"Match\n{likelihood} · name matches" in part(page, "facts")
+    touched = {"has_touch": True, "is_mobile": True, "viewport": {"width": 390, "height": 844}}
+    with visited(browser, f"{gallery}/?q=keyboard", **touched) as phone:
+        phone.wait_for_selector(".tile img")
+        assert phone.eval_on_selector(".tile .is-likelihood", opacity) == "1"
+
+
 def test_a_picture_that_cannot_be_had_leaves_a_message_alone(page):
     page.watch.expected.append("Failed to load resource")
     page.route(re.compile("/(thumbnail|preview|original)"), lambda route: route.abort())

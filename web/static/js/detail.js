@@ -113,7 +113,7 @@ async function showDocument(here) {
     if (here !== shown) return;
     about = found;
     if (!picture.hit) showPicture(found);
-    showFacts(parts, found, { jump });
+    showFacts(parts, found, { jump, hit: here.list === results ? picture.hit : null });
     dialog.dataset.state = "ready";
   } catch (error) {
     if (here !== shown || error.name === "AbortError") return;

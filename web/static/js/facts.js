@@ -6,11 +6,14 @@ import * as format from "./format.js";
 import { t } from "./i18n.js";
 import { emit } from "./store.js";
 
-/** Fill the `parts` of the view from the document of an image; `jump(id, hits)` shows a neighbour. */
-export function showFacts(parts, about, { jump }) {
+/**
+ * Fill the `parts` of the view from the document of an image, and from the `hit` that a search has
+ * found it as; `jump(id, hits)` shows a neighbour.
+ */
+export function showFacts(parts, about, { jump, hit }) {
   parts.folder.textContent = printable(about.folder ?? "");
   parts.offline.hidden = !about.offline;
-  parts.facts.replaceChildren(...rows(about), ...placeRows(about));
+  parts.facts.replaceChildren(...matchRows(hit), ...rows(about), ...placeRows(about));
   fill(parts.labels, about.labels ?? [], labelItem);
   fill(parts.copies, (about.paths ?? []).slice(1), copyItem);
   fill(parts.similar, about.similar ?? [], (hit, hits) =>
@@ -25,6 +28,14 @@ function fill(list, items, made) {
 }
 
 const row = (name, ...values) => [element("dt", {}, t(name)), element("dd", {}, ...values)];
+
+/** How likely the picture is what was searched for. */
+function matchRows(hit) {
+  const isRated = hit?.likelihood !== null && hit?.likelihood !== undefined;
+  const said = [isRated && format.percent(hit.likelihood), hit?.by_name && t("hits.by_name")];
+  const text = said.filter(Boolean).join(" · ");
+  return text ? row("fact.match", text) : [];
+}
 
 function rows(about) {
   const size = [

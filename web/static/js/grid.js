@@ -248,7 +248,7 @@ function tile(row, place, number) {
       title: name,
     },
     picture(hit, place.width),
-    badge(hit),
+    badges(hit),
   );
   const check = element("button", {
     class: "tile-check",
@@ -278,15 +278,17 @@ function picture(hit, wide) {
   });
 }
 
-/** What is known of a hit beside its look: how likely it is, a name that matches. */
-function badge(hit) {
-  const parts = [];
-  if (hit.by_name) parts.push(t("hits.by_name"));
-  if (hit.likelihood !== null && hit.likelihood !== undefined) {
-    parts.push(format.percent(hit.likelihood));
-  }
-  if (hit.offline) parts.push(t("hits.offline"));
-  return parts.length ? element("span", { class: "tile-badge" }, parts.join(" · ")) : null;
+/** What is known of a hit beside its look: a name that matches, and how likely it is on a closer look. */
+function badges(hit) {
+  const badge = (text, kind) => element("span", { class: `tile-badge ${kind}` }, text);
+  const isRated = hit.likelihood !== null && hit.likelihood !== undefined;
+  return element(
+    "span",
+    { class: "tile-badges" },
+    isRated ? badge(format.percent(hit.likelihood), "is-likelihood") : null,
+    hit.offline ? badge(t("hits.offline"), "is-mark") : null,
+    hit.by_name ? badge(t("hits.by_name"), "is-mark") : null,
+  );
 }
 
 function described(hit, name) {
