@@ -92,6 +92,13 @@ def add(page, folder):
     page.keyboard.press("Enter")
 
 
+def test_the_first_folder_is_asked_for_where_it_is_typed(page):
+    page.keyboard.press("Escape")
+    page.click("#empty button")
+    page.wait_for_selector("#library[open]")
+    assert page.evaluate("document.activeElement.id") == "add-path"
+
+
 def test_a_folder_is_added_indexed_rescanned_and_removed(page, pictures):
     add(page, pictures)
     page.wait_for_selector(".root")

@@ -5,7 +5,7 @@ import { element, printable } from "./dom.js";
 import { Failures } from "./failures.js";
 import * as format from "./format.js";
 import { t } from "./i18n.js";
-import { emit } from "./store.js";
+import { emit, on } from "./store.js";
 
 const RETRY = 15_000; // milliseconds until a refused stream of events is tried again
 
@@ -30,12 +30,18 @@ export function start() {
   parts.add.addEventListener("submit", add);
   parts.confirm.addEventListener("close", confirmed);
   document.addEventListener("visibilitychange", follow);
+  on("add-folder", addFolder);
   follow();
 }
 
 export function open() {
   if (!panel.open) panel.showModal();
   refresh();
+}
+
+function addFolder() {
+  open();
+  parts.path.focus();
 }
 
 /**

@@ -8,7 +8,7 @@ import * as format from "./format.js";
 import * as grid from "./grid.js";
 import { t } from "./i18n.js";
 import { isTerm, items } from "./querytext.js";
-import { on } from "./store.js";
+import { emit, on } from "./store.js";
 
 const PAUSE = 180; // milliseconds without a key before a search
 const SETTLED = 1500; // milliseconds after which a typed query stays in the history
@@ -233,7 +233,7 @@ function showEmpty(text, { hits }) {
   if (hits.length) return;
   const isFiltered = items(text).some((item) => !isTerm(item));
   const add = element("button", { class: "button primary", type: "button" }, t("hits.add"));
-  add.addEventListener("click", () => document.getElementById("open-library").click());
+  add.addEventListener("click", () => emit("add-folder"));
   empty.replaceChildren(
     ...(isFiltered
       ? [element("p", {}, t("hits.empty"))]
