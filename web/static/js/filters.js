@@ -75,6 +75,7 @@ function choose(name, value) {
     (option) => option.value.toLowerCase() === value.toLowerCase(),
   );
   if (!known) menu.append(element("option", { value }, printable(value)));
+  if (value) menu.hidden = false;
   menu.value = known ? known.value : value;
 }
 
@@ -97,4 +98,5 @@ function options(name, entries) {
     element("option", { value }, `${printable(label)} (${format.number(count)})`),
   );
   menu.replaceChildren(menu.options[0], ...made);
+  menu.hidden = made.length === 0;
 }
