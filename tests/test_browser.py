@@ -263,6 +263,7 @@ def test_a_selection_is_exported(page):
     with zipfile.ZipFile(io.BytesIO(downloaded("zip"))) as archive:
         contents = sorted(archive.read(name) for name in archive.namelist())
     assert contents == sorted((PHOTOS / path.rsplit("/", 1)[1]).read_bytes() for path in paths)
+    assert page.locator(".toast").count() == 1  # said thrice
     page.keyboard.press("Escape")
     page.wait_for_selector("#selection", state="hidden")
 

@@ -6,6 +6,7 @@ const SHOWN = { info: 5000, error: 10000 }; // milliseconds
 const MOST = 4;
 
 let region;
+const said = new WeakMap(); // toast -> its text
 
 export function start() {
   region = document.getElementById("toasts");
@@ -13,10 +14,12 @@ export function start() {
   for (const change of ["close", "toggle"]) document.addEventListener(change, moveToTop, true);
 }
 
-/** Show `text`; an `error` stays longer and is spoken at once. Stays while pointed at. */
+/** Show `text` in place of the same one; an `error` stays longer and is spoken at once. */
 function show({ text, kind = "info" }) {
   moveToTop();
+  for (const same of region.querySelectorAll("p")) if (said.get(same) === text) same.remove();
   const toast = document.createElement("p");
+  said.set(toast, text);
   toast.className = `toast is-${kind}`;
   toast.setAttribute("role", kind === "error" ? "alert" : "status");
   region.append(toast);
