@@ -89,7 +89,7 @@ function placeRows({ latitude, longitude, altitude }) {
 function mapLink(latitude, longitude) {
   const [north, east] = [latitude.toFixed(5), longitude.toFixed(5)];
   const href = `https://www.openstreetmap.org/?mlat=${north}&mlon=${east}#map=15/${north}/${east}`;
-  const properties = { href, target: "_blank", rel: "noopener noreferrer" };
+  const properties = { class: "link", href, target: "_blank", rel: "noopener noreferrer" };
   return element("a", properties, "openstreetmap.org");
 }
 
