@@ -279,6 +279,15 @@ def test_paths_are_copied(browser, gallery):
         assert page.evaluate("navigator.clipboard.readText()") == expected
 
 
+def test_the_name_leads_to_the_whole_library(page):
+    page.fill(BOX, "name:p021.jpg")
+    wait_for_first(page, names(page)["p021.jpg"])
+    page.click(".brand a")
+    page.wait_for_url(lambda url: "q=" not in url)
+    page.wait_for_function("() => document.querySelectorAll('.tile').length > 5")
+    assert page.input_value(BOX) == ""
+
+
 def test_help_opens_and_closes_by_keys(page):
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("?")
