@@ -288,6 +288,19 @@ def test_the_name_leads_to_the_whole_library(page):
     assert page.input_value(BOX) == ""
 
 
+def test_a_link_behind_the_box_skips_to_the_results(page):
+    page.fill(BOX, "horse +stripes -people")
+    page.wait_for_selector(".chip >> nth=2")
+    page.focus(BOX)
+    page.keyboard.press("Tab")  # to the choice of a picture
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getBoundingClientRect().top") >= 0
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert focused(page) == 0
+    assert page.input_value(BOX) == "horse +stripes -people"
+
+
 def test_help_opens_and_closes_by_keys(page):
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("?")
