@@ -11,7 +11,7 @@ from typing import Literal
 
 from .errors import FoveaError
 
-__all__ = ["FILTERS", "SORTS", "Filter", "Query", "QueryError", "Term", "parse"]
+__all__ = ["EXPECTED", "FILTERS", "SORTS", "Filter", "Query", "QueryError", "Term", "parse"]
 
 FilterKind = Literal[
     "in", "name", "on", "after", "before", "camera", "format", "is", "size", "near"
@@ -20,7 +20,7 @@ Sort = Literal["score", "date", "name"]
 
 SORTS = ("score", "date", "name")
 SHAPES = ("portrait", "landscape", "square")
-HEAVIEST = 100.0
+HEAVIEST = 100
 LARGEST_ID = 2**63 - 1
 MOST = 64  # terms and filters
 LONGEST = 2000  # characters of a value
@@ -28,13 +28,44 @@ FARTHEST_KM = 20_100  # half the way round the earth
 UNITS = {"mp": "MP", "b": "B", "kb": "kB", "mb": "MB", "gb": "GB"}
 
 
-class QueryError(FoveaError):
-    """A query that cannot be read: where, and what was expected there."""
+# What can be expected at a place, by the names that others translate it by.
+EXPECTED = {
+    "closing_quote": "a closing quotation mark",
+    "date": "a date: 2019, 2019-07 or 2019-07-01",
+    "folder": "a folder",
+    "image": "the number of an image",
+    "kind": "one of {kinds} before a colon, or words in quotes",
+    "length": "at most {most:,} characters",
+    "near": "latitude,longitude,distance such as 48.2,16.4,10km",
+    "no_null": "no null character",
+    "no_weight": "no weight: a filter is met or not",
+    "quoted_words": "words between the quotation marks",
+    "shape": "portrait, landscape or square",
+    "size": "a size such as >10MP, <=2MP, >5MB or <500kB",
+    "sort": "sort:score, sort:date or sort:name",
+    "space": "a space after the quotation mark",
+    "terms": "at most {most} terms and filters",
+    "utf8": "words in UTF-8",
+    "value": "a value after {key}:",
+    "weight": "a weight above 0, up to {most}",
+    "weighted_words": "words after the weight",
+    "whole": "whole characters",
+}
 
-    def __init__(self, text: str, position: int, expected: str) -> None:
-        self.text, self.position, self.expected = text, position, expected
+
+class QueryError(FoveaError):
+    """A query that cannot be read: where, and what was expected there, by its name in ``EXPECTED``.
+
+    ``code`` and ``params`` say the latter to programs.
+    """
+
+    def __init__(self, text: str, position: int, name: str, **params: str | int) -> None:
+        self.text, self.position = text, position
+        self.expected = EXPECTED[name].format_map(params)
+        self.code, self.params = f"query.{name}", params
         found = repr(text[position : position + 20]) if position < len(text) else "its end"
-        super().__init__(f"the query at character {position + 1}, {found}: expected {expected}")
+        place = f"the query at character {position + 1}, {found}"
+        super().__init__(f"{place}: expected {self.expected}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +119,7 @@ def parse(text: str) -> Query:
             terms += (*_plain(words), _term(item))
             words = []
         if len(terms) + bool(words) + len(filters) > MOST:
-            raise QueryError(text, item.position, f"at most {MOST} terms and filters")
+            raise QueryError(text, item.position, "terms", most=MOST)
     return Query((*terms, *_plain(words)), tuple(filters), sort)
 
 
@@ -115,8 +146,8 @@ class _Item:
     def is_plain(self) -> bool:
         return not (self.sign or self.weight or self.key or self.quoted)
 
-    def wrong(self, expected: str, *, at: int | None = None) -> QueryError:
-        return QueryError(self.text, self.start if at is None else at, expected)
+    def wrong(self, name: str, *, at: int | None = None, **params: str | int) -> QueryError:
+        return QueryError(self.text, self.start if at is None else at, name, **params)
 
 
 def _items(text: str) -> Iterator[_Item]:
@@ -144,10 +175,12 @@ def _item(text: str, position: int) -> tuple[_Item, int]:
         sign, weight, key, start = prefix[1], prefix[2] or "", prefix[3] or "", prefix.end()
     key = key.lower()
     if key and key not in FILTERS and key not in ("like", "sort"):
-        names = ", ".join(f"{name}:" for name in (*FILTERS, "like", "sort"))
-        raise QueryError(text, position, f"one of {names} before a colon, or words in quotes")
+        kinds = ", ".join(f"{name}:" for name in (*FILTERS, "like", "sort"))
+        raise QueryError(text, position, "kind", kinds=kinds)
     if start == whole.end():
-        raise QueryError(text, start, f"a value after {key}:" if key else "words after the weight")
+        if key:
+            raise QueryError(text, start, "value", key=key)
+        raise QueryError(text, start, "weighted_words")
     value, end, quoted = _value(text, start)
     return _Item(text, position, sign, weight, key, value, start, quoted), end
 
@@ -160,13 +193,13 @@ def _value(text: str, start: int) -> tuple[str, int, bool]:
         return word[0], word.end(), False
     quoted = QUOTED.match(text, start)
     if quoted is None:
-        raise QueryError(text, start, "a closing quotation mark")
+        raise QueryError(text, start, "closing_quote")
     end = quoted.end()
     if end < len(text) and not text[end].isspace():
-        raise QueryError(text, end, "a space after the quotation mark")
+        raise QueryError(text, end, "space")
     value = re.sub(r"\\(.)", r"\1", quoted[1], flags=re.DOTALL)
     if not value.strip():
-        raise QueryError(text, start, "words between the quotation marks")
+        raise QueryError(text, start, "quoted_words")
     return value, end, True
 
 
@@ -185,7 +218,7 @@ def _plain(words: list[_Item]) -> list[Term]:
 def _words(item: _Item) -> str:
     """Words to be embedded: white space in them counts as one space."""
     if _SURROGATE.search(item.value):
-        raise item.wrong("words in UTF-8")
+        raise item.wrong("utf8")
     words = " ".join(item.value.split())
     _check_length(item, len(words))
     return words
@@ -193,7 +226,7 @@ def _words(item: _Item) -> str:
 
 def _check_length(item: _Item, length: int) -> None:
     if length > LONGEST:
-        raise item.wrong(f"at most {LONGEST:,} characters")
+        raise item.wrong("length", most=LONGEST)
 
 
 def _term(item: _Item) -> Term:
@@ -201,14 +234,14 @@ def _term(item: _Item) -> Term:
     if item.key != "like":
         return Term("text", _words(item), weight)
     if not re.fullmatch(r"[0-9]{1,19}", item.value) or not 0 < int(item.value) <= LARGEST_ID:
-        raise item.wrong("the number of an image")
+        raise item.wrong("image")
     return Term("like", int(item.value), weight)
 
 
 def _weight(item: _Item) -> float:
     weight = round(float(item.weight), 3) if item.weight else 1.0
     if not 0 < weight <= HEAVIEST:
-        raise item.wrong(f"a weight above 0, up to {HEAVIEST:g}", at=item.position)
+        raise item.wrong("weight", at=item.position, most=HEAVIEST)
     return -weight if item.sign == "-" else weight
 
 
@@ -251,9 +284,9 @@ def _quoted_if_needed(value: str) -> str:
 
 def _check(item: _Item) -> None:
     if item.weight:
-        raise item.wrong("no weight: a filter is met or not", at=item.position)
+        raise item.wrong("no_weight", at=item.position)
     if "\0" in item.value:
-        raise item.wrong("no null character")
+        raise item.wrong("no_null")
     _check_length(item, len(item.value))
 
 
@@ -262,7 +295,7 @@ def _check_text(item: _Item) -> None:
     try:
         item.value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as exc:
-        raise item.wrong("whole characters") from exc
+        raise item.wrong("whole") from exc
 
 
 def _folder(item: _Item) -> str:
@@ -270,7 +303,7 @@ def _folder(item: _Item) -> str:
     _check_text(item)
     value = item.value.rstrip("/") or "/"
     if not value.strip():
-        raise item.wrong("a folder")
+        raise item.wrong("folder")
     return value if value == "/" else re.sub(r"/+", "/", value)
 
 
@@ -293,7 +326,7 @@ def _date(item: _Item) -> str:
         year, month, day = (int(part) if part else 1 for part in found.groups())
         if _is_date(year, month, day):
             return item.value
-    raise item.wrong("a date: 2019, 2019-07 or 2019-07-01")
+    raise item.wrong("date")
 
 
 def _is_date(year: int, month: int, day: int) -> bool:
@@ -309,7 +342,7 @@ def _is_date(year: int, month: int, day: int) -> bool:
 def _shape(item: _Item) -> str:
     _check(item)
     if item.value.lower() not in SHAPES:
-        raise item.wrong("portrait, landscape or square")
+        raise item.wrong("shape")
     return item.value.lower()
 
 
@@ -317,7 +350,7 @@ def _size(item: _Item) -> str:
     _check(item)
     found = re.fullmatch(r"(<=|>=|<|>)([0-9]{1,12}(?:\.[0-9]{1,6})?)([A-Za-z]+)", item.value)
     if not found or found[3].lower() not in UNITS:
-        raise item.wrong("a size such as >10MP, <=2MP, >5MB or <500kB")
+        raise item.wrong("size")
     return f"{found[1]}{found[2]}{UNITS[found[3].lower()]}"
 
 
@@ -332,13 +365,13 @@ def _near(item: _Item) -> str:
         far_km = float(found[3]) / (1 if unit == "km" else 1000)
         if abs(float(found[1])) <= 90 and abs(float(found[2])) <= 180 and far_km <= FARTHEST_KM:
             return f"{found[1]},{found[2]},{found[3]}{unit}"
-    raise item.wrong("latitude,longitude,distance such as 48.2,16.4,10km")
+    raise item.wrong("near")
 
 
 def _sort(item: _Item) -> Sort:
     _check(item)
     if item.sign or item.value.lower() not in SORTS:
-        raise item.wrong("sort:score, sort:date or sort:name", at=item.position)
+        raise item.wrong("sort", at=item.position)
     return item.value.lower()  # type: ignore[return-value]
 
 

@@ -108,6 +108,23 @@ def test_the_language_of_the_browser_decides(browser, gallery):
             page.wait_for_selector("dialog[open]", state="hidden")
 
 
+def test_what_is_wrong_is_said_in_the_language_of_the_page(browser, gallery):
+    with visited(browser, gallery, locale="zh-CN") as page:
+        page.watch.expected.append("status of 4")
+        page.wait_for_selector(".tile img")
+        show(page, "problem")
+        page.wait_for_selector("#problem:not([hidden])")
+        said = "查询的第 6 个字符处应为：大小，如 >10MP、<=2MP、>5MB 或 <500kB"
+        assert said in page.inner_text("#problem")
+        page.reload()  # drawn with the page itself
+        assert said in page.inner_text("#problem")
+        show(page, "library")
+        page.fill("#add-path", "/no/such/folder")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#add-problem:not(:empty)")
+        assert page.inner_text("#add-problem") == "没有文件夹 /no/such/folder"
+
+
 def test_every_control_has_a_name_and_a_visible_focus(browser, gallery):
     with visited(browser, gallery, reduced_motion="reduce") as page:
         page.wait_for_selector(".tile img")

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.query import SORTS, Filter, Query, QueryError, Term, parse
+from search.query import EXPECTED, SORTS, Filter, Query, QueryError, Term, parse
 
 
 def text(value, weight=1.0):
@@ -98,6 +98,8 @@ def test_an_error_points_at_the_place_and_says_what_was_expected(written, positi
         parse(written)
     assert raised.value.position == position and expected in raised.value.expected
     assert f"character {position + 1}" in str(raised.value) and "\n" not in str(raised.value)
+    name = raised.value.code.removeprefix("query.")
+    assert EXPECTED[name].format_map(raised.value.params) == raised.value.expected
 
 
 SYNTAX = st.sampled_from([

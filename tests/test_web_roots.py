@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from web.api.roots import REFUSALS
+
 
 def test_the_folders_are_listed_with_their_pictures(client, photos):
     [root] = client.get("/api/roots").json["roots"]
@@ -38,6 +40,16 @@ def test_a_name_that_is_not_utf8_is_listed_with_its_bytes(client, app, scans, tm
     root = client.get("/api/roots").json["roots"][-1]
     assert os.fsencode(root["path"]) == folder
     assert root["path_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/etc", "system"), ("photos", "relative"), ("/no/such/folder", "missing")],
+)
+def test_a_refusal_has_a_name_that_clients_can_translate(client, scans, path, name):
+    problem = client.post("/api/roots", json={"path": path}).json
+    assert (problem["code"], problem["params"]) == (f"root.{name}", {"path": path})
+    assert problem["detail"] == REFUSALS[name].format(path=path)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from search.pictures import shown
 from .answers import ask, page
 from .api.search import QUERY
 from .engine import engine
-from .problems import Problem
+from .problems import Problem, members
 from .questions import Question
 
 __all__ = ["blueprint", "install", "language_of", "messages"]
@@ -117,4 +117,4 @@ def _first_hits() -> dict[str, Any]:
         held = engine()
         return page(held, ask(held, Question.of(QUERY.read().strip())), 0, FIRST, started)
     except (FoveaError, Problem) as exc:
-        return {"problem": {"detail": str(exc), "position": getattr(exc, "position", None)}}
+        return {"problem": members(exc)}

@@ -12,22 +12,43 @@ from werkzeug.exceptions import HTTPException
 
 from search.errors import FoveaError, LibraryBusy, ModelError
 
-__all__ = ["MEDIA_TYPE", "Problem", "problem_response", "show_problems"]
+__all__ = ["MEDIA_TYPE", "Problem", "members", "problem_response", "show_problems"]
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+MEMBERS = ("position", "expected", "code", "params")  # beyond the standard's, where there are any
 
 
 class Problem(Exception):
-    """A request that cannot be answered as it was asked; the status says whose doing that is."""
+    """A request that cannot be answered as it was asked; the status says whose doing that is.
+
+    ``code`` names what is wrong, where clients are to tell it from others or to translate it, and
+    ``params`` what the words of ``detail`` are about.
+    """
 
     def __init__(
-        self, status: int, title: str, detail: str, *, headers: dict[str, str] | None = None
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        *,
+        headers: dict[str, str] | None = None,
+        code: str | None = None,
+        params: dict[str, str | int] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status, self.title, self.detail = status, title, detail
         self.headers = headers or {}
+        self.code, self.params = code, params
+
+
+def members(error: Problem | FoveaError) -> dict[str, Any]:
+    """The members of an error's document that depend on the error alone."""
+    found = {name: getattr(error, name, None) for name in MEMBERS}
+    status = error.status if isinstance(error, Problem) else _status_of(error)
+    more = {name: value for name, value in found.items() if value not in (None, {})}
+    return {"status": status, "detail": str(error), **more}
 
 
 def problem_response(status: int, title: str, detail: str, **more: Any) -> Response:
@@ -72,15 +93,14 @@ def show_problems(app: Flask) -> None:
 
 
 def _show_problem(problem: Problem) -> Response:
-    response = problem_response(problem.status, problem.title, problem.detail)
+    response = problem_response(title=problem.title, **members(problem))
     response.headers.update(problem.headers)
     return response
 
 
 def _show_user_error(error: FoveaError) -> Response:
-    status = _status_of(error)
-    more = {name: getattr(error, name) for name in ("position", "expected") if hasattr(error, name)}
-    return problem_response(status, HTTPStatus(status).phrase, str(error), **more)
+    title = HTTPStatus(_status_of(error)).phrase
+    return problem_response(title=title, **members(error))
 
 
 def _status_of(error: FoveaError) -> int:

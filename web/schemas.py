@@ -199,9 +199,17 @@ PROBLEM = {
             "instance": TEXT,
             "position": {**COUNT, "description": "Where a query is wrong, in characters from 0."},
             "expected": {"type": "string", "description": "What would be right there."},
+            "code": {"type": "string", "description": "A name of what is wrong, which stays."},
+            "params": {
+                "type": "object",
+                "additionalProperties": {"type": ["string", "integer"]},
+                "description": "What the words of `detail` are about, by name.",
+            },
         },
         "position",
         "expected",
+        "code",
+        "params",
     ),
     "description": "RFC 9457.",
 }

@@ -27,6 +27,17 @@ WHOLE = frozenset(
 )
 KERNEL = ("/dev/", "/proc/", "/sys/")
 
+# Why a folder cannot be added, by the names that others translate it by.
+REFUSALS = {
+    "forbidden": "cannot open {path!r}: permission denied",
+    "library": "{path!r} is where the library itself lies",
+    "missing": "there is no folder {path!r}",
+    "no_folder": "{path!r} is no folder",
+    "relative": "{path!r} is not a whole path; begin at the root of the disk",
+    "system": "{path!r} is a whole system; choose the folder that holds pictures",
+    "unreadable": "cannot open {path!r}: {reason}",
+}
+
 NEW_ROOT = {
     "type": "object",
     "properties": {"path": {"type": "string", "minLength": 1, "maxLength": LONGEST}},
@@ -77,7 +88,7 @@ def _asked_path() -> Path:
     text = text_of("path", json_body(["path"]).get("path"), LONGEST)
     path = Path(os.path.expanduser(text)) if text.startswith("~") else Path(text)
     if not path.is_absolute():
-        raise _refusal(f"{text!r} is not a whole path; begin at the root of the disk")
+        raise _refusal("relative", path)
     return path
 
 
@@ -86,15 +97,19 @@ def _folder(path: Path) -> Path:
     try:
         real = Path(os.path.realpath(path, strict=True))
         is_folder = real.is_dir()
+    except FileNotFoundError as exc:
+        raise _refusal("missing", path) from exc
+    except PermissionError as exc:
+        raise _refusal("forbidden", path) from exc
     except (OSError, ValueError, RuntimeError) as exc:
         reason = getattr(exc, "strerror", None) or "it cannot be a path"
-        raise _refusal(f"cannot open {str(path)!r}: {reason}") from exc
+        raise _refusal("unreadable", path, reason=reason) from exc
     if not is_folder:
-        raise _refusal(f"{str(path)!r} is no folder")
+        raise _refusal("no_folder", path)
     if real.is_relative_to(os.path.realpath(engine().folder)):
-        raise _refusal(f"{str(path)!r} is where the library itself lies")
+        raise _refusal("library", path)
     if _is_whole(real):
-        raise _refusal(f"{str(path)!r} is a whole system; choose the folder that holds pictures")
+        raise _refusal("system", path)
     return real
 
 
@@ -103,8 +118,10 @@ def _is_whole(real: Path) -> bool:
     return text in WHOLE or text.startswith(KERNEL) or real == Path(real.anchor)
 
 
-def _refusal(detail: str) -> Problem:
-    return Problem(422, "Unprocessable Content", detail)
+def _refusal(name: str, path: Path, **params: str | int) -> Problem:
+    params["path"] = str(path)
+    detail = REFUSALS[name].format_map(params)
+    return Problem(422, "Unprocessable Content", detail, code=f"root.{name}", params=params)
 
 
 def _fields(library: Library, root: Root) -> dict[str, Any]:

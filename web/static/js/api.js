@@ -1,4 +1,6 @@
-/** The server's JSON API. A refusal is an Error with `status`, and `position` in a query. */
+/** The server's JSON API. A refusal is an Error with the members of the server's problem document. */
+
+import { refusal } from "./problems.js";
 
 const PAGE = 100; // hits
 
@@ -6,8 +8,7 @@ async function ask(address, options = {}) {
   const response = await fetch(address, options);
   if (response.ok) return response.status === 204 ? null : response.json();
   const problem = await response.json().catch(() => ({}));
-  const error = new Error(problem.detail ?? problem.title ?? response.statusText);
-  throw Object.assign(error, { status: response.status, position: problem.position });
+  throw refusal({ title: response.statusText, status: response.status, ...problem });
 }
 
 const send = (method, address, body) =>

@@ -7,6 +7,7 @@ import * as filters from "./filters.js";
 import * as format from "./format.js";
 import * as grid from "./grid.js";
 import { t } from "./i18n.js";
+import { refusal } from "./problems.js";
 import { isTerm, items } from "./querytext.js";
 import { emit, on } from "./store.js";
 
@@ -171,7 +172,7 @@ async function run({ y = 0, fromKept = false } = {}) {
 /** Show the server's document; one with a problem came with the page itself. */
 function receive(text, found, y) {
   if (found.problem) {
-    complain(text, { message: found.problem.detail, position: found.problem.position });
+    complain(text, refusal(found.problem));
     return;
   }
   let { cursor } = found;
