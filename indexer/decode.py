@@ -130,5 +130,11 @@ def _explain(exc: Exception, data: bytes) -> str:
     if not data:
         return "the file is empty"
     if isinstance(exc, UnidentifiedImageError):
-        return f"no picture that can be read; it begins with {data[:8]!r}"
+        return f"no picture that can be read; it begins with {_beginning(data)}"
     return one_line(str(exc)) or type(exc).__name__
+
+
+def _beginning(data: bytes) -> str:
+    """The first bytes of a file: as text where they are one, else as hexadecimal numbers."""
+    text = data[:8].decode("ascii", "replace")
+    return f'"{text}"' if text.isascii() and text.isprintable() else data[:8].hex(" ")

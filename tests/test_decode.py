@@ -87,7 +87,8 @@ def test_strips_and_dots_have_pixels_too(size):
     ("data", "reason"),
     [
         (b"", "broken: the file is empty"),
-        (b"<html><script>", "broken: no picture that can be read; it begins with b'<html><s'"),
+        (b"<html><script>", 'broken: no picture that can be read; it begins with "<html><s"'),
+        (b"\x01\x02\xff", "broken: no picture that can be read; it begins with 01 02 ff"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "broken: no picture"),
         (b"%PDF-1.7\n", "broken: no picture"),
         (encoded(gradient(), "JPEG")[:900], "broken: "),
