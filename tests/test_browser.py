@@ -119,6 +119,27 @@ def test_what_is_no_picture_is_refused_with_its_name(page, tmp_path):
     assert letter.name in page.inner_text(".toast.is-error")
 
 
+def test_a_dropped_picture_that_cannot_be_read_is_named(page, tmp_path):
+    page.watch.expected.append("status of 422")
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\x01\x02\x03")
+    drop(page, PHOTOS / "p021.jpg", broken)
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.inner_text("#problem").startswith("broken.jpg cannot be read as a picture.")
+    assert page.locator("#problem button").count() == 0  # nothing to try again
+
+
+def test_a_server_that_is_gone_is_missed_in_plain_words(page):
+    page.watch.expected.append("Failed to load resource")
+    page.route("**/api/search?*", lambda route: route.abort())
+    page.fill(BOX, "keyboard")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "fovea does not answer; is it still running?" in page.inner_text("#problem")
+    page.unroute("**/api/search?*")
+    page.click("#problem button")
+    page.wait_for_selector("#problem", state="hidden")
+
+
 def test_keys_lead_from_the_box_to_a_picture_and_back(page):
     page.keyboard.press("Escape")
     page.evaluate("document.activeElement.blur()")

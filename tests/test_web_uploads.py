@@ -45,6 +45,7 @@ def test_what_is_no_picture_is_named_by_its_place(embed, data):
     with pytest.raises(Problem, match="picture 2: ") as caught:
         embed(picture("red"), data)
     assert caught.value.status == 422
+    assert (caught.value.code, caught.value.params) == ("picture", {"number": 2})
 
 
 @pytest.mark.skipif(not HOSTILE.is_dir(), reason="no ../shared/hostile beside the checkout")

@@ -28,7 +28,13 @@ def embed_pictures(held: Engine, files: Sequence[bytes]) -> list[np.ndarray]:
         try:
             pixels.append(renderer().pixels(data, encoder.preprocess))
         except Refused as exc:
-            raise Problem(422, "Unprocessable Content", f"picture {number}: {exc}") from exc
+            raise Problem(
+                422,
+                "Unprocessable Content",
+                f"picture {number}: {exc}",
+                code="picture",
+                params={"number": number},
+            ) from exc
         except Crowded as exc:
             raise crowded(exc) from exc
     return list(encoder.encode_pixels(np.stack(pixels)))

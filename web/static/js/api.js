@@ -1,14 +1,20 @@
 /** The server's JSON API. A refusal is an Error with the members of the server's problem document. */
 
+import { t } from "./i18n.js";
 import { refusal } from "./problems.js";
 
 const PAGE = 100; // hits
 
 async function ask(address, options = {}) {
-  const response = await fetch(address, options);
+  const response = await fetch(address, options).catch(silent);
   if (response.ok) return response.status === 204 ? null : response.json();
   const problem = await response.json().catch(() => ({}));
   throw refusal({ title: response.statusText, status: response.status, ...problem });
+}
+
+/** Nobody answers; or the page itself wants no answer any more. */
+function silent(error) {
+  throw error.name === "AbortError" ? error : new Error(t("problem.silent"));
 }
 
 const send = (method, address, body) =>

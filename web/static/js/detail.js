@@ -118,7 +118,7 @@ async function showDocument(here) {
   } catch (error) {
     if (here !== shown || error.name === "AbortError") return;
     dialog.dataset.state = "failed";
-    picture.complain(t("detail.unknown", { message: error.message }));
+    picture.complain(error.status === 404 ? t("detail.unknown") : error.message);
   }
 }
 

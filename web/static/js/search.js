@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import * as chips from "./chips.js";
-import { element } from "./dom.js";
+import { element, printable } from "./dom.js";
 import * as filters from "./filters.js";
 import * as format from "./format.js";
 import * as grid from "./grid.js";
@@ -246,20 +246,26 @@ function showEmpty(text, { hits }) {
   );
 }
 
+/** What was refused: a picture by the name of its file, which the server does not know. */
+function worded({ code, params, message }) {
+  const picture = code === "picture" && pictures[params.number - 1];
+  return picture ? t("hits.bad_picture", { name: printable(picture.file.name) }) : message;
+}
+
 /** Say what is wrong beside the box, and mark the place where it is. The last answer stays. */
 function complain(text, error) {
   const hasPlace = Number.isInteger(error.position);
-  const parts = [error.message ?? ""];
+  const isRefused = error.status >= 400 && error.status < 500; // and would be again
+  const parts = [isRefused ? worded(error) : t("hits.failed", { message: error.message })];
   if (hasPlace && text) {
     const characters = [...text];
     const before = characters.slice(0, error.position).join("");
     const place = characters.slice(error.position, error.position + 12).join("") || " ";
     parts.push(element("code", { class: "problem-place" }, before, element("mark", {}, place)));
   }
-  if (!hasPlace) {
+  if (!isRefused) {
     const again = element("button", { class: "button small", type: "button" }, t("hits.retry"));
     again.addEventListener("click", () => run());
-    parts[0] = t("hits.failed", { message: error.message });
     parts.push(again);
   }
   problem.replaceChildren(...parts);
