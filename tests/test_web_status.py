@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from search.query import Filter
 from search.records import FileWrite, WriteBatch
 
 
@@ -101,6 +102,21 @@ def test_folders_count_the_pictures_below_them_once(client, app, photos, add_fil
         os.path.join("photos", "a"): 2,
         os.path.join("photos", "a", "b"): 2,
     }
+
+
+def test_folders_that_no_query_can_name_are_left_out(client, app):
+    library = app.extensions["fovea"].library
+    [root] = library.roots()
+    red = library.rows("SELECT hash FROM images ORDER BY id LIMIT 1")[0][0]
+    named = [b"caf\xe9", b"two\nlines", b"/".join([b"deep"] * 500), "caf\u00e9".encode()]
+    paths = [root.path + b"/" + name + b"/red.png" for name in named]
+    library.write_batch(WriteBatch(files=[FileWrite(path, root.id, 1, 1, red) for path in paths]))
+    found = {folder["name"] for folder in client.get("/api/facets").json["folders"]}
+    assert {"photos", "photos/caf\u00e9", "photos/deep"} <= found
+    assert all(name.isprintable() for name in found)
+    for folder in client.get("/api/facets").json["folders"]:
+        query = {"q": str(Filter("in", folder["path"]))}
+        assert client.get("/api/search", query_string=query).json["total"] == folder["count"]
 
 
 def test_what_is_to_filter_by_follows_the_library(client, app, photos):

@@ -7,9 +7,11 @@ from typing import Any
 from flask import Blueprint
 
 from search.library import Library
+from search.query import Filter
 
 from ..describe import describe
 from ..engine import engine
+from .search import LONGEST
 
 blueprint = Blueprint("facets", __name__)
 
@@ -49,7 +51,7 @@ def _counted(library: Library, column: str) -> list[dict[str, Any]]:
 
 
 def _folders(library: Library) -> list[dict[str, Any]]:
-    """The folders from each root down, by path."""
+    """The folders from each root down, by path: those that a query can name."""
     rows = library.rows("SELECT DISTINCT path, image_id FROM files WHERE state = 'indexed'")
     direct: dict[bytes, set[int]] = {}
     for path, image_id in rows:
@@ -63,11 +65,20 @@ def _folders(library: Library) -> list[dict[str, Any]]:
             for place in _upwards(folder, root):
                 seen.setdefault(place, set()).update(images)
                 names.setdefault(place, place[len(stem) :].strip(SEPARATOR))
-    counts.update({place: len(images) for place, images in seen.items()})
+    counts.update({place: len(images) for place, images in seen.items() if _has_query(place)})
     return [
         {"path": os.fsdecode(place), "name": os.fsdecode(names[place]), "count": count}
         for place, count in sorted(counts.most_common(FOLDERS))
     ]
+
+
+def _has_query(place: bytes) -> bool:
+    """Whether a query for a folder can be written into a search box and an address."""
+    try:
+        text = str(Filter("in", place.decode()))
+    except UnicodeDecodeError:
+        return False
+    return len(text) <= LONGEST and len(text.splitlines()) == 1
 
 
 def _upwards(folder: bytes, root: bytes) -> list[bytes]:
