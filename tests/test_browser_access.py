@@ -55,6 +55,21 @@ def test_a_phone_shows_everything_without_scrolling_sideways(browser, gallery, v
         assert violations(page) == []
 
 
+def test_a_phone_folds_the_filters_away_behind_a_button(browser, gallery):
+    with visited(browser, gallery, reduced_motion="reduce", **PHONE) as page:
+        page.wait_for_selector(".tile img")
+        assert page.locator("#filters").is_hidden()
+        page.click("#show-filters")
+        assert page.get_attribute("#show-filters", "aria-expanded") == "true"
+        page.select_option("#filters [name=shape]", "square")
+        page.wait_for_function(
+            "() => /[(]1[)]/.test(document.getElementById('show-filters').textContent)"
+        )
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= PHONE["viewport"]["width"]
+        assert page.evaluate("filters.scrollWidth <= filters.clientWidth")
+        assert violations(page) == []
+
+
 def test_a_finger_walks_along_the_pictures(browser, gallery):
     with visited(browser, gallery, **PHONE) as page:
         page.wait_for_selector(".tile img")

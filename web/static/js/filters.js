@@ -9,6 +9,7 @@ import { on } from "./store.js";
 const ISO_DAY = /^\d{4}-\d{2}-\d{2}$/;
 
 let form;
+let toggle; // on a narrow screen it shows the form
 let current = ""; // the text of the query
 let change;
 
@@ -21,6 +22,11 @@ export function start(onText) {
   form.addEventListener("reset", (event) => {
     event.preventDefault();
     change(withFilters(current, Object.keys(kinds).flatMap((name) => kinds[name]), []));
+  });
+  toggle = document.getElementById("show-filters");
+  toggle.addEventListener("click", () => {
+    const isOpen = form.classList.toggle("is-open");
+    toggle.setAttribute("aria-expanded", String(isOpen));
   });
   on("library", fill);
   fill();
@@ -64,8 +70,9 @@ export function show(text) {
     const day = value(key, "-");
     form.elements[name].value = ISO_DAY.test(day) ? day : "";
   }
-  const isActive = found.some((item) => Object.values(kinds).flat().includes(item.key));
-  form.querySelector("[type=reset]").hidden = !isActive;
+  const active = found.filter((item) => Object.values(kinds).flat().includes(item.key)).length;
+  form.querySelector("[type=reset]").hidden = !active;
+  toggle.querySelector("[data-part=count]").textContent = active ? `(${format.number(active)})` : "";
 }
 
 /** Choose an option, made where the menu has none for a typed value. */
