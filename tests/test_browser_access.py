@@ -97,6 +97,32 @@ def swipe(page, start, end):
     touch("touchEnd")
 
 
+def test_a_long_press_chooses_a_picture_and_opens_none(browser, gallery):
+    with visited(browser, gallery, **PHONE) as page:
+        page.wait_for_selector(".tile img")
+        opacity = "element => getComputedStyle(element).opacity"
+        assert page.eval_on_selector(".tile-check", opacity) == "0"
+        press(page, ".tile[data-index='0']", 700)
+        page.wait_for_selector(".tile[data-index='0'].is-selected")
+        assert page.eval_on_selector(".tile[data-index='1'] .tile-check", opacity) == "1"
+        press(page, ".tile[data-index='1'] .tile-check", 50)
+        page.wait_for_selector(".tile[data-index='1'].is-selected")
+        assert page.locator("#detail").is_hidden()
+        page.click("#selection [data-action=clear]")
+        press(page, ".tile[data-index='1'] .tile-check", 50)  # what is not seen is not pressed
+        page.wait_for_selector("#detail[data-state=ready]")
+
+
+def press(page, place, time):
+    """Put a finger on the middle of an element for so many milliseconds."""
+    box = page.locator(place).bounding_box()
+    point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2, "id": 0}
+    session = page.context.new_cdp_session(page)
+    session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+    page.wait_for_timeout(time)
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
 def test_two_fingers_zoom(browser, gallery):
     with visited(browser, gallery, **PHONE) as page:
         page.wait_for_selector(".tile img")

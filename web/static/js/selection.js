@@ -6,15 +6,23 @@ import * as grid from "./grid.js";
 import { t } from "./i18n.js";
 import { emit, on } from "./store.js";
 
+const LONG_PRESS = 450; // milliseconds: before the system's own, which may drag the link
+const STILL = 10; // CSS pixels that a pressing finger may move
 const LONGEST_RANGE = 10_000; // pictures
 
 const chosen = new Map(); // image id -> path, in the order of choosing
 let anchor = -1; // the index that a range begins at
 let bar;
+let press = null; // a finger on a tile: where it came down, and the timer of a long press
+let wasLong = false; // the latest one was, and has chosen
 
 export function start() {
   bar = document.getElementById("selection");
   document.addEventListener("click", clicked, true); // before the grid opens what was clicked
+  for (const kind of ["down", "move", "up", "cancel"]) {
+    document.addEventListener(`pointer${kind}`, pressing[kind], { passive: true });
+  }
+  document.addEventListener("contextmenu", (event) => press && event.preventDefault());
   bar.addEventListener("click", acted);
   on("hits", () => (anchor = -1)); // its index was one of another list
 }
@@ -71,12 +79,40 @@ function changed() {
 function clicked(event) {
   const tile = event.target.closest(".tile");
   const onCheck = event.target.closest(".tile-check");
-  if (!tile || !(onCheck || event.shiftKey)) return;
+  if (!tile || !(onCheck || event.shiftKey || wasLong)) return;
   event.preventDefault();
   event.stopPropagation();
-  const index = Number(tile.dataset.index);
-  if (event.shiftKey) extend(index);
-  else toggle({ image_id: Number(tile.dataset.imageId), path: grid.hitAt(index)?.path }, index);
+  if (wasLong) wasLong = false; // the finger was lifted
+  else if (event.shiftKey) extend(Number(tile.dataset.index));
+  else toggleTile(tile);
+}
+
+function toggleTile({ dataset }) {
+  const index = Number(dataset.index);
+  toggle({ image_id: Number(dataset.imageId), path: grid.hitAt(index)?.path }, index);
+}
+
+/** A finger that rests on a picture chooses it; what it does when it is lifted is no click. */
+const pressing = {
+  down: ({ target, pointerType, clientX: x, clientY: y }) => {
+    pressing.cancel();
+    wasLong = false;
+    const tile = pointerType === "touch" && target.closest(".tile");
+    if (tile) press = { x, y, timer: setTimeout(() => held(tile), LONG_PRESS) };
+  },
+  move: ({ clientX, clientY }) => {
+    if (press && Math.hypot(clientX - press.x, clientY - press.y) > STILL) pressing.cancel();
+  },
+  up: () => pressing.cancel(),
+  cancel: () => {
+    clearTimeout(press?.timer);
+    press = null;
+  },
+};
+
+function held(tile) {
+  wasLong = true;
+  toggleTile(tile);
 }
 
 const actions = {
