@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search.library import Library
-from search.names import named_images
+from search.names import BEGUN, named_images
 from search.records import FileWrite, NewImage, WriteBatch
 
 PATHS = [
@@ -55,6 +55,12 @@ def named(tmp_path_factory):
         ("photos", []),  # the root's own name is everybody's
         ("dog beach", []),
         ("be", []),
+        ("bea", [1, 3]),  # where a name's word begins so; a folder's, only once it is whole
+        ("beach hou", [3]),
+        ("holidays bea", [1, 3]),
+        ("beac dog", []),  # the last one alone may go on
+        ("holi", []),
+        ("münc", [7]),
         ("munchen", [7]),
         ("CAFÉ", [7]),
         ("cafe\u0301 dog", [7]),
@@ -84,6 +90,15 @@ def test_only_images_that_are_allowed_are_found(named, kept):
     allowed = np.array([ids[number] for number in kept], dtype=np.int64)
     expected = [image_id for image_id in everywhere if image_id in kept]
     assert named_images(named, "beach", 10, allowed) == expected
+
+
+def test_words_that_begin_so_follow_whole_ones_and_are_few(tmp_path):
+    with Library.open(tmp_path, create=True) as library:
+        filed(library, ["/p/p13.jpg", *(f"/p/p{n}.jpg" for n in range(1300, 1340))], b"/p")
+        found = numbers(library, named_images(library, "p13", 24))
+        assert found[0] == 1 and len(found) == BEGUN
+        assert len(named_images(library, "p13", 3)) == 3
+        assert len(named_images(library, "jpg", 24)) == 24  # whole in each name
 
 
 def test_a_common_word_finds_a_bounded_number_and_rare_ones_among_what_is_allowed(tmp_path):
