@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from .errors import LibraryError
+from .errors import Unanswerable
 from .filters import allowed_images, selection
 from .hits import Hit, Place, places
 from .index import VectorIndex
@@ -79,7 +79,7 @@ def rank(
     """The first ``limit`` images that a query means; all that the filters leave, by their date,
     where it names neither words nor pictures.
 
-    Raise ``LibraryError`` for an image that is not there, and for terms that cancel out.
+    Raise ``Unanswerable`` for an image that is not there, and for terms that cancel out.
     """
     if not query.terms and not pictures:
         ids, total = _browse(library, query, limit)
@@ -142,12 +142,14 @@ def _vector(
         if term.kind == "like":
             stored = stored_vector(library, int(term.value), index.model.id)
             if stored is None:
-                raise LibraryError(f"like:{term.value} names no image of this library")
+                message = f"like:{term.value} names no image of this library"
+                raise Unanswerable(message, "query.no_image", id=term.value)
             parts.append((term.weight, stored))
     total = np.stack([np.float32(weight) * row for weight, row in parts]).sum(axis=0)
     length = float(np.linalg.norm(total))
     if not length > 1e-6:
-        raise LibraryError("these terms cancel each other out; leave one out, or weigh it")
+        message = "these terms cancel each other out; leave one out, or weigh it"
+        raise Unanswerable(message, "query.cancelled")
     unit: np.ndarray = total / np.float32(length)
     return unit
 

@@ -2,7 +2,7 @@
 
 from .clip.errors import FoveaError, ModelError
 
-__all__ = ["FoveaError", "LibraryBusy", "LibraryError", "ModelError", "Unreachable"]
+__all__ = ["FoveaError", "LibraryBusy", "LibraryError", "ModelError", "Unanswerable", "Unreachable"]
 
 
 class LibraryError(FoveaError):
@@ -11,6 +11,14 @@ class LibraryError(FoveaError):
 
 class LibraryBusy(LibraryError):
     """Another process is writing to the library."""
+
+
+class Unanswerable(LibraryError):
+    """A query that can be read but has no answer; ``code`` and ``params`` say why to programs."""
+
+    def __init__(self, message: str, code: str, **params: str | int) -> None:
+        super().__init__(message)
+        self.code, self.params = code, params
 
 
 class Unreachable(ModelError):

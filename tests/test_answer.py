@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search.answer import Picture, day_of, hits, rank
-from search.errors import LibraryError
+from search.errors import Unanswerable
 from search.index import IndexOptions, VectorIndex
 from search.query import parse
 from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch
@@ -140,10 +140,12 @@ def test_what_is_subtracted_alone_comes_last(shelf):
 
 
 def test_terms_that_cancel_out_and_unknown_images_are_errors(shelf):
-    with pytest.raises(LibraryError, match="cancel"):
+    with pytest.raises(Unanswerable, match="cancel") as caught:
         shelf.rank("sea -sea")
-    with pytest.raises(LibraryError, match="like:99999"):
+    assert (caught.value.code, caught.value.params) == ("query.cancelled", {})
+    with pytest.raises(Unanswerable, match="like:99999") as caught:
         shelf.rank("like:99999")
+    assert (caught.value.code, caught.value.params) == ("query.no_image", {"id": 99999})
 
 
 def test_without_terms_the_newest_come_first(shelf):
