@@ -314,10 +314,10 @@ def _show_report(
     fields = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped", "seconds")
     for problem in report.problems:
         talk(f"{os.fsdecode(problem.path)}: {problem.reason}")
-    if report.held:
+    if report.passed_over:
         talk(
-            f"{report.held} files are gone, too many at once to believe: they stay in answers. "
-            "If it is right, run again with --confirm-deletions"
+            f"{report.passed_over} pictures {'would ' if dry_run else ''}leave the answers: an "
+            "ignore pattern or a link covers them; without it they come back at no cost"
         )
     if report.unembedded:
         talk(
@@ -328,7 +328,9 @@ def _show_report(
     if report.failed and not dry_run:
         talk(f"{report.failed} files could not be read; fovea verify says which, and why")
     if as_json:
-        print_json({field: getattr(report, field) for field in fields})
+        also = {"held": report.held, "passed_over": report.passed_over}
+        counts = {field: getattr(report, field) for field in fields}
+        print_json(counts | {field: count for field, count in also.items() if count})
         return
     verb = "would be " if dry_run else ""
     parts = [f"{report.found:,} found", f"{report.embedded:,} {verb}embedded by {model.name}"]

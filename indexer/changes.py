@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from search.library import Library
 from search.records import FileRow, FileState, FileWrite, Root
@@ -14,6 +15,15 @@ from .formats import RAW_EXTENSIONS, RAW_REASON, extension, raw_available
 from .ignore import Ignore
 from .pool import Task
 from .walk import Closed, Found, is_empty, walk
+
+
+class Leftover(NamedTuple):
+    """A file that the library knows and that a walk did not take."""
+
+    path: bytes
+    root_id: int
+    row: FileRow
+    refusal: str | None  # why it is not to be opened; None if it is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,7 @@ class Survey:
     found: int = 0
     unchanged: int = 0
     present: list[bytes] = field(default_factory=list)  # back again, or without a remark now
+    refused: list[Leftover] = field(default_factory=list)  # pictures not to be opened any more
     closed: list[Closed] = field(default_factory=list)
     offline: dict[int, str] = field(default_factory=dict)  # root id -> why
     totals: dict[int, int] = field(default_factory=dict)  # root id -> files found there
@@ -140,13 +151,17 @@ class Survey:
             return None
         if refusal is not None:
             state: FileState = "failed" if refusal.startswith("unreadable") else "skipped"
+            if row is not None and row.image_id is not None:
+                if row.state != state:  # what is known of it stays; its end is judged with others'
+                    self.refused.append(Leftover(entry.path, root.id, row, refusal))
+                return None
             if same and row is not None and row.state == state:
                 return None
             return FileWrite(entry.path, root.id, entry.size, entry.mtime_ns, None, state, refusal)
         image_id = None if row is None else row.image_id
         if not same or row is None or self._to_be_read(entry.path, row):
             return Task(entry.path, root.id, entry.size, entry.mtime_ns, image_id)
-        if row.state == "missing" or entry.path in self.known.noted:
+        if row.state in ("missing", "skipped") or entry.path in self.known.noted:
             self.present.append(entry.path)
         return None
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from search.library import Library
-from search.records import FileRow, FileWrite, Root
+from search.records import Root
 
-from .changes import Survey, inside
+from .changes import Leftover, Survey, inside
 from .ignore import Ignore
 from .walk import is_empty
 
@@ -25,34 +25,31 @@ Kind = Literal["folder", "link", "file", "nothing"]  # what a name is; a file of
 Fate = Literal["here", "linked", "gone"]  # linked: one of its folders is a symbolic link now
 
 
-@dataclass(frozen=True, slots=True)
-class Leftovers:
-    """Files that are no longer there, by root id, and files that are no longer wanted."""
-
-    gone: dict[int, list[tuple[bytes, FileRow]]]
-    passed_over: list[FileWrite]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verdict:
-    """What to write about the files that are gone."""
+    """What to write about the files that a walk did not take."""
 
-    moved: list[bytes]  # their content was found elsewhere in the same run
-    deleted: list[bytes]
-    held: list[bytes]  # too many at once: they stay in answers
+    moved: list[bytes] = field(default_factory=list)  # the same run found their content elsewhere
+    deleted: list[bytes] = field(default_factory=list)
+    skipped: list[Leftover] = field(default_factory=list)
+    held: list[Leftover] = field(default_factory=list)  # too many at once: they stay in answers
+
+    @property
+    def passed_over(self) -> int:
+        """How many pictures leave the answers though they are there."""
+        return sum(entry.row.state == "indexed" for entry in self.skipped)
 
 
-def leftovers(survey: Survey) -> Leftovers:
+def leftovers(survey: Survey) -> list[Leftover]:
     """Explain what is left of ``survey.known`` once its walk has come to its end.
 
     Nothing is said of roots that are offline, by now at least, nor of what lies in a folder that
     could not be listed or cannot be looked at now.
     """
-    gone: dict[int, list[tuple[bytes, FileRow]]] = {}
-    passed_over: list[FileWrite] = []
     closed = [entry.path for entry in survey.closed]
     roots = sorted(survey.roots, key=lambda root: len(root.path), reverse=True)
     _look_again(survey, roots)
+    found = [entry for entry in survey.refused if entry.root_id not in survey.offline]
     rules = {root.id: Ignore.for_root(root.path, survey.ignore) for root in roots}
     listings = _Listings()
     for path, row in survey.known.files.items():
@@ -63,14 +60,12 @@ def leftovers(survey: Survey) -> Leftovers:
             continue
         fate = listings.fate(path, root.path)
         if fate == "gone":
-            gone.setdefault(root.id, []).append((path, row))
+            found.append(Leftover(path, root.id, row, None))
         elif fate is not None and row.state != "skipped":
             linked = LINKED_REASON if fate == "linked" else None
             if reason := linked or rules[root.id].covers(path, root.path):
-                passed_over.append(
-                    FileWrite(path, root.id, row.size, row.mtime_ns, None, "skipped", reason)
-                )
-    return Leftovers(gone, passed_over)
+                found.append(Leftover(path, root.id, row, reason))
+    return found
 
 
 def _look_again(survey: Survey, roots: Sequence[Root]) -> None:
@@ -132,39 +127,54 @@ def _kind_of(entry: "os.DirEntry[bytes]") -> Kind:
 
 
 def judged(
-    library: Library, survey: Survey, found: Leftovers, gained: Collection[int], confirmed: bool
+    library: Library,
+    survey: Survey,
+    found: Sequence[Leftover],
+    gained: Collection[int],
+    confirmed: bool,
 ) -> Verdict:
-    """Split the paths that are gone into those moved, those deleted and those to be kept.
+    """Split the leftovers into those moved, deleted, passed over and to be kept.
 
     ``gained`` are images that some file has shown for the first time in this run. Too many at
     once are kept, unless ``confirmed``; but only pictures that would leave the answers: not what
-    was never in them, nor what another root shows as well.
+    was never in them, nor what another root shows as well. A pattern is believed: somebody wrote
+    it.
     """
-    moved: list[bytes] = []
-    deleted: list[bytes] = []
-    held: list[bytes] = []
+    verdict = Verdict()
     elsewhere = _shown_elsewhere(library, found)
-    for root_id, files in found.gone.items():
-        moved += [path for path, row in files if row.image_id in gained]
-        lost = [(path, row) for path, row in files if row.image_id not in gained]
-        doubtful = [
-            path
-            for path, row in lost
-            if row.state == "indexed" and (row.image_id, root_id) not in elsewhere
-        ]
-        if not confirmed and too_many(len(doubtful), survey.totals.get(root_id, 0)):
-            held += doubtful
-            kept = frozenset(doubtful)
-            deleted += [path for path, _ in lost if path not in kept]
+    met = {entry.path for entry in survey.refused}
+    doubtful: dict[int, list[Leftover]] = {}
+    for entry in found:
+        moved = entry.row.image_id in gained
+        shown = (
+            entry.row.state == "indexed" and (entry.row.image_id, entry.root_id) not in elsewhere
+        )
+        if _is_lost(entry) and shown and not moved:
+            doubtful.setdefault(entry.root_id, []).append(entry)
+        elif entry.refusal is not None:
+            verdict.skipped.append(entry)
         else:
-            deleted += [path for path, _ in lost]
-    return Verdict(moved, deleted, held)
+            (verdict.moved if moved else verdict.deleted).append(entry.path)
+    for root_id, entries in doubtful.items():
+        remaining = survey.totals.get(root_id, 0) - sum(entry.path in met for entry in entries)
+        if not confirmed and too_many(len(entries), remaining):
+            verdict.held += entries
+        else:
+            verdict.deleted += [entry.path for entry in entries if entry.refusal is None]
+            verdict.skipped += [entry for entry in entries if entry.refusal is not None]
+    return verdict
 
 
-def _shown_elsewhere(library: Library, found: Leftovers) -> set[tuple[int | None, int]]:
-    """Return (image, root) where the image has a file, not gone itself, in another root."""
-    gone = {path for files in found.gone.values() for path, _ in files}
-    images = {row.image_id for files in found.gone.values() for _, row in files if row.image_id}
+def _is_lost(entry: Leftover) -> bool:
+    """Whether a file went by itself, so to speak: no pattern covers it."""
+    return entry.refusal is None or entry.refusal.startswith("not a file")
+
+
+def _shown_elsewhere(library: Library, found: Sequence[Leftover]) -> set[tuple[int | None, int]]:
+    """Return (image, root) where the image has a file, no leftover itself, in another root."""
+    left = {entry.path for entry in found}
+    roots = {entry.root_id for entry in found}
+    images = {entry.row.image_id for entry in found if entry.row.image_id}
     if not images:
         return set()
     rows = library.rows(
@@ -174,13 +184,13 @@ def _shown_elsewhere(library: Library, found: Leftovers) -> set[tuple[int | None
     )
     homes: dict[int, set[int]] = {}
     for image_id, path, root_id in rows:
-        if path not in gone:
+        if path not in left:
             homes.setdefault(image_id, set()).add(root_id)
     return {
         (image_id, root_id)
-        for root_id in found.gone
-        for image_id, roots in homes.items()
-        if roots - {root_id}
+        for root_id in roots
+        for image_id, others in homes.items()
+        if others - {root_id}
     }
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from search.clip.preprocess import Preprocess
 from search.errors import FoveaError
 from search.library import Library
-from search.records import FileWrite, Root, WriteBatch
+from search.records import FileWrite, Root
 
 from .ahead import Ahead
 from .changes import Survey, inside, known_files
@@ -30,6 +30,10 @@ from .reading import read_file
 AHEAD = 200_000  # changed files that the walk may be ahead of the decoding: about 60 MB
 KERNEL = frozenset({b"/dev", b"/proc", b"/sys"})  # left out where a root is around them
 REPORT_S = 0.1  # seconds between two calls of ``progress``
+HELD = (
+    "files are gone or behind links now, too many at once to believe: they stay in answers. "
+    "If it is right, run again with --confirm-deletions"
+)
 
 
 class Model(Protocol):
@@ -53,7 +57,7 @@ class ModelChanged(FoveaError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A folder that a scan could not look at; what the library knows of it stays."""
+    """A folder that a scan could not look at, or not believe; what is known of it stays."""
 
     path: bytes
     reason: str
@@ -74,6 +78,7 @@ class ScanReport:
     skipped: int
     seconds: float
     held: int = 0  # no longer there, but too many at once: kept until confirmed
+    passed_over: int = 0  # there, but in no answer any more: a pattern covers them, or a link
     problems: tuple[Problem, ...] = ()  # folders and roots that could not be looked at
     stopped: bool = False
     unembedded: int = 0  # images that keep the library from switching to the model
@@ -257,14 +262,12 @@ class _Scan:
         return self._switched(report, before) if self.switches() else report
 
     def _settle_leftovers(self, survey: Survey, gained: set[int]) -> Verdict:
-        """Note what has moved away, what was deleted, and what is kept until confirmed."""
-        found = leftovers(survey)
-        verdict = judged(self.library, survey, found, gained, self.confirmed)
-        if found.passed_over:
-            self.library.write_batch(WriteBatch(files=found.passed_over))
+        """Note what has moved, what was deleted or is passed over, and what is to be confirmed."""
+        verdict = judged(self.library, survey, leftovers(survey), gained, self.confirmed)
+        self.library.mark_skipped((entry.path, entry.refusal) for entry in verdict.skipped)
         self.library.mark_missing(verdict.moved, MOVED_REASON)
         self.library.mark_missing(verdict.deleted, DELETED_REASON)
-        self.library.note(verdict.held, HELD_REASON)
+        self.library.note((entry.path for entry in verdict.held), HELD_REASON)
         return verdict
 
     def _note_roots(self, survey: Survey) -> None:
@@ -416,20 +419,25 @@ def check_folder(path: bytes, own: bytes) -> None:
 
 
 def _report(survey: Survey, tally: Tally, verdict: Verdict | None = None) -> ScanReport:
-    verdict = verdict or Verdict([], [], [])
+    verdict = verdict or Verdict()
+    met = {entry.path for entry in survey.refused}
+    refused = sum(entry.path in met for entry in verdict.skipped)
     problems = [Problem(entry.path, entry.reason) for entry in survey.closed]
     for root in survey.roots:
         if root.id in survey.offline:
             problems.append(Problem(root.path, f"offline: {survey.offline[root.id]}"))
+        if held := sum(entry.root_id == root.id for entry in verdict.held):
+            problems.append(Problem(root.path, f"{held} {HELD}"))
     return ScanReport(
         found=survey.found - tally.gone,
         embedded=tally.embedded,
-        unchanged=survey.unchanged + tally.same,
+        unchanged=survey.unchanged + tally.same - refused,
         moved=tally.moved,
         deleted=len(verdict.deleted),
         failed=tally.failed,
-        skipped=tally.skipped,
+        skipped=tally.skipped + refused,
         seconds=0.0,
         held=len(verdict.held),
+        passed_over=verdict.passed_over,
         problems=tuple(problems),
     )

@@ -25,6 +25,7 @@ from .records import (
     Counts,
     FileEntry,
     FileRow,
+    FileState,
     ModelRow,
     NewImage,
     Root,
@@ -277,18 +278,28 @@ class Library:
 
     def mark_missing(self, paths: Iterable[bytes], reason: str | None = None) -> None:
         """Note that files are gone, and why. Their images leave the answers, but are kept."""
+        self._mark("missing", ((path, reason) for path in paths))
+
+    def mark_skipped(self, reasons: Iterable[tuple[bytes, str | None]]) -> None:
+        """Note of each path why it is passed over. The images leave the answers, but are kept."""
+        self._mark("skipped", reasons)
+
+    def _mark(self, state: FileState, reasons: Iterable[tuple[bytes, str | None]]) -> None:
         with self.transaction() as conn:
             conn.executemany(
-                "UPDATE files SET state = 'missing', reason = ? WHERE path = ?",
-                ((reason, path) for path in paths),
+                "UPDATE files SET state = ?, reason = ? WHERE path = ?",
+                ((state, reason, path) for path, reason in reasons),
             )
 
     def mark_present(self, paths: Iterable[bytes]) -> None:
-        """Note that missing files are back unchanged; those never indexed stay missing."""
+        """Note that files which were missing or passed over are back unchanged.
+
+        Those never indexed stay as they are.
+        """
         with self.transaction() as conn:
             conn.executemany(
                 "UPDATE files SET state = 'indexed', reason = NULL "
-                "WHERE path = ? AND image_id IS NOT NULL AND state IN ('missing', 'indexed')",
+                "WHERE path = ? AND image_id IS NOT NULL AND state <> 'failed'",
                 ((path,) for path in paths),
             )
 

@@ -282,6 +282,71 @@ def test_a_root_that_goes_while_its_pictures_are_embedded_loses_nothing(scan, ph
     assert scan.library.roots()[0].state == "offline"
 
 
+def test_a_large_folder_that_became_a_link_stays_until_confirmed(scan, tmp_path):
+    root = tmp_path / "root"
+    many(root, 9)
+    many(root / "sub", 40, start=9)
+    scan(root)
+    (root / "sub").rename(tmp_path / "elsewhere")
+    (root / "sub").symlink_to(tmp_path / "elsewhere")
+    for dry_run in (True, False, False):
+        report = scan(dry_run=dry_run)
+        assert (counts(report), report.held) == ({"found": 9, "unchanged": 9}, 40)
+        [problem] = report.problems
+        assert problem.path == os.fsencode(root)
+        assert problem.reason.startswith("40 files are gone or behind links now")
+    assert scan.files()[b"020.png"] == ("indexed", HELD_REASON)
+    for dry_run in (True, False):
+        report = scan(dry_run=dry_run, confirm_deletions=True)
+        assert (report.held, report.passed_over, report.deleted) == (0, 40, 0)
+    assert scan.files()[b"020.png"] == ("skipped", LINKED_REASON)
+    assert scan().passed_over == 0  # said once
+    (root / "sub").unlink()
+    (tmp_path / "elsewhere").rename(root / "sub")
+    assert counts(scan()) == {"found": 49, "unchanged": 49}
+    assert scan.files()[b"020.png"] == ("indexed", None)
+    assert scan.encoder.encoded == 49
+
+
+def test_many_files_that_became_links_stay_until_confirmed(scan, tmp_path):
+    root, store = tmp_path / "root", tmp_path / "store"
+    many(root, 20)
+    scan(root)
+    store.mkdir()
+    for place in range(8):
+        (root / f"{place:03d}.png").rename(store / f"{place:03d}.png")
+        (root / f"{place:03d}.png").symlink_to(store / f"{place:03d}.png")
+    report = scan()
+    assert (counts(report), report.held) == ({"found": 20, "unchanged": 20}, 8)
+    report = scan(confirm_deletions=True)
+    assert counts(report) == {"found": 20, "unchanged": 12, "skipped": 8}
+    assert (report.held, report.passed_over) == (0, 8)
+    assert counts(scan()) == {"found": 20, "unchanged": 20}
+    for path in store.iterdir():
+        os.replace(path, root / path.name)
+    assert counts(scan()) == {"found": 20, "unchanged": 20}
+    assert (scan.files()[b"000.png"], scan.encoder.encoded) == (("indexed", None), 20)
+
+
+def test_a_pattern_is_believed_and_costs_nothing_when_it_is_taken_back(scan, tmp_path):
+    root = tmp_path / "root"
+    many(root, 2)
+    many(root / "sub", 10, start=2)
+    scan(root)
+    (root / ".foveaignore").write_text("*\n")
+    for dry_run in (True, False):
+        report = scan(dry_run=dry_run)
+        assert (counts(report), report.passed_over) == ({"found": 2, "skipped": 2}, 12)
+    assert {state for state, _ in scan.files().values()} == {"skipped"}
+    assert verify(scan.library).ok
+    Image.new("RGB", (9, 9), "pink").save(root / "sub" / "005.png")  # changed meanwhile
+    assert (counts(scan()), scan().passed_over) == ({"found": 2, "unchanged": 2}, 0)
+    (root / ".foveaignore").unlink()
+    assert counts(scan()) == {"found": 12, "unchanged": 11, "embedded": 1}
+    assert {state for state, _ in scan.files().values()} == {"indexed"}
+    assert scan.library.counts().images == 12
+
+
 def test_a_folder_that_became_a_link_leaves_the_answers(scan, photos, tmp_path):
     for name in ("one", "two", "three"):
         (photos / name).mkdir()
@@ -360,7 +425,8 @@ def test_what_is_no_longer_wanted_leaves_the_answers(scan, photos):
     assert scan.files()[b"red.png"][0] == scan.files()[b"lime.png"][0] == "skipped"
     assert counts(scan()) == {"found": 7, "unchanged": 7}
     (photos / ".foveaignore").unlink()
-    assert counts(scan()) == {"found": 8, "embedded": 2, "unchanged": 6}
+    assert counts(scan()) == {"found": 8, "unchanged": 8}
+    assert scan.encoder.encoded == 8
 
 
 def test_camera_raw_waits_for_its_extra(scan, photos, monkeypatch):
