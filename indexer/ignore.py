@@ -7,7 +7,7 @@ from pathspec import GitIgnoreSpec
 
 from search.clip.errors import FoveaError
 
-from .limits import Gone, Limits, Refused
+from .limits import Gone, Limits, Refused, Unreachable
 from .reading import read_file
 
 IGNORE_FILE = b".foveaignore"
@@ -48,7 +48,11 @@ class Ignore:
 
     @classmethod
     def for_root(cls, root: bytes, patterns: Iterable[str] = ()) -> "Ignore":
-        """Take the patterns in the root's ``.foveaignore``, if any, and then ``patterns``."""
+        """Take the patterns in the root's ``.foveaignore``, if any, and then ``patterns``.
+
+        Raise ``FoveaError`` for a file that is there and cannot be used, ``OSError`` where it
+        cannot be told whether there is one.
+        """
         return cls([*_ignore_file(root), *patterns])
 
     def reason(self, name: bytes, relative: bytes, folder: bool) -> str | None:
@@ -82,9 +86,13 @@ class Ignore:
 def _ignore_file(root: bytes) -> list[str]:
     path = os.path.join(root, IGNORE_FILE)
     try:
+        os.lstat(path)  # the folder may be what cannot be entered
         contents = read_file(path, Limits(file_bytes=1 << 20))
-    except Gone:
+    except (Gone, FileNotFoundError, NotADirectoryError):
         return []
+    except Unreachable as exc:
+        assert isinstance(exc.__cause__, OSError)
+        raise exc.__cause__ from None
     except Refused as exc:
         raise FoveaError(f"cannot use {os.fsdecode(path)}: {exc}; remove or repair it") from exc
     return contents.data.decode("utf-8", "surrogateescape").splitlines()

@@ -48,9 +48,8 @@ def leftovers(survey: Survey) -> list[Leftover]:
     """
     closed = [entry.path for entry in survey.closed]
     roots = sorted(survey.roots, key=lambda root: len(root.path), reverse=True)
-    _look_again(survey, roots)
+    rules = _look_again(survey, roots)
     found = [entry for entry in survey.refused if entry.root_id not in survey.offline]
-    rules = {root.id: Ignore.for_root(root.path, survey.ignore) for root in roots}
     listings = _Listings()
     for path, row in survey.known.files.items():
         if row.state == "missing" or any(inside(path, folder) for folder in closed):
@@ -68,14 +67,23 @@ def leftovers(survey: Survey) -> list[Leftover]:
     return found
 
 
-def _look_again(survey: Survey, roots: Sequence[Root]) -> None:
-    """Note the roots that went offline after their walk: embedding may have taken hours."""
+def _look_again(survey: Survey, roots: Sequence[Root]) -> dict[int, Ignore]:
+    """Note the roots that went offline after their walk: embedding may have taken hours.
+
+    Return the rules of the others, by root id.
+    """
+    rules = {}
     for root in roots:
+        if root.id in survey.offline:
+            continue
         try:
-            if root.id not in survey.offline and is_empty(root.path):
+            if is_empty(root.path):
                 survey.offline[root.id] = "the folder is empty"
+            else:
+                rules[root.id] = Ignore.for_root(root.path, survey.ignore)
         except OSError as exc:
             survey.offline[root.id] = exc.strerror or type(exc).__name__
+    return rules
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from indexer.audit import verify
 from indexer.formats import RAW_REASON
 from indexer.leftovers import DELETED_REASON, HELD_REASON, LINKED_REASON, MOVED_REASON, too_many
 from indexer.pool import Outcome, Pool
-from indexer.scan import _Scan
+from indexer.scan import Problem, _Scan
 from indexer.walk import Found
 from search.clip.preprocess import Preprocess
 from search.errors import FoveaError, LibraryBusy, LibraryError
@@ -188,6 +188,30 @@ def test_a_root_that_is_missing_or_empty_loses_nothing(scan, photos):
     away.rename(photos)
     assert counts(scan()) == {"found": 8, "unchanged": 8}
     assert scan.library.roots()[0].state == "online"
+
+
+@pytest.mark.parametrize("refused", ["os.scandir", "os.lstat", "indexer.reading.os.open"])
+def test_a_root_that_cannot_be_read_is_offline_alone(scan, photos, tmp_path, monkeypatch, refused):
+    many(tmp_path / "other", 2)
+    (photos / ".foveaignore").write_text("*.gif\n")
+    scan(photos, tmp_path / "other")
+    many(tmp_path / "other", 1, start=2)
+    name = refused.rpartition(".")[2]
+    real = getattr(os, name)
+
+    def refuse(path, *rest, **options):
+        if os.fsencode(path).startswith(os.fsencode(photos)):
+            raise OSError(5, "Input/output error")
+        return real(path, *rest, **options)
+
+    monkeypatch.setattr(refused, refuse)
+    report = scan()
+    monkeypatch.undo()
+    assert counts(report) == {"found": 3, "embedded": 1, "unchanged": 2}
+    [problem] = report.problems
+    assert problem == Problem(os.fsencode(photos), "offline: Input/output error")
+    assert [root.state for root in scan.library.roots()] == ["offline", "online"]
+    assert {state for state, _ in scan.files().values()} == {"indexed"}
 
 
 def test_a_root_that_became_a_file_loses_nothing(scan, photos):
