@@ -237,8 +237,9 @@ def index(
                 keeps_model=not switch_model,
                 **options,
             )
-        if not dry_run and (report.embedded or report.deleted):
+        if not dry_run:
             _save_index(library)
+        if not dry_run and (report.embedded or report.deleted):
             _save_background(library, model, device, dtype)
     _show_report(report, library.folder, model, dry_run, as_json)
     if report.stopped:
@@ -291,7 +292,7 @@ def _model_to_index(
 
 
 def _save_index(library: "Library") -> None:
-    """Spare the next search the work; it would find the new embeddings without this too."""
+    """Spare the next search the work: it would read from the database what the snapshot lacks."""
     from search.index import VectorIndex
 
     model = library.model()

@@ -76,7 +76,12 @@ def load(library: Library, model: ModelRow, options: IndexOptions) -> State:
                 _check_count(state, conn, model)
             return state
         except Unusable as exc:
-            log.warning("%s is not used: %s; reading the database instead", path, exc)
+            log.warning(
+                "%s is not used: %s; reading the database instead. "
+                "fovea index writes it anew, if this does not",
+                path,
+                exc,
+            )
     return refreshed(state_of(None, model, options), library, model)
 
 

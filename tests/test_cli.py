@@ -147,6 +147,21 @@ def test_index_in_words(own):
     assert done.err == ""
 
 
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_index_writes_a_snapshot_anew_that_cannot_be_used(own, tmp_path, damage):
+    [snapshot] = (tmp_path / "library").glob("index-*.snapshot")
+    if damage == "truncated":
+        os.truncate(snapshot, 100)
+        assert "fovea index writes it anew" in run("search", "a dog").err
+    else:
+        snapshot.unlink()
+    assert run("index", "--json").json["embedded"] == 0
+    assert "is not used" not in run("search", "a dog").err
+    before = snapshot.stat().st_ino
+    assert run("index").err == ""
+    assert snapshot.stat().st_ino == before, "a sound one stays as it is"
+
+
 def test_index_of_nothing_asks_for_a_folder(tmp_path, used):
     done = run("index", "--library", tmp_path / "new")
     assert (done.code, done.out) == (1, "")

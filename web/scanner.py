@@ -66,8 +66,9 @@ def _index(asked: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
         if report is None:
             return {**dict.fromkeys(FIELDS, 0), "stopped": True, "unreached": []}
         answering = library.model()
-        if answering is not None and (report.embedded or report.deleted):
+        if answering is not None:
             VectorIndex.open(library, answering.id).save()
+        if answering is not None and (report.embedded or report.deleted):
             if not stop.is_set() and Background.load(library.folder, model.identity) is None:
                 Background.of(model.identity, model.load()).save(library.folder)
     unreached = [os.fsdecode(problem.path) for problem in report.problems]
