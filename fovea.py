@@ -783,12 +783,14 @@ def remove_root(root: Path, folder: Path | None) -> None:
     \b
     fovea roots remove ~/Pictures/old
     """
-    with _library(folder) as library, library.writing():
+    from search.forget import forget_root
+
+    with _library(folder) as library:
         names = {os.path.abspath(os.fsencode(root)), os.path.realpath(os.fsencode(root))}
         found = [known for known in library.roots() if known.path in names]
         if not found:
             raise FoveaError(f"{root} is no root of this library; fovea roots lists them")
-        gone = library.remove_root(found[0].id)
+        gone = forget_root(library, found[0].id)
     click.echo(f"forgot {gone:,} files of {plain(os.fsdecode(found[0].path))}")
 
 

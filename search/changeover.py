@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .connection import translated
 from .errors import LibraryError, ModelError
-from .library import DATABASE, PAGE, Library
+from .library import PAGE, Library
 from .likelihood import background_path
 from .lock import exclusive, holder_of
 from .models import ModelInfo, Reporter, resolve_known, resolve_model
@@ -274,7 +273,7 @@ def remove_model(library: Library, model: ModelRow) -> Removed:
             # Nobody needs to hear which embeddings of a forgotten model are gone.
             conn.execute("DELETE FROM tombstones WHERE model_id = ?", (model.id,))
         _delete_files(library, model)
-        _shrink(library)
+        library.compact()
         return Removed(model, count, max(0, before - _bytes(library)))
 
 
@@ -305,16 +304,6 @@ def _delete_files(library: Library, model: ModelRow) -> None:
     ):
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
-
-
-def _shrink(library: Library) -> None:
-    """Give the pages of the database that are free back to the disk, where there is room to.
-
-    It writes the database anew; without room, later embeddings take the free pages.
-    """
-    with contextlib.suppress(LibraryError), translated(library.folder / DATABASE):
-        library.conn.execute("VACUUM")
-        library.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _bytes(library: Library) -> int:

@@ -25,6 +25,7 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         if writable:
             _enable_wal(conn)
+            conn.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
         conn.execute("PRAGMA foreign_keys = ON")
         conn.execute("PRAGMA cache_size = -16384")  # KiB
     except BaseException:

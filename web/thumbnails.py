@@ -14,6 +14,7 @@ from flask import Blueprint, Flask, Response, current_app, request
 
 from indexer.formats import RAW_EXTENSIONS, extension
 from indexer.limits import Refused
+from search.forget import THUMBNAILS, thumbnail_path
 from search.library import Library
 
 from .describe import Choice, Text, describe
@@ -115,8 +116,7 @@ class ThumbnailCache:
         return {"preview": picture}
 
     def _path(self, digest: bytes, kind: str) -> Path:
-        name = digest.hex()
-        return self.folder / name[:2] / f"{name}-{kind}.webp"
+        return thumbnail_path(self.folder, digest, kind)
 
     def _keep(self, path: Path, picture: bytes) -> None:
         """Write whole or not at all; a full disk costs no more than the picture's keeping."""
@@ -168,7 +168,7 @@ def install(app: Flask) -> None:
     held: Engine = app.extensions["fovea"]
     made = Renderer()
     app.extensions["fovea.renderer"] = made
-    app.extensions["fovea.thumbnails"] = ThumbnailCache(held.folder / "thumbnails", made)
+    app.extensions["fovea.thumbnails"] = ThumbnailCache(held.folder / THUMBNAILS, made)
     held.on_close(made.close)
     if not app.testing:
         threading.Thread(target=made.warm, daemon=True).start()

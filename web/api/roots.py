@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, current_app
 
 from search.files import below
+from search.forget import forget_root
 from search.library import Library
 from search.paths import path_fields
 from search.records import Root
@@ -78,8 +79,7 @@ def remove_root(root_id: int) -> tuple[str, int]:
     if not any(root.id == root_id for root in library.roots()):
         raise Problem(404, "Not Found", f"there is no folder {root_id}")
     current_app.extensions["fovea.scans"].stop()
-    with library.writing(PATIENCE_S):
-        library.remove_root(root_id)
+    forget_root(library, root_id, PATIENCE_S)
     return "", 204
 
 
