@@ -279,9 +279,12 @@ def _model_to_index(
     place: Path, current: "ModelRow | None", name: str | None, switch: bool, dry_run: bool
 ) -> "ModelInfo":
     """Choose the model; another one than the library's only if that is meant."""
-    from search.models import resolve_model
+    from search.models import foreseen, resolve_model
 
-    model = resolve_model(name, current, network=not dry_run, progress=_download_bar)
+    if dry_run:
+        model = foreseen(name, current)
+    else:
+        model = resolve_model(name, current, progress=_download_bar)
     if current is not None and current.identity != model.identity and not switch:
         raise FoveaError(
             f"{place} answers by {current.name}, not by {model.name}; to embed all its "

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -16,16 +15,15 @@ from typing import Protocol
 from search.clip.preprocess import Preprocess
 from search.errors import FoveaError
 from search.library import Library
-from search.records import FileWrite, Root
+from search.records import Root
 
 from .ahead import Ahead
 from .changes import Survey, inside, known_files
 from .decoders import note_decoders
 from .leftovers import DELETED_REASON, HELD_REASON, MOVED_REASON, Verdict, judged, leftovers
-from .limits import Gone, Limits, Refused
+from .limits import Limits
 from .pipeline import Pipeline, PixelEncoder, Progress, Tally
-from .pool import Task
-from .reading import read_file
+from .rehearsal import Rehearsal
 
 AHEAD = 200_000  # changed files that the walk may be ahead of the decoding: about 60 MB
 KERNEL = frozenset({b"/dev", b"/proc", b"/sys"})  # left out where a root is around them
@@ -353,54 +351,16 @@ class _Scan:
         )
         survey = self._survey(roots, model_id)
         survey.halt = self.stop
-        sizes = {size for (size,) in self.library.rows("SELECT DISTINCT bytes FROM images")}
-        rows = self.library.rows("SELECT image_id FROM embeddings WHERE model_id = ?", (model_id,))
-        embedded = {image_id for (image_id,) in rows}
-        tally, gained = Tally(), set[int]()
+        rehearsal = Rehearsal(self.library, model_id, self.limits)
         for change in survey.changes():
             if self.stop.is_set():
                 break
-            self._rehearse(change, sizes, embedded, tally, gained)
-            self._tell(survey, tally, True)
+            rehearsal.take(change)
+            self._tell(survey, rehearsal.tally, True)
         if self.stop.is_set():
-            return replace(_report(survey, tally), stopped=True)
-        verdict = judged(self.library, survey, leftovers(survey), gained, self.confirmed)
-        return _report(survey, tally, verdict)
-
-    def _rehearse(
-        self,
-        change: Task | FileWrite,
-        sizes: set[int],
-        embedded: set[int],
-        tally: Tally,
-        gained: set[int],
-    ) -> None:
-        if isinstance(change, FileWrite):
-            if change.state == "failed":
-                tally.failed += 1
-            else:
-                tally.skipped += 1
-            return
-        image_id = self._known_image(change.path) if change.size in sizes else None
-        if image_id is None:
-            tally.embedded += 1
-            return
-        if image_id != change.image_id:
-            gained.add(image_id)
-        if image_id not in embedded:
-            embedded.add(image_id)
-            tally.embedded += 1
-        elif image_id == change.image_id:
-            tally.same += 1
-        else:
-            tally.moved += 1
-
-    def _known_image(self, path: bytes) -> int | None:
-        try:
-            digest = sha256(read_file(path, self.limits).data).digest()
-        except (Refused, Gone):
-            return None
-        return self.library.image_by_hash([digest]).get(digest)
+            return replace(_report(survey, rehearsal.tally), stopped=True)
+        verdict = judged(self.library, survey, leftovers(survey), rehearsal.gained, self.confirmed)
+        return _report(survey, rehearsal.tally, verdict)
 
 
 def check_folder(path: bytes, own: bytes) -> None:

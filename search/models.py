@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +49,7 @@ __all__ = [
     "best_on_disk",
     "delete_files",
     "files_identity",
+    "foreseen",
     "known_models",
     "pull",
     "resolve_known",
@@ -177,6 +178,16 @@ def resolve_model(
         reason,
     )
     return bundled
+
+
+def foreseen(requested: str | None, current: ModelRow | None = None) -> ModelInfo:
+    """What ``resolve_model`` would try to return; nothing is downloaded.
+
+    Where that is a download, the name alone is right: nothing else is known of it yet.
+    """
+    if requested is None and current is None and not is_offline() and not _best_on_disk():
+        return replace(_bundled(), name=DEFAULT)
+    return resolve_model(requested, current, network=False)
 
 
 def pull(

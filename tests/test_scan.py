@@ -554,6 +554,24 @@ def test_a_dry_run_tells_and_writes_nothing(scan, photos):
     assert counts(scan()) == told
 
 
+def test_a_dry_run_tells_copies_and_empty_files_among_the_new(scan, photos):
+    for name in ("copy", "another"):
+        (photos / f"{name}.png").write_bytes((photos / "lime.png").read_bytes())
+    (photos / "empty.jpg").touch()
+    (photos / "huge.jpg").touch()
+    os.truncate(photos / "huge.jpg", 1 << 40)
+    told = counts(scan(photos, dry_run=True))
+    assert told == {"found": 12, "embedded": 8, "moved": 2, "failed": 2}
+    assert counts(scan(photos)) == told
+
+
+def test_a_dry_run_reads_only_files_of_the_same_size(scan, photos, monkeypatch):
+    for number, path in enumerate(sorted(photos.iterdir())):
+        os.truncate(path, 1000 + number)
+    monkeypatch.setattr("indexer.rehearsal.read_file", None)
+    assert counts(scan(photos, dry_run=True)) == {"found": 8, "embedded": 8}
+
+
 def test_a_second_writer_is_told(scan, photos, library):
     with Library.open(library.folder) as other, other.writing():
         with pytest.raises(LibraryBusy, match=f"pid {os.getpid()}"):
