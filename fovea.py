@@ -671,7 +671,7 @@ def status(folder: Path | None, as_json: bool) -> None:
         others = [known for known in library.models() if model is None or known.id != model.id]
         roots = [
             {**path_fields(os.fsdecode(root.path)), "state": root.state, "scanned": root.scanned_at}
-            for root in library.roots()
+            for root in library.roots_now()
         ]
         place = library.folder
     if as_json:
@@ -769,7 +769,7 @@ def list_roots(folder: Path | None, as_json: bool) -> None:
     fovea roots list
     """
     with _library(folder) as library:
-        found = library.roots()
+        found = library.roots_now()
     if as_json:
         print_json([{**path_fields(os.fsdecode(root.path)), "state": root.state} for root in found])
         return

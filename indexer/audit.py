@@ -31,7 +31,10 @@ class VerifyReport:
 
 
 def verify(library: Library) -> VerifyReport:
-    """Account for every file ever seen under the roots; nothing is read but the library."""
+    """Account for every file ever seen under the roots.
+
+    Nothing is read but the library; of the roots, only whether they are there.
+    """
     problems = [*_contradictions(library), *_index_problems(library)]
     return VerifyReport(not problems, list(_accounts(library)), problems)
 

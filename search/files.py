@@ -5,7 +5,7 @@ Each function takes an open database. Those that write belong inside a transacti
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import astuple, fields
 from itertools import islice
 
@@ -45,14 +45,11 @@ def files_under(conn: sqlite3.Connection, root: bytes) -> dict[bytes, FileRow]:
     return {path: FileRow(*rest) for path, *rest in rows}
 
 
-def entries(conn: sqlite3.Connection) -> Iterator[FileEntry]:
-    """Every file ever seen, in the order of the paths."""
-    rows = conn.execute(
-        "SELECT files.path, files.state, reason, roots.state = 'offline' "
-        "FROM files JOIN roots ON roots.id = root_id ORDER BY files.path"
-    )
-    for path, state, reason, offline in rows:
-        yield FileEntry(path, state, reason, bool(offline))
+def entries(conn: sqlite3.Connection, offline: Collection[int] = ()) -> Iterator[FileEntry]:
+    """Every file ever seen, in the order of the paths; ``offline`` are ids of roots."""
+    rows = conn.execute("SELECT path, state, reason, root_id FROM files ORDER BY path")
+    for path, state, reason, root_id in rows:
+        yield FileEntry(path, state, reason, root_id in offline)
 
 
 def image_by_hash(conn: sqlite3.Connection, hashes: Iterable[bytes]) -> dict[bytes, int]:

@@ -50,11 +50,10 @@ class Place:
 def places(library: Library, image_ids: Iterable[int]) -> dict[int, Place]:
     """The files of those images that have any; a missing file does not count."""
     rows = library.rows(
-        "SELECT image_id, files.path, roots.state = 'offline' AS offline "
-        "FROM files JOIN roots ON roots.id = root_id "
-        "WHERE files.state = 'indexed' AND image_id IN (SELECT value FROM json_each(?)) "
-        "ORDER BY image_id, offline, files.path",
-        [json.dumps([int(image_id) for image_id in image_ids])],
+        "SELECT image_id, path, root_id IN (SELECT value FROM json_each(?)) AS offline FROM files "
+        "WHERE state = 'indexed' AND image_id IN (SELECT value FROM json_each(?)) "
+        "ORDER BY image_id, offline, path",
+        [json.dumps(library.offline()), json.dumps([int(image_id) for image_id in image_ids])],
     )
     found: dict[int, Place] = {}
     for image_id, path, offline in rows:

@@ -9,6 +9,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from . import files, schema
 from .connection import connect, translated
 from .errors import LibraryError
 from .lock import exclusive
+from .presence import away
 from .records import (
     Counts,
     FileEntry,
@@ -202,6 +204,16 @@ class Library:
         found = self.rows("SELECT id, path, state, added_at, scanned_at FROM roots ORDER BY id")
         return [Root(*row) for row in found]
 
+    def roots_now(self) -> list[Root]:
+        """The registered folders; offline are those that a scan left so or that are away now."""
+        found = self.roots()
+        gone = away(root.path for root in found)
+        return [replace(root, state="offline") if root.path in gone else root for root in found]
+
+    def offline(self) -> list[int]:
+        """The ids of the roots that are offline now."""
+        return [root.id for root in self.roots_now() if root.state == "offline"]
+
     def set_root_state(
         self, root_id: int, state: RootState, *, scanned_at: str | None = None
     ) -> None:
@@ -255,7 +267,7 @@ class Library:
     def entries(self) -> Iterator[FileEntry]:
         """Every file ever seen, in the order of the paths."""
         with translated(self.folder / DATABASE):
-            yield from files.entries(self.conn)
+            yield from files.entries(self.conn, self.offline())
 
     def image_by_hash(self, hashes: Iterable[bytes]) -> dict[bytes, int]:
         """The ids of those contents that are stored."""

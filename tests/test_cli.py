@@ -442,14 +442,18 @@ def test_an_offline_folder_stays_in_answers_and_is_marked(own, tmp_path):
     library = ("--library", tmp_path / "lib")
     run("index", place, "--model", own / "model", "--workers", 1, *library)
     place.rename(tmp_path / "unplugged")
-    done = run("index", "--json", *library)
-    assert done.json["deleted"] == 0
-    assert "offline" in done.err
-    assert run("search", "the dog", "-k", 1, *library).out.rstrip().endswith("\t(offline)")
-    [hit] = run("search", "the dog", "-k", 1, "--json", *library).json["hits"]
-    assert hit["offline"] is True
-    states = {file["state"] for file in run("verify", "--json", *library).json["files"]}
-    assert states == {"offline"}
+    for indexed in (False, True):
+        if indexed:
+            done = run("index", "--json", *library)
+            assert done.json["deleted"] == 0
+            assert "offline" in done.err
+        assert run("search", "the dog", "-k", 1, *library).out.rstrip().endswith("\t(offline)")
+        [hit] = run("search", "the dog", "-k", 1, "--json", *library).json["hits"]
+        assert hit["offline"] is True
+        states = {file["state"] for file in run("verify", "--json", *library).json["files"]}
+        assert states == {"offline"}
+        assert run("status", "--json", *library).json["roots"][0]["state"] == "offline"
+        assert run("roots", "list", *library).out == f"offline\t{place}\n"
 
 
 # Classifying

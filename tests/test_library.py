@@ -241,7 +241,7 @@ def test_a_file_that_breaks_leaves_its_image(library):
     )
     assert images(library) == []
     [entry] = library.entries()
-    assert (entry.state, entry.reason, entry.offline) == ("failed", "truncated", False)
+    assert (entry.state, entry.reason, entry.offline) == ("failed", "truncated", True)  # no /p
 
 
 def test_two_files_that_swap_contents_keep_both_images(library):

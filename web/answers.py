@@ -182,10 +182,10 @@ def _rank(held: Engine, question: Question, limit: int) -> Ranking:
 
 
 def _hits(held: Engine, listing: Listing, start: int, stop: int) -> list[dict[str, Any]]:
-    """The hits of a page; those of a first page are kept while the library stays as it is."""
+    """The hits of a page; a first page's are kept while library and disks stay as they are."""
     if start:
         return _hit_fields(held, listing, hits(held.library, listing.ranking, start, stop))
-    mark = (stop, held.generation)
+    mark = (stop, held.generation, tuple(held.library.offline()))
     kept = listing.pages.get(mark)
     if kept is None:
         kept = _hit_fields(held, listing, hits(held.library, listing.ranking, 0, stop))

@@ -51,7 +51,7 @@ NEW_ROOT = {
 def roots() -> dict[str, Any]:
     """Each with how many pictures are known below it. An offline one is missing or unmounted."""
     library = engine().library
-    return {"roots": [_fields(library, root) for root in library.roots()]}
+    return {"roots": [_fields(library, root) for root in library.roots_now()]}
 
 
 @blueprint.post("/api/roots")
