@@ -3,13 +3,9 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from search.library import Library
-
-from .leftovers import HELD_REASON
-
-Account = Literal["indexed", "skipped", "failed", "missing", "offline"]
+from search.records import Account
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +38,8 @@ def verify(library: Library) -> VerifyReport:
 def _accounts(library: Library) -> Iterator[FileState]:
     unembedded = _unembedded(library)
     for entry in library.entries():
-        state: Account = entry.state
-        if entry.state == "indexed" and entry.reason == HELD_REASON:
-            state = "missing"
-        if entry.offline and entry.state == "indexed":
-            state = "offline"
-        yield FileState(os.fsdecode(entry.path), state, entry.reason or unembedded.get(entry.path))
+        reason = entry.reason or unembedded.get(entry.path)
+        yield FileState(os.fsdecode(entry.path), entry.state, reason)
 
 
 def _unembedded(library: Library) -> dict[bytes, str]:

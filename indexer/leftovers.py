@@ -16,7 +16,6 @@ from .walk import is_empty
 
 HANDFUL = 5  # so many files may vanish from a root at once, or
 SHARE = 0.1  # this share of it, before we wait for a confirmation
-HELD_REASON = "not found at the last scan; kept until --confirm-deletions"
 DELETED_REASON = "deleted"
 MOVED_REASON = "moved or renamed"
 LINKED_REASON = "not a file: its folder is a symbolic link"

@@ -14,13 +14,14 @@ from typing import Protocol
 
 from search.clip.preprocess import Preprocess
 from search.errors import FoveaError
+from search.files import HELD_REASON
 from search.library import Library
 from search.records import Root
 
 from .ahead import Ahead
 from .changes import Survey, inside, known_files
 from .decoders import note_decoders
-from .leftovers import DELETED_REASON, HELD_REASON, MOVED_REASON, Verdict, judged, leftovers
+from .leftovers import DELETED_REASON, MOVED_REASON, Verdict, judged, leftovers
 from .limits import Limits
 from .pipeline import Pipeline, PixelEncoder, Progress, Tally
 from .rehearsal import Rehearsal

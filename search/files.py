@@ -3,6 +3,7 @@
 Each function takes an open database. Those that write belong inside a transaction.
 """
 
+import json
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
@@ -11,9 +12,11 @@ from itertools import islice
 
 import numpy as np
 
-from .records import FileEntry, FileRow, FileWrite, ImageMetadata, NewImage
+from .records import Account, FileEntry, FileRow, FileWrite, ImageMetadata, NewImage
 
 __all__ = [
+    "HELD_REASON",
+    "accounts",
     "below",
     "delete_files",
     "entries",
@@ -27,6 +30,12 @@ __all__ = [
 
 METADATA = tuple(field.name for field in fields(ImageMetadata))
 SEPARATOR = os.fsencode(os.sep)
+HELD_REASON = "not found at the last scan; kept until --confirm-deletions"
+ACCOUNT = """
+    CASE WHEN state <> 'indexed' THEN state
+    WHEN root_id IN (SELECT value FROM json_each(?)) THEN 'offline'
+    WHEN reason = ? THEN 'missing' ELSE state END
+"""  # what of a file is told; the values are the roots that are offline and HELD_REASON
 CHUNK = 500  # values in one statement; SQLite allows 999 everywhere
 
 
@@ -45,11 +54,23 @@ def files_under(conn: sqlite3.Connection, root: bytes) -> dict[bytes, FileRow]:
     return {path: FileRow(*rest) for path, *rest in rows}
 
 
-def entries(conn: sqlite3.Connection, offline: Collection[int] = ()) -> Iterator[FileEntry]:
+def entries(conn: sqlite3.Connection, offline: Collection[int]) -> Iterator[FileEntry]:
     """Every file ever seen, in the order of the paths; ``offline`` are ids of roots."""
-    rows = conn.execute("SELECT path, state, reason, root_id FROM files ORDER BY path")
-    for path, state, reason, root_id in rows:
-        yield FileEntry(path, state, reason, root_id in offline)
+    rows = conn.execute(
+        f"SELECT path, {ACCOUNT}, reason FROM files ORDER BY path",
+        (json.dumps(list(offline)), HELD_REASON),
+    )
+    return (FileEntry(*row) for row in rows)
+
+
+def accounts(conn: sqlite3.Connection, offline: Collection[int]) -> dict[Account, int]:
+    """How many files there are of each kind that ``entries`` tells."""
+    return dict(
+        conn.execute(
+            f"SELECT {ACCOUNT} AS account, count(*) FROM files GROUP BY account ORDER BY account",
+            (json.dumps(list(offline)), HELD_REASON),
+        )
+    )
 
 
 def image_by_hash(conn: sqlite3.Connection, hashes: Iterable[bytes]) -> dict[bytes, int]:

@@ -358,14 +358,14 @@ class Library:
             last = page[-1][0]
 
     def counts(self) -> Counts:
-        """How many images, embeddings of the current model, and files by state there are."""
+        """How many images, embeddings of the current model, and files of each kind there are."""
         [(images,)] = self.rows("SELECT count(*) FROM images")
         [(embeddings,)] = self.rows(
             "SELECT count(*) FROM embeddings "
             "WHERE model_id = (SELECT value FROM library WHERE key = 'model_id')"
         )
-        by_state = self.rows("SELECT state, count(*) FROM files GROUP BY state ORDER BY state")
-        return Counts(images, embeddings, dict(by_state))
+        with translated(self.folder / DATABASE):
+            return Counts(images, embeddings, files.accounts(self.conn, self.offline()))
 
     def _check_vectors(self, images: Sequence[NewImage], model_id: int | None) -> int:
         """The id of the model that these vectors belong to, once they have its shape."""

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 __all__ = [
+    "Account",
     "Counts",
     "FileEntry",
     "FileRow",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 FileState = Literal["indexed", "skipped", "failed", "missing"]
+Account = Literal["indexed", "skipped", "failed", "missing", "offline"]  # to tell people
 RootState = Literal["online", "offline"]
 
 
@@ -58,12 +60,14 @@ class FileRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One file as ``verify`` accounts for it."""
+    """One file as ``verify`` accounts for it.
+
+    A file in answers is ``offline`` where its root is, ``missing`` where it is kept nevertheless.
+    """
 
     path: bytes
-    state: FileState
+    state: Account
     reason: str | None
-    offline: bool  # its root is offline
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +124,8 @@ class WriteBatch:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How much a library holds; ``files`` counts by state."""
+    """How much a library holds; ``files`` counts as ``verify`` accounts for them."""
 
     images: int
     embeddings: int  # of the current model
-    files: dict[str, int]
+    files: dict[Account, int]

@@ -1,12 +1,13 @@
 """Verify accounts for every file, and says where the library contradicts itself."""
 
 import os
+from collections import Counter
 
 import pytest
 
 from indexer import verify
 from indexer.audit import FileState
-from indexer.leftovers import HELD_REASON
+from search.files import HELD_REASON
 from search.records import FileWrite, WriteBatch
 
 
@@ -34,7 +35,9 @@ def test_every_file_is_accounted_for(colour_library, photos):
     assert states[os.fsdecode(blue)] == FileState(os.fsdecode(blue), "missing", HELD_REASON)
     assert states[os.fsdecode(lime)] == FileState(os.fsdecode(lime), "indexed", None)
     assert states[os.fsdecode(odd + b"\xff.jpg")].state == "failed"
+    assert library.counts().files == Counter(file.state for file in report.files)
     library.set_root_state(root.id, "offline")
+    assert library.counts().files == Counter(file.state for file in verify(library).files)
     assert {file.state for file in verify(library).files} == {"offline", "failed", "missing"}
 
 

@@ -15,12 +15,13 @@ from conftest import COLOURS, ColourEncoder
 from indexer import index_folders
 from indexer.audit import verify
 from indexer.formats import RAW_REASON
-from indexer.leftovers import DELETED_REASON, HELD_REASON, LINKED_REASON, MOVED_REASON, too_many
+from indexer.leftovers import DELETED_REASON, LINKED_REASON, MOVED_REASON, too_many
 from indexer.pool import Outcome, Pool
 from indexer.scan import Problem, _Scan
 from indexer.walk import Found
 from search.clip.preprocess import Preprocess
 from search.errors import FoveaError, LibraryBusy, LibraryError
+from search.files import HELD_REASON
 from search.library import Library
 from search.records import Root
 
