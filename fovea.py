@@ -222,6 +222,7 @@ def index(
     """
     from indexer import index_folders
 
+    _check_machine(device, dtype)
     place = _library_folder(folder)
     current = _model_before(place, folders)
     model = _model_to_index(place, current, name, switch_model, dry_run)
@@ -260,6 +261,14 @@ def _model_before(place: Path, folders: Sequence[Path]) -> "ModelRow | None":
         return None
     with Library.open(place) as library:
         return library.model()
+
+
+def _check_machine(device: str, dtype: str) -> None:
+    """Refuse what this machine has not, before anything is done; torch is asked if it must be."""
+    if device not in ("auto", "cpu") or dtype == "float16":
+        from search.clip.encoder import pick_device, pick_dtype
+
+        pick_dtype(dtype, pick_device(device))
 
 
 @contextlib.contextmanager

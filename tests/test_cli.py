@@ -162,6 +162,14 @@ def test_index_writes_a_snapshot_anew_that_cannot_be_used(own, tmp_path, damage)
     assert snapshot.stat().st_ino == before, "a sound one stays as it is"
 
 
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_index_refuses_what_the_machine_has_not_before_it_looks(own, dry_run):
+    done = run("index", "--device", "nonsense", *dry_run)
+    assert (done.code, done.out) == (1, "")
+    assert "there is no device 'nonsense'" in done.err
+    assert run("index", "--device", "cpu", "--dtype", "float16", *dry_run).code == 1
+
+
 def test_index_of_nothing_asks_for_a_folder(tmp_path, used):
     done = run("index", "--library", tmp_path / "new")
     assert (done.code, done.out) == (1, "")
