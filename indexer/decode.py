@@ -29,6 +29,10 @@ _FAMILIES = {"MPO": "JPEG", "DIB": "BMP"}
 _WIDE = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}
 
 
+# What decoders raise on purpose, in words for people; other kinds are their own mistakes.
+_SAID = (OSError, SyntaxError, ValueError, RuntimeError)
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A decoded file: its pixels, uint8 (size, size, 3), and what is known of it."""
@@ -131,7 +135,8 @@ def _explain(exc: Exception, data: bytes) -> str:
         return "the file is empty"
     if isinstance(exc, UnidentifiedImageError):
         return f"no picture that can be read; it begins with {_beginning(data)}"
-    return one_line(str(exc)) or type(exc).__name__
+    text = one_line(str(exc)) if isinstance(exc, _SAID) else ""
+    return text or f"its decoder gave up ({type(exc).__name__})"
 
 
 def _beginning(data: bytes) -> str:

@@ -145,3 +145,22 @@ def test_a_broken_exif_does_not_cost_the_picture():
     data = encoded(gradient(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     picture = decode(data, PREPROCESS, Limits())
     assert (picture.orientation, picture.shot.taken_at) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError("image file is truncated"), "broken: image file is truncated"),
+        (AssertionError(), "broken: its decoder gave up (AssertionError)"),
+        (TypeError("takes at most 3 arguments"), "broken: its decoder gave up (TypeError)"),
+        (OSError(), "broken: its decoder gave up (OSError)"),
+    ],
+)
+def test_a_decoders_own_mistake_is_told_in_plain_words(monkeypatch, error, reason):
+    def fail(data, limits):
+        raise error
+
+    monkeypatch.setattr("indexer.decode.screened", fail)
+    with pytest.raises(Refused) as caught:
+        decode(b"data", Preprocess(8), Limits())
+    assert str(caught.value) == reason

@@ -1,6 +1,7 @@
 """Hostile files and names: the process lives, and every file is accounted for."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -64,6 +65,23 @@ def test_collected_files_go_through(library, capfd):
     assert capfd.readouterr() == ("", "")  # what decoders complain of stays with them
     again, _ = index(library, HOSTILE)
     assert (again.unchanged, again.embedded, again.failed) == (report.found, 0, 0)
+
+
+def test_collected_files_go_through_as_whatever_they_are(library, tmp_path, capfd):
+    """Most of them have no extension; here all have one, and so all are decoded."""
+    sources = [path for path in HOSTILE.rglob("*") if path.is_file() and not path.is_symlink()]
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for number, source in enumerate(sources):
+        shutil.copyfile(source, root / f"{number:04d} {source.name[:100]}.jpg")
+    report, accounts = index(library, root, seconds=10)
+    assert report.found == len(accounts) == len(sources) and report.problems == ()
+    assert {account.state for account in accounts.values()} == {"indexed", "failed"}
+    reasons = [account.reason for account in accounts.values() if account.state == "failed"]
+    kinds = ("broken: ", "too large: ", "too slow: ")
+    assert all(reason and reason.startswith(kinds) for reason in reasons)
+    assert not any(word in reason for reason in reasons for word in ("argument", ": Assertion"))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_expensive_files_go_through(library, tmp_path):
