@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_ESCAPES = frozenset("\\nrtxuU")  # what follows the backslash in an escape
 NONE_LIKELY = "no likely matches; the nearest ones follow"
 DEVICES = "auto, cpu, cuda, cuda:N or mps."
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -326,7 +327,7 @@ def _show_report(
 ) -> None:
     fields = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped", "seconds")
     for problem in report.problems:
-        talk(f"{os.fsdecode(problem.path)}: {problem.reason}")
+        talk(f"{plain_name(os.fsdecode(problem.path))}: {problem.reason}")
     if report.passed_over:
         talk(
             f"{report.passed_over} pictures {'would ' if dry_run else ''}leave the answers: an "
@@ -482,7 +483,7 @@ def show_answer(answer: "Answer", as_json: bool) -> None:
             talk("the likely matches end here; the nearest ones follow" if place else NONE_LIKELY)
         note = "\t(offline)" if hit.offline else ""
         mark = (hit.date or "")[:10] if hit.score is None else f"{hit.score:.3f}"
-        click.echo(f"{mark}\t{plain(hit.path)}{note}")
+        click.echo(f"{mark}\t{plain_name(hit.path)}{note}")
     if not answer.hits:
         talk("no picture is found; is a folder indexed? fovea index FOLDER")
 
@@ -657,7 +658,7 @@ def show_labels(file: Path, labels: dict[str, float], as_json: bool) -> None:
         print_json({**path_fields(str(file)), "labels": ranked})
         return
     for label, probability in ranked.items():
-        click.echo(f"{probability:.3f}\t{plain(label)}\t{plain(str(file))}")
+        click.echo(f"{probability:.3f}\t{plain(label)}\t{plain_name(str(file))}")
 
 
 # The library
@@ -707,7 +708,7 @@ def status(folder: Path | None, as_json: bool) -> None:
         )
         return
     files = ", ".join(f"{count:,} {state}" for state, count in counts.files.items())
-    click.echo(f"library\t{plain(str(place))}")
+    click.echo(f"library\t{plain_name(str(place))}")
     click.echo(f"model\t{model.name if model else 'none yet'}")
     if change is not None:
         done = f"{change.embedded:,} of {change.images:,} pictures"
@@ -722,7 +723,7 @@ def status(folder: Path | None, as_json: bool) -> None:
     click.echo(f"files\t{files or 'none yet'}")
     for root in roots:
         when = f"looked at {root['scanned']}" if root["scanned"] else "not looked at yet"
-        click.echo(f"root\t{plain(str(root['path']))}\t{root['state']}, {when}")
+        click.echo(f"root\t{plain_name(str(root['path']))}\t{root['state']}, {when}")
 
 
 @cli.command()
@@ -751,7 +752,7 @@ def verify(folder: Path | None, as_json: bool) -> None:
     else:
         for file in report.files:
             reason = f"\t{plain(file.reason)}" if file.reason else ""
-            click.echo(f"{file.state}\t{plain(file.path)}{reason}")
+            click.echo(f"{file.state}\t{plain_name(file.path)}{reason}")
     if not report.ok:
         raise click.ClickException("the index and the database disagree")
 
@@ -783,7 +784,7 @@ def list_roots(folder: Path | None, as_json: bool) -> None:
         print_json([{**path_fields(os.fsdecode(root.path)), "state": root.state} for root in found])
         return
     for root in found:
-        click.echo(f"{root.state}\t{plain(os.fsdecode(root.path))}")
+        click.echo(f"{root.state}\t{plain_name(os.fsdecode(root.path))}")
 
 
 @roots.command("remove")
@@ -803,7 +804,7 @@ def remove_root(root: Path, folder: Path | None) -> None:
         if not found:
             raise FoveaError(f"{root} is no root of this library; fovea roots lists them")
         gone = forget_root(library, found[0].id)
-    click.echo(f"forgot {gone:,} files of {plain(os.fsdecode(found[0].path))}")
+    click.echo(f"forgot {gone:,} files of {plain_name(os.fsdecode(found[0].path))}")
 
 
 # Models
@@ -845,7 +846,7 @@ def list_models(as_json: bool) -> None:
         )
         return
     for model in known:
-        place = plain(str(model.folder)) if model.folder else "not on this disk"
+        place = plain_name(str(model.folder)) if model.folder else "not on this disk"
         click.echo(f"{model.name}\t{model.source}\t{place}")
 
 
@@ -865,7 +866,7 @@ def pull_model(name: str, sha256: str | None) -> None:
     from search.models import pull
 
     model = pull(name, _download_bar, sha256=sha256)
-    click.echo(f"{model.name}\t{plain(str(model.folder))}")
+    click.echo(f"{model.name}\t{plain_name(str(model.folder))}")
 
 
 @models.command("info")
@@ -1064,7 +1065,7 @@ def _column(side: "Side", shared: set[int]) -> list[str]:
     lines = [f"{side.model.name}, {side.embedded:,} pictures"]
     for hit in side.hits:
         score = " " * 5 if hit.score is None else f"{hit.score:.3f}"
-        lines.append(f"{score} {' ' if hit.image_id in shared else '*'} {plain(hit.path)}")
+        lines.append(f"{score} {' ' if hit.image_id in shared else '*'} {plain_name(hit.path)}")
     return lines
 
 
@@ -1408,7 +1409,7 @@ def show_captions(path: bytes, captions: Sequence[str], as_json: bool) -> None:
         print_json({**fields, "captions": captions})
         return
     for caption in captions:
-        click.echo(f"{plain(file)}\t{plain(caption)}")
+        click.echo(f"{plain_name(file)}\t{plain(caption)}")
 
 
 def show_tuned(tuned: "Tuned", as_json: bool) -> None:
@@ -1666,6 +1667,17 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def plain_name(name: str) -> str:
+    """Escape a file's name as ``plain`` does, so that no two names look the same.
+
+    A backslash of its own is doubled where it would look like the beginning of an escape.
+    """
+    return "".join(
+        "\\\\" if c == "\\" and (after in _ESCAPES or plain(after) != after) else plain(c)
+        for c, after in zip_longest(name, name[1:], fillvalue=" ")
+    )
 
 
 def talk(text: str) -> None:

@@ -2,6 +2,7 @@ import base64
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -839,4 +842,31 @@ def test_shells_can_complete(shell):
     ],
 )
 def test_names_are_printed_as_one_harmless_line(text, shown):
-    assert fovea.plain(text) == shown
+    assert fovea.plain(text) == fovea.plain_name(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("C:\\Photos\\beach.jpg", "C:\\Photos\\beach.jpg"),
+        ("a\\nb", "a\\\\nb"),
+        ("a\\", "a\\"),
+        ("a\\\nb", "a\\\\\\nb"),
+        ("caf\\xe9", "caf\\\\xe9"),
+        ("a\\\\b", "a\\\\\\b"),
+    ],
+)
+def test_a_backslash_in_a_name_looks_like_no_escape(name, shown):
+    assert fovea.plain_name(name) == shown
+
+
+@given(st.text(alphabet="\\nrtxuUa01f\n\t\x1b\xe9\udce9", max_size=12))
+def test_a_printed_name_can_be_read_back(name):
+    """Undo the escapes as they are read: each means what it says, any other backslash itself."""
+    escapes = r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|[nrt\\])"
+    undone = re.sub(
+        escapes,
+        lambda found: found[0].encode().decode("unicode_escape"),
+        fovea.plain_name(name),
+    )
+    assert undone == name
