@@ -47,7 +47,7 @@ export function start(first) {
   on("open", settleNow);
   on("pictures", ({ files }) => addPictures(files));
   on("more-like", addLike);
-  on("library", debounced(libraryChanged, QUIET));
+  on("library", heardOfChange);
   document.getElementById("refresh").addEventListener("click", () => refresh());
   showTools();
   if (first) receive(box.value, first, history.state?.y ?? 0);
@@ -165,6 +165,7 @@ async function run({ y = 0, fromKept = false } = {}) {
     if (error.name !== "AbortError" && mine === running) complain(text, error);
   } finally {
     clearTimeout(late);
+    if (mine === running) running = null;
   }
 }
 
@@ -269,8 +270,11 @@ function complain(text, error) {
 
 // A library that changes
 
+const heardOfChange = throttled(libraryChanged, QUIET);
+
 /** At the top of the page new pictures appear by themselves; further down on request. */
 function libraryChanged() {
+  if (running) return heardOfChange(); // what is under way first
   kept.clear();
   const isBusy = document.querySelector("#detail[open]") || scrollY > 100;
   if (isBusy && grid.count()) document.getElementById("refresh").hidden = false;
@@ -287,5 +291,16 @@ function debounced(work, time) {
   return () => {
     clearTimeout(timer);
     timer = setTimeout(work, time);
+  };
+}
+
+/** Do the work `time` after the first call; those until then change nothing. */
+function throttled(work, time) {
+  let timer = 0;
+  return () => {
+    timer ||= setTimeout(() => {
+      timer = 0;
+      work();
+    }, time);
   };
 }

@@ -1,0 +1,82 @@
+"""The page while pictures come in; the test speaks for the server's events."""
+
+import json
+
+import pytest
+
+from browsing import served, shown, visited
+
+STREAM = """window.EventSource = class extends EventTarget {
+    constructor() { super(); window.stream = this; }
+    close() {}
+};"""
+SCAN = {
+    "id": 1,
+    "state": "running",
+    "found": 1200,
+    "done": 30,
+    **dict.fromkeys(("embedded", "failed", "skipped"), 0),
+    "rate": 0.0,
+    "seconds_left": None,
+}
+
+
+class Library:
+    """What the server answers of a library with so many pictures, and what it says of changes."""
+
+    def __init__(self, page) -> None:
+        self.page, self.count = page, 0
+        page.route("**/api/search?*", lambda route: route.fulfill(json=self.document()))
+
+    def document(self) -> dict:
+        hits = [hit(image_id) for image_id in range(self.count, 0, -1)]  # newest first
+        cursor = {"cursor": None, "likely": None}
+        return {"hits": hits, "total": len(hits), "kind": "browse", **cursor}
+
+    def say(self, name: str, **data) -> None:
+        self.page.evaluate(
+            "([name, data]) => stream.dispatchEvent(new MessageEvent(name, { data }))",
+            [name, json.dumps(data)],
+        )
+
+    def grow(self, count: int) -> None:
+        self.count += count
+        self.say("library", images=self.count, generation=self.count)
+
+
+def hit(image_id: int) -> dict:
+    name = f"{image_id}.jpg"
+    return {
+        "image_id": image_id,
+        "name": name,
+        "path": f"/pictures/{name}",
+        "width": 400,
+        "height": 300,
+        "day": None,
+        "thumbnail": f"/api/images/{image_id}/thumbnail?v=0",
+    }
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """The address of a server whose library holds nothing."""
+    with served(tmp_path_factory.mktemp("empty") / "library", model="fovea-small") as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser, empty):
+    with visited(browser, "about:blank") as page:
+        page.watch.expected.append("thumbnail")  # there is nothing to make them of
+        page.add_init_script(STREAM)
+        page.library = Library(page)
+        page.goto(empty)
+        page.wait_for_selector("#empty:not([hidden])")
+        yield page
+
+
+def test_pictures_appear_while_more_come_in(page):
+    for _ in range(12):  # more often than any pause would wait for
+        page.library.grow(1)
+        page.wait_for_timeout(300)
+    assert len(shown(page)) > 3
