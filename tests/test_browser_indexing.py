@@ -80,3 +80,14 @@ def test_pictures_appear_while_more_come_in(page):
         page.library.grow(1)
         page.wait_for_timeout(300)
     assert len(shown(page)) > 3
+
+
+def test_an_empty_page_tells_of_the_scan_that_fills_it(page):
+    assert "Add a folder" in page.inner_text("#empty")
+    page.library.say("scan", **SCAN)
+    assert "Indexing is under way" in page.inner_text("#empty")
+    assert "30 of 1,200 files" in page.inner_text("#empty")
+    page.library.say("scan", **SCAN | {"done": 31})
+    assert "31 of 1,200 files" in page.inner_text("#empty")
+    page.library.say("scan", **SCAN | {"state": "done"})
+    assert "Add a folder" in page.inner_text("#empty")

@@ -24,6 +24,7 @@ let pause = 0;
 let settle = 0;
 let isTyping = false; // the latest entry of the history is not settled yet
 const kept = new Map(); // text -> answer
+let scan = null; // the document of the newest scan
 
 export function start(first) {
   box = document.querySelector("input[name=q]");
@@ -48,6 +49,10 @@ export function start(first) {
   on("pictures", ({ files }) => addPictures(files));
   on("more-like", addLike);
   on("library", heardOfChange);
+  on("scan", (newest) => {
+    scan = newest;
+    if (!document.getElementById("empty").hidden) showEmpty(textNow(), { hits: [] });
+  });
   document.getElementById("refresh").addEventListener("click", () => refresh());
   showTools();
   if (first) receive(box.value, first, history.state?.y ?? 0);
@@ -233,17 +238,30 @@ function showEmpty(text, { hits }) {
   empty.hidden = hits.length > 0;
   if (hits.length) return;
   const isFiltered = items(text).some((item) => !isTerm(item));
+  const isFilling = scan?.state === "running";
+  if (isFiltered) empty.replaceChildren(element("p", {}, t("hits.empty")));
+  else empty.replaceChildren(...(isFilling ? filling() : invitation()));
+}
+
+function invitation() {
   const add = element("button", { class: "button primary", type: "button" }, t("hits.add"));
   add.addEventListener("click", () => document.getElementById("open-library").click());
-  empty.replaceChildren(
-    ...(isFiltered
-      ? [element("p", {}, t("hits.empty"))]
-      : [
-          element("h2", {}, t("hits.empty_library")),
-          element("p", {}, t("hits.empty_hint")),
-          add,
-        ]),
-  );
+  return [
+    element("h2", {}, t("hits.empty_library")),
+    element("p", {}, t("hits.empty_hint")),
+    add,
+  ];
+}
+
+/** What an empty page says while a scan has brought nothing yet. */
+function filling() {
+  const { found, done } = scan;
+  const counts = { found: format.number(found), done: format.number(done) };
+  return [
+    element("h2", {}, t("hits.filling")),
+    element("p", { class: "empty-counts" }, t(done ? "scan.counts" : "scan.counting", counts)),
+    element("p", {}, t("hits.filling_hint")),
+  ];
 }
 
 /** Say what is wrong beside the box, and mark the place where it is. The last answer stays. */
