@@ -24,8 +24,23 @@ export function show(text, pictures) {
   const isPlain = terms.length < 2 && terms.every((item) => item.isPlain) && !pictures.length;
   const chips = isPlain ? [] : terms.map((item) => ofTerm(item, list));
   chips.push(...pictures.map((picture) => ofPicture(picture, pictures)));
+  const place = placeOfFocus();
   box.replaceChildren(...chips);
   box.hidden = !chips.length;
+  if (place) focusAt(place);
+}
+
+/** Which control of which chip has the focus; null where it is elsewhere. */
+function placeOfFocus() {
+  const { activeElement } = document;
+  const index = [...box.children].findIndex((chip) => chip.contains(activeElement));
+  return index < 0 ? null : { index, control: activeElement.className };
+}
+
+/** The same control of the new chip there; the box where no chip is left. */
+function focusAt({ index, control }) {
+  const chip = box.children[Math.min(index, box.children.length - 1)];
+  (chip?.querySelector(`.${control}`) ?? document.querySelector("input[name=q]")).focus();
 }
 
 function ofTerm(item, list) {
