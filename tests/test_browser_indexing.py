@@ -91,3 +91,23 @@ def test_an_empty_page_tells_of_the_scan_that_fills_it(page):
     assert "31 of 1,200 files" in page.inner_text("#empty")
     page.library.say("scan", **SCAN | {"state": "done"})
     assert "Add a folder" in page.inner_text("#empty")
+
+
+def test_the_focus_stays_on_its_picture_while_others_come_in(page):
+    page.library.grow(5)
+    page.wait_for_selector(".tile")
+    page.focus(".tile[data-image-id='4'] .tile-open")
+    page.library.grow(2)
+    page.wait_for_selector(".tile[data-image-id='7']")
+    assert page.evaluate("document.activeElement.parentElement.dataset.imageId") == "4"
+    assert page.get_attribute(".tile[data-image-id='4'] .tile-open", "tabindex") == "0"
+
+
+def test_an_answer_that_is_the_same_leaves_the_tiles_alone(page):
+    page.library.grow(5)
+    page.wait_for_selector(".tile")
+    page.evaluate("document.querySelector('.tile').isOld = true")
+    with page.expect_response("**/api/search?*"):
+        page.library.grow(0)
+    page.wait_for_timeout(100)
+    assert page.evaluate("document.querySelector('.tile').isOld")

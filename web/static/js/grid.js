@@ -43,11 +43,35 @@ export function start() {
 
 /** Show an answer from its beginning. `more()` gives a promise of its next hits, or null. */
 export function show(next) {
+  const isSame = answer && looksLike(next);
+  const holder = hitAt(focusedIndex());
   answer = next;
   waiting = null;
-  focused = 0;
-  layOut();
+  if (!isSame) {
+    focused = 0;
+    layOut();
+    if (holder) keepFocus(holder.image_id);
+  }
   emit("hits", answer);
+}
+
+/** Whether an answer would be drawn just as the present one: its tiles can stay. */
+function looksLike(next) {
+  const isLaidOutSo = ["total", "likely", "kind", "byDay"].every((key) => next[key] === answer[key]);
+  const marks = ["image_id", "day", "likelihood", "offline", "thumbnail"];
+  return (
+    isLaidOutSo &&
+    next.hits.length === answer.hits.length &&
+    next.hits.every((hit, index) => marks.every((mark) => hit[mark] === answer.hits[index][mark]))
+  );
+}
+
+/** The picture that had the focus gets it back; where it is gone, the first one does. */
+function keepFocus(id) {
+  const index = Math.max(0, answer.hits.findIndex((hit) => hit.image_id === id));
+  if (!elements.has(index) && rowOf(index) >= 0) insert(rowOf(index));
+  moveTab(index);
+  elements.get(index)?.querySelector(".tile-open").focus({ preventScroll: true });
 }
 
 // What the other parts ask
