@@ -88,6 +88,37 @@ def test_several_chosen_pictures_are_searched_together(page, gallery):
     assert shown(page)[:5] == expected[:5]
 
 
+def test_back_leads_to_the_pictures_that_were_searched_by(page):
+    drop(page, *(PHOTOS / f"p0{number}.jpg" for number in (21, 43, 52)))
+    page.wait_for_function(CHIPS, arg=3)
+    page.select_option(".chip:nth-child(1) .chip-weight", "4")
+    page.focus(BOX)
+    for text, count in (("red", 4), (" snow", 4)):
+        page.keyboard.type(text)
+        page.wait_for_function(CHIPS, arg=count)
+        page.wait_for_url(re.compile(f".*{text.strip()}"))
+        page.keyboard.press("Enter")
+    assert page.input_value(BOX) == "red snow"
+    page.go_back()
+    page.wait_for_function(CHIPS, arg=4)
+    assert page.input_value(BOX) == "red"
+    page.go_back()
+    page.wait_for_function(CHIPS, arg=3)
+    assert page.input_value(".chip:nth-child(1) .chip-weight") == "4"
+    page.go_back()
+    page.wait_for_function("() => document.querySelector('.chip-weight').value === '1'")
+    loaded = "pictures => pictures.every((picture) => picture.complete && picture.naturalWidth)"
+    page.wait_for_timeout(200)
+    assert page.eval_on_selector_all(".chip-picture", loaded)
+    page.go_back()
+    page.wait_for_function(CHIPS, arg=0)
+    page.go_forward()
+    page.wait_for_function(CHIPS, arg=3)
+
+
+CHIPS = "count => document.querySelectorAll('.chip').length === count"
+
+
 def test_a_pasted_picture_finds_itself(page):
     data = list((PHOTOS / "p043.jpg").read_bytes())
     page.evaluate(

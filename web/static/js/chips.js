@@ -65,10 +65,8 @@ function ofPicture(picture, pictures) {
   const image = element("img", { src: picture.address, alt: "", class: "chip-picture" });
   image.addEventListener("error", () => image.remove()); // a format that the browser cannot show
   const others = pictures.filter((other) => other !== picture);
-  const put = (weight) => {
-    picture.weight = weight;
-    changePictures(pictures);
-  };
+  const put = (weight) =>
+    changePictures(pictures.map((other) => (other === picture ? { ...picture, weight } : other)));
   const weight = Math.abs(picture.weight);
   return chip(printable(picture.file.name || "…"), image, picture.weight < 0, weight, {
     turn: () => put(-picture.weight),

@@ -13,6 +13,7 @@ import { on } from "./store.js";
 const PAUSE = 180; // milliseconds without a key before a search
 const SETTLED = 1500; // milliseconds after which a typed query stays in the history
 const KEPT = 12; // answers that going back finds again
+const SETS = 24; // sets of pictures that going back finds again
 const QUIET = 1500; // milliseconds between a change of the library and a fresh answer
 
 let box;
@@ -23,7 +24,8 @@ let running = null; // AbortController of the search under way
 let pause = 0;
 let settle = 0;
 let isTyping = false; // the latest entry of the history is not settled yet
-const kept = new Map(); // text -> answer
+const sets = new Map(); // id in the history's entries -> pictures; this tab's alone
+const kept = new Map(); // set and text -> answer
 let scan = null; // the document of the newest scan
 
 export function start(first) {
@@ -81,8 +83,9 @@ function typed() {
 function follow() {
   const address = addressOf(textNow());
   if (address === location.pathname + location.search) return;
-  if (isTyping) history.replaceState({ y: 0 }, "", address);
-  else history.pushState({ y: 0 }, "", address);
+  const state = { y: 0, set: history.state?.set };
+  if (isTyping) history.replaceState(state, "", address);
+  else history.pushState(state, "", address);
   isTyping = true;
   clearTimeout(settle);
   settle = setTimeout(settleNow, SETTLED);
@@ -107,15 +110,15 @@ function commit(text) {
   run();
 }
 
-let lastSearch = location.search;
+const placeNow = () => `${history.state?.set ?? ""} ${location.search}`;
+let lastPlace = placeNow();
 
 function wentBack(event) {
-  if (location.search === lastSearch) return; // only the detail view opened or closed
+  if (placeNow() === lastPlace) return; // only the detail view opened or closed
   clearTimeout(pause);
   settleNow();
   box.value = new URLSearchParams(location.search).get("q") ?? "";
-  drop(pictures);
-  pictures = [];
+  pictures = sets.get(history.state?.set) ?? [];
   showTools();
   run({ y: event.state?.y ?? 0, fromKept: true });
 }
@@ -132,14 +135,30 @@ function addPictures(files) {
   searchPictures([...pictures, ...added]);
 }
 
+/** Other pictures are another entry of the history. */
 function searchPictures(next) {
-  drop(pictures.filter((picture) => !next.includes(picture)));
+  clearTimeout(pause);
+  settleNow();
   pictures = next;
+  history.pushState({ y: 0, set: next.length ? keepSet(next) : undefined }, "", addressOf(textNow()));
   showTools();
   run();
 }
 
-const drop = (gone) => gone.forEach(({ address }) => URL.revokeObjectURL(address));
+/** Remember a set and return its id, which no set of an earlier page has. */
+function keepSet(set) {
+  const id = performance.timeOrigin + performance.now();
+  sets.set(id, set);
+  if (sets.size > SETS) forgetSet(sets.keys().next().value);
+  return id;
+}
+
+function forgetSet(id) {
+  const gone = sets.get(id);
+  sets.delete(id);
+  const used = new Set([...sets.values()].flat().map(({ address }) => address));
+  for (const { address } of gone) if (!used.has(address)) URL.revokeObjectURL(address);
+}
 
 /** More of a picture (or less): a term of the query; one that is there already is turned. */
 function addLike({ image_id, weight }) {
@@ -154,8 +173,9 @@ function addLike({ image_id, weight }) {
 async function run({ y = 0, fromKept = false } = {}) {
   running?.abort();
   const text = textNow();
-  lastSearch = location.search;
-  if (fromKept && kept.has(text)) return present(text, kept.get(text), y);
+  lastPlace = placeNow();
+  const known = kept.get(keyOf(text));
+  if (fromKept && known) return present(text, known, y);
   const mine = (running = new AbortController());
   const late = setTimeout(() => {
     status.textContent = t("hits.searching");
@@ -199,10 +219,11 @@ function receive(text, found, y) {
   present(text, answer, y);
 }
 
+const keyOf = (text) => `${pictures.length ? history.state?.set : ""} ${text}`;
+
 function keep(text, answer) {
-  if (pictures.length) return; // their address says nothing of them
-  kept.delete(text);
-  kept.set(text, answer);
+  kept.delete(keyOf(text));
+  kept.set(keyOf(text), answer);
   if (kept.size > KEPT) kept.delete(kept.keys().next().value);
 }
 
