@@ -284,6 +284,18 @@ def test_paths_are_copied(browser, gallery):
         assert page.evaluate("navigator.clipboard.readText()") == expected
 
 
+def test_a_picture_without_a_thumbnail_shows_its_name(browser, gallery):
+    with visited(browser, "about:blank") as page:
+        page.watch.expected.append("thumbnail")
+        page.route("**/thumbnail?*", lambda route: route.abort())
+        page.goto(f"{gallery}/?q=name:p021.jpg")
+        page.wait_for_selector(".tile-name")
+        assert page.inner_text(".tile-name") == "p021.jpg"
+        assert page.locator(".tile img").count() == 0
+        open_first(page)
+        page.wait_for_selector(".detail-small[hidden]", state="attached")
+
+
 def test_help_opens_and_closes_by_keys(page):
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("?")

@@ -271,7 +271,7 @@ function tile(row, place, number) {
       "aria-label": described(hit, name),
       title: name,
     },
-    picture(hit, place.width),
+    picture(hit, place.width, name),
     badge(hit),
   );
   const check = element("button", {
@@ -290,7 +290,7 @@ function tile(row, place, number) {
   return made;
 }
 
-function picture(hit, wide) {
+function picture(hit, wide, name) {
   const sized = (size) => `${hit.thumbnail}&size=${size}`;
   return element("img", {
     src: sized(256),
@@ -299,6 +299,7 @@ function picture(hit, wide) {
     alt: "",
     decoding: "async",
     draggable: false,
+    onerror: (event) => event.target.replaceWith(element("bdi", { class: "tile-name" }, name)),
   });
 }
 

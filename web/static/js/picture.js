@@ -13,6 +13,7 @@ export class Picture {
     this.zoom = new Zoom(parts.stage, { onSwipe, onChange });
     this.hit = null;
     this.ahead = new Map(); // address -> Image, loaded before it is asked for
+    parts.small.addEventListener("error", () => (parts.small.hidden = true));
     parts.large.addEventListener("load", () => this.loaded());
     parts.large.addEventListener("error", () => this.failed());
   }
@@ -28,6 +29,7 @@ export class Picture {
   /** Show a hit, or the document of an image, which has the same fields. */
   show(hit) {
     this.hit = hit;
+    this.parts.small.hidden = false;
     this.parts.small.src = `${hit.thumbnail}&size=512`;
     this.parts.large.alt = printable(hit.name);
     this.parts.large.src = addressOf(hit);
