@@ -296,6 +296,27 @@ def test_a_picture_without_a_thumbnail_shows_its_name(browser, gallery):
         page.wait_for_selector(".detail-small[hidden]", state="attached")
 
 
+@pytest.mark.parametrize("wide", [391, 1000, 1277])
+def test_tiles_lie_on_whole_pixels_and_fill_their_rows(browser, gallery, wide):
+    with visited(browser, gallery, viewport={"width": wide, "height": 800}) as page:
+        page.wait_for_selector(".tile img")
+        width = page.evaluate("document.querySelector('#grid').clientWidth")
+        places = page.eval_on_selector_all(
+            ".tile",
+            """tiles => tiles.map((tile) => {
+                const [left, top] = tile.style.transform.match(/[-0-9.]+/g).map(Number);
+                const { width, height } = tile.style;
+                return [top, left, parseFloat(width), parseFloat(height)];
+            })""",
+        )
+        assert all(number == int(number) for place in places for number in place)
+        ends = {}
+        for top, left, wide, _ in sorted(places):
+            assert top not in ends or left == ends[top] + 6
+            ends[top] = left + wide
+        assert all(end == width for end in list(ends.values())[:-1])
+
+
 def test_help_opens_and_closes_by_keys(page):
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("?")

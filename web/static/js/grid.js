@@ -173,14 +173,20 @@ function shapeOf(hit) {
 const rowHeight = (line) =>
   (width - GAP * (line.length - 1)) / line.reduce((sum, { ratio }) => sum + ratio, 0);
 
-/** A full row fills the width; the last one of a stretch keeps the usual height. */
+/**
+ * A full row fills the width; the last one of a stretch keeps the usual height.
+ *
+ * All is in whole pixels, for an edge between two would show as a line.
+ */
 function addRow(line, isFull) {
-  const tall = isFull ? rowHeight(line) : Math.min(rowHeight(line), wantedHeight());
-  let left = 0;
-  const tiles = line.map(({ ratio }) => {
-    const tile = { left, width: ratio * tall };
-    left += tile.width + GAP;
-    return tile;
+  const exact = isFull ? rowHeight(line) : Math.min(rowHeight(line), wantedHeight());
+  const tall = Math.round(exact);
+  let end = 0; // of the tile before, not rounded, so that the last one ends at the width
+  const tiles = line.map(({ ratio }, place) => {
+    const start = end;
+    end += ratio * exact;
+    const left = Math.round(start) + GAP * place;
+    return { left, width: Math.round(end) + GAP * place - left };
   });
   const [first, last] = [line[0].index, line[line.length - 1].index];
   rows.push({ top: height, height: tall, first, last, tiles, isFull });
