@@ -296,6 +296,19 @@ def test_a_picture_without_a_thumbnail_shows_its_name(browser, gallery):
         page.wait_for_selector(".detail-small[hidden]", state="attached")
 
 
+@pytest.mark.parametrize(("density", "size"), [(1, "256"), (2, "512")])
+def test_thumbnails_are_as_large_as_the_screen_needs(browser, gallery, density, size):
+    with visited(browser, f"{gallery}/?q=is:landscape", device_scale_factor=density) as page:
+        page.wait_for_selector(".tile img")
+        page.wait_for_function("() => document.querySelector('.tile img').currentSrc")
+        asked = page.eval_on_selector_all(
+            ".tile img",
+            "pictures => pictures.map(({ currentSrc }) => currentSrc).filter(Boolean)"
+            ".map((address) => new URL(address).searchParams.get('size'))",
+        )
+        assert set(asked) == {size}
+
+
 @pytest.mark.parametrize("wide", [391, 1000, 1277])
 def test_tiles_lie_on_whole_pixels_and_fill_their_rows(browser, gallery, wide):
     with visited(browser, gallery, viewport={"width": wide, "height": 800}) as page:

@@ -298,9 +298,10 @@ function tile(row, place, number) {
 
 function picture(hit, wide, name) {
   const sized = (size) => `${hit.thumbnail}&size=${size}`;
+  const times = Math.max(1, shapeOf(hit)); // a thumbnail's size is that of its short side
   return element("img", {
     src: sized(256),
-    srcset: `${sized(256)} 256w, ${sized(512)} 512w`,
+    srcset: [256, 512].map((size) => `${sized(size)} ${Math.round(size * times)}w`).join(", "),
     sizes: `${Math.ceil(wide)}px`,
     alt: "",
     decoding: "async",
