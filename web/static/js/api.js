@@ -1,6 +1,7 @@
 /** The server's JSON API. A refusal is an Error with `status`, and `position` in a query. */
 
 const PAGE = 100; // hits
+export const LARGEST_PAGE = 200; // hits that the server gives at once
 
 async function ask(address, options = {}) {
   const response = await fetch(address, options);

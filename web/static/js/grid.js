@@ -5,6 +5,7 @@
  * the likely matches end are rows of their own.
  */
 
+import { LARGEST_PAGE } from "./api.js";
 import { element, printable } from "./dom.js";
 import * as format from "./format.js";
 import { t } from "./i18n.js";
@@ -72,6 +73,14 @@ function keepFocus(id) {
   if (!elements.has(index) && rowOf(index) >= 0) insert(rowOf(index));
   moveTab(index);
   elements.get(index)?.querySelector(".tile-open").focus({ preventScroll: true });
+}
+
+/** Load hits until the page is as high as `y`, or to the last; false where another answer came. */
+export async function loadTo(y) {
+  const asked = answer;
+  const top = box.getBoundingClientRect().top + scrollY;
+  while (top + height < y && (await nextPage(LARGEST_PAGE)) && asked === answer);
+  return asked === answer;
 }
 
 // What the other parts ask
@@ -355,11 +364,11 @@ function reveal(row) {
 
 // Pages
 
-/** Ask for the next hits, once at a time; false at the end. */
-function nextPage() {
+/** Ask for the next hits, once at a time; false at the end. `limit` says how many at most. */
+function nextPage(limit) {
   if (waiting) return waiting;
   const asked = answer;
-  const coming = asked?.more?.();
+  const coming = asked?.more?.(limit);
   if (!coming) return Promise.resolve(false);
   waiting = coming
     .then((hits) => {

@@ -23,6 +23,7 @@ let pictures = []; // [{file, address, weight}]
 let running = null; // AbortController of the search under way
 let pause = 0;
 let settle = 0;
+let isReturning = false; // on the way to the place that the history remembers
 let isTyping = false; // the latest entry of the history is not settled yet
 const sets = new Map(); // id in the history's entries -> pictures; this tab's alone
 const kept = new Map(); // set and text -> answer
@@ -124,7 +125,7 @@ function wentBack(event) {
 }
 
 function rememberPlace() {
-  if (document.querySelector("dialog:modal")) return;
+  if (isReturning || document.querySelector("dialog:modal")) return;
   history.replaceState({ ...history.state, y: scrollY }, "");
 }
 
@@ -207,9 +208,9 @@ function receive(text, found, y) {
     likely: found.likely,
     kind: found.kind,
     byDay: !items(text).some((item) => item.key === "sort"),
-    more: () =>
+    more: (limit) =>
       cursor
-        ? api.more(cursor).then((next) => {
+        ? api.more(cursor, { limit }).then((next) => {
             cursor = next.cursor;
             return next.hits;
           })
@@ -239,12 +240,13 @@ function present(text, answer, y) {
   else if (scrollY) scrollTo({ top: 0 });
 }
 
-/** Go back to a place that further pages may have to be asked for. */
+/** Go back to a place that further pages may have to be asked for, unless one has left meanwhile. */
 async function scrollDeep(y) {
-  for (let tries = 0; tries < 50; tries += 1) {
-    scrollTo({ top: y });
-    if (Math.abs(scrollY - y) < 2 || !(await grid.load(grid.count()))) return;
-  }
+  scrollTo({ top: 0 });
+  isReturning = true;
+  const isThere = await grid.loadTo(y + innerHeight);
+  isReturning = false;
+  if (isThere && scrollY === 0) scrollTo({ top: y });
 }
 
 function summary({ total, likely }) {
