@@ -25,13 +25,14 @@ class Library:
     """What the server answers of a library with so many pictures, and what it says of changes."""
 
     def __init__(self, page) -> None:
-        self.page, self.count = page, 0
+        self.page, self.count, self.likely = page, 0, None
         page.route("**/api/search?*", lambda route: route.fulfill(json=self.document()))
 
     def document(self) -> dict:
         hits = [hit(image_id) for image_id in range(self.count, 0, -1)]  # newest first
-        cursor = {"cursor": None, "likely": None}
-        return {"hits": hits, "total": len(hits), "kind": "browse", **cursor}
+        kind = "browse" if self.likely is None else "words"
+        rest = {"total": len(hits), "likely": self.likely, "kind": kind, "cursor": None}
+        return {"hits": hits, **rest}
 
     def say(self, name: str, **data) -> None:
         self.page.evaluate(
@@ -111,3 +112,20 @@ def test_an_answer_that_is_the_same_leaves_the_tiles_alone(page):
         page.library.grow(0)
     page.wait_for_timeout(100)
     assert page.evaluate("document.querySelector('.tile').isOld")
+
+
+def test_one_picture_is_said_to_be_one(page):
+    page.library.grow(1)
+    page.wait_for_selector(".tile")
+    assert page.inner_text("#status") == "1 picture"
+    page.library.grow(1)
+    page.wait_for_function("() => document.querySelector('#status').textContent === '2 pictures'")
+
+
+def test_an_answer_without_a_likely_match_says_so_once(page):
+    page.library.grow(2)
+    page.library.likely = 0
+    page.fill("input[name=q]", "red")
+    page.wait_for_selector(".grid-line")
+    assert page.inner_text(".grid-line") == "No sure matches; the nearest ones come first"
+    assert page.inner_text("#status") == "2 pictures, nearest first"
