@@ -2,7 +2,7 @@
 
 import pytest
 
-from browsing import visited
+from browsing import names, visited
 
 
 @pytest.fixture
@@ -42,3 +42,21 @@ def test_the_focus_goes_on_from_a_chip_that_is_removed(page):
     page.keyboard.press("Enter")  # the one word that is left needs no chip
     page.wait_for_selector("#chips", state="hidden")
     assert page.evaluate("document.activeElement.name") == "q"
+
+
+def test_a_sign_tells_whether_it_is_pressed(page):
+    signs = [page.locator(f".chip:nth-child({place}) .chip-sign") for place in (2, 3)]
+    assert [sign.get_attribute("aria-pressed") for sign in signs] == ["false", "true"]
+    assert [sign.get_attribute("aria-label") for sign in signs] == ["Less of snow", "Less of rain"]
+
+
+def test_a_picture_of_the_library_is_called_by_its_name(browser, gallery):
+    with visited(browser, gallery) as page:
+        page.wait_for_selector(".tile")
+        wanted = names(page)["p021.jpg"]
+        page.goto(f"{gallery}/?q=like:{wanted}")
+        page.wait_for_selector(".chip")
+        assert page.inner_text(".chip-name") == "p021.jpg"
+        page.goto(f"{gallery}/?q=like:{wanted}+name:p052.jpg")  # it is not among the hits
+        page.wait_for_selector(".chip")
+        assert page.inner_text(".chip-name") == f"picture {wanted}"

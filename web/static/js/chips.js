@@ -6,6 +6,8 @@ import { isTerm, items, joined, written } from "./querytext.js";
 
 const WEIGHTS = [0.25, 0.5, 1, 2, 4];
 
+const names = new Map(); // id of an image -> its file's name, of those that are searched by
+
 let box;
 let change; // called with the new text of the query
 let changePictures; // called where a picture's weight changes or it goes
@@ -15,6 +17,14 @@ export function start({ onText, onPictures }) {
   box = document.getElementById("chips");
   change = onText;
   changePictures = onPictures;
+}
+
+/** Learn the names of the images that `text` asks for from the hits; true where one is new. */
+export function learn(text, hits) {
+  const before = names.size;
+  const wanted = new Set(items(text).map((item) => item.key === "like" && item.value));
+  for (const { image_id: id, name } of hits) if (wanted.has(`${id}`)) names.set(`${id}`, name);
+  return names.size > before;
 }
 
 /** Show the terms of `text` and the `pictures`; one plain term needs no chip. */
@@ -45,7 +55,8 @@ function focusAt({ index, control }) {
 
 function ofTerm(item, list) {
   const isImage = item.key === "like";
-  const name = isImage ? t("chip.image", { id: item.value }) : item.value;
+  const known = isImage && names.get(item.value);
+  const name = known ? printable(known) : isImage ? t("chip.image", { id: item.value }) : item.value;
   const put = (changes) => {
     item.text = changes ? written({ ...item, sign: item.sign || "+", ...changes }) : "";
     change(joined(list.filter((other) => other.text)));
@@ -81,8 +92,9 @@ function chip(name, picture, isNegative, weight, { turn, weigh, remove }) {
     {
       class: "chip-sign",
       type: "button",
-      "aria-label": t(isNegative ? "chip.affirm" : "chip.negate", { term: name }),
-      title: t(isNegative ? "chip.affirm" : "chip.negate", { term: name }),
+      "aria-label": t("chip.negate", { term: name }),
+      "aria-pressed": String(isNegative),
+      title: t(isNegative ? "chip.is_less" : "chip.is_more", { term: name }),
       onclick: turn,
     },
     isNegative ? "−" : "+",

@@ -233,6 +233,7 @@ function present(text, answer, y) {
   box.removeAttribute("aria-invalid");
   document.getElementById("refresh").hidden = true;
   document.title = text ? `${text} – fovea` : "fovea";
+  if (chips.learn(text, answer.hits)) chips.show(textNow(), pictures);
   grid.show(answer);
   showEmpty(text, answer);
   status.textContent = summary(answer);
