@@ -273,6 +273,20 @@ def test_a_selection_is_exported(page):
     page.wait_for_selector("#selection", state="hidden")
 
 
+def test_all_loaded_pictures_are_selected_by_keys(page):
+    page.focus(".tile[data-index='0'] .tile-open")
+    page.keyboard.press("Control+a")
+    total = answer(page, "/api/search?q=")["total"]
+    count = int(page.inner_text("#selection [data-part=count]").split()[0])
+    assert min(60, total) <= count <= total
+    assert page.evaluate("String(getSelection())") == ""
+    page.focus(BOX)
+    page.keyboard.type("red")
+    page.keyboard.press("Control+a")  # in the box, its text
+    page.keyboard.press("Backspace")
+    assert page.input_value(BOX) == ""
+
+
 def test_paths_are_copied(browser, gallery):
     allowed = ["clipboard-read", "clipboard-write"]
     with visited(browser, gallery, permissions=allowed) as page:

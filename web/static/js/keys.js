@@ -29,12 +29,20 @@ const typesText = (target) =>
 
 function pressed(event) {
   if (event.defaultPrevented || event.isComposing || event.altKey) return;
-  if (event.ctrlKey || event.metaKey) return;
+  if (event.ctrlKey || event.metaKey) return withControl(event);
   if (event.key === "?" && !typesText(event.target)) return done(event, help.toggle());
   if (document.querySelector("dialog:modal")) return;
   if (event.target === box) return inBox(event);
   if (typesText(event.target)) return;
   anywhere(event);
+}
+
+/** On a picture, Ctrl+A chooses all that are loaded. */
+function withControl(event) {
+  const isAll = event.key.toLowerCase() === "a" && !event.shiftKey;
+  if (!isAll || grid.focusedIndex() < 0 || document.querySelector("dialog:modal")) return;
+  selection.all();
+  done(event);
 }
 
 const done = (event) => event.preventDefault();
