@@ -287,6 +287,24 @@ def test_all_loaded_pictures_are_selected_by_keys(page):
     assert page.input_value(BOX) == ""
 
 
+def test_a_menu_chooses_the_order(page):
+    usual = page.locator("[name=sort] option").first
+    assert usual.inner_text() == "Newest first"
+    page.fill(BOX, "red")
+    page.wait_for_selector(".tile-badge", state="attached")
+    assert usual.inner_text() == "Best match first"
+    page.select_option("[name=sort]", "name")
+    page.wait_for_url("**sort%3Aname")
+    assert page.input_value(BOX) == "red sort:name"
+    expected = [hit["image_id"] for hit in answer(page, "/api/search?q=red sort:name")["hits"]]
+    wait_for_first(page, expected[0])
+    assert shown(page)[:10] == expected[:10]
+    page.select_option("[name=sort]", "")
+    page.wait_for_url("**q=red")
+    page.fill(BOX, "sort:date red")
+    page.wait_for_function("() => document.querySelector('[name=sort]').value === 'date'")
+
+
 def test_paths_are_copied(browser, gallery):
     allowed = ["clipboard-read", "clipboard-write"]
     with visited(browser, gallery, permissions=allowed) as page:

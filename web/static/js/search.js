@@ -7,7 +7,7 @@ import * as filters from "./filters.js";
 import * as format from "./format.js";
 import * as grid from "./grid.js";
 import { t } from "./i18n.js";
-import { isTerm, items } from "./querytext.js";
+import { isFilter, items } from "./querytext.js";
 import { on } from "./store.js";
 
 const PAUSE = 180; // milliseconds without a key before a search
@@ -66,7 +66,7 @@ const textNow = () => box.value.trim();
 
 function showTools() {
   chips.show(textNow(), pictures);
-  filters.show(textNow());
+  filters.show(textNow(), pictures.length > 0);
 }
 
 // Typing, and the address that follows
@@ -261,7 +261,7 @@ function showEmpty(text, { hits }) {
   const empty = document.getElementById("empty");
   empty.hidden = hits.length > 0;
   if (hits.length) return;
-  const isFiltered = items(text).some((item) => !isTerm(item));
+  const isFiltered = items(text).some(isFilter);
   const isFilling = scan?.state === "running";
   if (isFiltered) empty.replaceChildren(element("p", {}, t("hits.empty")));
   else empty.replaceChildren(...(isFilling ? filling() : invitation()));
