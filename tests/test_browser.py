@@ -287,6 +287,28 @@ def test_all_loaded_pictures_are_selected_by_keys(page):
     assert page.input_value(BOX) == ""
 
 
+def test_who_types_is_not_interrupted(page):
+    page.watch.expected.append("400")
+    page.keyboard.type("size:")
+    with page.expect_response("**/api/search?q=size*"):
+        pass
+    page.wait_for_timeout(300)
+    assert page.is_hidden("#problem")
+    page.keyboard.type(">1MP", delay=50)
+    page.wait_for_url("**1MP")
+    page.wait_for_timeout(1000)
+    assert page.is_hidden("#problem")
+    page.fill(BOX, "size:")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.locator("#grid.is-stale").count() == 1
+    page.fill(BOX, "")
+    page.wait_for_selector("#problem", state="hidden")
+    assert page.locator("#grid.is-stale").count() == 0
+    page.fill(BOX, "is:")
+    page.keyboard.press("Enter")  # it is meant as it stands
+    page.wait_for_selector("#problem:not([hidden])", timeout=5000)
+
+
 def test_a_menu_chooses_the_order(page):
     usual = page.locator("[name=sort] option").first
     assert usual.inner_text() == "Newest first"

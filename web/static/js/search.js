@@ -11,6 +11,7 @@ import { isFilter, items } from "./querytext.js";
 import { on } from "./store.js";
 
 const PAUSE = 180; // milliseconds without a key before a search
+const MERCY = 800; // milliseconds that one who types has to end what is no query yet
 const SETTLED = 1500; // milliseconds after which a typed query stays in the history
 const KEPT = 12; // answers that going back finds again
 const SETS = 24; // sets of pictures that going back finds again
@@ -23,6 +24,7 @@ let pictures = []; // [{file, address, weight}]
 let running = null; // AbortController of the search under way
 let pause = 0;
 let settle = 0;
+let complaint = 0; // the timer of one that waits
 let isReturning = false; // on the way to the place that the history remembers
 let isTyping = false; // the latest entry of the history is not settled yet
 const sets = new Map(); // id in the history's entries -> pictures; this tab's alone
@@ -73,10 +75,11 @@ function showTools() {
 
 function typed() {
   clearTimeout(pause);
+  clearTimeout(complaint);
   pause = setTimeout(() => {
     follow();
     showTools();
-    run();
+    run({ isTyped: true });
   }, PAUSE);
 }
 
@@ -171,8 +174,9 @@ function addLike({ image_id, weight }) {
 
 // Searching
 
-async function run({ y = 0, fromKept = false } = {}) {
+async function run({ y = 0, fromKept = false, isTyped = false } = {}) {
   running?.abort();
+  clearTimeout(complaint);
   const text = textNow();
   lastPlace = placeNow();
   const known = kept.get(keyOf(text));
@@ -188,7 +192,9 @@ async function run({ y = 0, fromKept = false } = {}) {
       : await api.search(text, { signal });
     if (mine === running) receive(text, found, y);
   } catch (error) {
-    if (error.name !== "AbortError" && mine === running) complain(text, error);
+    if (error.name === "AbortError" || mine !== running) return;
+    const isPatient = isTyped && document.activeElement === box && problem.hidden;
+    complaint = setTimeout(complain, isPatient ? MERCY : 0, text, error);
   } finally {
     clearTimeout(late);
     if (mine === running) running = null;
@@ -230,6 +236,7 @@ function keep(text, answer) {
 
 function present(text, answer, y) {
   problem.hidden = true;
+  document.getElementById("grid").classList.remove("is-stale");
   box.removeAttribute("aria-invalid");
   document.getElementById("refresh").hidden = true;
   document.title = text ? `${text} – fovea` : "fovea";
@@ -288,8 +295,9 @@ function filling() {
   ];
 }
 
-/** Say what is wrong beside the box, and mark the place where it is. The last answer stays. */
+/** Say what is wrong beside the box, and mark its place. The last answer stays, but fades. */
 function complain(text, error) {
+  document.getElementById("grid").classList.add("is-stale");
   const hasPlace = Number.isInteger(error.position);
   const parts = [error.message ?? ""];
   if (hasPlace && text) {
