@@ -250,6 +250,26 @@ def test_more_like_this_searches_by_the_picture(page):
     wait_for_first(page, wanted)
 
 
+@pytest.mark.parametrize(("weight", "key", "sign"), [(1, "m", ""), (-1, "l", "-")])
+def test_a_tile_leads_to_more_or_less_like_it(page, weight, key, sign):
+    first, second = shown(page)[:2]
+    page.hover(".tile[data-index='1']")
+    button = page.locator(f".tile[data-index='1'] [data-weight='{weight}']")
+    assert button.get_attribute("aria-label").endswith(".jpg")
+    button.click()
+    page.wait_for_function(VALUE, arg=f"{sign}like:{second}")
+    page.go_back()
+    wait_for_first(page, first)
+    page.focus(".tile[data-index='1'] .tile-open")
+    page.keyboard.press(key)
+    page.wait_for_function(VALUE, arg=f"{sign}like:{second}")
+    page.wait_for_selector(".chip")
+    assert focused(page) >= 0
+
+
+VALUE = "text => document.querySelector('input[name=q]').value === text"
+
+
 def test_a_selection_is_exported(page):
     page.focus(".tile[data-index='0'] .tile-open")
     page.keyboard.press("x")

@@ -26,15 +26,27 @@ let height = 0;
 let width = 0;
 let waiting = null; // the page that is on its way
 let focused = 0; // the hit that Tab leads to
+let likes; // the buttons for more and for less like a picture, on the one that is pointed at
 const shown = new Map(); // number of the row -> its elements
 const elements = new Map(); // index of the hit -> its tile
 
 export function start() {
   box = document.getElementById("grid");
+  likes = document.getElementById("tile-likes").content.firstElementChild;
   box.addEventListener("click", opened);
   box.addEventListener("focusin", (event) => {
     const tile = event.target.closest(".tile");
-    if (tile) moveTab(Number(tile.dataset.index));
+    if (!tile) return;
+    moveTab(Number(tile.dataset.index));
+    offerLikes(tile);
+  });
+  box.addEventListener("pointerover", (event) => {
+    const tile = event.target.closest(".tile");
+    if (tile) offerLikes(tile);
+  });
+  likes.addEventListener("click", ({ target }) => {
+    const index = Number(likes.parentElement.dataset.index);
+    searchLike(index, Number(target.closest("button")?.dataset.weight));
   });
   addEventListener("scroll", () => requestAnimationFrame(render), { passive: true });
   new ResizeObserver(() => {
@@ -133,6 +145,22 @@ function below(index, sign, far) {
     if (Math.abs(row.top - rows[from].top) >= far) break;
   }
   return best;
+}
+
+/** Search for more (weight 1) or less (-1) like the hit at an index. */
+export function searchLike(index, weight) {
+  const hit = hitAt(index);
+  if (hit && weight) emit("more-like", { image_id: hit.image_id, weight });
+}
+
+function offerLikes(tile) {
+  if (likes.parentElement === tile) return;
+  const name = printable(hitAt(Number(tile.dataset.index)).name);
+  for (const button of likes.children) {
+    const key = Number(button.dataset.weight) > 0 ? "hits.more_like" : "hits.less_like";
+    button.setAttribute("aria-label", t(key, { name }));
+  }
+  tile.append(likes);
 }
 
 // Layout

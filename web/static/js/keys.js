@@ -5,6 +5,8 @@ import * as help from "./help.js";
 import * as selection from "./selection.js";
 import { emit } from "./store.js";
 
+const LIKES = { m: 1, l: -1 }; // weights
+
 const STEPS = {
   ArrowLeft: "left",
   ArrowRight: "right",
@@ -82,7 +84,10 @@ function onTile(event, index) {
     grid.focusIndex(next);
     return;
   }
-  if (event.key === "x" || event.key === " ") {
+  if (event.key in LIKES) {
+    done(event);
+    grid.searchLike(index, LIKES[event.key]);
+  } else if (event.key === "x" || event.key === " ") {
     done(event);
     const hit = grid.hitAt(index);
     if (event.shiftKey) selection.extend(index);
