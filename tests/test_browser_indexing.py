@@ -26,10 +26,13 @@ class Library:
 
     def __init__(self, page) -> None:
         self.page, self.count, self.likely = page, 0, None
+        self.day = lambda image_id: None
         page.route("**/api/search?*", lambda route: route.fulfill(json=self.document()))
 
     def document(self) -> dict:
-        hits = [hit(image_id) for image_id in range(self.count, 0, -1)]  # newest first
+        hits = [
+            hit(image_id, self.day(image_id)) for image_id in range(self.count, 0, -1)
+        ]  # newest first
         kind = "browse" if self.likely is None else "words"
         rest = {"total": len(hits), "likely": self.likely, "kind": kind, "cursor": None}
         return {"hits": hits, **rest}
@@ -45,7 +48,7 @@ class Library:
         self.say("library", images=self.count, generation=self.count)
 
 
-def hit(image_id: int) -> dict:
+def hit(image_id: int, day: str | None) -> dict:
     name = f"{image_id}.jpg"
     return {
         "image_id": image_id,
@@ -53,7 +56,7 @@ def hit(image_id: int) -> dict:
         "path": f"/pictures/{name}",
         "width": 400,
         "height": 300,
-        "day": None,
+        "day": day,
         "thumbnail": f"/api/images/{image_id}/thumbnail?v=0",
     }
 
@@ -129,3 +132,28 @@ def test_an_answer_without_a_likely_match_says_so_once(page):
     page.wait_for_selector(".grid-line")
     assert page.inner_text(".grid-line") == "No sure matches; the nearest ones come first"
     assert page.inner_text("#status") == "2 pictures, nearest first"
+
+
+def test_days_of_few_pictures_share_a_row(page):
+    page.library.day = lambda image_id: f"2024-03-{min(image_id, 10):02}"
+    page.library.grow(19)  # ten of one day, then one a day
+    page.wait_for_selector(".tile")
+    parts = page.eval_on_selector_all(
+        "#grid > *",
+        """parts => parts.map((part) => [
+            part.dataset.imageId ? +part.dataset.imageId : part.textContent,
+            +part.style.transform.match(/, ([0-9]+)px/)[1]])""",
+    )
+    tops = {name: top for name, top in parts if isinstance(name, int)}
+    assert len({tops[image_id] for image_id in range(19, 9, -1)}) > 1  # a day of several rows
+    assert tops[9] == tops[8] == tops[7] > tops[10]
+    assert len({tops[image_id] for image_id in range(1, 10)}) < 4
+    order = [name for name, _ in parts]
+    assert order[-4:] == ["Mar 2, 2024", 2, "Mar 1, 2024", 1]
+    assert order.count("Mar 10, 2024") == 1
+    page.focus(".tile[data-image-id='9'] .tile-open")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.parentElement.dataset.imageId") == "8"
+    page.keyboard.press("ArrowDown")
+    below = int(page.evaluate("document.activeElement.parentElement.dataset.imageId"))
+    assert tops[below] > tops[8]

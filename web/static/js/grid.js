@@ -14,6 +14,8 @@ import { emit } from "./store.js";
 
 const GAP = 6; // CSS pixels between pictures
 const HEADING = 52; // CSS pixels
+const DAY_GAP = 4 * GAP; // between days in one row
+const NARROWEST_DAY = 116; // CSS pixels, for a date
 const AHEAD = 1200; // CSS pixels beyond the window in which rows exist
 const WANTED_AHEAD = 2400; // CSS pixels from the end at which the next page is asked for
 const NARROWEST = 0.4; // width by height; a narrower or wider picture is cut to this
@@ -21,7 +23,8 @@ const WIDEST = 4;
 
 let box; // the element that holds the rows
 let answer = null; // {hits, total, likely, kind, more}: `more` asks for the next page
-let rows = []; // {top, height, first, last, tiles: [{left, width}]} or {top, height, heading}
+let rows = []; // {top, height, first, last, tiles: [{left, width}], headings?: [{at, text, left,
+// width}]}, where tiles lie below the headings of their days, or {top, height, heading, kind}
 let height = 0;
 let width = 0;
 let waiting = null; // the page that is on its way
@@ -177,29 +180,60 @@ function layOut() {
 
 /** Lay out the hits from one on; the rows before it stay. */
 function append(from) {
-  let line = [];
-  let day = from ? answer.hits[from - 1].day : undefined;
-  const flush = (isFull) => {
-    if (line.length) addRow(line, isFull);
-    line = [];
+  let days = []; // that share a row
+  const flush = () => {
+    if (days.length) addDays(days);
+    days = [];
   };
-  for (let index = from; index < answer.hits.length; index += 1) {
-    const hit = answer.hits[index];
-    if (index === answer.likely) {
-      flush(false);
-      addHeading(t(index ? "hits.line" : "hits.line_none"), "line");
+  for (let first = from, end; first < answer.hits.length; first = end) {
+    end = endOfStretch(first);
+    const line = answer.hits.slice(first, end).map((hit, place) => ({
+      index: first + place,
+      ratio: shapeOf(hit),
+    }));
+    const day = { line, text: dayAt(first), width: Math.max(usualWidth(line), NARROWEST_DAY) };
+    if (day.text && day.width <= width) {
+      if (widthOf([...days, day]) > width) flush();
+      days.push(day);
+    } else {
+      flush();
+      if (first === answer.likely) addHeading(t(first ? "hits.line" : "hits.line_none"), "line");
+      if (day.text) addHeading(day.text, "day");
+      addLines(line);
     }
-    if (answer.kind === "browse" && answer.byDay && hit.day !== day) {
-      flush(false);
-      addHeading(hit.day ? format.day(hit.day) : t("hits.undated"), "day");
-      day = hit.day;
-    }
-    line.push({ index, ratio: shapeOf(hit) });
-    if (rowHeight(line) <= wantedHeight()) flush(true);
   }
-  flush(false);
+  flush();
   box.style.height = `${height}px`;
   render();
+}
+
+const isByDay = () => answer.kind === "browse" && answer.byDay;
+
+/** Where the hits end that stand together: at another day, or where the likely ones end. */
+function endOfStretch(first) {
+  const { hits, likely } = answer;
+  let end = first + 1;
+  const goesOn = () => end !== likely && !(isByDay() && hits[end].day !== hits[first].day);
+  while (end < hits.length && goesOn()) end += 1;
+  return end;
+}
+
+/** The heading of the day that begins with a hit; null where none does. */
+function dayAt(first) {
+  const { day } = answer.hits[first];
+  if (!isByDay() || (first && answer.hits[first - 1].day === day)) return null;
+  return day ? format.day(day) : t("hits.undated");
+}
+
+function addLines(tiles) {
+  let line = [];
+  for (const tile of tiles) {
+    line.push(tile);
+    if (rowHeight(line) > wantedHeight()) continue;
+    addRow(line, true);
+    line = [];
+  }
+  if (line.length) addRow(line, false);
 }
 
 function shapeOf(hit) {
@@ -227,6 +261,33 @@ function addRow(line, isFull) {
   });
   const [first, last] = [line[0].index, line[line.length - 1].index];
   rows.push({ top: height, height: tall, first, last, tiles, isFull });
+  height += tall + GAP;
+}
+
+const usualWidth = (line) =>
+  Math.ceil(line.reduce((sum, { ratio }) => sum + ratio * wantedHeight() + GAP, -GAP));
+
+const widthOf = (days) => days.reduce((sum, day) => sum + day.width + DAY_GAP, -DAY_GAP);
+
+/** Days of few pictures stand side by side, each under its own heading. */
+function addDays(days) {
+  const tiles = [];
+  const headings = [];
+  let start = 0;
+  for (const { line, text, width: wide } of days) {
+    headings.push({ at: tiles.length, text, left: start, width: days.length > 1 ? wide : width });
+    let left = start;
+    for (const { ratio } of line) {
+      const tile = { left, width: Math.round(ratio * wantedHeight()) };
+      tiles.push(tile);
+      left += tile.width + GAP;
+    }
+    start += wide + DAY_GAP;
+  }
+  const first = days[0].line[0].index;
+  const last = first + tiles.length - 1;
+  const tall = HEADING + wantedHeight();
+  rows.push({ top: height, height: tall, first, last, tiles, headings, isFull: false });
   height += tall + GAP;
 }
 
@@ -286,7 +347,7 @@ function remove(number, made) {
 /** Rows stand in the page in their order, so that Tab and screen readers follow the eye. */
 function insert(number) {
   const row = rows[number];
-  const made = row.heading ? [heading(row)] : row.tiles.map((place, n) => tile(row, place, n));
+  const made = row.heading ? [heading(row.heading, row.kind, row.top)] : members(row);
   let next = null;
   for (const [other, existing] of shown) {
     if (other > number && (next === null || other < next.number)) next = { number: other, existing };
@@ -295,9 +356,17 @@ function insert(number) {
   shown.set(number, made);
 }
 
-function heading(row) {
-  const made = element("h2", { class: `grid-${row.kind}` }, row.heading);
-  put(made, { left: 0, top: row.top, width, height: HEADING });
+/** The tiles of a row, each day's heading before its first one. */
+function members(row) {
+  return row.tiles.flatMap((place, number) => {
+    const day = row.headings?.find(({ at }) => at === number);
+    return [day && heading(day.text, "day", row.top, day), tile(row, place, number)].filter(Boolean);
+  });
+}
+
+function heading(text, kind, top, place = { left: 0, width }) {
+  const made = element("h2", { class: `grid-${kind}` }, element("span", {}, text));
+  put(made, { ...place, top, height: HEADING });
   return made;
 }
 
@@ -327,7 +396,8 @@ function tile(row, place, number) {
   });
   const data = { index, imageId: hit.image_id };
   const made = element("div", { class: "tile", dataset: data }, link, check);
-  put(made, { left: place.left, top: row.top, width: place.width, height: row.height });
+  const below = row.headings ? HEADING : 0;
+  put(made, { ...place, top: row.top + below, height: row.height - below });
   dress(made);
   elements.set(index, made);
   return made;
@@ -401,10 +471,12 @@ function nextPage(limit) {
   waiting = coming
     .then((hits) => {
       if (asked !== answer) return false;
+      const holder = hitAt(focusedIndex());
       const from = lastStretch();
       asked.hits.push(...hits);
       waiting = null;
       append(from);
+      if (holder && focusedIndex() < 0) keepFocus(holder.image_id);
       return hits.length > 0;
     })
     .catch(() => {
