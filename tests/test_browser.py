@@ -307,6 +307,32 @@ def test_all_loaded_pictures_are_selected_by_keys(page):
     assert page.input_value(BOX) == ""
 
 
+def test_pictures_beyond_the_window_wait_for_those_in_it_and_for_a_search(browser, gallery):
+    with visited(browser, "about:blank") as page:
+        page.watch.expected.append("FAILED")
+        held = []
+        page.route("**/thumbnail?*", lambda route: held.append(route))
+        page.goto(gallery, wait_until="commit")
+        page.wait_for_selector(".tile")
+        page.wait_for_timeout(1000)
+        lowest = "Math.max(...[...document.querySelectorAll('.tile')].map(tile => tile.offsetTop +"
+        lowest += " tile.getBoundingClientRect().top))"
+        assert page.evaluate(lowest) < 800 + 200
+        first = len(held)
+        for route in held[:first]:
+            route.continue_()
+        page.wait_for_function(f"() => {lowest} > 1400")
+        searches = []
+        page.route("**/api/search?*", lambda route: searches.append(route))
+        page.keyboard.type("red")
+        page.wait_for_function("() => document.querySelector('.tile img:not([src])')")
+        while not searches:
+            page.wait_for_timeout(50)
+        searches[0].abort()
+        page.wait_for_selector("#problem:not([hidden])")
+        assert page.locator(".tile img:not([src])").count() == 0
+
+
 def test_who_types_is_not_interrupted(page):
     page.watch.expected.append("400")
     page.keyboard.type("size:")

@@ -17,6 +17,7 @@ const HEADING = 52; // CSS pixels
 const DAY_GAP = 4 * GAP; // between days in one row
 const NARROWEST_DAY = 116; // CSS pixels, for a date
 const AHEAD = 1200; // CSS pixels beyond the window in which rows exist
+const NEAR = 200; // the same while pictures in the window are still on their way
 const WANTED_AHEAD = 2400; // CSS pixels from the end at which the next page is asked for
 const NARROWEST = 0.4; // width by height; a narrower or wider picture is cut to this
 const WIDEST = 4;
@@ -28,8 +29,10 @@ let rows = []; // {top, height, first, last, tiles: [{left, width}], headings?: 
 let height = 0;
 let width = 0;
 let waiting = null; // the page that is on its way
+let ahead = NEAR;
 let focused = 0; // the hit that Tab leads to
 let likes; // the buttons for more and for less like a picture, on the one that is pointed at
+const hushed = new Map(); // picture -> the addresses that were taken from it
 const shown = new Map(); // number of the row -> its elements
 const elements = new Map(); // index of the hit -> its tile
 
@@ -51,6 +54,7 @@ export function start() {
     const index = Number(likes.parentElement.dataset.index);
     searchLike(index, Number(target.closest("button")?.dataset.weight));
   });
+  for (const end of ["load", "error"]) box.addEventListener(end, arrived, true);
   addEventListener("scroll", () => requestAnimationFrame(render), { passive: true });
   new ResizeObserver(() => {
     if (box.clientWidth !== width) layOut();
@@ -63,12 +67,39 @@ export function show(next) {
   const holder = hitAt(focusedIndex());
   answer = next;
   waiting = null;
-  if (!isSame) {
+  if (isSame) resume();
+  else {
+    ahead = NEAR;
     focused = 0;
     layOut();
     if (holder) keepFocus(holder.image_id);
   }
   emit("hits", answer);
+}
+
+/** Stop what loads beyond the window: browsers have few connections, and a search needs one now. */
+export function hush() {
+  for (const picture of box.querySelectorAll("img")) {
+    const { top, bottom } = picture.getBoundingClientRect();
+    if (picture.complete || (bottom > 0 && top < innerHeight)) continue;
+    hushed.set(picture, { src: picture.src, srcset: picture.srcset });
+    picture.removeAttribute("srcset");
+    picture.removeAttribute("src");
+  }
+}
+
+/** Let those pictures load after all. */
+export function resume() {
+  for (const [picture, addresses] of hushed) Object.assign(picture, addresses);
+  hushed.clear();
+}
+
+/** Once nothing is on its way, more may come. */
+function arrived() {
+  const isLoading = [...box.querySelectorAll("img")].some((picture) => !picture.complete);
+  if (isLoading || ahead === AHEAD) return;
+  ahead = AHEAD;
+  render();
 }
 
 /** Whether an answer would be drawn just as the present one: its tiles can stay. */
@@ -306,12 +337,13 @@ function clear() {
   for (const made of shown.values()) made.forEach((child) => child.remove());
   shown.clear();
   elements.clear();
+  hushed.clear();
 }
 
 function render() {
   if (!answer || !rows.length) return;
   const above = -box.getBoundingClientRect().top;
-  const [from, to] = [above - AHEAD, above + innerHeight + AHEAD];
+  const [from, to] = [above - ahead, above + innerHeight + ahead];
   for (const [number, made] of shown) {
     const row = rows[number];
     const hasFocus = made.some((one) => one.contains(document.activeElement));

@@ -182,6 +182,7 @@ async function run({ y = 0, fromKept = false, isTyped = false } = {}) {
   const known = kept.get(keyOf(text));
   if (fromKept && known) return present(text, known, y);
   const mine = (running = new AbortController());
+  grid.hush();
   const late = setTimeout(() => {
     status.textContent = t("hits.searching");
   }, 400);
@@ -297,6 +298,7 @@ function filling() {
 
 /** Say what is wrong beside the box, and mark its place. The last answer stays, but fades. */
 function complain(text, error) {
+  grid.resume();
   document.getElementById("grid").classList.add("is-stale");
   const hasPlace = Number.isInteger(error.position);
   const parts = [error.message ?? ""];
