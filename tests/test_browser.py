@@ -88,6 +88,37 @@ def test_several_chosen_pictures_are_searched_together(page, gallery):
     assert shown(page)[:5] == expected[:5]
 
 
+def test_back_leads_to_the_pictures_that_were_searched_by(page):
+    drop(page, *(PHOTOS / f"p0{number}.jpg" for number in (21, 43, 52)))
+    page.wait_for_function(CHIPS, arg=3)
+    page.select_option(".chip:nth-child(1) .chip-weight", "4")
+    page.focus(BOX)
+    for text, count in (("red", 4), (" snow", 4)):
+        page.keyboard.type(text)
+        page.wait_for_function(CHIPS, arg=count)
+        page.wait_for_url(re.compile(f".*{text.strip()}"))
+        page.keyboard.press("Enter")
+    assert page.input_value(BOX) == "red snow"
+    page.go_back()
+    page.wait_for_function(CHIPS, arg=4)
+    assert page.input_value(BOX) == "red"
+    page.go_back()
+    page.wait_for_function(CHIPS, arg=3)
+    assert page.input_value(".chip:nth-child(1) .chip-weight") == "4"
+    page.go_back()
+    page.wait_for_function("() => document.querySelector('.chip-weight').value === '1'")
+    loaded = "pictures => pictures.every((picture) => picture.complete && picture.naturalWidth)"
+    page.wait_for_timeout(200)
+    assert page.eval_on_selector_all(".chip-picture", loaded)
+    page.go_back()
+    page.wait_for_function(CHIPS, arg=0)
+    page.go_forward()
+    page.wait_for_function(CHIPS, arg=3)
+
+
+CHIPS = "count => document.querySelectorAll('.chip').length === count"
+
+
 def test_a_pasted_picture_finds_itself(page):
     data = list((PHOTOS / "p043.jpg").read_bytes())
     page.evaluate(
@@ -265,6 +296,26 @@ def test_more_like_this_searches_by_the_picture(page):
     wait_for_first(page, wanted)
 
 
+@pytest.mark.parametrize(("weight", "key", "sign"), [(1, "m", ""), (-1, "l", "-")])
+def test_a_tile_leads_to_more_or_less_like_it(page, weight, key, sign):
+    first, second = shown(page)[:2]
+    page.hover(".tile[data-index='1']")
+    button = page.locator(f".tile[data-index='1'] [data-weight='{weight}']")
+    assert button.get_attribute("aria-label").endswith(".jpg")
+    button.click()
+    page.wait_for_function(VALUE, arg=f"{sign}like:{second}")
+    page.go_back()
+    wait_for_first(page, first)
+    page.focus(".tile[data-index='1'] .tile-open")
+    page.keyboard.press(key)
+    page.wait_for_function(VALUE, arg=f"{sign}like:{second}")
+    page.wait_for_selector(".chip")
+    assert focused(page) >= 0
+
+
+VALUE = "text => document.querySelector('input[name=q]').value === text"
+
+
 def test_a_selection_is_exported(page):
     page.focus(".tile[data-index='0'] .tile-open")
     page.keyboard.press("x")
@@ -287,6 +338,86 @@ def test_a_selection_is_exported(page):
     assert page.locator(".toast").count() == 1  # said thrice
     page.keyboard.press("Escape")
     page.wait_for_selector("#selection", state="hidden")
+
+
+def test_all_loaded_pictures_are_selected_by_keys(page):
+    page.focus(".tile[data-index='0'] .tile-open")
+    page.keyboard.press("Control+a")
+    total = answer(page, "/api/search?q=")["total"]
+    count = int(page.inner_text("#selection [data-part=count]").split()[0])
+    assert min(60, total) <= count <= total
+    assert page.evaluate("String(getSelection())") == ""
+    page.focus(BOX)
+    page.keyboard.type("red")
+    page.keyboard.press("Control+a")  # in the box, its text
+    page.keyboard.press("Backspace")
+    assert page.input_value(BOX) == ""
+
+
+def test_pictures_beyond_the_window_wait_for_those_in_it_and_for_a_search(browser, gallery):
+    with visited(browser, "about:blank") as page:
+        page.watch.expected.append("FAILED")
+        held = []
+        page.route("**/thumbnail?*", lambda route: held.append(route))
+        page.goto(gallery, wait_until="commit")
+        page.wait_for_selector(".tile")
+        page.wait_for_timeout(1000)
+        lowest = "Math.max(...[...document.querySelectorAll('.tile')].map(tile => tile.offsetTop +"
+        lowest += " tile.getBoundingClientRect().top))"
+        assert page.evaluate(lowest) < 800 + 200
+        first = len(held)
+        for route in held[:first]:
+            route.continue_()
+        page.wait_for_function(f"() => {lowest} > 1400")
+        searches = []
+        page.route("**/api/search?*", lambda route: searches.append(route))
+        page.keyboard.type("red")
+        page.wait_for_function("() => document.querySelector('.tile img:not([src])')")
+        while not searches:
+            page.wait_for_timeout(50)
+        searches[0].abort()
+        page.wait_for_selector("#problem:not([hidden])")
+        assert page.locator(".tile img:not([src])").count() == 0
+
+
+def test_who_types_is_not_interrupted(page):
+    page.watch.expected.append("400")
+    page.keyboard.type("size:")
+    with page.expect_response("**/api/search?q=size*"):
+        pass
+    page.wait_for_timeout(300)
+    assert page.is_hidden("#problem")
+    page.keyboard.type(">1MP", delay=50)
+    page.wait_for_url("**1MP")
+    page.wait_for_timeout(1000)
+    assert page.is_hidden("#problem")
+    page.fill(BOX, "size:")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.locator("#grid.is-stale").count() == 1
+    page.fill(BOX, "")
+    page.wait_for_selector("#problem", state="hidden")
+    assert page.locator("#grid.is-stale").count() == 0
+    page.fill(BOX, "is:")
+    page.keyboard.press("Enter")  # it is meant as it stands
+    page.wait_for_selector("#problem:not([hidden])", timeout=5000)
+
+
+def test_a_menu_chooses_the_order(page):
+    usual = page.locator("[name=sort] option").first
+    assert usual.inner_text() == "Newest first"
+    page.fill(BOX, "red")
+    page.wait_for_selector(".tile-badge", state="attached")
+    assert usual.inner_text() == "Best match first"
+    page.select_option("[name=sort]", "name")
+    page.wait_for_url("**sort%3Aname")
+    assert page.input_value(BOX) == "red sort:name"
+    expected = [hit["image_id"] for hit in answer(page, "/api/search?q=red sort:name")["hits"]]
+    wait_for_first(page, expected[0])
+    assert shown(page)[:10] == expected[:10]
+    page.select_option("[name=sort]", "")
+    page.wait_for_url("**q=red")
+    page.fill(BOX, "sort:date red")
+    page.wait_for_function("() => document.querySelector('[name=sort]').value === 'date'")
 
 
 def test_paths_are_copied(browser, gallery):
@@ -320,6 +451,52 @@ def test_a_link_behind_the_box_skips_to_the_results(page):
     page.keyboard.press("Tab")
     assert focused(page) == 0
     assert page.input_value(BOX) == "horse +stripes -people"
+
+
+def test_a_picture_without_a_thumbnail_shows_its_name(browser, gallery):
+    with visited(browser, "about:blank") as page:
+        page.watch.expected.append("thumbnail")
+        page.route("**/thumbnail?*", lambda route: route.abort())
+        page.goto(f"{gallery}/?q=name:p021.jpg")
+        page.wait_for_selector(".tile-name")
+        assert page.inner_text(".tile-name") == "p021.jpg"
+        assert page.locator(".tile img").count() == 0
+        open_first(page)
+        page.wait_for_selector(".detail-small[hidden]", state="attached")
+
+
+@pytest.mark.parametrize(("density", "size"), [(1, "256"), (2, "512")])
+def test_thumbnails_are_as_large_as_the_screen_needs(browser, gallery, density, size):
+    with visited(browser, f"{gallery}/?q=is:landscape", device_scale_factor=density) as page:
+        page.wait_for_selector(".tile img")
+        page.wait_for_function("() => document.querySelector('.tile img').currentSrc")
+        asked = page.eval_on_selector_all(
+            ".tile img",
+            "pictures => pictures.map(({ currentSrc }) => currentSrc).filter(Boolean)"
+            ".map((address) => new URL(address).searchParams.get('size'))",
+        )
+        assert set(asked) == {size}
+
+
+@pytest.mark.parametrize("wide", [391, 1000, 1277])
+def test_tiles_lie_on_whole_pixels_and_fill_their_rows(browser, gallery, wide):
+    with visited(browser, gallery, viewport={"width": wide, "height": 800}) as page:
+        page.wait_for_selector(".tile img")
+        width = page.evaluate("document.querySelector('#grid').clientWidth")
+        places = page.eval_on_selector_all(
+            ".tile",
+            """tiles => tiles.map((tile) => {
+                const [left, top] = tile.style.transform.match(/[-0-9.]+/g).map(Number);
+                const { width, height } = tile.style;
+                return [top, left, parseFloat(width), parseFloat(height)];
+            })""",
+        )
+        assert all(number == int(number) for place in places for number in place)
+        ends = {}
+        for top, left, wide, _ in sorted(places):
+            assert top not in ends or left == ends[top] + 6
+            ends[top] = left + wide
+        assert all(end == width for end in list(ends.values())[:-1])
 
 
 def test_help_opens_and_closes_by_keys(page):

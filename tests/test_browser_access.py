@@ -15,6 +15,9 @@ def show(page, view):
     if view in ("results", "problem"):
         page.fill("input[name=q]", "a keyboard" if view == "results" else "size:>tall")
         page.wait_for_url("**q=*")
+        page.wait_for_selector(
+            "#problem:not([hidden])" if view == "problem" else ".tile-badge", state="attached"
+        )
         page.wait_for_timeout(300)
     elif view == "detail":
         page.click(".tile[data-index='1'] .tile-open")

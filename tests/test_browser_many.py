@@ -61,3 +61,16 @@ def test_scrolling_to_the_last_picture_keeps_the_page_small(browser, many):
         page.keyboard.press("Home")
         page.evaluate("scrollTo(0, 0)")
         page.wait_for_selector(".tile[data-index='0']")
+
+
+def test_a_reload_leads_back_to_a_place_deep_down(browser, many):
+    with visited(browser, "about:blank") as page:
+        page.watch.expected.append("thumbnail")
+        page.route("**/thumbnail?*", lambda route: route.abort())
+        page.goto(many)
+        page.wait_for_selector(".tile")
+        deep = 28 * MANY  # pixels: among the last thousand
+        page.evaluate("y => history.replaceState({ y }, '')", deep)
+        page.reload()
+        page.wait_for_function("y => scrollY === y", arg=deep)
+        assert page.locator(".tile").count() < MOST

@@ -4,6 +4,7 @@ import { t } from "./i18n.js";
 import { refusal } from "./problems.js";
 
 const PAGE = 100; // hits
+export const LARGEST_PAGE = 200; // hits that the server gives at once
 
 async function ask(address, options = {}) {
   const response = await fetch(address, options).catch(silent);

@@ -6,6 +6,8 @@ import { isTerm, items, joined, written } from "./querytext.js";
 
 const WEIGHTS = [0.25, 0.5, 1, 2, 4];
 
+const names = new Map(); // id of an image -> its file's name, of those that are searched by
+
 let box;
 let change; // called with the new text of the query
 let changePictures; // called where a picture's weight changes or it goes
@@ -17,6 +19,14 @@ export function start({ onText, onPictures }) {
   changePictures = onPictures;
 }
 
+/** Learn the names of the images that `text` asks for from the hits; true where one is new. */
+export function learn(text, hits) {
+  const before = names.size;
+  const wanted = new Set(items(text).map((item) => item.key === "like" && item.value));
+  for (const { image_id: id, name } of hits) if (wanted.has(`${id}`)) names.set(`${id}`, name);
+  return names.size > before;
+}
+
 /** Show the terms of `text` and the `pictures`; one plain term needs no chip. */
 export function show(text, pictures) {
   const list = items(text);
@@ -24,13 +34,29 @@ export function show(text, pictures) {
   const isPlain = terms.length < 2 && terms.every((item) => item.isPlain) && !pictures.length;
   const chips = isPlain ? [] : terms.map((item) => ofTerm(item, list));
   chips.push(...pictures.map((picture) => ofPicture(picture, pictures)));
+  const place = placeOfFocus();
   box.replaceChildren(...chips);
   box.hidden = !chips.length;
+  if (place) focusAt(place);
+}
+
+/** Which control of which chip has the focus; null where it is elsewhere. */
+function placeOfFocus() {
+  const { activeElement } = document;
+  const index = [...box.children].findIndex((chip) => chip.contains(activeElement));
+  return index < 0 ? null : { index, control: activeElement.className };
+}
+
+/** The same control of the new chip there; the box where no chip is left. */
+function focusAt({ index, control }) {
+  const chip = box.children[Math.min(index, box.children.length - 1)];
+  (chip?.querySelector(`.${control}`) ?? document.querySelector("input[name=q]")).focus();
 }
 
 function ofTerm(item, list) {
   const isImage = item.key === "like";
-  const name = isImage ? t("chip.image", { id: item.value }) : item.value;
+  const known = isImage && names.get(item.value);
+  const name = known ? printable(known) : isImage ? t("chip.image", { id: item.value }) : item.value;
   const put = (changes) => {
     item.text = changes ? written({ ...item, sign: item.sign || "+", ...changes }) : "";
     change(joined(list.filter((other) => other.text)));
@@ -50,10 +76,8 @@ function ofPicture(picture, pictures) {
   const image = element("img", { src: picture.address, alt: "", class: "chip-picture" });
   image.addEventListener("error", () => image.remove()); // a format that the browser cannot show
   const others = pictures.filter((other) => other !== picture);
-  const put = (weight) => {
-    picture.weight = weight;
-    changePictures(pictures);
-  };
+  const put = (weight) =>
+    changePictures(pictures.map((other) => (other === picture ? { ...picture, weight } : other)));
   const weight = Math.abs(picture.weight);
   return chip(printable(picture.file.name || "…"), image, picture.weight < 0, weight, {
     turn: () => put(-picture.weight),
@@ -68,8 +92,9 @@ function chip(name, picture, isNegative, weight, { turn, weigh, remove }) {
     {
       class: "chip-sign",
       type: "button",
-      "aria-label": t(isNegative ? "chip.affirm" : "chip.negate", { term: name }),
-      title: t(isNegative ? "chip.affirm" : "chip.negate", { term: name }),
+      "aria-label": t("chip.negate", { term: name }),
+      "aria-pressed": String(isNegative),
+      title: t(isNegative ? "chip.is_less" : "chip.is_more", { term: name }),
       onclick: turn,
     },
     isNegative ? "−" : "+",

@@ -3,7 +3,8 @@
 import * as api from "./api.js";
 import { element, printable } from "./dom.js";
 import * as format from "./format.js";
-import { items, quoted, withFilters } from "./querytext.js";
+import { t } from "./i18n.js";
+import { isTerm, items, quoted, withFilters } from "./querytext.js";
 import { on } from "./store.js";
 
 const ISO_DAY = /^\d{4}-\d{2}-\d{2}$/;
@@ -11,6 +12,7 @@ const ISO_DAY = /^\d{4}-\d{2}-\d{2}$/;
 let form;
 let toggle; // on a narrow screen it shows the form
 let current = ""; // the text of the query
+let hasPictures = false; // searched by beside the text
 let change;
 
 /** `onText(text)` hears of a query whose filters were changed here. */
@@ -39,6 +41,7 @@ const kinds = {
   camera: ["camera"],
   format: ["format"],
   shape: ["is"],
+  sort: ["sort"],
 };
 
 /** Between two days, both included, is not before the one and not after the other. */
@@ -49,6 +52,7 @@ const filterOf = {
   camera: (value) => `camera:${quoted(value)}`,
   format: (value) => `format:${quoted(value.toLowerCase())}`,
   shape: (value) => `is:${value}`,
+  sort: (value) => `sort:${value}`,
 };
 
 function changed(name) {
@@ -56,9 +60,10 @@ function changed(name) {
   change(withFilters(current, kinds[name], value ? [filterOf[name](value)] : []));
 }
 
-/** Show what the query says, as far as the menus can. */
-export function show(text) {
+/** Show what the query says, as far as the menus can; pictures may be searched by besides. */
+export function show(text, withPictures) {
   current = text;
+  hasPictures = withPictures;
   const found = items(text);
   const value = (key, sign = "") =>
     found.find((item) => item.key === key && item.sign === sign)?.value ?? "";
@@ -66,13 +71,22 @@ export function show(text) {
   choose("camera", value("camera"));
   choose("format", value("format"));
   choose("shape", value("is").toLowerCase());
+  choose("sort", value("sort").toLowerCase().replace("score", ""));
   for (const [name, key] of [["from", "before"], ["to", "after"]]) {
     const day = value(key, "-");
     form.elements[name].value = ISO_DAY.test(day) ? day : "";
   }
+  showUsualOrder(hasPictures || found.some(isTerm));
   const active = found.filter((item) => Object.values(kinds).flat().includes(item.key)).length;
   form.querySelector("[type=reset]").hidden = !active;
   toggle.querySelector("[data-part=count]").textContent = active ? `(${format.number(active)})` : "";
+}
+
+/** Without a match the newest come first, and need no second option. */
+function showUsualOrder(hasMatch) {
+  const [usual, newest] = form.elements.sort.options;
+  usual.text = t(hasMatch ? "filter.by_match" : "filter.by_date");
+  newest.hidden = !hasMatch && !newest.selected;
 }
 
 /** Choose an option, made where the menu has none for a typed value. */
@@ -96,7 +110,7 @@ async function fill() {
     if (facets.first) form.elements[name].min = facets.first.slice(0, 10);
     if (facets.last) form.elements[name].max = facets.last.slice(0, 10);
   }
-  show(current);
+  show(current, hasPictures);
 }
 
 function options(name, entries) {

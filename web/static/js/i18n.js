@@ -4,7 +4,10 @@ const messages = JSON.parse(document.getElementById("messages").textContent);
 
 export const knows = (key) => key in messages;
 
-/** The text of a key, `{names}` in it replaced by `params`. */
+const forms = new Intl.PluralRules(document.documentElement.lang || "en");
+
+/** The text of a key, `{names}` in it replaced by `params`; a `count` may have a form of its own. */
 export function t(key, params = {}) {
-  return (messages[key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => params[name] ?? whole);
+  const form = `${key}.${forms.select(Number(params.count ?? NaN))}`; // "key.one"
+  return (messages[form] ?? messages[key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => params[name] ?? whole);
 }

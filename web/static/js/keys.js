@@ -5,6 +5,8 @@ import * as help from "./help.js";
 import * as selection from "./selection.js";
 import { emit } from "./store.js";
 
+const LIKES = { m: 1, l: -1 }; // weights
+
 const STEPS = {
   ArrowLeft: "left",
   ArrowRight: "right",
@@ -29,12 +31,20 @@ const typesText = (target) =>
 
 function pressed(event) {
   if (event.defaultPrevented || event.isComposing || event.altKey) return;
-  if (event.ctrlKey || event.metaKey) return;
+  if (event.ctrlKey || event.metaKey) return withControl(event);
   if (event.key === "?" && !typesText(event.target)) return done(event, help.toggle());
   if (document.querySelector("dialog:modal")) return;
   if (event.target === box) return inBox(event);
   if (typesText(event.target)) return;
   anywhere(event);
+}
+
+/** On a picture, Ctrl+A chooses all that are loaded. */
+function withControl(event) {
+  const isAll = event.key.toLowerCase() === "a" && !event.shiftKey;
+  if (!isAll || grid.focusedIndex() < 0 || document.querySelector("dialog:modal")) return;
+  selection.all();
+  done(event);
 }
 
 const done = (event) => event.preventDefault();
@@ -74,7 +84,10 @@ function onTile(event, index) {
     grid.focusIndex(next);
     return;
   }
-  if (event.key === "x" || event.key === " ") {
+  if (event.key in LIKES) {
+    done(event);
+    grid.searchLike(index, LIKES[event.key]);
+  } else if (event.key === "x" || event.key === " ") {
     done(event);
     const hit = grid.hitAt(index);
     if (event.shiftKey) selection.extend(index);

@@ -13,9 +13,9 @@ export class Picture {
     this.zoom = new Zoom(parts.stage, { onSwipe, onChange });
     this.hit = null;
     this.ahead = new Map(); // address -> Image, loaded before it is asked for
+    parts.small.addEventListener("error", () => (parts.small.hidden = true));
     parts.large.addEventListener("load", () => this.loaded());
     parts.large.addEventListener("error", () => this.failed());
-    parts.small.addEventListener("error", () => (parts.small.hidden = true)); // no broken mark
   }
 
   clear() {

@@ -8,12 +8,14 @@ import * as format from "./format.js";
 import * as grid from "./grid.js";
 import { t } from "./i18n.js";
 import { refusal } from "./problems.js";
-import { isTerm, items } from "./querytext.js";
+import { isFilter, items } from "./querytext.js";
 import { emit, on } from "./store.js";
 
 const PAUSE = 180; // milliseconds without a key before a search
+const MERCY = 800; // milliseconds that one who types has to end what is no query yet
 const SETTLED = 1500; // milliseconds after which a typed query stays in the history
 const KEPT = 12; // answers that going back finds again
+const SETS = 24; // sets of pictures that going back finds again
 const QUIET = 1500; // milliseconds between a change of the library and a fresh answer
 
 let box;
@@ -23,8 +25,12 @@ let pictures = []; // [{file, address, weight}]
 let running = null; // AbortController of the search under way
 let pause = 0;
 let settle = 0;
+let complaint = 0; // the timer of one that waits
+let isReturning = false; // on the way to the place that the history remembers
 let isTyping = false; // the latest entry of the history is not settled yet
-const kept = new Map(); // text -> answer
+const sets = new Map(); // id in the history's entries -> pictures; this tab's alone
+const kept = new Map(); // set and text -> answer
+let scan = null; // the document of the newest scan
 
 export function start(first) {
   box = document.querySelector("input[name=q]");
@@ -48,7 +54,11 @@ export function start(first) {
   on("open", settleNow);
   on("pictures", ({ files }) => addPictures(files));
   on("more-like", addLike);
-  on("library", debounced(libraryChanged, QUIET));
+  on("library", heardOfChange);
+  on("scan", (newest) => {
+    scan = newest;
+    if (!document.getElementById("empty").hidden) showEmpty(textNow(), { hits: [] });
+  });
   document.getElementById("refresh").addEventListener("click", () => refresh());
   showTools();
   if (first) receive(box.value, first, history.state?.y ?? 0);
@@ -59,17 +69,18 @@ const textNow = () => box.value.trim();
 
 function showTools() {
   chips.show(textNow(), pictures);
-  filters.show(textNow());
+  filters.show(textNow(), pictures.length > 0);
 }
 
 // Typing, and the address that follows
 
 function typed() {
   clearTimeout(pause);
+  clearTimeout(complaint);
   pause = setTimeout(() => {
     follow();
     showTools();
-    run();
+    run({ isTyped: true });
   }, PAUSE);
 }
 
@@ -77,8 +88,9 @@ function typed() {
 function follow() {
   const address = addressOf(textNow());
   if (address === location.pathname + location.search) return;
-  if (isTyping) history.replaceState({ y: 0 }, "", address);
-  else history.pushState({ y: 0 }, "", address);
+  const state = { y: 0, set: history.state?.set };
+  if (isTyping) history.replaceState(state, "", address);
+  else history.pushState(state, "", address);
   isTyping = true;
   clearTimeout(settle);
   settle = setTimeout(settleNow, SETTLED);
@@ -103,21 +115,21 @@ function commit(text) {
   run();
 }
 
-let lastSearch = location.search;
+const placeNow = () => `${history.state?.set ?? ""} ${location.search}`;
+let lastPlace = placeNow();
 
 function wentBack(event) {
-  if (location.search === lastSearch) return; // only the detail view opened or closed
+  if (placeNow() === lastPlace) return; // only the detail view opened or closed
   clearTimeout(pause);
   settleNow();
   box.value = new URLSearchParams(location.search).get("q") ?? "";
-  drop(pictures);
-  pictures = [];
+  pictures = sets.get(history.state?.set) ?? [];
   showTools();
   run({ y: event.state?.y ?? 0, fromKept: true });
 }
 
 function rememberPlace() {
-  if (document.querySelector("dialog:modal")) return;
+  if (isReturning || document.querySelector("dialog:modal")) return;
   history.replaceState({ ...history.state, y: scrollY }, "");
 }
 
@@ -128,14 +140,30 @@ function addPictures(files) {
   searchPictures([...pictures, ...added]);
 }
 
+/** Other pictures are another entry of the history. */
 function searchPictures(next) {
-  drop(pictures.filter((picture) => !next.includes(picture)));
+  clearTimeout(pause);
+  settleNow();
   pictures = next;
+  history.pushState({ y: 0, set: next.length ? keepSet(next) : undefined }, "", addressOf(textNow()));
   showTools();
   run();
 }
 
-const drop = (gone) => gone.forEach(({ address }) => URL.revokeObjectURL(address));
+/** Remember a set and return its id, which no set of an earlier page has. */
+function keepSet(set) {
+  const id = performance.timeOrigin + performance.now();
+  sets.set(id, set);
+  if (sets.size > SETS) forgetSet(sets.keys().next().value);
+  return id;
+}
+
+function forgetSet(id) {
+  const gone = sets.get(id);
+  sets.delete(id);
+  const used = new Set([...sets.values()].flat().map(({ address }) => address));
+  for (const { address } of gone) if (!used.has(address)) URL.revokeObjectURL(address);
+}
 
 /** More of a picture (or less): a term of the query; one that is there already is turned. */
 function addLike({ image_id, weight }) {
@@ -147,12 +175,15 @@ function addLike({ image_id, weight }) {
 
 // Searching
 
-async function run({ y = 0, fromKept = false } = {}) {
+async function run({ y = 0, fromKept = false, isTyped = false } = {}) {
   running?.abort();
+  clearTimeout(complaint);
   const text = textNow();
-  lastSearch = location.search;
-  if (fromKept && kept.has(text)) return present(text, kept.get(text), y);
+  lastPlace = placeNow();
+  const known = kept.get(keyOf(text));
+  if (fromKept && known) return present(text, known, y);
   const mine = (running = new AbortController());
+  grid.hush();
   const late = setTimeout(() => {
     status.textContent = t("hits.searching");
   }, 400);
@@ -163,9 +194,12 @@ async function run({ y = 0, fromKept = false } = {}) {
       : await api.search(text, { signal });
     if (mine === running) receive(text, found, y);
   } catch (error) {
-    if (error.name !== "AbortError" && mine === running) complain(text, error);
+    if (error.name === "AbortError" || mine !== running) return;
+    const isPatient = isTyped && document.activeElement === box && problem.hidden;
+    complaint = setTimeout(complain, isPatient ? MERCY : 0, text, error);
   } finally {
     clearTimeout(late);
+    if (mine === running) running = null;
   }
 }
 
@@ -182,9 +216,9 @@ function receive(text, found, y) {
     likely: found.likely,
     kind: found.kind,
     byDay: !items(text).some((item) => item.key === "sort"),
-    more: () =>
+    more: (limit) =>
       cursor
-        ? api.more(cursor).then((next) => {
+        ? api.more(cursor, { limit }).then((next) => {
             cursor = next.cursor;
             return next.hits;
           })
@@ -194,18 +228,21 @@ function receive(text, found, y) {
   present(text, answer, y);
 }
 
+const keyOf = (text) => `${pictures.length ? history.state?.set : ""} ${text}`;
+
 function keep(text, answer) {
-  if (pictures.length) return; // their address says nothing of them
-  kept.delete(text);
-  kept.set(text, answer);
+  kept.delete(keyOf(text));
+  kept.set(keyOf(text), answer);
   if (kept.size > KEPT) kept.delete(kept.keys().next().value);
 }
 
 function present(text, answer, y) {
   problem.hidden = true;
+  document.getElementById("grid").classList.remove("is-stale");
   box.removeAttribute("aria-invalid");
   document.getElementById("refresh").hidden = true;
   document.title = text ? `${text} – fovea` : "fovea";
+  if (chips.learn(text, answer.hits)) chips.show(textNow(), pictures);
   grid.show(answer);
   showEmpty(text, answer);
   status.textContent = summary(answer);
@@ -213,12 +250,13 @@ function present(text, answer, y) {
   else if (scrollY) scrollTo({ top: 0 });
 }
 
-/** Go back to a place that further pages may have to be asked for. */
+/** Go back to a place that further pages may have to be asked for, unless one has left meanwhile. */
 async function scrollDeep(y) {
-  for (let tries = 0; tries < 50; tries += 1) {
-    scrollTo({ top: y });
-    if (Math.abs(scrollY - y) < 2 || !(await grid.load(grid.count()))) return;
-  }
+  scrollTo({ top: 0 });
+  isReturning = true;
+  const isThere = await grid.loadTo(y + innerHeight);
+  isReturning = false;
+  if (isThere && scrollY === 0) scrollTo({ top: y });
 }
 
 function summary({ total, likely }) {
@@ -232,18 +270,31 @@ function showEmpty(text, { hits }) {
   const empty = document.getElementById("empty");
   empty.hidden = hits.length > 0;
   if (hits.length) return;
-  const isFiltered = items(text).some((item) => !isTerm(item));
+  const isFiltered = items(text).some(isFilter);
+  const isFilling = scan?.state === "running";
+  if (isFiltered) empty.replaceChildren(element("p", {}, t("hits.empty")));
+  else empty.replaceChildren(...(isFilling ? filling() : invitation()));
+}
+
+function invitation() {
   const add = element("button", { class: "button primary", type: "button" }, t("hits.add"));
   add.addEventListener("click", () => emit("add-folder"));
-  empty.replaceChildren(
-    ...(isFiltered
-      ? [element("p", {}, t("hits.empty"))]
-      : [
-          element("h2", {}, t("hits.empty_library")),
-          element("p", {}, t("hits.empty_hint")),
-          add,
-        ]),
-  );
+  return [
+    element("h2", {}, t("hits.empty_library")),
+    element("p", {}, t("hits.empty_hint")),
+    add,
+  ];
+}
+
+/** What an empty page says while a scan has brought nothing yet. */
+function filling() {
+  const { found, done } = scan;
+  const counts = { found: format.number(found), done: format.number(done) };
+  return [
+    element("h2", {}, t("hits.filling")),
+    element("p", { class: "empty-counts" }, t(done ? "scan.counts" : "scan.counting", counts)),
+    element("p", {}, t("hits.filling_hint")),
+  ];
 }
 
 /** What was refused: a picture by the name of its file, which the server does not know. */
@@ -252,8 +303,10 @@ function worded({ code, params, message }) {
   return picture ? t("hits.bad_picture", { name: printable(picture.file.name) }) : message;
 }
 
-/** Say what is wrong beside the box, and mark the place where it is. The last answer stays. */
+/** Say what is wrong beside the box, and mark its place. The last answer stays, but fades. */
 function complain(text, error) {
+  grid.resume();
+  document.getElementById("grid").classList.add("is-stale");
   const hasPlace = Number.isInteger(error.position);
   const isRefused = error.status >= 400 && error.status < 500; // and would be again
   const parts = [isRefused ? worded(error) : t("hits.failed", { message: error.message })];
@@ -276,8 +329,11 @@ function complain(text, error) {
 
 // A library that changes
 
+const heardOfChange = throttled(libraryChanged, QUIET);
+
 /** At the top of the page new pictures appear by themselves; further down on request. */
 function libraryChanged() {
+  if (running) return heardOfChange(); // what is under way first
   kept.clear();
   const isBusy = document.querySelector("#detail[open]") || scrollY > 100;
   if (isBusy && grid.count()) document.getElementById("refresh").hidden = false;
@@ -294,5 +350,16 @@ function debounced(work, time) {
   return () => {
     clearTimeout(timer);
     timer = setTimeout(work, time);
+  };
+}
+
+/** Do the work `time` after the first call; those until then change nothing. */
+function throttled(work, time) {
+  let timer = 0;
+  return () => {
+    timer ||= setTimeout(() => {
+      timer = 0;
+      work();
+    }, time);
   };
 }

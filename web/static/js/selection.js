@@ -51,6 +51,15 @@ export async function extend(index) {
   changed();
 }
 
+/** Choose all hits that are loaded. */
+export function all() {
+  for (let index = 0; index < grid.count(); index += 1) {
+    const { image_id: id, path } = grid.hitAt(index);
+    chosen.set(id, path);
+  }
+  changed();
+}
+
 export function clear() {
   if (!chosen.size) return;
   chosen.clear();
