@@ -12,6 +12,7 @@ UNANSWERABLE = {"problem.query.cancelled", "problem.query.no_image"}
 
 def test_each_text_is_there_in_each_language():
     english, chinese = set(messages("en")), set(messages("zh-Hans"))
+    english = {key for key in english if not key.endswith(".one")}  # Chinese has no singular
     assert english <= chinese
     # The server's own words are English.
     assert chinese - english == PROBLEMS | UNANSWERABLE | {"problem.query"}
