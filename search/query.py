@@ -20,7 +20,7 @@ Sort = Literal["score", "date", "name"]
 
 SORTS = ("score", "date", "name")
 SHAPES = ("portrait", "landscape", "square")
-HEAVIEST = 100
+LIGHTEST, HEAVIEST = 0.001, 100
 LARGEST_ID = 2**63 - 1
 MOST = 64  # terms and filters
 LONGEST = 2000  # characters of a value
@@ -38,7 +38,9 @@ EXPECTED = {
     "length": "at most {most:,} characters",
     "near": "latitude,longitude,distance such as 48.2,16.4,10km",
     "no_null": "no null character",
+    "no_plus": "no plus: a filter without a sign is to be met",
     "no_weight": "no weight: a filter is met or not",
+    "one_sort": "one sort: at most",
     "quoted_words": "words between the quotation marks",
     "shape": "portrait, landscape or square",
     "size": "a size such as >10MP, <=2MP, >5MB or <500kB",
@@ -47,7 +49,8 @@ EXPECTED = {
     "terms": "at most {most} terms and filters",
     "utf8": "words in UTF-8",
     "value": "a value after {key}:",
-    "weight": "a weight above 0, up to {most}",
+    "weight": "a weight from {least} to {most}",
+    "weight_form": "a weight such as 2 or 0.5, or words in quotes",
     "weighted_words": "words after the weight",
     "whole": "whole characters",
 }
@@ -112,6 +115,8 @@ def parse(text: str) -> Query:
         if item.is_plain:
             words.append(item)
         elif item.key == "sort":
+            if sort is not None:
+                raise item.wrong("one_sort", at=item.position)
             sort = _sort(item)
         elif item.key in FILTERS:
             filters.append(Filter(item.key, FILTERS[item.key](item), item.sign == "-"))  # type: ignore[arg-type]
@@ -125,7 +130,8 @@ def parse(text: str) -> Query:
 
 # Items: [sign] [weight or key ":"] (word or quoted words)
 
-PREFIX = re.compile(r"([+-]?)(?:([0-9]{1,9}(?:\.[0-9]*)?|\.[0-9]+):)?(?:([A-Za-z]+):)?")
+PREFIX = re.compile(r"([+-]?)(?:(\.*[0-9][0-9.]*):)?(?:([A-Za-z]+):)?")
+WEIGHT = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 WORD = re.compile(r"\S+")
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, or a byte that is not UTF-8
@@ -239,10 +245,15 @@ def _term(item: _Item) -> Term:
 
 
 def _weight(item: _Item) -> float:
-    weight = round(float(item.weight), 3) if item.weight else 1.0
-    if not 0 < weight <= HEAVIEST:
-        raise item.wrong("weight", at=item.position, most=HEAVIEST)
-    return -weight if item.sign == "-" else weight
+    if not item.weight:
+        weight = 1.0
+    elif not WEIGHT.fullmatch(item.weight):
+        raise item.wrong("weight_form", at=item.position)
+    else:
+        weight = float(item.weight)
+    if not LIGHTEST <= weight <= HEAVIEST:
+        raise item.wrong("weight", at=item.position, least=str(LIGHTEST), most=HEAVIEST)
+    return round(-weight if item.sign == "-" else weight, 3)
 
 
 def _shown(terms: tuple[Term, ...]) -> Iterator[str]:
@@ -285,6 +296,8 @@ def _quoted_if_needed(value: str) -> str:
 def _check(item: _Item) -> None:
     if item.weight:
         raise item.wrong("no_weight", at=item.position)
+    if item.sign == "+":
+        raise item.wrong("no_plus", at=item.position)
     if "\0" in item.value:
         raise item.wrong("no_null")
     _check_length(item, len(item.value))

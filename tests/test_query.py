@@ -22,6 +22,8 @@ def text(value, weight=1.0):
         ("red in:2019 bicycle", [text("red bicycle")]),
         ("red -dog bicycle", [text("red"), text("dog", -1), text("bicycle")]),
         ("black - white :) it's", [text("black - white :) it's")]),
+        ("0.001:red 99.9999:sky", [text("red", 0.001), text("sky", 100)]),
+        ('".5:x" ... .: 1/2:x', [text(".5:x"), text("... .: 1/2:x")]),
         ('"say \\"hi\\" \\\\ "', [text('say "hi" \\')]),
         ("Äpfel 苹果 \u3000 \t 🍎", [text("Äpfel 苹果 🍎")]),
         ("", []),
@@ -72,8 +74,14 @@ def test_sort():
         ("dog in:", 7, "a value after in:"),
         ("dog 2:", 6, "words after the weight"),
         ("colour:red", 0, "one of in:, name:"),
-        ("0:dog", 0, "a weight above 0"),
-        ("101:dog", 0, "up to 100"),
+        ("0:dog", 0, "a weight from 0.001 to 100"),
+        ("a 0.0004:dog", 2, "a weight from 0.001"),
+        ("101:dog", 0, "to 100"),
+        ("100.0001:dog", 0, "to 100"),
+        ("a -1234567890:dog", 2, "to 100"),
+        (".5:dog", 0, "a weight such as 2 or 0.5"),
+        ("a 2.:dog", 2, "a weight such as"),
+        ("1.2.3:like:4", 0, "a weight such as"),
         ("like:x", 5, "the number of an image"),
         ("like:0", 5, "the number of an image"),
         ("on:2019-13", 3, "a date"),
@@ -83,7 +91,10 @@ def test_sort():
         ("near:91,0,1km", 5, "latitude,longitude,distance"),
         ("sort:size", 0, "sort:score"),
         ("-sort:date", 0, "sort:score"),
+        ("+sort:date", 0, "no plus"),
+        ("a sort:date sort:name", 12, "one sort:"),
         ("2:in:x", 0, "no weight"),
+        ("dog +in:x", 4, "no plus"),
         ('a in:" /"', 5, "a folder"),
         ("caf\udce9", 0, "words in UTF-8"),
         ("in:\ud800", 3, "whole characters"),
@@ -103,9 +114,9 @@ def test_an_error_points_at_the_place_and_says_what_was_expected(written, positi
 
 
 SYNTAX = st.sampled_from([
-    '"', "\\", "+", "-", ":", " ", "in:", "2:", "0.5:", ".", "like:", "on:", "2019", "-07", "a",
-    "sort:", "date", "size:>", "5MB", "near:", "1,2,3km", "is:square", "\n", "\u3000", "é", "😀",
-    "name:", "/", "\0", "\ud800", "\udce9", "camera:",
+    '"', "\\", "+", "-", ":", " ", "in:", "2:", "0.5:", ".", "5", "like:", "on:", "2019", "-07",
+    "a", "sort:", "date", "size:>", "5MB", "near:", "1,2,3km", "is:square", "\n", "\u3000", "é",
+    "😀", "name:", "/", "\0", "\ud800", "\udce9", "camera:",
 ])  # fmt: skip
 
 
