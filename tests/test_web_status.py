@@ -134,6 +134,25 @@ def test_what_is_not_there_is_a_problem(client, path):
     assert set(response.json) == {"type", "title", "status", "detail", "instance"}
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize(
+    ("path", "detail"),
+    [
+        ("images/99999999999999999999", "there is no image 99999999999999999999"),
+        ("images/x/thumbnail", "there is no image x"),
+        ("roots/x", "there is no folder x"),
+    ],
+)
+def test_what_is_no_number_is_named(client, method, path, detail):
+    response = client.open(f"/api/{path}", method=method)
+    assert (response.status_code, response.json["detail"]) == (404, detail)
+
+
+@pytest.mark.parametrize("path", ["/api/images/1/no-such", "/api/roots/1/x"])
+def test_what_nothing_has_is_not_said_of_an_image(client, path):
+    assert "there is no" not in client.get(path).json["detail"]
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "POST", "DELETE"])
 def test_another_method_is_a_problem_that_names_the_right_ones(client, method):
     response = client.open("/api/status", method=method)

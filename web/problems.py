@@ -2,6 +2,7 @@
 
 import html
 import logging
+import re
 import sqlite3
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 MEMBERS = ("position", "expected", "code", "params")  # beyond the standard's, where there are any
+THINGS = {"images": "image", "roots": "folder"}
 
 
 class Problem(Exception):
@@ -114,11 +116,18 @@ def _status_of(error: FoveaError) -> int:
 
 def _show_http_error(error: HTTPException) -> Response:
     status = error.code or 500
-    response = problem_response(status, error.name, error.description or error.name)
+    detail = _unknown() if status == 404 else None
+    response = problem_response(status, error.name, detail or error.description or error.name)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value
     return response
+
+
+def _unknown() -> str | None:
+    """What there is none of, where an address names an image or a folder by no number."""
+    found = re.match(r"/api/(images|roots)/(?![0-9]{1,18}(?:/|$))([^/]{1,40})", request.path)
+    return found and f"there is no {THINGS[found[1]]} {found[2]}"
 
 
 def _show_failure(error: Exception) -> Response:
