@@ -79,7 +79,8 @@ def rank(
     """The first ``limit`` images that a query means; all that the filters leave, by their date,
     where it names neither words nor pictures.
 
-    Raise ``Unanswerable`` for an image that is not there, and for terms that cancel out.
+    Raise ``Unanswerable`` for an image that is not there, and for terms that cancel out
+    or have no weight.
     """
     if not query.terms and not pictures:
         ids, total = _browse(library, query, limit)
@@ -145,6 +146,9 @@ def _vector(
                 message = f"like:{term.value} names no image of this library"
                 raise Unanswerable(message, "query.no_image", id=term.value)
             parts.append((term.weight, stored))
+    if not any(weight for weight, _ in parts):
+        message = "what has weight 0 is not looked for; give it another weight"
+        raise Unanswerable(message, "query.weightless")
     total = np.stack([np.float32(weight) * row for weight, row in parts]).sum(axis=0)
     length = float(np.linalg.norm(total))
     if not length > 1e-6:

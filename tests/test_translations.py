@@ -7,7 +7,7 @@ from web.pages import messages
 PROBLEMS = {f"problem.query.{name}" for name in EXPECTED} | {
     f"problem.root.{name}" for name in REFUSALS
 }
-UNANSWERABLE = {"problem.query.cancelled", "problem.query.no_image"}
+UNANSWERABLE = {f"problem.query.{name}" for name in ("cancelled", "no_image", "weightless")}
 
 
 def test_each_text_is_there_in_each_language():

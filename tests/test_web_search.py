@@ -259,6 +259,11 @@ def posted(client, *colours, **form):
     return client.post("/api/search", data={"picture": files, **form})
 
 
+def test_a_picture_of_no_weight_is_said_to_have_none(client):
+    response = posted(client, "red", weights="[0]")
+    assert is_problem(response) and "weight 0" in response.json["detail"]
+
+
 @pytest.mark.parametrize("colour", ["yellow", "lime", "blue"])
 def test_a_picture_finds_its_like(client, colour):
     response = posted(client, colour)
@@ -312,6 +317,7 @@ def test_without_a_picture_the_query_is_answered_as_ever(client):
         {"weights": "[true]"},
         {"weights": "[11]"},
         {"weights": "[" * 50_000},
+        {"weights": "[0]"},
         {"limit": "0"},
         {"limit": "x"},
         {"limit": "9" * 30},
