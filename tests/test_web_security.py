@@ -205,6 +205,11 @@ def test_a_browser_keeps_the_token_as_a_cookie(guarded):
     assert guarded.get("/api/docs").status_code == 200
 
 
+def test_whoever_looks_before_a_visit_is_let_in_as_well(guarded):
+    seen = guarded.head("/", query_string={"token": TOKEN})
+    assert seen.status_code == 200 and not seen.data and "Set-Cookie" in seen.headers
+
+
 def test_the_token_in_an_address_is_for_the_first_visit_alone(guarded):
     is_problem(guarded.post("/metadata", query_string={"token": TOKEN}, json={"ids": []}), 401)
 

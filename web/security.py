@@ -146,7 +146,7 @@ def _is_own(origin: str) -> bool:
 def _check_token(token: str) -> Response | None:
     """Let through who has the token; answer who brings it in the address with a cookie."""
     offered = request.args.get("token")
-    if offered is not None and request.method == "GET" and _same(offered, token):
+    if offered is not None and request.method in ("GET", "HEAD") and _same(offered, token):
         return _welcome(token)
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     if _same(request.cookies.get(COOKIE, ""), token):
