@@ -1102,7 +1102,7 @@ def remove_model(name: str, files: bool, folder: Path | None) -> None:
     if files:
         click.echo(f"deleted {_size(delete_files(name, known))} of files")
     elif known is None:
-        raise FoveaError(f"{place} has nothing embedded by {name}; fovea models list says by what")
+        raise FoveaError(f"{place} has nothing embedded by {name}; fovea status says by what")
 
 
 # Training

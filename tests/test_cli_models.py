@@ -265,7 +265,7 @@ def test_the_model_in_use_is_never_removed(own):
 
 def test_a_model_that_embedded_nothing_is_told(own):
     done = run("models", "remove", "ViT-B/32")
-    assert done.code == 1 and "has nothing embedded by ViT-B/32" in done.err
+    assert done.code == 1 and "has nothing embedded by ViT-B/32; fovea status says" in done.err
 
 
 def test_nothing_is_removed_while_another_process_embeds_for_it(own):
