@@ -130,8 +130,10 @@ def test_a_hostile_query_is_a_query(client, query):
         assert response.json["query"] == query
 
 
-def test_bytes_that_are_no_text_do_no_harm(client):
-    assert client.get("/api/search?q=%ff%fe%20red").status_code == 200
+@pytest.mark.parametrize("query", ["%FF%FE", "caf%E9", "red&limit=5&more=%ED%A0%80"])
+def test_bytes_that_are_no_utf8_are_not_searched_for(client, query):
+    response = client.get(f"/api/search?q={query}")
+    assert is_problem(response) and "UTF-8" in response.json["detail"]
 
 
 # Pages

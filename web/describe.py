@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from flask import request
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
@@ -83,6 +84,8 @@ class Text:
 
     def read(self) -> str:
         """The request's value, "" without one. Raise ``Problem`` for what does not fit."""
+        if not _is_utf8(unquote_to_bytes(request.query_string)):
+            raise bad_request("the address has bytes that are not UTF-8")
         value = text_of(self.name, request.args.get(self.name, ""), self.longest)
         if value and self.pattern and not re.fullmatch(self.pattern, value, re.ASCII):
             raise bad_request(f"{self.name} is not one that this server has given")
@@ -167,6 +170,14 @@ def json_body(names: Iterable[str], *, any_type: bool = False) -> dict[str, Any]
 def bad_request(detail: str) -> Problem:
     """The error that a malformed request ends in."""
     return Problem(400, "Bad Request", detail)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_unicode(text: str) -> bool:
