@@ -1,4 +1,5 @@
 import http.client
+import json
 import os
 import re
 import signal
@@ -142,6 +143,43 @@ def test_the_browser_is_opened_unless_told_not_to(tmp_path, monkeypatch):
     assert served == [("127.0.0.1", 8000)] * 2
 
 
+def spoken(address, data):
+    """What the server says to bytes, however wrong: status, headers and body."""
+    host, port = address.split("/")[2].split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(data)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return answer.status, answer.headers, answer.read()
+
+
+HOST = b" HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "instance"),
+    [
+        (b"nonsense\r\n\r\n", 400, "/"),
+        (b"get /health" + HOST + b"\r\n", 400, "/"),
+        (b"GET /health" + HOST + b"Content-Length: x\r\n\r\n", 400, "/health"),
+        ((b"GET /health" + HOST + b"A: ").ljust(1 << 18, b"a"), 431, "/"),
+        (b"POST /api/roots" + HOST + b"Content-Length: 2000000\r\n\r\n", 413, "/api/roots"),
+        (b"POST /api/search" + HOST + b"Content-Length: 99999999\r\n\r\n", 413, "/api/search"),
+        (b"POST /metadata" + HOST + b"Transfer-Encoding: gzip\r\n\r\n", 501, "/metadata"),
+        (b"POST /metadata" + HOST + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", 400, "/metadata"),
+        (b"GET /health" + HOST + b"Range: \xff\r\nHost: evil.example\r\n\r\n", 421, "/health"),
+    ],
+)
+def test_whatever_comes_is_answered_by_a_guarded_problem(server, data, status, instance):
+    answered, headers, body = spoken(server, data)
+    document = json.loads(body)
+    assert (answered, document["status"], document["instance"]) == (status, status, instance)
+    assert set(document) == {"type", "title", "status", "detail", "instance"}
+    assert headers["Content-Type"] == "application/problem+json"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+
+
 # Bodies
 
 
@@ -176,7 +214,10 @@ def test_slow_uploads_do_not_stop_others_and_are_bounded(server):
             time.sleep(0.02)  # in this order
         assert asked(server)[0] == 200
         slow[-1].settimeout(20)
-        assert slow[-1].recv(100).startswith(b"HTTP/1.1 503 ")
+        answer = http.client.HTTPResponse(slow[-1])
+        answer.begin()
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        assert answer.headers["Content-Type"] == "application/problem+json"
     finally:
         for one in slow:
             one.close()

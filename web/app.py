@@ -11,7 +11,7 @@ from search.records import ModelRow
 
 from . import exports, knn, openapi, originals, pages, scans, thumbnails
 from .api import facets, images, roots, search, status
-from .bodies import InMemory
+from .bodies import InMemory, show_refusals
 from .encoders import SharedEncoder
 from .engine import Engine
 from .problems import show_problems
@@ -74,8 +74,9 @@ def create_app(
     app.extensions["fovea"] = Engine(
         library_folder, model=model, encoder_of=encoder_of, ahead=not testing
     )
-    protect(app, names=hosts, token=token)
     show_problems(app)
+    show_refusals(app)
+    protect(app, names=hosts, token=token)
     for part in PARTS:
         if install := getattr(part, "install", None):
             install(app)

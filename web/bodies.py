@@ -10,18 +10,21 @@ import weakref
 from io import BytesIO
 from typing import IO, Any
 
-from flask import Request
+from flask import Flask, Request, request
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
-from waitress.utilities import Error, RequestEntityTooLarge
+from waitress.task import WSGITask
 
-__all__ = ["LARGEST", "Channel", "InMemory"]
+from .problems import Problem
+
+__all__ = ["LARGEST", "Channel", "InMemory", "show_refusals"]
 
 LARGEST = 65 << 20  # bytes: 64 MiB of pictures, and what is around them
 SMALL = (1 << 20) + 1  # of every other request
 AT_ONCE = 8  # large bodies in memory
 PATIENCE_S = 120.0  # from the first byte of a request to its last
 TAKES_PICTURES = ("/api/search", "/knn-service")
+REFUSED = "fovea.refused"  # in a request's environment: the problem to answer it by
 
 
 class InMemory(Request):
@@ -37,23 +40,21 @@ class InMemory(Request):
         return BytesIO()
 
 
-class RequestTimeout(Error):
-    """The request took too long to arrive."""
+def show_refusals(app: Flask) -> None:
+    """Let the app answer what the server has refused, as it answers its own errors."""
 
-    code, reason = 408, "Request Timeout"
-
-
-class Crowded(Error):
-    """Too many large requests are arriving at once."""
-
-    code, reason = 503, "Service Unavailable"
+    @app.before_request
+    def refuse() -> None:
+        if (problem := request.environ.get(REFUSED)) is not None:
+            raise problem
 
 
 class Parser(HTTPRequestParser):
     """A request that is arriving."""
 
+    command, path, query, request_uri, url_scheme = "GET", "/", "", "/", "http"  # if unreadable
     completed: bool
-    error: Any  # what to answer instead of asking the app
+    error: Any  # what to answer it by: a Problem, or an error of waitress's
     _large: "weakref.WeakSet[Parser]" = weakref.WeakSet()
     _counting = threading.Lock()
 
@@ -69,15 +70,19 @@ class Parser(HTTPRequestParser):
             self.completed = self.completed or self.error is not None
         return consumed
 
-    def _refusal(self) -> Error | None:
+    def _refusal(self) -> Problem | None:
         size = max(self.content_length, self.body_bytes_received)
         if size >= SMALL:
             if self.path not in TAKES_PICTURES:
-                return RequestEntityTooLarge(f"a request has at most {SMALL - 1} bytes here")
+                detail = f"a request has at most {SMALL - 1:,} bytes here"
+                return Problem(413, "Content Too Large", detail)
             if not self._has_room():
-                return Crowded("too many pictures are arriving at once; try again in a moment")
+                detail = "too many pictures are arriving at once; try again in a moment"
+                headers = {"Retry-After": "5"}
+                return Problem(503, "Service Unavailable", detail, headers=headers)
         if not self.completed and time.monotonic() - self._began > PATIENCE_S:
-            return RequestTimeout(f"this has been arriving for more than {PATIENCE_S:.0f} s")
+            detail = f"this has been arriving for more than {PATIENCE_S:.0f} s"
+            return Problem(408, "Request Timeout", detail)
         return None
 
     def _has_room(self) -> bool:
@@ -91,7 +96,25 @@ class Parser(HTTPRequestParser):
             return True
 
 
+class Task(WSGITask):
+    """A request that the app answers, also where the server has refused it."""
+
+    def execute(self) -> None:
+        if self.request.error:
+            self.set_close_on_finish()  # the rest of it is not read
+        super().execute()
+
+    def get_environment(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environment()
+        if error := self.request.error:
+            if not isinstance(error, Problem):
+                error = Problem(error.code, error.reason, str(error.body))
+            environ[REFUSED] = error
+        return environ
+
+
 class Channel(HTTPChannel):
     """A connection."""
 
     parser_class = Parser
+    task_class = error_task_class = Task
