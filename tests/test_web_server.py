@@ -1,19 +1,23 @@
+import base64
 import http.client
+import io
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
+from browsing import indexed
 from fovea import cli
 from web.bodies import AT_ONCE
 
@@ -57,6 +61,21 @@ def server(tmp_path_factory):
     library = tmp_path_factory.mktemp("served") / "library"
     with serving(library) as (_, address):
         assert (library / "library.db").is_file()
+        yield address
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A library of one picture, whose file is larger than what the system sends ahead."""
+    folder = tmp_path_factory.mktemp("large")
+    Image.new("RGB", (4096, 4096), "red").save(folder / "red.bmp")  # 48 MiB
+    return indexed(tmp_path_factory.mktemp("indexed") / "library", folder)
+
+
+@pytest.fixture(scope="module")
+def searching(library):
+    """The address of a server of that library."""
+    with serving(library) as (_, address):
         yield address
 
 
@@ -148,9 +167,9 @@ def spoken(address, data):
     host, port = address.split("/")[2].split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(data)
-        answer = http.client.HTTPResponse(connection)
-        answer.begin()
-        return answer.status, answer.headers, answer.read()
+        with http.client.HTTPResponse(connection) as answer:
+            answer.begin()
+            return answer.status, answer.headers, answer.read()
 
 
 HOST = b" HTTP/1.1\r\nHost: localhost\r\n"
@@ -204,23 +223,81 @@ def test_a_body_of_unknown_length_is_refused_where_it_grows_too_large(server):
     assert status == 413
 
 
-def test_slow_uploads_do_not_stop_others_and_are_bounded(server):
-    host, port = server.split("/")[2].split(":")
-    head = f"POST /api/search HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 9000000\r\n\r\n"
-    slow = [socket.create_connection((host, int(port))) for _ in range(AT_ONCE + 1)]
-    try:
-        for one in slow:
-            one.sendall(head.encode() + b"x")
-            time.sleep(0.02)  # in this order
-        assert asked(server)[0] == 200
-        slow[-1].settimeout(20)
-        answer = http.client.HTTPResponse(slow[-1])
+def upload(*headers, length=9_000_000):
+    """The beginning of a search by a picture."""
+    lines = ("POST /api/search HTTP/1.1", f"Content-Length: {length}", *headers)
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+
+
+@contextmanager
+def held(address, number, data):
+    """So many connections on which this much has been said and no more will be."""
+    host, port = address.split("/")[2].split(":")
+    with ExitStack() as opened:
+        connections = []
+        for _ in range(number):
+            one = opened.enter_context(socket.socket())
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # little is sent ahead
+            one.settimeout(30)
+            one.connect((host, int(port)))
+            one.sendall(data)
+            connections.append(one)
+        yield connections
+
+
+def answered(connection):
+    """What is answered on a connection: status and headers."""
+    with http.client.HTTPResponse(connection) as answer:
         answer.begin()
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
-        assert answer.headers["Content-Type"] == "application/problem+json"
-    finally:
-        for one in slow:
-            one.close()
+        return answer.status, answer.headers
+
+
+def a_picture_of_3_mb():
+    file = io.BytesIO()
+    Image.frombytes("RGB", (1024, 1024), os.urandom(3 << 20)).save(file, "PNG")
+    return file.getvalue()
+
+
+def search_by(address, picture):
+    body = json.dumps({"pictures": [{"data": base64.b64encode(picture).decode()}]})
+    return asked(address, "/api/search", "POST", body, {"Content-Type": "application/json"})[0]
+
+
+@pytest.mark.parametrize("sent", [1, (1 << 20) + 5])
+def test_uploads_that_stall_keep_no_other_out(searching, sent):
+    data = upload("Host: localhost") + b"x" * sent
+    with held(searching, AT_ONCE, data) as stalled:
+        assert search_by(searching, a_picture_of_3_mb()) == 200
+        if sent > 1:  # there was no room for all
+            [first, *_], _, _ = select.select(stalled, [], [], 30)
+            status, headers = answered(first)
+            assert (status, headers["Retry-After"]) == (503, "5")
+            assert headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (["Host: evil.example"], 421),
+        (["Host: localhost", "Origin: http://evil.example"], 403),
+        (["Host: localhost", "Sec-Fetch-Site: cross-site"], 403),
+        (["Host: localhost", "Expect: 100-continue", "Origin: null"], 403),
+    ],
+)
+def test_a_strangers_upload_is_refused_before_it_is_read(server, headers, status):
+    assert spoken(server, upload(*headers))[0] == status
+
+
+def test_an_upload_without_the_token_is_refused_before_it_is_read(tmp_path):
+    with serving(tmp_path / "library", "--host", "0.0.0.0") as (_, address):
+        token = address.partition("?token=")[2]
+        own = f"http://127.0.0.1:{address.split('/')[2].rpartition(':')[2]}/"
+        assert spoken(own, upload("Host: localhost"))[0] == 401
+        bearer = f"Authorization: Bearer {token}"
+        assert spoken(own, upload("Host: localhost", bearer, length=5) + b"12345")[0] == 415
+        with held(own, 1, upload("Host: localhost", bearer) + b"x") as [taken]:
+            assert spoken(own, upload("Host: localhost"))[0] == 401
+            assert not select.select([taken], [], [], 0)[0]
 
 
 # Start

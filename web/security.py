@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Request, Response, current_app, request
 
 from .problems import Problem
 
@@ -51,11 +51,13 @@ def protect(app: Flask, *, names: Iterable[str], token: str | None) -> None:
     """
     allowed = frozenset(name.lower() for name in names)
 
-    @app.before_request
-    def check() -> Response | None:
-        _check_host(allowed)
-        _check_site()
-        return None if token is None else _check_token(token)
+    def guard(asked: Request) -> Response | None:
+        _check_host(asked, allowed)
+        _check_site(asked)
+        return None if token is None else _check_token(asked, token)
+
+    app.extensions["fovea.guard"] = guard  # the server asks it too, before it takes a large body
+    app.before_request(lambda: guard(request))
 
     @app.after_request
     def dress(response: Response) -> Response:
@@ -92,9 +94,9 @@ def bound_names(host: str) -> tuple[str, ...]:
 # Host
 
 
-def _check_host(allowed: frozenset[str]) -> None:
+def _check_host(asked: Request, allowed: frozenset[str]) -> None:
     """Refuse a name that is not ours: a stranger's, which his DNS leads to this address."""
-    name = _host_name(request.headers.get("Host", ""))
+    name = _host_name(asked.headers.get("Host", ""))
     if name in allowed or (ANY_ADDRESS in allowed and _is_address(name)):
         return
     raise Problem(421, "Misdirected Request", "this server does not answer under the name in Host")
@@ -117,44 +119,44 @@ def _is_address(name: str) -> bool:
 # Origin
 
 
-def _check_site() -> None:
+def _check_site(asked: Request) -> None:
     """Refuse what another site's page asks for, unless a person follows a link to a page here."""
-    site = request.headers.get("Sec-Fetch-Site", "none")
-    changes = request.method not in SAFE_METHODS
-    if site not in ("same-origin", "none") and (changes or not _is_navigation()):
+    site = asked.headers.get("Sec-Fetch-Site", "none")
+    changes = asked.method not in SAFE_METHODS
+    if site not in ("same-origin", "none") and (changes or not _is_navigation(asked)):
         raise Problem(403, "Forbidden", "pages of other sites may not use this server")
-    origin = request.headers.get("Origin")
-    if changes and origin is not None and not _is_own(origin):
+    origin = asked.headers.get("Origin")
+    if changes and origin is not None and not _is_own(asked, origin):
         raise Problem(403, "Forbidden", "this request comes from a page of another origin")
 
 
-def _is_navigation() -> bool:
-    headers = request.headers
+def _is_navigation(asked: Request) -> bool:
+    headers = asked.headers
     return (
         headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
     )
 
 
-def _is_own(origin: str) -> bool:
-    host = request.headers.get("Host", "").lower()
+def _is_own(asked: Request, origin: str) -> bool:
+    host = asked.headers.get("Host", "").lower()
     return origin.lower() in (f"http://{host}", f"https://{host}")
 
 
 # Token
 
 
-def _check_token(token: str) -> Response | None:
+def _check_token(asked: Request, token: str) -> Response | None:
     """Let through who has the token; answer who brings it in the address with a cookie."""
-    offered = request.args.get("token")
-    if offered is not None and request.method in ("GET", "HEAD") and _same(offered, token):
-        return _welcome(token)
-    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
-    if _same(request.cookies.get(COOKIE, ""), token):
+    offered = asked.args.get("token")
+    if offered is not None and asked.method in ("GET", "HEAD") and _same(offered, token):
+        return _welcome(asked, token)
+    scheme, _, bearer = asked.headers.get("Authorization", "").partition(" ")
+    if _same(asked.cookies.get(COOKIE, ""), token):
         return None
     if scheme.lower() == "bearer" and _same(bearer.strip(), token):
         return None
-    if _is_navigation() and request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
-        return _turn(request.full_path)  # a strict cookie stays away from such a visit
+    if _is_navigation(asked) and asked.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+        return _turn(asked.full_path)  # a strict cookie stays away from such a visit
     raise Problem(
         401,
         "Unauthorized",
@@ -167,16 +169,16 @@ def _same(offered: str, token: str) -> bool:
     return hmac.compare_digest(offered.encode("utf-8", "replace"), token.encode())
 
 
-def _welcome(token: str) -> Response:
+def _welcome(asked: Request, token: str) -> Response:
     """Keep the token as a cookie and go on without it in the address."""
-    response = _turn(request.path)
+    response = _turn(asked.path)
     response.set_cookie(
         COOKIE,
         token,
         max_age=COOKIE_AGE_S,
         httponly=True,
         samesite="Strict",
-        secure=request.is_secure,
+        secure=asked.is_secure,
     )
     return response
 

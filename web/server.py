@@ -15,7 +15,8 @@ from waitress.server import BaseWSGIServer, create_server
 
 from search.errors import FoveaError
 
-from .bodies import LARGEST, Channel
+from .bodies import LARGEST
+from .connections import Channel
 
 __all__ = ["serve"]
 
@@ -52,6 +53,7 @@ def serve(
     for part in parts.values():
         if isinstance(part, BaseWSGIServer):
             part.channel_class = Channel
+            part.guard = app.extensions["fovea.guard"]
     try:
         with _ended_by_signals(app.extensions["fovea"].closing):
             if on_ready is not None:
