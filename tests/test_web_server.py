@@ -20,6 +20,7 @@ from PIL import Image
 from browsing import indexed
 from fovea import cli
 from web.bodies import AT_ONCE
+from web.server import THREADS
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -298,6 +299,36 @@ def test_an_upload_without_the_token_is_refused_before_it_is_read(tmp_path):
         with held(own, 1, upload("Host: localhost", bearer) + b"x") as [taken]:
             assert spoken(own, upload("Host: localhost"))[0] == 401
             assert not select.select([taken], [], [], 0)[0]
+
+
+# Connections that are held
+
+
+def ask_for_original(*headers):
+    lines = ("GET /api/images/1/original HTTP/1.1", "Host: localhost", *headers)
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+
+
+def test_a_part_of_a_large_file_is_that_part(searching):
+    headers = {"Range": "bytes=100-20000099"}
+    status, part = asked(searching, "/api/images/1/original", headers=headers)
+    _, whole = asked(searching, "/api/images/1/original")
+    assert status == 206 and part == whole[100:20_000_100]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        ask_for_original(),
+        ask_for_original("Range: bytes=0-"),
+    ],
+    ids=["whole", "range"],
+)
+def test_readers_that_stall_hold_no_thread(searching, data):
+    with held(searching, THREADS + 2, data) as stalled:
+        for one in stalled:
+            select.select([one], [], [], 30)  # its answer has begun
+        assert asked(searching)[0] == 200
 
 
 # Start

@@ -1,7 +1,9 @@
 """Original files: shown where a browser can show them safely, else offered for download."""
 
+import io
 import os
 from datetime import UTC, datetime
+from typing import Any, BinaryIO
 
 from flask import Blueprint, Response, current_app, request
 from werkzeug.http import dump_options_header
@@ -57,9 +59,7 @@ def original(image_id: int) -> Response:
 def _response(source: Source, as_file: bool) -> Response:
     kind = type_of(source.file.read(32))
     source.file.seek(0)
-    response = current_app.response_class(
-        wrap_file(request.environ, source.file, 1 << 16), mimetype=kind, direct_passthrough=True
-    )
+    response = current_app.response_class(mimetype=kind, direct_passthrough=True)
     response.content_length = source.size
     response.last_modified = datetime.fromtimestamp(source.mtime, UTC)
     response.set_etag(f"{source.size:x}-{int(source.mtime * 1e6):x}")
@@ -69,7 +69,37 @@ def _response(source: Source, as_file: bool) -> Response:
     response.headers["Content-Disposition"] = disposition(name, attachment=not shown)
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response.make_conditional(request, accept_ranges=True, complete_length=source.size)
+    file: Any = source.file  # which the server sends by itself; an iterator would hold a thread
+    if response.status_code == 206:
+        file = Part(file, response.content_range.start or 0, response.content_length or 0)
+    response.response = wrap_file(request.environ, file, 1 << 16)
     return response
+
+
+class Part(io.RawIOBase):
+    """``size`` bytes of a file, from ``start`` on, as a file of their own that closes the whole."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file, self._start, self._size = file, start, size
+        self._place = 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = offset + (0, self._place, self._size)[whence]
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._size - self._place, 0)
+        self._file.seek(self._start + self._place)
+        data = self._file.read(left if size < 0 else min(size, left))
+        self._place += len(data)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def type_of(beginning: bytes) -> str:
