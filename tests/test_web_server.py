@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, contextmanager
+import time
+import zipfile
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,16 +21,26 @@ from PIL import Image
 
 from browsing import indexed
 from fovea import cli
+from web import connections
 from web.bodies import AT_ONCE
+from web.exports import ARCHIVES
 from web.server import THREADS
 
 CHECKOUT = Path(__file__).parents[1]
 
 
 @contextmanager
-def serving(library, *options):
-    """``fovea serve`` in a process of its own: the process, and the address that it prints."""
-    command = [sys.executable, "-u", "-m", "fovea", "serve", "--port", "0", "--no-browser"]
+def serving(library, *options, **limits):
+    """``fovea serve`` in a process of its own: the process, and the address that it prints.
+
+    ``limits`` are numbers of ``web.connections`` and ``web.server`` to set first.
+    """
+    code = "import fovea, web.connections as connections, web.server as server\n"
+    for name, value in limits.items():
+        place = "connections" if hasattr(connections, name) else "server"
+        code += f"assert {place}.{name}; {place}.{name} = {value}\n"
+    command = [sys.executable, "-u", "-c", f"{code}fovea.main()", "serve"]
+    command += ["--port", "0", "--no-browser"]
     process = subprocess.Popen(
         [*command, "--library", str(library), *options],
         cwd=CHECKOUT,
@@ -321,14 +333,58 @@ def test_a_part_of_a_large_file_is_that_part(searching):
     [
         ask_for_original(),
         ask_for_original("Range: bytes=0-"),
+        ask_for_original() * 2,
+        ask_for_original("Range: bytes=5-") * 3,
     ],
-    ids=["whole", "range"],
+    ids=["whole", "range", "two", "ranges"],
 )
 def test_readers_that_stall_hold_no_thread(searching, data):
     with held(searching, THREADS + 2, data) as stalled:
         for one in stalled:
-            select.select([one], [], [], 30)  # its answer has begun
+            assert select.select([one], [], [], 30)[0]  # its answer has begun
         assert asked(searching)[0] == 200
+
+
+def test_archives_that_nobody_reads_give_their_place_back(library):
+    form = b"ids=1&format=zip"
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    head = f"POST /api/exports HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(form)}\r\n"
+    data = head.encode() + b"Content-Type: " + headers["Content-Type"].encode() + b"\r\n\r\n"
+    with serving(library, IDLE_S=2, LOOK_S=1) as (_, address):
+        with held(address, ARCHIVES, data + form) as stalled:
+            for one in stalled:
+                select.select([one], [], [], 30)
+            for _ in range(60):
+                status, body = asked(address, "/api/exports", "POST", form, headers)
+                if status == 200:
+                    break
+                assert status == 503
+                time.sleep(0.5)
+            assert zipfile.ZipFile(io.BytesIO(body)).namelist() == ["red.bmp"]
+
+
+def test_connections_that_say_nothing_make_room_for_others(library):
+    with serving(library, CONNECTIONS=40) as (_, address):
+        with held(address, 60, b""), held(address, 60, b"G"):
+            assert asked(address)[0] == 200
+            body = upload("Host: localhost", length=500) + b"x"
+            with held(address, 60, body):
+                assert asked(address)[0] == 200
+
+
+def test_headers_have_little_time_to_arrive(library):
+    with serving(library, HEADERS_S=1, LOOK_S=1) as (_, address):
+        with held(address, 2, b"") as silent, held(address, 2, b"GET / HTTP/1.1\r\n") as begun:
+            assert [one.recv(1) for one in silent] == [b"", b""]
+            for one in begun:
+                status, headers = answered(one)
+                assert (status, headers["Content-Type"]) == (408, "application/problem+json")
+        connection = http.client.HTTPConnection(address.split("/")[2], timeout=30)
+        with closing(connection):
+            for _ in range(3):  # one that has asked may wait before it asks again
+                connection.request("GET", "/health")
+                assert connection.getresponse().read()
+                time.sleep(1.5)
 
 
 # Start

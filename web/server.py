@@ -6,24 +6,26 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 from flask import Flask
-from waitress.server import BaseWSGIServer, create_server
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.task import ThreadedTaskDispatcher
 
 from search.errors import FoveaError
 
 from .bodies import LARGEST
-from .connections import Channel
+from .connections import Server
 
 __all__ = ["serve"]
 
 THREADS = 32  # most of them wait: for events, for slow readers
 CONNECTIONS = 512
 TURN_S = 0.0005  # that a thread computes in Python while others wait; Python's own 5 ms add up
-IDLE_S = 60  # a connection that says nothing for this long is closed
+LOOK_S = 5  # between two looks for connections that are stuck
 
 
 def serve(
@@ -36,31 +38,29 @@ def serve(
     sys.setswitchinterval(TURN_S)
     sockets = _listening(host, port)
     parts: dict[int, Any] = {}
-    server = create_server(
-        app,
-        map=parts,
+    settings = Adjustments(
         sockets=sockets,
-        threads=THREADS,
         connection_limit=CONNECTIONS,
         max_request_body_size=LARGEST,
         inbuf_overflow=LARGEST,
-        channel_timeout=IDLE_S,
+        cleanup_interval=LOOK_S,
         channel_request_lookahead=1,  # so that a client that has gone is noticed
-        asyncore_use_poll=True,
         clear_untrusted_proxy_headers=True,
         ident=None,
     )
-    for part in parts.values():
-        if isinstance(part, BaseWSGIServer):
-            part.channel_class = Channel
-            part.guard = app.extensions["fovea.guard"]
+    threads = ThreadedTaskDispatcher()
+    threads.set_thread_count(THREADS)
+    for one in sockets:
+        Server(app, one, map=parts, dispatcher=threads, adj=settings)
     try:
         with _ended_by_signals(app.extensions["fovea"].closing):
             if on_ready is not None:
                 on_ready(sockets[0].getsockname()[1])
-            server.run()  # returns at the end: it takes the KeyboardInterrupt
+            with suppress(KeyboardInterrupt):
+                wasyncore.loop(1, use_poll=True, map=parts)
     finally:
-        server.close()
+        threads.shutdown()
+        wasyncore.close_all(parts)
 
 
 def _listening(host: str, port: int) -> list[socket.socket]:
