@@ -551,13 +551,13 @@ def serve(
     app = create_app(_library_folder(folder), model=name, token=token, hosts=bound_names(host))
 
     def ready(bound: int) -> None:
-        address = _address(host, bound, token)
-        _say_where(address, host)
+        addresses = _addresses(host, bound, token)
+        _say_where(addresses, host)
         app.extensions["fovea"].warm()
         if folders:
             app.extensions["fovea.scans"].start([place.absolute() for place in folders])
         if not no_browser:
-            _open_browser(address)
+            _open_browser(addresses[0])
 
     try:
         serve_app(app, host, port, on_ready=ready)
@@ -566,16 +566,22 @@ def serve(
     talk("ended")
 
 
-def _address(host: str, port: int, token: str | None) -> str:
-    """What a browser on this machine opens; for a wildcard, this machine's name."""
+def _addresses(host: str, port: int, token: str | None) -> list[str]:
+    """What a browser opens; for a wildcard, by this machine's name and by its address."""
     import socket
 
-    name = socket.gethostname() if host in ("", "0.0.0.0", "::") else host
-    name = f"[{name}]" if ":" in name else name
-    return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
+    from web.security import outward_address
+
+    names: list[str | None] = [host]
+    if host in ("", "0.0.0.0", "::"):
+        names = [socket.gethostname(), outward_address()]
+    ending = f"?token={token}" if token else ""
+    return [
+        f"http://{f'[{name}]' if ':' in name else name}:{port}/{ending}" for name in names if name
+    ]
 
 
-def _say_where(address: str, host: str) -> None:
+def _say_where(addresses: list[str], host: str) -> None:
     from web.security import is_loopback
 
     if not is_loopback(host):
@@ -583,7 +589,7 @@ def _say_where(address: str, host: str) -> None:
             "the photos will be visible to the network: whoever has this address, which is shown "
             "only now, sees all of them, and what is sent is not encrypted"
         )
-    click.echo(f"fovea: open {address} (Ctrl-C ends it)")
+    click.echo(f"fovea: open {' or '.join(addresses)} (Ctrl-C ends it)")
 
 
 def _open_browser(address: str) -> None:

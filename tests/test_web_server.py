@@ -24,6 +24,7 @@ from fovea import cli
 from web import connections
 from web.bodies import AT_ONCE
 from web.exports import ARCHIVES
+from web.security import outward_address
 from web.server import THREADS
 
 CHECKOUT = Path(__file__).parents[1]
@@ -50,9 +51,9 @@ def serving(library, *options, **limits):
     )
     try:
         line = process.stdout.readline()
-        found = re.search(r"http://\S+", line)
+        found = re.findall(r"http://\S+", line)
         assert found, (line, process.stderr.read())
-        yield process, found[0]
+        yield process, found[-1]
     finally:
         process.kill()
         process.communicate()
@@ -145,6 +146,8 @@ def test_another_address_prints_a_token_once_and_says_who_will_see_the_photos(tm
         port = address.split("/")[2].rpartition(":")[2]
         token = address.partition("?token=")[2]
         assert len(token) >= 32
+        reached = outward_address()
+        assert reached is None or address == f"http://{reached}:{port}/?token={token}"
         own = f"http://127.0.0.1:{port}/"
         assert asked(own)[0] == 401
         assert asked(own, headers={"Authorization": f"Bearer {token}"})[0] == 200

@@ -18,7 +18,15 @@ from flask import Flask, Request, Response, current_app, request
 
 from .problems import Problem
 
-__all__ = ["ANY_ADDRESS", "LOOPBACK", "bound_names", "is_loopback", "new_token", "protect"]
+__all__ = [
+    "ANY_ADDRESS",
+    "LOOPBACK",
+    "bound_names",
+    "is_loopback",
+    "new_token",
+    "outward_address",
+    "protect",
+]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ANY_ADDRESS = "*"  # among the names: whatever address, as opposed to a name, leads here
@@ -89,6 +97,16 @@ def bound_names(host: str) -> tuple[str, ...]:
         return (*LOOPBACK, host)
     machine = socket.gethostname()
     return (*LOOPBACK, host, machine, f"{machine}.local", ANY_ADDRESS)
+
+
+def outward_address() -> str | None:
+    """This machine's address in its network, where it is in one; nothing is sent for it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an example's (RFC 5737), to choose a way by
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
 
 
 # Host
