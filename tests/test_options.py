@@ -140,6 +140,12 @@ def test_values_that_make_no_run_are_named(bad):
         ({"layers": [1, 2]}, "4 stages"),
         ({"layers": 2, "patch_size": 128}, "smaller than one of 128"),
         ({"layers": 2}, "patch_size"),
+        ({"layers": [0, 1, 1, 1]}, r"layers are \(0, 1, 1, 1\); each should be 1 or more"),
+        ({"layers": [1, 1, 1, -2]}, "each should be 1"),
+        ({"layers": 0, "patch_size": 16, "heads": 2}, "layers are 0"),
+        ({"layers": 1, "patch_size": 0, "heads": 2}, "patch_size is 0"),
+        ({"layers": 1, "patch_size": -8, "heads": 2}, "patch_size is -8"),
+        ({"width": 1, "heads": 1}, "width is 1"),
     ],
 )
 def test_a_shape_that_makes_no_model_is_named(vision, told):

@@ -139,6 +139,11 @@ class ClipConfig:
 def checked(config: ClipConfig) -> ClipConfig:
     """Return the configuration; raise ``ModelError`` where its numbers make no model."""
     vision, text = config.vision, config.text
+    stages = [vision.layers] if isinstance(vision.layers, int) else vision.layers
+    if min(stages) < 1:
+        raise ModelError(f"the image tower's layers are {vision.layers}; each should be 1 or more")
+    if vision.patch_size is not None and vision.patch_size < 1:
+        raise ModelError(f"the image tower's patch_size is {vision.patch_size}, not 1 or more")
     least = vision.patch_size or RESNET_STRIDE
     if vision.is_resnet and vision.image_size % RESNET_STRIDE:
         raise ModelError(
@@ -147,6 +152,8 @@ def checked(config: ClipConfig) -> ClipConfig:
         )
     if vision.image_size < least:
         raise ModelError(f"images of {vision.image_size} pixels are smaller than one of {least}")
+    if vision.is_resnet and vision.width < 2:  # its first convolution has half as many channels
+        raise ModelError(f"the image tower's width is {vision.width}; a ResNet's is 2 or more")
     pool = RESNET_POOL if vision.is_resnet else 1
     for name, width, heads in (
         ("image", vision.width * pool, vision.heads),
