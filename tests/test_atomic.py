@@ -1,5 +1,7 @@
+import io
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,29 @@ def test_a_failure_leaves_the_old_file(tmp_path, error):
     with pytest.raises(ModelError, match=r"cannot write .*file: .*(space|disk).*is whole"):
         replace_file(path, fail)
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_full_disk_is_told_whatever_the_writer_makes_of_it(tmp_path, monkeypatch):
+    class Full(io.FileIO):
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    def write(file):
+        try:
+            file.write(b"half")
+        except OSError as exc:
+            raise RuntimeError(
+                "[enforce fail at inline_container.cc:672] . unexpected pos"
+            ) from exc
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Full(path, mode))
+    with pytest.raises(ModelError) as told:
+        replace_file(tmp_path / "file", write)
+    assert str(told.value) == (
+        f"cannot write {tmp_path / 'file'}: No space left on device; make room there and repeat "
+        "the command"
+    )
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):

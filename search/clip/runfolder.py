@@ -27,9 +27,15 @@ class RunFolder:
             raise ModelError(f"cannot make the folder {folder}: {exc.strerror}") from exc
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint by ``state`` after ``step`` updates."""
+        """Replace the checkpoint by ``state`` after ``step`` updates.
+
+        Raise ``ModelError`` where it cannot be written; the one before is whole then.
+        """
         saved = {"run": self.identity, "step": step, **state}
-        replace_file(self.checkpoint, lambda file: torch.save(saved, file))
+        try:
+            replace_file(self.checkpoint, lambda file: torch.save(saved, file))
+        except ModelError as exc:
+            raise ModelError(f"{exc}; {self.last_good()}") from exc
 
     def load(self) -> dict[str, Any] | None:
         """Return ``step`` and the state of the checkpoint, on the CPU; None where there is none.
@@ -41,9 +47,12 @@ class RunFolder:
         try:
             saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             run = saved.pop("run")
+        except PermissionError as exc:
+            raise ModelError(f"cannot resume from {self.checkpoint}: {exc.strerror}") from exc
         except Exception as exc:  # a damaged file makes torch raise almost anything
             raise ModelError(
-                f"cannot resume from {self.checkpoint}: {exc!r}; delete it to start anew"
+                f"cannot resume from {self.checkpoint}: it is damaged or cut short; delete it to "
+                "start anew"
             ) from exc
         if run != self.identity:
             differing = sorted(
@@ -55,15 +64,18 @@ class RunFolder:
             )
         return dict(saved)
 
-    def last_good(self) -> str:
-        """Say, for a run that cannot go on, what is left of it."""
+    def last_good(self, option: str | None = None) -> str:
+        """Say, for a run that cannot go on, what is left of it.
+
+        ``option`` is the command's that writes a step of its own choice as a model, if it has one.
+        """
         saved = self.load()
         if saved is None:
             return f"no checkpoint had been written to {self.folder} yet"
-        return (
-            f"{self.checkpoint} holds the weights of step {saved['step']}, which the same command "
-            f"with --stop-after {saved['step']} writes as a model"
-        )
+        left = f"{self.checkpoint} holds the weights of step {saved['step']}"
+        if option is None:
+            return left
+        return f"{left}, which the same command with {option} {saved['step']} writes as a model"
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one line of metrics."""

@@ -136,7 +136,7 @@ class _Run:
         try:
             return self.learner.update(batch, rate)
         except Diverged as exc:
-            raise ModelError(f"{exc}; {self.folder.last_good()}") from exc
+            raise ModelError(f"{exc}; {self.folder.last_good('--stop-after')}") from exc
 
     def _measured(self) -> dict[str, float]:
         """Return what the held-out pairs say of the model now; nothing but to the first process."""
