@@ -317,6 +317,26 @@ def test_tags_tell_images_captions_and_classes_apart(tmp_path, images):
     assert found.most_tags == 4 == len(found.tags(found.pairs[0], Caption("one")))
 
 
+def test_a_digest_tells_what_is_paired_and_not_where_it_lies(tmp_path, animals, images):
+    def digest(*captions, images=images):
+        rows = ({"file": f"{n}.png", "caption": text} for n, text in enumerate(captions))
+        table = write_lines(tmp_path / "c.jsonl", *rows)
+        return open_pairs(Source((images,), captions=table)).digest()
+
+    one = digest("one", "two \ud800", "three")
+    assert one == digest("one", "two \ud800", "three", images=images.rename(tmp_path / "moved.tar"))
+    (tmp_path / "moved.tar").rename(images)
+    others = {
+        digest("two \ud800", "three", "one"),
+        digest("one", "two"),
+        digest("one two", "three"),
+    }
+    assert len({one, *others}) == 4
+    labelled = open_pairs(animals)
+    renamed = replace(labelled, class_names=labelled.class_names | {0: ("puma",)})
+    assert labelled.digest() != renamed.digest()
+
+
 @pytest.mark.parametrize(
     ("words", "text", "found"),
     [

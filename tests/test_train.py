@@ -117,6 +117,27 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
             train(replace(options, **changes))
 
 
+def test_a_checkpoint_of_other_captions_is_refused(tmp_path):
+    options = tiny_run(tmp_path)
+    train(options)
+    path = options.sources[0].captions
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    texts = [row["captions"] for row in rows]
+    turned = [row | {"captions": text} for row, text in zip(rows, texts[1:] + texts, strict=False)]
+    path.write_text("\n".join(map(json.dumps, turned)))
+    with pytest.raises(ModelError, match=r"other options \(data\)"):
+        train(options)
+
+
+def test_a_checkpoint_that_began_with_another_model_is_refused(tmp_path):
+    one, two = (train(tiny_run(tmp_path, out=tmp_path / str(n), seed=n)) for n in (1, 2))
+    tuned = tiny_run(tmp_path, init=one)
+    train(tuned)
+    with pytest.raises(ModelError, match=r"other options \(init\)"):
+        train(replace(tuned, init=two))
+    train(replace(tuned, init=one.rename(tmp_path / "moved")))
+
+
 def test_a_batch_that_does_not_split_is_refused(tmp_path):
     with pytest.raises(ModelError, match="multiple"):
         train(tiny_run(tmp_path, accumulate=3))

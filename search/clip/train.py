@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from .batches import Batch, Batches
-from .checkpoint import load_clip
+from .checkpoint import find_weights, load_clip, weights_sha256
 from .distributed import World, agree, joined_world
 from .errors import ModelError
 from .export import save_model
@@ -241,7 +241,9 @@ def _identity(
         "augmentation": json.dumps(asdict(options.augmentation)),
         "config": json.dumps(model.config.to_dict()),
         "vocabulary": zlib.crc32(repr(tokenizer.merges).encode()),
+        "init": options.init and weights_sha256(find_weights(options.init)),
         "pairs": [len(pairs.pairs) for pairs in sets],
+        "data": [pairs.digest() for pairs in sets],
         "weights": [pairs.weight for pairs in sets],
         "hypernyms": json.dumps([dict(pairs.hypernyms) for pairs in sets]),
     }
