@@ -214,9 +214,11 @@ def test_fine_tuning_may_change_the_size_of_images(tmp_path):
     assert load_encoder(bigger, device="cpu").preprocess.size == 48
 
 
-def test_half_precision_is_refused_before_anything_is_trained(tmp_path):
-    with pytest.raises(ModelError, match="float16"):
-        train(tiny_run(tmp_path, dtype="float16"))
+@pytest.mark.parametrize("dtype", ["float16", "int8", 3])
+def test_other_precisions_are_refused_before_anything_is_trained(tmp_path, dtype):
+    with pytest.raises(ModelError) as told:
+        train(tiny_run(tmp_path, dtype=dtype))
+    assert str(told.value) == f"training takes no {dtype}; use --dtype auto, bfloat16 or float32"
 
 
 def test_a_full_disk_stops_the_run_in_one_line_and_keeps_the_checkpoint(tmp_path, monkeypatch):

@@ -33,12 +33,21 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         """Raise ``ModelError`` for what cannot be drawn from."""
-        for name, (low, high) in (("area", self.area), ("aspect", self.aspect)):
-            if not 0 < low <= high:
-                raise ModelError(f"augmentation: {name} is {low} to {high}; both should be above 0")
+        for name in ("area", "aspect"):
+            value = getattr(self, name)
+            is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
+            if not is_pair or not 0 < value[0] <= value[1] < math.inf:
+                raise ModelError(
+                    f"augmentation: {name} is {value}; give two numbers above 0, the lower first"
+                )
         for name in ("flip", "colour", "grey", "sharpness", "words"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ModelError(f"augmentation: {name} is {getattr(self, name)}, not 0 to 1")
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value <= 1:
+                raise ModelError(f"augmentation: {name} is {value!r}; give a number from 0 to 1")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 def random_crop(

@@ -199,10 +199,10 @@ def training_dtype(name: str, device: torch.device) -> torch.dtype:
     """Return the precision of the products in training; the weights are float32 always.
 
     Gradients in float16 would vanish without a scale of their own, so ``auto`` is bfloat16 where
-    the device multiplies it and else float32; raise ``ModelError`` for float16.
+    the device multiplies it and else float32; raise ``ModelError`` for float16 and what is none.
     """
-    if name == "float16":
-        raise ModelError("training takes no float16; use --dtype auto, bfloat16 or float32")
+    if name not in ("auto", "bfloat16", "float32"):
+        raise ModelError(f"training takes no {name}; use --dtype auto, bfloat16 or float32")
     if name != "auto" or device.type == "cpu":
         return pick_dtype(name, device)
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -28,6 +28,21 @@ _LEAST = {
     "save_every": 1,
     "measure_every": 1,
 }
+_KINDS: dict[str, tuple[Any, str]] = {
+    "out": (Path, "a path"),
+    "init": (Path | None, "a model's folder"),
+    "vision": (Mapping, "a table of its fields"),
+    "text": (Mapping, "a table of its fields"),
+    "device": (str, "auto, cpu, cuda or mps, as text"),
+    "class_prompts": (bool, "true or false"),
+    "augmentation": (Augmentation, "a table of its fields"),
+}
+# what a recipe may say of each tower; the vocabulary's size follows from the captions
+_SHAPE = {
+    "vision": ("image_size", "layers", "width", "heads", "patch_size"),
+    "text": ("context_length", "width", "heads", "layers"),
+}
+_GREATEST_SEED = (1 << 64) - 1  # that torch takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +93,12 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         """Raise ``ModelError`` for values that make no run."""
+        for name, (kind, wanted) in _KINDS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ModelError(f"{name} is {getattr(self, name)!r}; give {wanted}")
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is None:
-                continue
-            if not isinstance(value, int) or value < least:
+            if value is not None and not _is_whole(value, least):
                 raise ModelError(f"{name} is {value!r}; give a whole number from {least} on")
         for name in ("lr", "weight_decay", "muon", "warmup", "cache_gb"):
             value = getattr(self, name)
@@ -90,11 +106,35 @@ class TrainOptions:
                 raise ModelError(f"{name} is {value!r}; give a number from 0 on")
         if self.warmup > 1:
             raise ModelError(f"warmup is {self.warmup}, a share of the steps; give 0 to 1")
-        if not isinstance(self.class_prompts, bool):
-            raise ModelError(f"class_prompts is {self.class_prompts!r}; give true or false")
-        if not isinstance(self.augmentation, Augmentation):
-            raise ModelError(f"augmentation is {self.augmentation!r}; give a table of its fields")
+        if self.seed > _GREATEST_SEED:
+            raise ModelError(f"seed is {self.seed}; give one up to {_GREATEST_SEED}")
+        if self.muon and not self.lr:
+            raise ModelError("muon goes with a rate for AdamW; give an lr above 0")
+        if self.samples < self.batch_size:
+            raise ModelError(
+                f"samples is {self.samples}, less than one batch of {self.batch_size}; give more "
+                "samples or a smaller batch_size"
+            )
+        self._check_shape()
         self._check_start()
+
+    def _check_shape(self) -> None:
+        """Check that what is said of the towers is known, and of the right kind."""
+        for tower, known in _SHAPE.items():
+            for name, value in getattr(self, tower).items():
+                if name not in known:
+                    raise ModelError(
+                        f"{tower}: {name!r} is no field of it; one of {', '.join(known)}"
+                    )
+                is_list = (tower, name) == ("vision", "layers") and isinstance(value, list | tuple)
+                if not all(_is_whole(number, 1) for number in (value if is_list else [value])):
+                    raise ModelError(f"{tower}: {name} is {value!r}; give whole numbers from 1 on")
+        is_vit = isinstance(self.vision.get("layers"), int)
+        if is_vit != ("patch_size" in self.vision):
+            raise ModelError(
+                "vision: patch_size and one whole number of layers go together, as in "
+                "'layers = 6' and 'patch_size = 16'; a ResNet has four stages and no patches"
+            )
 
     def _check_start(self) -> None:
         """Check that what learns, and its shape, go with where the weights come from."""
@@ -115,7 +155,7 @@ class TrainOptions:
     @property
     def steps(self) -> int:
         """How many updates the run makes."""
-        return max(1, self.samples // self.batch_size)
+        return self.samples // self.batch_size
 
     def config(self, vocab_size: int) -> ClipConfig:
         """Return the shape of a model trained from scratch: a small ResNet unless told otherwise.
@@ -128,6 +168,10 @@ class TrainOptions:
         text = {"width": 256, "heads": 4, "layers": 4} | dict(self.text)
         shape = {"embed_dim": self.embed_dim, "vision_cfg": vision, "quick_gelu": True}
         return ClipConfig.from_dict(shape | {"text_cfg": text | {"vocab_size": vocab_size}})
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> TrainOptions:
@@ -148,49 +192,74 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
     known = {entry.name for entry in fields(TrainOptions)}
     if unknown := sorted(set(data) - known):
         raise ModelError(f"{path}: {unknown[0]!r} is no option; one of {', '.join(sorted(known))}")
+    if "sources" not in data:
+        raise ModelError(f"{path} names no data; give it [[sources]], or give --images")
     try:
         for name in ("sources", "measure"):
             if name in data and not isinstance(data[name], tuple):
-                data[name] = tuple(_source(entry, folder) for entry in data[name])
+                data[name] = _sources(name, data[name], folder)
         if isinstance(data.get("augmentation"), dict):
             data["augmentation"] = _augmentation(data["augmentation"])
-        for name in ("init", "out"):
-            if isinstance(data.get(name), str):
-                data[name] = folder / data[name]
-        if isinstance(data.get("tune"), int):
-            data["tune"] = str(data["tune"])
-        return TrainOptions(**data)
-    except (TypeError, KeyError, AttributeError) as exc:
+    except ModelError as exc:
         raise ModelError(f"{path} is not a training recipe: {exc}") from exc
+    for name in ("init", "out"):
+        if isinstance(data.get(name), str):
+            data[name] = folder / data[name]
+    if isinstance(data.get("tune"), int):
+        data["tune"] = str(data["tune"])
+    return TrainOptions(**data)
+
+
+def _sources(name: str, entries: Any, folder: Path) -> tuple[Source, ...]:
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ModelError(f"{name} is {entries!r}; give tables, as [[{name}]]")
+    return tuple(_source(entry, folder) for entry in entries)
 
 
 def _source(entry: Mapping[str, Any], folder: Path) -> Source:
-    if unknown := sorted(entry.keys() - {known.name for known in fields(Source)}):
-        raise KeyError(f"{unknown[0]!r} is no field of a source")
-    images = entry["images"]
-    paths = [images] if isinstance(images, str) else images
+    known = [field.name for field in fields(Source)]
+    if unknown := sorted(entry.keys() - known):
+        raise ModelError(f"{unknown[0]!r} is no field of a source; one of {', '.join(known)}")
+    if not entry.get("images"):
+        raise ModelError("a source has no images; give it a list of folders or tars")
     files = {
-        name: folder / entry[name] for name in ("captions", "labels", "classes") if name in entry
+        name: folder / _text(name, entry[name])
+        for name in ("captions", "labels", "classes")
+        if name in entry
     }
+    hypernyms, weight = entry.get("hypernyms", {}), entry.get("weight", 1.0)
+    if not isinstance(hypernyms, dict):
+        raise ModelError(f"hypernyms is {hypernyms!r}; give a table of lists")
+    if not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise ModelError(f"a source's weight is {weight!r}; give a number above 0")
     return Source(
-        images=tuple(folder / path for path in paths),
-        split=entry.get("split"),
-        weight=float(entry.get("weight", 1.0)),
+        images=tuple(folder / path for path in _words("images", entry["images"])),
+        split=_text("split", entry["split"]) if "split" in entry else None,
+        weight=float(weight),
         exclude=_words("exclude", entry.get("exclude", [])),
-        hypernyms={name: _words(name, names) for name, names in entry.get("hypernyms", {}).items()},
+        hypernyms={name: _words(name, names) for name, names in hypernyms.items()},
         **files,
     )
 
 
-def _words(name: str, value: str | list[str]) -> tuple[str, ...]:
-    """Return the words of a field; raise ``TypeError`` for what is none."""
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ModelError(f"a source's {name} is {value!r}; give it as text")
+    return value
+
+
+def _words(name: str, value: Any) -> tuple[str, ...]:
+    """Return the words of a field; raise ``ModelError`` for what is none."""
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(w, str) and w.strip("* ") for w in words):
-        raise TypeError(f"{name} is {value!r}, not a list of words")
+        raise ModelError(f"a source's {name} is {value!r}; give a list of words")
     return tuple(words)
 
 
 def _augmentation(entry: Mapping[str, Any]) -> Augmentation:
+    known = [field.name for field in fields(Augmentation)]
+    if unknown := sorted(entry.keys() - known):
+        raise ModelError(f"augmentation: {unknown[0]!r} is no field; one of {', '.join(known)}")
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()
     }
