@@ -130,10 +130,11 @@ def _given(
                 f"{captions} names {file}, which the library has {len(found)} times; "
                 "name it by its whole path"
             )
-        empty += not texts
+        words = tuple(filter(None, texts))
+        empty += not words
         lost += not found
         for path in found:
-            given[path] = given.get(path, ()) + texts
+            given[path] = given.get(path, ()) + words
     for count, reason in ((lost, "their pictures are not in the library"), (empty, "no words")):
         if 0 < count < lines:
             log.warning("left out %d of %d lines of %s: %s", count, lines, captions, reason)

@@ -646,6 +646,11 @@ def test_a_model_is_trained_evaluated_and_used(used, tmp_path):
     table = run("evaluate", *data, *model).out
     assert "text to image recall@10\t1.0000" not in table  # of 24 images
     assert table.startswith("images\t24\n")
+    with source.captions.open("a") as file:
+        file.write('\n{"file": "gone.png", "caption": "x"}\n{"file": "red0.png", "caption": " "}')
+    short = run("evaluate", *data, *model, "--json")
+    assert (short.json["images"], short.json["captions"]) == (24, 48)
+    assert "left out 1 of 26 lines of" in short.err and "left out 1 empty captions of" in short.err
 
 
 def test_zero_shot_accuracy_is_evaluated(used, tmp_path):

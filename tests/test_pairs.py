@@ -360,7 +360,7 @@ def test_images_with_a_word_in_any_caption_are_excluded(tmp_path, images):
     )
     found = open_pairs(Source((images,), captions=captions, exclude=("snow*",)))
     assert [pair.file for pair in found.pairs] == ["1.png"]
-    with pytest.raises(ModelError, match="names no image"):
+    with pytest.raises(ModelError, match=r"every image of .*c.jsonl has a word that exclude names"):
         open_pairs(Source((images,), captions=captions, exclude=("dog",)))
 
 
@@ -379,11 +379,50 @@ def test_classes_with_a_word_in_any_name_are_excluded(tmp_path, images):
     assert found.class_names == {2: ("reel",)}
 
 
-def test_images_without_words_are_counted(tmp_path, images, caplog):
-    rows = [{"file": f"{n}.png", "captions": ["x"] if n == 1 else [" "]} for n in range(3)]
-    captions = write_lines(tmp_path / "c.jsonl", *rows)
-    assert len(open_pairs(Source((images,), captions=captions)).pairs) == 1
-    assert "left out 2 of 3 images" in caplog.text
-    shard = write_tar(tmp_path / "0.tar", {"1.jpg": b"", "1.txt": b"x", "2.jpg": b""})
-    assert len(open_pairs(Source((shard,))).pairs) == 1
-    assert "left out 1 of 2 images" in caplog.text
+def test_what_has_no_words_is_left_out_and_counted(tmp_path, images, caplog):
+    rows = [{"file": f"{n}.png", "captions": ["", "x"] if n == 1 else [" "]} for n in range(3)]
+    rows.append({"file": "1.png", "captions": []})
+    lines = write_lines(tmp_path / "c.jsonl", *rows)
+    (tmp_path / "c.tsv").write_text("file\tcaption\n1.png\tx\n0.png\t\n")
+    files = {
+        "1.jpg": b"",
+        "1.txt": b"x",
+        "2.jpg": b"",
+        "2.txt": b" ",
+        "2.json": b"{}",
+        "3.jpg": b"",
+    }
+    shard = write_tar(tmp_path / "0.tar", files)
+    for path, source, empty, without, count in (
+        (lines, Source((images,), captions=lines), 4, 2, 3),
+        (tmp_path / "c.tsv", Source((images,), captions=tmp_path / "c.tsv"), 1, 1, 2),
+        (shard, Source((shard,)), 1, 2, 3),
+    ):
+        caplog.clear()
+        found = open_pairs(source)
+        assert [pair.captions for pair in found.pairs] == [("x",)]
+        assert (found.empty_captions, found.without_words) == (empty, without)
+        assert caplog.messages == [
+            f"left out {empty} empty captions of {path}",
+            f"left out {without} of {count} images of {path}: no words",
+        ]
+
+
+def test_what_is_complete_is_not_warned_of(tmp_path, images, caplog):
+    captions = write_lines(tmp_path / "c.jsonl", {"file": "0.png", "captions": ["x"]})
+    found = open_pairs(Source((images,), captions=captions))
+    assert (found.empty_captions, found.without_words, caplog.text) == (0, 0, "")
+
+
+def test_images_without_any_words_say_what_is_missing(tmp_path, images):
+    folder = tmp_path / "img"
+    folder.mkdir()
+    with pytest.raises(ModelError, match="there are no images in .*img; check the path"):
+        open_pairs(Source((folder,)))
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).write_bytes(b"")
+    with pytest.raises(ModelError, match=r"beside the 2 images in .*img, .*; give --captions or"):
+        open_pairs(Source((folder,)))
+    captions = write_lines(tmp_path / "c.jsonl", {"file": "0.png", "captoin": "misspelt"})
+    with pytest.raises(ModelError, match="c.jsonl has no words for the 1 images that it names"):
+        open_pairs(Source((images,), captions=captions))

@@ -276,6 +276,19 @@ def test_images_that_cannot_be_read_are_counted(tmp_path):
     assert seen[-1].left_out == 1
 
 
+def test_what_has_no_words_is_counted_in_the_record(tmp_path):
+    source = captioned_source(tmp_path)
+    lines = source.captions.read_text().splitlines()
+    rows = [json.dumps(json.loads(line) | {"captions": texts}) for line, texts in
+            zip(lines, ([""], ["a red square", " "]), strict=False)]  # fmt: skip
+    source.captions.write_text("\n".join(rows + lines[2:]))
+    options = tiny_run(tmp_path, sources=(source,))
+    train(options)
+    for line in (options.out / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert (row["empty_captions"], row["without_words"], row["left_out"]) == (2, 1, 0)
+
+
 def test_a_run_that_diverges_says_what_is_left_of_it(tmp_path, monkeypatch):
     options = tiny_run(tmp_path)
     monkeypatch.setattr(Learner, "_backward", diverging(Learner._backward, at=4))

@@ -17,7 +17,7 @@ def read_captions(path: Path, split: str | None = None) -> Iterator[tuple[str, t
     """Yield (file, captions) from JSON Lines (``file`` and ``captions`` or ``caption``) or from a
     table separated by tabs with such columns; only lines of ``split`` where one is given.
 
-    A line whose captions are empty has none.
+    Captions are stripped, so that an empty one is ""; a line without any has one of those.
     """
     for number, row in _rows(path):
         if split is not None and row.get("split") != split:
@@ -43,13 +43,13 @@ def read_classes(path: Path) -> dict[int, tuple[str, ...]]:
     """Read label → names from a JSON list of objects with ``label`` and ``names``."""
     try:
         listed = json.loads(path.read_text("utf-8-sig"))
-        classes = {int(entry["label"]): texts_of(entry["names"]) for entry in listed}
+        classes = {int(entry["label"]): texts_of(entry["names"]) or () for entry in listed}
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ModelError(
             f"cannot read the classes in {path}: {exc!r}; it should be a list of "
             '{"label": 0, "names": ["cat"]}'
         ) from exc
-    named = {label: names for label, names in classes.items() if names}
+    named = {label: tuple(filter(None, names)) for label, names in classes.items() if any(names)}
     if missing := sorted(classes.keys() - named.keys()):
         raise ModelError(f"{path}: class {missing[0]} has no names")
     return named
@@ -111,8 +111,11 @@ def first_of(row: Mapping[str, Any], names: Iterable[str]) -> Any:
 
 
 def texts_of(value: Any) -> tuple[str, ...] | None:
-    """Return the captions in a field, those without words left out; None for what is no text."""
-    texts = [value] if isinstance(value, str) else [] if value is None else value
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+    """Return the captions in a field, stripped: "" for each without words, and for no field.
+
+    Return None for what is no text.
+    """
+    texts = value if isinstance(value, list) else ["" if value is None else value]
+    if not all(isinstance(text, str) for text in texts):
         return None
-    return tuple(text.strip() for text in texts if text.strip())
+    return tuple(text.strip() for text in texts)

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -100,7 +100,8 @@ class Caption(NamedTuple):
 class PairSet:
     """The pairs of one source and the archives, at ``places``, that hold their images.
 
-    ``hypernyms`` gives the labels of the classes that each of those words covers.
+    ``hypernyms`` gives the labels of the classes that each of those words covers. Left out were
+    ``empty_captions``, and the images ``without_words``, which had no others.
     """
 
     archives: Sequence[Archive]
@@ -109,6 +110,8 @@ class PairSet:
     class_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     weight: float = 1.0
     hypernyms: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    empty_captions: int = 0
+    without_words: int = 0
 
     def read(self, pair: Pair) -> bytes:
         """Return the encoded bytes of a pair's image."""
@@ -207,8 +210,8 @@ def open_pairs(source: Source) -> PairSet:
 
     A line may name an image by its whole name in a folder or tar, or by its last part where that
     is enough. An image on several lines is one pair with all their captions. Lines whose image is
-    nowhere and images without words are counted in the log and left out. Raise ``ModelError`` if
-    nothing is left, or if a file does not hold what it should.
+    nowhere, empty captions and images without words are counted in the log and left out. Raise
+    ``ModelError`` if nothing is left, or if a file does not hold what it should.
     """
     _check(source)
     archives = [open_archive(path) for path in source.images]
@@ -218,20 +221,47 @@ def open_pairs(source: Source) -> PairSet:
         class_names = read_classes(source.classes)
         hypernyms = _covered(source.hypernyms, class_names, source.classes)
         labels = read_labels(source.labels, source.split)
-        pairs = list(_labelled(_found(labels, archives, source), source.labels, class_names))
+        listed = list(_labelled(_found(labels, archives, source), source.labels, class_names))
+        pairs = listed
     elif source.captions is not None:
         captions = read_captions(source.captions, source.split)
-        pairs = _with_words(_captioned(_found(captions, archives, source)), source)
+        listed = list(_captioned(_found(captions, archives, source)))
+        pairs = _with_words(listed)
     else:
-        pairs = _with_words(_shard_pairs(archives, source.images), source)
+        listed = list(_shard_pairs(archives, source.images))
+        pairs = _with_words(listed)
+    if not pairs:
+        raise _nothing(source, len(listed))
+    empty = sum(not text for pair in listed for text in pair.captions)
+    without = len(listed) - len(pairs)
+    place = source.labels or source.captions or source.images[0]
+    if empty:
+        log.warning("left out %d empty captions of %s", empty, place)
+    if without:
+        log.warning("left out %d of %d images of %s: no words", without, len(listed), place)
     if source.exclude:
         pairs, class_names = _less(pairs, class_names, source.exclude)
         hypernyms = _still_covered(hypernyms, class_names)
-    if not pairs:
-        words = source.labels or source.captions or source.images[0]
+        if not pairs:
+            raise ModelError(f"every image of {place} has a word that exclude names; name fewer")
+    weight = source.weight
+    return PairSet(archives, source.images, pairs, class_names, weight, hypernyms, empty, without)
+
+
+def _nothing(source: Source, found: int) -> ModelError:
+    """Say why a source has no pairs: ``found`` images are there, none of them with words."""
+    if words := source.labels or source.captions:
         split = f" with split {source.split!r}" if source.split else ""
-        raise ModelError(f"{words} names no image{split} that is in the given folders or tars")
-    return PairSet(archives, source.images, pairs, class_names, source.weight, hypernyms)
+        if found:
+            return ModelError(f"{words} has no words for the {found} images that it names{split}")
+        return ModelError(f"{words} names no image{split} that is in the given folders or tars")
+    place = source.images[0]
+    if found:
+        return ModelError(
+            f"no words lie beside the {found} images in {place}, such as a.txt or a.json beside "
+            "a.jpg; give --captions or --labels"
+        )
+    return ModelError(f"there are no images in {place}; check the path")
 
 
 def _check(source: Source) -> None:
@@ -288,14 +318,13 @@ def _captioned(rows: Iterable[tuple[Place, tuple[str, ...]]]) -> Iterator[Pair]:
     return (Pair(file, number, texts) for (number, file), texts in captions.items())
 
 
-def _with_words(pairs: Iterable[Pair], source: Source) -> list[Pair]:
-    """Return the pairs that have a caption; log how many have none."""
-    listed = list(pairs)
-    kept = [pair for pair in listed if pair.captions]
-    if 0 < len(kept) < len(listed):
-        place = source.captions or source.images[0]
-        empty = len(listed) - len(kept)
-        log.warning("left out %d of %d images of %s: no words", empty, len(listed), place)
+def _with_words(pairs: Iterable[Pair]) -> list[Pair]:
+    """Return the pairs that have a caption, each without its empty ones."""
+    kept = []
+    for pair in pairs:
+        words = tuple(filter(None, pair.captions))
+        if words:
+            kept.append(pair if len(words) == len(pair.captions) else replace(pair, captions=words))
     return kept
 
 
@@ -362,9 +391,11 @@ def _shard_pairs(archives: Sequence[Archive], paths: Sequence[Path]) -> Iterator
             key, _, suffix = _lower_suffix(name).rpartition(".")
             if f".{suffix}" not in IMAGE_SUFFIXES or _is_hidden(name):
                 continue
-            beside = (known.get(f"{key}.{kind}") for kind in ("txt", "json"))
-            texts = (_shard_captions(archive, path, found) for found in beside if found)
-            yield Pair(name, number, next(filter(None, texts), ()))
+            texts: tuple[str, ...] = ()
+            for beside in (f"{key}.txt", f"{key}.json"):
+                if beside in known and not any(texts):
+                    texts = _shard_captions(archive, path, known[beside])
+            yield Pair(name, number, texts)
 
 
 def _lower_suffix(name: str) -> str:
@@ -379,7 +410,7 @@ def _is_hidden(name: str) -> bool:
 def _shard_captions(archive: Archive, path: Path, name: str) -> tuple[str, ...]:
     text = archive.read(name).decode("utf-8-sig", errors="replace")
     if name.lower().endswith(".txt"):
-        return (text.strip(),) if text.strip() else ()
+        return (text.strip(),)
     try:
         row = json.loads(text)
     except ValueError as exc:

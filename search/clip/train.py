@@ -38,6 +38,7 @@ class Metrics:
     """One line of a run's record; means and rates are over the interval since the line before.
 
     ``left_out`` counts the images that could not be decoded since the run was last started;
+    ``empty_captions`` and the images ``without_words`` were left out before the first step;
     ``held_out`` is what ``heldout`` measured, empty where nothing was.
     """
 
@@ -49,6 +50,8 @@ class Metrics:
     scale: float
     images_per_s: float
     left_out: int = 0
+    empty_captions: int = 0
+    without_words: int = 0
     held_out: dict[str, float] = field(default_factory=dict)
 
 
@@ -158,6 +161,8 @@ class _Run:
             scale=self.learner.scale,
             images_per_s=len(losses) * batch_size / max(seconds, 1e-9),
             left_out=len(self.batches.cache.broken),
+            empty_captions=sum(pairs.empty_captions for pairs in self.batches.sets),
+            without_words=sum(pairs.without_words for pairs in self.batches.sets),
             held_out=held_out,
         )
 
