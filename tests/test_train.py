@@ -36,9 +36,14 @@ def saved_state(options):
     return torch.load(options.out / "checkpoint.pt", weights_only=True)["model"]
 
 
-def recorded_steps(options):
+def record(options):
+    """The lines of a run's record, without what time it took."""
     lines = (options.out / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line)["step"] for line in lines]
+    return [json.loads(line) | {"images_per_s": 0} for line in lines]
+
+
+def recorded_steps(options):
+    return [row["step"] for row in record(options)]
 
 
 def same(one, two):
@@ -87,6 +92,21 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(tmp_path):
     assert recorded_steps(broken) == [2, 4, 6]
     assert same(saved_state(whole), saved_state(broken))
     assert same(weights(whole.out / "model"), weights(broken.out / "model"))
+
+
+def test_a_resumed_runs_record_is_that_of_an_unbroken_one(tmp_path):
+    whole = tiny_run(tmp_path, out=tmp_path / "whole", log_every=3)
+    train(whole)
+
+    def stop(metrics):
+        raise Stopped
+
+    broken = replace(whole, out=tmp_path / "broken")
+    with pytest.raises(Stopped):
+        train(broken, stop)
+    assert torch.load(broken.out / "checkpoint.pt", weights_only=True)["step"] == 2
+    train(broken)
+    assert recorded_steps(whole) == [3, 6] and record(whole) == record(broken)
 
 
 def test_a_run_stopped_on_its_way_goes_on_as_if_it_had_not(tmp_path):

@@ -180,22 +180,27 @@ def finetune(
 def _steps(tuner: "_Tuner", run: RunFolder) -> Iterator[Metrics]:
     """Make every update that is left, yielding the record now and then."""
     options, end = tuner.options, tuner.schedule.steps
-    losses: list[float] = []
-    began = time.perf_counter()
+    made, began = 0, time.perf_counter()
     while tuner.step < end:
         try:
-            losses.append(tuner.update())
+            tuner.losses.append(tuner.update())
         except Diverged as exc:
             raise ModelError(f"{exc}; {run.last_good()}") from exc
+        made += 1
         if tuner.step % options.log_every == 0 or tuner.step == end:
-            yield tuner.metrics(losses, time.perf_counter() - began)
-            losses, began = [], time.perf_counter()
+            speed = made * tuner.batch_size / max(time.perf_counter() - began, 1e-9)
+            yield tuner.metrics(speed)
+            tuner.losses = []
+            made, began = 0, time.perf_counter()
         if tuner.step % options.save_every == 0 or tuner.step == end:
             run.save(tuner.step, tuner.state())
 
 
 class _Tuner:
-    """A model's upper half on its way; ``step`` updates have been made."""
+    """A model's upper half on its way; ``step`` updates have been made.
+
+    ``losses`` are those since the last line of the record.
+    """
 
     def __init__(
         self, model: CLIP, tokenizer: Tokenizer, material: Material, options: TuneOptions
@@ -213,6 +218,7 @@ class _Tuner:
         lr = usual_rate(model.config) if options.lr is None else options.lr
         self.schedule = _Schedule(lr, options.warmup, updates)
         self.step = 0
+        self.losses: list[float] = []
         prompts = [PROMPT.format(label) for label in material.labels]
         self.texts = _Texts(self.halves, tokenizer, [*_captions(material), *prompts], self._compute)
         self._prompts = self.texts.numbers(prompts)
@@ -371,17 +377,17 @@ class _Tuner:
         found: np.ndarray = scores.topk(min(k, scores.shape[1]), dim=1).indices.cpu().numpy()
         return found
 
-    def metrics(self, losses: Sequence[float], seconds: float) -> Metrics:
+    def metrics(self, speed: float) -> Metrics:
         """Return a line of the run's record, what is held out included."""
         recall = self.figures().text_to_image
         return Metrics(
             step=self.step,
             steps=self.schedule.steps,
             samples=self.step * self.batch_size,
-            loss=sum(losses) / len(losses),
+            loss=sum(self.losses) / len(self.losses),
             lr=learning_rate(self.step - 1, self.schedule),
             scale=self.halves.model.logit_scale.exp().item(),
-            images_per_s=len(losses) * self.batch_size / max(seconds, 1e-9),
+            images_per_s=speed,
             held_out={f"held out: recall@{k}": share for k, share in recall.items()},
         )
 
@@ -404,13 +410,13 @@ class _Tuner:
             for name, tensor in self.halves.model.named_parameters()
             if tensor.requires_grad
         }
-        return {"tuned": tuned, "optimizer": self.optimizer.state_dict()}
+        return {"tuned": tuned, "optimizer": self.optimizer.state_dict(), "losses": self.losses}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Go back to where ``saved`` was taken."""
         self.halves.model.load_state_dict(saved["tuned"], strict=False)
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.step = int(saved["step"])
+        self.step, self.losses = int(saved["step"]), saved.get("losses", [])
 
 
 class _Texts:

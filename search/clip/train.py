@@ -78,7 +78,10 @@ def train(options: TrainOptions, on_metrics: Callable[[Metrics], None] | None = 
 
 
 class _Run:
-    """One training run: its data, its learner and its folder, ``step`` updates on its way."""
+    """One training run: its data, its learner and its folder, ``step`` updates on its way.
+
+    ``losses`` are those since the last line of the record.
+    """
 
     def __init__(self, options: TrainOptions, world: World) -> None:
         if options.batch_size % (world.size * options.accumulate):
@@ -95,6 +98,7 @@ class _Run:
         self.batches = _batches(options, model, sets, self.tokenizer, world)
         self.learner = Learner(model, options, world)
         self.folder = RunFolder(options.out, _identity(options, model, sets, self.tokenizer))
+        self.losses: list[float] = []
         self.step = self._resume()
 
     def _resume(self) -> int:
@@ -108,6 +112,7 @@ class _Run:
             )
         if saved:
             self.learner.restore(saved)
+            self.losses = saved["losses"]
         if self.world.leads:
             self.folder.rewind(step)
         return step
@@ -115,22 +120,22 @@ class _Run:
     def steps(self) -> Iterator[Metrics]:
         """Make every update that is left, yielding the record now and then."""
         options = self.options
-        losses: list[float] = []
-        began = time.perf_counter()
+        made, began = 0, time.perf_counter()
         end = min(options.steps, options.stop_after or options.steps)
         with closing(self.batches.from_step(self.step)) as batches:
             for batch in islice(batches, max(0, end - self.step)):
                 rate = learning_rate(self.step, options)
-                losses.append(self._update(batch, rate))
-                self.step += 1
+                self.losses.append(self._update(batch, rate))
+                self.step, made = self.step + 1, made + 1
                 measuring = bool(options.measure) and self._due(options.measure_every, end)
                 if self._due(options.log_every, end) or measuring:
-                    seconds = time.perf_counter() - began
+                    speed = made * options.batch_size / max(time.perf_counter() - began, 1e-9)
                     figures = self._measured() if measuring else {}
-                    yield self._metrics(losses, rate, seconds, figures)
-                    losses, began = [], time.perf_counter()
+                    yield self._metrics(rate, speed, figures)
+                    self.losses = []
+                    made, began = 0, time.perf_counter()
                 if self.world.leads and self._due(options.save_every, end):
-                    self.folder.save(self.step, self.learner.state())
+                    self.folder.save(self.step, {**self.learner.state(), "losses": self.losses})
 
     def _due(self, interval: int, end: int) -> bool:
         return self.step % interval == 0 or self.step == end
@@ -148,18 +153,15 @@ class _Run:
         learner = self.learner
         return self.held_out.figures(learner.model, self.tokenizer, learner.device, learner.dtype)
 
-    def _metrics(
-        self, losses: Sequence[float], rate: float, seconds: float, held_out: dict[str, float]
-    ) -> Metrics:
-        batch_size = self.options.batch_size
+    def _metrics(self, rate: float, speed: float, held_out: dict[str, float]) -> Metrics:
         return Metrics(
             step=self.step,
             steps=self.options.steps,
-            samples=self.step * batch_size,
-            loss=sum(losses) / len(losses),
+            samples=self.step * self.options.batch_size,
+            loss=sum(self.losses) / len(self.losses),
             lr=rate,
             scale=self.learner.scale,
-            images_per_s=len(losses) * batch_size / max(seconds, 1e-9),
+            images_per_s=speed,
             left_out=len(self.batches.cache.broken),
             empty_captions=sum(pairs.empty_captions for pairs in self.batches.sets),
             without_words=sum(pairs.without_words for pairs in self.batches.sets),
