@@ -1,4 +1,8 @@
 import json
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -19,6 +23,7 @@ from search.clip.encoder import load_encoder
 from search.clip.errors import ModelError
 from search.clip.evaluate import measure_retrieval, measure_zero_shot
 from search.clip.learner import Learner
+from search.clip.options import read_recipe
 from search.clip.pairs import Source
 from search.clip.tokenizer import Tokenizer
 from search.clip.train import learning_rate, train
@@ -75,7 +80,7 @@ def test_a_run_writes_one_json_line_an_interval(tmp_path):
     assert set(rows[0]) >= {"loss", "lr", "scale", "images_per_s"}
 
 
-def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(tmp_path):
+def test_a_broken_run_resumes_to_the_same_weights_bit_for_bit(tmp_path):
     whole = tiny_run(tmp_path, out=tmp_path / "whole")
     train(whole)
 
@@ -107,6 +112,63 @@ def test_a_resumed_runs_record_is_that_of_an_unbroken_one(tmp_path):
     assert torch.load(broken.out / "checkpoint.pt", weights_only=True)["step"] == 2
     train(broken)
     assert recorded_steps(whole) == [3, 6] and record(whole) == record(broken)
+
+
+RECIPE = """
+embed_dim = 16
+merges = 40
+batch_size = 8
+samples = 48
+log_every = 3
+save_every = 2
+workers = 1
+device = "cpu"
+dtype = "float32"
+vision = { image_size = 32, patch_size = 16, layers = 1, width = 32, heads = 2 }
+text = { width = 32, heads = 2, layers = 1, context_length = 16 }
+sources = [{ images = ["squares.tar"], captions = "captions.jsonl" }]
+"""
+KILLED = """
+import os, signal, fovea, search.clip.learner, search.clip.runfolder
+
+owner, name, left = {owner}, "{name}", iter(range({calls}))
+plain = getattr(owner, name)
+
+def killed(*values):
+    if next(left, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(*values)
+
+setattr(owner, name, killed)
+fovea.main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX systems have SIGKILL")
+@pytest.mark.parametrize(
+    ("owner", "name", "calls"),
+    [
+        ("search.clip.learner.Learner", "update", 5),
+        ("os", "fsync", 2),  # of the second checkpoint: each needs two, of the file and its folder
+    ],
+    ids=["between steps", "while a checkpoint is written"],
+)
+def test_a_killed_command_goes_on_to_the_same_weights_bit_for_bit(tmp_path, owner, name, calls):
+    captioned_source(tmp_path)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    whole = read_recipe(tmp_path / "recipe.toml", out=tmp_path / "whole")
+    train(whole)
+    broken = replace(whole, out=tmp_path / "broken")
+    code = KILLED.format(owner=owner, name=name, calls=calls)
+    words = ["train", "--recipe", tmp_path / "recipe.toml", "--out", broken.out]
+    child = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    step = torch.load(broken.out / "checkpoint.pt", weights_only=True)["step"]
+    assert (step, (broken.out / "model").exists()) == (4 if name == "update" else 2, False)
+    train(broken)
+    assert record(whole) == record(broken)
+    assert same(saved_state(whole), saved_state(broken))
+    assert same(weights(whole.out / "model"), weights(broken.out / "model"))
 
 
 def test_a_run_stopped_on_its_way_goes_on_as_if_it_had_not(tmp_path):
