@@ -125,6 +125,7 @@ class PlainWords:
 
     def __init__(self, encoder):
         self.encode_pixels, self.preprocess = encoder.encode_pixels, encoder.preprocess
+        self.name = encoder.name
         self._encoder = encoder
         self.asked = []
 
@@ -144,6 +145,16 @@ def test_zero_shot_with_a_known_answer(encoder, tmp_path, squares, classes):
     assert (found.images, found.classes, found.top1) == (6, 6, 4 / 6)
     assert found.top5 == 5 / 6
     assert {"a photo of a red.", "a photo of a crimson.", "red"} <= set(words.asked)
+
+
+@pytest.mark.parametrize("method", ["encode_pixels", "encode_texts"])
+def test_a_model_whose_embeddings_are_no_numbers_is_refused(
+    encoder, tmp_path, squares, monkeypatch, method
+):
+    captions = write_lines(tmp_path / "c.jsonl", [{"file": "red.png", "caption": "red"}])
+    monkeypatch.setattr(encoder, method, lambda rows: np.full((len(rows), 3), np.nan, np.float32))
+    with pytest.raises(ModelError, match="the embeddings by colour are no numbers: .*; fetch it"):
+        measure_retrieval(encoder, captions, [squares])
 
 
 def test_broken_images_are_left_out_and_logged(encoder, tmp_path, caplog):

@@ -59,6 +59,14 @@ def test_a_weight_too_large_for_half_precision_is_kept(tmp_path):
     assert (load_clip(tmp_path).visual.bn1.running_var == 1e6).all()
 
 
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    made = model()
+    made.visual.proj.data[0, 0] = float("nan")
+    with pytest.raises(ModelError, match="visual.proj has values that are not finite"):
+        save_model(made, TOKENIZER, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 def test_counters_of_batches_are_left_out(tmp_path):
     save_model(model(RESNET), TOKENIZER, tmp_path)
     with safe_open(tmp_path / "model.safetensors", "pt") as file:

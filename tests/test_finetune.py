@@ -206,6 +206,19 @@ def test_a_loss_that_is_no_number_leaves_the_last_checkpoint(start, tmp_path, mo
     assert saved["step"] == 4 and all(t.isfinite().all() for t in saved["tuned"].values())
 
 
+def test_a_rate_that_is_far_too_high_is_named_before_anything_is_kept(start, tmp_path):
+    with pytest.raises(ModelError, match="are no.* lower the learning rate") as told:
+        tuned(start, tmp_path, replace(OPTIONS, lr=1e30, warmup=0.0, epochs=1, batch_size=30))
+    assert f"no checkpoint had been written to {tmp_path}" in str(told.value)
+
+
+def test_a_model_that_is_damaged_is_not_tuned(start, tmp_path):
+    model, tokenizer = load_clip(start), Tokenizer.from_folder(start)
+    model.text_projection.data.fill_(math.nan)
+    with pytest.raises(ModelError, match="no numbers after 0 updates; fetch the model again"):
+        finetune(model, tokenizer, material(model), OPTIONS, tmp_path)
+
+
 def test_a_full_disk_is_told_and_leaves_the_last_checkpoint(start, tmp_path, monkeypatch):
     def stop(metrics):
         raise Stopped

@@ -382,6 +382,22 @@ def test_a_run_that_diverges_says_what_is_left_of_it(tmp_path, monkeypatch):
     assert json.loads((options.out / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 4
 
 
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, monkeypatch):
+    plain = Learner.update
+
+    def spoilt(learner, batch, rate):
+        loss = plain(learner, batch, rate)
+        if batch.step == 5:
+            learner.model.text_projection.data[0, 0] = float("inf")
+        return loss
+
+    monkeypatch.setattr(Learner, "update", spoilt)
+    options = tiny_run(tmp_path)
+    with pytest.raises(ModelError, match=r"text_projection has .* not finite; .*--stop-after 4 wr"):
+        train(options)
+    assert saved_state(options)["text_projection"].isfinite().all()
+
+
 def test_a_run_that_diverges_at_once_has_nothing_left(tmp_path, monkeypatch):
     monkeypatch.setattr(Learner, "_backward", diverging(Learner._backward, at=0))
     with pytest.raises(ModelError, match="no checkpoint had been written"):

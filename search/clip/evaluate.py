@@ -31,6 +31,10 @@ class PairEncoder(Protocol):
     """What measuring needs of an encoder."""
 
     @property
+    def name(self) -> str:
+        """What people call the model."""
+
+    @property
     def preprocess(self) -> Preprocess:
         """What pixels the image tower takes."""
 
@@ -129,19 +133,29 @@ def embed_pairs(
 ) -> Embedded:
     """Embed the images that can be decoded, and their captions or the names of all classes.
 
-    The others are logged and left out. Raise ``ModelError`` where nothing is left to measure.
+    The others are logged and left out. Raise ``ModelError`` where nothing is left to measure, and
+    where embeddings are no numbers.
     """
     pairs, images = embed_images(encoder, found, progress)
     if found.class_names:
         numbers = sorted(found.class_names)
         names = [found.class_names[number] for number in numbers]
         keys = np.array([numbers.index(pair.label) for pair in pairs])
-        rows, own = class_rows(encoder, names), np.arange(len(names))
+        rows, own = _finite(encoder, class_rows(encoder, names)), np.arange(len(names))
         return Embedded(pairs, images, keys, [entry[0] for entry in names], rows, own)
     texts = [text for pair in pairs for text in pair.captions]
     owners = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])  # (m,)
-    rows = encoder.encode_texts(texts)
+    rows = _finite(encoder, encoder.encode_texts(texts))
     return Embedded(pairs, images, np.arange(len(pairs)), texts, rows, owners)
+
+
+def _finite(encoder: PairEncoder, rows: np.ndarray) -> np.ndarray:
+    if not np.isfinite(rows).all():
+        raise ModelError(
+            f"the embeddings by {encoder.name} are no numbers: its weights are damaged, or were "
+            "trained at too high a rate; fetch it again, or train it at a lower --lr"
+        )
+    return rows
 
 
 def recalls(
@@ -236,12 +250,16 @@ def class_rows(encoder: PairEncoder, classes: Sequence[Sequence[str]]) -> np.nda
 def embed_images(
     encoder: PairEncoder, found: PairSet, progress: Callable[[int, int], None] | None = None
 ) -> tuple[list[Pair], np.ndarray]:
-    """Return the pairs whose image can be decoded and those images' unit rows (n, d)."""
+    """Return the pairs whose image can be decoded and those images' unit rows (n, d).
+
+    Raise ``ModelError`` where none can, or a row is no number.
+    """
     kept: list[Pair] = []
     rows: list[np.ndarray] = []
     for batch in _batches(_decoded(encoder, found)):
         kept += [pair for pair, _ in batch]
-        rows.append(encoder.encode_pixels(np.stack([pixels for _, pixels in batch])))
+        pixels = np.stack([pixels for _, pixels in batch])
+        rows.append(_finite(encoder, encoder.encode_pixels(pixels)))
         if progress is not None:
             progress(len(kept), len(found.pairs))
     if not kept:

@@ -23,9 +23,12 @@ def save_model(
     """Write ``model.safetensors`` (in ``dtype``), ``config.json`` and ``bpe.txt.gz``.
 
     The same weights give the same bytes. Each file replaces an earlier one whole, the weights
-    last; raise ``ModelError`` where one cannot be written. Counters of batch normalisation are
-    left out: they only matter to training without momentum.
+    last; raise ``ModelError`` where one cannot be written, and for weights that are not finite.
+    Counters of batch normalisation are left out: they only matter to training without momentum.
     """
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ModelError(f"{name} has values that are not finite; the model is not written")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -47,4 +50,4 @@ def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a tensor in ``dtype``, or as it is where that is too narrow for one of its values."""
     tensor = tensor.detach().cpu().contiguous()
     narrow = tensor.to(dtype)
-    return narrow if narrow.isfinite().all() or not tensor.isfinite().all() else tensor
+    return narrow if narrow.isfinite().all() else tensor

@@ -28,7 +28,14 @@ from .encoder import pick_device
 from .errors import ModelError
 from .evaluate import shared_recalls
 from .halves import Halves
-from .learner import LARGEST_GRADIENT, LARGEST_SCALE, Diverged, make_adamw, training_dtype
+from .learner import (
+    LARGEST_GRADIENT,
+    LARGEST_SCALE,
+    Diverged,
+    finite,
+    make_adamw,
+    training_dtype,
+)
 from .losses import contrastive_loss, hidden_negatives
 from .model import CLIP
 from .pairs import tag
@@ -184,16 +191,16 @@ def _steps(tuner: "_Tuner", run: RunFolder) -> Iterator[Metrics]:
     while tuner.step < end:
         try:
             tuner.losses.append(tuner.update())
+            made += 1
+            if tuner.step % options.log_every == 0 or tuner.step == end:
+                speed = made * tuner.batch_size / max(time.perf_counter() - began, 1e-9)
+                yield tuner.metrics(speed)
+                tuner.losses = []
+                made, began = 0, time.perf_counter()
+            if tuner.step % options.save_every == 0 or tuner.step == end:
+                run.save(tuner.step, tuner.state())
         except Diverged as exc:
             raise ModelError(f"{exc}; {run.last_good()}") from exc
-        made += 1
-        if tuner.step % options.log_every == 0 or tuner.step == end:
-            speed = made * tuner.batch_size / max(time.perf_counter() - began, 1e-9)
-            yield tuner.metrics(speed)
-            tuner.losses = []
-            made, began = 0, time.perf_counter()
-        if tuner.step % options.save_every == 0 or tuner.step == end:
-            run.save(tuner.step, tuner.state())
 
 
 class _Tuner:
@@ -358,7 +365,10 @@ class _Tuner:
         return torch.cat(rows)
 
     def figures(self) -> Figures:
-        """Measure the held-out pictures, the same caption of several counting for each of them."""
+        """Measure the held-out pictures, the same caption of several counting for each of them.
+
+        Raise ``Diverged`` where their embeddings, or those of their captions, are no numbers.
+        """
         held_out = self.material.held_out
         captions = sorted({text for example in held_out for text in example.captions})
         place = {text: number for number, text in enumerate(captions)}
@@ -367,6 +377,9 @@ class _Tuner:
             row[[place[text] for text in example.captions]] = True
         images = self.embed_images(held_out).cpu().numpy()
         texts = self.embed_texts(self.texts.numbers(captions)).cpu().numpy()
+        if not (np.isfinite(images).all() and np.isfinite(texts).all()):
+            hint = "lower the learning rate, --lr" if self.step else "fetch the model again"
+            raise Diverged(f"the embeddings are no numbers after {self.step} updates; {hint}")
         return Figures(len(held_out), len(captions), **shared_recalls(images, texts, right))
 
     def likeliest(self, k: int) -> np.ndarray:
@@ -404,13 +417,14 @@ class _Tuner:
         }
 
     def state(self) -> dict[str, Any]:
-        """Return everything that an update changes."""
+        """Return everything that an update changes; raise ``Diverged`` where it is not finite."""
         tuned = {
             name: tensor.detach()
             for name, tensor in self.halves.model.named_parameters()
             if tensor.requires_grad
         }
-        return {"tuned": tuned, "optimizer": self.optimizer.state_dict(), "losses": self.losses}
+        optimizer = self.optimizer.state_dict()
+        return {"tuned": finite(tuned), "optimizer": optimizer, "losses": self.losses}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Go back to where ``saved`` was taken."""

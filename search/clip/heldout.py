@@ -64,6 +64,8 @@ def measuring(model: CLIP) -> Iterator[None]:
 class ModelEncoder:
     """A reference model as an encoder: slower than ``Encoder``, but always as it is just now."""
 
+    name = "the model in training"
+
     def __init__(
         self, model: CLIP, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype
     ) -> None:

@@ -36,7 +36,7 @@ LARGEST_GRADIENT = 1.0  # norm over all weights; a longer one is shortened to it
 
 
 class Diverged(ModelError):
-    """A loss or a gradient is no finite number; the weights are those from before it."""
+    """A loss, a gradient, a weight or an embedding is not finite."""
 
 
 class Learner:
@@ -76,9 +76,12 @@ class Learner:
         return self.model.logit_scale.exp().item()
 
     def state(self) -> dict[str, Any]:
-        """Return everything that an update changes, for ``restore``."""
+        """Return everything that an update changes, for ``restore``.
+
+        Raise ``Diverged`` where a weight is not finite.
+        """
         optimizers = {name: each.state_dict() for name, each in self.optimizers.items()}
-        return {"model": self.model.state_dict(), "optimizers": optimizers}
+        return {"model": finite(self.model.state_dict()), "optimizers": optimizers}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to where ``state`` was taken."""
@@ -193,6 +196,14 @@ class Learner:
         for buffer, old in zip(self.model.buffers(), before, strict=True):
             buffer.copy_(old)
         return parts
+
+
+def finite(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights; raise ``Diverged`` where one is not finite."""
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise Diverged(f"{name} has values that are not finite; lower the learning rate, --lr")
+    return state
 
 
 def training_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -9,7 +9,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -135,14 +135,25 @@ class _Run:
                     self.losses = []
                     made, began = 0, time.perf_counter()
                 if self.world.leads and self._due(options.save_every, end):
-                    self.folder.save(self.step, {**self.learner.state(), "losses": self.losses})
+                    self._save()
 
     def _due(self, interval: int, end: int) -> bool:
         return self.step % interval == 0 or self.step == end
 
     def _update(self, batch: Batch, rate: float) -> float:
-        try:
+        with self._told():
             return self.learner.update(batch, rate)
+
+    def _save(self) -> None:
+        with self._told():
+            state = self.learner.state()
+        self.folder.save(self.step, {**state, "losses": self.losses})
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say what is left of a run that diverges."""
+        try:
+            yield
         except Diverged as exc:
             raise ModelError(f"{exc}; {self.folder.last_good('--stop-after')}") from exc
 
