@@ -1500,6 +1500,8 @@ def evaluate(
         raise click.UsageError("give either --captions or --labels")
     if (labels is None) != (classes is None):
         raise click.UsageError("--labels and --classes go together")
+    if report is not None and not report.absolute().parent.is_dir():
+        raise FoveaError(f"there is no folder {report.parent} for {report.name}; make it first")
     from search.clip.evaluate import embed_pairs
     from search.clip.pairs import Source, open_pairs
 
