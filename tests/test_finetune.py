@@ -249,7 +249,14 @@ def test_without_general_words_nothing_can_be_forgotten(start, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"tune": -1}, {"epochs": 0}, {"batch_size": 1}, {"lr": math.nan}, {"keep": -1.0}],
+    [
+        {"tune": -1},
+        {"epochs": 0},
+        {"batch_size": 1},
+        {"lr": math.nan},
+        {"keep": -1.0},
+        {"seed": -1},
+    ],
 )
 def test_values_that_make_no_run_are_refused(changes):
     with pytest.raises(ModelError, match=next(iter(changes))):

@@ -75,7 +75,8 @@ class TuneOptions:
 
     def __post_init__(self) -> None:
         """Raise ``ModelError`` for values that make no run."""
-        least = {"tune": 0, "epochs": 1, "batch_size": 2, "log_every": 1, "save_every": 1}
+        least = {"tune": 0, "epochs": 1, "batch_size": 2, "seed": 0}
+        least |= {"log_every": 1, "save_every": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ModelError(f"{name} is {getattr(self, name)}; give a number from {low} on")
