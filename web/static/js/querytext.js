@@ -5,7 +5,7 @@
  * by the same rules: white space divides them, and quotation marks hold words together.
  */
 
-const PREFIX = /^([+-]?)(?:(\d+(?:\.\d*)?|\.\d+):)?(?:([A-Za-z]+):)?/;
+const PREFIX = /^([+-]?)(?:(\.*[0-9][0-9.]*):)?(?:([A-Za-z]+):)?/;
 const QUOTED = /^"(?:[^"\\]|\\.)*"?/s;
 
 export const FILTERS = [
