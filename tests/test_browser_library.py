@@ -96,7 +96,10 @@ def test_an_empty_library_offers_no_empty_menu_and_a_box_for_a_folder(page):
     page.keyboard.press("Escape")
     menus = page.locator("#filters select")
     page.wait_for_selector("#filters [name=folder]", state="hidden")
-    assert [menu.get_attribute("name") for menu in menus.all() if menu.is_visible()] == ["shape", "sort"]
+    assert [menu.get_attribute("name") for menu in menus.all() if menu.is_visible()] == [
+        "shape",
+        "sort",
+    ]
     page.click("#empty button")
     page.wait_for_selector("#library[open]")
     assert page.evaluate("document.activeElement.id") == "add-path"
