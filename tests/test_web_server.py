@@ -167,12 +167,12 @@ def test_the_browser_is_opened_unless_told_not_to(tmp_path, monkeypatch):
 
     monkeypatch.setattr("web.server.serve", serve)
     options = ["serve", "--library", str(tmp_path / "library")]
+    before = set(threading.enumerate())
     for more, expected in ([], ["http://127.0.0.1:4321/"]), (["--no-browser"], []):
         result = CliRunner().invoke(cli, [*options, *more])
         assert result.exit_code == 0, result.output
-        for thread in threading.enumerate():
-            if thread is not threading.current_thread() and thread.daemon:
-                thread.join(5)
+        for thread in set(threading.enumerate()) - before:
+            thread.join(5)
         assert opened == expected
         opened.clear()
     assert served == [("127.0.0.1", 8000)] * 2
