@@ -28,12 +28,12 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from search.clip.checkpoint import load_clip
-from search.clip.config import ClipConfig, TextConfig, VisionConfig
-from search.clip.encoder import PixelEncoder, load_encoder, multiplies_bfloat16, pick_device
-from search.clip.kernels import Linear, Place
-from search.clip.shapes import expected_shapes
-from search.models import resolve_model
+from fovea.search.clip.checkpoint import load_clip
+from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
+from fovea.search.clip.encoder import PixelEncoder, load_encoder, multiplies_bfloat16, pick_device
+from fovea.search.clip.kernels import Linear, Place
+from fovea.search.clip.shapes import expected_shapes
+from fovea.search.models import resolve_model
 
 VIT_B_32 = ClipConfig(
     512, VisionConfig(224, 12, 768, 12, patch_size=32), TextConfig(77, 49408, 512, 8, 12)

@@ -23,15 +23,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from indexer import Tuned, Wanted, finetune_library, index_folders
-from search.clip.captions import finder
-from search.clip.encoder import load_encoder
-from search.clip.evaluate import PairEncoder, class_rows, embed_images
-from search.clip.finetune import TuneOptions
-from search.clip.options import read_recipe
-from search.clip.pairs import Pair, PairSet, Source, open_pairs
-from search.library import Library
-from search.models import resolve_model
+from fovea.indexer import Tuned, Wanted, finetune_library, index_folders
+from fovea.search.clip.captions import finder
+from fovea.search.clip.encoder import load_encoder
+from fovea.search.clip.evaluate import PairEncoder, class_rows, embed_images
+from fovea.search.clip.finetune import TuneOptions
+from fovea.search.clip.options import read_recipe
+from fovea.search.clip.pairs import Pair, PairSet, Source, open_pairs
+from fovea.search.library import Library
+from fovea.search.models import resolve_model
 
 RECIPE = Path(__file__).with_name("without-part.toml")
 SNOW = finder(["snow*"])

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import urlopen
 
-sys.path.pop(0)  # this folder has a search.py of its own
+sys.path.pop(0)  # this folder has a fovea.search.py of its own
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / place) for place in (".", "tests")]
 
 from browsing import answer, indexed, launched, served  # noqa: E402

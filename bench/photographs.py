@@ -15,16 +15,16 @@ from tempfile import TemporaryDirectory
 
 import click
 
-# ahead of this folder, whose search.py is another
+# ahead of this folder, whose fovea.search.py is another
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from indexer import index_folders  # noqa: E402
-from search.answer import Picture  # noqa: E402
-from search.index import VectorIndex  # noqa: E402
-from search.library import Library  # noqa: E402
-from search.models import resolve_model  # noqa: E402
-from search.neighbours import answer  # noqa: E402
-from search.query import Query  # noqa: E402
+from fovea.indexer import index_folders  # noqa: E402
+from fovea.search.answer import Picture  # noqa: E402
+from fovea.search.index import VectorIndex  # noqa: E402
+from fovea.search.library import Library  # noqa: E402
+from fovea.search.models import resolve_model  # noqa: E402
+from fovea.search.neighbours import answer  # noqa: E402
+from fovea.search.query import Query  # noqa: E402
 
 K = 10
 

@@ -37,15 +37,15 @@ from PIL import Image
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
 
-from search.answer import hits, rank  # noqa: E402
-from search.clip.words import WordEncoder  # noqa: E402
-from search.index import VectorIndex  # noqa: E402
-from search.library import Library  # noqa: E402
-from search.likelihood import Background, default_labels, likelihoods  # noqa: E402
-from search.models import resolve_model  # noqa: E402
-from search.query import parse  # noqa: E402
-from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
-from web.answers import DEPTHS  # noqa: E402
+from fovea.search.answer import hits, rank  # noqa: E402
+from fovea.search.clip.words import WordEncoder  # noqa: E402
+from fovea.search.index import VectorIndex  # noqa: E402
+from fovea.search.library import Library  # noqa: E402
+from fovea.search.likelihood import Background, default_labels, likelihoods  # noqa: E402
+from fovea.search.models import resolve_model  # noqa: E402
+from fovea.search.query import parse  # noqa: E402
+from fovea.search.records import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
+from fovea.web.answers import DEPTHS  # noqa: E402
 
 MODEL = "fovea-small"
 BATCH, PER_CLUSTER, PER_FOLDER = 5_000, 250, 250
@@ -379,7 +379,7 @@ def serve_plainly(folder: Path) -> None:
     from flask import Flask, request
     from waitress.server import create_server
 
-    from search.library import DATABASE
+    from fovea.search.library import DATABASE
 
     model = resolve_model(MODEL, network=False)
     encoder = model.load()

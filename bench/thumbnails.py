@@ -24,14 +24,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-sys.path.pop(0)  # this folder has a search.py of its own
+sys.path.pop(0)  # this folder has a fovea.search.py of its own
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from indexer.formats import EXTENSIONS, extension  # noqa: E402
-from search.library import Library  # noqa: E402
-from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
-from web.app import create_app  # noqa: E402
-from web.server import serve  # noqa: E402
+from fovea.indexer.formats import EXTENSIONS, extension  # noqa: E402
+from fovea.search.library import Library  # noqa: E402
+from fovea.search.records import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
+from fovea.web.app import create_app  # noqa: E402
+from fovea.web.server import serve  # noqa: E402
 
 PAGE = 50
 CONNECTIONS = 6  # that a browser opens to one server

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fovea import cli  # noqa: E402
+from fovea.cli import cli  # noqa: E402
 
 PAGE = Path(__file__).with_name("cli.md")
 BLOCK = re.compile(r"(?<=```console\n)\$ fovea(?P<command>(?: [a-z]+)*) --help\n.*?(?=```\n)", re.S)

@@ -20,7 +20,7 @@ from PIL import Image
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / place) for place in (".", "tests")]
 
 from browsing import indexed, launched, served, visited  # noqa: E402
-from data import demo_photographs  # noqa: E402
+from fovea.data import demo_photographs  # noqa: E402
 
 PLACE = Path(__file__).with_name("screenshots")
 WIDE = {"viewport": {"width": 1280, "height": 800}, "device_scale_factor": 1.5}

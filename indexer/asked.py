@@ -6,9 +6,9 @@ from types import TracebackType
 
 import numpy as np
 
-from search.clip.preprocess import Preprocess
-from search.errors import LibraryError
-from search.pictures import shown
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.errors import LibraryError
+from fovea.search.pictures import shown
 
 from .limits import Limits
 from .pool import Pool, Task

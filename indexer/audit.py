@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from search.library import Library
-from search.records import Account
+from fovea.search.library import Library
+from fovea.search.records import Account
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def _index_problems(library: Library) -> Iterator[str]:
     model = library.model()
     if model is None:
         return
-    from search.index import VectorIndex
+    from fovea.search.index import VectorIndex
 
     for difference in VectorIndex.open(library, model.id).check():
         yield f"index: {difference}"

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from search.library import Library
-from search.records import FileRow, FileState, FileWrite, Root
+from fovea.search.library import Library
+from fovea.search.records import FileRow, FileState, FileWrite, Root
 
 from .decoders import changed_decoders
 from .formats import RAW_EXTENSIONS, RAW_REASON, extension, raw_available

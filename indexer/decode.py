@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from search.clip.preprocess import Preprocess, orientation
+from fovea.search.clip.preprocess import Preprocess, orientation
 
 from .described import Words, picture_words
 from .exif import Shot, read_shot

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
-from search.library import Library
+from fovea.search.library import Library
 
 _DECODERS = ("fovea", "pillow", "pillow-heif", "rawpy")
 

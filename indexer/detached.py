@@ -15,20 +15,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from search.changeover import LOCK
-from search.errors import FoveaError
-from search.library import Library
-from search.lock import holder_of
+from fovea.search.changeover import LOCK
+from fovea.search.errors import FoveaError
+from fovea.search.library import Library
+from fovea.search.lock import holder_of
 
-from .priority import step_back
+from .processes import command, step_back
 
 __all__ = ["log_path", "start"]
 
 NICE = 10
 START_S = 20.0  # for the process to begin; one that falls does so before
 TAKE_OVER_S = 300.0  # for another one to end its last batch
-ROOT = Path(__file__).resolve().parents[1]
-_PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from indexer.detached import main; main()"
 
 
 def log_path(folder: Path) -> Path:
@@ -45,10 +43,7 @@ def start(folder: Path, **options: Any) -> int:
     asked = json.dumps({"library": str(folder.absolute()), **options})
     with log_path(folder).open("ab") as log:
         process = subprocess.Popen(
-            [
-                *(sys.executable, "-c", _PROGRAM, asked),
-                *(str(ROOT), *(entry for entry in sys.path if entry)),
-            ],
+            command(__name__, asked),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -73,10 +68,10 @@ def _last_line(path: Path) -> str:
     return lines[-1].partition("\t")[2] if lines else ""
 
 
-def main() -> None:
-    """Do it: the other end of ``start``."""
+def main(settings: str) -> None:
+    """Do it: the other end of ``start``, which says in JSON what."""
     step_back(NICE)
-    asked = json.loads(sys.argv[1])
+    asked = json.loads(settings)
     try:
         _say(_switched(Path(asked.pop("library")), **asked))
     except FoveaError as exc:
@@ -91,9 +86,9 @@ def _say(text: str) -> None:
 
 def _switched(folder: Path, *, device: str = "auto", dtype: str = "auto", **options: Any) -> str:
     """Embed and flip; return what has become of it."""
-    from search.changeover import coming
-    from search.likelihood import Background
-    from search.models import resolve_known
+    from fovea.search.changeover import coming
+    from fovea.search.likelihood import Background
+    from fovea.search.models import resolve_known
 
     from .switching import switch_model
 

@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-from search.clip.atomic import replace_file
-from search.clip.checkpoint import load_clip
-from search.clip.export import save_model
-from search.clip.features import FeatureStore, LowerHalf
-from search.clip.finetune import Comparison, TuneOptions, finetune, fingerprint
-from search.clip.memory import keep_allocations
-from search.clip.tokenizer import Tokenizer
-from search.clip.train import Metrics
-from search.library import Library
-from search.likelihood import default_labels
+from fovea.search.clip.atomic import replace_file
+from fovea.search.clip.checkpoint import load_clip
+from fovea.search.clip.export import save_model
+from fovea.search.clip.features import FeatureStore, LowerHalf
+from fovea.search.clip.finetune import Comparison, TuneOptions, finetune, fingerprint
+from fovea.search.clip.memory import keep_allocations
+from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.clip.train import Metrics
+from fovea.search.library import Library
+from fovea.search.likelihood import default_labels
 
 from .material import Wanted, gather
 
@@ -71,7 +71,7 @@ def finetune_library(
     pictures, the run, and the new model in a folder of its own name, or below ``refused`` where it
     got worse. The model that it began with stays as it is. What was killed goes on when the call
     is repeated. Raise ``FoveaError`` where there is too little to learn from, and for all that
-    ``search.clip.finetune.finetune`` raises.
+    ``fovea.search.clip.finetune.finetune`` raises.
     """
     keep_allocations()
     place = library.folder / "tuned" if out is None else out

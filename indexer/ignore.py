@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from pathspec import GitIgnoreSpec
 
-from search.clip.errors import FoveaError
+from fovea.search.clip.errors import FoveaError
 
 from .limits import Gone, Limits, Refused, Unreachable
 from .reading import read_file

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from search.library import Library
-from search.records import Root
+from fovea.search.library import Library
+from fovea.search.records import Root
 
 from .changes import Leftover, Survey, inside
 from .ignore import Ignore

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from search.clip.captions import read_captions
-from search.clip.features import FeatureStore, LowerHalf, Part
-from search.clip.finetune import Example, Material
-from search.clip.preprocess import Preprocess
-from search.errors import FoveaError
-from search.library import Library
+from fovea.search.clip.captions import read_captions
+from fovea.search.clip.features import FeatureStore, LowerHalf, Part
+from fovea.search.clip.finetune import Example, Material
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.errors import FoveaError
+from fovea.search.library import Library
 
 from .copies import groups, thumbnail
 from .limits import Limits

@@ -9,10 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
-from search.clip.errors import FoveaError
-from search.clip.preprocess import Preprocess
-from search.library import Library
-from search.records import FileState, FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.clip.errors import FoveaError
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.library import Library
+from fovea.search.records import FileState, FileWrite, ImageMetadata, NewImage, WriteBatch
 
 from .limits import Limits
 from .pool import Outcome, Pool, Task

@@ -6,34 +6,30 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
-from search.clip.errors import FoveaError
-from search.clip.preprocess import Preprocess
+from fovea.search.clip.errors import FoveaError
+from fovea.search.clip.preprocess import Preprocess
 
 from .limits import Limits, one_line
+from .processes import command
 from .worker import FORCE, TIRED
 
+WORKER = "fovea.indexer.worker"
 TICK_S = 0.1  # how long to wait for answers before the caller gets a turn
 GRACE_S = 10.0  # a worker's own alarm comes first; this is for one that the kernel cannot end
 BUFFER = 1 << 18  # bytes of a connection each way: all requests and answers under way fit
 START_AT = 4  # files that every worker must have waiting before another is started
 START_ATTEMPTS = 3  # workers in a row that may fall before they are ready
-
-_PROGRAM = (
-    "import sys; sys.path[:] = sys.argv[2:]; from indexer.worker import main; main(sys.argv[1])"
-)
 
 
 class Task(NamedTuple):
@@ -84,14 +80,7 @@ class _Process:
         self.complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by ``end``
         with theirs:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-I",
-                    "-c",
-                    _PROGRAM,
-                    json.dumps(settings | {"connection": theirs.fileno()}),
-                    *_search_path(),
-                ],
+                command(WORKER, json.dumps(settings | {"connection": theirs.fileno()})),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self.complaints,
@@ -122,11 +111,6 @@ class _Process:
         self.complaints.seek(0)
         lines = self.complaints.read().decode("utf-8", "replace").strip().splitlines()
         return one_line(lines[-1]) if lines else "no reason given"
-
-
-def _search_path() -> list[str]:
-    """Where a worker finds our packages: as we do, but never in the current folder."""
-    return [str(Path(__file__).resolve().parents[1]), *(entry for entry in sys.path if entry)]
 
 
 class Pool:

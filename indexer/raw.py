@@ -5,7 +5,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from search.clip.preprocess import Preprocess, orientation, to_rgb
+from fovea.search.clip.preprocess import Preprocess, orientation, to_rgb
 
 from .decode import Picture, check_decoded, check_pixels
 from .exif import Shot, read_shot

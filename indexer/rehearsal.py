@@ -3,8 +3,8 @@
 import os
 from hashlib import sha256
 
-from search.library import Library
-from search.records import FileWrite
+from fovea.search.library import Library
+from fovea.search.records import FileWrite
 
 from .limits import Gone, Limits, Refused
 from .pipeline import Tally

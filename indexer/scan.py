@@ -12,11 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from search.clip.preprocess import Preprocess
-from search.errors import FoveaError
-from search.files import HELD_REASON
-from search.library import Library
-from search.records import Root
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.errors import FoveaError
+from fovea.search.files import HELD_REASON
+from fovea.search.library import Library
+from fovea.search.records import Root
 
 from .ahead import Ahead
 from .changes import Survey, inside, known_files

@@ -14,7 +14,7 @@ from itertools import chain
 
 import numpy as np
 
-from search.changeover import (
+from fovea.search.changeover import (
     LOOK_S,
     Copy,
     StoredImage,
@@ -25,11 +25,11 @@ from search.changeover import (
     flip,
     images_to_embed,
 )
-from search.errors import LibraryBusy
-from search.index import VectorIndex
-from search.library import Library
-from search.records import ModelRow
-from search.state import snapshot_path
+from fovea.search.errors import LibraryBusy
+from fovea.search.index import VectorIndex
+from fovea.search.library import Library
+from fovea.search.records import ModelRow
+from fovea.search.state import snapshot_path
 
 from .leftovers import too_many
 from .limits import Limits

@@ -35,7 +35,7 @@ def main(settings: str) -> None:
     options = json.loads(settings)
     # Before NumPy is imported: its threads would reserve address space for nothing.
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
-    from search.clip.preprocess import Preprocess
+    from fovea.search.clip.preprocess import Preprocess
 
     from .decode import prepare
     from .limits import Limits
@@ -76,7 +76,7 @@ def confine(memory: int) -> int:
     """
     import resource
 
-    from .priority import step_back
+    from .processes import step_back
 
     step_back(NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -4,7 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .clip.encoder import Encoder, load_encoder
+    from fovea.search.clip.encoder import Encoder, load_encoder
+
     from .errors import FoveaError, LibraryBusy, LibraryError, ModelError
     from .hits import Answer, Hit
     from .index import VectorIndex

@@ -21,13 +21,15 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from .clip.checkpoint import WEIGHTS_FILES, convert, read_config
-from .clip.errors import ModelError
+from fovea.search.clip.checkpoint import WEIGHTS_FILES, convert, read_config
+from fovea.search.clip.errors import ModelError
+
 from .errors import Unreachable
 from .published import VOCABULARY, find_published, models_folder
 
 if TYPE_CHECKING:
-    from .clip.config import ClipConfig
+    from fovea.search.clip.config import ClipConfig
+
     from .fetch import Patience, Progress
 
 __all__ = ["Addressed", "addressed_models", "find_addressed", "is_address", "pull_address"]
@@ -254,7 +256,7 @@ def _members(path: Path) -> Iterator[list[_Member]]:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 found = list(_zipped(archive))
-                pickles = ("data.pkl", "constants.pkl")
+                pickles = ("fovea.data.pkl", "constants.pkl")
                 yield [] if any(member.path.name in pickles for member in found) else found
         elif tarfile.is_tarfile(path):
             with tarfile.open(path) as archive:

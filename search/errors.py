@@ -1,6 +1,6 @@
 """The errors that a user can meet and put right."""
 
-from .clip.errors import FoveaError, ModelError
+from fovea.search.clip.errors import FoveaError, ModelError
 
 __all__ = ["FoveaError", "LibraryBusy", "LibraryError", "ModelError", "Unanswerable", "Unreachable"]
 

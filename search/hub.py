@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .clip.checkpoint import WEIGHTS_FILES
-from .clip.families import TOKENIZER_FILES, kind_of
-from .clip.imageprocessor import read_json
+from fovea.search.clip.checkpoint import WEIGHTS_FILES
+from fovea.search.clip.families import TOKENIZER_FILES, kind_of
+from fovea.search.clip.imageprocessor import read_json
+
 from .errors import FoveaError, ModelError, Unreachable
 from .published import models_folder
 

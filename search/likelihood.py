@@ -59,7 +59,7 @@ class TextEncoder(Protocol):
 @cache
 def default_labels() -> tuple[str, ...]:
     """Everyday things, beings and scenes, in English, that ship with the program."""
-    text = files("data").joinpath("labels.txt").read_text("utf-8")
+    text = files("fovea.data").joinpath("labels.txt").read_text("utf-8")
     return tuple(line for line in text.splitlines() if line)
 
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data import BUNDLED, bundled_model
+from fovea.data import BUNDLED, bundled_model
+from fovea.search.clip.checkpoint import find_weights, read_config, weights_sha256
+from fovea.search.clip.families import Family, check_usable, family_of
+from fovea.search.clip.preprocess import Preprocess
 
 from .addressed import addressed_models, find_addressed, is_address, pull_address
-from .clip.checkpoint import find_weights, read_config, weights_sha256
-from .clip.families import Family, check_usable, family_of
-from .clip.preprocess import Preprocess
 from .errors import ModelError, Unreachable
 from .hub import VOCABULARIES, forget_hub_model, hub_models, is_hub_id, is_offline, pull_hub
 from .published import (
@@ -38,8 +38,9 @@ from .records import ModelRow
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .clip.encoder import PixelEncoder
-    from .clip.words import WordEncoder
+    from fovea.search.clip.encoder import PixelEncoder
+    from fovea.search.clip.words import WordEncoder
+
     from .fetch import Patience, Progress
 
 __all__ = [
@@ -77,8 +78,8 @@ class ModelInfo:
     family: str = "clip"  # or the kind of model that transformers knows it as
 
     def load(self, *, device: str = "auto", dtype: str = "auto") -> "PixelEncoder":
-        """Return the encoder; see ``search.clip.encoder.load_encoder``. This imports torch."""
-        from .clip.encoder import load_encoder
+        """Return the encoder, as ``clip.encoder.load_encoder`` does. This imports torch."""
+        from fovea.search.clip.encoder import load_encoder
 
         encoder = load_encoder(self.folder, name=self.name, device=device, dtype=dtype)
         encoder.identity = self.identity  # known already: spare the reading of all weights
@@ -113,7 +114,7 @@ class LazyEncoder:
     def _words(self) -> "WordEncoder | None":
         if self._device not in ("auto", "cpu") or self._dtype not in ("auto", "float32"):
             return None
-        from .clip.words import WordEncoder
+        from fovea.search.clip.words import WordEncoder
 
         return WordEncoder.open(self._model.folder)
 

@@ -33,7 +33,7 @@ class ModelEncoder(TextEncoder, Protocol):
 
 
 class Encoder(ModelEncoder, Protocol):
-    """What turns pictures and words into embeddings; ``search.clip`` has the real one."""
+    """What turns pictures and words into embeddings; ``fovea.search.clip`` has the real one."""
 
     @property
     def preprocess(self) -> Drafting: ...

@@ -190,7 +190,7 @@ def pull_published(
 
 def _assemble(model: Published, vocabulary: Path, archive: Path) -> Path:
     """Make the model's folder from what was downloaded."""
-    from .clip.checkpoint import convert
+    from fovea.search.clip.checkpoint import convert
 
     folder = folder_of(model)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from search.clip.options import TrainOptions
-from search.clip.pairs import Source
+from fovea.search.clip.options import TrainOptions
+from fovea.search.clip.pairs import Source
 
 COLOURS = {
     "red": (220, 30, 30),

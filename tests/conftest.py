@@ -17,10 +17,10 @@ from PIL import Image, ImageColor
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from browsing import PHOTOS, chromium, indexed, launched, served  # noqa: E402
-from search.library import Library  # noqa: E402
-from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
-from web.app import create_app  # noqa: E402
-from web.encoders import SharedEncoder  # noqa: E402
+from fovea.search.library import Library  # noqa: E402
+from fovea.search.records import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
+from fovea.web.app import create_app  # noqa: E402
+from fovea.web.encoders import SharedEncoder  # noqa: E402
 
 COLOURS = ("red", "lime", "blue", "yellow", "cyan", "magenta", "white", "maroon")
 

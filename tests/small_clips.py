@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from search.clip.config import ClipConfig, TextConfig, VisionConfig
-from search.clip.model import CLIP
-from search.clip.tokenizer import Tokenizer
+from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
+from fovea.search.clip.model import CLIP
+from fovea.search.clip.tokenizer import Tokenizer
 
 VOCABULARY = 512 + 3 + 2
 TEXT = TextConfig(context_length=16, vocab_size=VOCABULARY, width=64, heads=1, layers=2)

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from fovea.search import addressed, models
+from fovea.search.addressed import addressed_models, find_addressed, is_address
+from fovea.search.clip.config import ClipConfig, TextConfig
+from fovea.search.errors import ModelError, Unreachable
+from fovea.search.fetch import Patience
+from fovea.search.models import known_models, pull, resolve_model
+from fovea.search.published import Remote
 from loopback import serving
-from search import addressed, models
-from search.addressed import addressed_models, find_addressed, is_address
-from search.clip.config import ClipConfig, TextConfig
-from search.errors import ModelError, Unreachable
-from search.fetch import Patience
-from search.models import known_models, pull, resolve_model
-from search.published import Remote
 from small_clips import MERGES, VIT, random_clip, write_model
 
 QUICK = Patience(first=1.0, silence=0.3, tries=2)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from indexer.ahead import CHUNK, Ahead
+from fovea.indexer.ahead import CHUNK, Ahead
 
 
 def drawn(ahead):

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search.answer import Picture, day_of, hits, rank
-from search.errors import Unanswerable
-from search.index import IndexOptions, VectorIndex
-from search.query import parse
-from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.answer import Picture, day_of, hits, rank
+from fovea.search.errors import Unanswerable
+from fovea.search.index import IndexOptions, VectorIndex
+from fovea.search.query import parse
+from fovea.search.records import FileWrite, ImageMetadata, NewImage, WriteBatch
 from vectors import clustered, exhaustive
 
 DIM = 16
@@ -62,7 +62,7 @@ class Shelf:
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory):
-    from search.library import Library
+    from fovea.search.library import Library
 
     with Library.open(tmp_path_factory.mktemp("shelf"), create=True) as library:
         yield Shelf(library, 700)
@@ -71,7 +71,7 @@ def shelf(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The same with a trained index, which approximates where no filter applies."""
-    from search.library import Library
+    from fovea.search.library import Library
 
     with Library.open(tmp_path_factory.mktemp("trained"), create=True) as library:
         made = Shelf(library, 4000, IndexOptions(exhaustive_below=2000))

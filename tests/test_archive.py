@@ -4,8 +4,8 @@ import tempfile
 import pytest
 
 from coloured import write_tar
-from search.clip.archive import open_archive
-from search.clip.errors import ModelError
+from fovea.search.clip.archive import open_archive
+from fovea.search.clip.errors import ModelError
 
 FILES = {"a.txt": b"first", "b.bin": bytes(range(256)) * 40, "empty": b""}
 BROKEN_GZ = b"\x1f\x8b\x08\x00broken"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.asked import Asked
-from indexer.limits import Limits
-from search.clip.preprocess import Preprocess
-from search.errors import LibraryError
+from fovea.indexer.asked import Asked
+from fovea.indexer.limits import Limits
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.errors import LibraryError
 
 
 @pytest.fixture(scope="module")

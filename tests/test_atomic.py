@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from search.clip.atomic import replace_file
-from search.clip.errors import ModelError
+from fovea.search.clip.atomic import replace_file
+from fovea.search.clip.errors import ModelError
 
 
 def test_a_file_is_replaced_whole(tmp_path):

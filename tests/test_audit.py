@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
-from indexer import verify
-from indexer.audit import FileState
-from search.files import HELD_REASON
-from search.records import FileWrite, WriteBatch
+from fovea.indexer import verify
+from fovea.indexer.audit import FileState
+from fovea.search.files import HELD_REASON
+from fovea.search.records import FileWrite, WriteBatch
 
 
 def test_an_empty_library_is_in_order(library):

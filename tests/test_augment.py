@@ -3,8 +3,14 @@ import pytest
 import torch
 from PIL import Image
 
-from search.clip.augment import Augmentation, draw_colours, drop_words, random_crop, vary_colour
-from search.clip.errors import ModelError
+from fovea.search.clip.augment import (
+    Augmentation,
+    draw_colours,
+    drop_words,
+    random_crop,
+    vary_colour,
+)
+from fovea.search.clip.errors import ModelError
 
 PLAIN = Augmentation(area=(1, 1), aspect=(1, 1), flip=0, colour=0, grey=0)
 

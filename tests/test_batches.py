@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from coloured import captioned_source, encoded, labelled_source, write_tar
-from search.clip import batches
-from search.clip.augment import Augmentation
-from search.clip.batches import Batches
-from search.clip.errors import ModelError
-from search.clip.pairs import Caption, Source, open_pairs
-from search.clip.tokenizer import Tokenizer
+from fovea.search.clip import batches
+from fovea.search.clip.augment import Augmentation
+from fovea.search.clip.batches import Batches
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.pairs import Caption, Source, open_pairs
+from fovea.search.clip.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer([])
 

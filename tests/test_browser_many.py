@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from browsing import served, visited
-from search.library import Library
-from search.models import resolve_model
-from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.library import Library
+from fovea.search.models import resolve_model
+from fovea.search.records import FileWrite, ImageMetadata, NewImage, WriteBatch
 
 MANY = 10_000
 MOST = 400  # tiles: some windows full of them

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import indexer.pipeline
+import fovea.indexer.pipeline
 from conftest import ColourEncoder
-from indexer import index_folders, verify
-from indexer.pool import Outcome
-from indexer.worker import Worker
-from search.clip.preprocess import Preprocess
-from search.library import Library
+from fovea.indexer import index_folders, verify
+from fovea.indexer.pool import Outcome
+from fovea.indexer.worker import Worker
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.library import Library
 
 MODEL = SimpleNamespace(
     name="colour", identity="c0" * 32, dim=3, preprocess=Preprocess(4), source="test"
@@ -131,7 +131,7 @@ def check(library, root, report):
 @pytest.fixture(scope="module", autouse=True)
 def one_process():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indexer.pipeline, "Pool", OneProcess)
+        patch.setattr(fovea.indexer.pipeline, "Pool", OneProcess)
         yield
 
 
@@ -177,7 +177,7 @@ def test_a_file_replaced_around_its_reading_is_remembered_as_it_was_read(
             return outcome
 
     former = hashlib.sha256((photos / "red.png").read_bytes()).digest()
-    monkeypatch.setattr(indexer.pipeline, "Pool", Replacing)
+    monkeypatch.setattr(fovea.indexer.pipeline, "Pool", Replacing)
     assert scan(library, photos, encoder).embedded == 8
     pink = hashlib.sha256((photos / "red.png").read_bytes()).digest()
     [(digest,)] = library.rows(
@@ -185,6 +185,6 @@ def test_a_file_replaced_around_its_reading_is_remembered_as_it_was_read(
         (os.fsencode(photos / "red.png"),),
     )
     assert digest == {"before": pink, "after": former}[when]
-    monkeypatch.setattr(indexer.pipeline, "Pool", OneProcess)
+    monkeypatch.setattr(fovea.indexer.pipeline, "Pool", OneProcess)
     assert scan(library, photos, encoder).embedded == (when == "after")
     assert library.image_by_hash([pink]) and not library.image_by_hash([former])

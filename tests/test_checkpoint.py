@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from search.clip import checkpoint as checkpoint_module
-from search.clip.checkpoint import (
+from fovea.search.clip import checkpoint as checkpoint_module
+from fovea.search.clip.checkpoint import (
     Checkpoint,
     convert,
     find_weights,
@@ -25,11 +25,11 @@ from search.clip.checkpoint import (
     read_config,
     weights_sha256,
 )
-from search.clip.config import ClipConfig
-from search.clip.errors import ModelError
-from search.clip.model import CLIP
-from search.clip.preprocess import Preprocess
-from search.clip.shapes import config_from_shapes, expected_shapes
+from fovea.search.clip.config import ClipConfig
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.model import CLIP
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.clip.shapes import config_from_shapes, expected_shapes
 from small_clips import (
     RESNET,
     TEXT,
@@ -283,7 +283,8 @@ def test_configuration_costs_no_torch(tmp_path):
     write_model(tmp_path / "bare")
     (tmp_path / "bare" / "config.json").unlink()
     code = (
-        "import sys; from pathlib import Path; from search.clip.checkpoint import read_config\n"
+        "import sys; from pathlib import Path\n"
+        "from fovea.search.clip.checkpoint import read_config\n"
         "for folder in sys.argv[1:]: print(read_config(Path(folder)).embed_dim)\n"
         "assert 'torch' not in sys.modules"
     )

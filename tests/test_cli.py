@@ -18,17 +18,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-import fovea
 from coloured import COLOURS, captioned_source, encoded
-from indexer.asked import Asked
-from search import models
-from search.clip.encoder import load_encoder
-from search.clip.options import TrainOptions
-from search.errors import LibraryError
-from search.library import Library
+from fovea.cli import cli, plain, plain_name
+from fovea.indexer.asked import Asked
+from fovea.search import models
+from fovea.search.clip.encoder import load_encoder
+from fovea.search.clip.options import TrainOptions
+from fovea.search.errors import LibraryError
+from fovea.search.library import Library
 from small_clips import write_model
 
-CHECKOUT = Path(fovea.__file__).parent
+CHECKOUT = Path(__file__).parents[1]
 INDEX_FIELDS = (
     "found",
     "embedded",
@@ -58,7 +58,7 @@ class Run:
 
 def run(*words):
     """Run a command in this process."""
-    result = CliRunner().invoke(fovea.cli, [str(word) for word in words], prog_name="fovea")
+    result = CliRunner().invoke(cli, [str(word) for word in words], prog_name="fovea")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Run(result)
@@ -719,7 +719,7 @@ def test_the_demo_answers_without_touching_the_users_library(used, tmp_path, mon
 
 
 def test_the_demo_without_its_pictures_says_what_to_install(used, monkeypatch):
-    monkeypatch.setattr("data.demo_photographs", list)
+    monkeypatch.setattr("fovea.data.demo_photographs", list)
     done = run("demo")
     assert done.code == 1
     assert "pip install 'fovea[demo]'" in done.err
@@ -730,8 +730,8 @@ def test_the_demo_without_its_pictures_says_what_to_install(used, monkeypatch):
 
 def test_help_needs_neither_torch_nor_numpy():
     code = (
-        "import sys, fovea\n"
-        "try:\n    fovea.cli(['--help'])\n"
+        "import sys, fovea.cli\n"
+        "try:\n    fovea.cli.cli(['--help'])\n"
         "except SystemExit:\n    pass\n"
         "heavy = {'torch', 'numpy', 'PIL', 'faiss', 'sqlite_utils', 'tqdm'} & set(sys.modules)\n"
         "assert not heavy, heavy"
@@ -741,8 +741,8 @@ def test_help_needs_neither_torch_nor_numpy():
 
 def test_words_are_answered_without_torch(used):
     code = (
-        "import sys, fovea\n"
-        "try:\n    fovea.cli(['search', 'the dog', '-k', '1'])\n"
+        "import sys, fovea.cli\n"
+        "try:\n    fovea.cli.cli(['search', 'the dog', '-k', '1'])\n"
         "except SystemExit as exc:\n    assert not exc.code, exc.code\n"
         "assert 'torch' not in sys.modules"
     )
@@ -759,8 +759,8 @@ def test_words_are_answered_without_torch(used):
 def test_a_file_in_the_library_has_its_like_without_torch(used):
     file = str(used / "photos" / "red.png")
     code = (
-        "import sys, fovea\n"
-        f"try:\n    fovea.cli(['similar', {file!r}])\n"
+        "import sys, fovea.cli\n"
+        f"try:\n    fovea.cli.cli(['similar', {file!r}])\n"
         "except SystemExit as exc:\n    assert not exc.code, exc.code\n"
         "assert 'torch' not in sys.modules"
     )
@@ -860,7 +860,7 @@ def test_shells_can_complete(shell):
     ],
 )
 def test_names_are_printed_as_one_harmless_line(text, shown):
-    assert fovea.plain(text) == fovea.plain_name(text) == shown
+    assert plain(text) == plain_name(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -875,7 +875,7 @@ def test_names_are_printed_as_one_harmless_line(text, shown):
     ],
 )
 def test_a_backslash_in_a_name_looks_like_no_escape(name, shown):
-    assert fovea.plain_name(name) == shown
+    assert plain_name(name) == shown
 
 
 @given(st.text(alphabet="\\nrtxuUa01f\n\t\x1b\xe9\udce9", max_size=12))
@@ -885,6 +885,6 @@ def test_a_printed_name_can_be_read_back(name):
     undone = re.sub(
         escapes,
         lambda found: found[0].encode().decode("unicode_escape"),
-        fovea.plain_name(name),
+        plain_name(name),
     )
     assert undone == name

@@ -6,10 +6,10 @@ import shutil
 import pytest
 
 from coloured import captioned_source, encoded, tiny_run
-from indexer import index_folders
-from search.clip.train import train
-from search.library import Library
-from search.models import resolve_model
+from fovea.indexer import index_folders
+from fovea.search.clip.train import train
+from fovea.search.library import Library
+from fovea.search.models import resolve_model
 from test_cli import run
 
 OPTIONS = ("--epochs", 4, "--tune", 1, "--lr", 2e-3, "--batch-size", 16, "--workers", 1)

@@ -14,16 +14,16 @@ import pytest
 from click.testing import CliRunner
 
 from coloured import COLOURS, encoded
-from fovea import cli
-from indexer import detached
+from fovea.cli import cli
+from fovea.indexer import detached
+from fovea.search import models
+from fovea.search.changeover import LOCK, announce, changeover, changing, coming
+from fovea.search.errors import FoveaError
+from fovea.search.index import VectorIndex
+from fovea.search.library import Library
+from fovea.search.lock import holder_of
+from fovea.search.state import snapshot_path
 from loopback import serving
-from search import models
-from search.changeover import LOCK, announce, changeover, changing, coming
-from search.errors import FoveaError
-from search.index import VectorIndex
-from search.library import Library
-from search.lock import holder_of
-from search.state import snapshot_path
 from small_clips import write_model
 
 

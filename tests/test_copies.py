@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer import copies
-from indexer.copies import groups, thumbnail
+from fovea.indexer import copies
+from fovea.indexer.copies import groups, thumbnail
 
 
 def picture(seed, size=60):

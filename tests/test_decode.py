@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer import decode as decoding
-from indexer.decode import decode
-from indexer.limits import MB, Limits, Refused
-from search.clip.preprocess import Preprocess
+from fovea.indexer import decode as decoding
+from fovea.indexer.decode import decode
+from fovea.indexer.limits import MB, Limits, Refused
+from fovea.search.clip.preprocess import Preprocess
 
 PREPROCESS = Preprocess(32)
 
@@ -160,7 +160,7 @@ def test_a_decoders_own_mistake_is_told_in_plain_words(monkeypatch, error, reaso
     def fail(data, limits):
         raise error
 
-    monkeypatch.setattr("indexer.decode.screened", fail)
+    monkeypatch.setattr("fovea.indexer.decode.screened", fail)
     with pytest.raises(Refused) as caught:
         decode(b"data", Preprocess(8), Limits())
     assert str(caught.value) == reason

@@ -3,8 +3,8 @@ import io
 import pytest
 from PIL import Image
 
-from indexer.described import Words, parse_xmp, picture_words, sidecar_words
-from indexer.limits import Limits
+from fovea.indexer.described import Words, parse_xmp, picture_words, sidecar_words
+from fovea.indexer.limits import Limits
 
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">

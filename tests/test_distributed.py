@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from coloured import labelled_source, tiny_run
-from search.clip.distributed import World, own_device
-from search.clip.errors import ModelError
-from search.clip.train import train
+from fovea.search.clip.distributed import World, own_device
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.train import train
 
 # One start of the processes, which costs seconds, for all the runs. The first one joins and parts
 # by itself; a process group that is made again from the same store may meet what the last one left.
@@ -26,9 +26,9 @@ from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 import torch.distributed as dist
 from coloured import tiny_run
-from search.clip.errors import ModelError
-from search.clip.pairs import Source
-from search.clip.train import train
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.pairs import Source
+from fovea.search.clip.train import train
 
 folder = Path(sys.argv[1])
 source = Source((folder / "squares.tar",), captions=folder / "captions.jsonl")

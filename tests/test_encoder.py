@@ -13,13 +13,19 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
-from search.clip import encoder as encoder_module
-from search.clip import kernels
-from search.clip.checkpoint import load_clip, weights_sha256
-from search.clip.config import ClipConfig, TextConfig, VisionConfig
-from search.clip.encoder import Encoder, load_encoder, multiplies_bfloat16, pick_device, pick_dtype
-from search.clip.errors import ModelError
-from search.clip.memory import keep_allocations
+from fovea.search.clip import encoder as encoder_module
+from fovea.search.clip import kernels
+from fovea.search.clip.checkpoint import load_clip, weights_sha256
+from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
+from fovea.search.clip.encoder import (
+    Encoder,
+    load_encoder,
+    multiplies_bfloat16,
+    pick_device,
+    pick_dtype,
+)
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.memory import keep_allocations
 from small_clips import RESNET, TEXT, VIT, write_model
 
 REPOSITORY = Path(__file__).parents[1]
@@ -263,7 +269,7 @@ def test_allocations_are_kept_where_the_c_library_is_glibc():
 def test_a_search_imports_little(folders):
     """A cold search must not pay for compilers, training or transformers."""
     code = (
-        "import sys; from pathlib import Path; from search.clip.encoder import load_encoder\n"
+        "import sys; from pathlib import Path; from fovea.search.clip.encoder import load_encoder\n"
         "load_encoder(Path(sys.argv[1]), device='cpu').encode_texts(['the dog'])\n"
         "heavy = {'torch._dynamo', 'transformers', 'sympy', 'torch._inductor', 'pandas'}\n"
         "print(sorted(heavy & set(sys.modules)))"
@@ -279,11 +285,15 @@ def test_a_search_imports_little(folders):
 
 
 def test_public_names_are_sorted_complete_and_lazy():
-    import search.clip
+    import fovea.search.clip
 
-    assert search.clip.__all__ == sorted(search.clip.__all__) == sorted(search.clip._HOMES)
-    assert all(getattr(search.clip, name) is not None for name in search.clip.__all__)
+    assert (
+        fovea.search.clip.__all__
+        == sorted(fovea.search.clip.__all__)
+        == sorted(fovea.search.clip._HOMES)
+    )
+    assert all(getattr(fovea.search.clip, name) is not None for name in fovea.search.clip.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = search.clip.nothing
-    code = "import sys, search.clip; assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
+        _ = fovea.search.clip.nothing
+    code = "import sys, fovea.search.clip; assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)

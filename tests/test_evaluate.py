@@ -5,9 +5,15 @@ import pytest
 from PIL import Image
 
 from coloured import encoded, write_tar
-from search.clip import evaluate
-from search.clip.errors import ModelError
-from search.clip.evaluate import Accuracy, Retrieval, measure_retrieval, measure_zero_shot, recalls
+from fovea.search.clip import evaluate
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.evaluate import (
+    Accuracy,
+    Retrieval,
+    measure_retrieval,
+    measure_zero_shot,
+    recalls,
+)
 
 COLOURS = ("red", "lime", "blue", "yellow", "cyan", "magenta")
 

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from coloured import encoded, write_tar
-from search.clip.evaluate import embed_pairs
-from search.clip.examples import pick_examples
-from search.clip.pairs import Source, open_pairs
+from fovea.search.clip.evaluate import embed_pairs
+from fovea.search.clip.examples import pick_examples
+from fovea.search.clip.pairs import Source, open_pairs
 
 COLOURS = ("red", "lime", "blue", "yellow")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from indexer.exif import Shot, read_shot
+from fovea.indexer.exif import Shot, read_shot
 
 EXIF, GPS = 0x8769, 0x8825
 

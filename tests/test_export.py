@@ -7,12 +7,12 @@ import torch
 from safetensors import safe_open
 
 from coloured import RESNET, TEXT, VIT
-from search.clip.checkpoint import load_clip
-from search.clip.config import ClipConfig
-from search.clip.errors import ModelError
-from search.clip.export import save_model
-from search.clip.model import CLIP, initialise
-from search.clip.tokenizer import Tokenizer
+from fovea.search.clip.checkpoint import load_clip
+from fovea.search.clip.config import ClipConfig
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.export import save_model
+from fovea.search.clip.model import CLIP, initialise
+from fovea.search.clip.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer([("a", "b"), ("ab", "c</w>")])
 FILES = ["bpe.txt.gz", "config.json", "model.safetensors"]

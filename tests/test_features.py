@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from search.clip.errors import ModelError
-from search.clip.features import FeatureStore, LowerHalf
-from search.clip.halves import Halves
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.features import FeatureStore, LowerHalf
+from fovea.search.clip.halves import Halves
 from small_clips import RESNET, VIT, random_clip
 
 CONTENTS = [b"one", b"two"]

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from fovea.search import fetch
+from fovea.search.errors import ModelError, Unreachable
+from fovea.search.fetch import Patience, answers, download
 from loopback import serving
-from search import fetch
-from search.errors import ModelError, Unreachable
-from search.fetch import Patience, answers, download
 
 CONTENT = os.urandom(1 << 20)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search.filters import allowed_images, distance_km
-from search.library import Library
-from search.query import parse
-from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.filters import allowed_images, distance_km
+from fovea.search.library import Library
+from fovea.search.query import parse
+from fovea.search.records import FileWrite, ImageMetadata, NewImage, WriteBatch
 
 ROOT = b"/photos"
 NS = 1_000_000_000

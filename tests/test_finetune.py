@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from coloured import COLOURS, RESNET, tiny_run
-from search.clip import finetune as module
-from search.clip.checkpoint import load_clip
-from search.clip.config import ClipConfig, TextConfig, VisionConfig
-from search.clip.errors import ModelError
-from search.clip.features import LowerHalf
-from search.clip.finetune import (
+from fovea.search.clip import finetune as module
+from fovea.search.clip.checkpoint import load_clip
+from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.features import LowerHalf
+from fovea.search.clip.finetune import (
     Comparison,
     Example,
     Figures,
@@ -21,8 +21,8 @@ from search.clip.finetune import (
     finetune,
     usual_rate,
 )
-from search.clip.tokenizer import Tokenizer
-from search.clip.train import train
+from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.clip.train import train
 
 LABELS = ("a red thing", "a lime thing", "blue", "yellow", "black", "white", "a square")
 OPTIONS = TuneOptions(

@@ -15,13 +15,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from coloured import COLOURS, tiny_run
-from indexer import Wanted, finetune_library, finetuning, index_folders
-from indexer.finetuning import refused
-from search.clip.errors import ModelError
-from search.clip.finetune import Comparison, Figures, TuneOptions
-from search.clip.train import train
-from search.library import Library
-from search.models import resolve_model
+from fovea.indexer import Wanted, finetune_library, finetuning, index_folders
+from fovea.indexer.finetuning import refused
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.finetune import Comparison, Figures, TuneOptions
+from fovea.search.clip.train import train
+from fovea.search.library import Library
+from fovea.search.models import resolve_model
 
 OPTIONS = TuneOptions(
     tune=1, epochs=6, batch_size=16, lr=2e-3, device="cpu", dtype="float32", log_every=2,
@@ -147,7 +147,7 @@ import sys, time
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 import test_finetuning as tests
-from search.library import Library
+from fovea.search.library import Library
 home = Path(sys.argv[1])
 
 def slowly(metrics):

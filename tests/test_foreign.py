@@ -14,13 +14,13 @@ from PIL import Image
 pytest.importorskip("transformers", reason="the optional extra 'transformers' is not installed")
 
 from foreign_clips import write_foreign  # noqa: E402
-from fovea import cli  # noqa: E402
+from fovea.cli import cli  # noqa: E402
+from fovea.search.clip.encoder import load_encoder  # noqa: E402
+from fovea.search.clip.errors import ModelError  # noqa: E402
+from fovea.search.clip.families import FAMILIES  # noqa: E402
+from fovea.search.clip.words import WordEncoder  # noqa: E402
+from fovea.search.models import LazyEncoder, resolve_model  # noqa: E402
 from loopback import serving_hub  # noqa: E402
-from search.clip.encoder import load_encoder  # noqa: E402
-from search.clip.errors import ModelError  # noqa: E402
-from search.clip.families import FAMILIES  # noqa: E402
-from search.clip.words import WordEncoder  # noqa: E402
-from search.models import LazyEncoder, resolve_model  # noqa: E402
 
 CHECKOUT = Path(__file__).parents[1]
 TEXTS = ["a red dog on the beach", "ein hund am strand", "红色自行车", "一只狗在海滩上", "cat"]
@@ -86,7 +86,7 @@ def test_positions_that_count_from_the_pad_id_leave_fewer(tmp_path):
 def test_a_folder_is_described_without_torch_or_transformers(chinese, tmp_path):
     folder, _ = chinese
     code = (
-        "import sys, search.models as m\n"
+        "import sys, fovea.search.models as m\n"
         "i = m.resolve_model(sys.argv[1])\n"
         "print(i.family, i.dim, i.preprocess.size, i.preprocess.fit, i.identity)\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
@@ -229,7 +229,7 @@ def test_a_folder_that_does_not_say_how_it_sees_is_told(copied):
 
 
 def test_without_the_extra_the_way_to_it_is_told(chinese, monkeypatch):
-    monkeypatch.setattr("search.clip.families.find_spec", lambda name: None)
+    monkeypatch.setattr("fovea.search.clip.families.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"needs an extra: pip install 'fovea\[transformers\]'"):
         resolve_model(str(chinese[0]))
 

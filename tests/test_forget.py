@@ -5,11 +5,11 @@ import os
 import numpy as np
 import pytest
 
-from search.errors import LibraryBusy
-from search.forget import forget_root, thumbnail_path
-from search.index import VectorIndex
-from search.library import Library
-from search.lock import exclusive
+from fovea.search.errors import LibraryBusy
+from fovea.search.forget import forget_root, thumbnail_path
+from fovea.search.index import VectorIndex
+from fovea.search.library import Library
+from fovea.search.lock import exclusive
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from search.clip.halves import Halves
+from fovea.search.clip.halves import Halves
 from small_clips import RESNET, VIT, random_clip
 
 

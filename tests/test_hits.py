@@ -2,7 +2,7 @@
 
 import os
 
-from search.hits import Place, places
+from fovea.search.hits import Place, places
 
 
 def ids_by_name(library):

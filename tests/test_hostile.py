@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from conftest import ColourEncoder
-from indexer import Limits, index_folders, verify
-from indexer.formats import EXTENSIONS, extension
-from indexer.limits import MB
-from search.clip.preprocess import Preprocess
+from fovea.indexer import Limits, index_folders, verify
+from fovea.indexer.formats import EXTENSIONS, extension
+from fovea.indexer.limits import MB
+from fovea.search.clip.preprocess import Preprocess
 
 HOSTILE = (Path(__file__).parents[1].parent / "shared" / "hostile").resolve()
 pytestmark = pytest.mark.skipif(

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from fovea.search.errors import ModelError
+from fovea.search.hub import _wanted, hub_models, is_hub_id
 from loopback import serving_hub
-from search.errors import ModelError
-from search.hub import _wanted, hub_models, is_hub_id
 from small_clips import write_model
 
 CHECKOUT = Path(__file__).parents[1]
 PULL = (
-    "import sys; from search.models import pull; m = pull(sys.argv[1]); print(m.folder, m.source)"
+    "import sys; from fovea.search.models import pull; "
+    "m = pull(sys.argv[1]); print(m.folder, m.source)"
 )
 
 
@@ -71,7 +72,7 @@ def test_what_is_not_there_or_no_clip_is_told_in_one_line(server, tmp_path, name
     run = pulled(server, tmp_path, name)
     assert run.returncode == 1
     last = run.stderr.strip().splitlines()[-1]
-    assert last.startswith("search.clip.errors.ModelError:")
+    assert last.startswith("fovea.search.clip.errors.ModelError:")
     assert message in last
 
 

@@ -15,13 +15,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from search import training
-from search.errors import LibraryError
-from search.index import IndexOptions, VectorIndex
-from search.library import DATABASE, Library
-from search.lock import exclusive
-from search.snapshot import read_snapshot
-from search.state import snapshot_path
+from fovea.search import training
+from fovea.search.errors import LibraryError
+from fovea.search.index import IndexOptions, VectorIndex
+from fovea.search.library import DATABASE, Library
+from fovea.search.lock import exclusive
+from fovea.search.snapshot import read_snapshot
+from fovea.search.state import snapshot_path
 from vectors import clustered, delete, exhaustive, recall, store
 
 DIM = 16
@@ -515,7 +515,7 @@ def test_a_folder_that_cannot_be_written_still_answers(library, model, monkeypat
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("search.rebuild.SnapshotWriter.write", full)
+    monkeypatch.setattr("fovea.search.rebuild.SnapshotWriter.write", full)
     index = opened(library, SMALL)
     assert "No space left on device" in caplog.text
     check_answers(index, vectors, ids)
@@ -543,9 +543,9 @@ def test_a_kill_while_saving_leaves_the_old_snapshot(library, model, caplog):
     ids = np.concatenate([ids, store(library, vectors[100:], first=100)])
     script = f"""
         import os, signal
-        from search.index import VectorIndex
-        from search.library import Library
-        from search.snapshot import SnapshotWriter
+        from fovea.search.index import VectorIndex
+        from fovea.search.library import Library
+        from fovea.search.snapshot import SnapshotWriter
         SnapshotWriter.publish = lambda self: os.kill(os.getpid(), signal.SIGKILL)
         VectorIndex.open(Library.open({str(library.folder)!r}), 1).save()
     """
@@ -624,8 +624,8 @@ def test_a_small_library_is_searched_without_faiss(library, model):
     opened(library).save()
     script = f"""
         import sys, numpy as np
-        from search.index import VectorIndex
-        from search.library import Library
+        from fovea.search.index import VectorIndex
+        from fovea.search.library import Library
         index = VectorIndex.open(Library.open({str(library.folder)!r}), 1)
         assert index.search(np.eye(16, dtype="f4"), 3).ids.min() > 0
         assert not {{"faiss", "torch", "PIL"}} & set(sys.modules)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from search import kinds, training
-from search.kinds import Effort, Exhaustive, Trained, best
+from fovea.search import kinds, training
+from fovea.search.kinds import Effort, Exhaustive, Trained, best
 from vectors import clustered, exhaustive, recall
 
 DIM = 64

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from coloured import RESNET, tiny_run
-from search.clip.batches import Batch
-from search.clip.distributed import World
-from search.clip.errors import ModelError
-from search.clip.learner import Learner, make_adamw, rate_share, training_dtype
-from search.clip.model import CLIP, initialise
+from fovea.search.clip.batches import Batch
+from fovea.search.clip.distributed import World
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.learner import Learner, make_adamw, rate_share, training_dtype
+from fovea.search.clip.model import CLIP, initialise
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search import schema
-from search.errors import LibraryBusy, LibraryError
-from search.files import below
-from search.library import DATABASE, Library, default_library_folder
-from search.records import FileRow, FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search import schema
+from fovea.search.errors import LibraryBusy, LibraryError
+from fovea.search.files import below
+from fovea.search.library import DATABASE, Library, default_library_folder
+from fovea.search.records import FileRow, FileWrite, ImageMetadata, NewImage, WriteBatch
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[1]
 @pytest.fixture(autouse=True)
 def nothing_is_away(monkeypatch):
     """The roots of these tests are on no disk."""
-    monkeypatch.setattr("search.library.away", lambda paths: frozenset())
+    monkeypatch.setattr("fovea.search.library.away", lambda paths: frozenset())
 
 
 def content(number: int) -> bytes:
@@ -462,7 +462,7 @@ def test_a_removed_roots_id_is_not_given_to_the_next(library):
 def test_a_second_writer_is_told_who_the_first_is(library):
     script = f"""
         import sys
-        from search.library import Library
+        from fovea.search.library import Library
         with Library.open({str(library.folder)!r}) as library, library.writing():
             print("locked", flush=True)
             sys.stdin.readline()
@@ -487,7 +487,7 @@ def test_a_second_writer_is_told_who_the_first_is(library):
 def test_the_lock_of_a_killed_writer_is_free(library):
     script = f"""
         import os, signal
-        from search.library import Library
+        from fovea.search.library import Library
         with Library.open({str(library.folder)!r}) as library, library.writing():
             os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -530,7 +530,7 @@ def test_writers_and_readers_of_several_threads_never_find_it_locked(library):
 
 def test_several_processes_may_create_one_library_at_once(tmp_path):
     script = f"""
-        from search.library import Library
+        from fovea.search.library import Library
         with Library.open({str(tmp_path / "lib")!r}, create=True) as library:
             print(library.id)
     """
@@ -551,8 +551,8 @@ def test_a_kill_loses_at_most_the_batch_in_flight(library):
     library.set_model("toy", "a" * 64, 3, "test")
     script = f"""
         import itertools, numpy as np
-        from search.library import Library
-        from search.records import FileWrite, NewImage, WriteBatch
+        from fovea.search.library import Library
+        from fovea.search.records import FileWrite, NewImage, WriteBatch
         vector = np.array([1, 0, 0], "float32")
         with Library.open({str(library.folder)!r}) as library, library.writing():
             for batch in itertools.count():
@@ -594,8 +594,8 @@ def test_an_error_in_a_transaction_undoes_all_of_it(library):
 
 def test_importing_the_package_imports_nothing_heavy():
     script = """
-        import sys, search, search.library, search.records
-        assert sorted(search.__all__) == search.__all__
+        import sys, search, fovea.search.library, fovea.search.records
+        assert sorted(fovea.search.__all__) == fovea.search.__all__
         assert not {"torch", "faiss", "PIL", "transformers"} & set(sys.modules), sys.modules
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, cwd=REPOSITORY)

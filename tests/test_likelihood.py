@@ -4,10 +4,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from search.answer import Ranking, hits, rank
-from search.index import VectorIndex
-from search.library import Library
-from search.likelihood import (
+from fovea.search.answer import Ranking, hits, rank
+from fovea.search.index import VectorIndex
+from fovea.search.library import Library
+from fovea.search.likelihood import (
     Background,
     Surroundings,
     default_labels,
@@ -16,7 +16,7 @@ from search.likelihood import (
     of_pictures,
     of_words,
 )
-from search.query import parse
+from fovea.search.query import parse
 from vectors import clustered, store
 
 DIM = 24

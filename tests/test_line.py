@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.answer import Ranking
-from search.likelihood import LINE
-from search.line import falling, lined
+from fovea.search.answer import Ranking
+from fovea.search.likelihood import LINE
+from fovea.search.line import falling, lined
 
 
 def ranked(likelihoods, named=()):

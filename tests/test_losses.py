@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from search.clip.losses import alike, contrastive_loss, hidden_negatives
+from fovea.search.clip.losses import alike, contrastive_loss, hidden_negatives
 
 
 def unit(n, d, seed):

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer import index_folders, material
-from indexer.material import Wanted, candidates, gather, listed_captions
-from search.clip.features import FeatureStore, LowerHalf
-from search.clip.preprocess import Preprocess
-from search.errors import FoveaError
-from search.models import resolve_model
+from fovea.indexer import index_folders, material
+from fovea.indexer.material import Wanted, candidates, gather, listed_captions
+from fovea.search.clip.features import FeatureStore, LowerHalf
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.errors import FoveaError
+from fovea.search.models import resolve_model
 from small_clips import VIT, random_clip, write_model
 
 NAMES = Wanted(words=("names",), views=2)

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from search.clip.config import ClipConfig, TextConfig, VisionConfig
-from search.clip.model import CLIP, Bottleneck, QuickGELU, initialise
+from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
+from fovea.search.clip.model import CLIP, Bottleneck, QuickGELU, initialise
 from small_clips import RESNET, VIT, random_clip
 
 VIT_B_32 = ClipConfig(

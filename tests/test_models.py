@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from fovea.search import fetch, models
+from fovea.search.errors import ModelError, Unreachable
+from fovea.search.models import LazyEncoder, known_models, resolve_model
+from fovea.search.records import ModelRow
 from loopback import serving
-from search import fetch, models
-from search.errors import ModelError, Unreachable
-from search.models import LazyEncoder, known_models, resolve_model
-from search.records import ModelRow
 from small_clips import RESNET, VIT, write_model
 
 CHECKOUT = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ def no_network(monkeypatch):
         asked.append(url)
         raise Unreachable("the network is unreachable")
 
-    monkeypatch.setattr("search.fetch.download", refuse)
+    monkeypatch.setattr("fovea.search.fetch.download", refuse)
     return asked
 
 
@@ -81,7 +81,7 @@ def test_a_weights_file_is_a_model_too(tmp_path):
 def test_describing_a_model_imports_no_torch(tmp_path):
     write_model(tmp_path / "mine")
     code = (
-        "import sys, search.models as m\n"
+        "import sys, fovea.search.models as m\n"
         "m.resolve_model(sys.argv[1])\n"
         "assert 'torch' not in sys.modules and 'huggingface_hub' not in sys.modules"
     )
@@ -193,7 +193,7 @@ def test_only_the_default_is_fetched_hastily(bundled, monkeypatch):
         seen.append(patience)
         raise Unreachable("the network is unreachable")
 
-    monkeypatch.setattr("search.fetch.download", refuse)
+    monkeypatch.setattr("fovea.search.fetch.download", refuse)
     resolve_model()
     with pytest.raises(Unreachable):
         resolve_model("ViT-B/32")

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from coloured import RESNET, tiny_run
-from search.clip.muon import Muon, orthogonal
-from search.clip.train import train
+from fovea.search.clip.muon import Muon, orthogonal
+from fovea.search.clip.train import train
 from test_learner import batch, learner
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search.library import Library
-from search.names import BEGUN, named_images
-from search.records import FileWrite, NewImage, WriteBatch
+from fovea.search.library import Library
+from fovea.search.names import BEGUN, named_images
+from fovea.search.records import FileWrite, NewImage, WriteBatch
 
 PATHS = [
     "/photos/holidays/2019/beach.jpg",

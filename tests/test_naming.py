@@ -1,6 +1,6 @@
 import pytest
 
-from indexer.naming import name_captions, words_in
+from fovea.indexer.naming import name_captions, words_in
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import search as package
+import fovea.search as package
 from conftest import COLOURS, TolerantEncoder
-from search.errors import LibraryError
-from search.index import VectorIndex
-from search.likelihood import Background
-from search.neighbours import search, similar
+from fovea.search.errors import LibraryError
+from fovea.search.index import VectorIndex
+from fovea.search.likelihood import Background
+from fovea.search.neighbours import search, similar
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from search.clip.augment import Augmentation
-from search.clip.config import ClipConfig
-from search.clip.errors import ModelError
-from search.clip.options import TrainOptions, read_recipe
-from search.clip.pairs import Source
+from fovea.search.clip.augment import Augmentation
+from fovea.search.clip.config import ClipConfig
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.options import TrainOptions, read_recipe
+from fovea.search.clip.pairs import Source
 
 RECIPE = """
 batch_size = 64

@@ -14,8 +14,16 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))
-PACKAGES = ("data", "indexer", "search", "search.clip", "web", "web.api")
-LISTED = ("indexer", "search", "search.clip", "web")  # packages that re-export public names
+PACKAGES = (
+    "fovea", "fovea.data", "fovea.indexer", "fovea.search", "fovea.search.clip", "fovea.web",
+    "fovea.web.api",
+)  # fmt: skip
+LISTED = (
+    "fovea.indexer",
+    "fovea.search",
+    "fovea.search.clip",
+    "fovea.web",
+)  # packages that re-export public names
 
 sys.path.insert(0, str(CHECKOUT / "docs"))
 regenerate = importlib.import_module("regenerate")
@@ -34,7 +42,7 @@ def tracked(*patterns):
     )
     if listed.returncode:
         pytest.skip("this is no git checkout")
-    return [name for name in listed.stdout.splitlines() if (CHECKOUT / name).is_file()]
+    return [name for name in listed.stdout.splitlines() if (CHECKOUT / name).exists()]
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +51,9 @@ def wheel(tmp_path_factory):
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("out")
     names = [*tracked(), "data/fovea-small/model.safetensors"]
     for name in dict.fromkeys(names):
-        if (CHECKOUT / name).is_file():
+        if (CHECKOUT / name).exists():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(CHECKOUT / name, source / name)
+            shutil.copyfile(CHECKOUT / name, source / name, follow_symlinks=False)
     code = f"from setuptools import build_meta; build_meta.build_wheel({str(out)!r})"
     run = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
@@ -62,16 +70,15 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel):
     expected = {
         name
         for name in tracked("*.py")
-        if name == "fovea.py" or name.split("/")[0] in ("data", "indexer", "search", "web")
+        if name.split("/")[0] in ("data", "fovea", "indexer", "search", "web")
     }
-    assert modules == expected
-    tops = {name.split("/")[0] for name in wheel if ".dist-info/" not in name}
-    assert tops == {"fovea.py", "data", "indexer", "search", "web"}
+    assert modules == {re.sub("^(?!fovea/)", "fovea/", name) for name in expected}
+    assert {name.split("/")[0] for name in wheel if ".dist-info/" not in name} == {"fovea"}
 
 
 def test_the_wheel_says_that_it_is_typed(wheel):
     for package in PACKAGES:
-        assert f"{package.replace('.', '/')}/py.typed" in wheel
+        assert f"{package.replace('.', '/')}/py.typed" in wheel, package
 
 
 def test_the_wheel_brings_the_bundled_model(wheel):
@@ -79,14 +86,14 @@ def test_the_wheel_brings_the_bundled_model(wheel):
     if not (folder / "model.safetensors").is_file():
         pytest.skip("this checkout has no bundled model")
     for path in folder.iterdir():
-        assert wheel[f"data/fovea-small/{path.name}"] == path.read_bytes()
+        assert wheel[f"fovea/data/fovea-small/{path.name}"] == path.read_bytes()
     assert {"config.json", "bpe.txt.gz"} <= {path.name for path in folder.iterdir()}
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 30_000_000
 
 
 def test_the_wheel_installs_the_command_and_its_licence(wheel):
     texts = {name.split("/", 1)[1]: text for name, text in wheel.items() if ".dist-info/" in name}
-    assert b"fovea = fovea:main" in texts["entry_points.txt"]
+    assert b"fovea = fovea.cli:main" in texts["entry_points.txt"]
     assert b"MIT License" in texts["licenses/LICENSE"]
     metadata = texts["METADATA"].decode()
     assert "Requires-Python: >=3.11" in metadata
@@ -112,8 +119,7 @@ def plain(requirement):
 
 
 def test_what_is_imported_is_declared_and_the_reverse():
-    own = {"data", "fovea", "indexer", "search", "web"}
-    names = set(imported_names(["fovea", "data/", "indexer/", "search/", "web/"])) - own
+    names = set(imported_names(["fovea/", "data/", "indexer/", "search/", "web/"])) - {"fovea"}
     homes = packages_distributions()
     imported = {
         homes[name][0].lower().replace("_", "-")
@@ -153,7 +159,7 @@ def test_public_names_are_sorted_complete_and_there(package):
     typed = {
         alias.asname or alias.name
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.level
+        if isinstance(node, ast.ImportFrom) and (node.level or node.module.startswith("fovea."))
         for alias in node.names
     }
     assert typed == set(module.__all__), "type checkers see the same names"
@@ -161,7 +167,7 @@ def test_public_names_are_sorted_complete_and_there(package):
         _ = module.no_such_name
 
 
-@pytest.mark.parametrize("package", [*LISTED, "fovea"])
+@pytest.mark.parametrize("package", [*LISTED, "fovea", "fovea.cli"])
 def test_importing_a_package_imports_nothing_heavy(package):
     code = (
         f"import sys, {package}\n"
@@ -174,10 +180,10 @@ def test_importing_a_package_imports_nothing_heavy(package):
 
 ROOMS = {
     "data": set(),
-    "search/clip": {"search.clip"},
-    "search": {"data", "search"},
-    "indexer": {"indexer", "search"},
-    "web": {"data", "indexer", "search", "web"},
+    "search/clip": {"fovea.search.clip"},
+    "search": {"fovea.data", "fovea.search"},
+    "indexer": {"fovea.indexer", "fovea.search"},
+    "web": {"fovea.data", "fovea.indexer", "fovea.search", "fovea.web"},
 }
 
 
@@ -189,14 +195,14 @@ def test_imports_run_one_way(room):
         for node in ast.walk(ast.parse((CHECKOUT / name).read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 depth = len(Path(name).parent.parts) + 1 - node.level
-                base = ".".join(Path(name).parent.parts[:depth]) if node.level else ""
+                base = ".".join(("fovea", *Path(name).parent.parts[:depth])) if node.level else ""
                 found = [".".join(filter(None, (base, node.module)))]
             elif isinstance(node, ast.Import):
                 found = [alias.name for alias in node.names]
             else:
                 continue
             for module in found:
-                if module.split(".")[0] in ("data", "fovea", "indexer", "search", "web"):
+                if module.startswith("fovea."):
                     assert any(
                         module == allowed or module.startswith(f"{allowed}.")
                         for allowed in ROOMS[room]

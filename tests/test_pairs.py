@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from coloured import encoded, write_tar
-from search.clip.captions import finder
-from search.clip.errors import ModelError
-from search.clip.pairs import HYPERNYMS_DRAWN, LABEL_TEMPLATES, Caption, Source, open_pairs
+from fovea.search.clip.captions import finder
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.pairs import HYPERNYMS_DRAWN, LABEL_TEMPLATES, Caption, Source, open_pairs
 
 RNG = np.random.default_rng(0)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search.clip.patches import grid_of, packed, side_for, unpacked
-from search.clip.preprocess import Preprocess
+from fovea.search.clip.patches import grid_of, packed, side_for, unpacked
+from fovea.search.clip.preprocess import Preprocess
 
 RNG = np.random.default_rng(3)
 

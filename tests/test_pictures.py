@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from conftest import ColourPreprocess
-from search.errors import LibraryError
-from search.pictures import file_bytes, open_image, shown
+from fovea.search.errors import LibraryError
+from fovea.search.pictures import file_bytes, open_image, shown
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp", "gif", "tif", "bmp", "avif", "heic"])

@@ -5,8 +5,8 @@ import sys
 import pytest
 from PIL import Image
 
-from search.clip.errors import ModelError
-from search.clip.plot import draw_run, read_metrics
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.plot import draw_run, read_metrics
 
 ROW = {"step": 5, "steps": 20, "samples": 40, "loss": 2.0, "lr": 0.1, "scale": 14.0}
 

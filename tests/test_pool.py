@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer import pool as pool_module
-from indexer.limits import MB, Limits
-from indexer.pool import Pool, Task, WorkersError
-from search.clip.preprocess import Preprocess
+from fovea.indexer import pool as pool_module
+from fovea.indexer.limits import MB, Limits
+from fovea.indexer.pool import Pool, Task, WorkersError
+from fovea.search.clip.preprocess import Preprocess
 
 REPOSITORY = Path(__file__).parents[1]
 PREPROCESS = Preprocess(16)
@@ -104,10 +104,17 @@ def test_a_worker_that_grows_too_large_loses_only_its_file(tmp_path):
     assert found[fine][0] == "pixels"
 
 
+def running_instead(program):
+    """What makes commands, but of a program of the test's own."""
+    return lambda module, *arguments: [sys.executable, "-c", program, *arguments, *sys.path]
+
+
 def test_a_worker_that_stays_large_is_replaced_and_nothing_is_lost(tmp_path, monkeypatch):
-    tired = "import indexer.worker; indexer.worker.GROWTH = -1; from indexer.worker import main"
-    program = pool_module._PROGRAM.replace("from indexer.worker import main", tired)
-    monkeypatch.setattr(pool_module, "_PROGRAM", program)
+    program = (
+        "import sys; sys.path[:] = sys.argv[2:]; import fovea.indexer.worker as worker; "
+        "worker.GROWTH = -1; worker.main(sys.argv[1])"
+    )
+    monkeypatch.setattr(pool_module, "command", running_instead(program))
     paths = [png(tmp_path / f"{n}.png") for n in range(4)]
     assert {outcome for outcome, _, _ in run(paths).values()} == {"pixels"}
 
@@ -171,7 +178,8 @@ def test_slots_kept_hold_the_tasks_back(tmp_path):
 
 def test_workers_import_no_torch(tmp_path):
     program = (
-        "import sys; from indexer.decode import prepare; import indexer.worker, indexer.raw; "
+        "import sys; from fovea.indexer.decode import prepare; "
+        "import fovea.indexer.worker, fovea.indexer.raw; "
         "prepare(); print(sorted({'torch', 'faiss', 'transformers', 'sqlite3'} & set(sys.modules)))"
     )
     done = subprocess.run(
@@ -190,7 +198,7 @@ def test_the_callers_main_module_is_not_run_again(tmp_path):
     script.write_text(
         f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
         "print('once', flush=True)\n"
-        "from indexer.pool import *\n"
+        "from fovea.indexer.pool import *\n"
         f"task = Task({png(tmp_path / 'a.png')!r}, 1)\n"
         "with Pool(Preprocess(16), Limits(), workers=1, batch_size=1) as pool:\n"
         "    print([o.outcome for o in pool.outcomes(iter([task])) if o])\n"
@@ -201,7 +209,8 @@ def test_the_callers_main_module_is_not_run_again(tmp_path):
 
 
 def test_workers_that_cannot_start_are_one_clear_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(pool_module, "_PROGRAM", "raise SystemExit('no such library')")
+    refusing = "raise SystemExit('no such library')"
+    monkeypatch.setattr(pool_module, "command", running_instead(refusing))
     with pytest.raises(WorkersError, match="cannot start a worker process: no such library"):
         run([png(tmp_path / "a.png")])
 

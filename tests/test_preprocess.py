@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from search.clip.preprocess import MEAN, STD, Preprocess, orientation, to_rgb
+from fovea.search.clip.preprocess import MEAN, STD, Preprocess, orientation, to_rgb
 
 SIZE = 32
 RNG = np.random.default_rng(7)
@@ -208,7 +208,7 @@ def test_draft_decodes_a_jpeg_at_a_scale_that_suffices(tmp_path):
 
 
 def test_workers_need_no_torch():
-    code = "import sys, search.clip.preprocess; assert 'torch' not in sys.modules"
+    code = "import sys, fovea.search.clip.preprocess; assert 'torch' not in sys.modules"
     folder = Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
 

@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-import search.presence
-from search.presence import away
+import fovea.search.presence
+from fovea.search.presence import away
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(search.presence, "KEPT_S", 0.0)
+    monkeypatch.setattr(fovea.search.presence, "KEPT_S", 0.0)
 
 
 def test_what_is_missing_empty_or_no_folder_is_away(tmp_path):
@@ -27,7 +27,7 @@ def test_what_is_missing_empty_or_no_folder_is_away(tmp_path):
 
 
 def test_an_answer_is_kept_for_a_moment(tmp_path, monkeypatch):
-    monkeypatch.setattr(search.presence, "KEPT_S", 60.0)
+    monkeypatch.setattr(fovea.search.presence, "KEPT_S", 60.0)
     path = os.fsencode(tmp_path / "folder")
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     assert not away([path])
@@ -44,7 +44,7 @@ def test_a_mount_that_hangs_is_away_and_asked_once(tmp_path, monkeypatch):
             assert hung.wait(30)
         return real(path)
 
-    monkeypatch.setattr("search.presence.os.scandir", hang)
+    monkeypatch.setattr("fovea.search.presence.os.scandir", hang)
     dead, alive = os.fsencode(tmp_path / "dead"), os.fsencode(tmp_path)
     (tmp_path / "dead" / "inner").mkdir(parents=True)
     began = time.monotonic()
@@ -52,5 +52,5 @@ def test_a_mount_that_hangs_is_away_and_asked_once(tmp_path, monkeypatch):
     assert away([dead, alive]) == {dead}
     assert (len(asked), time.monotonic() - began < 10) == (1, True)
     hung.set()
-    search.presence._looks[dead]._thread.join()
+    fovea.search.presence._looks[dead]._thread.join()
     assert away([dead, alive]) == frozenset()

@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from loopback import serving
-from search import published
-from search.clip.checkpoint import load_clip, read_config
-from search.clip.tokenizer import Tokenizer
-from search.errors import ModelError
-from search.fetch import Patience
-from search.published import (
+from fovea.search import published
+from fovea.search.clip.checkpoint import load_clip, read_config
+from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.errors import ModelError
+from fovea.search.fetch import Patience
+from fovea.search.published import (
     PUBLISHED,
     VOCABULARY,
     Published,
@@ -22,6 +21,7 @@ from search.published import (
     on_disk,
     pull_published,
 )
+from loopback import serving
 from small_clips import MERGES, VIT, random_clip, write_archive
 
 WEIGHTS_TABLE = Path(__file__).parents[1].parent / "shared" / "design" / "weights.tsv"

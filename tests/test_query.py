@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.query import EXPECTED, SORTS, Filter, Query, QueryError, Term, parse
+from fovea.search.query import EXPECTED, SORTS, Filter, Query, QueryError, Term, parse
 
 
 def text(value, weight=1.0):

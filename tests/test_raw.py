@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.decode import decode
-from indexer.limits import Limits, Refused
-from search.clip.preprocess import Preprocess
+from fovea.indexer.decode import decode
+from fovea.indexer.limits import Limits, Refused
+from fovea.search.clip.preprocess import Preprocess
 
 pytest.importorskip("rawpy", reason="the optional extra 'raw' is not installed")
 PREPROCESS = Preprocess(32)

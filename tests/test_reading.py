@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from indexer.limits import Gone, Limits, Refused, Unreadable, one_line
-from indexer.reading import distinct_mtime, read_file
+from fovea.indexer.limits import Gone, Limits, Refused, Unreadable, one_line
+from fovea.indexer.reading import distinct_mtime, read_file
 
 
 def test_bytes_size_and_time_come_back(tmp_path):

@@ -1,6 +1,7 @@
 import io
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from indexer.limits import Limits, Refused
-from search.clip.preprocess import Preprocess
-from web import rendering
-from web.rendering import Crowded, Renderer
+from fovea.indexer.limits import Limits, Refused
+from fovea.search.clip.preprocess import Preprocess
+from fovea.web import rendering
+from fovea.web.rendering import Crowded, Renderer
 
 HOSTILE = Path(__file__).parents[1].parent / "shared" / "hostile"
 
@@ -171,7 +172,7 @@ def test_who_would_wait_too_long_is_told(monkeypatch):
     made._turns.acquire()
     with pytest.raises(Crowded, match="try again"):
         made.preview(b"", 32, raw=False)
-    monkeypatch.setattr(rendering.sys, "executable", "/no/such/python")
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
     made._turns.release()
     with pytest.raises(Crowded, match="started"):
         made.preview(b"", 32, raw=False)

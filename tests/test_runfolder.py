@@ -5,8 +5,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from search.clip.errors import ModelError
-from search.clip.runfolder import RunFolder
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.runfolder import RunFolder
 
 RUN = {"lr": 0.1, "pairs": [3, 4]}
 

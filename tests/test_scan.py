@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import indexer.walk
+import fovea.indexer.walk
 from conftest import COLOURS, ColourEncoder
-from indexer import index_folders
-from indexer.audit import verify
-from indexer.formats import RAW_REASON
-from indexer.leftovers import DELETED_REASON, LINKED_REASON, MOVED_REASON, too_many
-from indexer.pool import Outcome, Pool
-from indexer.scan import Problem, _Scan
-from indexer.walk import Found
-from search.clip.preprocess import Preprocess
-from search.errors import FoveaError, LibraryBusy, LibraryError
-from search.files import HELD_REASON
-from search.library import Library
-from search.records import Root
+from fovea.indexer import index_folders
+from fovea.indexer.audit import verify
+from fovea.indexer.formats import RAW_REASON
+from fovea.indexer.leftovers import DELETED_REASON, LINKED_REASON, MOVED_REASON, too_many
+from fovea.indexer.pool import Outcome, Pool
+from fovea.indexer.scan import Problem, _Scan
+from fovea.indexer.walk import Found
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.errors import FoveaError, LibraryBusy, LibraryError
+from fovea.search.files import HELD_REASON
+from fovea.search.library import Library
+from fovea.search.records import Root
 
 COUNTS = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped")
 
@@ -108,8 +108,8 @@ def test_every_picture_is_embedded_once(scan, photos):
 
 def test_unchanged_files_cost_no_read_and_no_model(scan, photos, monkeypatch):
     scan(photos)
-    monkeypatch.setattr("indexer.pipeline.Pool", None)
-    monkeypatch.setattr("indexer.changes.os.access", None)
+    monkeypatch.setattr("fovea.indexer.pipeline.Pool", None)
+    monkeypatch.setattr("fovea.indexer.changes.os.access", None)
     assert counts(scan()) == {"found": 8, "unchanged": 8}
     assert (scan.loads, scan.encoder.encoded) == (1, 8)
 
@@ -191,7 +191,7 @@ def test_a_root_that_is_missing_or_empty_loses_nothing(scan, photos):
     assert scan.library.roots()[0].state == "online"
 
 
-@pytest.mark.parametrize("refused", ["os.scandir", "os.lstat", "indexer.reading.os.open"])
+@pytest.mark.parametrize("refused", ["os.scandir", "os.lstat", "fovea.indexer.reading.os.open"])
 def test_a_root_that_cannot_be_read_is_offline_alone(scan, photos, tmp_path, monkeypatch, refused):
     many(tmp_path / "other", 2)
     (photos / ".foveaignore").write_text("*.gif\n")
@@ -430,7 +430,7 @@ def test_a_folder_that_cannot_be_listed_keeps_its_files(scan, photos, monkeypatc
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr("indexer.walk.os.scandir", closed)
+    monkeypatch.setattr("fovea.indexer.walk.os.scandir", closed)
     report = scan()
     assert counts(report) == {"found": 7, "unchanged": 7}
     [problem] = report.problems
@@ -456,7 +456,7 @@ def test_what_is_no_longer_wanted_leaves_the_answers(scan, photos):
 
 def test_camera_raw_waits_for_its_extra(scan, photos, monkeypatch):
     (photos / "a.NEF").write_bytes(b"sensor data")
-    monkeypatch.setattr("indexer.changes.raw_available", lambda: False)
+    monkeypatch.setattr("fovea.indexer.changes.raw_available", lambda: False)
     assert counts(scan(photos)) == {"found": 9, "embedded": 8, "skipped": 1}
     assert scan.files()[b"a.NEF"] == ("skipped", RAW_REASON)
     assert counts(scan()) == {"found": 9, "unchanged": 9}
@@ -515,7 +515,7 @@ def test_a_folder_that_cannot_be_listed_is_no_root(scan, photos, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("indexer.scan.os.scandir", refuse)
+    monkeypatch.setattr("fovea.indexer.scan.os.scandir", refuse)
     with pytest.raises(FoveaError, match="cannot list .*photos': Permission denied"):
         scan(photos)
     assert scan.library.roots() == []
@@ -569,7 +569,7 @@ def test_a_dry_run_tells_copies_and_empty_files_among_the_new(scan, photos):
 def test_a_dry_run_reads_only_files_of_the_same_size(scan, photos, monkeypatch):
     for number, path in enumerate(sorted(photos.iterdir())):
         os.truncate(path, 1000 + number)
-    monkeypatch.setattr("indexer.rehearsal.read_file", None)
+    monkeypatch.setattr("fovea.indexer.rehearsal.read_file", None)
     assert counts(scan(photos, dry_run=True)) == {"found": 8, "embedded": 8}
 
 
@@ -681,8 +681,8 @@ def test_stopping_ends_a_walk_that_finds_nothing_new(scan, photos, monkeypatch, 
                 stop.set()
             return SimpleNamespace(name=b"notes.txt", is_dir=lambda **options: False)
 
-    monkeypatch.setattr("indexer.walk.os.scandir", lambda path: Endless())
-    monkeypatch.setattr("indexer.changes.is_empty", lambda path: False)
+    monkeypatch.setattr("fovea.indexer.walk.os.scandir", lambda path: Endless())
+    monkeypatch.setattr("fovea.indexer.changes.is_empty", lambda path: False)
     assert scan(stop=stop, dry_run=dry_run).stopped
 
 
@@ -755,7 +755,7 @@ def test_failures_are_tried_again_by_other_decoders(scan, photos, monkeypatch):
     (photos / "broken.jpg").write_bytes(b"no picture")
     scan(photos)
     assert counts(scan()) == {"found": 9, "unchanged": 9}
-    monkeypatch.setattr("indexer.decoders.decoders", lambda: "pillow 99")
+    monkeypatch.setattr("fovea.indexer.decoders.decoders", lambda: "pillow 99")
     assert counts(scan()) == {"found": 9, "failed": 1, "unchanged": 8}
     assert counts(scan()) == {"found": 9, "unchanged": 9}
 
@@ -764,7 +764,7 @@ def test_a_disk_that_fails_costs_no_embedding(scan, photos, monkeypatch):
     scan(photos)
     Image.new("RGB", (9, 9), "pink").save(photos / "red.png")
     (photos / "lime.png").rename(photos / "green.png")
-    monkeypatch.setattr("indexer.pipeline.Pool", Unreachable)
+    monkeypatch.setattr("fovea.indexer.pipeline.Pool", Unreachable)
     report = scan()
     assert counts(report) == {"found": 8, "failed": 2, "unchanged": 6, "deleted": 1}
     assert scan.files()[b"red.png"] == ("indexed", "unreadable: Input/output error; kept as it was")
@@ -786,14 +786,14 @@ class Unreachable(Pool):
 
 def test_a_file_that_cannot_be_looked_at_keeps_its_embedding(scan, photos, monkeypatch):
     scan(photos)
-    real = indexer.walk._picture
+    real = fovea.indexer.walk._picture
 
     def fail(entry, ignore, offset):
         if entry.name == b"red.png":
             return Found(entry.path, -1, -1, "unreadable: Input/output error")
         return real(entry, ignore, offset)
 
-    monkeypatch.setattr("indexer.walk._picture", fail)
+    monkeypatch.setattr("fovea.indexer.walk._picture", fail)
     report = scan()
     assert counts(report) == {"found": 8, "unchanged": 8}
     [problem] = report.problems
@@ -815,7 +815,7 @@ def test_a_disk_that_is_full_is_one_clear_error_and_leaves_the_library_whole(sca
 
 
 def test_a_library_that_may_only_be_read_is_one_clear_error(library, photos, monkeypatch):
-    monkeypatch.setattr("search.connection.os.access", lambda path, mode: False)
+    monkeypatch.setattr("fovea.search.connection.os.access", lambda path, mode: False)
     with Library.open(library.folder) as fixed:
         with pytest.raises(LibraryError, match="may not be written; check its permissions"):
             Scanner(fixed)(photos)

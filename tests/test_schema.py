@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search import schema
-from search.library import Library
-from search.records import FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search import schema
+from fovea.search.library import Library
+from fovea.search.records import FileWrite, ImageMetadata, NewImage, WriteBatch
 
 TAKEN = {1: "2019-07-01T12:00:00", 2: None, 3: None}  # what the contents say themselves
 NS = 1_000_000_000

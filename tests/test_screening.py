@@ -7,8 +7,8 @@ import zlib
 import pytest
 from PIL import Image, PngImagePlugin
 
-from indexer.limits import Limits, Refused
-from indexer.screening import jpeg_scans, screened
+from fovea.indexer.limits import Limits, Refused
+from fovea.indexer.screening import jpeg_scans, screened
 
 
 def encoded(kind, size=(64, 48), **options):

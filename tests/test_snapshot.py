@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from search import snapshot
-from search.snapshot import Header, SnapshotWriter, Unusable, chunks, read_snapshot
+from fovea.search import snapshot
+from fovea.search.snapshot import Header, SnapshotWriter, Unusable, chunks, read_snapshot
 
 HEADER = Header("library", "model", 4, 100, 120, 7)
 

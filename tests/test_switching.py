@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from conftest import COLOURS, ColourEncoder
-from indexer import Limits, ModelChanged, index_folders, switch_model
-from search.changeover import announce, call_off, changeover, changing, coming
-from search.clip.preprocess import Preprocess
-from search.errors import FoveaError, LibraryBusy
-from search.index import VectorIndex
-from search.library import Library
-from search.state import snapshot_path
+from fovea.indexer import Limits, ModelChanged, index_folders, switch_model
+from fovea.search.changeover import announce, call_off, changeover, changing, coming
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.errors import FoveaError, LibraryBusy
+from fovea.search.index import VectorIndex
+from fovea.search.library import Library
+from fovea.search.state import snapshot_path
 
 FORMER, NEW, THIRD = "c0" * 32, "d1" * 32, "e2" * 32
 DIMS = {FORMER: 3, NEW: 4, THIRD: 4}
@@ -149,7 +149,7 @@ def test_a_switch_that_is_stopped_goes_on_where_it_ended(indexed):
 KILLED = """
 import os, signal, sys
 sys.path[:0] = [sys.argv[1], os.path.join(sys.argv[1], "tests")]
-from search.library import Library
+from fovea.search.library import Library
 from test_switching import WideEncoder, switch
 with Library.open(sys.argv[2]) as library:
     fall = lambda batch: batch == 3 and os.kill(os.getpid(), signal.SIGKILL)
@@ -171,7 +171,7 @@ def test_a_switch_that_is_killed_loses_the_batch_in_flight_at_most(indexed):
 def test_switching_back_reads_no_file_and_loads_no_model(indexed, photos, monkeypatch):
     switch(indexed)
     shutil.rmtree(photos)
-    monkeypatch.setattr("indexer.switching.Pool", None)
+    monkeypatch.setattr("fovea.indexer.switching.Pool", None)
 
     def load():
         pytest.fail("loaded")

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.clip.errors import ModelError
-from search.clip.tokenizer import END, START, Tokenizer, clean, learn_merges, read_merges
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.tokenizer import END, START, Tokenizer, clean, learn_merges, read_merges
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 OTHERS = "éüñßøåçœæþàêïдопсмятαβγδλ中文字日本語かなカナ한국어עבריתقطةहिंदीไทย"
@@ -84,7 +84,7 @@ def test_merging_equals_that_of_transformers(tmp_path, monkeypatch):
 
         oracle = CLIPTokenizer.from_pretrained(tmp_path)
     ours = Tokenizer.from_folder(tmp_path)
-    monkeypatch.setattr("search.clip.tokenizer.clean", lambda text: text)
+    monkeypatch.setattr("fovea.search.clip.tokenizer.clean", lambda text: text)
     texts = list(cleaned_strings(rng, 10_000))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

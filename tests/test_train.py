@@ -18,15 +18,15 @@ from coloured import (
     tiny_run,
     write_tar,
 )
-from search.clip.augment import Augmentation
-from search.clip.encoder import load_encoder
-from search.clip.errors import ModelError
-from search.clip.evaluate import measure_retrieval, measure_zero_shot
-from search.clip.learner import Learner
-from search.clip.options import read_recipe
-from search.clip.pairs import Source
-from search.clip.tokenizer import Tokenizer
-from search.clip.train import learning_rate, train
+from fovea.search.clip.augment import Augmentation
+from fovea.search.clip.encoder import load_encoder
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.evaluate import measure_retrieval, measure_zero_shot
+from fovea.search.clip.learner import Learner
+from fovea.search.clip.options import read_recipe
+from fovea.search.clip.pairs import Source
+from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.clip.train import learning_rate, train
 
 
 class Stopped(Exception):
@@ -129,7 +129,7 @@ text = { width = 32, heads = 2, layers = 1, context_length = 16 }
 sources = [{ images = ["squares.tar"], captions = "captions.jsonl" }]
 """
 KILLED = """
-import os, signal, fovea, search.clip.learner, search.clip.runfolder
+import os, signal, fovea, fovea.search.clip.learner, fovea.search.clip.runfolder
 
 owner, name, left = {owner}, "{name}", iter(range({calls}))
 plain = getattr(owner, name)
@@ -148,7 +148,7 @@ fovea.main()
 @pytest.mark.parametrize(
     ("owner", "name", "calls"),
     [
-        ("search.clip.learner.Learner", "update", 5),
+        ("fovea.search.clip.learner.Learner", "update", 5),
         ("os", "fsync", 2),  # of the second checkpoint: each needs two, of the file and its folder
     ],
     ids=["between steps", "while a checkpoint is written"],

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from search import training
-from search.kinds import Trained
+from fovea.search import training
+from fovea.search.kinds import Trained
 from vectors import clustered
 
 

@@ -1,8 +1,8 @@
 """The page's texts: the same in each language; others than English also say what goes wrong."""
 
-from search.query import EXPECTED
-from web.api.roots import REFUSALS
-from web.pages import messages
+from fovea.search.query import EXPECTED
+from fovea.web.api.roots import REFUSALS
+from fovea.web.pages import messages
 
 PROBLEMS = {f"problem.query.{name}" for name in EXPECTED} | {
     f"problem.root.{name}" for name in REFUSALS

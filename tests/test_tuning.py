@@ -3,10 +3,10 @@ import torch
 from torch import nn
 
 from coloured import RESNET, TEXT, VIT
-from search.clip.config import ClipConfig
-from search.clip.errors import ModelError
-from search.clip.model import CLIP, initialise
-from search.clip.tuning import choose_trainable, freeze_batch_norm, resized
+from fovea.search.clip.config import ClipConfig
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.model import CLIP, initialise
+from fovea.search.clip.tuning import choose_trainable, freeze_batch_norm, resized
 
 POSITIONS = {"vit": "visual.positional_embedding", "resnet": "visual.attnpool.positional_embedding"}
 VISION = {"vit": VIT | {"layers": 3}, "resnet": RESNET | {"layers": [1, 1, 1, 2]}}

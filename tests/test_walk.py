@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from indexer.ignore import IGNORE_FILE, Ignore
-from indexer.walk import Closed, Found, is_empty, walk
-from search.errors import FoveaError
+from fovea.indexer.ignore import IGNORE_FILE, Ignore
+from fovea.indexer.walk import Closed, Found, is_empty, walk
+from fovea.search.errors import FoveaError
 
 
 def names(root, *args):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from conftest import TolerantEncoder
-from indexer import switch_model
+from fovea.indexer import switch_model
+from fovea.web.app import create_app
+from fovea.web.encoders import SharedEncoder
 from test_switching import NEW, WideEncoder, described
-from web.app import create_app
-from web.encoders import SharedEncoder
 
 
 class TolerantWideEncoder(WideEncoder):
@@ -71,7 +71,7 @@ def test_one_request_knows_one_model(app, client, colour_library):
 
 
 def test_a_former_model_is_let_go_in_time(app, client, colour_library, monkeypatch):
-    monkeypatch.setattr("web.engine.FORMER_S", 0.0)
+    monkeypatch.setattr("fovea.web.engine.FORMER_S", 0.0)
     held = app.extensions["fovea"]
     client.get("/api/search?q=red")
     switch(colour_library)

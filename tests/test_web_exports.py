@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from web.exports import ARCHIVES, _harmless, _safe_name
+from fovea.web.exports import ARCHIVES, _harmless, _safe_name
 
 
 def ids(client):

@@ -193,7 +193,7 @@ def test_metadata_of_what_is_no_list_of_ids_is_refused(client, body):
 
 
 def test_an_empty_library_has_no_neighbours(tmp_path):
-    from web.app import create_app
+    from fovea.web.app import create_app
 
     app = create_app(tmp_path / "empty", testing=True)
     client = app.test_client()

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from web.originals import disposition, type_of
+from fovea.web.originals import disposition, type_of
 
 
 def first_hit(client):

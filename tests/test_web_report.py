@@ -4,8 +4,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from search.clip.examples import Answered, Example, Shown
-from web.report import Report, page
+from fovea.search.clip.examples import Answered, Example, Shown
+from fovea.web.report import Report, page
 
 EVIL = "<script>alert(1)</script>\"'&\x1b[31m\udcff"
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from web.api.roots import REFUSALS
+from fovea.web.api.roots import REFUSALS
 
 
 def test_the_folders_are_listed_with_their_pictures(client, photos):

@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from indexer import Progress
-from web import scans as module
-from web.scans import LISTENERS
+from fovea.indexer import Progress
+from fovea.web import scans as module
+from fovea.web.scans import LISTENERS
 
 # What the process runs in these tests: the true one, but with a toy for a model.
 INDEXING = """
 import sys; sys.path[:] = sys.argv[1:]
 from types import SimpleNamespace
-import search.models
+import fovea.search.models
 from conftest import TolerantEncoder
 encoder = TolerantEncoder()
 toy = SimpleNamespace(
     name="colour", identity=encoder.identity, dim=3, source="test", folder=None,
     preprocess=encoder.preprocess, load=lambda **options: encoder,
 )
-search.models.resolve_model = lambda *asked, **options: toy
-from web.scanner import main; main()
+fovea.search.models.resolve_model = lambda *asked, **options: toy
+from fovea.web.scanner import main; main()
 """
 
 # One that says what it is told to, then waits to be told to end.
@@ -47,6 +47,11 @@ REFUSING = """
 import json, sys
 print(json.dumps({"error": "the model is gone"}), flush=True); sys.exit(1)
 """
+
+
+def running_instead(program):
+    """What makes commands, but of a program of the test's own."""
+    return lambda module, *arguments: [sys.executable, "-c", program, *arguments, *sys.path]
 
 
 @pytest.fixture
@@ -92,7 +97,7 @@ def test_there_is_no_scan_before_the_first(client):
 
 
 def test_new_pictures_are_indexed_and_found(client, photos, running, monkeypatch):
-    monkeypatch.setattr(module, "_PROGRAM", INDEXING)
+    monkeypatch.setattr(module, "command", running_instead(INDEXING))
     Image.new("RGB", (40, 30), "orange").save(photos / "orange.png")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
     response = client.post("/api/scans", json={"root": None})
@@ -111,7 +116,7 @@ def test_new_pictures_are_indexed_and_found(client, photos, running, monkeypatch
 
 
 def test_a_folder_that_is_added_is_indexed(client, running, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_PROGRAM", INDEXING)
+    monkeypatch.setattr(module, "command", running_instead(INDEXING))
     folder = tmp_path / "caf\udce9 <b>"  # a name that is not UTF-8
     folder.mkdir()
     Image.new("RGB", (40, 30), "orange").save(folder / "orange.png")
@@ -124,7 +129,7 @@ def test_a_folder_that_is_added_is_indexed(client, running, tmp_path, monkeypatc
 
 
 def test_a_folder_that_cannot_be_reached_is_named(client, photos, running, monkeypatch):
-    monkeypatch.setattr(module, "_PROGRAM", INDEXING)
+    monkeypatch.setattr(module, "command", running_instead(INDEXING))
     photos.rename(photos.with_name("elsewhere"))
     assert client.post("/api/scans", json={"root": None}).json["scan"]["unreached"] == []
     scan = ended(client)
@@ -132,7 +137,7 @@ def test_a_folder_that_cannot_be_reached_is_named(client, photos, running, monke
 
 
 def test_progress_is_shown_and_a_scan_can_be_stopped(client, running, monkeypatch):
-    monkeypatch.setattr(module, "_PROGRAM", TALKING)
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
     client.post("/api/scans", json={"root": None})
     scan = until(lambda: (s := client.get("/api/scans").json["scan"])["found"] and s)
     assert (scan["done"], scan["embedded"], scan["failed"], scan["skipped"]) == (4, 2, 1, 1)
@@ -152,7 +157,7 @@ def test_the_progress_of_the_indexer_is_what_is_shown():
 
 
 def test_one_scan_runs_at_a_time_and_the_next_one_follows(client, running, monkeypatch):
-    monkeypatch.setattr(module, "_PROGRAM", TALKING)
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
     [root] = client.get("/api/roots").json["roots"]
     assert client.post("/api/scans", json={"root": None}).json["scan"]["id"] == 1
     first = running._process
@@ -167,7 +172,7 @@ def test_one_scan_runs_at_a_time_and_the_next_one_follows(client, running, monke
 
 
 def test_stopping_forgets_what_waits(client, running, monkeypatch):
-    monkeypatch.setattr(module, "_PROGRAM", TALKING)
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
     [root] = client.get("/api/roots").json["roots"]
     client.post("/api/scans", json={"root": None})
     client.post("/api/scans", json={"root": root["id"]})
@@ -183,18 +188,18 @@ def test_stopping_forgets_what_waits(client, running, monkeypatch):
 def test_a_scan_that_fails_says_why_and_the_next_one_runs(
     client, running, monkeypatch, program, message
 ):
-    monkeypatch.setattr(module, "_PROGRAM", program)
+    monkeypatch.setattr(module, "command", running_instead(program))
     client.post("/api/scans", json={"root": None})
     scan = ended(client)
     assert (scan["state"], scan["message"]) == ("failed", message)
-    monkeypatch.setattr(module, "_PROGRAM", TALKING)
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
     assert client.post("/api/scans", json={"root": None}).json["scan"]["id"] == 2
     client.delete("/api/scans/current")
     assert ended(client)["state"] == "stopped"
 
 
 def test_a_process_that_cannot_be_started_is_a_failed_scan(client, running, monkeypatch):
-    monkeypatch.setattr(module.sys, "executable", "/no/such/python")
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
     scan = client.post("/api/scans", json={"root": None}).json["scan"]
     assert scan["state"] == "failed" and "cannot be started" in scan["message"]
 
@@ -232,7 +237,7 @@ def test_another_page_cannot_scan(client, running):
 
 
 def test_nothing_runs_once_the_app_has_ended(app, running, monkeypatch):
-    monkeypatch.setattr(module, "_PROGRAM", TALKING)
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
     running.start()
     process_id = running._process.pid
     running.start([Path("/another")])
@@ -245,7 +250,7 @@ def test_nothing_runs_once_the_app_has_ended(app, running, monkeypatch):
 
 
 def test_a_process_that_does_not_heed_is_ended(app, running, monkeypatch):
-    monkeypatch.setattr(module, "_PROGRAM", "import time; time.sleep(600)")
+    monkeypatch.setattr(module, "command", running_instead("import time; time.sleep(600)"))
     monkeypatch.setattr(module, "PATIENCE_S", 0.1)
     running.start()
     process_id = running._process.pid
@@ -266,10 +271,10 @@ time.sleep(600)
 def test_no_orphan_is_left_where_the_server_is_killed(tmp_path):
     """Even where the process is busy with something that looks at no signs: it loads a model."""
     program = INDEXING.replace(
-        "from web.scanner import main",
-        "import time, web.scanner; web.scanner.FAREWELL_S = 0.2\n"
-        "search.models.resolve_model = lambda *asked: time.sleep(600)\n"
-        "from web.scanner import main",
+        "from fovea.web.scanner import main",
+        "import time, fovea.web.scanner; fovea.web.scanner.FAREWELL_S = 0.2\n"
+        "fovea.search.models.resolve_model = lambda *asked: time.sleep(600)\n"
+        "from fovea.web.scanner import main",
     )
     asked = json.dumps({"library": str(tmp_path / "library"), "folders": [], "model": None})
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -307,7 +312,7 @@ def test_events_tell_of_scans_and_of_new_pictures(client, app, running, photos, 
     response = client.get("/api/events")
     assert (response.status_code, response.mimetype) == (200, "text/event-stream")
     assert response.headers["Cache-Control"] == "no-store"
-    monkeypatch.setattr(module, "_PROGRAM", TALKING)
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
     running.start()
     [(name, scan)] = first_lines(response, 1)
     assert (name, scan["id"], scan["state"]) == ("scan", 1, "running")

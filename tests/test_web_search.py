@@ -83,7 +83,7 @@ def test_without_words_the_library_is_shown(client):
 
 
 def test_an_empty_library_has_an_empty_answer(tmp_path):
-    from web.app import create_app
+    from fovea.web.app import create_app
 
     app = create_app(tmp_path / "empty", testing=True)
     for query in ("", "red", "is:square"):
@@ -206,7 +206,7 @@ def test_a_place_beyond_the_end_is_an_empty_page(client):
 
 
 def test_a_long_answer_has_every_image_once(client, app, encoder, monkeypatch):
-    monkeypatch.setattr("web.answers.DEPTHS", (3, 5, 10_000))
+    monkeypatch.setattr("fovea.web.answers.DEPTHS", (3, 5, 10_000))
     whole = sorted(COLOURS)
     for query in ("", "red"):
         seen, cursor = [], None

@@ -1,7 +1,7 @@
 import pytest
 
-from web.app import create_app
-from web.security import LOOPBACK, bound_names, is_loopback, new_token
+from fovea.web.app import create_app
+from fovea.web.security import LOOPBACK, bound_names, is_loopback, new_token
 
 TOKEN = "s3cret-token"
 

@@ -20,12 +20,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from browsing import indexed
-from fovea import cli
-from web import connections
-from web.bodies import AT_ONCE
-from web.exports import ARCHIVES
-from web.security import outward_address
-from web.server import THREADS
+from fovea.cli import cli
+from fovea.web import connections
+from fovea.web.bodies import AT_ONCE
+from fovea.web.exports import ARCHIVES
+from fovea.web.security import outward_address
+from fovea.web.server import THREADS
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -34,13 +34,13 @@ CHECKOUT = Path(__file__).parents[1]
 def serving(library, *options, **limits):
     """``fovea serve`` in a process of its own: the process, and the address that it prints.
 
-    ``limits`` are numbers of ``web.connections`` and ``web.server`` to set first.
+    ``limits`` are numbers of ``fovea.web.connections`` and ``fovea.web.server`` to set first.
     """
-    code = "import fovea, web.connections as connections, web.server as server\n"
+    code = "import fovea.cli, fovea.web.connections as connections, fovea.web.server as server\n"
     for name, value in limits.items():
         place = "connections" if hasattr(connections, name) else "server"
         code += f"assert {place}.{name}; {place}.{name} = {value}\n"
-    command = [sys.executable, "-u", "-c", f"{code}fovea.main()", "serve"]
+    command = [sys.executable, "-u", "-c", f"{code}fovea.cli.main()", "serve"]
     command += ["--port", "0", "--no-browser"]
     process = subprocess.Popen(
         [*command, "--library", str(library), *options],
@@ -165,7 +165,7 @@ def test_the_browser_is_opened_unless_told_not_to(tmp_path, monkeypatch):
         served.append((host, port))
         on_ready(4321)
 
-    monkeypatch.setattr("web.server.serve", serve)
+    monkeypatch.setattr("fovea.web.server.serve", serve)
     options = ["serve", "--library", str(tmp_path / "library")]
     before = set(threading.enumerate())
     for more, expected in ([], ["http://127.0.0.1:4321/"]), (["--no-browser"], []):
@@ -398,7 +398,7 @@ def test_the_app_answers_before_torch_is_imported(tmp_path, path):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from web.app import create_app\n"
+        "from fovea.web.app import create_app\n"
         f"app = create_app(Path({str(tmp_path / 'library')!r}))\n"
         f"response = app.test_client().get({path!r})\n"
         "assert response.status_code == 200, response.data\n"

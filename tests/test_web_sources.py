@@ -2,9 +2,9 @@ import os
 
 import pytest
 
-from web import sources
-from web.problems import Problem
-from web.sources import open_source
+from fovea.web import sources
+from fovea.web.problems import Problem
+from fovea.web.sources import open_source
 
 
 @pytest.fixture

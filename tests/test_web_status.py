@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from search.query import Filter
-from search.records import FileWrite, WriteBatch
+from fovea.search.query import Filter
+from fovea.search.records import FileWrite, WriteBatch
 
 
 def test_the_server_says_that_it_answers(client):

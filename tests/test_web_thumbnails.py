@@ -4,9 +4,9 @@ import threading
 import pytest
 from PIL import Image
 
-from indexer.limits import Refused
-from web.rendering import Crowded
-from web.thumbnails import ThumbnailCache
+from fovea.indexer.limits import Refused
+from fovea.web.rendering import Crowded
+from fovea.web.thumbnails import ThumbnailCache
 
 
 def opened(response):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from web.problems import Problem
-from web.rendering import Crowded
-from web.uploads import embed_pictures
+from fovea.web.problems import Problem
+from fovea.web.rendering import Crowded
+from fovea.web.uploads import embed_pictures
 
 HOSTILE = Path(__file__).parents[1].parent / "shared" / "hostile"
 

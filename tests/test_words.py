@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from search.clip.encoder import load_encoder
-from search.clip.errors import ModelError
-from search.clip.words import WordEncoder
+from fovea.search.clip.encoder import load_encoder
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.words import WordEncoder
 from small_clips import RESNET, VIT, random_clip, write_model, write_open_clip
 
 TEXTS = ["a dog", "the cat", "", "x", "the " * 40, "Ünïcode 東京 🐕"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from search.clip.zeroshot import class_embeddings, class_probabilities
+from fovea.search.clip.zeroshot import class_embeddings, class_probabilities
 
 
 class Letters:

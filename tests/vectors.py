@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from search.library import Library
-from search.records import NewImage, WriteBatch
+from fovea.search.library import Library
+from fovea.search.records import NewImage, WriteBatch
 
 
 def clustered(

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from search.answer import Ranking, day_of, hits, left_out, rank
-from search.hits import Hit
-from search.likelihood import LINE
-from search.line import falling, lined
-from search.paths import path_fields
+from fovea.search.answer import Ranking, day_of, hits, left_out, rank
+from fovea.search.hits import Hit
+from fovea.search.likelihood import LINE
+from fovea.search.line import falling, lined
+from fovea.search.paths import path_fields
 
 from .engine import Engine
 from .fields import name_of, thumbnail_urls

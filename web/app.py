@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask
 from werkzeug.routing import IntegerConverter
 
-from search.records import ModelRow
+from fovea.search.records import ModelRow
 
 from . import exports, knn, openapi, originals, pages, scans, thumbnails
 from .api import facets, images, roots, search, status

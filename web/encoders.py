@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from search.clip.preprocess import Preprocess
-from search.errors import FoveaError
-from search.models import ModelInfo
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.errors import FoveaError
+from fovea.search.models import ModelInfo
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -73,7 +73,7 @@ class SharedEncoder:
         """The encoder of a model on the disk; nothing is read yet."""
 
         def open_words() -> TextEncoder | None:
-            from search.clip.words import WordEncoder
+            from fovea.search.clip.words import WordEncoder
 
             return WordEncoder.open(model.folder)
 

@@ -13,15 +13,15 @@ import faiss
 import numpy as np
 from flask import current_app, g, has_request_context
 
-from indexer.scan import available_cores
-from search.answer import Ranking
-from search.errors import FoveaError, LibraryError
-from search.index import VectorIndex
-from search.library import DATABASE, Library
-from search.likelihood import Background, likelihoods
-from search.models import resolve_model
-from search.records import ModelRow
-from search.state import snapshot_path
+from fovea.indexer.scan import available_cores
+from fovea.search.answer import Ranking
+from fovea.search.errors import FoveaError, LibraryError
+from fovea.search.index import VectorIndex
+from fovea.search.library import DATABASE, Library
+from fovea.search.likelihood import Background, likelihoods
+from fovea.search.models import resolve_model
+from fovea.search.records import ModelRow
+from fovea.search.state import snapshot_path
 
 from .encoders import TORCH_AFTER_S, SharedEncoder
 from .listings import Listings

@@ -12,9 +12,9 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, request
 
-from search.hits import places
-from search.library import Library
-from search.paths import path_fields
+from fovea.search.hits import places
+from fovea.search.library import Library
+from fovea.search.paths import path_fields
 
 from .describe import bad_request, describe, json_body
 from .engine import engine

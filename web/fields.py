@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from flask import request
 
-from search.library import Library
+from fovea.search.library import Library
 
 __all__ = ["image_url", "name_of", "thumbnail_urls"]
 

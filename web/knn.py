@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from flask import Blueprint, request
 
-from search.hits import places
-from search.index import VectorIndex
-from search.library import Library
+from fovea.search.hits import places
+from fovea.search.index import VectorIndex
+from fovea.search.library import Library
+from fovea.web.api.search import PICTURES_BYTES, decoded
 
-from .api.search import PICTURES_BYTES, decoded
 from .describe import bad_request, describe, json_body, text_of
 from .engine import Engine, engine
 from .fields import image_url, name_of

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from search.answer import Ranking
+from fovea.search.answer import Ranking
 
 from .questions import Question
 

@@ -17,11 +17,11 @@ from flask import (
     send_from_directory,
 )
 
-from search.errors import FoveaError
-from search.pictures import shown
+from fovea.search.errors import FoveaError
+from fovea.search.pictures import shown
+from fovea.web.api.search import QUERY
 
 from .answers import ask, page
-from .api.search import QUERY
 from .engine import engine
 from .problems import Problem, members
 from .questions import Question

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from search.errors import FoveaError, LibraryBusy, ModelError
+from fovea.search.errors import FoveaError, LibraryBusy, ModelError
 
 __all__ = ["MEDIA_TYPE", "Problem", "members", "problem_response", "show_problems"]
 

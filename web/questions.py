@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from search.answer import Picture
-from search.query import Query, Term, parse
+from fovea.search.answer import Picture
+from fovea.search.query import Query, Term, parse
 
 __all__ = ["Question"]
 

@@ -8,7 +8,6 @@ too long, an address-space limit where it grows too large.
 import io
 import json
 import os
-import sys
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
-    from indexer.limits import Limits
+    from fovea.indexer.limits import Limits
 
 QUALITY = 80  # of WebP
 LONGEST = 4  # a thumbnail's long side, as a multiple of its short one; more of it is cut off
@@ -28,9 +27,9 @@ def main(descriptor: str, limits: str) -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     from signal import ITIMER_REAL, setitimer
 
-    from indexer.decode import prepare
-    from indexer.limits import Limits
-    from indexer.worker import GROWTH, address_space, confine
+    from fovea.indexer.decode import prepare
+    from fovea.indexer.limits import Limits
+    from fovea.indexer.worker import GROWTH, address_space, confine
 
     prepare()
     bounds = Limits(**json.loads(limits))
@@ -55,7 +54,7 @@ def answered(
     request: Mapping[str, Any], data: bytes, limits: "Limits"
 ) -> tuple[dict[str, Any], bytes]:
     """Do what is asked with a picture's bytes; ``refused`` in the answer says why not."""
-    from indexer.limits import Refused
+    from fovea.indexer.limits import Refused
 
     try:
         if request["make"] == "pixels":
@@ -69,8 +68,8 @@ def answered(
 
 def _pixels(data: bytes, preprocess: dict[str, Any], raw: bool, limits: "Limits") -> bytes:
     """What a model sees: uint8 (size, size, 3)."""
-    from indexer.decode import decode
-    from search.clip.preprocess import Preprocess
+    from fovea.indexer.decode import decode
+    from fovea.search.clip.preprocess import Preprocess
 
     return decode(data, Preprocess(**preprocess), limits, raw).pixels.tobytes()
 
@@ -81,7 +80,7 @@ def _webps(
     """The picture in each of the sizes asked for, the largest first, one after another."""
     from PIL import UnidentifiedImageError
 
-    from indexer.limits import Refused, one_line
+    from fovea.indexer.limits import Refused, one_line
 
     sizes = sorted(request["sizes"], reverse=True)
     try:
@@ -104,13 +103,13 @@ def _opened(data: bytes, raw: bool, size: int, limits: "Limits") -> "Image.Image
     """The picture upright, as sRGB, decoded no larger than needed."""
     from PIL import Image
 
-    from indexer.decode import check_decoded, check_pixels
-    from indexer.formats import PILLOW_FORMATS
-    from indexer.screening import screened
-    from search.clip.preprocess import to_rgb
+    from fovea.indexer.decode import check_decoded, check_pixels
+    from fovea.indexer.formats import PILLOW_FORMATS
+    from fovea.indexer.screening import screened
+    from fovea.search.clip.preprocess import to_rgb
 
     if raw:
-        from indexer.raw import developed
+        from fovea.indexer.raw import developed
 
         return developed(data, size, limits)
     with Image.open(io.BytesIO(screened(data, limits)), formats=PILLOW_FORMATS) as image:
@@ -165,7 +164,3 @@ def _webp(image: "Image.Image") -> bytes:
     file = io.BytesIO()
     image.save(file, "WEBP", quality=QUALITY, method=2)
     return file.getvalue()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])

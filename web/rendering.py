@@ -3,30 +3,26 @@
 import json
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from indexer.limits import Limits, Refused
-from indexer.scan import available_cores
-from search.clip.preprocess import Preprocess
+from fovea.indexer.limits import Limits, Refused
+from fovea.indexer.processes import command
+from fovea.indexer.scan import available_cores
+from fovea.search.clip.preprocess import Preprocess
 
 __all__ = ["Crowded", "Renderer"]
 
 GRACE_S = 5.0  # the process's own alarm comes first
 START_S = 30.0  # a process has to be ready; importing Pillow takes a second on a busy machine
 TURN_S = 60.0  # somebody waits for a turn at most
-ROOT = Path(__file__).resolve().parents[1]
-_PROGRAM = (
-    "import sys; sys.path[:] = sys.argv[3:]; from web.renderer import main; main(*sys.argv[1:3])"
-)
+RENDERER = "fovea.web.renderer"
 
 
 class Crowded(Exception):
@@ -41,11 +37,7 @@ class _Process:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-I", "-c", _PROGRAM),
-                    *(str(theirs.fileno()), json.dumps(asdict(limits))),
-                    *(str(ROOT), *(entry for entry in sys.path if entry)),
-                ],
+                command(RENDERER, str(theirs.fileno()), json.dumps(asdict(limits))),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

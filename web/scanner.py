@@ -15,12 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from indexer.priority import step_back
+from fovea.indexer.processes import step_back
 
 if TYPE_CHECKING:
-    from indexer import ScanReport
-    from search.library import Library
-    from search.models import ModelInfo
+    from fovea.indexer import ScanReport
+    from fovea.search.library import Library
+    from fovea.search.models import ModelInfo
 
 NICE = 10
 EVERY_S = 0.2  # between two lines
@@ -37,7 +37,7 @@ def main() -> None:
     asked = json.loads(told.readline())
     stop = threading.Event()
     threading.Thread(target=_heed, args=(told, stop), daemon=True).start()
-    from search.clip.errors import FoveaError
+    from fovea.search.clip.errors import FoveaError
 
     try:
         _say("report", _index(asked, stop))
@@ -47,11 +47,11 @@ def main() -> None:
 
 
 def _index(asked: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
-    from indexer import ModelChanged
-    from search.index import VectorIndex
-    from search.library import Library
-    from search.likelihood import Background
-    from search.models import resolve_model
+    from fovea.indexer import ModelChanged
+    from fovea.search.index import VectorIndex
+    from fovea.search.library import Library
+    from fovea.search.likelihood import Background
+    from fovea.search.models import resolve_model
 
     with Library.open(Path(asked["library"]), create=True) as library:
         while True:
@@ -79,8 +79,8 @@ def _report(
     library: "Library", folders: Sequence[str], model: "ModelInfo", stop: threading.Event
 ) -> "ScanReport | None":
     """Index as soon as no other process does; None if told to stop before."""
-    from indexer import index_folders
-    from search.errors import LibraryBusy
+    from fovea.indexer import index_folders
+    from fovea.search.errors import LibraryBusy
 
     last = 0.0
 
@@ -121,7 +121,3 @@ def _say(kind: str, value: object) -> None:
         print(json.dumps({kind: value}), flush=True)
     except BrokenPipeError:  # the server has gone
         os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, request
+
+from fovea.indexer.processes import command
 
 from .describe import bad_request, describe, json_body
 from .engine import Engine, engine
@@ -27,8 +28,6 @@ LOOK_S = 1.0  # between two looks at whether the library has changed
 BLAS = "OPENBLAS_NUM_THREADS"  # what holds for the server does not for its indexer
 HEARTBEAT_S = 15.0  # what lies between would close a silent stream
 PATIENCE_S = 5.0  # for the batch in flight, at the server's end
-ROOT = Path(__file__).resolve().parents[1]
-_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from web.scanner import main; main()"
 
 NEW_SCAN = {
     "type": "object",
@@ -148,7 +147,7 @@ class Scans:
 
 def _started() -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-I", "-c", _PROGRAM, str(ROOT), *(entry for entry in sys.path if entry)],
+        command("fovea.web.scanner"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",

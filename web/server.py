@@ -15,7 +15,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
-from search.errors import FoveaError
+from fovea.search.errors import FoveaError
 
 from .bodies import LARGEST
 from .connections import Server

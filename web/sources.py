@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from search.hits import places
-from search.library import Library
+from fovea.search.hits import places
+from fovea.search.library import Library
 
 from .problems import Problem
 

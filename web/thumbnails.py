@@ -12,10 +12,10 @@ from pathlib import Path
 
 from flask import Blueprint, Flask, Response, current_app, request
 
-from indexer.formats import RAW_EXTENSIONS, extension
-from indexer.limits import Refused
-from search.forget import THUMBNAILS, thumbnail_path
-from search.library import Library
+from fovea.indexer.formats import RAW_EXTENSIONS, extension
+from fovea.indexer.limits import Refused
+from fovea.search.forget import THUMBNAILS, thumbnail_path
+from fovea.search.library import Library
 
 from .describe import Choice, Text, describe
 from .engine import Engine, engine

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from indexer.limits import Refused
+from fovea.indexer.limits import Refused
 
 from .engine import Engine
 from .problems import Problem

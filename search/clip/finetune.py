@@ -28,14 +28,7 @@ from .encoder import pick_device
 from .errors import ModelError
 from .evaluate import shared_recalls
 from .halves import Halves
-from .learner import (
-    LARGEST_GRADIENT,
-    LARGEST_SCALE,
-    Diverged,
-    finite,
-    make_adamw,
-    training_dtype,
-)
+from .learner import LARGEST_GRADIENT, LARGEST_SCALE, Diverged, finite, make_adamw, training_dtype
 from .losses import contrastive_loss, hidden_negatives
 from .model import CLIP
 from .pairs import tag

@@ -6,11 +6,11 @@ from typing import Any
 
 from flask import Blueprint
 
-from search.library import Library
-from search.query import Filter
+from fovea.search.library import Library
+from fovea.search.query import Filter
+from fovea.web.describe import describe
+from fovea.web.engine import engine
 
-from ..describe import describe
-from ..engine import engine
 from .search import LONGEST
 
 blueprint = Blueprint("facets", __name__)

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from flask import Blueprint
 
-from search.hits import places
-from search.likelihood import likeliest
-from search.paths import path_fields
+from fovea.search.hits import places
+from fovea.search.likelihood import likeliest
+from fovea.search.paths import path_fields
+from fovea.web.answers import ask, page
+from fovea.web.describe import describe
+from fovea.web.engine import Engine, engine
+from fovea.web.fields import image_url, name_of, thumbnail_urls
+from fovea.web.problems import Problem
+from fovea.web.questions import Question
 
-from ..answers import ask, page
-from ..describe import describe
-from ..engine import Engine, engine
-from ..fields import image_url, name_of, thumbnail_urls
-from ..problems import Problem
-from ..questions import Question
 from .search import CURSOR, LIMIT, answer_page
 
 blueprint = Blueprint("images", __name__)

@@ -6,15 +6,14 @@ from typing import Any
 
 from flask import Blueprint, current_app
 
-from search.files import below
-from search.forget import forget_root
-from search.library import Library
-from search.paths import path_fields
-from search.records import Root
-
-from ..describe import describe, json_body, text_of
-from ..engine import engine
-from ..problems import Problem
+from fovea.search.files import below
+from fovea.search.forget import forget_root
+from fovea.search.library import Library
+from fovea.search.paths import path_fields
+from fovea.search.records import Root
+from fovea.web.describe import describe, json_body, text_of
+from fovea.web.engine import engine
+from fovea.web.problems import Problem
 
 blueprint = Blueprint("roots", __name__)
 

@@ -11,14 +11,13 @@ from typing import Any
 
 from flask import Blueprint, request
 
-from search.answer import Picture
-
-from ..answers import ask, follow, page
-from ..describe import Number, Text, bad_request, describe, json_body, text_of
-from ..engine import Engine, engine
-from ..listings import CURSOR_PATTERN, Cursor
-from ..questions import Question
-from ..uploads import embed_pictures
+from fovea.search.answer import Picture
+from fovea.web.answers import ask, follow, page
+from fovea.web.describe import Number, Text, bad_request, describe, json_body, text_of
+from fovea.web.engine import Engine, engine
+from fovea.web.listings import CURSOR_PATTERN, Cursor
+from fovea.web.questions import Question
+from fovea.web.uploads import embed_pictures
 
 __all__ = ["CURSOR", "LIMIT", "PICTURES_BYTES", "answer_page", "decoded"]
 

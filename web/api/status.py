@@ -5,13 +5,12 @@ from typing import Any
 
 from flask import Blueprint
 
-from indexer.formats import EXTENSIONS, RAW_EXTENSIONS, raw_available
-from search.index import VectorIndex
-from search.paths import path_fields
-
-from ..describe import Choice, Number, Text, describe
-from ..engine import engine
-from ..openapi import program_version
+from fovea.indexer.formats import EXTENSIONS, RAW_EXTENSIONS, raw_available
+from fovea.search.index import VectorIndex
+from fovea.search.paths import path_fields
+from fovea.web.describe import Choice, Number, Text, describe
+from fovea.web.engine import engine
+from fovea.web.openapi import program_version
 
 blueprint = Blueprint("status", __name__)
 

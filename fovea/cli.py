@@ -14,22 +14,22 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from search.clip.errors import FoveaError
-from search.paths import path_fields
+from fovea.search.clip.errors import FoveaError
+from fovea.search.paths import path_fields
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from indexer import Progress, ScanReport, SwitchProgress, SwitchReport, Tuned
-    from search.clip.encoder import PixelEncoder
-    from search.clip.evaluate import Embedded
-    from search.clip.pairs import PairSet
-    from search.clip.train import Metrics
-    from search.compare import Side
-    from search.hits import Answer, Hit
-    from search.library import Library
-    from search.models import ModelInfo
-    from search.records import ModelRow
+    from fovea.indexer import Progress, ScanReport, SwitchProgress, SwitchReport, Tuned
+    from fovea.search.clip.encoder import PixelEncoder
+    from fovea.search.clip.evaluate import Embedded
+    from fovea.search.clip.pairs import PairSet
+    from fovea.search.clip.train import Metrics
+    from fovea.search.compare import Side
+    from fovea.search.hits import Answer, Hit
+    from fovea.search.library import Library
+    from fovea.search.models import ModelInfo
+    from fovea.search.records import ModelRow
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -111,9 +111,8 @@ def _log_to_stderr() -> None:
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("fovea: %(message)s"))
-    for name in ("search", "indexer", "web"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
+    logger = logging.getLogger("fovea")
+    logger.handlers, logger.propagate = [handler], False
 
 
 # Options that several commands share
@@ -145,7 +144,7 @@ def machine_options(command: Command) -> Command:
 
 
 def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    from search.models import known_models
+    from fovea.search.models import known_models
 
     return [model.name for model in known_models() if model.name.startswith(incomplete)]
 
@@ -221,7 +220,7 @@ def index(
     \b
     fovea index ~/Pictures /mnt/photos
     """
-    from indexer import index_folders
+    from fovea.indexer import index_folders
 
     _check_machine(device, dtype)
     place = _library_folder(folder)
@@ -253,8 +252,8 @@ def _model_before(place: Path, folders: Sequence[Path]) -> "ModelRow | None":
 
     Raise ``FoveaError``, before anything is made, where nothing could come into a new library.
     """
-    from indexer.scan import check_folder, root_path
-    from search.library import Library, has_library
+    from fovea.indexer.scan import check_folder, root_path
+    from fovea.search.library import Library, has_library
 
     if folders and not has_library(place):
         for folder in folders:
@@ -267,7 +266,7 @@ def _model_before(place: Path, folders: Sequence[Path]) -> "ModelRow | None":
 def _check_machine(device: str, dtype: str) -> None:
     """Refuse what this machine has not, before anything is done; torch is asked if it must be."""
     if device not in ("auto", "cpu") or dtype == "float16":
-        from search.clip.encoder import pick_device, pick_dtype
+        from fovea.search.clip.encoder import pick_device, pick_dtype
 
         pick_dtype(dtype, pick_device(device))
 
@@ -277,7 +276,7 @@ def _library_to_write(place: Path, dry_run: bool) -> "Iterator[Library]":
     """Open or make the library; a dry run without one makes none."""
     from tempfile import TemporaryDirectory
 
-    from search.library import Library, has_library
+    from fovea.search.library import Library, has_library
 
     with contextlib.ExitStack() as stack:
         if dry_run and not has_library(place):
@@ -289,7 +288,7 @@ def _model_to_index(
     place: Path, current: "ModelRow | None", name: str | None, switch: bool, dry_run: bool
 ) -> "ModelInfo":
     """Choose the model; another one than the library's only if that is meant."""
-    from search.models import foreseen, resolve_model
+    from fovea.search.models import foreseen, resolve_model
 
     if dry_run:
         model = foreseen(name, current)
@@ -306,7 +305,7 @@ def _model_to_index(
 
 def _save_index(library: "Library") -> None:
     """Spare the next search the work: it would read from the database what the snapshot lacks."""
-    from search.index import VectorIndex
+    from fovea.search.index import VectorIndex
 
     model = library.model()
     if model is not None:
@@ -315,7 +314,7 @@ def _save_index(library: "Library") -> None:
 
 def _save_background(library: "Library", model: "ModelInfo", device: str, dtype: str) -> None:
     """Leave beside the library what likelihoods take: seconds with a large model, once."""
-    from search.likelihood import Background
+    from fovea.search.likelihood import Background
 
     if Background.load(library.folder, model.identity) is None:
         encoder = model.load(device=device, dtype=dtype)
@@ -383,11 +382,11 @@ def search(
     """
     if not (query and query.strip()) and image is None:
         raise click.UsageError("say what to search for: words, --image FILE, or both")
-    from search.answer import Picture
-    from search.index import VectorIndex
-    from search.models import LazyEncoder
-    from search.neighbours import answer
-    from search.query import parse
+    from fovea.search.answer import Picture
+    from fovea.search.index import VectorIndex
+    from fovea.search.models import LazyEncoder
+    from fovea.search.neighbours import answer
+    from fovea.search.query import parse
 
     asked = parse(query or "")
     with _library(folder) as library:
@@ -407,7 +406,7 @@ def _embedded(
     model: "ModelInfo", file: Path, device: str, dtype: str
 ) -> "tuple[PixelEncoder, np.ndarray]":
     """The loaded model, and the unit vector (d,) of the picture in a file."""
-    from indexer.asked import Asked
+    from fovea.indexer.asked import Asked
 
     with Asked(model.preprocess) as asked:  # its process starts while torch is imported
         encoder = model.load(device=device, dtype=dtype)
@@ -429,9 +428,9 @@ def similar(
     \b
     fovea similar ~/Pictures/beach.jpg
     """
-    from search.index import VectorIndex
-    from search.models import LazyEncoder
-    from search.neighbours import known_image, similar_to
+    from fovea.search.index import VectorIndex
+    from fovea.search.models import LazyEncoder
+    from fovea.search.neighbours import known_image, similar_to
 
     with _library(folder) as library:
         model = _library_model(library)
@@ -451,7 +450,7 @@ def similar(
 
 def _say_known(library: "Library", image_id: int, file: Path) -> None:
     """Name the file of the library that a file is a copy of."""
-    from search.hits import places
+    from fovea.search.hits import places
 
     place = places(library, [image_id]).get(image_id)
     if place is not None and os.path.realpath(file) not in map(os.path.realpath, place.paths):
@@ -459,7 +458,7 @@ def _say_known(library: "Library", image_id: int, file: Path) -> None:
 
 
 def _answer(query: str, model: "ModelInfo", started: float, hits: "Sequence[Hit]") -> "Answer":
-    from search.hits import Answer
+    from fovea.search.hits import Answer
 
     return Answer(query, model.name, round((time.perf_counter() - started) * 1000, 1), hits)
 
@@ -540,9 +539,9 @@ def serve(
     """
     # Each request computes on one core: products that want them all at once wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from web.app import create_app
-    from web.security import bound_names, is_loopback, new_token
-    from web.server import serve as serve_app
+    from fovea.web.app import create_app
+    from fovea.web.security import bound_names, is_loopback, new_token
+    from fovea.web.server import serve as serve_app
 
     for place in folders:
         if not place.is_dir():
@@ -570,7 +569,7 @@ def _addresses(host: str, port: int, token: str | None) -> list[str]:
     """What a browser opens; for a wildcard, by this machine's name and by its address."""
     import socket
 
-    from web.security import outward_address
+    from fovea.web.security import outward_address
 
     names: list[str | None] = [host]
     if host in ("", "0.0.0.0", "::"):
@@ -582,7 +581,7 @@ def _addresses(host: str, port: int, token: str | None) -> list[str]:
 
 
 def _say_where(addresses: list[str], host: str) -> None:
-    from web.security import is_loopback
+    from fovea.web.security import is_loopback
 
     if not is_loopback(host):
         talk(
@@ -634,8 +633,8 @@ def classify(
     """
     if not all("{}" in template for template in templates):
         raise click.UsageError("a --template needs {} where the label goes")
-    from indexer.asked import Asked
-    from search.clip.zeroshot import class_embeddings, class_probabilities
+    from fovea.indexer.asked import Asked
+    from fovea.search.clip.zeroshot import class_embeddings, class_probabilities
 
     model = _any_model(name, folder)
     labels = tuple(dict.fromkeys(labels))
@@ -679,7 +678,7 @@ def status(folder: Path | None, as_json: bool) -> None:
     \b
     fovea status
     """
-    from search.changeover import changeover, embedded_counts
+    from fovea.search.changeover import changeover, embedded_counts
 
     with _library(folder) as library:
         counts, model, change = library.counts(), library.model(), changeover(library)
@@ -743,7 +742,7 @@ def verify(folder: Path | None, as_json: bool) -> None:
     \b
     fovea verify
     """
-    from indexer import verify as verify_library
+    from fovea.indexer import verify as verify_library
 
     with _library(folder) as library:
         report = verify_library(library)
@@ -802,7 +801,7 @@ def remove_root(root: Path, folder: Path | None) -> None:
     \b
     fovea roots remove ~/Pictures/old
     """
-    from search.forget import forget_root
+    from fovea.search.forget import forget_root
 
     with _library(folder) as library:
         names = {os.path.abspath(os.fsencode(root)), os.path.realpath(os.fsencode(root))}
@@ -836,7 +835,7 @@ def list_models(as_json: bool) -> None:
     \b
     fovea models list
     """
-    from search.models import known_models
+    from fovea.search.models import known_models
 
     known = known_models()
     if as_json:
@@ -869,7 +868,7 @@ def pull_model(name: str, sha256: str | None) -> None:
     fovea models pull openai/clip-vit-base-patch16
     fovea models pull https://example.com/photos-clip.zip --sha256 3f5a...
     """
-    from search.models import pull
+    from fovea.search.models import pull
 
     model = pull(name, _download_bar, sha256=sha256)
     click.echo(f"{model.name}\t{plain_name(str(model.folder))}")
@@ -933,7 +932,7 @@ def use_model(
     fovea models use ViT-L/14
     fovea models use ViT-L/14 --compare "a dog running on a beach"
     """
-    from search.changeover import call_off, resolve_in
+    from fovea.search.changeover import call_off, resolve_in
 
     with _library(folder) as library:
         model = resolve_in(library, name, progress=_download_bar)
@@ -956,8 +955,8 @@ def _switch(
     """Embed what is missing, and flip unless told otherwise; the encoder is loaded once."""
     from functools import cache
 
-    from indexer import switch_model
-    from search.likelihood import Background
+    from fovea.indexer import switch_model
+    from fovea.search.likelihood import Background
 
     load = cache(lambda: model.load(device=device, dtype=dtype))
 
@@ -972,8 +971,8 @@ def _switch(
 
 
 def _switch_in_background(library: "Library", model: "ModelInfo", **options: Any) -> None:
-    from indexer import detached
-    from search.changeover import announce, changeover
+    from fovea.indexer import detached
+    from fovea.search.changeover import announce, changeover
 
     before = changeover(library)
     row = library.add_model(model.name, model.identity, model.dim, model.source)
@@ -1024,10 +1023,10 @@ def _compare(
     library: "Library", model: "ModelInfo", query: str, k: int, options: dict[str, Any]
 ) -> "list[Side]":
     """What the library's model and another one answer, once that has embedded what there is."""
-    from search.changeover import find_model
-    from search.compare import answered
-    from search.errors import LibraryBusy
-    from search.models import LazyEncoder
+    from fovea.search.changeover import find_model
+    from fovea.search.compare import answered
+    from fovea.search.errors import LibraryBusy
+    from fovea.search.models import LazyEncoder
 
     current = _current(library)
     if current.identity == model.identity:
@@ -1089,9 +1088,9 @@ def remove_model(name: str, files: bool, folder: Path | None) -> None:
     fovea models remove ViT-B/32
     fovea models remove ViT-B/32 --files
     """
-    from search.changeover import check_removable, find_model, remove_model
-    from search.library import DATABASE
-    from search.models import delete_files, files_identity
+    from fovea.search.changeover import check_removable, find_model, remove_model
+    from fovea.search.library import DATABASE
+    from fovea.search.models import delete_files, files_identity
 
     place, known = _library_folder(folder), None
     if (place / DATABASE).is_file():
@@ -1196,10 +1195,10 @@ def train(
         if not plot:
             raise click.UsageError("say what to train on: --images, or a --recipe that does")
         return _draw_run(out)
-    from search.clip.options import TrainOptions, read_recipe
-    from search.clip.pairs import Source
-    from search.clip.train import train as run
-    from search.models import resolve_model
+    from fovea.search.clip.options import TrainOptions, read_recipe
+    from fovea.search.clip.pairs import Source
+    from fovea.search.clip.train import train as run
+    from fovea.search.models import resolve_model
 
     chosen = {name: value for name, value in options.items() if value is not None}
     if images:
@@ -1220,7 +1219,7 @@ def train(
 
 
 def _draw_run(out: Path) -> None:
-    from search.clip.plot import draw_run
+    from fovea.search.clip.plot import draw_run
 
     draw_run(out / "metrics.jsonl", out / "metrics.png")
     talk(f"its course is drawn in {out / 'metrics.png'}")
@@ -1346,8 +1345,8 @@ def finetune(
     \b
     fovea finetune --from ~/photos-library --captions captions.tsv
     """
-    from indexer import Wanted
-    from indexer.material import SOURCES, listed_captions
+    from fovea.indexer import Wanted
+    from fovea.indexer.material import SOURCES, listed_captions
 
     chosen = words or (() if captions is not None else SOURCES)
     wanted = Wanted(captions=captions, words=chosen, limit=limit)
@@ -1379,9 +1378,9 @@ def _finetuned(
     library: "Library", name: str | None, options: dict[str, Any], **settings: Any
 ) -> "Tuned":
     """Fine-tune the model of this name, or the library's, under two progress bars."""
-    from indexer import finetune_library
-    from search.clip.finetune import TuneOptions
-    from search.models import resolve_model
+    from fovea.indexer import finetune_library
+    from fovea.search.clip.finetune import TuneOptions
+    from fovea.search.models import resolve_model
 
     model = resolve_model(name, _current(library), progress=_download_bar)
     with _counting_bar("img") as progress, _tuning_bar() as on_metrics:
@@ -1397,7 +1396,7 @@ def _finetuned(
 
 def _use_tuned(library: "Library", tuned: "Tuned", **options: Any) -> None:
     """Switch the library to a tuned model; raise ``FoveaError`` where it stays as it was."""
-    from search.changeover import resolve_in
+    from fovea.search.changeover import resolve_in
 
     model, before = resolve_in(library, str(tuned.folder)), _current(library)
     report = _switch(library, model, incomplete=False, **options)
@@ -1502,8 +1501,8 @@ def evaluate(
         raise click.UsageError("--labels and --classes go together")
     if report is not None and not report.absolute().parent.is_dir():
         raise FoveaError(f"there is no folder {report.parent} for {report.name}; make it first")
-    from search.clip.evaluate import embed_pairs
-    from search.clip.pairs import Source, open_pairs
+    from fovea.search.clip.evaluate import embed_pairs
+    from fovea.search.clip.pairs import Source, open_pairs
 
     found = open_pairs(Source(images, captions, labels, classes, split))
     models = [_any_model(name, folder)]
@@ -1551,9 +1550,9 @@ def _write_report(
     count: int,
     split: str | None,
 ) -> None:
-    from search.clip.atomic import replace_file
-    from search.clip.examples import pick_examples
-    from web.report import Report, page
+    from fovea.search.clip.atomic import replace_file
+    from fovea.search.clip.examples import pick_examples
+    from fovea.web.report import Report, page
 
     if len(set(names)) < len(names):
         names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
@@ -1582,12 +1581,12 @@ def demo(name: str | None, device: str, dtype: str) -> None:
     from dataclasses import replace
     from tempfile import TemporaryDirectory
 
-    from data import demo_photographs
-    from indexer import index_folders
-    from search.index import VectorIndex
-    from search.library import Library
-    from search.models import best_on_disk, resolve_model
-    from search.neighbours import search as search_library
+    from fovea.data import demo_photographs
+    from fovea.indexer import index_folders
+    from fovea.search.index import VectorIndex
+    from fovea.search.library import Library
+    from fovea.search.models import best_on_disk, resolve_model
+    from fovea.search.neighbours import search as search_library
 
     photographs, queries = (
         demo_photographs(),
@@ -1630,13 +1629,13 @@ def _link_all(files: "Iterable[Path]", folder: Path) -> Path:
 
 
 def _library_folder(folder: Path | None) -> Path:
-    from search.library import default_library_folder
+    from fovea.search.library import default_library_folder
 
     return folder if folder is not None else default_library_folder()
 
 
 def _library(folder: Path | None) -> "Library":
-    from search.library import Library
+    from fovea.search.library import Library
 
     return Library.open(_library_folder(folder))
 
@@ -1650,15 +1649,15 @@ def _current(library: "Library") -> "ModelRow":
 
 def _library_model(library: "Library") -> "ModelInfo":
     """The model that the library answers by, on the disk."""
-    from search.models import resolve_model
+    from fovea.search.models import resolve_model
 
     return resolve_model(None, _current(library), progress=_download_bar)
 
 
 def _any_model(name: str | None, folder: Path | None, *, network: bool = True) -> "ModelInfo":
     """The model asked for, else that of the library if there is one, else the best at hand."""
-    from search.library import has_library
-    from search.models import resolve_model
+    from fovea.search.library import has_library
+    from fovea.search.models import resolve_model
 
     current = None
     if name is None and has_library(_library_folder(folder)):
@@ -1795,7 +1794,3 @@ def _tuning_bar() -> "Iterator[Callable[[Metrics], None]]":
             bar.update(metrics.step - bar.n)
 
         yield show
-
-
-if __name__ == "__main__":
-    main()

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from indexer.priority import SESSION
+from fovea.indexer.processes import SESSION
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
 import os
-from indexer.priority import SESSION, step_back
+from fovea.indexer.processes import SESSION, step_back
 before = os.nice(0)
 step_back(3)
 print(os.nice(0) - before, *SESSION.read_text().split()[-1:] if SESSION.exists() else "")
