@@ -28,12 +28,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from fovea.search.clip.checkpoint import load_clip
+from fovea.search.clip.checkpoints.checkpoint import load_clip
+from fovea.search.clip.checkpoints.shapes import expected_shapes
 from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
-from fovea.search.clip.encoder import PixelEncoder, load_encoder, multiplies_bfloat16, pick_device
-from fovea.search.clip.kernels import Linear, Place
-from fovea.search.clip.shapes import expected_shapes
-from fovea.search.models import resolve_model
+from fovea.search.clip.encoders.base import PixelEncoder, multiplies_bfloat16, pick_device
+from fovea.search.clip.encoders.kernels import Linear, Place
+from fovea.search.clip.encoders.load import load_encoder
+from fovea.search.models.resolve import resolve_model
 
 VIT_B_32 = ClipConfig(
     512, VisionConfig(224, 12, 768, 12, patch_size=32), TextConfig(77, 49408, 512, 8, 12)

@@ -23,15 +23,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from fovea.indexer import Tuned, Wanted, finetune_library, index_folders
-from fovea.search.clip.captions import finder
-from fovea.search.clip.encoder import load_encoder
-from fovea.search.clip.evaluate import PairEncoder, class_rows, embed_images
-from fovea.search.clip.finetune import TuneOptions
-from fovea.search.clip.options import read_recipe
-from fovea.search.clip.pairs import Pair, PairSet, Source, open_pairs
-from fovea.search.library import Library
-from fovea.search.models import resolve_model
+from fovea.indexer.learning.finetune import Tuned, finetune_library
+from fovea.indexer.learning.training_set import Wanted
+from fovea.indexer.scanning.scan import index_folders
+from fovea.search.clip.datasets.captions import finder
+from fovea.search.clip.datasets.pairs import Pair, PairSet, Source, open_pairs
+from fovea.search.clip.encoders.load import load_encoder
+from fovea.search.clip.evaluation.evaluate import PairEncoder, class_rows, embed_images
+from fovea.search.clip.finetuning.finetune import TuneOptions
+from fovea.search.clip.training.recipe import read_recipe
+from fovea.search.library.library import Library
+from fovea.search.models.resolve import resolve_model
 
 RECIPE = Path(__file__).with_name("without-part.toml")
 SNOW = finder(["snow*"])

@@ -28,12 +28,13 @@ from PIL import Image
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from fovea.indexer.limits import Limits  # noqa: E402
-from fovea.indexer.pool import Pool, Task  # noqa: E402
-from fovea.indexer.scan import available_cores, index_folders  # noqa: E402
-from fovea.indexer.walk import Found, walk  # noqa: E402
+from fovea.indexer.decoding.limits import Limits  # noqa: E402
+from fovea.indexer.scanning.scan import index_folders  # noqa: E402
+from fovea.indexer.walking.walk import Found, walk  # noqa: E402
+from fovea.indexer.workers.host import available_cores  # noqa: E402
+from fovea.indexer.workers.pool import Pool, Task  # noqa: E402
 from fovea.search.clip.preprocess import Preprocess  # noqa: E402
-from fovea.search.library import Library  # noqa: E402
+from fovea.search.library.library import Library  # noqa: E402
 
 BATCH, SIZE, BASES = 32, 224, 40  # BASES: photographs that are enlarged; the rest repeats them
 PLAIN = {"small": 100, "large": 30}  # files for the straightforward way, which is slow
@@ -141,7 +142,8 @@ def make_model(folder: Path) -> Path:
 
 def index(folder: Path, model: Path) -> dict[str, float]:
     """Index the folder into a new library. The rate leaves out the loading of the model."""
-    from fovea.search.clip.encoder import PixelEncoder, load_encoder
+    from fovea.search.clip.encoders.base import PixelEncoder
+    from fovea.search.clip.encoders.load import load_encoder
 
     info = SimpleNamespace(
         name="bench", identity="b" * 64, dim=512, preprocess=Preprocess(SIZE), source="bench"
@@ -165,7 +167,7 @@ def index(folder: Path, model: Path) -> dict[str, float]:
 
 def encode(folder: Path, model: Path) -> dict[str, float]:
     """Encode pixels that are ready, a batch at a time, with nothing beside it."""
-    from fovea.search.clip.encoder import load_encoder
+    from fovea.search.clip.encoders.load import load_encoder
 
     encoder = load_encoder(model)
     rng = np.random.default_rng(0)
@@ -198,7 +200,7 @@ def plain(folder: Path, model: Path) -> dict[str, float]:
     """Open, resize, normalise and encode one photograph after another, as a first script does."""
     import torch
 
-    from fovea.search.clip.checkpoint import load_clip
+    from fovea.search.clip.checkpoints.checkpoint import load_clip
 
     clip, preprocess = load_clip(model), Preprocess(SIZE)
     paths = sorted(folder.iterdir())[: PLAIN[folder.name]]

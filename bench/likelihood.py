@@ -26,9 +26,11 @@ from PIL import Image
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from fovea.search.clip.archive import open_archive  # noqa: E402
-from fovea.search.clip.encoder import PixelEncoder  # noqa: E402
-from fovea.search.likelihood import (  # noqa: E402
+from fovea.search.clip.datasets.archive import open_archive  # noqa: E402
+from fovea.search.clip.encoders.base import PixelEncoder  # noqa: E402
+from fovea.search.models.resolve import resolve_model  # noqa: E402
+from fovea.search.query.cutoff import falling  # noqa: E402
+from fovea.search.query.likelihood import (  # noqa: E402
     LINE,
     Background,
     Surroundings,
@@ -36,8 +38,6 @@ from fovea.search.likelihood import (  # noqa: E402
     of_pictures,
     of_words,
 )
-from fovea.search.line import falling  # noqa: E402
-from fovea.search.models import resolve_model  # noqa: E402
 
 SHARED = REPOSITORY.parent / "shared"
 UNRELATED = (

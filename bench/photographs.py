@@ -18,13 +18,13 @@ import click
 # ahead of this folder, whose fovea.search.py is another
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fovea.indexer import index_folders  # noqa: E402
-from fovea.search.answer import Picture  # noqa: E402
-from fovea.search.index import VectorIndex  # noqa: E402
-from fovea.search.library import Library  # noqa: E402
-from fovea.search.models import resolve_model  # noqa: E402
-from fovea.search.neighbours import answer  # noqa: E402
-from fovea.search.query import Query  # noqa: E402
+from fovea.indexer.scanning.scan import index_folders  # noqa: E402
+from fovea.search.index.vector_index import VectorIndex  # noqa: E402
+from fovea.search.library.library import Library  # noqa: E402
+from fovea.search.models.resolve import resolve_model  # noqa: E402
+from fovea.search.query.language import Query  # noqa: E402
+from fovea.search.query.rank import Picture  # noqa: E402
+from fovea.search.query.run import answer  # noqa: E402
 
 K = 10
 

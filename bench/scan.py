@@ -19,12 +19,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fovea.indexer.pipeline import PixelEncoder  # noqa: E402
-from fovea.indexer.scan import index_folders  # noqa: E402
-from fovea.indexer.walk import Found, walk  # noqa: E402
+from fovea.indexer.scanning.pipeline import PixelEncoder  # noqa: E402
+from fovea.indexer.scanning.scan import index_folders  # noqa: E402
+from fovea.indexer.walking.walk import Found, walk  # noqa: E402
 from fovea.search.clip.preprocess import Preprocess  # noqa: E402
-from fovea.search.library import Library  # noqa: E402
-from fovea.search.records import FileWrite, NewImage, WriteBatch  # noqa: E402
+from fovea.search.library.library import Library  # noqa: E402
+from fovea.search.library.rows import FileWrite, NewImage, WriteBatch  # noqa: E402
 
 DIM, PER_FOLDER, BATCH = 512, 250, 2000
 MODEL = SimpleNamespace(

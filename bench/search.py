@@ -26,10 +26,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fovea.search.index import VectorIndex  # noqa: E402
-from fovea.search.library import DATABASE, Library  # noqa: E402
-from fovea.search.records import NewImage, WriteBatch  # noqa: E402
-from fovea.search.state import snapshot_path  # noqa: E402
+from fovea.search.index.vector_index import VectorIndex  # noqa: E402
+from fovea.search.index.view import snapshot_path  # noqa: E402
+from fovea.search.library.library import DATABASE, Library  # noqa: E402
+from fovea.search.library.rows import NewImage, WriteBatch  # noqa: E402
 
 K = 10
 BATCH = 10_000
@@ -155,7 +155,7 @@ def serve(folder: Path, size: int, dim: int, count: int) -> Served:
 
 def exhaustive(index: VectorIndex) -> Callable[[np.ndarray], np.ndarray]:
     """Exhaustive search of an index's vectors."""
-    from fovea.search.kinds import Exhaustive
+    from fovea.search.index.exhaustive import Exhaustive
 
     rows = index._state.stored.rows
     kind = Exhaustive(rows.vectors)

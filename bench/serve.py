@@ -37,15 +37,15 @@ from PIL import Image
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
 
-from fovea.search.answer import hits, rank  # noqa: E402
-from fovea.search.clip.words import WordEncoder  # noqa: E402
-from fovea.search.index import VectorIndex  # noqa: E402
-from fovea.search.library import Library  # noqa: E402
-from fovea.search.likelihood import Background, default_labels, likelihoods  # noqa: E402
-from fovea.search.models import resolve_model  # noqa: E402
-from fovea.search.query import parse  # noqa: E402
-from fovea.search.records import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
-from fovea.web.answers import DEPTHS  # noqa: E402
+from fovea.search.clip.encoders.numpy_text import WordEncoder  # noqa: E402
+from fovea.search.index.vector_index import VectorIndex  # noqa: E402
+from fovea.search.library.library import Library  # noqa: E402
+from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
+from fovea.search.models.resolve import resolve_model  # noqa: E402
+from fovea.search.query.language import parse  # noqa: E402
+from fovea.search.query.likelihood import Background, default_labels, likelihoods  # noqa: E402
+from fovea.search.query.rank import hits, rank  # noqa: E402
+from fovea.web.engine.answers import DEPTHS  # noqa: E402
 
 MODEL = "fovea-small"
 BATCH, PER_CLUSTER, PER_FOLDER = 5_000, 250, 250
@@ -379,7 +379,7 @@ def serve_plainly(folder: Path) -> None:
     from flask import Flask, request
     from waitress.server import create_server
 
-    from fovea.search.library import DATABASE
+    from fovea.search.library.library import DATABASE
 
     model = resolve_model(MODEL, network=False)
     encoder = model.load()

@@ -27,11 +27,11 @@ from PIL import Image
 sys.path.pop(0)  # this folder has a fovea.search.py of its own
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fovea.indexer.formats import EXTENSIONS, extension  # noqa: E402
-from fovea.search.library import Library  # noqa: E402
-from fovea.search.records import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
+from fovea.indexer.decoding.formats import EXTENSIONS, extension  # noqa: E402
+from fovea.search.library.library import Library  # noqa: E402
+from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
 from fovea.web.app import create_app  # noqa: E402
-from fovea.web.server import serve  # noqa: E402
+from fovea.web.serving.server import serve  # noqa: E402
 
 PAGE = 50
 CONNECTIONS = 6  # that a browser opens to one server

@@ -31,17 +31,17 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from fovea.search.clip.augment import Augmentation
-from fovea.search.clip.batches import Batch, Batches
 from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
-from fovea.search.clip.distributed import World
-from fovea.search.clip.encoder import pick_device
-from fovea.search.clip.learner import Learner, training_dtype
-from fovea.search.clip.memory import keep_allocations
+from fovea.search.clip.datasets.pairs import Source, open_pairs
+from fovea.search.clip.encoders.base import pick_device
+from fovea.search.clip.encoders.memory import keep_allocations
 from fovea.search.clip.model import CLIP, initialise
-from fovea.search.clip.options import TrainOptions
-from fovea.search.clip.pairs import Source, open_pairs
 from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.clip.training.augment import Augmentation
+from fovea.search.clip.training.batches import Batch, Batches
+from fovea.search.clip.training.distributed import World
+from fovea.search.clip.training.learner import Learner, training_dtype
+from fovea.search.clip.training.recipe import TrainOptions
 
 SHAPES = {
     "small": ClipConfig(

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PHOTOS = (ROOT.parent / "shared" / "photos").resolve()
+from places import CHECKOUT
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = (
     "--no-sandbox",  # a container's root has none
@@ -55,7 +55,7 @@ def indexed(library: Path, *folders: Path) -> Path:
     """Index the folders with the bundled model; return the library's folder."""
     command = [sys.executable, "-m", "fovea", "index", *map(str, folders)]
     options = ["--library", str(library), "--model", "fovea-small", "--workers", "1"]
-    done = subprocess.run(command + options, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command + options, cwd=CHECKOUT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return library
 
@@ -72,7 +72,7 @@ def served(library: Path, *folders: Path, model: str | None = None) -> Iterator[
     log = library.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command + options, cwd=ROOT, stdout=output, stderr=output, stdin=subprocess.DEVNULL
+            command + options, cwd=CHECKOUT, stdout=output, stderr=output, stdin=subprocess.DEVNULL
         )
         try:
             address = f"http://127.0.0.1:{port}"

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fovea.search.clip.options import TrainOptions
-from fovea.search.clip.pairs import Source
+from fovea.search.clip.datasets.pairs import Source
+from fovea.search.clip.training.recipe import TrainOptions
 
 COLOURS = {
     "red": (220, 30, 30),

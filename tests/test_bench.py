@@ -7,7 +7,9 @@ from types import ModuleType
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "bench"
+from places import CHECKOUT
+
+FOLDER = CHECKOUT / "bench"
 SCRIPTS = sorted(FOLDER.glob("*.py"), key=lambda path: path.name)
 
 

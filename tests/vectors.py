@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fovea.search.library import Library
-from fovea.search.records import NewImage, WriteBatch
+from fovea.search.library.library import Library
+from fovea.search.library.rows import NewImage, WriteBatch
 
 
 def clustered(

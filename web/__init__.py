@@ -1,19 +1,8 @@
-"""The web app: pages, a JSON API and thumbnails, over HTTP and nothing else."""
+"""The web app: pages, a JSON API and thumbnails, over HTTP and nothing else.
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+Rooms: ``contract`` (what routes take and answer), ``engine`` (what requests share), ``views`` (the
+routes), ``jobs`` (indexing while the server runs), ``serving`` (connections and who may ask). May
+import ``fovea.indexer`` and ``fovea.search``.
 
-if TYPE_CHECKING:
-    from .app import create_app
-    from .server import serve
-
-__all__ = ["create_app", "serve"]
-
-_HOMES = {"create_app": "app", "serve": "server"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name's module on first use, so that importing the package costs nothing."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+Start reading at ``app.py``, then ``views/search.py``.
+"""

@@ -7,15 +7,27 @@ from typing import Any
 from flask import Flask
 from werkzeug.routing import IntegerConverter
 
-from fovea.search.records import ModelRow
+from fovea.search.library.rows import ModelRow
+from fovea.web.contract.problems import show_problems
+from fovea.web.engine.encoders import SharedEncoder
+from fovea.web.engine.engine import Engine
+from fovea.web.serving.request_limits import InMemory, show_refusals
+from fovea.web.serving.security import LOOPBACK, protect
 
-from . import exports, knn, openapi, originals, pages, scans, thumbnails
-from .api import facets, images, roots, search, status
-from .bodies import InMemory, show_refusals
-from .encoders import SharedEncoder
-from .engine import Engine
-from .problems import show_problems
-from .security import LOOPBACK, protect
+from .contract import openapi
+from .jobs import scans
+from .views import (
+    clip_retrieval,
+    exports,
+    facets,
+    images,
+    originals,
+    pages,
+    roots,
+    search,
+    status,
+    thumbnails,
+)
 
 __all__ = ["create_app"]
 
@@ -26,7 +38,7 @@ PARTS = (
     search,
     status,
     exports,
-    knn,
+    clip_retrieval,
     openapi,
     originals,
     pages,
@@ -56,7 +68,7 @@ def create_app(
 
     ``hosts`` are the names that a request may ask for, and ``token`` what it must bring.
     """
-    app = Flask(__name__)
+    app = Flask("fovea.web")
     app.config.update(
         {
             "MAX_CONTENT_LENGTH": BODY_BYTES,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from fovea.search.clip.examples import Answered, Example, Shown
+from fovea.search.clip.evaluation.examples import Answered, Example, Shown
 
 __all__ = ["Report", "page"]
 

@@ -1,0 +1,113 @@
+"""The command line: one module a subject; each command parses, calls and prints.
+
+May import all of fovea, but heavy packages only once a command needs them. Start reading at
+``searching.py``; ``options.py``, ``output.py`` and ``opening.py`` hold what commands share.
+"""
+
+import contextlib
+import errno
+import os
+import sys
+from typing import IO
+
+import click
+
+from fovea.search.errors import FoveaError
+
+from .demo import demo
+from .evaluating import evaluate
+from .indexing import index
+from .library import roots, status, verify
+from .models import models
+from .output import plain, talk
+from .searching import classify, search, similar
+from .serving import serve
+from .switching import use_model
+from .training import train
+from .tuning import finetune
+
+__all__ = ["cli", "main"]
+
+
+class LibraryGroup(click.Group):
+    """Commands that show a ``FoveaError`` as one line, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except FoveaError as exc:
+            raise click.ClickException(plain(str(exc))) from exc
+
+
+def main() -> None:
+    """Run the command line: the ``fovea`` script."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a stream that somebody put there
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        cli(prog_name="fovea")
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or exc.filename:
+            raise  # files have a name; standard output has none
+        _let_go(sys.stdout)
+        talk(f"cannot write the results: {exc.strerror}; make room, or write them elsewhere")
+        sys.exit(1)
+
+
+def _let_go(stream: IO[str]) -> None:
+    """Drop what a stream still holds, or the interpreter would try to write it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            click.echo(f"fovea {version('fovea')}")
+        except PackageNotFoundError:
+            click.echo("fovea, not installed")
+        ctx.exit()
+
+
+@click.group(cls=LibraryGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    callback=_version,
+    expose_value=False,
+    is_eager=True,
+    help="Show the version and exit.",
+)
+def cli() -> None:
+    """Find photographs by what is in them.
+
+    \b
+    fovea index ~/Pictures
+    fovea search "a dog running on a beach"
+    """
+    _log_to_stderr()
+
+
+def _log_to_stderr() -> None:
+    """Show what the rooms below log as one printable line each."""
+    import logging
+
+    class OneLine(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return plain(super().format(record))
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("fovea: %(message)s"))
+    logger = logging.getLogger("fovea")
+    logger.handlers, logger.propagate = [handler], False
+
+
+models.add_command(use_model)
+for command in (
+    classify, demo, evaluate, finetune, index, models, roots, search, serve, similar, status,
+    train, verify,
+):  # fmt: skip
+    cli.add_command(command)

@@ -1,0 +1,193 @@
+"""``fovea index``."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fovea.search.clip.errors import FoveaError
+
+if TYPE_CHECKING:
+    from fovea.indexer.scanning.scan import ScanReport
+    from fovea.search.library.library import Library
+    from fovea.search.library.rows import ModelRow
+    from fovea.search.models.resolve import ModelInfo
+
+
+from .opening import library_folder
+from .options import (
+    FILE,
+    embedding_options,
+    json_option,
+    library_option,
+    machine_options,
+    model_option,
+)
+from .output import plain_name, print_json, talk
+from .progress import download_bar, scan_bar
+
+
+@click.command()
+@click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=FILE)
+@library_option
+@model_option("Embed with this model.  [default: the library's, else the best at hand]")
+@click.option("--switch-model", is_flag=True, help="Let the library answer by --model from now on.")
+@machine_options
+@embedding_options
+@click.option(
+    "--ignore",
+    metavar="PATTERN",
+    multiple=True,
+    help="Pass over what matches, as in .gitignore; repeatable.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing.")
+@click.option("--confirm-deletions", is_flag=True, help="Believe that many files are gone at once.")
+@json_option()
+def index(
+    folders: tuple[Path, ...],
+    folder: Path | None,
+    name: str | None,
+    switch_model: bool,
+    device: str,
+    dtype: str,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Bring the library up to date with each FOLDER, or with all of its folders.
+
+    \b
+    fovea index ~/Pictures /mnt/photos
+    """
+    from fovea.indexer.scanning.scan import index_folders
+
+    _check_machine(device, dtype)
+    place = library_folder(folder)
+    current = _model_before(place, folders)
+    model = _model_to_index(place, current, name, switch_model, dry_run)
+    with _library_to_write(place, dry_run) as library:
+        with scan_bar(dry_run) as progress:
+            report = index_folders(
+                library,
+                folders,
+                model=model,
+                load_encoder=lambda: model.load(device=device, dtype=dtype),
+                dry_run=dry_run,
+                progress=progress,
+                keeps_model=not switch_model,
+                **options,
+            )
+        if not dry_run:
+            _save_index(library)
+        if not dry_run and (report.embedded or report.deleted):
+            save_background(library, model, device, dtype)
+    _show_report(report, library.folder, model, dry_run, as_json)
+    if report.stopped:
+        raise click.ClickException("stopped; run the command again to go on")
+
+
+def _model_before(place: Path, folders: Sequence[Path]) -> "ModelRow | None":
+    """The library's model, if it has one already.
+
+    Raise ``FoveaError``, before anything is made, where nothing could come into a new library.
+    """
+    from fovea.indexer.scanning.scan import check_folder, root_path
+    from fovea.search.library.library import Library, has_library
+
+    if folders and not has_library(place):
+        for folder in folders:
+            check_folder(root_path(folder), root_path(place))
+        return None
+    with Library.open(place) as library:
+        return library.model()
+
+
+def _check_machine(device: str, dtype: str) -> None:
+    """Refuse what this machine has not, before anything is done; torch is asked if it must be."""
+    if device not in ("auto", "cpu") or dtype == "float16":
+        from fovea.search.clip.encoders.base import pick_device, pick_dtype
+
+        pick_dtype(dtype, pick_device(device))
+
+
+@contextlib.contextmanager
+def _library_to_write(place: Path, dry_run: bool) -> "Iterator[Library]":
+    """Open or make the library; a dry run without one makes none."""
+    from tempfile import TemporaryDirectory
+
+    from fovea.search.library.library import Library, has_library
+
+    with contextlib.ExitStack() as stack:
+        if dry_run and not has_library(place):
+            place = Path(stack.enter_context(TemporaryDirectory()))
+        yield stack.enter_context(Library.open(place, create=True))
+
+
+def _model_to_index(
+    place: Path, current: "ModelRow | None", name: str | None, switch: bool, dry_run: bool
+) -> "ModelInfo":
+    """Choose the model; another one than the library's only if that is meant."""
+    from fovea.search.models.resolve import foreseen, resolve_model
+
+    if dry_run:
+        model = foreseen(name, current)
+    else:
+        model = resolve_model(name, current, progress=download_bar)
+    if current is not None and current.identity != model.identity and not switch:
+        raise FoveaError(
+            f"{place} answers by {current.name}, not by {model.name}; to embed all its "
+            f"pictures by {model.name} and answer by that: fovea models use {name}; to keep both, "
+            "choose another folder with --library"
+        )
+    return model
+
+
+def _save_index(library: "Library") -> None:
+    """Spare the next search the work: it would read from the database what the snapshot lacks."""
+    from fovea.search.index.vector_index import VectorIndex
+
+    model = library.model()
+    if model is not None:
+        VectorIndex.open(library, model.id).save()
+
+
+def save_background(library: "Library", model: "ModelInfo", device: str, dtype: str) -> None:
+    """Leave beside the library what likelihoods take: seconds with a large model, once."""
+    from fovea.search.query.likelihood import Background
+
+    if Background.load(library.folder, model.identity) is None:
+        encoder = model.load(device=device, dtype=dtype)
+        Background.of(model.identity, encoder).save(library.folder)
+
+
+def _show_report(
+    report: "ScanReport", folder: Path, model: "ModelInfo", dry_run: bool, as_json: bool
+) -> None:
+    fields = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped", "seconds")
+    for problem in report.problems:
+        talk(f"{plain_name(os.fsdecode(problem.path))}: {problem.reason}")
+    if report.passed_over:
+        talk(
+            f"{report.passed_over} pictures {'would ' if dry_run else ''}leave the answers: an "
+            "ignore pattern or a link covers them; without it they come back at no cost"
+        )
+    if report.unembedded:
+        talk(
+            f"{report.unembedded} pictures in folders that are offline are not embedded by "
+            f"{model.name} yet; bring them back and run again: until then the library answers "
+            "by its former model"
+        )
+    if report.failed and not dry_run:
+        talk(f"{report.failed} files could not be read; fovea verify says which, and why")
+    if as_json:
+        also = {"held": report.held, "passed_over": report.passed_over}
+        counts = {field: getattr(report, field) for field in fields}
+        print_json(counts | {field: count for field, count in also.items() if count})
+        return
+    verb = "would be " if dry_run else ""
+    parts = [f"{report.found:,} found", f"{report.embedded:,} {verb}embedded by {model.name}"]
+    parts += [f"{value:,} {field}" for field in fields[2:7] if (value := getattr(report, field))]
+    click.echo(f"{', '.join(parts)} in {report.seconds:.1f} s")

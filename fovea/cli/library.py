@@ -1,0 +1,162 @@
+"""``fovea status``, ``verify`` and ``roots``."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fovea.search.clip.errors import FoveaError
+from fovea.search.library.paths import path_fields
+
+if TYPE_CHECKING:
+    pass
+
+
+from .opening import open_library
+from .options import FILE, json_option, library_option
+from .output import plain, plain_name, print_json, talk
+
+
+@click.command()
+@library_option
+@json_option()
+def status(folder: Path | None, as_json: bool) -> None:
+    """Show what the library holds.
+
+    \b
+    fovea status
+    """
+    from fovea.search.maintenance.changeover import changeover, embedded_counts
+
+    with open_library(folder) as library:
+        counts, model, change = library.counts(), library.model(), changeover(library)
+        embedded = embedded_counts(library)
+        others = [known for known in library.models() if model is None or known.id != model.id]
+        roots = [
+            {**path_fields(os.fsdecode(root.path)), "state": root.state, "scanned": root.scanned_at}
+            for root in library.roots_now()
+        ]
+        place = library.folder
+    if as_json:
+        print_json(
+            {
+                **{("library" + key[4:]): text for key, text in path_fields(str(place)).items()},
+                "model": model.name if model else None,
+                "images": counts.images,
+                "embeddings": counts.embeddings,
+                "files": counts.files,
+                "roots": roots,
+                "changeover": change
+                and {
+                    "model": change.model.name,
+                    "images": change.images,
+                    "embedded": change.embedded,
+                    "pid": change.pid,
+                },
+                "former": [
+                    {"model": known.name, "sha256": known.identity, "embedded": embedded[known.id]}
+                    for known in others
+                ],
+            }
+        )
+        return
+    files = ", ".join(f"{count:,} {state}" for state, count in counts.files.items())
+    click.echo(f"library\t{plain_name(str(place))}")
+    click.echo(f"model\t{model.name if model else 'none yet'}")
+    if change is not None:
+        done = f"{change.embedded:,} of {change.images:,} pictures"
+        step = f"interrupted: fovea models use {shlex.quote(change.model.name)} goes on"
+        if change.pid:
+            step = f"process {change.pid} embeds"
+        click.echo(f"switching\tto {change.model.name}, {done}; {step}")
+    for known in others:
+        if embedded[known.id] and (change is None or known.id != change.model.id):
+            click.echo(f"kept\t{embedded[known.id]:,} embeddings by {known.name}")
+    click.echo(f"images\t{counts.images:,}, of which {counts.embeddings:,} embedded")
+    click.echo(f"files\t{files or 'none yet'}")
+    for root in roots:
+        when = f"looked at {root['scanned']}" if root["scanned"] else "not looked at yet"
+        click.echo(f"root\t{plain_name(str(root['path']))}\t{root['state']}, {when}")
+
+
+@click.command()
+@library_option
+@json_option()
+def verify(folder: Path | None, as_json: bool) -> None:
+    """Account for every file ever seen, and compare the index with the database.
+
+    Exit with 1 where those disagree; broken files alone are no reason.
+
+    \b
+    fovea verify
+    """
+    from fovea.indexer.scanning.verify import verify as verify_library
+
+    with open_library(folder) as library:
+        report = verify_library(library)
+    for problem in report.problems:
+        talk(problem)
+    if as_json:
+        files = [
+            {**path_fields(file.path), "state": file.state, "reason": file.reason}
+            for file in report.files
+        ]
+        print_json({"ok": report.ok, "files": files})
+    else:
+        for file in report.files:
+            reason = f"\t{plain(file.reason)}" if file.reason else ""
+            click.echo(f"{file.state}\t{plain_name(file.path)}{reason}")
+    if not report.ok:
+        raise click.ClickException("the index and the database disagree")
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def roots(ctx: click.Context) -> None:
+    """List or remove the folders that the library covers.
+
+    \b
+    fovea roots remove ~/Pictures/old
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_roots)
+
+
+@roots.command("list")
+@library_option
+@json_option()
+def list_roots(folder: Path | None, as_json: bool) -> None:
+    """List the folders.
+
+    \b
+    fovea roots list
+    """
+    with open_library(folder) as library:
+        found = library.roots_now()
+    if as_json:
+        print_json([{**path_fields(os.fsdecode(root.path)), "state": root.state} for root in found])
+        return
+    for root in found:
+        click.echo(f"{root.state}\t{plain_name(os.fsdecode(root.path))}")
+
+
+@roots.command("remove")
+@click.argument("root", metavar="FOLDER", type=FILE)
+@library_option
+def remove_root(root: Path, folder: Path | None) -> None:
+    """Forget FOLDER and its pictures; the files themselves stay as they are.
+
+    \b
+    fovea roots remove ~/Pictures/old
+    """
+    from fovea.search.maintenance.forget import forget_root
+
+    with open_library(folder) as library:
+        names = {os.path.abspath(os.fsencode(root)), os.path.realpath(os.fsencode(root))}
+        found = [known for known in library.roots() if known.path in names]
+        if not found:
+            raise FoveaError(f"{root} is no root of this library; fovea roots lists them")
+        gone = forget_root(library, found[0].id)
+    click.echo(f"forgot {gone:,} files of {plain_name(os.fsdecode(found[0].path))}")

@@ -1,0 +1,139 @@
+"""``fovea models``: list, pull, info, remove."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fovea.search.clip.errors import FoveaError
+
+if TYPE_CHECKING:
+    pass
+
+
+from .opening import any_model, library_folder, open_library
+from .options import complete_model, json_option, library_option
+from .output import plain, plain_name, print_json, size_text
+from .progress import download_bar
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """List, fetch and describe models.
+
+    \b
+    fovea models pull ViT-B/32
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_models)
+
+
+@models.command("list")
+@json_option()
+def list_models(as_json: bool) -> None:
+    """List the models that can be asked for by name.
+
+    \b
+    fovea models list
+    """
+    from fovea.search.models.resolve import known_models
+
+    known = known_models()
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": model.name,
+                    "source": model.source,
+                    "folder": str(model.folder) if model.folder else None,
+                }
+                for model in known
+            ]
+        )
+        return
+    for model in known:
+        place = plain_name(str(model.folder)) if model.folder else "not on this disk"
+        click.echo(f"{model.name}\t{model.source}\t{place}")
+
+
+@models.command("pull")
+@click.argument("name", metavar="NAME|ADDRESS", shell_complete=complete_model)
+@click.option("--sha256", metavar="HEX", help="What the file at ADDRESS must have.")
+def pull_model(name: str, sha256: str | None) -> None:
+    """Download the model NAME, unless it is here: a published one, or owner/name of the hub.
+
+    Or what is at ADDRESS: weights, or a zip or tar of a model's folder. Its checksum must be known.
+
+    \b
+    fovea models pull ViT-L/14
+    fovea models pull openai/clip-vit-base-patch16
+    fovea models pull https://example.com/photos-clip.zip --sha256 3f5a...
+    """
+    from fovea.search.models.resolve import pull
+
+    model = pull(name, download_bar, sha256=sha256)
+    click.echo(f"{model.name}\t{plain_name(str(model.folder))}")
+
+
+@models.command("info")
+@click.argument("name", metavar="[NAME|DIR]", required=False, shell_complete=complete_model)
+@library_option
+@json_option()
+def model_info(name: str | None, folder: Path | None, as_json: bool) -> None:
+    """Describe a model that is here: by default the one that would be used.
+
+    \b
+    fovea models info fovea-small
+    """
+    model = any_model(name, folder, network=False)
+    fields = {
+        "name": model.name,
+        "folder": str(model.folder),
+        "source": model.source,
+        "sha256": model.identity,
+        "family": model.family,
+        "dim": model.dim,
+        "image_size": model.preprocess.size,
+    }
+    if as_json:
+        print_json(fields)
+        return
+    for field, value in fields.items():
+        click.echo(f"{field}\t{plain(str(value))}")
+
+
+@models.command("remove")
+@click.argument("name", metavar="NAME|SHA256", shell_complete=complete_model)
+@click.option("--files", is_flag=True, help="Delete the model itself from this disk, too.")
+@library_option
+def remove_model(name: str, files: bool, folder: Path | None) -> None:
+    """Forget what the model NAME has embedded in the library, and free the space.
+
+    Never the model that answers. Files go only with --files, and only those that fovea has put
+    there.
+
+    \b
+    fovea models remove ViT-B/32
+    fovea models remove ViT-B/32 --files
+    """
+    from fovea.search.library.library import DATABASE
+    from fovea.search.maintenance.changeover import check_removable, find_model, remove_model
+    from fovea.search.models.resolve import delete_files, files_identity
+
+    place, known = library_folder(folder), None
+    if (place / DATABASE).is_file():
+        with open_library(folder) as library:
+            known = find_model(library, name)
+            if known is not None:
+                check_removable(library, known.identity)
+            if files:
+                check_removable(library, files_identity(name, known))
+            if known is not None:
+                gone = remove_model(library, known)
+                freed = size_text(gone.bytes)
+                click.echo(f"forgot {gone.embeddings:,} embeddings by {known.name}: {freed}")
+    if files:
+        click.echo(f"deleted {size_text(delete_files(name, known))} of files")
+    elif known is None:
+        raise FoveaError(f"{place} has nothing embedded by {name}; fovea status says by what")

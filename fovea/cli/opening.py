@@ -1,0 +1,52 @@
+"""Libraries and models that commands work on."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fovea.search.clip.errors import FoveaError
+
+if TYPE_CHECKING:
+    from fovea.search.library.library import Library
+    from fovea.search.library.rows import ModelRow
+    from fovea.search.models.resolve import ModelInfo
+
+
+from .progress import download_bar
+
+
+def library_folder(folder: Path | None) -> Path:
+    from fovea.search.library.library import default_library_folder
+
+    return folder if folder is not None else default_library_folder()
+
+
+def open_library(folder: Path | None) -> "Library":
+    from fovea.search.library.library import Library
+
+    return Library.open(library_folder(folder))
+
+
+def current_model(library: "Library") -> "ModelRow":
+    model = library.model()
+    if model is None:
+        raise FoveaError(f"nothing is indexed in {library.folder} yet: fovea index FOLDER")
+    return model
+
+
+def library_model(library: "Library") -> "ModelInfo":
+    """The model that the library answers by, on the disk."""
+    from fovea.search.models.resolve import resolve_model
+
+    return resolve_model(None, current_model(library), progress=download_bar)
+
+
+def any_model(name: str | None, folder: Path | None, *, network: bool = True) -> "ModelInfo":
+    """The model asked for, else that of the library if there is one, else the best at hand."""
+    from fovea.search.library.library import has_library
+    from fovea.search.models.resolve import resolve_model
+
+    current = None
+    if name is None and has_library(library_folder(folder)):
+        with open_library(folder) as library:
+            current = library.model()
+    return resolve_model(name, current, network=network, progress=download_bar)

@@ -1,0 +1,108 @@
+"""Progress bars on standard error."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fovea.indexer.scanning.pipeline import Progress
+    from fovea.indexer.switching.switch import SwitchProgress
+    from fovea.search.clip.training.train import Metrics
+
+
+from .output import print_json, talk
+
+
+@contextlib.contextmanager
+def scan_bar(dry_run: bool) -> "Iterator[Callable[[Progress], None]]":
+    from tqdm import tqdm
+
+    name = "looking" if dry_run else "indexing"
+    with tqdm(desc=name, unit=" files", disable=None, smoothing=0.1, leave=False) as bar:
+
+        def show(progress: "Progress") -> None:
+            bar.total = None if progress.walking else progress.found
+            bar.n = progress.done
+            failed = f", {progress.failed} failed" if progress.failed else ""
+            bar.set_postfix_str(f"{progress.rate:.1f} img/s{failed}", refresh=False)
+            bar.refresh()
+
+        yield show
+
+
+@contextlib.contextmanager
+def switch_bar() -> "Iterator[Callable[[SwitchProgress], None]]":
+    from tqdm import tqdm
+
+    waits: list[str] = []
+    with tqdm(desc="embedding", unit=" pictures", disable=None, leave=False) as bar:
+
+        def show(progress: "SwitchProgress") -> None:
+            bar.total, bar.n = progress.images, progress.embedded
+            bar.set_postfix_str(f"{progress.rate:.1f} img/s", refresh=False)
+            bar.refresh()
+            if progress.waiting and progress.waiting not in waits:
+                waits.append(progress.waiting)
+                talk(f"all is embedded; to switch, {progress.waiting}")
+
+        yield show
+
+
+def download_bar(name: str) -> "Callable[[int, int | None], None]":
+    from tqdm import tqdm
+
+    talk(f"downloading {name}")
+    bar = tqdm(unit="B", unit_scale=True, unit_divisor=1024, disable=None, desc=name)
+
+    def show(done: int, total: int | None) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    return show
+
+
+@contextlib.contextmanager
+def counting_bar(unit: str) -> "Iterator[Callable[[int, int], None]]":
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, disable=None, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+@contextlib.contextmanager
+def training_bar(steps: int, *, shown: bool) -> "Iterator[Callable[[Metrics], None]]":
+    from dataclasses import asdict
+
+    from tqdm import tqdm
+
+    with tqdm(total=steps, unit="step", disable=None if shown else True) as bar:
+
+        def show(metrics: "Metrics") -> None:
+            print_json(asdict(metrics))
+            bar.set_postfix_str(f"loss {metrics.loss:.3f}", refresh=False)
+            bar.update(metrics.step - bar.n)
+
+        yield show
+
+
+@contextlib.contextmanager
+def tuning_bar() -> "Iterator[Callable[[Metrics], None]]":
+    from tqdm import tqdm
+
+    with tqdm(unit="step", disable=None, leave=False) as bar:
+
+        def show(metrics: "Metrics") -> None:
+            bar.total = metrics.steps
+            recall = metrics.held_out.get("held out: recall@10", 0.0)
+            text = f"loss {metrics.loss:.3f}, held out recall@10 {recall:.3f}"
+            bar.set_postfix_str(text, refresh=False)
+            bar.update(metrics.step - bar.n)
+
+        yield show

@@ -1,0 +1,111 @@
+"""``fovea serve``."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fovea.search.clip.errors import FoveaError
+
+if TYPE_CHECKING:
+    pass
+
+
+from .opening import library_folder
+from .options import FILE, library_option, model_option
+from .output import talk
+
+
+@click.command()
+@click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=FILE)
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen; any but this machine's own needs a token, which is printed.",
+)
+@click.option(
+    "--port",
+    metavar="N",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="The port; 0 takes a free one.",
+)
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+@library_option
+@model_option("Embed with this model in a new library.  [default: the best at hand]")
+def serve(
+    folders: tuple[Path, ...],
+    host: str,
+    port: int,
+    no_browser: bool,
+    folder: Path | None,
+    name: str | None,
+) -> None:
+    """Serve the library as a web page, and index each FOLDER meanwhile.
+
+    \b
+    fovea serve ~/Pictures
+    """
+    # Each request computes on one core: products that want them all at once wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from fovea.web.app import create_app
+    from fovea.web.serving.security import bound_names, is_loopback, new_token
+    from fovea.web.serving.server import serve as serve_app
+
+    for place in folders:
+        if not place.is_dir():
+            raise FoveaError(f"{place} is no folder; name one that holds pictures")
+    token = None if is_loopback(host) else new_token()
+    app = create_app(library_folder(folder), model=name, token=token, hosts=bound_names(host))
+
+    def ready(bound: int) -> None:
+        addresses = _addresses(host, bound, token)
+        _say_where(addresses, host)
+        app.extensions["fovea"].warm()
+        if folders:
+            app.extensions["fovea.scans"].start([place.absolute() for place in folders])
+        if not no_browser:
+            _open_browser(addresses[0])
+
+    try:
+        serve_app(app, host, port, on_ready=ready)
+    finally:
+        app.extensions["fovea"].close()
+    talk("ended")
+
+
+def _addresses(host: str, port: int, token: str | None) -> list[str]:
+    """What a browser opens; for a wildcard, by this machine's name and by its address."""
+    import socket
+
+    from fovea.web.serving.security import outward_address
+
+    names: list[str | None] = [host]
+    if host in ("", "0.0.0.0", "::"):
+        names = [socket.gethostname(), outward_address()]
+    ending = f"?token={token}" if token else ""
+    return [
+        f"http://{f'[{name}]' if ':' in name else name}:{port}/{ending}" for name in names if name
+    ]
+
+
+def _say_where(addresses: list[str], host: str) -> None:
+    from fovea.web.serving.security import is_loopback
+
+    if not is_loopback(host):
+        talk(
+            "the photos will be visible to the network: whoever has this address, which is shown "
+            "only now, sees all of them, and what is sent is not encrypted"
+        )
+    click.echo(f"fovea: open {' or '.join(addresses)} (Ctrl-C ends it)")
+
+
+def _open_browser(address: str) -> None:
+    import threading
+    import webbrowser
+
+    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

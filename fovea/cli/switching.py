@@ -1,0 +1,204 @@
+"""``fovea models use``: another model for the library."""
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fovea.search.clip.errors import FoveaError
+
+if TYPE_CHECKING:
+    from fovea.indexer.switching.switch import SwitchReport
+    from fovea.search.library.library import Library
+    from fovea.search.library.rows import ModelRow
+    from fovea.search.models.resolve import ModelInfo
+    from fovea.search.query.compare import Side
+
+
+from .opening import current_model, library_model, open_library
+from .options import (
+    complete_model,
+    embedding_options,
+    json_option,
+    k_option,
+    library_option,
+    machine_options,
+)
+from .output import plain_name, print_json, talk
+from .progress import download_bar, switch_bar
+from .searching import hit_fields
+
+
+@click.command("use")
+@click.argument("name", metavar="NAME|DIR", shell_complete=complete_model)
+@click.option("--background", is_flag=True, help="Return at once; embed at low priority.")
+@click.option(
+    "--compare", "query", metavar="QUERY", help="Switch nothing: show both answers side by side."
+)
+@click.option("--incomplete", is_flag=True, help="Leave pictures behind that cannot be read now.")
+@k_option
+@library_option
+@machine_options
+@embedding_options
+@json_option()
+def use_model(
+    name: str,
+    background: bool,
+    query: str | None,
+    incomplete: bool,
+    k: int,
+    folder: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Let the library answer by the model NAME once that has embedded all its pictures.
+
+    Until then the former model answers, and folders can be indexed. An interrupted switch goes on
+    when the command is repeated. Going back is instant: embeddings stay until models remove.
+
+    \b
+    fovea models use ViT-L/14
+    fovea models use ViT-L/14 --compare "a dog running on a beach"
+    """
+    from fovea.search.maintenance.changeover import call_off, resolve_in
+
+    with open_library(folder) as library:
+        model = resolve_in(library, name, progress=download_bar)
+        current = library.model()
+        if query is not None:
+            show_sides(query, _compare(library, model, query, k, options), as_json)
+        elif current is not None and current.identity == model.identity:
+            call_off(library)
+            talk(f"{library.folder} answers by {model.name}, and stays with it")
+        elif background:
+            _switch_in_background(library, model, incomplete=incomplete, **options)
+        else:
+            report = switch_library(library, model, incomplete=incomplete, **options)
+            show_switch(report, model, current, as_json)
+
+
+def switch_library(
+    library: "Library", model: "ModelInfo", *, device: str, dtype: str, **options: Any
+) -> "SwitchReport":
+    """Embed what is missing, and flip unless told otherwise; the encoder is loaded once."""
+    from functools import cache
+
+    from fovea.indexer.switching.switch import switch_model
+    from fovea.search.query.likelihood import Background
+
+    load = cache(lambda: model.load(device=device, dtype=dtype))
+
+    def prepare() -> None:
+        if Background.load(library.folder, model.identity) is None:
+            Background.of(model.identity, load()).save(library.folder)
+
+    with switch_bar() as progress:
+        return switch_model(
+            library, model=model, load_encoder=load, prepare=prepare, progress=progress, **options
+        )
+
+
+def _switch_in_background(library: "Library", model: "ModelInfo", **options: Any) -> None:
+    from fovea.indexer.switching import background as detached
+    from fovea.search.maintenance.changeover import announce, changeover
+
+    before = changeover(library)
+    row = library.add_model(model.name, model.identity, model.dim, model.source)
+    announce(library, row.id)
+    if before is not None and before.pid and before.model.id == row.id:
+        pid = before.pid
+    else:
+        pid = str(detached.start(library.folder, **options))
+    talk(
+        f"process {pid} embeds by {model.name}; fovea status says how far it is, and "
+        f"{detached.log_path(library.folder)} what has become of it"
+    )
+
+
+def show_switch(
+    report: "SwitchReport", model: "ModelInfo", before: "ModelRow | None", as_json: bool
+) -> None:
+    from dataclasses import asdict
+
+    counts = {
+        "out of reach": report.unreachable,
+        "changed or gone since they were indexed": report.changed,
+        "not to be decoded now": report.failed,
+    }
+    amiss = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    answers = before.name if before is not None else "no model"
+    if as_json:
+        print_json({"model": model.name, **asdict(report)})
+    if report.superseded:
+        raise FoveaError(f"another model was asked for meanwhile; {answers} answers until then")
+    if report.stopped:
+        raise FoveaError(f"stopped, and {answers} answers; run the command again to go on")
+    if not report.switched:
+        raise FoveaError(
+            f"{answers} goes on answering, since some pictures are not embedded: {amiss}; bring "
+            "them back, or run fovea index, and repeat this; or leave them behind: --incomplete"
+        )
+    if amiss:
+        talk(f"in no answer until fovea index finds them: {amiss}")
+    if not as_json:
+        click.echo(
+            f"{model.name} answers: {report.images:,} pictures, {report.embedded:,} embedded in "
+            f"{report.seconds:.1f} s"
+        )
+
+
+def _compare(
+    library: "Library", model: "ModelInfo", query: str, k: int, options: dict[str, Any]
+) -> "list[Side]":
+    """What the library's model and another one answer, once that has embedded what there is."""
+    from fovea.search.errors import LibraryBusy
+    from fovea.search.maintenance.changeover import find_model
+    from fovea.search.models.resolve import LazyEncoder
+    from fovea.search.query.compare import answered
+
+    current = current_model(library)
+    if current.identity == model.identity:
+        raise FoveaError(f"{library.folder} answers by {model.name} already; name another one")
+    try:
+        switch_library(library, model, flips=False, **options)
+    except LibraryBusy as exc:
+        talk(f"{exc}; the answer is from what is embedded by now")
+    row = find_model(library, model.identity)
+    assert row is not None  # added at the least
+    machine = {name: options[name] for name in ("device", "dtype")}
+    pairs = ((current, library_model(library)), (row, model))
+    return [answered(library, r, LazyEncoder(info, **machine), query, k) for r, info in pairs]
+
+
+def show_sides(query: str, sides: "Sequence[Side]", as_json: bool) -> None:
+    """Print two answers in two columns; a star marks what only one of them has."""
+    if as_json:
+        answers = [
+            {
+                "model": side.model.name,
+                "embedded": side.embedded,
+                "took_ms": side.took_ms,
+                "hits": [hit_fields(hit) for hit in side.hits],
+            }
+            for side in sides
+        ]
+        print_json({"query": query, "answers": answers})
+        return
+    left, right = ({hit.image_id for hit in side.hits} for side in sides)
+    columns = [_column(side, left & right) for side in sides]
+    width = max(map(len, columns[0]))
+    for first, second in zip_longest(*columns, fillvalue=""):
+        click.echo(f"{first:<{width}}  |  {second}".rstrip())
+    if left ^ right:
+        talk("a star marks what is among the first of one answer alone")
+    talk(f"nothing is switched: {sides[0].model.name} answers")
+
+
+def _column(side: "Side", shared: set[int]) -> list[str]:
+    lines = [f"{side.model.name}, {side.embedded:,} pictures"]
+    for hit in side.hits:
+        score = " " * 5 if hit.score is None else f"{hit.score:.3f}"
+        lines.append(f"{score} {' ' if hit.image_id in shared else '*'} {plain_name(hit.path)}")
+    return lines

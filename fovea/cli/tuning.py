@@ -1,0 +1,234 @@
+"""``fovea finetune``."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fovea.search.clip.errors import FoveaError
+from fovea.search.library.paths import path_fields
+
+if TYPE_CHECKING:
+    from fovea.indexer.learning.finetune import Tuned
+    from fovea.search.library.library import Library
+
+
+from .opening import current_model, open_library
+from .options import DEVICES, DTYPES, FILE, json_option, model_option
+from .output import plain, plain_name, print_json, talk
+from .progress import counting_bar, download_bar, tuning_bar
+from .switching import show_switch, switch_library
+
+
+@click.command()
+@click.option(
+    "--from",
+    "folder",
+    metavar="LIBRARY",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The library to learn from.  [default: FOVEA_LIBRARY, or the user's data folder]",
+)
+@click.option(
+    "--captions",
+    metavar="FILE",
+    type=FILE,
+    help="Learn these: JSON Lines, TSV or CSV: file, captions.",
+)
+@click.option(
+    "--words",
+    multiple=True,
+    type=click.Choice(("names", "keywords")),
+    help="Learn names of files and folders, or what is written into pictures; repeatable.  "
+    "[default: both, or neither where --captions is given]",
+)
+@click.option("--list", "only_list", is_flag=True, help="Print the captions found; train nothing.")
+@model_option("Begin with this model.  [default: the library's]")
+@click.option("--out", metavar="DIR", type=FILE, help="Where it is kept.  [default: LIBRARY/tuned]")
+@click.option(
+    "--tune",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="Last blocks of each tower that learn, with the projections.",
+)
+@click.option(
+    "--epochs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Times that every picture is seen.",
+)
+@click.option(
+    "--batch-size",
+    metavar="N",
+    type=click.IntRange(min=2),
+    default=128,
+    show_default=True,
+    help="Pictures a step.",
+)
+@click.option(
+    "--lr",
+    metavar="X",
+    type=float,
+    help="The highest learning rate.  [default: 0.001 for small models, else 0.0001]",
+)
+@click.option(
+    "--keep",
+    metavar="X",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Weight of what the model knew before.",
+)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="The most pictures to learn from.",
+)
+@click.option("--seed", metavar="N", default=0, show_default=True, help="Of all that is drawn.")
+@click.option(
+    "--least-agreement",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1),
+    default=0.8,
+    show_default=True,
+    help="Refuse a model that knows less than this of what it knew before.",
+)
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Processes that decode.  [default: one a core]",
+)
+@click.option("--use", is_flag=True, help="Let the library answer by it, unless it is refused.")
+@click.option("--device", metavar="D", default="auto", show_default=True, help=f"Where: {DEVICES}")
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES[:3]),
+    default="auto",
+    show_default=True,
+    help="Precision of the products.",
+)
+@json_option()
+def finetune(
+    folder: Path | None,
+    captions: Path | None,
+    words: tuple[str, ...],
+    only_list: bool,
+    name: str | None,
+    out: Path | None,
+    limit: int,
+    least_agreement: float,
+    workers: int | None,
+    use: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Fine-tune a model on a library's own pictures and words.
+
+    The words are captions from a file, the names of files and folders, and keywords and
+    descriptions in pictures and XMP files. A part of the pictures is held out, and the recall on it
+    shown before and after. The model stays as it is: the new one is kept beside it, and refused
+    where it got worse. A run that was stopped goes on when the command is repeated. With --use the
+    library is switched to it, as by models use, and back again by the same.
+
+    \b
+    fovea finetune --from ~/photos-library --captions captions.tsv
+    """
+    from fovea.indexer.learning.training_set import SOURCES, Wanted, listed_captions
+
+    chosen = words or (() if captions is not None else SOURCES)
+    wanted = Wanted(captions=captions, words=chosen, limit=limit)
+    with open_library(folder) as library:
+        if only_list:
+            for path, texts in listed_captions(library, wanted, workers=workers):
+                show_captions(path, texts, as_json)
+            return
+        tuned = _finetuned(
+            library,
+            name,
+            options,
+            wanted=wanted,
+            out=out,
+            workers=workers,
+            least_agreement=least_agreement,
+        )
+        show_tuned(tuned, as_json)
+        if tuned.refusal:
+            raise FoveaError(f"not to be used: {tuned.refusal}; it is in {tuned.folder}")
+        if use:
+            machine = {key: options[key] for key in ("device", "dtype")}
+            return _use_tuned(library, tuned, workers=workers, **machine)
+        command = ["fovea", "models", "use", str(tuned.folder), "--library", str(library.folder)]
+    talk(f"to answer by it: {shlex.join(command)}")
+
+
+def _finetuned(
+    library: "Library", name: str | None, options: dict[str, Any], **settings: Any
+) -> "Tuned":
+    """Fine-tune the model of this name, or the library's, under two progress bars."""
+    from fovea.indexer.learning.finetune import finetune_library
+    from fovea.search.clip.finetuning.finetune import TuneOptions
+    from fovea.search.models.resolve import resolve_model
+
+    model = resolve_model(name, current_model(library), progress=download_bar)
+    with counting_bar("img") as progress, tuning_bar() as on_metrics:
+        return finetune_library(
+            library,
+            model,
+            options=TuneOptions(**options),
+            on_progress=progress,
+            on_metrics=on_metrics,
+            **settings,
+        )
+
+
+def _use_tuned(library: "Library", tuned: "Tuned", **options: Any) -> None:
+    """Switch the library to a tuned model; raise ``FoveaError`` where it stays as it was."""
+    from fovea.search.maintenance.changeover import resolve_in
+
+    model, before = resolve_in(library, str(tuned.folder)), current_model(library)
+    report = switch_library(library, model, incomplete=False, **options)
+    if not report.switched:
+        show_switch(report, model, before, as_json=False)
+    talk(f"{library.folder} answers by it; to go back: fovea models use {before.name}")
+
+
+def show_captions(path: bytes, captions: Sequence[str], as_json: bool) -> None:
+    """Print a picture's captions: a line each, or one of JSON."""
+    file = os.fsdecode(path)
+    if as_json:
+        fields = path_fields(file)
+        fields["file"] = fields.pop("path")
+        print_json({**fields, "captions": captions})
+        return
+    for caption in captions:
+        click.echo(f"{plain_name(file)}\t{plain(caption)}")
+
+
+def show_tuned(tuned: "Tuned", as_json: bool) -> None:
+    """Print what fine-tuning has brought: a table, or one JSON document."""
+    found = tuned.comparison
+    if as_json:
+        fields: dict[str, Any] = {"model": str(tuned.folder), "pictures": tuned.pictures}
+        fields |= {"captions": tuned.captions, "left_out": tuned.left_out, **found.to_dict()}
+        print_json({**fields, "refusal": tuned.refusal})
+        return
+    left_out = "".join(f", {count:,} {reason}" for reason, count in tuned.left_out.items())
+    click.echo(f"pictures\t{tuned.pictures:,} with {tuned.captions:,} captions{left_out}")
+    click.echo(f"held out\t{found.after.pictures:,} pictures, {found.after.captions:,} captions")
+    click.echo("\tbefore\tafter")
+    for way in ("text_to_image", "image_to_text"):
+        before, after = getattr(found.before, way), getattr(found.after, way)
+        for k in before:
+            name = f"{way.replace('_', ' ')} recall@{k}"
+            click.echo(f"{name}\t{before[k]:.4f}\t{after[k]:.4f}")
+    click.echo(f"agreement\t\t{found.agreement:.4f}")

@@ -1,0 +1,50 @@
+"""A decoded picture, and the checks on its size that every decoder makes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .embedded_text import Words
+from .exif import Shot
+from .limits import Limits, Refused, megabytes
+
+__all__ = ["Picture", "check_decoded", "check_pixels"]
+
+# Bytes that Pillow keeps for a pixel, where it is not 4.
+_WIDE = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded file: its pixels, uint8 (size, size, 3), and what is known of it."""
+
+    pixels: np.ndarray
+    width: int  # as shown: after the orientation is applied
+    height: int
+    format: str
+    orientation: int  # EXIF, 1 to 8
+    shot: Shot
+    words: Words = Words()
+
+
+def check_pixels(size: tuple[int, int], limits: Limits) -> None:
+    """Raise ``Refused`` for a picture that says it has more pixels than the limit."""
+    width, height = size
+    if width * height > limits.pixels:
+        raise Refused(
+            f"too large: {width:,} x {height:,} pixels are {width * height / 1e6:,.0f} megapixels;"
+            f" the limit is {limits.pixels / 1e6:,.0f}"
+        )
+
+
+def check_decoded(image: Image.Image, limits: Limits) -> None:
+    """Raise ``Refused`` where the picture, at the scale it will be decoded at, fills too much."""
+    width, height = image.size
+    needed = width * height * _WIDE.get(image.mode, 4)
+    if needed > limits.decoded:
+        limit = megabytes(limits.decoded)
+        raise Refused(
+            f"too large: {width:,} x {height:,} pixels take {megabytes(needed)}; "
+            f"the limit is {limit}"
+        )

@@ -1,0 +1,106 @@
+"""Turn a file's bytes into the pixels that a model takes, within limits.
+
+Runs in worker processes: Pillow and NumPy, never torch.
+"""
+
+import warnings
+from importlib import import_module
+from io import BytesIO
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from fovea.search.clip.preprocess import Preprocess, orientation
+
+from .embedded_text import Words, picture_words
+from .exif import read_shot
+from .formats import PILLOW_FORMATS
+from .limits import Limits, Refused, megabytes, one_line
+from .picture import Picture, check_decoded, check_pixels
+from .precheck import screened
+
+_PLUGINS = ("Bmp", "Gif", "Jpeg", "Jpeg2K", "Mpo", "Png", "Ppm", "Tiff", "WebP")
+
+# What Pillow tells apart and nobody else does: a JPEG with a preview behind it is a JPEG.
+_FAMILIES = {"MPO": "JPEG", "DIB": "BMP"}
+
+
+# What decoders raise on purpose, in words for people; other kinds are their own mistakes.
+_SAID = (OSError, SyntaxError, ValueError, RuntimeError)
+
+
+def prepare() -> None:
+    """Set this process up for decoding: one thread each, no warnings, HEIC where it is installed.
+
+    For worker processes alone, since it changes Pillow's settings.
+    """
+    warnings.simplefilter("ignore")
+    Image.MAX_IMAGE_PIXELS = None  # we count ourselves, and Pillow only warns
+    # Pillow loads these itself only where any format is welcome.
+    for plugin in _PLUGINS:
+        import_module(f"PIL.{plugin}ImagePlugin")
+    avif: Any = import_module("PIL.AvifImagePlugin")
+    avif.DEFAULT_MAX_THREADS = 1
+    import pillow_heif
+
+    pillow_heif.options.DECODE_THREADS = 1
+    pillow_heif.register_heif_opener()
+
+
+def decode(
+    data: bytes, preprocess: Preprocess, limits: Limits, raw: bool = False, words: bool = False
+) -> Picture:
+    """Decode a file's bytes; ``raw`` says that they come from a camera's sensor.
+
+    ``words`` asks for what is written into the picture, too; of a camera's raw file, nothing is.
+    Raise ``Refused`` with the reason for whatever cannot be decoded within the limits of pixels,
+    memory and scans. Seconds are for the caller to hold: no thread can be stopped in C.
+    """
+    try:
+        if raw:
+            from .raw import decode_raw
+
+            return decode_raw(data, preprocess, limits)
+        return _decode(screened(data, limits), preprocess, limits, words)
+    except Refused:
+        raise
+    except MemoryError as exc:
+        limit = megabytes(limits.memory)
+        raise Refused(f"too large: decoding needs more than {limit} of memory") from exc
+    except Exception as exc:  # Pillow's decoders raise nearly every kind for a broken file
+        raise Refused(f"broken: {_explain(exc, data)}") from exc
+
+
+def _decode(data: bytes, preprocess: Preprocess, limits: Limits, words: bool) -> Picture:
+    with Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
+        check_pixels(image.size, limits)
+        turned, shot, size = orientation(image), read_shot(_exif(image)), image.size
+        kind = _FAMILIES.get(image.format or "", image.format) or "unknown"
+        written = picture_words(image) if words else Words()
+        preprocess.draft(image)
+        check_decoded(image, limits)
+        pixels = preprocess.pixels(image)
+    width, height = size[::-1] if turned >= 5 else size
+    return Picture(pixels, width, height, kind, turned, shot, written)
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    try:
+        return image.getexif()
+    except Exception:  # Pillow raises many kinds for broken EXIF, which must not cost the picture
+        return Image.Exif()
+
+
+def _explain(exc: Exception, data: bytes) -> str:
+    if not data:
+        return "the file is empty"
+    if isinstance(exc, UnidentifiedImageError):
+        return f"no picture that can be read; it begins with {_beginning(data)}"
+    text = one_line(str(exc)) if isinstance(exc, _SAID) else ""
+    return text or f"its decoder gave up ({type(exc).__name__})"
+
+
+def _beginning(data: bytes) -> str:
+    """The first bytes of a file: as text where they are one, else as hexadecimal numbers."""
+    text = data[:8].decode("ascii", "replace")
+    return f'"{text}"' if text.isascii() and text.isprintable() else data[:8].hex(" ")

@@ -1,0 +1,139 @@
+"""Fine-tune a model on the words of a library's own pictures, and judge whether it got better."""
+
+import json
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fovea.search.clip.atomic import replace_file
+from fovea.search.clip.checkpoints.checkpoint import load_clip
+from fovea.search.clip.checkpoints.export import save_model
+from fovea.search.clip.encoders.memory import keep_allocations
+from fovea.search.clip.finetuning.features import FeatureStore, LowerHalf
+from fovea.search.clip.finetuning.finetune import Comparison, TuneOptions, finetune, fingerprint
+from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.clip.training.train import Metrics
+from fovea.search.library.library import Library
+from fovea.search.query.likelihood import default_labels
+
+from .training_set import Wanted, gather
+
+LEAST_AGREEMENT = 0.8  # of a tuned model with what it was, see ``Comparison.agreement``
+FIGURES = "finetuned.json"  # in the tuned model's folder
+
+
+class Model(Protocol):
+    """The model to begin with."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def folder(self) -> Path: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A tuned model and how it compares with the one before.
+
+    ``refusal`` says why it should not be used, None for one that got better. ``left_out`` counts
+    the pictures that could not be read, by reason.
+    """
+
+    folder: Path
+    pictures: int
+    captions: int
+    left_out: dict[str, int]
+    comparison: Comparison
+    refusal: str | None
+
+
+def finetune_library(
+    library: Library,
+    model: Model,
+    *,
+    wanted: Wanted,
+    options: TuneOptions,
+    out: Path | None = None,
+    workers: int | None = None,
+    least_agreement: float = LEAST_AGREEMENT,
+    labels: Sequence[str] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_metrics: Callable[[Metrics], None] | None = None,
+) -> Tuned:
+    """Tune the last blocks of ``model`` to the library's pictures and their captions.
+
+    All is kept below ``out``, by default the folder ``tuned`` of the library: the features of the
+    pictures, the run, and the new model in a folder of its own name, or below ``refused`` where it
+    got worse. The model that it began with stays as it is. What was killed goes on when the call
+    is repeated. Raise ``FoveaError`` where there is too little to learn from, and for all that
+    ``fovea.search.clip.finetuning.finetune.finetune`` raises.
+    """
+    keep_allocations()
+    place = library.folder / "tuned" if out is None else out
+    clip = load_clip(model.folder)
+    tokenizer = Tokenizer.from_folder(
+        model.folder if model.folder.is_dir() else model.folder.parent
+    )
+    lower = LowerHalf(clip, options.tune, device=options.device, dtype=options.dtype)
+    settings = [model.identity, options.tune, lower.side, wanted.views, wanted.words]
+    settings += [str(lower.dtype), str(lower.device)]
+    store = FeatureStore(place / "features", settings)
+    labels = default_labels() if labels is None else labels
+    found = gather(library, wanted, lower, store, labels, workers=workers, progress=on_progress)
+    mark = [model.identity, fingerprint(found.material), _lasting(options)]
+    name = f"{_base(model.name)}-tuned-{zlib.crc32(json.dumps(mark).encode()):08x}"
+    comparison = finetune(
+        clip, tokenizer, found.material, options, place / "runs" / name, on_metrics
+    )
+    refusal = refused(comparison, least_agreement)
+    folder = (place / "refused" if refusal else place) / name
+    tuned = Tuned(folder, found.pictures, found.captions, dict(found.left_out), comparison, refusal)
+    save_model(clip, tokenizer, folder)
+    _note(tuned, model)
+    return tuned
+
+
+def refused(found: Comparison, least_agreement: float) -> str | None:
+    """Say why a tuned model should not replace the one before; None where it may."""
+    before, after = found.before.mean, found.after.mean
+    if not after >= before:  # nor where either is no number
+        return (
+            f"it finds the held-out pictures worse: a mean recall of {after:.1%} where it was "
+            f"{before:.1%}; more captions may help, or a lower --lr"
+        )
+    if not found.agreement >= least_agreement:
+        return (
+            f"it has forgotten too much: what it took {found.general} pictures for before is among "
+            f"the five likeliest labels now for {found.agreement:.1%} of them, and not for "
+            f"{least_agreement:.0%}; a larger --keep or fewer --epochs forget less"
+        )
+    return None
+
+
+def _lasting(options: TuneOptions) -> dict[str, object]:
+    """Return the options that make another model, and not only another way to it."""
+    passing = ("device", "dtype", "log_every", "save_every")
+    return {name: value for name, value in asdict(options).items() if name not in passing}
+
+
+def _base(name: str) -> str:
+    """Return what a model is called in a folder's name, without an earlier tuning."""
+    return re.sub(r"[^\w.-]+", "-", name.partition("-tuned-")[0]).strip("-.") or "model"
+
+
+def _note(tuned: Tuned, model: Model) -> None:
+    figures = {
+        "from": {"name": model.name, "sha256": model.identity},
+        "pictures": tuned.pictures,
+        "captions": tuned.captions,
+        "left_out": tuned.left_out,
+        **tuned.comparison.to_dict(),
+        "refusal": tuned.refusal,
+    }
+    text = json.dumps(figures, indent=2) + "\n"
+    replace_file(tuned.folder / FIGURES, lambda file: file.write(text.encode()))

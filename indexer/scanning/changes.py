@@ -1,0 +1,176 @@
+"""What a walk means against the library: what is new, what has changed, what has vanished."""
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from fovea.indexer.decoding.decoder_versions import changed_decoders
+from fovea.indexer.decoding.formats import RAW_EXTENSIONS, RAW_REASON, extension, raw_available
+from fovea.indexer.walking.ignore import Ignore
+from fovea.indexer.walking.walk import Closed, Found, is_empty, walk
+from fovea.indexer.workers.pool import Task
+from fovea.search.library.library import Library
+from fovea.search.library.rows import FileRow, FileState, FileWrite, Root
+
+
+class Leftover(NamedTuple):
+    """A file that the library knows and that a walk did not take."""
+
+    path: bytes
+    root_id: int
+    row: FileRow
+    refusal: str | None  # why it is not to be opened; None if it is gone
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the library says before a walk: read once, so that a walk needs no database."""
+
+    files: dict[bytes, FileRow]  # under all roots; a walk takes out what it finds
+    noted: frozenset[bytes]  # indexed files with a remark: kept though they were not found or read
+    retry: frozenset[bytes]  # failed, but not for what they hold, or by other decoders
+    unembedded: set[int]  # images that the model has still to embed
+
+
+def known_files(library: Library, roots: Sequence[Root], model_id: int | None) -> Known:
+    """Read what a walk of these roots is compared with; ``model_id`` None is a new model."""
+    files: dict[bytes, FileRow] = {}
+    for root in _outermost(roots):
+        files |= library.files_under(root.path)
+    noted = library.rows("SELECT path FROM files WHERE state = 'indexed' AND reason IS NOT NULL")
+    retry = library.rows(
+        "SELECT path FROM files WHERE state = 'failed' AND (reason LIKE 'unreadable:%' "
+        "OR reason LIKE 'not embedded:%' OR root_id IN (SELECT value FROM json_each(?)))",
+        [json.dumps(changed_decoders(library, [root.id for root in roots]))],
+    )
+    if model_id is None:
+        unembedded = {row.image_id for row in files.values() if row.image_id is not None}
+    else:
+        rows = library.rows(
+            "SELECT id FROM images WHERE id NOT IN "
+            "(SELECT image_id FROM embeddings WHERE model_id = ?)",
+            (model_id,),
+        )
+        unembedded = {image_id for (image_id,) in rows}
+    return Known(files, _paths(noted), _paths(retry), unembedded)
+
+
+def _paths(rows: Iterable[tuple[bytes]]) -> frozenset[bytes]:
+    return frozenset(path for (path,) in rows)
+
+
+def _outermost(roots: Iterable[Root]) -> list[Root]:
+    chosen: list[Root] = []
+    for root in sorted(roots, key=lambda root: len(root.path)):
+        if not any(inside(root.path, other.path) for other in chosen):
+            chosen.append(root)
+    return chosen
+
+
+def inside(path: bytes, folder: bytes) -> bool:
+    """Say whether a path lies in a folder, or is it."""
+    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
+
+
+@dataclass(slots=True)
+class Survey:
+    """One walk of some roots, and what it noticed on the way.
+
+    Iterate over ``changes`` to the end; what is then left in ``known.files`` was not met.
+    """
+
+    roots: Sequence[Root]
+    known: Known
+    ignore: Sequence[str] = ()
+    excluded: frozenset[bytes] = frozenset()  # folders to leave out, such as the library's own
+    found: int = 0
+    unchanged: int = 0
+    present: list[bytes] = field(default_factory=list)  # back again, or without a remark now
+    refused: list[Leftover] = field(default_factory=list)  # pictures not to be opened any more
+    closed: list[Closed] = field(default_factory=list)
+    offline: dict[int, str] = field(default_factory=dict)  # root id -> why
+    totals: dict[int, int] = field(default_factory=dict)  # root id -> files found there
+    raw: bool = field(default_factory=lambda: raw_available())
+    halt: threading.Event = field(default_factory=threading.Event)  # ends the walk early
+
+    def changes(self) -> Iterator[Task | FileWrite]:
+        """Walk all roots; yield a task for what must be read, and a row for what must not."""
+        stops = self.excluded | {root.path for root in self.roots}
+        for root in self.roots:
+            before = self.found
+            try:
+                if is_empty(root.path):
+                    self.offline[root.id] = "the folder is empty"
+                    continue
+                yield from self._walk(root, stops)
+                if is_empty(root.path):  # unmounted meanwhile
+                    self.offline[root.id] = "the folder is empty"
+            except OSError as exc:
+                self.offline[root.id] = exc.strerror or type(exc).__name__
+            self.totals[root.id] = self.found - before
+
+    def _walk(self, root: Root, stops: frozenset[bytes]) -> Iterator[Task | FileWrite]:
+        take, files = self.known.files.pop, self.known.files
+        noted, unembedded = self.known.noted, self.known.unembedded
+        for entry in walk(root.path, Ignore.for_root(root.path, self.ignore), stops, self.halt):
+            if isinstance(entry, Closed):
+                self.closed.append(entry)
+                continue
+            self.found += 1
+            path, size, mtime_ns, refusal = entry
+            row = take(path, None) if files else None
+            if (
+                row is not None
+                and refusal is None
+                and row.state == "indexed"
+                and row.mtime_ns == mtime_ns
+                and row.size == size
+                and row.image_id not in unembedded
+                and path not in noted
+            ):
+                self.unchanged += 1  # nearly always: as short a way as Python allows
+                continue
+            change = self._judge(root, entry, row)
+            if change is None:
+                self.unchanged += 1
+            else:
+                yield change
+
+    def _judge(self, root: Root, entry: Found, row: FileRow | None) -> Task | FileWrite | None:
+        """Decide what to do about one file: read it, record why not, or nothing."""
+        same = row is not None and (row.size, row.mtime_ns) == (entry.size, entry.mtime_ns)
+        refusal = entry.refusal
+        if refusal is None and not self.raw and extension(entry.path) in RAW_EXTENSIONS:
+            refusal = RAW_REASON
+        if entry.size < 0 and row is not None and row.image_id is not None:
+            self.closed.append(Closed(entry.path, f"{refusal}; kept as it was"))
+            return None
+        if refusal is not None:
+            state: FileState = "failed" if refusal.startswith("unreadable") else "skipped"
+            if row is not None and row.image_id is not None:
+                if row.state != state:  # what is known of it stays; its end is judged with others'
+                    self.refused.append(Leftover(entry.path, root.id, row, refusal))
+                return None
+            if same and row is not None and row.state == state:
+                return None
+            return FileWrite(entry.path, root.id, entry.size, entry.mtime_ns, None, state, refusal)
+        image_id = None if row is None else row.image_id
+        if not same or row is None or self._to_be_read(entry.path, row):
+            return Task(entry.path, root.id, entry.size, entry.mtime_ns, image_id)
+        if row.state in ("missing", "skipped") or entry.path in self.known.noted:
+            self.present.append(entry.path)
+        return None
+
+    def _to_be_read(self, path: bytes, row: FileRow) -> bool:
+        """Say whether a file that is as it was must be read all the same."""
+        if row.image_id is not None:
+            if row.image_id in self.known.unembedded:
+                self.known.unembedded.discard(row.image_id)  # one of its files is enough
+                return True
+            return False
+        if row.state == "failed":  # for what it holds: not again; for its permissions: if they fit
+            return path in self.known.retry and os.access(path, os.R_OK)
+        return True  # skipped or gone before it was ever read

@@ -1,0 +1,206 @@
+"""What became of the files that the library knows and a walk did not meet."""
+
+import errno
+import json
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fovea.indexer.walking.ignore import Ignore
+from fovea.indexer.walking.walk import is_empty
+from fovea.search.library.library import Library
+from fovea.search.library.rows import Root
+
+from .changes import Leftover, Survey, inside
+
+HANDFUL = 5  # so many files may vanish from a root at once, or
+SHARE = 0.1  # this share of it, before we wait for a confirmation
+DELETED_REASON = "deleted"
+MOVED_REASON = "moved or renamed"
+LINKED_REASON = "not a file: its folder is a symbolic link"
+
+Kind = Literal["folder", "link", "file", "nothing"]  # what a name is; a file of any kind
+Fate = Literal["here", "linked", "gone"]  # linked: one of its folders is a symbolic link now
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What to write about the files that a walk did not take."""
+
+    moved: list[bytes] = field(default_factory=list)  # the same run found their content elsewhere
+    deleted: list[bytes] = field(default_factory=list)
+    skipped: list[Leftover] = field(default_factory=list)
+    held: list[Leftover] = field(default_factory=list)  # too many at once: they stay in answers
+
+    @property
+    def passed_over(self) -> int:
+        """How many pictures leave the answers though they are there."""
+        return sum(entry.row.state == "indexed" for entry in self.skipped)
+
+
+def leftovers(survey: Survey) -> list[Leftover]:
+    """Explain what is left of ``survey.known`` once its walk has come to its end.
+
+    Nothing is said of roots that are offline, by now at least, nor of what lies in a folder that
+    could not be listed or cannot be looked at now.
+    """
+    closed = [entry.path for entry in survey.closed]
+    roots = sorted(survey.roots, key=lambda root: len(root.path), reverse=True)
+    rules = _look_again(survey, roots)
+    found = [entry for entry in survey.refused if entry.root_id not in survey.offline]
+    listings = _Listings()
+    for path, row in survey.known.files.items():
+        if row.state == "missing" or any(inside(path, folder) for folder in closed):
+            continue
+        root = next(root for root in roots if inside(path, root.path))
+        if root.id in survey.offline:
+            continue
+        fate = listings.fate(path, root.path)
+        if fate == "gone":
+            found.append(Leftover(path, root.id, row, None))
+        elif fate is not None and row.state != "skipped":
+            linked = LINKED_REASON if fate == "linked" else None
+            if reason := linked or rules[root.id].covers(path, root.path):
+                found.append(Leftover(path, root.id, row, reason))
+    return found
+
+
+def _look_again(survey: Survey, roots: Sequence[Root]) -> dict[int, Ignore]:
+    """Note the roots that went offline after their walk: embedding may have taken hours.
+
+    Return the rules of the others, by root id.
+    """
+    rules = {}
+    for root in roots:
+        if root.id in survey.offline:
+            continue
+        try:
+            if is_empty(root.path):
+                survey.offline[root.id] = "the folder is empty"
+            else:
+                rules[root.id] = Ignore.for_root(root.path, survey.ignore)
+        except OSError as exc:
+            survey.offline[root.id] = exc.strerror or type(exc).__name__
+    return rules
+
+
+@dataclass(slots=True)
+class _Listings:
+    """Folders as they are listed, each once.
+
+    A name is there only as it is listed: where case does not matter to a file system, looking a
+    renamed file's old name up would find the new one.
+    """
+
+    _listed: dict[bytes, dict[bytes, Kind] | None] = field(default_factory=dict)
+
+    def fate(self, path: bytes, root: bytes) -> Fate | None:
+        """Say what became of a path below a root; None where that cannot be told now."""
+        folder = root
+        *folders, name = path[len(root.rstrip(b"/")) + 1 :].split(b"/")
+        for part in folders:
+            kind = self._kind(folder, part)
+            if kind is None:
+                return None
+            if kind != "folder":
+                return "linked" if kind == "link" else "gone"
+            folder = os.path.join(folder, part)
+        kind = self._kind(folder, name)
+        if kind is None:
+            return None
+        return "gone" if kind in ("folder", "nothing") else "here"
+
+    def _kind(self, folder: bytes, name: bytes) -> Kind | None:
+        if folder not in self._listed:
+            self._listed[folder] = _listing(folder)
+        listed = self._listed[folder]
+        return None if listed is None else listed.get(name, "nothing")
+
+
+def _listing(folder: bytes) -> dict[bytes, Kind] | None:
+    """List a folder's names with what each is; None if it cannot be listed now."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: _kind_of(entry) for entry in entries}
+    except OSError as exc:
+        return {} if exc.errno in (errno.ENOENT, errno.ENOTDIR) else None
+
+
+def _kind_of(entry: "os.DirEntry[bytes]") -> Kind:
+    if entry.is_symlink():
+        return "link"
+    return "folder" if entry.is_dir(follow_symlinks=False) else "file"
+
+
+def judged(
+    library: Library,
+    survey: Survey,
+    found: Sequence[Leftover],
+    gained: Collection[int],
+    confirmed: bool,
+) -> Verdict:
+    """Split the leftovers into those moved, deleted, passed over and to be kept.
+
+    ``gained`` are images that some file has shown for the first time in this run. Too many at
+    once are kept, unless ``confirmed``; but only pictures that would leave the answers: not what
+    was never in them, nor what another root shows as well. A pattern is believed: somebody wrote
+    it.
+    """
+    verdict = Verdict()
+    elsewhere = _shown_elsewhere(library, found)
+    met = {entry.path for entry in survey.refused}
+    doubtful: dict[int, list[Leftover]] = {}
+    for entry in found:
+        moved = entry.row.image_id in gained
+        shown = (
+            entry.row.state == "indexed" and (entry.row.image_id, entry.root_id) not in elsewhere
+        )
+        if _is_lost(entry) and shown and not moved:
+            doubtful.setdefault(entry.root_id, []).append(entry)
+        elif entry.refusal is not None:
+            verdict.skipped.append(entry)
+        else:
+            (verdict.moved if moved else verdict.deleted).append(entry.path)
+    for root_id, entries in doubtful.items():
+        remaining = survey.totals.get(root_id, 0) - sum(entry.path in met for entry in entries)
+        if not confirmed and too_many(len(entries), remaining):
+            verdict.held += entries
+        else:
+            verdict.deleted += [entry.path for entry in entries if entry.refusal is None]
+            verdict.skipped += [entry for entry in entries if entry.refusal is not None]
+    return verdict
+
+
+def _is_lost(entry: Leftover) -> bool:
+    """Whether a file went by itself, so to speak: no pattern covers it."""
+    return entry.refusal is None or entry.refusal.startswith("not a file")
+
+
+def _shown_elsewhere(library: Library, found: Sequence[Leftover]) -> set[tuple[int | None, int]]:
+    """Return (image, root) where the image has a file, no leftover itself, in another root."""
+    left = {entry.path for entry in found}
+    roots = {entry.root_id for entry in found}
+    images = {entry.row.image_id for entry in found if entry.row.image_id}
+    if not images:
+        return set()
+    rows = library.rows(
+        "SELECT image_id, path, root_id FROM files WHERE state = 'indexed' "
+        "AND image_id IN (SELECT value FROM json_each(?))",
+        [json.dumps(sorted(images))],
+    )
+    homes: dict[int, set[int]] = {}
+    for image_id, path, root_id in rows:
+        if path not in left:
+            homes.setdefault(image_id, set()).add(root_id)
+    return {
+        (image_id, root_id)
+        for root_id in roots
+        for image_id, others in homes.items()
+        if others - {root_id}
+    }
+
+
+def too_many(vanished: int, remaining: int) -> bool:
+    """Say whether so many files vanished from a root that a person should confirm it."""
+    return vanished > HANDFUL and vanished > SHARE * (vanished + remaining)

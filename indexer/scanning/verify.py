@@ -1,0 +1,111 @@
+"""Account for every file ever seen, and hold the index against the database."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fovea.search.library.library import Library
+from fovea.search.library.rows import Account
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What became of one file. An offline one is in a root that is not there at present."""
+
+    path: str  # as os.fsdecode gives it
+    state: Account
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """Every file, and where index and database disagree (``ok``: nowhere)."""
+
+    ok: bool
+    files: list[FileState]
+    problems: list[str]
+
+
+def verify(library: Library) -> VerifyReport:
+    """Account for every file ever seen under the roots.
+
+    Nothing is read but the library; of the roots, only whether they are there.
+    """
+    problems = [*_contradictions(library), *_index_problems(library)]
+    return VerifyReport(not problems, list(_accounts(library)), problems)
+
+
+def _accounts(library: Library) -> Iterator[FileState]:
+    unembedded = _unembedded(library)
+    for entry in library.entries():
+        reason = entry.reason or unembedded.get(entry.path)
+        yield FileState(os.fsdecode(entry.path), entry.state, reason)
+
+
+def _unembedded(library: Library) -> dict[bytes, str]:
+    """Say of which indexed files the library's model has no embedding: a change of model's."""
+    model = library.model()
+    if model is None:
+        return {}
+    rows = library.rows(
+        "SELECT path FROM files WHERE state = 'indexed' AND NOT EXISTS (SELECT 1 FROM embeddings "
+        "WHERE embeddings.image_id = files.image_id AND model_id = ?)",
+        (model.id,),
+    )
+    return {path: f"not embedded by {model.name} yet; in no answer" for (path,) in rows}
+
+
+# What each query counts must not be there; after a crash either, since a batch is written whole.
+_CHECKS = (
+    (
+        "{} indexed files without an image",
+        "SELECT count(*) FROM files LEFT JOIN images ON images.id = image_id "
+        "WHERE state = 'indexed' AND images.id IS NULL",
+    ),
+    (
+        "{} images without a file",
+        "SELECT count(*) FROM images WHERE id NOT IN "
+        "(SELECT image_id FROM files WHERE image_id IS NOT NULL)",
+    ),
+    (
+        "{} embeddings without an image or of no model",
+        "SELECT count(*) FROM embeddings WHERE image_id NOT IN (SELECT id FROM images) "
+        "OR model_id NOT IN (SELECT id FROM models)",
+    ),
+    (
+        "{} embeddings of the wrong length for their model",
+        "SELECT count(*) FROM embeddings JOIN models ON models.id = model_id "
+        "WHERE length(vector) != 2 * dim",
+    ),
+    (
+        "{} files of no root",
+        "SELECT count(*) FROM files WHERE root_id NOT IN (SELECT id FROM roots)",
+    ),
+    (
+        "{} indexed images that no model has embedded",
+        "SELECT count(DISTINCT image_id) FROM files WHERE state = 'indexed' "
+        "AND image_id NOT IN (SELECT image_id FROM embeddings)",
+    ),
+)
+
+
+def _contradictions(library: Library) -> Iterator[str]:
+    """Say what in the database contradicts itself."""
+    for complaint, sql in _CHECKS:
+        [(count,)] = library.rows(sql)
+        if count:
+            yield complaint.format(count)
+    [(answer,)] = library.rows("PRAGMA quick_check(1)")
+    if answer != "ok":
+        yield f"the database is damaged: {answer}"
+
+
+def _index_problems(library: Library) -> Iterator[str]:
+    """Say where the index of the library's model contradicts the database."""
+    model = library.model()
+    if model is None:
+        return
+    from fovea.search.index.vector_index import VectorIndex
+
+    for difference in VectorIndex.open(library, model.id).check():
+        yield f"index: {difference}"

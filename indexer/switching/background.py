@@ -1,0 +1,114 @@
+"""A change of model that goes on in a process of its own, at low priority, after its command ends.
+
+What it is to do stands in the library: the model that is to come. So it can be started again after
+an interruption, and ends where another decision is made. What it says goes to a log beside the
+library.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fovea.indexer.workers.host import command, step_back
+from fovea.search.errors import FoveaError
+from fovea.search.library.library import Library
+from fovea.search.library.locks import holder_of
+from fovea.search.maintenance.changeover import LOCK
+
+__all__ = ["log_path", "start"]
+
+NICE = 10
+START_S = 20.0  # for the process to begin; one that falls does so before
+TAKE_OVER_S = 300.0  # for another one to end its last batch
+
+
+def log_path(folder: Path) -> Path:
+    """Where the process writes what becomes of it."""
+    return folder / "changeover.log"
+
+
+def start(folder: Path, **options: Any) -> int:
+    """Embed in the background for the model that is to come in the library of a folder.
+
+    ``options`` are ``device``, ``dtype``, ``workers``, ``batch_size`` and ``incomplete``. Return
+    the process's id once it works. Raise ``FoveaError`` where it ends at once, with its reason.
+    """
+    asked = json.dumps({"library": str(folder.absolute()), **options})
+    with log_path(folder).open("ab") as log:
+        process = subprocess.Popen(
+            command(__name__, asked),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=folder.absolute().anchor,
+            start_new_session=True,  # it outlives the terminal
+        )
+    # A thread waits for its end, so that it leaves no trace in a caller that lives longer.
+    waiting = threading.Thread(target=process.wait, daemon=True)
+    waiting.start()
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and waiting.is_alive():
+        if holder_of(folder, LOCK) == str(process.pid):
+            return process.pid
+        waiting.join(0.1)
+    if not waiting.is_alive() and process.returncode:
+        raise FoveaError(_last_line(log_path(folder)) or "the process ended at once")
+    return process.pid
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text("utf-8", errors="replace").strip().splitlines()
+    return lines[-1].partition("\t")[2] if lines else ""
+
+
+def main(settings: str) -> None:
+    """Do it: the other end of ``start``, which says in JSON what."""
+    step_back(NICE)
+    asked = json.loads(settings)
+    try:
+        _say(_switched(Path(asked.pop("library")), **asked))
+    except FoveaError as exc:
+        _say(str(exc))
+        sys.exit(1)
+
+
+def _say(text: str) -> None:
+    moment = datetime.now().astimezone().isoformat(timespec="seconds")
+    print(f"{moment}\t{text}", flush=True)
+
+
+def _switched(folder: Path, *, device: str = "auto", dtype: str = "auto", **options: Any) -> str:
+    """Embed and flip; return what has become of it."""
+    from fovea.search.maintenance.changeover import coming
+    from fovea.search.models.resolve import resolve_known
+    from fovea.search.query.likelihood import Background
+
+    from .switch import switch_model
+
+    with Library.open(folder) as library:
+        row = coming(library)
+        if row is None:
+            return "nothing is to change"
+        model = resolve_known(row, network=False)
+        _say(f"embedding by {model.name}")
+
+        def prepare() -> None:
+            if Background.load(folder, model.identity) is None:
+                encoder = model.load(device=device, dtype=dtype)
+                Background.of(model.identity, encoder).save(folder)
+
+        report = switch_model(
+            library,
+            model=model,
+            load_encoder=lambda: model.load(device=device, dtype=dtype),
+            prepare=prepare,
+            wait_s=TAKE_OVER_S,
+            **options,
+        )
+    return json.dumps({"model": model.name, **asdict(report)})

@@ -1,0 +1,372 @@
+"""Let a library answer by another model: embed what it shows, then flip.
+
+Files are read again where they are, those alone that still hold what the library knows; nothing is
+walked, and indexing may go on meanwhile, by the former model. What that adds is embedded before
+the flip, which waits for it to end.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+import numpy as np
+
+from fovea.indexer.decoding.limits import Limits
+from fovea.indexer.scanning.missing import too_many
+from fovea.indexer.scanning.pipeline import PixelEncoder, checked_rows
+from fovea.indexer.scanning.scan import Model, interruptible
+from fovea.indexer.walking.walk import is_empty
+from fovea.indexer.workers.host import available_cores
+from fovea.indexer.workers.pool import Outcome, Pool, Task
+from fovea.search.errors import LibraryBusy
+from fovea.search.index.vector_index import VectorIndex
+from fovea.search.index.view import snapshot_path
+from fovea.search.library.library import Library
+from fovea.search.library.rows import ModelRow
+from fovea.search.maintenance.changeover import (
+    LOOK_S,
+    Copy,
+    StoredImage,
+    add_embeddings,
+    announce,
+    changing,
+    coming,
+    flip,
+    images_to_embed,
+)
+
+__all__ = ["SwitchProgress", "SwitchReport", "switch_model"]
+
+TAKE_OVER_S = 120.0  # for another process to end its last batch
+WAIT_S = 1.0  # between two looks at whether another process still indexes
+REPORT_S = 0.1  # between two calls of ``progress``
+UNREADABLE = "unreadable:"  # how the reason begins where only permissions are in the way
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchProgress:
+    """How far a switch has come."""
+
+    images: int  # in answers
+    embedded: int  # of them, by the new model
+    rate: float  # pictures embedded per second by this run
+    waiting: str | None = None  # for whom, where all is embedded but another process indexes
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchReport:
+    """What a switch did. Pictures that were not embedded are in one of the last three counts."""
+
+    switched: bool
+    images: int  # in answers
+    embedded: int  # by this run
+    seconds: float
+    stopped: bool = False
+    superseded: bool = False  # somebody has asked for another model meanwhile
+    unreachable: int = 0  # their folder is offline, or their files cannot be read now
+    changed: int = 0  # their files have changed or gone since they were indexed
+    failed: int = 0  # they cannot be decoded now, or the model gave no vector
+
+
+def switch_model(
+    library: Library,
+    *,
+    model: Model,
+    load_encoder: Callable[[], PixelEncoder],
+    prepare: Callable[[], None] = lambda: None,
+    workers: int | None = None,
+    batch_size: int = 32,
+    incomplete: bool = False,
+    flips: bool = True,
+    progress: Callable[[SwitchProgress], None] | None = None,
+    stop: threading.Event | None = None,
+    limits: Limits | None = None,
+    wait_s: float | None = None,
+) -> SwitchReport:
+    """Embed everything that the library shows by another model, then let it answer.
+
+    The former model answers until then, and for good where pictures are out of reach: in folders
+    that are offline, or too many of them changed, gone or broken at once. ``incomplete`` flips all
+    the same; what is not embedded is then in no answer until indexing finds it. What has been
+    embedded stays, so that the same call goes on after an interruption. ``load_encoder`` is called
+    when the first picture is decoded, ``prepare`` before the flip, once all is embedded. Without
+    ``flips`` nothing but the embedding happens.
+
+    Ctrl-C, or ``stop``, ends the run after the batch in flight; so does another change of model
+    that is asked for meanwhile. Raise ``LibraryBusy`` if another process still embeds after
+    ``wait_s`` seconds: by default one that does so for another model is given time to notice.
+    """
+    started = time.monotonic()
+    stop = stop or threading.Event()
+    row = library.add_model(model.name, model.identity, model.dim, model.source)
+    if flips:
+        before = coming(library)
+        if wait_s is None and before is not None and before.id != row.id:
+            wait_s = TAKE_OVER_S
+        announce(library, row.id)
+    with changing(library, LOOK_S if wait_s is None else wait_s), interruptible(stop):
+        switch = _Switch(library, row, model, load_encoder, limits or Limits(), stop, progress)
+        switch.workers, switch.batch_size = workers or available_cores(), batch_size
+        switch.follows = flips
+        report = switch.run(prepare, incomplete) if flips else switch.embed_only()
+    return replace(report, seconds=round(time.monotonic() - started, 3))
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What became of the images that were to be embedded; each is in one set at most."""
+
+    embedded: int = 0
+    unreachable: set[int] = field(default_factory=set)
+    changed: set[int] = field(default_factory=set)
+    failed: set[int] = field(default_factory=set)
+
+    @property
+    def left(self) -> set[int]:
+        return self.unreachable | self.changed | self.failed
+
+
+class _Switch:
+    """One call of ``switch_model``."""
+
+    workers, batch_size = 1, 32
+    follows = True  # the library's announcement: another one ends this run
+
+    def __init__(
+        self,
+        library: Library,
+        row: ModelRow,
+        model: Model,
+        load_encoder: Callable[[], PixelEncoder],
+        limits: Limits,
+        stop: threading.Event,
+        progress: Callable[[SwitchProgress], None] | None,
+    ) -> None:
+        self.library, self.row, self.model, self.limits = library, row, model, limits
+        self.stop, self.progress = stop, progress
+        self.tally = _Tally()
+        self.superseded = False
+        self._load_encoder = load_encoder
+        self._encoder: PixelEncoder | None = None
+        self._under_way: dict[int, StoredImage] = {}
+        self._reachable: dict[int, bool] = {}  # by root
+        self._before: int = 0  # embedded when this run began
+        self._images = 0
+        self._first: float | None = None
+        self._reported = 0.0
+
+    # The run
+
+    def run(self, prepare: Callable[[], None], incomplete: bool) -> SwitchReport:
+        """Embed, wait for whoever indexes, and flip."""
+        self._count()
+        self._embed()
+        if self._ended():
+            return self._report(switched=False)
+        self._prepare(prepare)
+        while not self._ended():
+            try:
+                with self.library.writing():
+                    self._embed()  # what was indexed since
+                    if self._ended():
+                        break
+                    held = self._holds_up() and not incomplete
+                    switched = not held and flip(self.library, self.row.id, self.tally.left)
+                    return self._report(switched=switched)
+            except LibraryBusy as exc:
+                self._tell(waiting=str(exc))
+                self.stop.wait(WAIT_S)
+                self._embed()
+        return self._report(switched=False)
+
+    def embed_only(self) -> SwitchReport:
+        """Embed what is there now."""
+        self._count()
+        self._embed()
+        return self._report(switched=False)
+
+    def _prepare(self, prepare: Callable[[], None]) -> None:
+        """Make what the first answers take; it may last minutes, and nobody waits for it yet."""
+        if self.tally.embedded or not snapshot_path(self.library, self.row.id).exists():
+            VectorIndex.open(self.library, self.row.id).save()
+        prepare()
+
+    def _ended(self) -> bool:
+        """Whether this run is to end before the flip."""
+        if self.follows and not self.superseded:
+            wanted = coming(self.library)
+            self.superseded = wanted is None or wanted.id != self.row.id
+        return self.stop.is_set() or self.superseded
+
+    def _holds_up(self) -> bool:
+        """Whether what is not embedded is more than files come to in the course of time."""
+        lost = len(self.tally.changed) + len(self.tally.failed)
+        return bool(self.tally.unreachable) or too_many(lost, self._before + self.tally.embedded)
+
+    def _report(self, *, switched: bool) -> SwitchReport:
+        tally = self.tally
+        current = self.library.model()
+        switched |= self.superseded and current is not None and current.id == self.row.id
+        [(images,)] = self.library.rows("SELECT count(*) FROM shown")
+        return SwitchReport(
+            switched=switched,
+            images=images,
+            embedded=tally.embedded,
+            seconds=0.0,
+            stopped=self.stop.is_set() and not switched,
+            superseded=self.superseded and not switched,
+            unreachable=len(tally.unreachable),
+            changed=len(tally.changed),
+            failed=len(tally.failed),
+        )
+
+    # Embedding
+
+    def _count(self) -> None:
+        """Find out how much there is to do."""
+        [(self._images, self._before)] = self.library.rows(
+            "SELECT count(*), count(embeddings.id) FROM shown LEFT JOIN embeddings "
+            "ON embeddings.image_id = shown.image_id AND model_id = ?",
+            (self.row.id,),
+        )
+
+    def _embed(self) -> None:
+        """Embed what the model has not, but for what this run has met already."""
+        tasks = self._tasks()
+        first = next(tasks, None)
+        if first is None:
+            return
+        pictures: list[Outcome] = []
+        with Pool(
+            self.model.preprocess, self.limits, workers=self.workers, batch_size=self.batch_size
+        ) as pool:
+            waiting = chain([first], tasks)
+            while True:
+                for outcome in pool.outcomes(waiting):
+                    if outcome is not None and self._is_sound(pool, outcome):
+                        pictures.append(outcome)
+                    if len(pictures) >= self.batch_size:
+                        self._write(pool, pictures)
+                        pictures = []
+                        if self._ended():
+                            return
+                    self._tell()
+                    if self.stop.is_set():
+                        break
+                self._write(pool, pictures)
+                pictures = []
+                if self._ended() or not pool.retrying:
+                    break
+        self._tell(last=True)
+
+    def _tasks(self) -> Iterator[Task]:
+        for image in images_to_embed(self.library, self.row.id):
+            if self.stop.is_set():
+                return
+            if image.id not in self.tally.left:
+                self._under_way[image.id] = image
+                yield _task(image, image.copies[0])
+
+    def _is_sound(self, pool: Pool, outcome: Outcome) -> bool:
+        """Whether a file was decoded and still holds what the library knows; else deal with it."""
+        image_id = outcome.task.image_id
+        assert image_id is not None
+        image = self._under_way[image_id]
+        if outcome.outcome == "pixels":
+            if outcome.hash == image.hash:
+                return True
+            assert outcome.slot is not None
+            pool.release(outcome.slot)
+        paths = [copy.path for copy in image.copies]
+        place = paths.index(outcome.task.path) + 1
+        self._note(image, image.copies[place - 1], outcome)
+        if place < len(paths):  # another file may still show it
+            pool.retry(_task(image, image.copies[place]))
+        else:
+            del self._under_way[image.id]
+        return False
+
+    def _note(self, image: StoredImage, copy: Copy, outcome: Outcome) -> None:
+        """Say why an image was not embedded; of several copies, the most hopeful reason."""
+        tally = self.tally
+        if outcome.outcome == "unreachable" or (outcome.reason or "").startswith(UNREADABLE):
+            fate = tally.unreachable
+        elif outcome.outcome == "gone":
+            fate = tally.changed if self._is_reachable(copy.root_id) else tally.unreachable
+        elif outcome.outcome == "pixels" or _has_changed(copy):
+            fate = tally.changed
+        else:
+            fate = tally.failed
+        order = (tally.changed, tally.failed, tally.unreachable)
+        known = next((there for there in order if image.id in there), None)
+        if known is None or order.index(known) < order.index(fate):
+            if known is not None:
+                known.discard(image.id)
+            fate.add(image.id)
+
+    def _is_reachable(self, root_id: int) -> bool:
+        """Whether a root is there at all."""
+        if root_id not in self._reachable:
+            path = next((root.path for root in self.library.roots() if root.id == root_id), None)
+            try:
+                self._reachable[root_id] = path is not None and not is_empty(path)
+            except OSError:
+                self._reachable[root_id] = False
+        return self._reachable[root_id]
+
+    def _write(self, pool: Pool, pictures: list[Outcome]) -> None:
+        """Embed a batch and write it, in one transaction."""
+        if not pictures:
+            return
+        if self._encoder is None:
+            self._encoder = self._load_encoder()
+        slots = np.array([outcome.slot for outcome in pictures], np.int64)
+        vectors = self._encoder.encode_pixels(pool.pixels[slots])
+        sound = checked_rows(vectors, is_first=not self.tally.embedded)
+        ids = []
+        for outcome, fine in zip(pictures, sound, strict=True):
+            assert outcome.slot is not None and outcome.task.image_id is not None
+            pool.release(outcome.slot)
+            image_id = outcome.task.image_id
+            del self._under_way[image_id]
+            self._forget(image_id)
+            if fine:
+                ids.append(image_id)
+            else:
+                self.tally.failed.add(image_id)
+        add_embeddings(self.library, self.row, ids, vectors[sound])
+        self.tally.embedded += len(ids)
+
+    def _forget(self, image_id: int) -> None:
+        """An image that one copy has shown after all is not amiss."""
+        for fate in (self.tally.unreachable, self.tally.changed, self.tally.failed):
+            fate.discard(image_id)
+
+    def _tell(self, *, waiting: str | None = None, last: bool = False) -> None:
+        now = time.monotonic()
+        if self.tally.embedded and self._first is None:
+            self._first = now
+        if self.progress is None or (now - self._reported < REPORT_S and not (last or waiting)):
+            return
+        self._reported = now
+        elapsed = now - self._first if self._first is not None else 0.0
+        rate = self.tally.embedded / elapsed if elapsed > 0 else 0.0
+        embedded = self._before + self.tally.embedded
+        self.progress(SwitchProgress(max(self._images, embedded), embedded, rate, waiting))
+
+
+def _task(image: StoredImage, copy: Copy) -> Task:
+    return Task(copy.path, copy.root_id, copy.size, copy.mtime_ns, image.id)
+
+
+def _has_changed(copy: Copy) -> bool:
+    """Whether a file is visibly another one than was indexed."""
+    try:
+        status = os.stat(copy.path, follow_symlinks=False)
+    except OSError:
+        return False
+    # A file indexed in the tick of its last change is remembered by a time just before it.
+    return status.st_size != copy.size or status.st_mtime_ns - copy.mtime_ns not in (0, 1)

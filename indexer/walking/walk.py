@@ -1,0 +1,101 @@
+"""List the pictures under a root, without opening any."""
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from fovea.indexer.decoding.formats import EXTENSIONS, extension
+from fovea.indexer.decoding.reading import what_is
+
+from .ignore import Ignore
+
+
+class Found(NamedTuple):
+    """One name with a picture's extension; ``refusal`` says why it is not to be opened, if so."""
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    refusal: str | None
+
+
+class Closed(NamedTuple):
+    """A folder that could not be listed: nothing is known about what it holds."""
+
+    path: bytes
+    reason: str
+
+
+def walk(
+    root: bytes,
+    ignore: Ignore | None = None,
+    stops: Collection[bytes] = (),
+    halt: threading.Event | None = None,
+) -> Iterator[Found | Closed]:
+    """Yield every picture under an absolute root, in no particular order.
+
+    Symbolic links are not followed: a link to a picture inside the root adds nothing, and one that
+    leads out of it must not. Folders in ``stops`` are left out: they are roots of their own.
+    Folders passed over by ``ignore`` are not entered; pictures passed over are yielded with their
+    refusal. What vanishes while we look is not there. ``halt`` ends the walk wherever it is, in a
+    folder of a million other files too. Raise ``OSError`` if the root itself cannot be listed.
+    """
+    ignore, halted = ignore or Ignore(), (halt or threading.Event()).is_set
+    offset = len(root) if root.endswith(b"/") else len(root) + 1
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = os.scandir(folder)
+        except OSError as exc:
+            if folder == root:
+                raise
+            if exc.errno not in (errno.ENOENT, errno.ENOTDIR):
+                yield Closed(folder, f"folder cannot be read: {exc.strerror}")
+            continue
+        with entries:
+            try:
+                for entry in entries:
+                    if halted():
+                        return
+                    if entry.is_dir(follow_symlinks=False):
+                        path = entry.path
+                        passed_over = ignore.reason(entry.name, path[offset:], True)
+                        if passed_over is None and path not in stops:
+                            folders.append(path)
+                    elif extension(entry.name) in EXTENSIONS:
+                        found = _picture(entry, ignore, offset)
+                        if found is not None:
+                            yield found
+            except OSError as exc:  # a disk or network that fails half-way through a folder
+                yield Closed(folder, f"folder cannot be read: {exc.strerror}")
+
+
+def _picture(entry: "os.DirEntry[bytes]", ignore: Ignore, offset: int) -> Found | None:
+    """Describe an entry that is no folder; None if it has vanished."""
+    path = entry.path
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        return Found(path, -1, -1, f"unreadable: {exc.strerror}")
+    if stat.S_ISREG(status.st_mode):
+        refusal = ignore.reason(entry.name, path[offset:], False)
+    else:
+        refusal = f"not a file: {what_is(status.st_mode)}"
+    return Found(path, status.st_size, status.st_mtime_ns, refusal)
+
+
+def is_empty(root: bytes) -> bool:
+    """Say whether a root holds nothing but what the built-in rules pass over.
+
+    A disk that is not mounted leaves an empty folder behind, or one with a hidden marker. Raise
+    ``OSError`` if the root cannot be listed.
+    """
+    ignore = Ignore()
+    with os.scandir(root) as entries:
+        return all(ignore.reason(entry.name, entry.name, False) for entry in entries)

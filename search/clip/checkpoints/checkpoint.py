@@ -1,0 +1,370 @@
+"""Find, check and read the weights of a CLIP, whichever of the three dialects they come in.
+
+safetensors files are mapped into memory, and only the tensors asked for are touched. Pickles are
+read by ``torch.load(weights_only=True)``; TorchScript archives, which that refuses, go through
+their own loader in a child process. Nothing here unpickles without restriction.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from fovea.search.clip.config import ClipConfig
+from fovea.search.clip.errors import ModelError
+
+from .dialects import Part, config_from_json, is_open_clip, parts, seen_through, shapes_of
+from .image_processor import preprocess_of, says_preprocessing
+from .shapes import Shape, config_from_shapes, expected_shapes, tower_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fovea.search.clip.model import CLIP
+
+Reader = Callable[[Iterable[str]], dict[str, "Tensor"]]
+
+TOWERS = ("image", "text")
+WEIGHTS_FILES = (
+    "model.safetensors",
+    "open_clip_model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_pytorch_model.bin",
+)
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+_CONFIG_FILES = ("config.json", "open_clip_config.json")
+_CONVERSION_S = 600  # seconds for the child that reads an archive
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights whose names and shapes were checked against their configuration, not yet read."""
+
+    path: Path
+    config: ClipConfig
+    _plan: Mapping[str, Part]
+    _read: Reader
+
+    @classmethod
+    def open(cls, place: Path) -> "Checkpoint":
+        """Look into a model's folder or weights file.
+
+        Raise ``ModelError``, in one line, for what is damaged, incomplete or no CLIP.
+        """
+        path = find_weights(place)
+        stored, read = _look_into(path)
+        plan = parts(stored)
+        config = _configuration(path) or _told_by_shapes(path, plan)
+        _check(path, plan, config)
+        return cls(path, config, plan, read)
+
+    def state(self, towers: Iterable[str] = TOWERS) -> dict[str, "Tensor"]:
+        """Read these towers' tensors (and ``logit_scale``) under the published names.
+
+        They keep the precision they are stored in, and may be mapped from the file: copy before
+        changing them.
+        """
+        wanted = {
+            name: part for name, part in self._plan.items() if tower_of(name) in {*towers, None}
+        }
+        stored = self._read([source for part in wanted.values() for source in part.sources])
+        state = {name: _assemble(part, stored) for name, part in wanted.items()}
+        for name, tensor in state.items():
+            if not tensor.is_floating_point() and not name.endswith("num_batches_tracked"):
+                raise ModelError(f"{self.path}: {name} is {tensor.dtype}, where floats belong")
+        return state
+
+
+def find_weights(place: Path) -> Path:
+    """Return the weights file of a model's folder, or ``place`` itself where it is a file.
+
+    For sharded weights that is their index. A file of no known name counts if it is the only one.
+    """
+    if place.is_file():
+        return place
+    if not place.is_dir():
+        raise ModelError(f"{place} does not exist; give a model's folder or its weights file")
+    for name in WEIGHTS_FILES:
+        if (place / name).is_file():
+            return place / name
+    others = sorted(path for path in place.iterdir() if path.suffix in _SUFFIXES)
+    if len(others) == 1:
+        return others[0]
+    found = f"{len(others)} files that could be" if others else "none"
+    raise ModelError(f"{place} should hold weights as {WEIGHTS_FILES[0]}; it has {found}")
+
+
+def weights_sha256(path: Path) -> str:
+    """Return the SHA-256 of a weights file in hex; of an index, that of its shards on end."""
+    digest = hashlib.sha256()
+    for shard in _shards(path):
+        with shard.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def read_config(place: Path) -> ClipConfig:
+    """Return the configuration beside the weights, or what the weights' shapes tell.
+
+    Reads no weights and imports no torch where a ``config.json`` or safetensors are there.
+    """
+    path = find_weights(place)
+    return _configuration(path) or _told_by_shapes(path, parts(_look_into(path)[0]))
+
+
+def stored_shapes(path: Path) -> dict[str, Shape]:
+    """Return the shapes of all tensors in a weights file, under the names that they have there."""
+    return _look_into(path)[0]
+
+
+def read_tensors(path: Path, names: Iterable[str]) -> dict[str, "Tensor"]:
+    """Read some tensors of a weights file, under the names that they have there.
+
+    Raise ``ModelError`` for one that is not there.
+    """
+    stored, read = _look_into(path)
+    for name in (names := list(names)):
+        if name not in stored:
+            raise ModelError(f"{path} lacks {name}; it is damaged")
+    return read(names)
+
+
+def load_state(place: Path, towers: Iterable[str] = TOWERS) -> dict[str, "Tensor"]:
+    """Read a model's tensors, as stored, under the published names; see ``Checkpoint.state``."""
+    return Checkpoint.open(place).state(towers)
+
+
+def load_clip(place: Path, towers: Iterable[str] = TOWERS) -> "CLIP":
+    """Return the reference model, float32 and in evaluation mode.
+
+    A tower that is not asked for stays on the ``meta`` device, without weights.
+    """
+    import torch
+
+    from fovea.search.clip.model import CLIP
+
+    checkpoint, towers = Checkpoint.open(place), tuple(towers)
+    state = checkpoint.state(towers)
+    with torch.device("meta"):
+        model = CLIP(checkpoint.config)
+    copies = {
+        name: tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+        for name, tensor in state.items()
+    }
+    for name in expected_shapes(checkpoint.config):
+        if name.endswith("num_batches_tracked") and "image" in towers:
+            copies.setdefault(name, torch.tensor(0))
+    model.load_state_dict(copies, strict=False, assign=True)
+    return model.eval()
+
+
+def convert(archive: Path, folder: Path) -> Path:
+    """Write any checkpoint as ``model.safetensors`` and ``config.json``; return the former.
+
+    Precision stays as stored, and the same weights give the same bytes.
+    """
+    from safetensors.torch import save_file
+
+    checkpoint = Checkpoint.open(archive)
+    state = {name: tensor.contiguous() for name, tensor in checkpoint.state().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    out, unfinished = folder / "model.safetensors", folder / "model.safetensors.part"
+    save_file(state, unfinished, metadata={"format": "pt"})
+    text = json.dumps(checkpoint.config.to_dict(), indent=2)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    return unfinished.replace(out)
+
+
+def _configuration(path: Path) -> ClipConfig | None:
+    """Read the configuration beside ``path``, open_clip's first for its own file."""
+    names = reversed(_CONFIG_FILES) if path.name.startswith("open_clip") else _CONFIG_FILES
+    for name in names:
+        file = path.with_name(name)
+        if file.is_file():
+            data = _json(file)
+            try:
+                config = config_from_json(data)
+                if is_open_clip(data) or not says_preprocessing(path.parent):
+                    return config
+                return seen_through(config, preprocess_of(path.parent, config.vision.image_size))
+            except ModelError as exc:
+                raise ModelError(f"{file} cannot be used: {exc}") from exc
+    return None
+
+
+def _told_by_shapes(path: Path, plan: Mapping[str, Part]) -> ClipConfig:
+    try:
+        return config_from_shapes(shapes_of(plan))
+    except ModelError as exc:
+        raise ModelError(f"{path} cannot be used: {exc}; is it a CLIP?") from exc
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ModelError(f"{path} is damaged: {exc}; fetch it again") from exc
+    if not isinstance(data, dict):
+        raise ModelError(f"{path} is not a JSON object; fetch it again")
+    return data
+
+
+def _check(path: Path, plan: Mapping[str, Part], config: ClipConfig) -> None:
+    """Raise ``ModelError`` unless the weights are exactly those of ``config``."""
+    expected, found = expected_shapes(config), shapes_of(plan)
+    missing = [n for n in expected if n not in found and not n.endswith("num_batches_tracked")]
+    if missing:
+        raise ModelError(f"{path} lacks {_some(missing)}; it is damaged or no CLIP")
+    foreign = [name for name in found if name not in expected]
+    if foreign:
+        raise ModelError(f"{path} has parts that no CLIP has: {_some(foreign)}")
+    for name, shape in expected.items():
+        if (
+            name in found
+            and found[name] != shape
+            and (name != "logit_scale" or found[name] != (1,))
+        ):
+            raise ModelError(
+                f"{path} and its configuration disagree: {name} is {found[name]}, not {shape}"
+            )
+
+
+def _some(names: list[str]) -> str:
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + rest
+
+
+def _assemble(part: Part, stored: Mapping[str, "Tensor"]) -> "Tensor":
+    import torch
+
+    if len(part.sources) > 1:
+        return torch.cat([stored[source] for source in part.sources])
+    tensor = stored[part.sources[0]]
+    return tensor.t() if part.is_transposed else tensor
+
+
+def _shards(path: Path) -> list[Path]:
+    """Return the files that hold the weights: ``path`` itself, or those that an index names."""
+    if not path.name.endswith(".index.json"):
+        return [path]
+    names = _json(path).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise ModelError(f"{path} lists no files; fetch it again")
+    shards = [path.with_name(Path(str(name)).name) for name in sorted(set(names.values()))]
+    for shard in shards:
+        if not shard.is_file():
+            raise ModelError(f"{shard} is missing, which {path.name} lists; fetch it again")
+    return shards
+
+
+def _look_into(path: Path) -> tuple[dict[str, Shape], Reader]:
+    """Return the shapes of all stored tensors, and a way to read some of them."""
+    shards = _shards(path)
+    if all(_is_safetensors(shard) for shard in shards):
+        homes = {name: shard for shard in shards for name in _safetensors_shapes(shard)}
+        shapes = {n: s for shard in shards for n, s in _safetensors_shapes(shard).items()}
+        return shapes, partial(_read_safetensors, homes)
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        tensors |= _tensors_of_archive(shard) if _is_torchscript(shard) else _unpickle(shard)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return shapes, lambda names: {name: tensors[name] for name in names}
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Tell by the ninth byte, where the header's JSON begins; the suffix decides in doubt."""
+    if path.suffix == ".safetensors":
+        return True
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _safetensors_shapes(path: Path) -> dict[str, Shape]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError) as exc:
+        raise _damaged(path, exc) from exc
+
+
+def _read_safetensors(homes: Mapping[str, Path], names: Iterable[str]) -> dict[str, "Tensor"]:
+    from safetensors import SafetensorError, safe_open
+
+    wanted: dict[Path, list[str]] = {}
+    for name in names:
+        wanted.setdefault(homes[name], []).append(name)
+    tensors: dict[str, Tensor] = {}
+    for path, listed in wanted.items():
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors |= {name: file.get_tensor(name) for name in listed}
+        except (SafetensorError, OSError, ValueError) as exc:
+            raise _damaged(path, exc) from exc
+    return tensors
+
+
+def _unpickle(path: Path) -> dict[str, "Tensor"]:
+    import pickle
+    import warnings
+
+    import torch
+
+    try:
+        is_zip = zipfile.is_zipfile(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about protocols; what matters is raised
+            data = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as exc:
+        raise ModelError(
+            f"{path} is damaged or no model of tensors alone, and fovea unpickles nothing else; "
+            "fetch it again, as safetensors where there are some"
+        ) from exc
+    except Exception as exc:  # of many kinds, according to where the file is broken
+        raise _damaged(path, exc) from exc
+    if isinstance(data, dict) and isinstance(data.get("state_dict"), dict):
+        data = data["state_dict"]  # as training programs save it
+    if not isinstance(data, dict) or not all(isinstance(t, torch.Tensor) for t in data.values()):
+        raise ModelError(f"{path} is not a state dict of tensors; is it a CLIP?")
+    return {str(name): tensor for name, tensor in data.items()}
+
+
+def _tensors_of_archive(path: Path) -> dict[str, "Tensor"]:
+    """Let a child process copy a TorchScript archive's tensors to a file, and read that."""
+    script = Path(__file__).with_name("torchscript.py")
+    with TemporaryDirectory(prefix="fovea-", ignore_cleanup_errors=True) as folder:
+        out = Path(folder) / "archive.safetensors"
+        command = [sys.executable, "-P", str(script), str(path.resolve()), str(out)]
+        try:
+            run = subprocess.run(command, capture_output=True, text=True, timeout=_CONVERSION_S)
+        except subprocess.TimeoutExpired as exc:
+            raise _damaged(path, exc) from exc
+        if run.returncode:
+            lines = run.stderr.strip().splitlines() or [f"its reader died ({run.returncode})"]
+            raise _damaged(path, lines[-1])
+        names = _safetensors_shapes(out)
+        return _read_safetensors(dict.fromkeys(names, out), names)
+
+
+def _damaged(path: Path, reason: object) -> ModelError:
+    lines = str(reason).strip().splitlines() or [type(reason).__name__]
+    return ModelError(f"{path} is damaged or no model ({lines[0][:160]}); fetch it again")

@@ -1,0 +1,242 @@
+"""Read the three dialects of CLIP checkpoints in the names of the published models; no torch.
+
+The dialects: the original release (OpenAI's, whose names are ours), Hugging Face ``transformers``
+folders, and open_clip's files, some of which keep their text tower under ``text.``.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fovea.search.clip.config import Activation, ClipConfig, TextConfig, VisionConfig, checked
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.preprocess import Preprocess
+
+from .shapes import Shape, Shapes
+
+# Entries that are no weights: the original release's sizes, and buffers of the other two.
+_NO_WEIGHTS = re.compile(
+    r"(input_resolution|context_length|vocab_size|(text\.)?attn_mask|.*\.position_ids)$"
+)
+
+_HUB_NAMES = {
+    "logit_scale": "logit_scale",
+    "text_model.embeddings.token_embedding.": "token_embedding.",
+    "text_model.embeddings.position_embedding.weight": "positional_embedding",
+    "text_model.encoder.layers.": "transformer.resblocks.",
+    "text_model.final_layer_norm.": "ln_final.",
+    "text_projection.weight": "text_projection",
+    "vision_model.embeddings.class_embedding": "visual.class_embedding",
+    "vision_model.embeddings.patch_embedding.": "visual.conv1.",
+    "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
+    "vision_model.pre_layrnorm.": "visual.ln_pre.",  # the published name has this slip
+    "vision_model.encoder.layers.": "visual.transformer.resblocks.",
+    "vision_model.post_layernorm.": "visual.ln_post.",
+    "visual_projection.weight": "visual.proj",
+}
+_HUB_BLOCK_NAMES = {
+    ".self_attn.out_proj.": ".attn.out_proj.",
+    ".layer_norm1.": ".ln_1.",
+    ".layer_norm2.": ".ln_2.",
+    ".mlp.fc1.": ".mlp.c_fc.",
+    ".mlp.fc2.": ".mlp.c_proj.",
+}
+_TRANSPOSED = ("text_projection.weight", "visual_projection.weight")
+_QUERY = re.compile(r"\.self_attn\.q_proj\.(weight|bias)$")
+_KEY_OR_VALUE = re.compile(r"\.self_attn\.[kv]_proj\.(weight|bias)$")
+
+# What transformers' CLIPConfig means where config.json is silent.
+_HUB_TEXT: dict[str, Any] = {
+    "vocab_size": 49408,
+    "hidden_size": 512,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "max_position_embeddings": 77,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+_HUB_VISION: dict[str, Any] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "image_size": 224,
+    "patch_size": 32,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+
+
+# What open_clip says of a tower and the weights' shapes confirm, or training alone needs.
+_OPEN_CLIP_SIZES = {
+    *("image_size", "patch_size", "layers", "width", "head_width", "heads", "mlp_ratio"),
+    *("context_length", "vocab_size", "patch_dropout", "output_tokens"),
+}
+# What it means where it is silent.
+_OPEN_CLIP_USUAL: dict[tuple[str, str], Any] = {
+    ("vision_cfg", "pool_type"): "tok",
+    ("vision_cfg", "pos_embed_type"): "learnable",
+    ("vision_cfg", "norm_kwargs"): {"eps": 1e-5},
+    ("text_cfg", "pool_type"): "argmax",
+    ("text_cfg", "proj_type"): "linear",
+    ("text_cfg", "norm_kwargs"): {"eps": 1e-5},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One tensor under its published name: rows of ``sources`` below each other, or one turned."""
+
+    sources: tuple[str, ...]
+    shape: Shape
+    is_transposed: bool = False
+
+
+def parts(stored: Mapping[str, Shape]) -> dict[str, Part]:
+    """Say how to make each published tensor out of the ``stored`` ones.
+
+    Names that belong to no dialect stay as they are, for the caller to refuse.
+    """
+    # DistributedDataParallel puts every name under "module."
+    prefix = "module." if stored and all(name.startswith("module.") for name in stored) else ""
+    plain = {name: name.removeprefix(prefix) for name in stored}
+    plain = {name: short for name, short in plain.items() if not _NO_WEIGHTS.match(short)}
+    is_hub = any(short.startswith(("text_model.", "vision_model.")) for short in plain.values())
+    translate = _hub_part if is_hub else _own_part
+    found = (translate(name, short, stored) for name, short in plain.items())
+    return dict(pair for pair in found if pair is not None)
+
+
+def shapes_of(plan: Mapping[str, Part]) -> Shapes:
+    """Return the published names with the shapes that they will have."""
+    return {name: part.shape for name, part in plan.items()}
+
+
+def _own_part(name: str, short: str, stored: Mapping[str, Shape]) -> tuple[str, Part]:
+    short = short.removeprefix("text.")
+    shape = stored[name]
+    if short == "text_projection.weight":  # open_clip's as a module
+        return "text_projection", Part((name,), shape[::-1], is_transposed=True)
+    return short, Part((name,), shape)
+
+
+def _hub_part(name: str, short: str, stored: Mapping[str, Shape]) -> tuple[str, Part] | None:
+    shape = stored[name]
+    if _KEY_OR_VALUE.search(short):
+        return None  # comes with its query
+    if _QUERY.search(short):
+        sources = tuple(name.replace(".q_proj.", f".{kind}_proj.") for kind in "qkv")
+        rows = sum(stored[source][0] for source in sources if source in stored)
+        shape = (rows, *shape[1:])
+        return _hub_name(_QUERY.sub(r".attn.in_proj_\1", short)), Part(sources, shape)
+    if short in _TRANSPOSED:
+        return _hub_name(short), Part((name,), shape[::-1], is_transposed=True)
+    return _hub_name(short), Part((name,), shape)
+
+
+def _hub_name(name: str) -> str:
+    for theirs, ours in _HUB_NAMES.items():
+        if name.startswith(theirs):
+            name = ours + name[len(theirs) :]
+            break
+    for theirs, ours in _HUB_BLOCK_NAMES.items():
+        name = name.replace(theirs, ours)
+    return name
+
+
+def config_from_json(data: Mapping[str, Any]) -> ClipConfig:
+    """Read a ``config.json`` of ours, open_clip's or ``transformers``'.
+
+    Raise ``ModelError`` for what is no CLIP, or one with parts that this program does not have.
+    """
+    if is_open_clip(data):
+        _check_open_clip(data.get("model_cfg", data))
+        return ClipConfig.from_dict(data)
+    if data.get("model_type") == "clip" or "vision_config" in data:
+        return checked(_hub_config(data))
+    kind = data.get("model_type", "nothing it names")
+    raise ModelError(f"its configuration describes {kind}, not a CLIP")
+
+
+def is_open_clip(data: Mapping[str, Any]) -> bool:
+    """Whether a configuration is laid out as open_clip's and ours are."""
+    return "model_cfg" in data or "vision_cfg" in data
+
+
+def seen_through(config: ClipConfig, pixels: Preprocess) -> ClipConfig:
+    """Return a ``transformers`` configuration with what is said of pictures beside it.
+
+    Raise ``ModelError`` where the two disagree.
+    """
+    if pixels.fit == "patches" or pixels.size != config.vision.image_size:
+        raise ModelError(
+            f"its pictures are prepared at {pixels.size} pixels a side, and its image tower takes "
+            f"{config.vision.image_size}"
+        )
+    return replace(
+        config,
+        mean=pixels.mean,
+        std=pixels.std,
+        fit=pixels.fit,
+        resize=pixels.resize,
+        resampling=pixels.resampling,
+    )
+
+
+def _check_open_clip(data: Mapping[str, Any]) -> None:
+    """Refuse what open_clip can say and would change the embedding without changing a name.
+
+    That is anything but the sizes that the weights are checked against, and what training alone
+    looks at.
+    """
+    odd = [
+        f"{name} {value}" if isinstance(value, str | dict) else name
+        for tower in ("vision_cfg", "text_cfg")
+        for name, value in dict(data.get(tower) or {}).items()
+        if value and name not in _OPEN_CLIP_SIZES and value != _OPEN_CLIP_USUAL.get((tower, name))
+    ]
+    if odd:
+        raise ModelError(f"its configuration asks for {', '.join(odd)}, which fovea does not have")
+
+
+def _hub_config(data: Mapping[str, Any]) -> ClipConfig:
+    if data.get("model_type", "clip") != "clip":
+        raise ModelError(f"its configuration describes {data['model_type']}, not a CLIP")
+    text = _HUB_TEXT | dict(data.get("text_config") or {})
+    vision = _HUB_VISION | dict(data.get("vision_config") or {})
+    try:
+        for tower in (text, vision):
+            if float(tower["layer_norm_eps"]) != 1e-5:
+                raise ModelError(f"its layer_norm_eps is {tower['layer_norm_eps']}, not 1e-05")
+        return ClipConfig(
+            embed_dim=int(data.get("projection_dim", 512)),
+            vision=VisionConfig(
+                image_size=int(vision["image_size"]),
+                layers=int(vision["num_hidden_layers"]),
+                width=int(vision["hidden_size"]),
+                heads=int(vision["num_attention_heads"]),
+                patch_size=int(vision["patch_size"]),
+            ),
+            text=TextConfig(
+                context_length=int(text["max_position_embeddings"]),
+                vocab_size=int(text["vocab_size"]),
+                width=int(text["hidden_size"]),
+                heads=int(text["num_attention_heads"]),
+                layers=int(text["num_hidden_layers"]),
+            ),
+            activation=_hub_activation(text["hidden_act"], vision["hidden_act"]),
+        )
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise ModelError(f"its configuration is not a CLIP's: {exc}") from exc
+
+
+def _hub_activation(text: str, vision: str) -> Activation:
+    if text != vision:
+        raise ModelError(f"its towers differ in hidden_act: {text} and {vision}")
+    if text == "quick_gelu":
+        return "quick_gelu"
+    if text == "gelu":
+        return "gelu"
+    raise ModelError(f"its hidden_act is {text}, where fovea has quick_gelu and gelu")

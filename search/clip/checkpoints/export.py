@@ -1,0 +1,53 @@
+"""Write a trained model as a folder: weights, configuration, vocabulary."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from fovea.search.clip.atomic import replace_file
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.model import CLIP
+from fovea.search.clip.tokenizer import Tokenizer
+
+
+def save_model(
+    model: CLIP,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float16,
+) -> Path:
+    """Write ``model.safetensors`` (in ``dtype``), ``config.json`` and ``bpe.txt.gz``.
+
+    The same weights give the same bytes. Each file replaces an earlier one whole, the weights
+    last; raise ``ModelError`` where one cannot be written, and for weights that are not finite.
+    Counters of batch normalisation are left out: they only matter to training without momentum.
+    """
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ModelError(f"{name} has values that are not finite; the model is not written")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ModelError(f"cannot make the folder {folder}: {exc.strerror}") from exc
+    state = {
+        name: _stored(tensor, dtype)
+        for name, tensor in model.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    config = json.dumps(model.config.to_dict(), indent=2) + "\n"
+    tokenizer.save(folder)
+    replace_file(folder / "config.json", lambda file: file.write(config.encode()))
+    weights = save(state, metadata={"format": "pt"})
+    replace_file(folder / "model.safetensors", lambda file: file.write(weights))
+    return folder
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor in ``dtype``, or as it is where that is too narrow for one of its values."""
+    tensor = tensor.detach().cpu().contiguous()
+    narrow = tensor.to(dtype)
+    return narrow if narrow.isfinite().all() else tensor

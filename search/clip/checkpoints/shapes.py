@@ -1,0 +1,148 @@
+"""Which tensors a CLIP has and how large they are, told from a configuration and back; no torch.
+
+The names are those of the published checkpoints. The first part of a name tells the tower:
+``visual.`` is the image's, all others but ``logit_scale`` are the text's.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+
+from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
+from fovea.search.clip.errors import ModelError
+
+Shape = tuple[int, ...]
+Shapes = dict[str, Shape]
+
+HEAD_WIDTH = 64  # of every published model (Radford et al. 2021, tables 19 and 20)
+EXPANSION = 4  # of a bottleneck's last convolution
+
+
+def tower_of(name: str) -> str | None:
+    """Return ``image`` or ``text``, or None for ``logit_scale``, which belongs to both."""
+    if name == "logit_scale":
+        return None
+    return "image" if name.startswith("visual.") else "text"
+
+
+def expected_shapes(config: ClipConfig) -> Shapes:
+    """Return the shape of every tensor in the state dict of ``CLIP(config)``."""
+    text = config.text
+    shapes: Shapes = {
+        "logit_scale": (),
+        "token_embedding.weight": (text.vocab_size, text.width),
+        "positional_embedding": (text.context_length, text.width),
+        "text_projection": (text.width, config.embed_dim),
+        **_pair("ln_final", text.width),
+        **_blocks("transformer", text.width, text.layers),
+    }
+    if isinstance(config.vision.layers, int):
+        return shapes | _vision_transformer(config.vision, config.vision.layers, config.embed_dim)
+    return shapes | _resnet(config.vision, config.vision.layers, config.embed_dim)
+
+
+def config_from_shapes(shapes: Mapping[str, Shape]) -> ClipConfig:
+    """Tell the configuration of an original checkpoint from its tensors alone.
+
+    What shapes cannot show is that of the published models: heads of 64, QuickGELU, the mean and
+    the deviation. Raise ``ModelError`` where a tower is missing or out of shape.
+    """
+    try:
+        vocabulary, width = shapes["token_embedding.weight"]
+        context = shapes["positional_embedding"][0]
+        embed_dim = shapes["text_projection"][1]
+        layers = _count(shapes, r"transformer\.resblocks\.(\d+)\.")
+        text = TextConfig(context, vocabulary, width, max(1, width // HEAD_WIDTH), layers)
+        return ClipConfig(embed_dim, _vision_config(shapes), text)
+    except (KeyError, ValueError, IndexError) as exc:
+        raise ModelError(f"the weights are not a CLIP's: {exc} is missing or out of shape") from exc
+
+
+def _vision_config(shapes: Mapping[str, Shape]) -> VisionConfig:
+    if "visual.proj" in shapes:
+        width, _, patch, _ = shapes["visual.conv1.weight"]
+        grid = round((shapes["visual.positional_embedding"][0] - 1) ** 0.5)
+        layers = _count(shapes, r"visual\.transformer\.resblocks\.(\d+)\.")
+        return VisionConfig(grid * patch, layers, width, max(1, width // HEAD_WIDTH), patch)
+    width = shapes["visual.layer1.0.conv1.weight"][0]
+    one, two, three, four = (_count(shapes, rf"visual\.layer{n}\.(\d+)\.") for n in (1, 2, 3, 4))
+    side = round((shapes["visual.attnpool.positional_embedding"][0] - 1) ** 0.5)
+    heads = max(1, width * 32 // HEAD_WIDTH)
+    return VisionConfig(side * 32, (one, two, three, four), width, heads)
+
+
+def _count(names: Iterable[str], pattern: str) -> int:
+    found = (re.match(pattern, name) for name in names)
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def _pair(name: str, width: int) -> Shapes:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _linear(name: str, inputs: int, outputs: int) -> Shapes:
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def _blocks(name: str, width: int, layers: int) -> Shapes:
+    shapes: Shapes = {}
+    for layer in range(layers):
+        block = f"{name}.resblocks.{layer}"
+        shapes[f"{block}.attn.in_proj_weight"] = (3 * width, width)
+        shapes[f"{block}.attn.in_proj_bias"] = (3 * width,)
+        shapes |= _linear(f"{block}.attn.out_proj", width, width)
+        shapes |= _pair(f"{block}.ln_1", width) | _pair(f"{block}.ln_2", width)
+        shapes |= _linear(f"{block}.mlp.c_fc", width, 4 * width)
+        shapes |= _linear(f"{block}.mlp.c_proj", 4 * width, width)
+    return shapes
+
+
+def _vision_transformer(config: VisionConfig, layers: int, embed_dim: int) -> Shapes:
+    width, patch = config.width, config.patch_size or 1
+    return {
+        "visual.class_embedding": (width,),
+        "visual.conv1.weight": (width, 3, patch, patch),
+        "visual.positional_embedding": ((config.image_size // patch) ** 2 + 1, width),
+        "visual.proj": (width, embed_dim),
+        **_pair("visual.ln_pre", width),
+        **_pair("visual.ln_post", width),
+        **_blocks("visual.transformer", width, layers),
+    }
+
+
+def _resnet(config: VisionConfig, stages: Shape, embed_dim: int) -> Shapes:
+    width, half = config.width, config.width // 2
+    shapes: Shapes = {}
+    for number, (inputs, outputs) in enumerate(pairwise((3, half, half, width)), start=1):
+        shapes |= _convolution("visual.", number, inputs, outputs, 3)
+    inputs = width
+    for stage, blocks in enumerate(stages):
+        planes = width << stage
+        for block in range(blocks):
+            shapes |= _bottleneck(f"visual.layer{stage + 1}.{block}.", inputs, planes, block == 0)
+            inputs = planes * EXPANSION
+    pool, wide = "visual.attnpool", width * 32
+    shapes[f"{pool}.positional_embedding"] = ((config.image_size // 32) ** 2 + 1, wide)
+    for name in ("q_proj", "k_proj", "v_proj"):
+        shapes |= _linear(f"{pool}.{name}", wide, wide)
+    return shapes | _linear(f"{pool}.c_proj", wide, embed_dim)
+
+
+def _bottleneck(name: str, inputs: int, planes: int, first: bool) -> Shapes:
+    outputs = planes * EXPANSION
+    shapes = _convolution(name, 1, inputs, planes, 1) | _convolution(name, 2, planes, planes, 3)
+    shapes |= _convolution(name, 3, planes, outputs, 1)
+    if first:
+        shapes[f"{name}downsample.0.weight"] = (outputs, inputs, 1, 1)
+        shapes |= _norm(f"{name}downsample.1", outputs)
+    return shapes
+
+
+def _convolution(name: str, number: int, inputs: int, outputs: int, side: int) -> Shapes:
+    weight = {f"{name}conv{number}.weight": (outputs, inputs, side, side)}
+    return weight | _norm(f"{name}bn{number}", outputs)
+
+
+def _norm(name: str, width: int) -> Shapes:
+    running = {f"{name}.running_mean": (width,), f"{name}.running_var": (width,)}
+    return _pair(name, width) | running | {f"{name}.num_batches_tracked": ()}

@@ -1,0 +1,136 @@
+"""Folders and tar files of images, read by name in any order."""
+
+import bz2
+import gzip
+import lzma
+import os
+import tarfile
+import tempfile
+import weakref
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Protocol
+
+from fovea.search.clip.errors import ModelError
+
+COPY_BYTES = 1 << 20
+
+
+class Archive(Protocol):
+    """A set of named files; reading is safe from several threads."""
+
+    @property
+    def names(self) -> list[str]:
+        """The files' names, in the order they are stored in."""
+
+    def read(self, name: str) -> bytes:
+        """Return one file's bytes; raise ``KeyError`` for a name that is not there."""
+
+
+def open_archive(path: Path) -> Archive:
+    """Open a folder or a tar file, compressed or not; raise ``ModelError`` for anything else."""
+    if path.is_dir():
+        return FolderArchive(path)
+    if path.is_file():
+        return TarArchive(path)
+    raise ModelError(f"{path} is neither a folder nor a tar file; check the path")
+
+
+class FolderArchive:
+    """The files below a folder, named by their path in it with forward slashes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def names(self) -> list[str]:
+        """Every file's name, sorted."""
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return sorted(path.relative_to(self.folder).as_posix() for path in files)
+
+    def read(self, name: str) -> bytes:
+        """Return one file's bytes; a name that climbs out of the folder is not there."""
+        parts = PurePosixPath(name)
+        path = self.folder / parts
+        if parts.is_absolute() or ".." in parts.parts or not path.is_file():
+            raise KeyError(name)
+        return path.read_bytes()
+
+
+class TarArchive:
+    """The regular files of a tar, read at their offsets; a leading ``./`` is not part of a name.
+
+    A compressed tar is unpacked once into an unnamed temporary file, so memory stays small.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = _plain_tar(path)
+        weakref.finalize(self, self._file.close)
+        try:
+            with tarfile.open(fileobj=self._file, mode="r:") as tar:
+                self._places = {
+                    member.name.removeprefix("./"): (member.offset_data, member.size)
+                    for member in tar
+                    if member.isfile() and not member.issparse()
+                }
+        except (tarfile.TarError, OSError) as exc:
+            self._file.close()
+            raise ModelError(f"{path} is not a readable tar file: {exc}; fetch it again") from exc
+
+    @property
+    def names(self) -> list[str]:
+        """The files' names in the tar's order."""
+        return list(self._places)
+
+    def read(self, name: str) -> bytes:
+        """Return one member's bytes."""
+        offset, size = self._places[name]
+        return os.pread(self._file.fileno(), size, offset)
+
+
+def _plain_tar(path: Path) -> IO[bytes]:
+    """Open ``path`` itself, or its decompressed copy in a temporary file."""
+    try:
+        file = path.open("rb")
+    except OSError as exc:
+        raise ModelError(f"cannot open {path}: {exc.strerror}") from exc
+    magic = file.read(6)
+    file.seek(0)
+    if not magic.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
+        return file
+    file.close()
+    copy = tempfile.TemporaryFile()  # lives as long as the archive
+    try:
+        for block in _decompressed(path, magic):
+            _append(copy, block)
+        copy.seek(0)
+    except ModelError:
+        copy.close()
+        raise
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as exc:
+        copy.close()
+        raise ModelError(f"{path} is damaged: {exc}; fetch it again") from exc
+    return copy
+
+
+def _decompressed(path: Path, magic: bytes) -> Iterator[bytes]:
+    openers: dict[bytes, Any] = {
+        b"\x1f\x8b": gzip.open,
+        b"BZ": bz2.open,
+        b"\xfd7": lzma.open,
+    }
+    with openers[magic[:2]](path) as file:
+        while block := file.read(COPY_BYTES):
+            yield block
+
+
+def _append(copy: IO[bytes], block: bytes) -> None:
+    try:
+        copy.write(block)
+        copy.flush()
+    except OSError as exc:
+        raise ModelError(
+            f"cannot unpack a tar into {tempfile.gettempdir()}: {exc.strerror}; make room there, "
+            "or set TMPDIR to a folder that has it"
+        ) from exc

@@ -1,0 +1,422 @@
+"""Image-caption pairs for training and evaluation: which image goes with which words."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from fovea.search.clip.errors import ModelError
+
+from .archive import Archive, open_archive
+from .captions import (
+    CAPTION_FIELDS,
+    finder,
+    first_of,
+    read_captions,
+    read_classes,
+    read_labels,
+    texts_of,
+)
+
+log = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".avif",
+)
+
+# How a class name becomes a caption in training; the first one is drawn as often as the rest.
+LABEL_TEMPLATES = (
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "a picture of a {}.",
+    "a close-up photo of a {}.",
+    "a cropped photo of a {}.",
+    "a blurry photo of a {}.",
+    "a small {}.",
+    "one {}.",
+    "{}",
+)
+HYPERNYMS_DRAWN = 0.25  # the share of a class's captions that name it by a hypernym, if it has one
+
+
+Words = TypeVar("Words")
+Place = tuple[int, str]  # the archive's number and the name in it
+AMBIGUOUS: Place = (-1, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One set of images and the words for them, as a user names it.
+
+    With neither ``captions`` nor ``labels``, the archives are WebDataset shards, which carry
+    ``key.txt`` or ``key.json`` beside each image. ``weight`` is the share of a batch drawn from
+    here, relative to the other sources. ``exclude`` holds words (see ``captions.finder``): images
+    with one of them in a caption are left out, and so are classes with one of them in a name.
+    ``hypernyms`` are general words, each for the classes (a name of each) that it covers; captions
+    use them, too, and what one covers is not contrasted with it.
+    """
+
+    images: tuple[Path, ...]
+    captions: Path | None = None
+    labels: Path | None = None
+    classes: Path | None = None
+    split: str | None = None
+    weight: float = 1.0
+    exclude: tuple[str, ...] = ()
+    hypernyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One image with its captions; ``label`` is -1 where the image has none."""
+
+    file: str
+    archive: int  # which of the set's archives holds it
+    captions: tuple[str, ...]
+    label: int = -1
+
+
+class Caption(NamedTuple):
+    """A text for an image, and the class's name or hypernym in it where it is made of one."""
+
+    text: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """The pairs of one source and the archives, at ``places``, that hold their images.
+
+    ``hypernyms`` gives the labels of the classes that each of those words covers. Left out were
+    ``empty_captions``, and the images ``without_words``, which had no others.
+    """
+
+    archives: Sequence[Archive]
+    places: Sequence[Path]
+    pairs: Sequence[Pair]
+    class_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    weight: float = 1.0
+    hypernyms: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    empty_captions: int = 0
+    without_words: int = 0
+
+    def read(self, pair: Pair) -> bytes:
+        """Return the encoded bytes of a pair's image."""
+        return self.archives[pair.archive].read(pair.file)
+
+    def caption(self, pair: Pair, rng: np.random.Generator) -> Caption:
+        """Draw one of a pair's captions, or wrap a name of its class in a template."""
+        if pair.label < 0:
+            return Caption(pair.captions[int(rng.integers(len(pair.captions)))])
+        general = self._hypernyms_of.get(pair.label)
+        if general and rng.random() < HYPERNYMS_DRAWN:
+            return _wrap(general[int(rng.integers(len(general)))], rng)
+        return self.class_prompt(pair.label, rng)
+
+    def more_captions(
+        self, pair: Pair, first: Caption, count: int, rng: np.random.Generator
+    ) -> list[Caption]:
+        """Draw ``count`` captions beside the first: other ones, as far as the pair has them."""
+        if pair.label >= 0:
+            return [self.caption(pair, rng) for _ in range(count)]
+        others = [text for text in pair.captions if text != first.text] or [first.text]
+        order = rng.permutation(len(others))
+        return [Caption(others[int(order[number % len(others)])]) for number in range(count)]
+
+    def class_prompt(self, label: int, rng: np.random.Generator) -> Caption:
+        """Wrap one of a class's own names in a template."""
+        names = self.class_names[label]
+        name = names[0] if rng.random() < 0.6 else names[int(rng.integers(len(names)))]
+        return _wrap(name, rng)
+
+    def tags(self, pair: Pair, caption: Caption) -> list[int]:
+        """Return what a pair must not share with a negative, each as a number from 0 to 2⁶³ - 1.
+
+        That is its image, the caption that was drawn and all its captions or, for a label, its
+        class's names and those of all classes that the caption covers.
+        """
+        image = f"{self.places[pair.archive]}\0{pair.file}"
+        if pair.label < 0:
+            return [tag(image), *_text_tags((caption.text, *pair.captions))]
+        return [tag(image), *self.class_tags(pair.label, caption)]
+
+    def class_tags(self, label: int, caption: Caption) -> list[int]:
+        """Return the tags of a class's caption, which need not belong to an image."""
+        covered = self.hypernyms.get(caption.name, ())
+        names = (name for each in {label, *covered} for name in self.class_names[each])
+        return _text_tags((caption.text, *names))
+
+    @cached_property
+    def _hypernyms_of(self) -> dict[int, list[str]]:
+        """The hypernyms that cover each label."""
+        found: dict[int, list[str]] = {}
+        for name, labels in self.hypernyms.items():
+            for label in labels:
+                found.setdefault(label, []).append(name)
+        return found
+
+    def digest(self) -> str:
+        """Return a digest, in hex, of what is paired: files, captions and classes, in their order.
+
+        Where the archives lie is no part of it. A million pairs take about two seconds.
+        """
+        digest = blake2b(digest_size=16)
+        for pair in self.pairs:
+            line = "\0".join((pair.file, str(pair.archive), str(pair.label), *pair.captions, "\n"))
+            digest.update(line.encode("utf-8", "surrogatepass"))
+        digest.update(json.dumps(list(self.class_names.items())).encode())
+        return digest.hexdigest()
+
+    @property
+    def most_tags(self) -> int:
+        """How many tags a pair has at most."""
+        captions = (len(pair.captions) for pair in self.pairs)
+        names = {label: len(found) for label, found in self.class_names.items()}
+        covered = (sum(names[label] for label in labels) for labels in self.hypernyms.values())
+        return 2 + max((*captions, *names.values(), *covered), default=0)
+
+
+def _wrap(name: str, rng: np.random.Generator) -> Caption:
+    """Put a name into a template."""
+    plain = rng.random() < 0.5
+    template = LABEL_TEMPLATES[0 if plain else int(rng.integers(len(LABEL_TEMPLATES)))]
+    return Caption(template.format(name), name)
+
+
+def _text_tags(texts: Iterable[str]) -> list[int]:
+    return [tag(text.strip().lower()) for text in texts]
+
+
+def tag(text: str) -> int:
+    """Return a number from 0 to 2⁶³ - 1 that stands for a text."""
+    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()) >> 1
+
+
+def open_pairs(source: Source) -> PairSet:
+    """Read a source's captions or labels and find their images.
+
+    A line may name an image by its whole name in a folder or tar, or by its last part where that
+    is enough. An image on several lines is one pair with all their captions. Lines whose image is
+    nowhere, empty captions and images without words are counted in the log and left out. Raise
+    ``ModelError`` if nothing is left, or if a file does not hold what it should.
+    """
+    _check(source)
+    archives = [open_archive(path) for path in source.images]
+    class_names: dict[int, tuple[str, ...]] = {}
+    hypernyms: dict[str, tuple[int, ...]] = {}
+    if source.labels is not None and source.classes is not None:
+        class_names = read_classes(source.classes)
+        hypernyms = _covered(source.hypernyms, class_names, source.classes)
+        labels = read_labels(source.labels, source.split)
+        listed = list(_labelled(_found(labels, archives, source), source.labels, class_names))
+        pairs = listed
+    elif source.captions is not None:
+        captions = read_captions(source.captions, source.split)
+        listed = list(_captioned(_found(captions, archives, source)))
+        pairs = _with_words(listed)
+    else:
+        listed = list(_shard_pairs(archives, source.images))
+        pairs = _with_words(listed)
+    if not pairs:
+        raise _nothing(source, len(listed))
+    empty = sum(not text for pair in listed for text in pair.captions)
+    without = len(listed) - len(pairs)
+    place = source.labels or source.captions or source.images[0]
+    if empty:
+        log.warning("left out %d empty captions of %s", empty, place)
+    if without:
+        log.warning("left out %d of %d images of %s: no words", without, len(listed), place)
+    if source.exclude:
+        pairs, class_names = _less(pairs, class_names, source.exclude)
+        hypernyms = _still_covered(hypernyms, class_names)
+        if not pairs:
+            raise ModelError(f"every image of {place} has a word that exclude names; name fewer")
+    weight = source.weight
+    return PairSet(archives, source.images, pairs, class_names, weight, hypernyms, empty, without)
+
+
+def _nothing(source: Source, found: int) -> ModelError:
+    """Say why a source has no pairs: ``found`` images are there, none of them with words."""
+    if words := source.labels or source.captions:
+        split = f" with split {source.split!r}" if source.split else ""
+        if found:
+            return ModelError(f"{words} has no words for the {found} images that it names{split}")
+        return ModelError(f"{words} names no image{split} that is in the given folders or tars")
+    place = source.images[0]
+    if found:
+        return ModelError(
+            f"no words lie beside the {found} images in {place}, such as a.txt or a.json beside "
+            "a.jpg; give --captions or --labels"
+        )
+    return ModelError(f"there are no images in {place}; check the path")
+
+
+def _check(source: Source) -> None:
+    if not source.images:
+        raise ModelError("no images are named; give a folder or a tar")
+    if source.captions is not None and source.labels is not None:
+        raise ModelError(f"give {source.captions} or {source.labels}, captions or labels, not both")
+    if source.labels is not None and source.classes is None:
+        raise ModelError(f"{source.labels} gives labels; name the classes' file too")
+    if source.classes is not None and source.labels is None:
+        raise ModelError(f"{source.classes} names classes; name the labels' file too")
+    if source.hypernyms and source.classes is None:
+        raise ModelError("hypernyms are of classes; name the labels' and the classes' files too")
+    if source.split is not None and source.captions is None and source.labels is None:
+        raise ModelError(f"shards have no split {source.split!r}; name only those you want")
+
+
+def _found(
+    rows: Iterable[tuple[str, Words]], archives: Sequence[Archive], source: Source
+) -> Iterator[tuple[Place, Words]]:
+    """Yield the place of each row's image; log how many have none."""
+    places = _places(archives)
+    lines, lost = 0, 0
+    for file, words in rows:
+        place = places.get(file.removeprefix("./"))
+        lines += 1
+        if place is AMBIGUOUS:
+            raise ModelError(f"{file} is in the given folders or tars more than once")
+        if place is None:
+            lost += 1
+        else:
+            yield place, words
+    if 0 < lost < lines:
+        path = source.captions or source.labels
+        log.warning("left out %d of %d lines of %s: their images are missing", lost, lines, path)
+
+
+def _places(archives: Sequence[Archive]) -> dict[str, Place]:
+    """Return where each name lies; a name's last part stands for it if no other name ends so."""
+    whole: dict[str, Place] = {}
+    last: dict[str, Place] = {}
+    for number, archive in enumerate(archives):
+        for name in archive.names:
+            end = name.rpartition("/")[2]
+            whole[name] = AMBIGUOUS if name in whole else (number, name)
+            last[end] = AMBIGUOUS if end in last else (number, name)
+    return last | whole
+
+
+def _captioned(rows: Iterable[tuple[Place, tuple[str, ...]]]) -> Iterator[Pair]:
+    captions: dict[Place, tuple[str, ...]] = {}
+    for place, texts in rows:
+        captions[place] = captions.get(place, ()) + texts
+    return (Pair(file, number, texts) for (number, file), texts in captions.items())
+
+
+def _with_words(pairs: Iterable[Pair]) -> list[Pair]:
+    """Return the pairs that have a caption, each without its empty ones."""
+    kept = []
+    for pair in pairs:
+        words = tuple(filter(None, pair.captions))
+        if words:
+            kept.append(pair if len(words) == len(pair.captions) else replace(pair, captions=words))
+    return kept
+
+
+def _less(
+    pairs: Iterable[Pair], class_names: Mapping[int, tuple[str, ...]], words: Iterable[str]
+) -> tuple[list[Pair], dict[int, tuple[str, ...]]]:
+    """Return the pairs and the classes that none of these words is about."""
+    named = finder(words)
+
+    def is_about(texts: Iterable[str]) -> bool:
+        return any(named.search(text) for text in texts)
+
+    classes = {label: names for label, names in class_names.items() if not is_about(names)}
+    kept = [
+        pair
+        for pair in pairs
+        if (pair.label in classes if pair.label >= 0 else not is_about(pair.captions))
+    ]
+    return kept, classes
+
+
+def _covered(
+    hypernyms: Mapping[str, tuple[str, ...]], class_names: Mapping[int, tuple[str, ...]], path: Path
+) -> dict[str, tuple[int, ...]]:
+    """Return the labels that each hypernym covers; ``path`` is where the classes are named."""
+    labels = {name.lower(): label for label, names in class_names.items() for name in names}
+    covered = {}
+    for general, names in hypernyms.items():
+        if unknown := [name for name in names if name.lower() not in labels]:
+            raise ModelError(f"{unknown[0]!r}, a kind of {general!r}, is no class in {path}")
+        covered[general] = tuple(sorted({labels[name.lower()] for name in names}))
+    return covered
+
+
+def _still_covered(
+    hypernyms: Mapping[str, tuple[int, ...]], class_names: Mapping[int, tuple[str, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Return the hypernyms of the classes that are left."""
+    left = {
+        name: tuple(label for label in labels if label in class_names)
+        for name, labels in hypernyms.items()
+    }
+    return {name: labels for name, labels in left.items() if labels}
+
+
+def _labelled(
+    rows: Iterable[tuple[Place, int]], path: Path, class_names: Mapping[int, tuple[str, ...]]
+) -> Iterator[Pair]:
+    for (number, file), label in rows:
+        if label not in class_names:
+            raise ModelError(f"{path} gives {file} the label {label}, which is no class")
+        yield Pair(file, number, (), label)
+
+
+def _shard_pairs(archives: Sequence[Archive], paths: Sequence[Path]) -> Iterator[Pair]:
+    """Join ``key.jpg`` with ``key.txt``, else ``key.json``, as WebDataset does.
+
+    A key is a name without its last suffix, folders included; suffixes may be upper case.
+    """
+    for number, (archive, path) in enumerate(zip(archives, paths, strict=True)):
+        names = archive.names
+        known = {_lower_suffix(name): name for name in names}
+        for name in names:
+            key, _, suffix = _lower_suffix(name).rpartition(".")
+            if f".{suffix}" not in IMAGE_SUFFIXES or _is_hidden(name):
+                continue
+            texts: tuple[str, ...] = ()
+            for beside in (f"{key}.txt", f"{key}.json"):
+                if beside in known and not any(texts):
+                    texts = _shard_captions(archive, path, known[beside])
+            yield Pair(name, number, texts)
+
+
+def _lower_suffix(name: str) -> str:
+    key, dot, suffix = name.rpartition(".")
+    return f"{key}{dot}{suffix.lower()}"
+
+
+def _is_hidden(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(".")
+
+
+def _shard_captions(archive: Archive, path: Path, name: str) -> tuple[str, ...]:
+    text = archive.read(name).decode("utf-8-sig", errors="replace")
+    if name.lower().endswith(".txt"):
+        return (text.strip(),)
+    try:
+        row = json.loads(text)
+    except ValueError as exc:
+        raise ModelError(f"{name} in {path} is not JSON: {exc}") from exc
+    texts = texts_of(first_of(row, CAPTION_FIELDS) if isinstance(row, dict) else row)
+    if texts is None:
+        raise ModelError(f"{name} in {path} should hold a 'caption' or 'captions', as text")
+    return texts

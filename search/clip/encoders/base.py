@@ -1,0 +1,196 @@
+"""What every encoder shares, and where and in which precision it runs.
+
+The towers load one by one, each on its first use, and run in the precision that the device
+multiplies fastest: bfloat16 on CPUs with units for it, half precision on GPUs, float32 elsewhere.
+"""
+
+import platform
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn.functional import normalize
+
+from fovea.search.clip.checkpoints.checkpoint import weights_sha256
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.preprocess import Preprocess
+
+from .memory import keep_allocations
+
+if TYPE_CHECKING:
+    pass
+
+Tower = Callable[[torch.Tensor], torch.Tensor]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CPU_POSITIONS = 1600  # in one pass: 32 pictures of a ViT-B/32; more only fall out of the caches
+GPU_BATCH = 256  # rows in one pass
+TEXT_BATCH = 64
+
+
+class ImageTextEncoder(Protocol):
+    """What indexing and searching need of an encoder."""
+
+    @property
+    def name(self) -> str:
+        """What people call the model."""
+
+    @property
+    def identity(self) -> str:
+        """The SHA-256 of the weights, in hex."""
+
+    @property
+    def dim(self) -> int:
+        """The width d of an embedding."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What pixels the image tower takes."""
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of cosines in zero-shot logits."""
+
+    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
+
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Embed decoded pictures as float32 unit rows (n, d)."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts as float32 unit rows (n, d)."""
+
+
+class PixelEncoder(ABC):
+    """What encoders on a device share: pictures are sent through their image tower in batches."""
+
+    def __init__(
+        self,
+        weights: Path,
+        dim: int,
+        preprocess: Preprocess,
+        *,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.name, self.dim, self.preprocess = name, dim, preprocess
+        self.device, self.dtype = device, dtype
+        self._weights, self._lock = weights, threading.RLock()
+        keep_allocations()
+
+    @property
+    def dtype_name(self) -> str:
+        """The precision: float32, bfloat16 or float16."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
+    @abstractmethod
+    def batch_size(self) -> int:
+        """How many pictures one pass takes; multiples of it are as fast, fewer may be slower."""
+
+    @cached_property
+    def identity(self) -> str:
+        """The SHA-256 of the weights, in hex; the first look reads the whole file."""
+        return weights_sha256(self._weights)
+
+    @cached_property
+    @abstractmethod
+    def logit_scale(self) -> float:
+        """The factor of cosines in zero-shot logits (Radford et al. 2021, section 2.3)."""
+
+    @abstractmethod
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts as float32 unit rows (n, d); what exceeds the context is cut off."""
+
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Embed decoded pictures as float32 unit rows (n, d)."""
+        size = self.preprocess.size
+        pixels = np.empty((len(images), size, size, 3), np.uint8)
+        for row, image in zip(pixels, images, strict=True):
+            row[:] = self.preprocess.pixels(image)
+        return self.encode_pixels(pixels)
+
+    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
+        size = self.preprocess.size
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+            raise ValueError(
+                f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (n, {size}, {size}, 3)"
+            )
+        return self._run(lambda: self._image_tower, pixels, self.batch_size)
+
+    def _run(self, tower: Callable[[], Tower], rows: np.ndarray, batch: int) -> np.ndarray:
+        """Send rows through a tower, ``batch`` at a time; a GPU computes while others are sent."""
+        with self._lock, torch.inference_mode():
+            out = [
+                normalize(tower()(self._send(rows[start : start + batch])).float(), dim=-1)
+                for start in range(0, len(rows), batch)
+            ]
+            if not out:
+                return np.empty((0, self.dim), np.float32)
+            return torch.cat(out).cpu().numpy()
+
+    def _send(self, rows: np.ndarray) -> torch.Tensor:
+        x = torch.from_numpy(np.require(rows, requirements=["C", "W"]))
+        if self.device.type == "cuda":
+            return x.pin_memory().to(self.device, non_blocking=True)
+        return x.to(self.device)
+
+    @property
+    @abstractmethod
+    def _image_tower(self) -> Tower:
+        """Turns uint8 (n, s, s, 3) into features (n, d) of any length."""
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of this name, the fastest at hand for ``auto``."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    mps = int(torch.backends.mps.is_available())
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": mps}
+    if kind not in counts or (number and not number.isdecimal()):
+        raise ModelError(f"there is no device {name!r}; use --device auto, cpu, cuda or mps")
+    if int(number or 0) >= counts[kind]:
+        raise ModelError(f"{name} is not available here; use --device cpu")
+    return torch.device(name)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the precision of this name, the device's fastest for ``auto``."""
+    if name == "auto":
+        if device.type == "cpu":
+            return torch.bfloat16 if multiplies_bfloat16() else torch.float32
+        return torch.float16
+    if name not in DTYPES:
+        raise ModelError(f"there is no dtype {name!r}; use --dtype auto or {', '.join(DTYPES)}")
+    if name == "float16" and device.type == "cpu":
+        raise ModelError("float16 is for GPUs; use --dtype auto, float32 or bfloat16 on the CPU")
+    return DTYPES[name]
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has units for bfloat16 products that torch uses.
+
+    On x86 oneDNN says yes wherever it can emulate them, so the instructions themselves are asked
+    for.
+    """
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return _has("_is_avx512_bf16_supported") or _has("_is_amx_tile_supported")
+    return True
+
+
+def _has(question: str) -> bool:
+    ask = getattr(torch.cpu, question, None)
+    return bool(ask and ask())

@@ -1,0 +1,33 @@
+"""Open a model as an encoder, whatever family it is of."""
+
+from pathlib import Path
+
+from fovea.search.clip.checkpoints.checkpoint import Checkpoint
+from fovea.search.clip.checkpoints.families import family_of
+
+from .base import PixelEncoder, pick_device, pick_dtype
+from .clip import Encoder
+
+__all__ = ["load_encoder"]
+
+
+def load_encoder(
+    folder: Path, *, name: str | None = None, device: str = "auto", dtype: str = "auto"
+) -> PixelEncoder:
+    """Open the model in ``folder`` (or of one weights file) on a device.
+
+    One of another family than CLIP goes through ``transformers``.
+
+    ``device`` is auto, cpu, cuda, cuda:N or mps; ``dtype`` auto, float32, bfloat16 or float16.
+    Raise ``ModelError`` where the machine or the model is not as asked.
+    """
+    place = pick_device(device)
+    precision = pick_dtype(dtype, place)
+    if family := family_of(folder):
+        from .transformers_models import ForeignEncoder
+
+        return ForeignEncoder(
+            folder, family, name=name or folder.stem, device=place, dtype=precision
+        )
+    checkpoint = Checkpoint.open(folder)
+    return Encoder(checkpoint, name=name or folder.stem, device=place, dtype=precision)

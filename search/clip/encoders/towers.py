@@ -1,0 +1,306 @@
+"""The towers once more, for inference alone: the reference model's results in less time.
+
+Against ``model.py``, which is written to be read and trained:
+
+- the pixels' normalisation is folded into the first layer of a ViT, so that bytes go in, and that
+  layer is one matrix product over the patches;
+- QuickGELU becomes SiLU, with its 1.702 folded into the layers around it;
+- the queries' scale is folded into their projection;
+- in the last block only the position that is read out gets a query and a perceptron;
+- batch normalisation is folded into the convolutions before it;
+- weights are laid out for the machine (``kernels.py``).
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fovea.search.clip.config import Activation, ClipConfig
+
+from .kernels import Convolution, Linear, Place, Then, attend
+
+State = Mapping[str, Tensor]
+
+QUICK = 1.702  # QuickGELU(x) = x * sigmoid(1.702 x)
+CENTRE = 128  # bytes are centred to -128..127, exact in every precision, so that sums round less
+NORM_EPS = 1e-5  # of every normalisation layer
+
+
+class Norm:
+    """Layer normalisation over the last axis."""
+
+    def __init__(self, place: Place, state: State, name: str) -> None:
+        self.weight, self.bias = (place.put(state[f"{name}.{part}"]) for part in ("weight", "bias"))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return ``x`` (…, w) with mean 0 and variance 1, then scaled and shifted."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, NORM_EPS)
+
+
+class Perceptron:
+    """The two layers of a block, QuickGELU's constant folded into both."""
+
+    def __init__(self, place: Place, state: State, name: str, activation: Activation) -> None:
+        is_quick = activation == "quick_gelu"
+        self.then: Then = "silu" if is_quick else "gelu"
+        scale = QUICK if is_quick else 1.0
+        self.c_fc = Linear(
+            place,
+            state[f"{name}.c_fc.weight"].float() * scale,
+            state[f"{name}.c_fc.bias"].float() * scale,
+        )
+        self.c_proj = Linear(
+            place, state[f"{name}.c_proj.weight"].float() / scale, state[f"{name}.c_proj.bias"]
+        )
+
+    def added_to(self, x: Tensor, residual: Tensor) -> Tensor:
+        """Return the perceptron of ``x`` plus ``residual``, both (…, w)."""
+        return self.c_proj.added_to(self.c_fc(x, self.then), residual)
+
+
+class Block:
+    """One residual attention block; ``reads_one`` marks the last, of which one position counts."""
+
+    def __init__(
+        self,
+        place: Place,
+        state: State,
+        name: str,
+        heads: int,
+        activation: Activation,
+        *,
+        reads_one: bool,
+    ) -> None:
+        self.heads, self.reads_one = heads, reads_one
+        weight = state[f"{name}.attn.in_proj_weight"].float()
+        bias = state[f"{name}.attn.in_proj_bias"].float()
+        width = weight.shape[1]
+        scale = torch.ones(3 * width, 1)
+        scale[:width] = (width // heads) ** -0.5
+        weight, bias = weight * scale, bias * scale[:, 0]
+        if reads_one:
+            self.q_proj = Linear(place, weight[:width], bias[:width])
+            self.kv_proj = Linear(place, weight[width:], bias[width:])
+        else:
+            self.in_proj = Linear(place, weight, bias)
+        out = f"{name}.attn.out_proj"
+        self.out_proj = Linear(place, state[f"{out}.weight"], state[f"{out}.bias"])
+        self.mlp = Perceptron(place, state, f"{name}.mlp", activation)
+        self.ln_1, self.ln_2 = (
+            Norm(place, state, f"{name}.ln_1"),
+            Norm(place, state, f"{name}.ln_2"),
+        )
+
+    def __call__(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Send all of ``x`` (n, l, w) through; ``mask`` (l, l) is True where a query may look."""
+        n, length, _ = x.shape
+        qkv = self.in_proj(self.ln_1(x)).view(n, length, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (n, h, l, w/h)
+        return self._finish(x, attend(q, k, v, mask))
+
+    def read(self, x: Tensor, at: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return (n, w), what comes out at one position ``at`` (n,) of each row of ``x``.
+
+        ``mask`` (n, 1, 1, l) is True where that position may look.
+        """
+        n, length, width = x.shape
+        normed = self.ln_1(x)
+        rows = torch.arange(n, device=x.device)
+        q = self.q_proj(normed[rows, at]).view(n, self.heads, 1, -1)
+        kv = self.kv_proj(normed).view(n, length, 2, self.heads, -1)
+        k, v = kv.permute(2, 0, 3, 1, 4)
+        return self._finish(x[rows, at], attend(q, k, v, mask).view(n, width))
+
+    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        x = self.out_proj.added_to(mixed, x)
+        return self.mlp.added_to(self.ln_2(x), x)
+
+
+def _blocks(
+    place: Place, state: State, name: str, layers: int, heads: int, activation: Activation
+) -> list[Block]:
+    return [
+        Block(
+            place,
+            state,
+            f"{name}.resblocks.{layer}",
+            heads,
+            activation,
+            reads_one=layer == layers - 1,
+        )
+        for layer in range(layers)
+    ]
+
+
+class VisionTower:
+    """The Vision Transformer from bytes to embeddings."""
+
+    def __init__(self, state: State, config: ClipConfig, place: Place) -> None:
+        vision = config.vision
+        assert isinstance(vision.layers, int) and vision.patch_size
+        self.patch, self.dtype = vision.patch_size, place.dtype
+        weight, bias = _fold_pixels(state["visual.conv1.weight"], config)
+        self.conv1 = Linear(place, weight.permute(0, 2, 3, 1).flatten(1))  # (w, patch² * 3)
+        positions = state["visual.positional_embedding"].float()
+        self.first = place.put(positions[0] + state["visual.class_embedding"].float())
+        self.positions = place.put(positions[1:] + bias)
+        self.ln_pre = Norm(place, state, "visual.ln_pre")
+        self.blocks = _blocks(
+            place, state, "visual.transformer", vision.layers, vision.heads, config.activation
+        )
+        self.ln_post = Norm(place, state, "visual.ln_post")
+        self.proj = Linear(place, state["visual.proj"].t())
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Embed uint8 (n, s, s, 3) as (n, d), not yet of unit length."""
+        n = len(pixels)
+        patches = self.conv1(self._patches(pixels))  # (n, patches, w)
+        x = patches.new_empty(n, patches.shape[1] + 1, patches.shape[2])
+        x[:, 0] = self.first
+        torch.add(patches, self.positions, out=x[:, 1:])
+        x = self.ln_pre(x)
+        for block in self.blocks[:-1]:
+            x = block(x)
+        x = self.blocks[-1].read(x, torch.zeros(n, dtype=torch.long, device=x.device))
+        return self.proj(self.ln_post(x))
+
+    def _patches(self, pixels: Tensor) -> Tensor:
+        """Cut uint8 (n, s, s, 3) into (n, patches, patch² * 3), centred."""
+        n, side = pixels.shape[:2]
+        grid, patch = side // self.patch, self.patch
+        pixels = pixels[:, : grid * patch, : grid * patch]
+        patches = pixels.reshape(n, grid, patch, grid, patch * 3).transpose(2, 3)
+        # In two's complement, subtracting 128 from a byte flips its highest bit.
+        flipped = patches.reshape(n, grid * grid, -1).bitwise_xor(CENTRE)
+        return flipped.view(torch.int8).to(self.dtype)
+
+
+class TextTower:
+    """The text Transformer from token ids to embeddings."""
+
+    def __init__(self, state: State, config: ClipConfig, place: Place) -> None:
+        text = config.text
+        self.place = place
+        # The table stays as stored, perhaps in the mapped file: a query needs a few rows of it.
+        self.tokens = state["token_embedding.weight"].to(place.device)
+        self.positions = place.put(state["positional_embedding"])
+        self.blocks = _blocks(
+            place, state, "transformer", text.layers, text.heads, config.activation
+        )
+        self.ln_final = Norm(place, state, "ln_final")
+        self.proj = Linear(place, state["text_projection"].t())
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Embed ids (n, l) as (n, d), not yet of unit length, read at each row's highest id.
+
+        The tower is causal, so what follows the last end of text is cut off unseen.
+        """
+        ends = tokens.argmax(dim=-1)
+        length = int(ends.max()) + 1
+        x = self.place.put(F.embedding(tokens[:, :length], self.tokens))
+        x = x + self.positions[:length]
+        places = torch.arange(length, device=x.device)
+        mask = places <= places[:, None]  # (l, l)
+        for block in self.blocks[:-1]:
+            x = block(x, mask)
+        x = self.blocks[-1].read(x, ends, (places <= ends[:, None])[:, None, None])
+        return self.proj(self.ln_final(x))
+
+
+class Bottleneck:
+    """One bottleneck of the modified ResNet, without its batch norms."""
+
+    def __init__(self, place: Place, state: State, name: str, stride: int) -> None:
+        self.stride = stride
+        self.conv1, self.conv2, self.conv3 = (
+            _convolution(place, state, f"{name}.conv{n}", f"{name}.bn{n}") for n in (1, 2, 3)
+        )
+        self.downsample: Convolution | None = None
+        if f"{name}.downsample.0.weight" in state:
+            self.downsample = _convolution(
+                place, state, f"{name}.downsample.0", f"{name}.downsample.1"
+            )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the block's output, spatially smaller by the stride."""
+        out = self.conv2(self.conv1(x, "relu"), "relu")
+        if self.stride > 1:
+            x, out = F.avg_pool2d(x, self.stride), F.avg_pool2d(out, self.stride)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.conv3(out).add_(shortcut).relu_()
+
+
+class ResNetTower:
+    """The modified ResNet from bytes to embeddings, channels last throughout."""
+
+    def __init__(self, state: State, config: ClipConfig, place: Place) -> None:
+        layers = config.vision.layers
+        assert not isinstance(layers, int)
+        self.dtype, self.heads = place.dtype, config.vision.heads
+        self.mean = torch.tensor(config.mean, device=place.device).view(3, 1, 1) * 255
+        scaled = dict(state)
+        std = torch.tensor(config.std).view(3, 1, 1) * 255
+        scaled["visual.conv1.weight"] = state["visual.conv1.weight"].float() / std
+        self.stem = [
+            _convolution(place, scaled, f"visual.conv{n}", f"visual.bn{n}", 2 if n == 1 else 1)
+            for n in (1, 2, 3)
+        ]
+        self.blocks = [
+            Bottleneck(place, state, f"visual.layer{stage}.{block}", 2 if stage > 1 > block else 1)
+            for stage, blocks in enumerate(layers, start=1)
+            for block in range(blocks)
+        ]
+        pool = "visual.attnpool"
+        self.positions = place.put(state[f"{pool}.positional_embedding"])
+        self.q_proj, self.k_proj, self.v_proj, self.c_proj = (
+            Linear(place, state[f"{pool}.{name}.weight"], state[f"{pool}.{name}.bias"])
+            for name in ("q_proj", "k_proj", "v_proj", "c_proj")
+        )
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Embed uint8 (n, s, s, 3) as (n, d), not yet of unit length."""
+        # The mean must go before the first convolution, which pads with zeros.
+        x = (pixels.permute(0, 3, 1, 2) - self.mean).to(self.dtype)
+        for convolution in self.stem:
+            x = convolution(x, "relu")
+        x = F.avg_pool2d(x, 2)
+        for block in self.blocks:
+            x = block(x)
+        return self._pool(x)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """Pool (n, w, side, side) to (n, d) by attention from the mean."""
+        x = x.flatten(2).transpose(1, 2)  # (n, side², w)
+        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positions
+        scale = (x.shape[2] // self.heads) ** -0.5
+        q = self._heads(self.q_proj(x[:, :1].contiguous()) * scale)
+        k, v = self._heads(self.k_proj(x)), self._heads(self.v_proj(x))
+        return self.c_proj(attend(q, k, v)[:, 0])
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)  # (n, h, l, w/h)
+
+
+def _fold_pixels(weight: Tensor, config: ClipConfig) -> tuple[Tensor, Tensor]:
+    """Fold the normalisation of pixels into the first layer of a ViT.
+
+    Return float32 weights (w, 3, p, p) for bytes less ``CENTRE``, and the bias (w,) that goes
+    with them: the sum of weight * (byte / 255 - mean) / std is that of weight / (255 std) times
+    (byte - CENTRE), plus weight / (255 std) times (CENTRE - 255 mean).
+    """
+    mean = torch.tensor(config.mean, dtype=torch.float64).view(3, 1, 1)
+    std = torch.tensor(config.std, dtype=torch.float64).view(3, 1, 1)
+    scaled = weight.double() / (255 * std)
+    bias = (scaled * (CENTRE - 255 * mean)).sum(dim=(1, 2, 3))
+    return scaled.float(), bias.float()
+
+
+def _convolution(place: Place, state: State, name: str, norm: str, stride: int = 1) -> Convolution:
+    """Fold a batch norm's running statistics into the convolution before it."""
+    scale = state[f"{norm}.weight"].double()
+    scale = scale / (state[f"{norm}.running_var"].double() + NORM_EPS).sqrt()
+    weight = state[f"{name}.weight"].double() * scale.view(-1, 1, 1, 1)
+    bias = state[f"{norm}.bias"].double() - state[f"{norm}.running_mean"].double() * scale
+    return Convolution(place, weight.float(), bias.float(), stride)

@@ -1,0 +1,288 @@
+"""Measure a model on captioned and on labelled images, as its paper does.
+
+Retrieval: Radford et al. 2021 (arXiv:2103.00020), table 13. Zero-shot classification: section 3.1.
+"""
+
+import io
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from fovea.search.clip.datasets.pairs import Pair, PairSet, Source, open_pairs
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.clip.zeroshot import class_embeddings
+
+log = logging.getLogger(__name__)
+
+BATCH = 32
+SCORES = 1 << 24  # cosines held at once; 64 MiB
+DEPTHS = (1, 5, 10)
+TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a close-up photo of a {}.", "{}")
+
+
+class PairEncoder(Protocol):
+    """What measuring needs of an encoder."""
+
+    @property
+    def name(self) -> str:
+        """What people call the model."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What pixels the image tower takes."""
+
+    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts as float32 unit rows (n, d)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """How often the right partner is among the first k, from 0 to 1, by k."""
+
+    images: int
+    captions: int
+    text_to_image: dict[int, float]
+    image_to_text: dict[int, float]
+
+    def to_dict(self) -> dict[str, object]:
+        """Lay the figures out for JSON."""
+        return {
+            "images": self.images,
+            "captions": self.captions,
+            "text_to_image": {f"recall@{k}": value for k, value in self.text_to_image.items()},
+            "image_to_text": {f"recall@{k}": value for k, value in self.image_to_text.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """How often the right class comes first, or among the first five, from 0 to 1."""
+
+    images: int
+    classes: int
+    top1: float
+    top5: float
+
+    def to_dict(self) -> dict[str, object]:
+        """Lay the figures out for JSON."""
+        return {
+            "images": self.images,
+            "classes": self.classes,
+            "top1": self.top1,
+            "top5": self.top5,
+        }
+
+
+def measure_retrieval(
+    encoder: PairEncoder,
+    captions: Path,
+    images: Sequence[Path],
+    *,
+    split: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Retrieval:
+    """Rank all images for each caption and all captions for each image.
+
+    A caption counts as found at k if its own image is among the k nearest; an image if any of its
+    captions is. Images that cannot be decoded are logged and left out. Raise ``ModelError`` where
+    nothing is left to measure.
+    """
+    found = open_pairs(Source(tuple(images), captions=captions, split=split))
+    result = embed_pairs(encoder, found, progress).figures()
+    assert isinstance(result, Retrieval)
+    return result
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Pictures and texts as one model sees them: unit rows (n, d) and (m, d).
+
+    A text is right for the images whose key, int (n,), equals its own, int (m,): a caption for its
+    image, a class's name for all images of the class.
+    """
+
+    pairs: Sequence[Pair]
+    images: np.ndarray
+    image_keys: np.ndarray
+    texts: Sequence[str]
+    text_rows: np.ndarray
+    text_keys: np.ndarray
+
+    def figures(self) -> "Retrieval | Accuracy":
+        """Return how well captions find images and the reverse, or how well classes fit them."""
+        if self.pairs[0].label >= 0:
+            ranks = _ranks(self.images @ self.text_rows.T, self.image_keys)
+            tops = (float((ranks < k).mean()) for k in (1, 5))
+            return Accuracy(len(self.pairs), len(self.texts), *tops)
+        found = recalls(self.images, self.text_rows, self.text_keys)
+        return Retrieval(len(self.pairs), len(self.texts), **found)
+
+
+def embed_pairs(
+    encoder: PairEncoder, found: PairSet, progress: Callable[[int, int], None] | None = None
+) -> Embedded:
+    """Embed the images that can be decoded, and their captions or the names of all classes.
+
+    The others are logged and left out. Raise ``ModelError`` where nothing is left to measure, and
+    where embeddings are no numbers.
+    """
+    pairs, images = embed_images(encoder, found, progress)
+    if found.class_names:
+        numbers = sorted(found.class_names)
+        names = [found.class_names[number] for number in numbers]
+        keys = np.array([numbers.index(pair.label) for pair in pairs])
+        rows, own = _finite(encoder, class_rows(encoder, names)), np.arange(len(names))
+        return Embedded(pairs, images, keys, [entry[0] for entry in names], rows, own)
+    texts = [text for pair in pairs for text in pair.captions]
+    owners = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])  # (m,)
+    rows = _finite(encoder, encoder.encode_texts(texts))
+    return Embedded(pairs, images, np.arange(len(pairs)), texts, rows, owners)
+
+
+def _finite(encoder: PairEncoder, rows: np.ndarray) -> np.ndarray:
+    if not np.isfinite(rows).all():
+        raise ModelError(
+            f"the embeddings by {encoder.name} are no numbers: its weights are damaged, or were "
+            "trained at too high a rate; fetch it again, or train it at a lower --lr"
+        )
+    return rows
+
+
+def recalls(
+    images: np.ndarray, texts: np.ndarray, owner: np.ndarray
+) -> dict[str, dict[int, float]]:
+    """Return recall at 1, 5 and 10 in both directions.
+
+    ``images`` (n, d) and ``texts`` (m, d) are unit rows; ``owner`` int (m,) says which image each
+    text belongs to. A tie counts against the right answer, and so does a score that is no number.
+    """
+    text_ranks, image_ranks = np.empty(len(texts), np.int64), np.empty(len(images), np.int64)
+    for rows in _blocks(len(texts), len(images)):
+        text_ranks[rows] = _ranks(texts[rows] @ images.T, owner[rows])
+    for rows in _blocks(len(images), len(texts)):
+        own = owner == np.arange(len(images))[rows, None]  # (b, m)
+        image_ranks[rows] = _ranks_of_best(images[rows] @ texts.T, own)
+    return {
+        "text_to_image": {k: float((text_ranks < k).mean()) for k in DEPTHS},
+        "image_to_text": {k: float((image_ranks < k).mean()) for k in DEPTHS},
+    }
+
+
+def shared_recalls(
+    images: np.ndarray, texts: np.ndarray, right: np.ndarray
+) -> dict[str, dict[int, float]]:
+    """Do as ``recalls`` where a text may belong to several images: ``right`` is bool (n, m).
+
+    A text counts as found at k if any of its images is among the k nearest.
+    """
+    text_ranks = [
+        _ranks_of_best(texts[block] @ images.T, right.T[block])
+        for block in _blocks(len(texts), len(images))
+    ]
+    image_ranks = [
+        _ranks_of_best(images[block] @ texts.T, right[block])
+        for block in _blocks(len(images), len(texts))
+    ]
+    return {
+        way: {k: float((np.concatenate(ranks) < k).mean()) for k in DEPTHS}
+        for way, ranks in (("text_to_image", text_ranks), ("image_to_text", image_ranks))
+    }
+
+
+def _blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Cut so many rows into blocks that have no more than ``SCORES`` elements each."""
+    size = max(1, SCORES // max(1, columns))
+    return (slice(start, start + size) for start in range(0, rows, size))
+
+
+def _ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return how many others reach the score of the ``right`` column, for each row (b, c)."""
+    own = scores[np.arange(len(right)), right]
+    return (~(scores < own[:, None])).sum(axis=1) - 1
+
+
+def _ranks_of_best(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Return how many others reach the best of the ``own`` columns, bool (b, m), for each row."""
+    best = np.where(own, scores, -np.inf).max(axis=1)
+    return (~(scores < best[:, None]) & ~own).sum(axis=1)
+
+
+def measure_zero_shot(
+    encoder: PairEncoder,
+    labels: Path,
+    classes: Path,
+    images: Sequence[Path],
+    *,
+    split: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Accuracy:
+    """Classify each image by the nearest class, an ensemble over its names and the prompts.
+
+    Images that cannot be decoded are logged and left out. Raise ``ModelError`` where nothing is
+    left to measure.
+    """
+    found = open_pairs(Source(tuple(images), labels=labels, classes=classes, split=split))
+    result = embed_pairs(encoder, found, progress).figures()
+    assert isinstance(result, Accuracy)
+    return result
+
+
+def class_rows(encoder: PairEncoder, classes: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return a unit row a class (c, d): the ensemble over its prompts and all of its names."""
+    names = [name for entry in classes for name in entry]
+    rows = class_embeddings(encoder, names, TEMPLATES)
+    owner = np.repeat(np.arange(len(classes)), [len(entry) for entry in classes])
+    sums = np.zeros((len(classes), rows.shape[1]), np.float32)
+    np.add.at(sums, owner, rows)
+    return sums / np.linalg.norm(sums, axis=1, keepdims=True)
+
+
+def embed_images(
+    encoder: PairEncoder, found: PairSet, progress: Callable[[int, int], None] | None = None
+) -> tuple[list[Pair], np.ndarray]:
+    """Return the pairs whose image can be decoded and those images' unit rows (n, d).
+
+    Raise ``ModelError`` where none can, or a row is no number.
+    """
+    kept: list[Pair] = []
+    rows: list[np.ndarray] = []
+    for batch in _batches(_decoded(encoder, found)):
+        kept += [pair for pair, _ in batch]
+        pixels = np.stack([pixels for _, pixels in batch])
+        rows.append(_finite(encoder, encoder.encode_pixels(pixels)))
+        if progress is not None:
+            progress(len(kept), len(found.pairs))
+    if not kept:
+        raise ModelError(f"none of the {len(found.pairs)} images can be decoded")
+    return kept, np.concatenate(rows)
+
+
+def _decoded(encoder: PairEncoder, found: PairSet) -> Iterator[tuple[Pair, np.ndarray]]:
+    """Yield each image's pixels, uint8 (s, s, 3); log and skip what cannot be decoded."""
+    for pair in found.pairs:
+        try:
+            with Image.open(io.BytesIO(found.read(pair))) as image:
+                encoder.preprocess.draft(image)
+                pixels = encoder.preprocess.pixels(image)
+        except Exception as exc:  # Pillow's decoders raise nearly every kind for a broken file
+            log.warning("left out %s: %s", pair.file, exc or repr(exc))
+            continue
+        yield pair, pixels
+
+
+def _batches(
+    samples: Iterable[tuple[Pair, np.ndarray]],
+) -> Iterator[list[tuple[Pair, np.ndarray]]]:
+    stream = iter(samples)
+    while batch := list(islice(stream, BATCH)):
+        yield batch

@@ -1,0 +1,113 @@
+"""Example queries and their first hits: figures alone do not say what a model misses."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from fovea.search.clip.datasets.pairs import PairSet
+from fovea.search.clip.preprocess import to_rgb
+
+from .evaluate import Embedded
+
+SIDE = 128  # pixels, the longest of a thumbnail
+QUALITY = 70  # of its WebP
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture of an answer: its name, a small WebP, and whether it is a right one."""
+
+    file: str
+    picture: bytes
+    is_right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One model's answer: its first hits, and the rank, from 1, of the first right picture."""
+
+    rank: int
+    hits: tuple[Shown, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A query, the pictures that are right for it (the first of them), and each model's answer."""
+
+    query: str
+    right: Shown
+    answers: tuple[Answered, ...]
+
+
+def pick_examples(
+    found: PairSet, measured: Sequence[Embedded], *, count: int = 24, hits: int = 8, seed: int = 0
+) -> list[Example]:
+    """Draw ``count`` of the texts, of as many images, and show how each model answers them.
+
+    All of ``measured`` are of the same pairs. What is drawn depends on the seed and the number of
+    texts alone, so that two models are compared by the same queries.
+    """
+    first = measured[0]
+    thumbnails = _Thumbnails(found, first)
+    return [
+        Example(
+            first.texts[text],
+            thumbnails.shown(int(_right(first, text).argmax()), text),
+            tuple(_answered(one, text, hits, thumbnails) for one in measured),
+        )
+        for text in _drawn(first, count, seed)
+    ]
+
+
+def _drawn(one: Embedded, count: int, seed: int) -> list[int]:
+    """Return the numbers of the texts, at most one of a key, that have a right image."""
+    seen: set[int] = set()
+    drawn: list[int] = []
+    keys = set(one.image_keys.tolist())
+    for text in np.random.default_rng(seed).permutation(len(one.texts)).tolist():
+        key = int(one.text_keys[text])
+        if key in keys and key not in seen and len(drawn) < count:
+            seen.add(key)
+            drawn.append(text)
+    return drawn
+
+
+def _right(one: Embedded, text: int) -> np.ndarray:
+    """Return bool (n,): the images that are right for a text."""
+    right: np.ndarray = one.image_keys == one.text_keys[text]
+    return right
+
+
+def _answered(one: Embedded, text: int, hits: int, thumbnails: "_Thumbnails") -> Answered:
+    scores = one.images @ one.text_rows[text]  # (n,)
+    order = np.argsort(-scores, kind="stable")
+    rank = int(_right(one, text)[order].argmax()) + 1
+    return Answered(rank, tuple(thumbnails.shown(int(image), text) for image in order[:hits]))
+
+
+class _Thumbnails:
+    """Small pictures of a measurement's images, each made once."""
+
+    def __init__(self, found: PairSet, one: Embedded) -> None:
+        self._found, self._one = found, one
+        self._made: dict[int, bytes] = {}
+
+    def shown(self, image: int, text: int) -> Shown:
+        pair = self._one.pairs[image]
+        if image not in self._made:
+            self._made[image] = _thumbnail(self._found.read(pair))
+        is_right = bool(_right(self._one, text)[image])
+        return Shown(pair.file, self._made[image], is_right)
+
+
+def _thumbnail(data: bytes) -> bytes:
+    with Image.open(io.BytesIO(data)) as file:
+        file.draft("RGB", (SIDE, SIDE))
+        image = to_rgb(file)
+    image.thumbnail((SIDE, SIDE))
+    out = io.BytesIO()
+    image.save(out, "WEBP", quality=QUALITY)
+    return out.getvalue()

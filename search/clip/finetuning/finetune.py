@@ -1,0 +1,497 @@
+"""Tune the last blocks and the projections of a model on features that never change.
+
+The loss is CLIP's own (Radford et al. 2021, arXiv:2103.00020, figure 3), and beside it that of
+learning without forgetting (Li and Hoiem 2016, arXiv:1606.09282): what the model made of each
+picture before, told by how it ranks general words, is what it should make of it now. Pictures
+without captions are rehearsed with the others (Rebuffi et al. 2017, arXiv:1611.07725): they, and
+the general words, should keep their places.
+"""
+
+import json
+import logging
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fovea.search.clip.config import ClipConfig
+from fovea.search.clip.datasets.pairs import tag
+from fovea.search.clip.encoders.base import pick_device
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.evaluation.evaluate import shared_recalls
+from fovea.search.clip.model import CLIP
+from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.clip.training.learner import (
+    LARGEST_GRADIENT,
+    LARGEST_SCALE,
+    Diverged,
+    finite,
+    make_adamw,
+    training_dtype,
+)
+from fovea.search.clip.training.losses import contrastive_loss, hidden_negatives
+from fovea.search.clip.training.partial import choose_trainable
+from fovea.search.clip.training.run_folder import RunFolder
+from fovea.search.clip.training.train import Metrics, learning_rate
+
+from .split import Halves
+
+log = logging.getLogger(__name__)
+
+ROWS = 64  # in one pass that has no gradient; always as many, so that results are the same bits
+PROMPT = "a photo of a {}."
+SMALL_WIDTH = 256  # of the text tower of a small model, such as the bundled one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneOptions:
+    """How to tune.
+
+    ``tune`` is the number of last blocks of each tower that learn, with the projections; ``keep``
+    the weight of what the model knew before, against that of the new captions. ``lr`` is the
+    highest learning rate; without it, ``usual_rate``.
+    """
+
+    tune: int = 3
+    epochs: int = 20
+    batch_size: int = 128
+    lr: float | None = None
+    weight_decay: float = 0.1
+    warmup: float = 0.1
+    keep: float = 1.0
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    log_every: int = 10
+    save_every: int = 50
+
+    def __post_init__(self) -> None:
+        """Raise ``ModelError`` for values that make no run."""
+        least = {"tune": 0, "epochs": 1, "batch_size": 2, "seed": 0}
+        least |= {"log_every": 1, "save_every": 1}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ModelError(f"{name} is {getattr(self, name)}; give a number from {low} on")
+        for name in ("lr", "weight_decay", "warmup", "keep"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ModelError(f"{name} is {value}; give a number from 0 on")
+
+
+def usual_rate(config: ClipConfig) -> float:
+    """Return a learning rate that suits a model: wide ones, which know more, move less."""
+    return 1e-3 if config.text.width <= SMALL_WIDTH else 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A picture: ``features`` (views, …) float16, the first view the whole of it."""
+
+    content: bytes  # its SHA-256
+    captions: tuple[str, ...]
+    features: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How well a model finds the held-out pictures by their captions, and the reverse."""
+
+    pictures: int
+    captions: int
+    text_to_image: dict[int, float]  # recall by k, 0 to 1
+    image_to_text: dict[int, float]
+
+    @property
+    def mean(self) -> float:
+        """The mean of all recalls, which one picture more or less changes little."""
+        recalls = [*self.text_to_image.values(), *self.image_to_text.values()]
+        return sum(recalls) / len(recalls)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A model before and after it was tuned.
+
+    ``agreement`` is the share of ``general`` pictures, none of them learned from, whose likeliest
+    general label before is among the five likeliest now.
+    """
+
+    before: Figures
+    after: Figures
+    agreement: float
+    general: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Lay the figures out for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What to learn, what to be measured by, and what not to forget.
+
+    ``labels`` are general words; ``general`` pictures show what the model makes of them. The
+    ``rehearsed`` ones have no captions: while others are learned, they should stay what they are.
+    """
+
+    learned: Sequence[Example]
+    held_out: Sequence[Example]
+    general: Sequence[Example]
+    labels: Sequence[str]
+    rehearsed: Sequence[Example] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    lr: float
+    warmup: float
+    steps: int
+
+
+def finetune(
+    model: CLIP,
+    tokenizer: Tokenizer,
+    material: Material,
+    options: TuneOptions,
+    folder: Path,
+    on_metrics: Callable[[Metrics], None] | None = None,
+) -> Comparison:
+    """Tune ``model``, in place, and compare it with what it was.
+
+    ``folder`` keeps the checkpoint and ``metrics.jsonl``; a run that was killed goes on from there
+    when the call is repeated, on a CPU to the same weights bit for bit. Raise ``ModelError`` for a
+    loss that is no number and a full disk; the last checkpoint is then whole.
+    """
+    tuner = _Tuner(model, tokenizer, material, options)
+    before, agreed = tuner.figures(), tuner.likeliest(1)
+    run = RunFolder(folder, tuner.identity())
+    if saved := run.load():
+        tuner.restore(saved)
+    run.rewind(tuner.step)
+    for metrics in _steps(tuner, run):
+        run.append(asdict(metrics))
+        if on_metrics is not None:
+            on_metrics(metrics)
+    now = tuner.likeliest(5)
+    agreement = float((now == agreed).any(axis=1).mean()) if len(now) else 1.0
+    return Comparison(before, tuner.figures(), agreement, len(now))
+
+
+def _steps(tuner: "_Tuner", run: RunFolder) -> Iterator[Metrics]:
+    """Make every update that is left, yielding the record now and then."""
+    options, end = tuner.options, tuner.schedule.steps
+    made, began = 0, time.perf_counter()
+    while tuner.step < end:
+        try:
+            tuner.losses.append(tuner.update())
+            made += 1
+            if tuner.step % options.log_every == 0 or tuner.step == end:
+                speed = made * tuner.batch_size / max(time.perf_counter() - began, 1e-9)
+                yield tuner.metrics(speed)
+                tuner.losses = []
+                made, began = 0, time.perf_counter()
+            if tuner.step % options.save_every == 0 or tuner.step == end:
+                run.save(tuner.step, tuner.state())
+        except Diverged as exc:
+            raise ModelError(f"{exc}; {run.last_good()}") from exc
+
+
+class _Tuner:
+    """A model's upper half on its way; ``step`` updates have been made.
+
+    ``losses`` are those since the last line of the record.
+    """
+
+    def __init__(
+        self, model: CLIP, tokenizer: Tokenizer, material: Material, options: TuneOptions
+    ) -> None:
+        if not material.learned or not material.held_out:
+            raise ModelError("tuning needs pictures with captions to learn and others to hold out")
+        self.options, self.material = options, material
+        self.device = pick_device(options.device)
+        self.dtype = training_dtype(options.dtype, self.device)
+        choose_trainable(model, str(options.tune))
+        self.halves = Halves(model, options.tune).eval().to(self.device)
+        self.optimizer = make_adamw(model, options.weight_decay)
+        self.batch_size = min(options.batch_size, len(material.learned))
+        updates = math.ceil(len(material.learned) / self.batch_size) * options.epochs
+        lr = usual_rate(model.config) if options.lr is None else options.lr
+        self.schedule = _Schedule(lr, options.warmup, updates)
+        self.step = 0
+        self.losses: list[float] = []
+        prompts = [PROMPT.format(label) for label in material.labels]
+        self.texts = _Texts(self.halves, tokenizer, [*_captions(material), *prompts], self._compute)
+        self._prompts = self.texts.numbers(prompts)
+        self._views = len(material.learned[0].features)
+        self._keep = options.keep if prompts else 0.0
+        if self._keep:
+            self._remember()
+
+    def _remember(self) -> None:
+        """Note what the model makes of the pictures now: their likelihoods of the labels."""
+        self._old_scale = self.halves.model.logit_scale.exp().item()
+        self._old_labels = self.embed_texts(self._prompts)
+        self._old_rows, self._rehearsed_rows = (
+            [self.embed_images(examples, view).half() for view in range(self._views)]
+            for examples in (self.material.learned, self.material.rehearsed)
+        )
+
+    def _compute(self) -> torch.autocast:
+        mixed = self.dtype is not torch.float32
+        return torch.autocast(self.device.type, self.dtype, enabled=mixed)
+
+    # One update
+
+    def update(self) -> float:
+        """Make one update and return its loss.
+
+        Raise ``Diverged``, the weights unchanged, where the loss or its gradient is not finite.
+        """
+        rate = learning_rate(self.step, self.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._loss(*self._draw())
+        loss.backward()
+        tuned = [tensor for group in self.optimizer.param_groups for tensor in group["params"]]
+        norm = nn.utils.clip_grad_norm_(tuned, LARGEST_GRADIENT).item()
+        if not math.isfinite(loss.item()) or not math.isfinite(norm):
+            raise Diverged(
+                f"the loss is {loss.item()} and its gradient {norm} at step {self.step}; lower the "
+                "learning rate with --lr"
+            )
+        self.optimizer.step()
+        with torch.no_grad():
+            self.halves.model.logit_scale.clamp_(0, math.log(LARGEST_SCALE))
+        self.step += 1
+        return loss.item()
+
+    def _draw(self) -> tuple[list[int], int, list[str], list[int]]:
+        """Return this step's pictures, the view of all of them, and a caption of each; and the
+        pictures to rehearse."""
+        learned, rng = self.material.learned, np.random.default_rng((self.options.seed, self.step))
+        places = range(self.step * self.batch_size, (self.step + 1) * self.batch_size)
+        numbers = [self._number(place) for place in places]
+        view = int(rng.integers(self._views))
+        captions = [learned[n].captions for n in numbers]
+        drawn = [texts[int(rng.integers(len(texts)))] for texts in captions]
+        known = len(self.material.rehearsed) if self._keep else 0
+        rehearsed = rng.permutation(known)[: self.batch_size].tolist()
+        return numbers, view, drawn, rehearsed
+
+    def _number(self, place: int) -> int:
+        epoch, offset = divmod(place, len(self.material.learned))
+        return int(_order(self.options.seed, epoch, len(self.material.learned))[offset])
+
+    def _loss(self, numbers: list[int], view: int, captions: list[str], known: list[int]) -> Tensor:
+        learned = [self.material.learned[number] for number in numbers]
+        rehearsed = [self.material.rehearsed[number] for number in known]
+        features = self._features([*learned, *rehearsed], view)
+        wanted = [*self.texts.numbers(captions), *(self._prompts if self._keep else ())]
+        with self._compute():
+            images = self.halves.upper_images(features)
+            texts = self.halves.upper_texts(*self.texts.features(wanted))
+        count = len(numbers)
+        scale = self.halves.model.logit_scale.exp()
+        owners = torch.arange(count, device=self.device)
+        hidden = hidden_negatives(self._tags(learned), owners, torch.zeros_like(owners), owners)
+        loss = contrastive_loss(images[:count], texts[:count], scale, owners, hidden)
+        if self._keep:
+            labels = texts[count:]
+            old = self._old_rows[view][numbers], self._rehearsed_rows[view][known]
+            lost = self._forgotten(images, labels, torch.cat(old).float())
+            lost = lost + self._moved(labels, self._old_labels)
+            if known:
+                lost = lost + self._moved(images[count:], old[1].float())
+            loss = loss + self._keep * lost
+        return loss
+
+    def _moved(self, rows: Tensor, old: Tensor) -> Tensor:
+        """Return how far unit rows (n, d) have moved: the mean logit that each has lost with what
+        it was, in nats."""
+        return self._old_scale * (1 - (rows * old).sum(dim=1)).mean()
+
+    def _forgotten(self, images: Tensor, labels: Tensor, old: Tensor) -> Tensor:
+        """Return how far what the model makes of images has moved, in nats a picture.
+
+        That is the divergence of the labels' likelihoods now from those before, ``old`` being the
+        images' rows then.
+        """
+        then = (self._old_scale * old @ self._old_labels.T).log_softmax(dim=1)
+        now = (self._old_scale * images @ labels.T).log_softmax(dim=1)
+        return F.kl_div(now, then, reduction="batchmean", log_target=True)
+
+    def _tags(self, examples: Sequence[Example]) -> Tensor:
+        """Return int64 (n, m): what no two pictures that are told apart may share."""
+        rows = [[tag(text.strip().lower()) for text in example.captions] for example in examples]
+        width = max(map(len, rows)) + 1
+        filled = [
+            [tag(example.content.hex()), *row, *[-1] * (width - 1 - len(row))]
+            for example, row in zip(examples, rows, strict=True)
+        ]
+        return torch.tensor(filled, device=self.device)
+
+    def _features(self, examples: Sequence[Example], view: int) -> Tensor:
+        rows = np.stack([example.features[view] for example in examples])
+        return torch.from_numpy(rows).to(self.device).float()
+
+    # What the model is like now
+
+    @torch.no_grad()
+    def embed_images(self, examples: Sequence[Example], view: int = 0) -> Tensor:
+        """Return unit rows (n, d) of one view of each picture."""
+        rows = [torch.empty(0, self.halves.model.config.embed_dim, device=self.device)]
+        for start in range(0, len(examples), ROWS):
+            features = self._features(examples[start : start + ROWS], view)
+            with self._compute():
+                rows.append(self.halves.upper_images(features))
+        return torch.cat(rows)
+
+    @torch.no_grad()
+    def embed_texts(self, numbers: Sequence[int]) -> Tensor:
+        """Return unit rows (n, d) of texts, by their numbers in ``texts``."""
+        rows = []
+        for start in range(0, len(numbers), ROWS):
+            with self._compute():
+                features = self.texts.features(numbers[start : start + ROWS])
+                rows.append(self.halves.upper_texts(*features))
+        return torch.cat(rows)
+
+    def figures(self) -> Figures:
+        """Measure the held-out pictures, the same caption of several counting for each of them.
+
+        Raise ``Diverged`` where their embeddings, or those of their captions, are no numbers.
+        """
+        held_out = self.material.held_out
+        captions = sorted({text for example in held_out for text in example.captions})
+        place = {text: number for number, text in enumerate(captions)}
+        right = np.zeros((len(held_out), len(captions)), bool)
+        for row, example in zip(right, held_out, strict=True):
+            row[[place[text] for text in example.captions]] = True
+        images = self.embed_images(held_out).cpu().numpy()
+        texts = self.embed_texts(self.texts.numbers(captions)).cpu().numpy()
+        if not (np.isfinite(images).all() and np.isfinite(texts).all()):
+            hint = "lower the learning rate, --lr" if self.step else "fetch the model again"
+            raise Diverged(f"the embeddings are no numbers after {self.step} updates; {hint}")
+        return Figures(len(held_out), len(captions), **shared_recalls(images, texts, right))
+
+    def likeliest(self, k: int) -> np.ndarray:
+        """Return int (n, k): the labels nearest to each general picture."""
+        if not self.material.general or not self._prompts:
+            return np.empty((0, k), np.int64)
+        scores = self.embed_images(self.material.general) @ self.embed_texts(self._prompts).T
+        found: np.ndarray = scores.topk(min(k, scores.shape[1]), dim=1).indices.cpu().numpy()
+        return found
+
+    def metrics(self, speed: float) -> Metrics:
+        """Return a line of the run's record, what is held out included."""
+        recall = self.figures().text_to_image
+        return Metrics(
+            step=self.step,
+            steps=self.schedule.steps,
+            samples=self.step * self.batch_size,
+            loss=sum(self.losses) / len(self.losses),
+            lr=learning_rate(self.step - 1, self.schedule),
+            scale=self.halves.model.logit_scale.exp().item(),
+            images_per_s=speed,
+            held_out={f"held out: recall@{k}": share for k, share in recall.items()},
+        )
+
+    # Stopping and going on
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must agree between a checkpoint and the run that goes on from it."""
+        names = ("tune", "epochs", "batch_size", "weight_decay", "warmup", "keep", "seed")
+        return {
+            **{name: getattr(self.options, name) for name in names},
+            "lr": self.schedule.lr,
+            "config": json.dumps(self.halves.model.config.to_dict()),
+            "pictures": fingerprint(self.material),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that an update changes; raise ``Diverged`` where it is not finite."""
+        tuned = {
+            name: tensor.detach()
+            for name, tensor in self.halves.model.named_parameters()
+            if tensor.requires_grad
+        }
+        optimizer = self.optimizer.state_dict()
+        return {"tuned": finite(tuned), "optimizer": optimizer, "losses": self.losses}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go back to where ``saved`` was taken."""
+        self.halves.model.load_state_dict(saved["tuned"], strict=False)
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.losses = int(saved["step"]), saved.get("losses", [])
+
+
+class _Texts:
+    """The features of texts, each computed once and kept in memory as float16."""
+
+    def __init__(
+        self,
+        halves: Halves,
+        tokenizer: Tokenizer,
+        texts: Sequence[str],
+        compute: Callable[[], torch.autocast],
+    ) -> None:
+        unique = sorted(set(texts), key=lambda text: (len(text), text))  # of like length together
+        self._places = {text: number for number, text in enumerate(unique)}
+        self._device = halves.model.logit_scale.device
+        self._rows: list[np.ndarray] = []  # (l, w) each
+        length = halves.model.config.text.context_length
+        for start in range(0, len(unique), ROWS):
+            tokens = tokenizer.tokenize(unique[start : start + ROWS], length, truncate=True)
+            ends = tokens.argmax(axis=1)
+            tokens = tokens[:, : int(ends.max()) + 1]
+            with torch.no_grad(), compute():
+                rows = halves.lower_texts(torch.from_numpy(tokens).to(self._device))
+            for row, end in zip(rows.half().cpu().numpy(), ends, strict=True):
+                self._rows.append(row[: end + 1].copy())
+
+    def numbers(self, texts: Sequence[str]) -> list[int]:
+        """Return the numbers that stand for these texts."""
+        return [self._places[text] for text in texts]
+
+    def features(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return features (n, l, w), padded to the longest, and where each text ends, (n,)."""
+        rows = [self._rows[number] for number in numbers]
+        ends = np.array([len(row) - 1 for row in rows])
+        out = np.zeros((len(rows), int(ends.max()) + 1, rows[0].shape[1]), np.float32)
+        for place, row in zip(out, rows, strict=True):
+            place[: len(row)] = row
+        return torch.from_numpy(out).to(self._device), torch.from_numpy(ends).to(self._device)
+
+
+def fingerprint(material: Material) -> int:
+    """Return a number for pictures, captions and labels: what a run's results depend on."""
+    parts = [
+        [(example.content.hex(), example.captions) for example in examples]
+        for examples in (
+            material.learned,
+            material.held_out,
+            material.general,
+            material.rehearsed,
+        )
+    ]
+    return zlib.crc32(json.dumps([parts, list(material.labels)]).encode())
+
+
+def _captions(material: Material) -> Iterator[str]:
+    for example in (*material.learned, *material.held_out):
+        yield from example.captions
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, epoch: int, length: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch, 1 << 32)).permutation(length)

@@ -1,0 +1,258 @@
+"""Draw, decode and augment training batches ahead of the model, the same ones in every run."""
+
+import io
+import logging
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from fovea.search.clip.datasets.pairs import Pair, PairSet
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.preprocess import to_rgb
+from fovea.search.clip.tokenizer import Tokenizer
+
+from .augment import Augmentation, draw_colours, drop_words, random_crop
+
+log = logging.getLogger(__name__)
+
+AHEAD = 3  # batches prepared before they are asked for, or one more than there are workers
+STORED_SIDE = 256  # pixels; a decoded image waits in memory no larger than this on its short side,
+STORED_MORE = 8 / 7  # or than this times the model's input, where that is more
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step's images and texts.
+
+    ``pixels`` is uint8 (n, s, s, 3); ``tokens`` int64 (t, l), cut at the longest text: each
+    image's own one in the first n rows, then its further captions and the prompts of classes.
+    ``owners`` int64 (t,) is the image that a text describes, -1 for a prompt, which is a negative
+    alone; ``sources`` int64 (t,) the source that a text is from; ``tags`` int64 (t, m) what no
+    negative of a text or its image may share with it, filled up with -1; ``colours`` float32
+    (n, 4) the factors by which each image's colours and detail are to vary.
+    """
+
+    step: int
+    pixels: np.ndarray
+    tokens: np.ndarray
+    owners: np.ndarray
+    sources: np.ndarray
+    tags: np.ndarray
+    colours: np.ndarray
+
+
+class Text(NamedTuple):
+    """A text of a batch, as ``Batch`` describes it; ``tags`` is of any length."""
+
+    text: str
+    owner: int
+    source: int
+    tags: list[int]
+
+
+class ImageCache:
+    """Decoded RGB images, kept until the limit of bytes is reached; later ones are not kept.
+
+    ``side`` is the most pixels that their short sides have. Safe to share between threads.
+    """
+
+    def __init__(self, limit: int, side: int = STORED_SIDE) -> None:
+        self.limit, self.side = limit, side
+        self.used = 0
+        self.broken: set[tuple[int, int]] = set()
+        self._pixels: dict[tuple[int, int], np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[int, int], pairs: PairSet, pair: Pair) -> Image.Image | None:
+        """Return the image, or None if it cannot be decoded, which is logged once."""
+        pixels = self._pixels.get(key)
+        if pixels is not None:
+            return Image.fromarray(pixels)
+        if key in self.broken:
+            return None
+        try:
+            image = _decode(pairs.read(pair), self.side)
+        except Exception as exc:  # decoders raise almost anything for a damaged file
+            self._leave_out(key, f"{pair.file}: {exc or exc!r}")
+            return None
+        self._keep(key, np.asarray(image))
+        return image
+
+    def _keep(self, key: tuple[int, int], pixels: np.ndarray) -> None:
+        with self._lock:
+            if key not in self._pixels and self.used + pixels.nbytes <= self.limit:
+                self.used += pixels.nbytes
+                self._pixels[key] = pixels
+
+    def _leave_out(self, key: tuple[int, int], reason: str) -> None:
+        with self._lock:
+            if key not in self.broken:
+                self.broken.add(key)
+                log.warning("left out %s", reason)
+
+
+class Batches:
+    """An endless, repeatable stream of batches from several sources.
+
+    Each image comes with ``captions`` of its texts; with ``class_prompts``, each batch also holds a
+    prompt for every class of a labelled source, so that its images are told from all the classes
+    and not only from those of the batch.
+
+    Every draw follows from the seed and a sample's place in the stream, so that a run that stops
+    and resumes at a step sees the same batches, and several processes share one joint batch:
+    process ``rank`` of ``world`` gets every ``world``-th pair of it. An image that cannot be
+    decoded gives its place to the next one.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[PairSet],
+        tokenizer: Tokenizer,
+        *,
+        image_size: int,
+        batch_size: int,
+        context_length: int,
+        augmentation: Augmentation,
+        captions: int = 1,
+        class_prompts: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 2,
+        cache_bytes: int = 4 << 30,
+    ) -> None:
+        self.sets, self.tokenizer = sets, tokenizer
+        self.image_size, self.context_length = image_size, context_length
+        self.augmentation, self.seed = augmentation, seed
+        self.captions, self.class_prompts = captions, class_prompts
+        self.rank, self.world = rank, world
+        self.workers = workers
+        self.cache = ImageCache(cache_bytes, max(STORED_SIDE, round(image_size * STORED_MORE)))
+        self._tags = max((pairs.most_tags for pairs in sets), default=0)
+        self._shares = _shares([pairs.weight for pairs in sets], batch_size)
+
+    def from_step(self, step: int) -> Generator[Batch, None, None]:
+        """Yield the batches from this step on, without end."""
+        waiting: list[Future[Batch]] = []
+        ahead = max(AHEAD, self.workers + 1)
+        with ThreadPoolExecutor(max(1, self.workers)) as pool:
+            try:
+                while True:
+                    while len(waiting) < ahead:
+                        waiting.append(pool.submit(self.batch, step + len(waiting)))
+                    yield waiting.pop(0).result()
+                    step += 1
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def batch(self, step: int) -> Batch:
+        """Build this process's part of one step's batch."""
+        places = islice(self._places(step), self.rank, None, self.world)
+        samples = [self._sample(*place, owner) for owner, place in enumerate(places)]
+        texts = [own for _, own, _ in samples]
+        texts += [text for _, _, more in samples for text in more]
+        texts += self._prompts(step)
+        tokens = self.tokenizer.tokenize(
+            [text.text for text in texts], self.context_length, truncate=True
+        )
+        rng = np.random.default_rng((self.seed, 1 << 33, step))
+        colours = draw_colours(sum(self._shares), self.augmentation, rng)
+        longest = int((tokens == self.tokenizer.end_id).argmax(axis=1).max()) + 1
+        return Batch(
+            step,
+            np.stack([pixels for pixels, _, _ in samples]),
+            tokens[:, :longest],
+            np.array([text.owner for text in texts]),
+            np.array([text.source for text in texts]),
+            self._tag_rows(texts),
+            colours[self.rank :: self.world],
+        )
+
+    def _tag_rows(self, texts: Sequence[Text]) -> np.ndarray:
+        rows = np.full((len(texts), self._tags), -1, dtype=np.int64)
+        for row, text in zip(rows, texts, strict=True):
+            row[: len(text.tags)] = text.tags
+        return rows
+
+    def _prompts(self, step: int) -> list[Text]:
+        """Draw a prompt for each class; of several processes, each one takes as many of them."""
+        if not self.class_prompts:
+            return []
+        rng = np.random.default_rng((self.seed, 1 << 34, step))
+        prompts = []
+        for number, pairs in enumerate(self.sets):
+            for label in pairs.class_names:
+                prompt = pairs.class_prompt(label, rng)
+                prompts.append(Text(prompt.text, -1, number, pairs.class_tags(label, prompt)))
+        prompts += prompts[: -len(prompts) % self.world]
+        return prompts[self.rank :: self.world]
+
+    def _places(self, step: int) -> Iterator[tuple[int, int]]:
+        """Yield (source, position in its stream) for every pair of a joint batch."""
+        for number, share in enumerate(self._shares):
+            yield from ((number, step * share + offset) for offset in range(share))
+
+    def _sample(
+        self, number: int, position: int, owner: int
+    ) -> tuple[np.ndarray, Text, list[Text]]:
+        """Return the pixels, the caption and the further captions of one pair of the stream."""
+        pairs = self.sets[number]
+        rng = np.random.default_rng((self.seed, number, position))
+        epoch, place = divmod(position, len(pairs.pairs))
+        index = int(_order(self.seed, number, epoch, len(pairs.pairs))[place])
+        for _ in range(len(pairs.pairs)):
+            pair = pairs.pairs[index]
+            image = self.cache.get((number, index), pairs, pair)
+            if image is not None:
+                break
+            index = (index + 1) % len(pairs.pairs)
+        else:
+            raise ModelError(f"none of the {len(pairs.pairs)} images of a source can be decoded")
+        first = pairs.caption(pair, rng)
+        pixels = random_crop(image, self.image_size, self.augmentation, rng)
+        captions = first, *pairs.more_captions(pair, first, self.captions - 1, rng)
+        lost = self.augmentation.words if pair.label < 0 else 0.0
+        own, *more = (
+            Text(drop_words(caption.text, lost, rng), owner, number, pairs.tags(pair, caption))
+            for caption in captions
+        )
+        return pixels, own, more
+
+
+def _decode(data: bytes, side: int) -> Image.Image:
+    """Return an image upright and as RGB, its short side at most ``side`` pixels."""
+    with Image.open(io.BytesIO(data)) as file:
+        file.draft(None, (side, side))
+        image = to_rgb(file)
+    if min(image.size) > side:
+        scale = side / min(image.size)
+        image = image.resize((round(image.width * scale), round(image.height * scale)))
+    return image
+
+
+@lru_cache(maxsize=64)
+def _order(seed: int, number: int, epoch: int, length: int) -> np.ndarray:
+    return np.random.default_rng((seed, number, epoch, 1 << 32)).permutation(length)
+
+
+def _shares(weights: Sequence[float], total: int) -> list[int]:
+    """Split ``total`` in proportion to ``weights``; every source gets at least one.
+
+    After the first round, each place goes to the source with the most weight a place.
+    """
+    if len(weights) > total:
+        raise ModelError(f"a batch of {total} cannot hold pairs of {len(weights)} sources")
+    if min(weights) <= 0:
+        raise ModelError(f"a source's weight is {min(weights):g}; it should be above 0")
+    shares = [1] * len(weights)
+    for _ in range(total - len(weights)):
+        shares[int(np.argmax(np.divide(weights, shares)))] += 1
+    return shares

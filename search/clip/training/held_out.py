@@ -1,0 +1,102 @@
+"""Measure a model while it learns, on pairs that it does not learn from."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fovea.search.clip.datasets.pairs import PairSet, Source, open_pairs
+from fovea.search.clip.evaluation.evaluate import Accuracy, embed_pairs
+from fovea.search.clip.model import CLIP
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.clip.tokenizer import Tokenizer
+
+TEXTS = 256  # in one pass
+
+
+class HeldOut:
+    """The pairs of several sources, and the figures of a model on them."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sets: list[tuple[str, PairSet]] = [(_name(s), open_pairs(s)) for s in sources]
+
+    def figures(
+        self, model: CLIP, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype
+    ) -> dict[str, float]:
+        """Return shares from 0 to 1 by name: "flickr8k: recall@10", "tinyimagenet: top-1".
+
+        The recall is that of images by their captions. The model's state stays as it is.
+        """
+        found: dict[str, float] = {}
+        with measuring(model):
+            encoder = ModelEncoder(model, tokenizer, device, dtype)
+            for name, pairs in self.sets:
+                figures = embed_pairs(encoder, pairs).figures()
+                if isinstance(figures, Accuracy):
+                    found |= {f"{name}: top-1": figures.top1, f"{name}: top-5": figures.top5}
+                else:
+                    recall = figures.text_to_image
+                    found |= {f"{name}: recall@{k}": share for k, share in recall.items()}
+        return found
+
+
+def _name(source: Source) -> str:
+    path: Path = source.captions or source.labels or source.images[0]
+    return path.name.partition(".")[0]
+
+
+@contextmanager
+def measuring(model: CLIP) -> Iterator[None]:
+    """Put every module into evaluation mode, and each one back as it was."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class ModelEncoder:
+    """A reference model as an encoder: slower than ``Encoder``, but always as it is just now."""
+
+    name = "the model in training"
+
+    def __init__(
+        self, model: CLIP, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.preprocess = Preprocess.from_config(model.config)
+        self._model, self._tokenizer, self._device, self._dtype = model, tokenizer, device, dtype
+
+    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
+        x = torch.from_numpy(self.preprocess.normalise(pixels)).to(self._device)
+        with self._computing():
+            return _unit_rows(self._model.encode_image(x))
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts as float32 unit rows (n, d); what exceeds the context is cut off."""
+        length = self._model.config.text.context_length
+        parts = []
+        for start in range(0, len(texts), TEXTS):
+            tokens = self._tokenizer.tokenize(texts[start : start + TEXTS], length, truncate=True)
+            longest = int(tokens.argmax(axis=1).max()) + 1
+            x = torch.from_numpy(tokens[:, :longest]).to(self._device)
+            with self._computing():
+                parts.append(_unit_rows(self._model.encode_text(x)))
+        return np.concatenate(parts)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        mixed = self._dtype is not torch.float32
+        with torch.no_grad(), torch.autocast(self._device.type, self._dtype, enabled=mixed):
+            yield
+
+
+def _unit_rows(rows: Tensor) -> np.ndarray:
+    unit: np.ndarray = F.normalize(rows.float(), dim=-1).cpu().numpy()
+    return unit

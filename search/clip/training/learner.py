@@ -1,0 +1,280 @@
+"""One update of the weights after another: the loss of a batch, its gradients, the optimizer.
+
+AdamW without decay on gains and biases and a learned temperature clipped at 100 are those of
+Radford et al. 2021 (arXiv:2103.00020), sections 2.3 and 2.5. A batch too large for memory is
+computed in slices as by Gao et al. 2021 (arXiv:2101.06983): every pair is still contrasted with
+the whole batch.
+"""
+
+import logging
+import math
+from collections.abc import Collection, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fovea.search.clip.encoders.base import pick_dtype
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.model import CLIP
+
+from .augment import vary_colour
+from .batches import Batch
+from .distributed import World, gather_rows, gather_tags, own_device
+from .losses import contrastive_loss, hidden_negatives
+from .muon import Muon
+from .partial import choose_trainable, freeze_batch_norm
+from .recipe import TrainOptions
+
+log = logging.getLogger(__name__)
+
+LARGEST_SCALE = 100.0  # Radford et al. 2021, section 2.5
+USUAL_INPUTS = 256  # of a matrix that learns at the full rate
+LARGEST_GRADIENT = 1.0  # norm over all weights; a longer one is shortened to it
+
+
+class Diverged(ModelError):
+    """A loss, a gradient, a weight or an embedding is not finite."""
+
+
+class Learner:
+    """A model that learns on this process's device, one of ``world``'s."""
+
+    def __init__(self, model: CLIP, options: TrainOptions, world: World) -> None:
+        self.world, self.slices = world, options.accumulate
+        self.device = own_device(options.device, world)
+        self.dtype = training_dtype(options.dtype, self.device)
+        choose_trainable(model, options.tune)
+        model.train()
+        freeze_batch_norm(model, options.tune)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizers = make_optimizers(self.model, options)
+        self.network: nn.Module = self.model
+        if world.size > 1:
+            self._join_others(options.tune)
+        config = model.config
+        self._mean = torch.tensor(config.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(config.std, device=self.device).view(1, 3, 1, 1)
+
+    def _join_others(self, tune: str) -> None:
+        """Average gradients, and batch statistics that learn, over all processes."""
+        on_gpu = self.device.type == "cuda"
+        if self.model.config.vision.is_resnet and tune == "all":
+            if on_gpu:
+                self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+            elif self.world.leads:
+                log.warning("on CPUs each process normalises its own part of a batch")
+        self.network = DistributedDataParallel(
+            self.model, device_ids=[self.device.index] if on_gpu else None
+        )
+
+    @property
+    def scale(self) -> float:
+        """The factor of the cosines, the inverse temperature."""
+        return self.model.logit_scale.exp().item()
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that an update changes, for ``restore``.
+
+        Raise ``Diverged`` where a weight is not finite.
+        """
+        optimizers = {name: each.state_dict() for name, each in self.optimizers.items()}
+        return {"model": finite(self.model.state_dict()), "optimizers": optimizers}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to where ``state`` was taken."""
+        self.model.load_state_dict(state["model"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+
+    def update(self, batch: Batch, rate: float) -> float:
+        """Make one update at this learning rate and return the loss.
+
+        Raise ``Diverged``, the weights unchanged, where the loss or its gradient is not finite.
+        """
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["share"]
+            optimizer.zero_grad(set_to_none=True)
+        loss = self._backward(batch).item()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT).item()
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise Diverged(
+                f"the loss is {loss} and its gradient {norm} at step {batch.step}; lower the "
+                "learning rate with --lr and train into another folder with --out"
+            )
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(0, math.log(LARGEST_SCALE))
+        return loss
+
+    def _backward(self, batch: Batch) -> Tensor:
+        """Leave the gradients of the joint loss with the weights and return it."""
+        images, tokens = self._images(batch), self._send(batch.tokens)
+        marks = self._marks(batch)
+        if self.slices > 1:
+            return self._backward_by_slices(images, tokens, marks)
+        loss = self._loss(*self._embed(images, tokens), *marks)
+        loss.backward()
+        return loss.detach()
+
+    def _images(self, batch: Batch) -> Tensor:
+        """Return a batch's pixels, their colours varied, as the model takes them."""
+        images = self._send(batch.pixels).permute(0, 3, 1, 2).float().div_(255)
+        images = vary_colour(images, batch.colours)
+        images = (images - self._mean) / self._std
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _send(self, array: np.ndarray) -> Tensor:
+        x = torch.from_numpy(array)
+        if self.device.type == "cuda":
+            return x.pin_memory().to(self.device, non_blocking=True)
+        return x.to(self.device)
+
+    def _embed(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+            out: tuple[Tensor, Tensor, Tensor] = self.network(images, tokens)
+        return out
+
+    def _marks(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the joint batch's owners (t,) and hidden negatives (n, t) of all processes."""
+        images, texts = len(batch.pixels), len(batch.tokens)
+        own = np.column_stack([batch.owners, batch.sources, batch.tags])
+        marks = gather_tags(self._send(own), self.world)
+        ranks = torch.arange(self.world.size, device=self.device)
+        first = (ranks[:, None] * texts + torch.arange(images, device=self.device)).flatten()
+        offset = (ranks * images).repeat_interleave(texts)
+        owners = torch.where(marks[:, 0] < 0, -1, marks[:, 0] + offset)
+        return owners, hidden_negatives(marks[:, 2:], owners, marks[:, 1], first)
+
+    def _loss(
+        self, images: Tensor, texts: Tensor, scale: Tensor, owners: Tensor, hidden: Tensor
+    ) -> Tensor:
+        world = self.world
+        joint = gather_rows(images, world), gather_rows(texts, world)
+        return contrastive_loss(*joint, scale, owners, hidden)
+
+    def _backward_by_slices(
+        self, images: Tensor, tokens: Tensor, marks: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Do as ``_backward`` with one slice of the batch in memory at a time.
+
+        The embeddings come first, without a graph; the loss gives their gradients; then each
+        slice runs again and takes its share of them back through the towers.
+        """
+        parts_of = (rows.tensor_split(self.slices) for rows in (images, tokens))
+        slices = list(zip(*parts_of, strict=True))
+        parts = self._embed_without_graph(slices)
+        rows = [torch.cat([part[side] for part in parts]).requires_grad_() for side in (0, 1)]
+        scale = parts[0][2].requires_grad_()
+        loss = self._loss(rows[0], rows[1], scale, *marks)
+        to_images, to_texts, to_scale = torch.autograd.grad(loss, (*rows, scale))
+        wanted = (gradient.tensor_split(self.slices) for gradient in (to_images, to_texts))
+        shares = zip(*wanted, strict=True)
+        for number, (part, (to_image, to_text)) in enumerate(zip(slices, shares, strict=True), 1):
+            last = number == self.slices
+            alone = self.world.size > 1 and not last
+            with self.network.no_sync() if alone else nullcontext():  # type: ignore[operator]
+                image_rows, text_rows, out_scale = self._embed(*part)
+                total = (image_rows * to_image).sum() + (text_rows * to_text).sum()
+                # the temperature's share once: the other slices carry it with weight zero, since
+                # every parameter must take part in a distributed backward pass
+                total = total + out_scale * (to_scale if last else 0)
+                total.backward()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _embed_without_graph(
+        self, slices: list[tuple[Tensor, Tensor]]
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Embed each slice; running statistics stay, the pass with a graph will update them."""
+        before = [buffer.clone() for buffer in self.model.buffers()]
+        parts = [self._embed(*part) for part in slices]
+        for buffer, old in zip(self.model.buffers(), before, strict=True):
+            buffer.copy_(old)
+        return parts
+
+
+def finite(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights; raise ``Diverged`` where one is not finite."""
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise Diverged(f"{name} has values that are not finite; lower the learning rate, --lr")
+    return state
+
+
+def training_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the precision of the products in training; the weights are float32 always.
+
+    Gradients in float16 would vanish without a scale of their own, so ``auto`` is bfloat16 where
+    the device multiplies it and else float32; raise ``ModelError`` for float16 and what is none.
+    """
+    if name not in ("auto", "bfloat16", "float32"):
+        raise ModelError(f"training takes no {name}; use --dtype auto, bfloat16 or float32")
+    if name != "auto" or device.type == "cpu":
+        return pick_dtype(name, device)
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float32
+
+
+def make_optimizers(model: CLIP, options: TrainOptions) -> dict[str, torch.optim.Optimizer]:
+    """Return AdamW over what learns; with ``options.muon``, Muon for the hidden matrices of it.
+
+    Each group has a ``share`` of the run's learning rate.
+    """
+    hidden = []
+    if options.muon:
+        learning = [(name, w) for name, w in model.named_parameters() if w.requires_grad]
+        hidden = [weight for name, weight in learning if _is_hidden(name, weight)]
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "adamw": make_adamw(model, options.weight_decay, without=hidden)
+    }
+    if hidden:
+        group = {"params": hidden, "share": options.muon / options.lr}
+        optimizers["muon"] = Muon([group], weight_decay=options.weight_decay)
+    return optimizers
+
+
+def make_adamw(
+    model: CLIP, weight_decay: float, without: Collection[Tensor] = ()
+) -> torch.optim.AdamW:
+    """Return AdamW over the trainable parameters; vectors and scalars are not decayed.
+
+    Each group has a ``share`` of the learning rate (see ``rate_share``).
+    """
+    left_out = {id(tensor) for tensor in without}
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, tensor in model.named_parameters():
+        if tensor.requires_grad and id(tensor) not in left_out:
+            decay = weight_decay if tensor.ndim > 1 else 0.0
+            groups.setdefault((decay, rate_share(model, name)), []).append(tensor)
+    settings = [
+        {"params": tensors, "weight_decay": decay, "share": share}
+        for (decay, share), tensors in groups.items()
+    ]
+    # betas and epsilon: Radford et al. 2021, table 18 (those of the Vision Transformers)
+    return torch.optim.AdamW(settings, lr=0.0, betas=(0.9, 0.98), eps=1e-6)
+
+
+def _is_hidden(name: str, tensor: Tensor) -> bool:
+    """Whether a weight maps features to features: no input, output, embedding or pool."""
+    return tensor.ndim > 1 and ("resblocks." in name or name.startswith("visual.layer"))
+
+
+def rate_share(model: CLIP, name: str) -> float:
+    """Return the share of the learning rate that suits a parameter, 1 for nearly all.
+
+    AdamW moves every weight by about the rate, so an output moves in proportion to the number of
+    its inputs (Yang et al. 2022, arXiv:2203.03466, section 4). The attention pool of a ResNet has
+    thousands of them, none of them normalised or negative: at the full rate its logits grow into
+    the hundreds within a few thousand updates, it looks at one position alone, and the gradients
+    below it are noise. Its queries and keys, which are multiplied, get their share twice.
+    """
+    if not name.startswith("visual.attnpool."):
+        return 1.0
+    share = min(1.0, USUAL_INPUTS / model.get_parameter("visual.attnpool.v_proj.weight").shape[1])
+    return share**2 if name.split(".")[2] in ("q_proj", "k_proj") else share

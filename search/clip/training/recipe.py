@@ -1,0 +1,267 @@
+"""What a training run is asked to do, and the recipe file that says it."""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from fovea.search.clip.config import ClipConfig
+from fovea.search.clip.datasets.pairs import Source
+from fovea.search.clip.errors import ModelError
+
+from .augment import Augmentation
+
+# the least value of each whole number
+_LEAST = {
+    "embed_dim": 1,
+    "merges": 0,
+    "image_size": 1,
+    "batch_size": 1,
+    "accumulate": 1,
+    "samples": 1,
+    "stop_after": 1,
+    "seed": 0,
+    "captions_per_image": 1,
+    "workers": 0,
+    "log_every": 1,
+    "save_every": 1,
+    "measure_every": 1,
+}
+_KINDS: dict[str, tuple[Any, str]] = {
+    "out": (Path, "a path"),
+    "init": (Path | None, "a model's folder"),
+    "vision": (Mapping, "a table of its fields"),
+    "text": (Mapping, "a table of its fields"),
+    "device": (str, "auto, cpu, cuda or mps, as text"),
+    "class_prompts": (bool, "true or false"),
+    "augmentation": (Augmentation, "a table of its fields"),
+}
+# what a recipe may say of each tower; the vocabulary's size follows from the captions
+_SHAPE = {
+    "vision": ("image_size", "layers", "width", "heads", "patch_size"),
+    "text": ("context_length", "width", "heads", "layers"),
+}
+_GREATEST_SEED = (1 << 64) - 1  # that torch takes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """One training run.
+
+    ``batch_size`` is the joint batch over all processes and ``accumulate`` the number of slices
+    it is computed in, so that memory holds a slice. ``samples`` is the number of pairs seen in
+    all; ``lr`` is the highest rate of AdamW and ``muon``, where it is not 0, that of Muon, which
+    then moves the hidden matrices; ``warmup`` is the share of the samples over which the rates
+    rise. ``tune`` is "all" or the number of last blocks of each tower that learn, with the
+    projections. ``stop_after`` ends the run at that step of its schedule; without it, it goes to
+    the end. ``cache_gb`` is the memory, in GiB over all processes, that decoded images are kept
+    in. ``captions_per_image`` texts go with each image of a batch; ``class_prompts`` tells a
+    labelled source's images from all its classes every step. The model is measured on the sources
+    ``measure`` every ``measure_every`` steps and at the end.
+    """
+
+    out: Path
+    sources: tuple[Source, ...]
+    init: Path | None = None
+    vision: Mapping[str, Any] = field(default_factory=dict)
+    text: Mapping[str, Any] = field(default_factory=dict)
+    embed_dim: int = 256
+    merges: int = 6000
+    tune: str = "all"
+    captions_per_image: int = 1
+    class_prompts: bool = False
+    image_size: int | None = None
+    batch_size: int = 256
+    accumulate: int = 1
+    samples: int = 1_000_000
+    lr: float = 1e-3
+    weight_decay: float = 0.1
+    muon: float = 0.0
+    warmup: float = 0.05
+    stop_after: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    workers: int = 2
+    cache_gb: float = 4.0
+    log_every: int = 20
+    save_every: int = 200
+    measure: tuple[Source, ...] = ()
+    measure_every: int = 1000
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        """Raise ``ModelError`` for values that make no run."""
+        for name, (kind, wanted) in _KINDS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ModelError(f"{name} is {getattr(self, name)!r}; give {wanted}")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not _is_whole(value, least):
+                raise ModelError(f"{name} is {value!r}; give a whole number from {least} on")
+        for name in ("lr", "weight_decay", "muon", "warmup", "cache_gb"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ModelError(f"{name} is {value!r}; give a number from 0 on")
+        if self.warmup > 1:
+            raise ModelError(f"warmup is {self.warmup}, a share of the steps; give 0 to 1")
+        if self.seed > _GREATEST_SEED:
+            raise ModelError(f"seed is {self.seed}; give one up to {_GREATEST_SEED}")
+        if self.muon and not self.lr:
+            raise ModelError("muon goes with a rate for AdamW; give an lr above 0")
+        if self.samples < self.batch_size:
+            raise ModelError(
+                f"samples is {self.samples}, less than one batch of {self.batch_size}; give more "
+                "samples or a smaller batch_size"
+            )
+        self._check_shape()
+        self._check_start()
+
+    def _check_shape(self) -> None:
+        """Check that what is said of the towers is known, and of the right kind."""
+        for tower, known in _SHAPE.items():
+            for name, value in getattr(self, tower).items():
+                if name not in known:
+                    raise ModelError(
+                        f"{tower}: {name!r} is no field of it; one of {', '.join(known)}"
+                    )
+                is_list = (tower, name) == ("vision", "layers") and isinstance(value, list | tuple)
+                if not all(_is_whole(number, 1) for number in (value if is_list else [value])):
+                    raise ModelError(f"{tower}: {name} is {value!r}; give whole numbers from 1 on")
+        is_vit = isinstance(self.vision.get("layers"), int)
+        if is_vit != ("patch_size" in self.vision):
+            raise ModelError(
+                "vision: patch_size and one whole number of layers go together, as in "
+                "'layers = 6' and 'patch_size = 16'; a ResNet has four stages and no patches"
+            )
+
+    def _check_start(self) -> None:
+        """Check that what learns, and its shape, go with where the weights come from."""
+        if self.tune != "all" and not str(self.tune).isdecimal():
+            raise ModelError(f"tune is {self.tune!r}; give 'all' or a number of blocks, such as 2")
+        if self.init is None and self.tune != "all":
+            raise ModelError(
+                f"tune is {self.tune}, but a new model learns whole; name it as --init"
+            )
+        usual = {entry.name: entry.default for entry in fields(TrainOptions)}
+        shaped = [name for name in ("vision", "text") if getattr(self, name)]
+        shaped += [name for name in ("embed_dim", "merges") if getattr(self, name) != usual[name]]
+        if self.init is not None and shaped:
+            raise ModelError(
+                f"{shaped[0]} belongs to a new model, and {self.init} has its own; leave out one"
+            )
+
+    @property
+    def steps(self) -> int:
+        """How many updates the run makes."""
+        return self.samples // self.batch_size
+
+    def config(self, vocab_size: int) -> ClipConfig:
+        """Return the shape of a model trained from scratch: a small ResNet unless told otherwise.
+
+        ``image_size`` is that of ``vision``, or the run's own where it names one.
+        """
+        vision = {"image_size": 64, "layers": [2, 2, 3, 2], "width": 32} | dict(self.vision)
+        if self.image_size:
+            vision["image_size"] = self.image_size
+        text = {"width": 256, "heads": 4, "layers": 4} | dict(self.text)
+        shape = {"embed_dim": self.embed_dim, "vision_cfg": vision, "quick_gelu": True}
+        return ClipConfig.from_dict(shape | {"text_cfg": text | {"vocab_size": vocab_size}})
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> TrainOptions:
+    """Read options from a TOML recipe; paths in it are relative to ``folder``, or to its own.
+
+    ``[[sources]]`` and ``[[measure]]`` tables hold ``images`` (a list), ``captions`` or ``labels``
+    and ``classes``, ``split``, ``weight``, ``exclude`` (a list) and ``hypernyms`` (a table of
+    lists); ``[augmentation]`` the fields of ``Augmentation``; ``[vision]`` and ``[text]`` the
+    shape; everything else the options' own names. Overrides that are None leave the recipe's
+    value. Raise ``ModelError`` for anything unknown.
+    """
+    folder = path.parent if folder is None else folder
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ModelError(f"cannot read the recipe {path}: {exc}") from exc
+    data |= {name: value for name, value in overrides.items() if value is not None}
+    known = {entry.name for entry in fields(TrainOptions)}
+    if unknown := sorted(set(data) - known):
+        raise ModelError(f"{path}: {unknown[0]!r} is no option; one of {', '.join(sorted(known))}")
+    if "sources" not in data:
+        raise ModelError(f"{path} names no data; give it [[sources]], or give --images")
+    try:
+        for name in ("sources", "measure"):
+            if name in data and not isinstance(data[name], tuple):
+                data[name] = _sources(name, data[name], folder)
+        if isinstance(data.get("augmentation"), dict):
+            data["augmentation"] = _augmentation(data["augmentation"])
+    except ModelError as exc:
+        raise ModelError(f"{path} is not a training recipe: {exc}") from exc
+    for name in ("init", "out"):
+        if isinstance(data.get(name), str):
+            data[name] = folder / data[name]
+    if isinstance(data.get("tune"), int):
+        data["tune"] = str(data["tune"])
+    return TrainOptions(**data)
+
+
+def _sources(name: str, entries: Any, folder: Path) -> tuple[Source, ...]:
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ModelError(f"{name} is {entries!r}; give tables, as [[{name}]]")
+    return tuple(_source(entry, folder) for entry in entries)
+
+
+def _source(entry: Mapping[str, Any], folder: Path) -> Source:
+    known = [field.name for field in fields(Source)]
+    if unknown := sorted(entry.keys() - known):
+        raise ModelError(f"{unknown[0]!r} is no field of a source; one of {', '.join(known)}")
+    if not entry.get("images"):
+        raise ModelError("a source has no images; give it a list of folders or tars")
+    files = {
+        name: folder / _text(name, entry[name])
+        for name in ("captions", "labels", "classes")
+        if name in entry
+    }
+    hypernyms, weight = entry.get("hypernyms", {}), entry.get("weight", 1.0)
+    if not isinstance(hypernyms, dict):
+        raise ModelError(f"hypernyms is {hypernyms!r}; give a table of lists")
+    if not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise ModelError(f"a source's weight is {weight!r}; give a number above 0")
+    return Source(
+        images=tuple(folder / path for path in _words("images", entry["images"])),
+        split=_text("split", entry["split"]) if "split" in entry else None,
+        weight=float(weight),
+        exclude=_words("exclude", entry.get("exclude", [])),
+        hypernyms={name: _words(name, names) for name, names in hypernyms.items()},
+        **files,
+    )
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ModelError(f"a source's {name} is {value!r}; give it as text")
+    return value
+
+
+def _words(name: str, value: Any) -> tuple[str, ...]:
+    """Return the words of a field; raise ``ModelError`` for what is none."""
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(w, str) and w.strip("* ") for w in words):
+        raise ModelError(f"a source's {name} is {value!r}; give a list of words")
+    return tuple(words)
+
+
+def _augmentation(entry: Mapping[str, Any]) -> Augmentation:
+    known = [field.name for field in fields(Augmentation)]
+    if unknown := sorted(entry.keys() - known):
+        raise ModelError(f"augmentation: {unknown[0]!r} is no field; one of {', '.join(known)}")
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()
+    }
+    return Augmentation(**values)

@@ -1,0 +1,268 @@
+"""Train or fine-tune a CLIP on image-caption pairs.
+
+The objective and the recipe's outline (symmetric contrastive loss, AdamW, warm-up and cosine) are
+those of Radford et al. 2021 (arXiv:2103.00020), sections 2.3 and 2.5.
+"""
+
+import json
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from fovea.search.clip.checkpoints.checkpoint import find_weights, load_clip, weights_sha256
+from fovea.search.clip.checkpoints.export import save_model
+from fovea.search.clip.datasets.pairs import PairSet, open_pairs
+from fovea.search.clip.encoders.memory import keep_allocations
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.model import CLIP, initialise
+from fovea.search.clip.tokenizer import Tokenizer, learn_merges
+
+from .batches import Batch, Batches
+from .distributed import World, agree, joined_world
+from .held_out import HeldOut
+from .learner import Diverged, Learner
+from .partial import resized
+from .recipe import TrainOptions
+from .run_folder import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """One line of a run's record; means and rates are over the interval since the line before.
+
+    ``left_out`` counts the images that could not be decoded since the run was last started;
+    ``empty_captions`` and the images ``without_words`` were left out before the first step;
+    ``held_out`` is what ``heldout`` measured, empty where nothing was.
+    """
+
+    step: int
+    steps: int
+    samples: int
+    loss: float
+    lr: float
+    scale: float
+    images_per_s: float
+    left_out: int = 0
+    empty_captions: int = 0
+    without_words: int = 0
+    held_out: dict[str, float] = field(default_factory=dict)
+
+
+def train(options: TrainOptions, on_metrics: Callable[[Metrics], None] | None = None) -> Path:
+    """Train as asked and return the folder of the model, ``options.out``/model.
+
+    Start from ``options.out``/checkpoint.pt where an interrupted run left one; on a CPU the
+    weights are then bit for bit those of a run without a stop. ``metrics.jsonl`` in the same
+    folder gets a line every ``log_every`` steps, and one wherever the model is measured. Raise
+    ``ModelError`` for data that cannot be read, a checkpoint of another run, a full disk, and a
+    loss that is not a number; the last checkpoint is then whole.
+    """
+    keep_allocations()
+    with joined_world(options.device) as world:
+        run = _Run(options, world)
+        for metrics in run.steps():
+            if world.leads:
+                run.folder.append(asdict(metrics))
+                if on_metrics is not None:
+                    on_metrics(metrics)
+        if world.leads:
+            save_model(run.learner.model, run.tokenizer, options.out / "model")
+    return options.out / "model"
+
+
+class _Run:
+    """One training run: its data, its learner and its folder, ``step`` updates on its way.
+
+    ``losses`` are those since the last line of the record.
+    """
+
+    def __init__(self, options: TrainOptions, world: World) -> None:
+        if options.batch_size % (world.size * options.accumulate):
+            raise ModelError(
+                f"a batch of {options.batch_size} does not split into {world.size} processes "
+                f"times {options.accumulate} slices; choose a multiple"
+            )
+        if not options.sources:
+            raise ModelError("nothing to train on; name captions and images")
+        self.options, self.world = options, world
+        sets = [open_pairs(source) for source in options.sources]
+        self.held_out = HeldOut(options.measure) if world.leads and options.measure else None
+        model, self.tokenizer = _first_model(options, sets)
+        self.batches = _batches(options, model, sets, self.tokenizer, world)
+        self.learner = Learner(model, options, world)
+        self.folder = RunFolder(options.out, _identity(options, model, sets, self.tokenizer))
+        self.losses: list[float] = []
+        self.step = self._resume()
+
+    def _resume(self) -> int:
+        """Continue after the last checkpoint, where there is one; return its step."""
+        saved = self.folder.load()
+        step = int(saved["step"]) if saved else 0
+        if not agree(step, self.world, self.learner.device):
+            raise ModelError(
+                f"not every process finds the same checkpoint in {self.options.out}; put --out on "
+                "a disk that all machines share"
+            )
+        if saved:
+            self.learner.restore(saved)
+            self.losses = saved["losses"]
+        if self.world.leads:
+            self.folder.rewind(step)
+        return step
+
+    def steps(self) -> Iterator[Metrics]:
+        """Make every update that is left, yielding the record now and then."""
+        options = self.options
+        made, began = 0, time.perf_counter()
+        end = min(options.steps, options.stop_after or options.steps)
+        with closing(self.batches.from_step(self.step)) as batches:
+            for batch in islice(batches, max(0, end - self.step)):
+                rate = learning_rate(self.step, options)
+                self.losses.append(self._update(batch, rate))
+                self.step, made = self.step + 1, made + 1
+                measuring = bool(options.measure) and self._due(options.measure_every, end)
+                if self._due(options.log_every, end) or measuring:
+                    speed = made * options.batch_size / max(time.perf_counter() - began, 1e-9)
+                    figures = self._measured() if measuring else {}
+                    yield self._metrics(rate, speed, figures)
+                    self.losses = []
+                    made, began = 0, time.perf_counter()
+                if self.world.leads and self._due(options.save_every, end):
+                    self._save()
+
+    def _due(self, interval: int, end: int) -> bool:
+        return self.step % interval == 0 or self.step == end
+
+    def _update(self, batch: Batch, rate: float) -> float:
+        with self._told():
+            return self.learner.update(batch, rate)
+
+    def _save(self) -> None:
+        with self._told():
+            state = self.learner.state()
+        self.folder.save(self.step, {**state, "losses": self.losses})
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say what is left of a run that diverges."""
+        try:
+            yield
+        except Diverged as exc:
+            raise ModelError(f"{exc}; {self.folder.last_good('--stop-after')}") from exc
+
+    def _measured(self) -> dict[str, float]:
+        """Return what the held-out pairs say of the model now; nothing but to the first process."""
+        if self.held_out is None:
+            return {}
+        learner = self.learner
+        return self.held_out.figures(learner.model, self.tokenizer, learner.device, learner.dtype)
+
+    def _metrics(self, rate: float, speed: float, held_out: dict[str, float]) -> Metrics:
+        return Metrics(
+            step=self.step,
+            steps=self.options.steps,
+            samples=self.step * self.options.batch_size,
+            loss=sum(self.losses) / len(self.losses),
+            lr=rate,
+            scale=self.learner.scale,
+            images_per_s=speed,
+            left_out=len(self.batches.cache.broken),
+            empty_captions=sum(pairs.empty_captions for pairs in self.batches.sets),
+            without_words=sum(pairs.without_words for pairs in self.batches.sets),
+            held_out=held_out,
+        )
+
+
+class Schedule(Protocol):
+    """How the learning rate goes: its height, the share of the steps that rise, their number."""
+
+    @property
+    def lr(self) -> float: ...
+    @property
+    def warmup(self) -> float: ...
+    @property
+    def steps(self) -> int: ...
+
+
+def learning_rate(step: int, options: Schedule) -> float:
+    """Return the rate of this step: a linear rise, then half a cosine down to zero."""
+    rise = max(1, round(options.warmup * options.steps))
+    if step < rise:
+        return options.lr * (step + 1) / rise
+    done = (step - rise) / max(1, options.steps - rise)
+    return options.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _first_model(options: TrainOptions, sets: Sequence[PairSet]) -> tuple[CLIP, Tokenizer]:
+    """Read the model to fine-tune, or draw one whose vocabulary the data's words make."""
+    torch.manual_seed(options.seed)
+    if options.init is None:
+        tokenizer = Tokenizer(learn_merges(_all_texts(sets), options.merges))
+        model = CLIP(options.config(tokenizer.vocab_size))
+        initialise(model)
+        return model, tokenizer
+    model, tokenizer = load_clip(options.init), Tokenizer.from_folder(options.init)
+    if tokenizer.vocab_size != model.config.text.vocab_size:
+        raise ModelError(
+            f"the vocabulary in {options.init} has {tokenizer.vocab_size} entries where the model "
+            f"has {model.config.text.vocab_size}; put the model's own there"
+        )
+    return resized(model, options.image_size) if options.image_size else model, tokenizer
+
+
+def _all_texts(sets: Sequence[PairSet]) -> Iterator[str]:
+    """Yield the captions, and each class's names as often as its images ask for."""
+    for pairs in sets:
+        for pair in pairs.pairs:
+            yield from pair.captions
+        for names in pairs.class_names.values():
+            yield from names * max(2, len(pairs.pairs) // (10 * len(pairs.class_names)))
+
+
+def _batches(
+    options: TrainOptions, model: CLIP, sets: Sequence[PairSet], tokenizer: Tokenizer, world: World
+) -> Batches:
+    return Batches(
+        sets,
+        tokenizer,
+        image_size=model.config.vision.image_size,
+        batch_size=options.batch_size,
+        context_length=model.config.text.context_length,
+        augmentation=options.augmentation,
+        captions=options.captions_per_image,
+        class_prompts=options.class_prompts,
+        seed=options.seed,
+        rank=world.rank,
+        world=world.size,
+        workers=options.workers,
+        cache_bytes=int(options.cache_gb * (1 << 30) / world.size),
+    )
+
+
+def _identity(
+    options: TrainOptions, model: CLIP, sets: Sequence[PairSet], tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """Return what must agree between a checkpoint and the run that resumes from it."""
+    names = (
+        *("seed", "batch_size", "samples", "lr", "weight_decay", "warmup", "tune"),
+        *("captions_per_image", "class_prompts", "muon"),
+    )
+    return {
+        **{name: getattr(options, name) for name in names},
+        "augmentation": json.dumps(asdict(options.augmentation)),
+        "config": json.dumps(model.config.to_dict()),
+        "vocabulary": zlib.crc32(repr(tokenizer.merges).encode()),
+        "init": options.init and weights_sha256(find_weights(options.init)),
+        "pairs": [len(pairs.pairs) for pairs in sets],
+        "data": [pairs.digest() for pairs in sets],
+        "weights": [pairs.weight for pairs in sets],
+        "hypernyms": json.dumps([dict(pairs.hypernyms) for pairs in sets]),
+    }

@@ -1,0 +1,82 @@
+"""A SQLite connection for a library, and its errors in words that a user can act on."""
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from fovea.search.errors import LibraryError
+
+__all__ = ["BUSY_S", "connect", "translated"]
+
+BUSY_S = 30.0  # a write waits this long for another connection's; writes last milliseconds
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a database in WAL mode and autocommit: readers never wait for a writer.
+
+    ``synchronous`` stays FULL, so that a committed batch outlives a power failure.
+    A file or folder that may not be written is opened for reading alone.
+    """
+    writable = all(os.access(place, os.W_OK) for place in (path, path.parent) if place.exists())
+    conn = sqlite3.connect(_address(path, writable), uri=True, timeout=BUSY_S, isolation_level=None)
+    try:
+        if writable:
+            _enable_wal(conn)
+            conn.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
+        conn.execute("PRAGMA foreign_keys = ON")
+        conn.execute("PRAGMA cache_size = -16384")  # KiB
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def _address(path: Path, writable: bool) -> str:
+    """The URI that opens a database as it may be opened."""
+    mode = "mode=rwc" if writable else "mode=ro"
+    if not writable and not path.with_name(f"{path.name}-wal").exists():
+        mode += "&immutable=1"  # nobody has it open, and SQLite could not create its shared memory
+    return f"{path.absolute().as_uri()}?{mode}"
+
+
+def _enable_wal(conn: sqlite3.Connection) -> None:
+    """Switch to WAL; two first openers may collide, and here SQLite does not wait by itself."""
+    for attempt in range(100):
+        try:
+            conn.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as exc:
+            if "locked" not in str(exc) or attempt == 99:
+                raise
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors about the file itself into a ``LibraryError``."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise  # our own mistake, not the file's
+    except sqlite3.DatabaseError as exc:
+        raise LibraryError(_explain(path, exc)) from exc
+
+
+def _explain(path: Path, exc: sqlite3.DatabaseError) -> str:
+    text = str(exc)
+    if "locked" in text or "busy" in text:
+        return f"{path} has been locked for {BUSY_S:.0f} s; close the program that holds it"
+    if "not a database" in text:
+        return f"{path} is not a library's database; move it away, or choose another folder"
+    if "malformed" in text:
+        return f"{path} is damaged ({text}); restore it from a backup, or move it and index again"
+    if "full" in text:
+        return f"{path} cannot grow: the disk is full; make room and try again"
+    if "readonly" in text:
+        return f"{path} may not be written; check its permissions"
+    if "unable to open" in text:
+        return f"{path} cannot be opened; check that it exists and its permissions"
+    return f"{path}: {text}"

@@ -1,0 +1,147 @@
+"""Files and images in the library: what a scan reads and what a batch writes.
+
+Each function takes an open database. Those that write belong inside a transaction.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import astuple, fields
+from itertools import islice
+
+import numpy as np
+
+from .rows import Account, FileEntry, FileRow, FileWrite, ImageMetadata, NewImage
+
+__all__ = [
+    "HELD_REASON",
+    "accounts",
+    "below",
+    "delete_files",
+    "entries",
+    "files_under",
+    "image_by_hash",
+    "purge_images",
+    "write_embeddings",
+    "write_files",
+    "write_images",
+]
+
+METADATA = tuple(field.name for field in fields(ImageMetadata))
+SEPARATOR = os.fsencode(os.sep)
+HELD_REASON = "not found at the last scan; kept until --confirm-deletions"
+ACCOUNT = """
+    CASE WHEN state <> 'indexed' THEN state
+    WHEN root_id IN (SELECT value FROM json_each(?)) THEN 'offline'
+    WHEN reason = ? THEN 'missing' ELSE state END
+"""  # what of a file is told; the values are the roots that are offline and HELD_REASON
+CHUNK = 500  # values in one statement; SQLite allows 999 everywhere
+
+
+def below(folder: bytes) -> tuple[bytes, bytes]:
+    """The half-open range of the paths under a folder, as SQLite orders blobs."""
+    prefix = folder.rstrip(SEPARATOR) + SEPARATOR
+    return prefix, prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+def files_under(conn: sqlite3.Connection, root: bytes) -> dict[bytes, FileRow]:
+    """Every file known under a folder, whichever root it belongs to."""
+    rows = conn.execute(
+        "SELECT path, id, size, mtime_ns, state, image_id FROM files WHERE path >= ? AND path < ?",
+        below(root),
+    )
+    return {path: FileRow(*rest) for path, *rest in rows}
+
+
+def entries(conn: sqlite3.Connection, offline: Collection[int]) -> Iterator[FileEntry]:
+    """Every file ever seen, in the order of the paths; ``offline`` are ids of roots."""
+    rows = conn.execute(
+        f"SELECT path, {ACCOUNT}, reason FROM files ORDER BY path",
+        (json.dumps(list(offline)), HELD_REASON),
+    )
+    return (FileEntry(*row) for row in rows)
+
+
+def accounts(conn: sqlite3.Connection, offline: Collection[int]) -> dict[Account, int]:
+    """How many files there are of each kind that ``entries`` tells."""
+    return dict(
+        conn.execute(
+            f"SELECT {ACCOUNT} AS account, count(*) FROM files GROUP BY account ORDER BY account",
+            (json.dumps(list(offline)), HELD_REASON),
+        )
+    )
+
+
+def image_by_hash(conn: sqlite3.Connection, hashes: Iterable[bytes]) -> dict[bytes, int]:
+    """The ids of those contents that are stored."""
+    found: dict[bytes, int] = {}
+    remaining = iter(set(hashes))
+    while chunk := list(islice(remaining, CHUNK)):
+        marks = ",".join("?" * len(chunk))
+        found.update(conn.execute(f"SELECT hash, id FROM images WHERE hash IN ({marks})", chunk))
+    return found
+
+
+def write_images(conn: sqlite3.Connection, images: Iterable[NewImage]) -> None:
+    """Store contents that are not stored yet."""
+    columns = ("hash", "bytes", *METADATA)
+    conn.executemany(
+        f"INSERT INTO images ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
+        "ON CONFLICT (hash) DO NOTHING",
+        ((image.hash, image.bytes, *astuple(image.metadata)) for image in images),
+    )
+
+
+def write_embeddings(
+    conn: sqlite3.Connection, images: Iterable[NewImage], ids: dict[bytes, int], model_id: int
+) -> None:
+    """Store the embeddings of a model as float16; one that is stored already stays as it is."""
+    conn.executemany(
+        "INSERT INTO embeddings (image_id, model_id, vector) VALUES (?, ?, ?) "
+        "ON CONFLICT (image_id, model_id) DO NOTHING",
+        (
+            (ids[image.hash], model_id, np.asarray(image.vector).astype("<f2").tobytes())
+            for image in images
+        ),
+    )
+
+
+def write_files(
+    conn: sqlite3.Connection, files: Iterable[FileWrite], ids: dict[bytes, int]
+) -> set[int]:
+    """Insert or replace the files' rows; return the images that lost a file by it."""
+    lost: set[int] = set()
+    for file in files:
+        image_id = None if file.hash is None else ids.get(file.hash)
+        if image_id is None and file.state == "indexed":
+            raise ValueError(f"{os.fsdecode(file.path)!r} is indexed, but its content is unknown")
+        before = conn.execute("SELECT image_id FROM files WHERE path = ?", (file.path,)).fetchone()
+        if before and before[0] not in (None, image_id):
+            lost.add(before[0])
+        conn.execute(
+            "INSERT INTO files (path, root_id, size, mtime_ns, image_id, state, reason) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET "
+            "root_id = excluded.root_id, size = excluded.size, mtime_ns = excluded.mtime_ns, "
+            "image_id = excluded.image_id, state = excluded.state, reason = excluded.reason",
+            (file.path, file.root_id, file.size, file.mtime_ns, image_id, file.state, file.reason),
+        )
+    return lost
+
+
+def delete_files(conn: sqlite3.Connection, paths: Iterable[bytes]) -> set[int]:
+    """Forget files; return the images that lost a file by it."""
+    lost: set[int] = set()
+    for path in paths:
+        row = conn.execute("DELETE FROM files WHERE path = ? RETURNING image_id", (path,))
+        lost.update(image_id for (image_id,) in row.fetchall() if image_id is not None)
+    return lost
+
+
+def purge_images(conn: sqlite3.Connection, candidates: Iterable[int]) -> None:
+    """Delete those images that have no file left; their embeddings go with them."""
+    conn.executemany(
+        "DELETE FROM images WHERE id = ? "
+        "AND NOT EXISTS (SELECT 1 FROM files WHERE files.image_id = images.id)",
+        ((image_id,) for image_id in candidates),
+    )

@@ -1,0 +1,425 @@
+"""The library: which folders, which files, which images, which embeddings, which model.
+
+One SQLite database in a folder is the only truth; whatever else lies beside it can be deleted
+and comes back. A ``Library`` is one connection and belongs to one thread.
+"""
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from sqlite_utils import Database
+
+from fovea.search.errors import LibraryError
+
+from . import files, schema
+from .connection import connect, translated
+from .locks import exclusive
+from .reachable import away
+from .rows import (
+    Counts,
+    FileEntry,
+    FileRow,
+    FileState,
+    ModelRow,
+    NewImage,
+    Root,
+    RootState,
+    WriteBatch,
+)
+
+__all__ = ["DATABASE", "Library", "default_library_folder", "has_library"]
+
+DATABASE = "library.db"
+PAGE = 1000  # rows fetched at a time where a cursor must not stay open
+
+
+def default_library_folder() -> Path:
+    """``FOVEA_LIBRARY``, else the place where this platform keeps a user's data."""
+    if named := os.environ.get("FOVEA_LIBRARY"):
+        return Path(named).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("fovea", appauthor=False) / "library"
+
+
+class Library:
+    """An open library. Use it as a context manager, or call ``close``."""
+
+    def __init__(self, folder: Path, db: Database) -> None:
+        self.folder = folder
+        self.db = db
+        self.id: str = self.rows("SELECT value FROM library WHERE key = 'id'")[0][0]
+
+    @classmethod
+    def open(cls, folder: Path | str, *, create: bool = False) -> "Library":
+        """Open the library in a folder, bringing its tables up to date.
+
+        ``create`` makes folder and library where they are missing. Raise ``LibraryError`` for a
+        folder without a library, an unreadable or foreign database, or a newer program's.
+        """
+        folder = Path(folder)
+        path = folder / DATABASE
+        _check_folder(folder, create)
+        with translated(path):
+            conn = connect(path)
+            try:
+                schema.migrate(conn, str(path))
+                db = Database(conn, execute_plugins=False)
+                return cls(folder, db)
+            except BaseException:
+                conn.close()
+                raise
+
+    def close(self) -> None:
+        """Close the connection; nothing is lost, since every write was committed."""
+        self.db.close()
+
+    def __enter__(self) -> "Library":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Transactions
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """The connection itself, in autocommit mode."""
+        return self.db.conn
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Read rows as plain tuples."""
+        with translated(self.folder / DATABASE):
+            return self.conn.execute(sql, parameters).fetchall()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Write whole or not at all. It waits for its turn at the start, never in the middle."""
+        with translated(self.folder / DATABASE):
+            self.conn.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.conn
+                self.conn.execute("COMMIT")
+            except BaseException:
+                if self.conn.in_transaction:
+                    self.conn.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Read several times from one state of the database, whatever others write meanwhile."""
+        with translated(self.folder / DATABASE):
+            if self.conn.in_transaction:
+                yield self.conn
+                return
+            self.conn.execute("BEGIN")
+            try:
+                yield self.conn
+            finally:
+                if self.conn.in_transaction:
+                    self.conn.execute("ROLLBACK")
+
+    def writing(self, wait_s: float | None = 0.0) -> contextlib.AbstractContextManager[None]:
+        """Be the one process that indexes; wait up to ``wait_s`` for another (``None``: for ever).
+
+        Raise ``LibraryBusy``, naming its process, if another one goes on indexing.
+        """
+        return exclusive(self.folder, "writer", wait_s)
+
+    # Models
+
+    def model(self) -> ModelRow | None:
+        """The model whose embeddings answer queries; ``None`` before the first indexing."""
+        found = self.rows(
+            "SELECT id, name, identity, dim, source FROM models "
+            "WHERE id = (SELECT value FROM library WHERE key = 'model_id')"
+        )
+        return ModelRow(*found[0]) if found else None
+
+    def models(self) -> list[ModelRow]:
+        """Every model that the library has known."""
+        found = self.rows("SELECT id, name, identity, dim, source FROM models ORDER BY id")
+        return [ModelRow(*row) for row in found]
+
+    def add_model(self, name: str, identity: str, dim: int, source: str) -> ModelRow:
+        """Make a model known without answering by it; its identity decides whether it is new."""
+        with self.transaction() as conn:
+            return _store_model(conn, name, identity, dim, source)
+
+    def set_model(self, name: str, identity: str, dim: int, source: str) -> ModelRow:
+        """Make a model the one that answers queries."""
+        with self.transaction() as conn:
+            model = _store_model(conn, name, identity, dim, source)
+            conn.execute("UPDATE library SET value = ? WHERE key = 'model_id'", (model.id,))
+            conn.execute(
+                "DELETE FROM library WHERE key = 'next_model_id' AND value = ?", (model.id,)
+            )
+        return model
+
+    # Roots
+
+    def add_root(self, path: bytes | str | Path) -> Root:
+        """Register a folder, or return the root that it already is. The disk is not touched.
+
+        Files below it that belong to a root around it pass to this one: it may be offline alone.
+        """
+        absolute = os.fsencode(os.path.abspath(path))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with self.transaction() as conn:
+            added = conn.execute(
+                "INSERT INTO roots (path, added_at) VALUES (?, ?) ON CONFLICT (path) DO NOTHING",
+                (absolute, now),
+            ).rowcount
+            if added:
+                self._adopt(conn, absolute)
+        return next(root for root in self.roots() if root.path == absolute)
+
+    def _adopt(self, conn: sqlite3.Connection, path: bytes) -> None:
+        """Hand the files below a new root over to it, from the roots around it."""
+        roots = conn.execute("SELECT id, path FROM roots").fetchall()
+        [new] = [root_id for root_id, other in roots if other == path]
+        for root_id, other in roots:
+            low, high = files.below(other)
+            if root_id != new and low <= path < high:
+                conn.execute(
+                    "UPDATE files SET root_id = ? WHERE root_id = ? AND path >= ? AND path < ?",
+                    (new, root_id, *files.below(path)),
+                )
+
+    def roots(self) -> list[Root]:
+        """The registered folders, oldest first."""
+        found = self.rows("SELECT id, path, state, added_at, scanned_at FROM roots ORDER BY id")
+        return [Root(*row) for row in found]
+
+    def roots_now(self) -> list[Root]:
+        """The registered folders; offline are those that a scan left so or that are away now."""
+        found = self.roots()
+        gone = away(root.path for root in found)
+        return [replace(root, state="offline") if root.path in gone else root for root in found]
+
+    def offline(self) -> list[int]:
+        """The ids of the roots that are offline now."""
+        return [root.id for root in self.roots_now() if root.state == "offline"]
+
+    def set_root_state(
+        self, root_id: int, state: RootState, *, scanned_at: str | None = None
+    ) -> None:
+        """Mark a root online or offline; ``scanned_at`` (ISO 8601) also says when it was walked."""
+        with self.transaction() as conn:
+            conn.execute(
+                "UPDATE roots SET state = ?, scanned_at = coalesce(?, scanned_at) WHERE id = ?",
+                (state, scanned_at, root_id),
+            )
+
+    def remove_root(self, root_id: int) -> int:
+        """Forget a root and the files that no other root covers; return how many those were.
+
+        Files under another root pass to it, the innermost first; images left without a file go,
+        with their embeddings.
+        """
+        others = [root for root in self.roots() if root.id != root_id]
+        with self.transaction() as conn:
+            for other in sorted(others, key=lambda root: len(root.path), reverse=True):
+                conn.execute(
+                    "UPDATE files SET root_id = ? WHERE root_id = ? AND path >= ? AND path < ?",
+                    (other.id, root_id, *files.below(other.path)),
+                )
+            gone = conn.execute(
+                "DELETE FROM files WHERE root_id = ? RETURNING image_id", (root_id,)
+            ).fetchall()
+            files.purge_images(conn, {image_id for (image_id,) in gone if image_id is not None})
+            conn.execute("DELETE FROM roots WHERE id = ?", (root_id,))
+        return len(gone)
+
+    def compact(self, share: float = 0.0) -> None:
+        """Give free pages back to the disk, and leave nothing of what was deleted in the files.
+
+        The database is written anew where ``share`` of it is free, as far as the disk has room
+        to; without, later rows take the free pages, which hold zeros.
+        """
+        [(free,)], [(pages,)] = self.rows("PRAGMA freelist_count"), self.rows("PRAGMA page_count")
+        statements = ["INSERT INTO names (names) VALUES ('optimize')"]  # its words of deleted rows
+        statements += ["VACUUM"] if free >= share * pages else []
+        for statement in (*statements, "PRAGMA wal_checkpoint(TRUNCATE)"):
+            with contextlib.suppress(LibraryError):
+                self.rows(statement)
+
+    # Files and images
+
+    def files_under(self, root: bytes) -> dict[bytes, FileRow]:
+        """Every file known under a folder, by path, whichever root it belongs to."""
+        with translated(self.folder / DATABASE):
+            return files.files_under(self.conn, root)
+
+    def entries(self) -> Iterator[FileEntry]:
+        """Every file ever seen, in the order of the paths."""
+        with translated(self.folder / DATABASE):
+            yield from files.entries(self.conn, self.offline())
+
+    def image_by_hash(self, hashes: Iterable[bytes]) -> dict[bytes, int]:
+        """The ids of those contents that are stored."""
+        with translated(self.folder / DATABASE):
+            return files.image_by_hash(self.conn, hashes)
+
+    def has_embedding(self, image_ids: Iterable[int], model_id: int) -> set[int]:
+        """Those of the images that the model has embedded."""
+        found = self.rows(
+            "SELECT image_id FROM embeddings WHERE model_id = ? "
+            "AND image_id IN (SELECT value FROM json_each(?))",
+            (model_id, json.dumps([int(image_id) for image_id in image_ids])),
+        )
+        return {image_id for (image_id,) in found}
+
+    def write_batch(self, batch: WriteBatch) -> None:
+        """Store images, embeddings and files in one transaction.
+
+        A content that is known keeps its image, a file that is known gets its new row, and an
+        image whose last file now shows something else goes. Raise ``ValueError`` for a vector
+        that does not suit the model, before anything is written.
+        """
+        embedded = [image for image in batch.new_images if image.vector is not None]
+        model_id = self._check_vectors(embedded, batch.model_id) if embedded else None
+        hashes = [image.hash for image in batch.new_images]
+        hashes += [file.hash for file in batch.files if file.hash is not None]
+        with self.transaction() as conn:
+            files.write_images(conn, batch.new_images)
+            ids = files.image_by_hash(conn, hashes)
+            if model_id is not None:
+                files.write_embeddings(conn, embedded, ids, model_id)
+            files.purge_images(conn, files.write_files(conn, batch.files, ids))
+
+    def mark_missing(self, paths: Iterable[bytes], reason: str | None = None) -> None:
+        """Note that files are gone, and why. Their images leave the answers, but are kept."""
+        self._mark("missing", ((path, reason) for path in paths))
+
+    def mark_skipped(self, reasons: Iterable[tuple[bytes, str | None]]) -> None:
+        """Note of each path why it is passed over. The images leave the answers, but are kept."""
+        self._mark("skipped", reasons)
+
+    def _mark(self, state: FileState, reasons: Iterable[tuple[bytes, str | None]]) -> None:
+        with self.transaction() as conn:
+            conn.executemany(
+                "UPDATE files SET state = ?, reason = ? WHERE path = ?",
+                ((state, reason, path) for path, reason in reasons),
+            )
+
+    def mark_present(self, paths: Iterable[bytes]) -> None:
+        """Note that files which were missing or passed over are back unchanged.
+
+        Those never indexed stay as they are.
+        """
+        with self.transaction() as conn:
+            conn.executemany(
+                "UPDATE files SET state = 'indexed', reason = NULL "
+                "WHERE path = ? AND image_id IS NOT NULL AND state <> 'failed'",
+                ((path,) for path in paths),
+            )
+
+    def note(self, paths: Iterable[bytes], reason: str) -> None:
+        """Record something about files that changes neither their state nor the answers."""
+        with self.transaction() as conn:
+            conn.executemany(
+                "UPDATE files SET reason = ? WHERE path = ?", ((reason, path) for path in paths)
+            )
+
+    def delete_files(self, paths: Iterable[bytes]) -> None:
+        """Forget files; an image without a file left goes, with its embeddings."""
+        with self.transaction() as conn:
+            files.purge_images(conn, files.delete_files(conn, paths))
+
+    def images_without_embedding(self, model_id: int) -> Iterator[tuple[int, bytes]]:
+        """Yield each image that the model has not embedded, with one file that shows it.
+
+        The caller may write meanwhile: no cursor stays open between two rows.
+        """
+        last = 0
+        while page := self.rows(
+            "SELECT images.id, min(files.path) FROM images JOIN files "
+            "ON files.image_id = images.id AND files.state = 'indexed' "
+            "WHERE images.id > ? AND NOT EXISTS (SELECT 1 FROM embeddings "
+            "WHERE embeddings.image_id = images.id AND model_id = ?) "
+            "GROUP BY images.id ORDER BY images.id LIMIT ?",
+            (last, model_id, PAGE),
+        ):
+            yield from page
+            last = page[-1][0]
+
+    def counts(self) -> Counts:
+        """How many images, embeddings of the current model, and files of each kind there are."""
+        [(images,)] = self.rows("SELECT count(*) FROM images")
+        [(embeddings,)] = self.rows(
+            "SELECT count(*) FROM embeddings "
+            "WHERE model_id = (SELECT value FROM library WHERE key = 'model_id')"
+        )
+        with translated(self.folder / DATABASE):
+            return Counts(images, embeddings, files.accounts(self.conn, self.offline()))
+
+    def _check_vectors(self, images: Sequence[NewImage], model_id: int | None) -> int:
+        """The id of the model that these vectors belong to, once they have its shape."""
+        known = {model.id: model for model in self.models()}
+        current = self.model()
+        model = current if model_id is None else known.get(model_id)
+        if model is None:
+            raise ValueError("vectors without a model; call set_model first")
+        for image in images:
+            vector = np.asarray(image.vector)
+            if vector.shape != (model.dim,):
+                raise ValueError(f"a vector of shape {vector.shape}; {model.name} has {model.dim}")
+            length = float(np.linalg.norm(vector.astype("float32")))
+            if not abs(length - 1) < 1e-2:  # also refuses nan
+                raise ValueError(f"a vector of length {length}, not 1")
+        return model.id
+
+
+def has_library(folder: Path) -> bool:
+    """Whether a folder holds a library. Raise ``LibraryError`` where one may not look."""
+    with _usable(folder):
+        return (folder / DATABASE).is_file()
+
+
+def _check_folder(folder: Path, create: bool) -> None:
+    if create:
+        with _usable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    elif not has_library(folder):
+        raise LibraryError(f"no library in {folder}; index a folder first: fovea index FOLDER")
+
+
+@contextlib.contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise LibraryError(
+            f"cannot use {folder} as a library: {exc.strerror}; choose another folder with "
+            "--library"
+        ) from exc
+
+
+def _store_model(
+    conn: sqlite3.Connection, name: str, identity: str, dim: int, source: str
+) -> ModelRow:
+    """Insert or rename the model of this identity. Raise ``ValueError`` for another width."""
+    row = conn.execute(
+        "INSERT INTO models (name, identity, dim, source) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (identity) DO UPDATE SET name = excluded.name, source = excluded.source "
+        "RETURNING id, name, identity, dim, source",
+        (name, identity, dim, source),
+    ).fetchall()[0]
+    if row[3] != dim:
+        raise ValueError(f"{name} has embeddings of width {row[3]}, not {dim}")
+    return ModelRow(*row)

@@ -1,0 +1,71 @@
+"""The lock that lets one process at a time write to a library."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fovea.search.errors import LibraryBusy, LibraryError
+
+__all__ = ["exclusive", "holder_of"]
+
+
+@contextlib.contextmanager
+def exclusive(
+    folder: Path, name: str, wait_s: float | None = 0.0, *, doing: str = "is indexing into"
+) -> Iterator[None]:
+    """Hold the lock ``name`` of a library folder, waiting up to ``wait_s`` (``None``: for ever).
+
+    The operating system releases it when the process ends, however that happens. A file beside
+    it says who holds it. Raise ``LibraryBusy``, which says what that one is ``doing`` there, if
+    another holder stays.
+    """
+    lock = FileLock(folder / f"{name}.lock", timeout=-1 if wait_s is None else wait_s)
+    holder = folder / f"{name}.pid"
+    try:
+        lock.acquire()
+    except Timeout as exc:
+        raise LibraryBusy(
+            f"another fovea (pid {_pid(holder)}) {doing} {folder}; "
+            "wait until it has finished, or stop it"
+        ) from exc
+    except OSError as exc:
+        raise LibraryError(f"cannot lock {folder}: {exc.strerror or exc}") from exc
+    try:
+        _announce(holder)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _announce(holder: Path) -> None:
+    temporary = holder.with_suffix(f".{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):  # only a courtesy: the lock itself is held
+        temporary.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
+        os.replace(temporary, holder)
+
+
+def holder_of(folder: Path, name: str) -> str | None:
+    """The id of the process that holds the lock ``name`` now; None where nobody does."""
+    try:
+        with FileLock(folder / f"{name}.lock", timeout=0):
+            return None
+    except Timeout:
+        return _pid(folder / f"{name}.pid")
+    except OSError:
+        return None  # a folder that may only be read
+
+
+def _pid(holder: Path) -> str:
+    for _ in range(10):  # the holder may have locked a moment ago and not yet said so
+        try:
+            return str(json.loads(holder.read_text(encoding="utf-8"))["pid"])
+        except (OSError, ValueError, KeyError):
+            time.sleep(0.01)
+    return "unknown"

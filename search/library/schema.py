@@ -1,0 +1,250 @@
+"""The library's tables, and the steps that lead from one version of them to the next."""
+
+import sqlite3
+
+from fovea.search.errors import LibraryError
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "VERSION", "migrate", "version_of"]
+
+APPLICATION_ID = 0x466F7661  # "Fova": marks the file as a library of ours (PRAGMA application_id)
+
+FIRST = (
+    """
+    CREATE TABLE library (
+        key TEXT PRIMARY KEY,
+        value
+    ) WITHOUT ROWID
+    """,
+    "INSERT INTO library VALUES ('id', lower(hex(randomblob(16)))), ('model_id', NULL)",
+    """
+    CREATE TABLE roots (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        path BLOB NOT NULL UNIQUE,
+        state TEXT NOT NULL DEFAULT 'online' CHECK (state IN ('online', 'offline')),
+        added_at TEXT NOT NULL,
+        scanned_at TEXT
+    )
+    """,
+    """
+    CREATE TABLE images (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        hash BLOB NOT NULL UNIQUE,  -- SHA-256 of the file's bytes
+        bytes INTEGER NOT NULL,
+        width INTEGER,
+        height INTEGER,
+        format TEXT,
+        orientation INTEGER,
+        taken_at TEXT,
+        camera TEXT,
+        lens TEXT,
+        exposure REAL,  -- seconds
+        f_number REAL,
+        iso INTEGER,
+        focal_length REAL,  -- millimetres
+        latitude REAL,  -- degrees, north positive
+        longitude REAL,  -- degrees, east positive
+        altitude REAL  -- metres
+    )
+    """,
+    """
+    CREATE TABLE files (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        path BLOB NOT NULL UNIQUE,
+        root_id INTEGER NOT NULL REFERENCES roots (id),
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        image_id INTEGER REFERENCES images (id),
+        state TEXT NOT NULL CHECK (state IN ('indexed', 'skipped', 'failed', 'missing')),
+        reason TEXT
+    )
+    """,
+    "CREATE INDEX files_image_id ON files (image_id)",
+    "CREATE INDEX files_root_id ON files (root_id)",
+    """
+    CREATE TABLE models (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        identity TEXT NOT NULL UNIQUE,  -- SHA-256 of the weights
+        dim INTEGER NOT NULL,
+        source TEXT NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE embeddings (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        image_id INTEGER NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+        model_id INTEGER NOT NULL REFERENCES models (id) ON DELETE CASCADE,
+        vector BLOB NOT NULL,  -- float16, little-endian, unit length
+        UNIQUE (image_id, model_id)
+    )
+    """,
+    # An SQL index holds the row's id after its own columns: (model_id, id), so that one model's
+    # newest embeddings are found without reading another's.
+    "CREATE INDEX embeddings_model_id ON embeddings (model_id)",
+    """
+    CREATE TRIGGER embeddings_are_final BEFORE UPDATE ON embeddings BEGIN
+        SELECT raise(ABORT, 'an embedding is written once; delete it and insert another');
+    END
+    """,
+    """
+    CREATE TABLE tombstones (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        model_id INTEGER NOT NULL,
+        embedding_id INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX tombstones_model_id ON tombstones (model_id)",
+    """
+    CREATE TRIGGER embeddings_leave_tombstones AFTER DELETE ON embeddings BEGIN
+        INSERT INTO tombstones (model_id, embedding_id) VALUES (old.model_id, old.id);
+    END
+    """,
+    """
+    CREATE TABLE snapshots (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        model_id INTEGER NOT NULL REFERENCES models (id) ON DELETE CASCADE,
+        checksum TEXT NOT NULL  -- the snapshots that this database has written last
+    )
+    """,
+)
+
+# A file's name, and the folders that lead to it from its root, as words. A path is bytes; what is
+# not UTF-8 in it is no word.
+_PLACES = """
+    SELECT files.id AS id, CAST(substr(files.path, length(roots.path) + 1) AS TEXT) AS place
+    FROM files JOIN roots ON roots.id = files.root_id
+"""
+_NAME = "replace(place, rtrim(place, replace(place, '/', '')), '')"  # what follows the last slash
+_FOLDER = "rtrim(place, replace(place, '/', ''))"
+
+NAMES = (
+    "CREATE VIRTUAL TABLE names USING fts5(name, folder, tokenize = 'unicode61')",
+    f"INSERT INTO names (rowid, name, folder) SELECT id, {_NAME}, {_FOLDER} FROM ({_PLACES})",
+    f"""
+    CREATE TRIGGER files_get_names AFTER INSERT ON files BEGIN
+        INSERT INTO names (rowid, name, folder)
+        SELECT id, {_NAME}, {_FOLDER} FROM ({_PLACES} WHERE files.id = new.id);
+    END
+    """,
+    f"""
+    CREATE TRIGGER files_change_names AFTER UPDATE OF path, root_id ON files
+    WHEN old.path IS NOT new.path OR old.root_id IS NOT new.root_id BEGIN
+        DELETE FROM names WHERE rowid = old.id;
+        INSERT INTO names (rowid, name, folder)
+        SELECT id, {_NAME}, {_FOLDER} FROM ({_PLACES} WHERE files.id = new.id);
+    END
+    """,
+    """
+    CREATE TRIGGER files_lose_names AFTER DELETE ON files BEGIN
+        DELETE FROM names WHERE rowid = old.id;
+    END
+    """,
+)
+
+# An image is shown where a file holds it. Its date is when it was taken, as far as it says so, else
+# when the oldest of those files was changed last, in local time. Both would take a look at every
+# file for each answer.
+_DATED = """
+    INSERT INTO shown (image_id, date)
+    SELECT id, coalesce(
+        taken_at,
+        strftime('%Y-%m-%dT%H:%M:%S', oldest / 1000000000, 'unixepoch', 'localtime')
+    )
+    FROM (
+        SELECT id, taken_at, (
+            SELECT min(mtime_ns) FROM files WHERE image_id = images.id AND state = 'indexed'
+        ) AS oldest
+        FROM images
+    )
+    WHERE oldest IS NOT NULL
+"""
+
+
+def _dated_anew(image_id: str) -> str:
+    return f"DELETE FROM shown WHERE image_id = {image_id}; {_DATED} AND id = {image_id};"
+
+
+SHOWN = (
+    """
+    CREATE TABLE shown (
+        image_id INTEGER PRIMARY KEY REFERENCES images (id) ON DELETE CASCADE,
+        date TEXT  -- ISO 8601, local time
+    )
+    """,
+    "CREATE INDEX shown_date ON shown (date)",
+    "CREATE INDEX files_shown ON files (image_id, mtime_ns) WHERE state = 'indexed'",
+    _DATED,
+    f"""
+    CREATE TRIGGER files_show_images AFTER INSERT ON files
+    WHEN new.state = 'indexed' BEGIN {_dated_anew("new.image_id")} END
+    """,
+    f"""
+    CREATE TRIGGER files_change_images AFTER UPDATE OF image_id, state, mtime_ns ON files
+    WHEN old.image_id IS NOT new.image_id OR old.state <> new.state
+        OR old.mtime_ns <> new.mtime_ns BEGIN
+        {_dated_anew("old.image_id")}
+        {_dated_anew("new.image_id")}
+    END
+    """,
+    f"""
+    CREATE TRIGGER files_hide_images AFTER DELETE ON files
+    WHEN old.state = 'indexed' BEGIN {_dated_anew("old.image_id")} END
+    """,
+    f"""
+    CREATE TRIGGER images_change_dates AFTER UPDATE OF taken_at ON images BEGIN
+        {_dated_anew("new.id")}
+    END
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    FIRST,
+    NAMES,
+    SHOWN,
+)  # MIGRATIONS[v] leads from version v to v + 1
+VERSION = len(MIGRATIONS)
+
+
+def version_of(conn: sqlite3.Connection) -> int:
+    """The version of the tables in this database; 0 for an empty one."""
+    return int(conn.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(conn: sqlite3.Connection, name: str) -> None:
+    """Bring the database to ``VERSION``, all steps in one transaction.
+
+    ``name`` is what an error calls the database. Raise ``LibraryError`` for a database of a
+    newer program and for one that is not ours. ``conn`` is in autocommit mode.
+    """
+    if version_of(conn) == VERSION and _is_ours(conn):
+        return  # the usual case takes no lock
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        version = version_of(conn)  # again: another process may have been first
+        _check(conn, version, name)
+        for step in MIGRATIONS[version:]:
+            for statement in step:
+                conn.execute(statement)
+        conn.execute(f"PRAGMA user_version = {VERSION}")
+        conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
+
+
+def _check(conn: sqlite3.Connection, version: int, name: str) -> None:
+    """Refuse a database that these migrations must not touch."""
+    tables = conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if (tables or version) and not _is_ours(conn):
+        raise LibraryError(f"{name} is a database of another program; choose another folder")
+    if version > VERSION:
+        raise LibraryError(
+            f"{name} has schema version {version}, written by a newer fovea; "
+            f"this one knows {VERSION}: upgrade fovea"
+        )
+
+
+def _is_ours(conn: sqlite3.Connection) -> bool:
+    return bool(conn.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)

@@ -1,0 +1,301 @@
+"""Download a file: resumable, checked, and soon over where the network is dead or stalls."""
+
+import contextlib
+import hashlib
+import http.client
+import os
+import queue
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+
+from fovea.search.errors import ModelError, Unreachable
+
+__all__ = ["HASTY", "Patience", "Progress", "answers", "download"]
+
+BLOCK = 1 << 18  # bytes read at a time
+AGENT = "fovea"
+
+T = TypeVar("T")
+Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all if the server says
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a download waits, in seconds."""
+
+    first: float = 3.0  # from the start to the first bytes, name look-up included
+    silence: float = 20.0  # between two blocks later on
+    slowest: float = 1600.0  # bytes a second; fewer count as silence
+    tries: int = 4  # interruptions in a row that brought nothing new,
+    least: int = 1  # which is fewer bytes than these
+    then: "Patience | None" = None  # once one connection has brought as many
+
+
+# For what has a substitute at hand: it may cost no more than a few seconds to see that a network
+# is dead or too slow, but a download that is well under way is worth waiting for.
+HASTY = Patience(first=2.5, silence=2.5, slowest=50_000.0, tries=1, least=16 << 20, then=Patience())
+
+
+class _Interrupted(Exception):
+    """The connection ended early or fell silent; what has come is kept."""
+
+
+class _Misplaced(Exception):
+    """The server cannot go on where the kept part ends."""
+
+
+def download(
+    url: str,
+    path: Path,
+    *,
+    sha256: str,
+    progress: Progress | None = None,
+    patience: Patience | None = None,
+) -> Path:
+    """Fetch a file to ``path`` and return it, checked against its SHA-256 (hex).
+
+    What has come is kept as ``path``.part, and a later call goes on from there. Raise
+    ``Unreachable`` if nothing comes within ``patience.first`` seconds, and ``ModelError`` for any
+    other way to fail, a checksum that differs among them.
+    """
+    patience = patience or Patience()
+    part = path.with_name(path.name + ".part")
+    with _alone(path):
+        if path.is_file() and _sha256(path) == sha256:
+            return path
+        resumed = _size(part) > 0
+        if not (resumed and _sha256(part) == sha256):
+            _complete(url, part, patience, progress)
+        if resumed and _sha256(part) != sha256:  # the kept part may have been another file's
+            part.unlink()
+            _complete(url, part, patience, progress)
+        found = _sha256(part)
+        if found != sha256:
+            part.unlink()
+            raise ModelError(
+                f"{url} has the SHA-256 {found[:16]}…, not {sha256[:16]}…; it is not the file "
+                "that was published: try again, or from another network"
+            )
+        os.replace(part, path)
+    return path
+
+
+def answers(url: str, seconds: float) -> bool:
+    """Whether a server gives any HTTP answer within so many seconds, name look-up included."""
+
+    def ask() -> bool:
+        request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": AGENT})
+        try:
+            with urllib.request.urlopen(request, timeout=seconds):
+                return True
+        except urllib.error.HTTPError as exc:
+            exc.close()
+            return True
+
+    try:
+        return _within(seconds, ask)
+    except (OSError, http.client.HTTPException, TimeoutError):
+        return False
+
+
+def _complete(url: str, part: Path, patience: Patience, progress: Progress | None) -> None:
+    """Fetch until the part is whole, going on after interruptions."""
+    failures, answered, last = 0, False, ""
+    while True:
+        before = _size(part)
+        try:
+            _go_on(url, part, before, patience, progress)
+            return
+        except _Misplaced:
+            part.unlink(missing_ok=True)
+            failures, last = failures + 1, "it does not go on where it ended"
+        except _Interrupted as exc:
+            answered, last = True, str(exc)
+            if _size(part) - before >= patience.least:
+                failures, patience = 0, patience.then or patience
+            else:
+                failures += 1
+        except Unreachable as exc:
+            if not answered:
+                raise
+            failures, last = failures + 1, str(exc)
+            time.sleep(1)
+        if failures >= patience.tries:
+            raise Unreachable(
+                f"the download of {url} stops ({last}); another attempt goes on from there"
+            )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _go_on(url: str, part: Path, start: int, patience: Patience, progress: Progress | None) -> None:
+    """Append what follows byte ``start``, up to the end or an interruption."""
+    response, block = _first_block(url, start, patience)
+    with contextlib.closing(response), _writing(part):
+        start, total = _place(response, start)
+        with part.open("r+b" if start else "wb") as file:
+            file.seek(start)
+            file.truncate()
+            done = start
+            for piece in _blocks(response, block, patience):
+                file.write(piece)
+                done += len(piece)
+                if progress is not None:
+                    progress(done, total)
+    if total is not None and done != total:
+        if done > total:
+            part.unlink()
+        raise _Interrupted(f"{done} of {total} bytes came")
+
+
+def _first_block(
+    url: str, start: int, patience: Patience
+) -> tuple[http.client.HTTPResponse, bytes]:
+    """Open the address and read its first bytes, all before ``patience.first`` is over."""
+    headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    request = urllib.request.Request(url, headers=headers)
+
+    def begin() -> tuple[http.client.HTTPResponse, bytes]:
+        response = urllib.request.urlopen(request, timeout=patience.silence)
+        try:
+            return response, response.read1(BLOCK)
+        except BaseException:
+            response.close()
+            raise
+
+    try:
+        return _within(patience.first, begin, lambda late: late[0].close())
+    except urllib.error.HTTPError as exc:
+        exc.close()
+        if exc.code == 416 and start:  # nothing follows: it was whole, or is not this file
+            raise _Misplaced from exc
+        if exc.code in (408, 429, 500, 502, 503, 504):
+            raise Unreachable(f"{url} answered {exc.code} {exc.reason}; try again later") from exc
+        raise ModelError(f"{url} answered {exc.code} {exc.reason}; try again later") from exc
+    except (OSError, http.client.HTTPException, TimeoutError) as exc:
+        reason = getattr(exc, "reason", None) or exc
+        where = urlsplit(url).hostname
+        raise Unreachable(f"{where} does not answer ({_words(reason)})") from exc
+
+
+def _place(response: http.client.HTTPResponse, start: int) -> tuple[int, int | None]:
+    """Where the answer's bytes belong, and the size of the whole file if it says."""
+    length = response.headers.get("Content-Length")
+    if response.status != 206:
+        return 0, int(length) if length else None
+    span, _, total = response.headers.get("Content-Range", "").partition("/")
+    if not span.startswith(f"bytes {start}-"):
+        raise _Misplaced
+    return start, int(total) if total.isdecimal() else None
+
+
+def _blocks(
+    response: http.client.HTTPResponse, block: bytes, patience: Patience
+) -> Iterator[bytes]:
+    """Yield what comes until the end; a trickle counts as silence."""
+    began, size = time.monotonic(), 0
+    while block:
+        yield block
+        size += len(block)
+        now = time.monotonic()
+        if now - began > patience.silence:
+            if size < patience.slowest * (now - began):
+                raise _Interrupted(f"{size} bytes in {now - began:.0f} s")
+            began, size = now, 0
+        try:
+            block = response.read1(BLOCK)
+        except (OSError, http.client.HTTPException) as exc:
+            raise _Interrupted(_words(exc)) from exc
+
+
+def _within(
+    seconds: float, act: Callable[[], T], discard: Callable[[T], object] | None = None
+) -> T:
+    """Do something that may hang, such as a name look-up, for at most so long.
+
+    What comes too late is handed to ``discard``. Raise ``TimeoutError`` then.
+    """
+    answer: queue.SimpleQueue[T | BaseException] = queue.SimpleQueue()
+    is_late = threading.Event()
+
+    def run() -> None:
+        try:
+            got: T | BaseException = act()
+        except BaseException as exc:  # whatever it is belongs to the caller
+            got = exc
+        answer.put(got)
+        if is_late.is_set():
+            if isinstance(got, urllib.error.HTTPError):
+                got.close()
+            elif discard is not None and not isinstance(got, BaseException):
+                discard(got)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        got = answer.get(timeout=seconds)
+    except queue.Empty:
+        is_late.set()
+        raise TimeoutError(f"nothing came within {seconds:g} s") from None
+    if isinstance(got, BaseException):
+        raise got
+    return got
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time fetch this file."""
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(path.name + ".lock"), timeout=0)
+    try:
+        with _writing(path):
+            lock.acquire()
+    except Timeout as exc:
+        raise ModelError(
+            f"another fovea is downloading {path.name}; wait until it has finished"
+        ) from exc
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say which file could not be written, and why."""
+    try:
+        yield
+    except Timeout:
+        raise
+    except OSError as exc:
+        raise ModelError(
+            f"cannot write {path}: {exc.strerror or exc}; make room, or set FOVEA_MODELS to "
+            "another folder"
+        ) from exc
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _words(reason: object) -> str:
+    if isinstance(reason, socket.gaierror):
+        return "its name cannot be looked up"
+    if isinstance(reason, OSError) and reason.strerror:
+        return reason.strerror.lower()
+    return str(reason) or type(reason).__name__

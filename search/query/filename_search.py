@@ -1,0 +1,103 @@
+"""Find images by the names of their files and folders."""
+
+import re
+import unicodedata
+
+import numpy as np
+
+from fovea.search.library.library import Library
+
+__all__ = ["named_images"]
+
+LOOKED_AT = 20_000  # files whose names hold the words, the newest first
+PAGE = 500  # files read at a time
+CANDIDATES = 4  # times as many as are wanted are compared with each other
+BEGINNING = 3  # characters of a word that may be the beginning of another one
+BEGUN = 12  # images that names with such words may bring an answer to
+
+Ids = np.ndarray
+
+# Writing without spaces between words: a run of it is one token to SQLite. Thai, Lao and Khmer,
+# kana, Chinese characters, and Hangul, whose words carry their endings.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff"
+    "\U00020000-\U0003ffff]"
+)
+
+
+def named_images(library: Library, words: str, limit: int, allowed: Ids | None = None) -> list[int]:
+    """At most ``limit`` visible images of which one file's name and folders hold all the words.
+
+    Images whose file's own name holds them all come first, the shortest name ahead; then those
+    found by their folders, the newest file ahead. Where these are few, some follow whose file's own
+    name has a word that begins as the last one does, which may not be typed to its end yet.
+    ``allowed``, ascending ids, limits them.
+    """
+    tokens = re.findall(r"\w+", unicodedata.normalize("NFC", words).replace("_", " "))
+    if not tokens:
+        return []
+    most = CANDIDATES * limit
+    found = _by_length(_candidates(library, _condition(tokens, ("name",)), most, allowed))
+    if len(found) < limit:
+        found += _candidates(library, _condition(tokens, ("name", "folder")), most, allowed)
+    found = list(dict.fromkeys(found))[:limit]
+    *others, last = tokens
+    if len(found) < min(limit, BEGUN) and len(last) >= BEGINNING and not _UNSPACED.search(last):
+        begun = _condition(others, ("name", "folder"), begun=last)
+        found += _by_length(_candidates(library, begun, CANDIDATES * BEGUN, allowed))
+        found = list(dict.fromkeys(found))[: min(limit, BEGUN)]
+    return found
+
+
+def _by_length(lengths: dict[int, int]) -> list[int]:
+    return [image_id for image_id, _ in sorted(lengths.items(), key=lambda entry: entry[1])]
+
+
+def _candidates(
+    library: Library, condition: tuple[str, list[str]], most: int, allowed: Ids | None
+) -> dict[int, int]:
+    """Images with files that meet a condition, and the shortest of these files' names."""
+    where, values = condition
+    sql = (
+        "SELECT image_id, length(name) FROM names CROSS JOIN files ON files.id = names.rowid "
+        f"WHERE state = 'indexed' AND {where} ORDER BY names.rowid DESC LIMIT ?"
+    )
+    found: dict[int, int] = {}
+    with library.reading() as conn:
+        rows = conn.execute(sql, [*values, LOOKED_AT])
+        while len(found) < most and (some := rows.fetchmany(PAGE)):
+            for image_id, length in _permitted(some, allowed):
+                found[image_id] = min(length, found.get(image_id, length))
+    return found
+
+
+def _permitted(rows: list[tuple[int, int]], allowed: Ids | None) -> list[tuple[int, int]]:
+    if allowed is None:
+        return rows
+    if not len(allowed):
+        return []
+    ids = np.array([image_id for image_id, _ in rows])
+    at = np.minimum(np.searchsorted(allowed, ids), len(allowed) - 1)
+    return [row for row, kept in zip(rows, allowed[at] == ids, strict=True) if kept]
+
+
+def _condition(
+    tokens: list[str], columns: tuple[str, ...], *, begun: str = ""
+) -> tuple[str, list[str]]:
+    """Words in some columns as SQLite tells them apart, and the beginning of one in the name.
+
+    Characters of unspaced writing are looked for wherever they stand.
+    """
+    spaced = " ".join(f'"{token}"' for token in tokens if not _UNSPACED.search(token))
+    matches, parts, values = [], [], []
+    if spaced:
+        matches.append(f"{{{' '.join(columns)}}} : ({spaced})")
+    if begun:
+        matches.append(f'name : "{begun}" *')
+    if matches:
+        parts.append("names MATCH ?")
+        values.append(" AND ".join(matches))
+    for token in filter(_UNSPACED.search, tokens):
+        parts.append(f"({' OR '.join(f'{column} LIKE ?' for column in columns)})")
+        values += [f"%{token}%"] * len(columns)
+    return " AND ".join(parts), values

@@ -1,0 +1,60 @@
+"""Verify accounts for every file, and says where the library contradicts itself."""
+
+import os
+from collections import Counter
+
+import pytest
+
+from fovea.indexer.scanning.verify import FileState, verify
+from fovea.search.library.files import HELD_REASON
+from fovea.search.library.rows import FileWrite, WriteBatch
+
+
+def test_an_empty_library_is_in_order(library):
+    report = verify(library)
+    assert (report.ok, report.files, report.problems) == (True, [], [])
+
+
+def test_every_file_is_accounted_for(colour_library, photos):
+    library = colour_library
+    [root] = library.roots()
+    red, lime, blue, odd = (
+        os.fsencode(photos / name) for name in ("red.png", "lime.png", "blue.png", "x")
+    )
+    library.write_batch(
+        WriteBatch(files=[FileWrite(odd + b"\xff.jpg", root.id, 1, 1, None, "failed", "broken")])
+    )
+    library.mark_missing([red], "deleted")
+    library.note([blue], HELD_REASON)
+    report = verify(library)
+    assert report.ok and report.problems == []
+    states = {file.path: file for file in report.files}
+    assert len(states) == 9
+    assert states[os.fsdecode(red)] == FileState(os.fsdecode(red), "missing", "deleted")
+    assert states[os.fsdecode(blue)] == FileState(os.fsdecode(blue), "missing", HELD_REASON)
+    assert states[os.fsdecode(lime)] == FileState(os.fsdecode(lime), "indexed", None)
+    assert states[os.fsdecode(odd + b"\xff.jpg")].state == "failed"
+    assert library.counts().files == Counter(file.state for file in report.files)
+    library.set_root_state(root.id, "offline")
+    assert library.counts().files == Counter(file.state for file in verify(library).files)
+    assert {file.state for file in verify(library).files} == {"offline", "failed", "missing"}
+
+
+@pytest.mark.parametrize(
+    ("sql", "problem"),
+    [
+        ("DELETE FROM embeddings WHERE id = 1", "1 indexed images that no model has embedded"),
+        ("UPDATE files SET image_id = NULL WHERE id = 1", "1 indexed files without an image"),
+        ("DELETE FROM files WHERE id = 1", "1 images without a file"),
+        ("INSERT INTO embeddings VALUES (99, 98, 1, x'000000000000')", "1 embeddings without an"),
+        ("INSERT INTO models VALUES (2, 'm', 'i', 9, 's'); INSERT INTO embeddings VALUES "
+         "(99, 1, 2, x'0000')", "1 embeddings of the wrong length"),
+        ("UPDATE files SET root_id = 77 WHERE id = 1", "1 files of no root"),
+    ],
+)  # fmt: skip
+def test_contradictions_are_found(colour_library, sql, problem):
+    colour_library.conn.execute("PRAGMA foreign_keys = OFF")
+    colour_library.conn.executescript(sql)
+    report = verify(colour_library)
+    assert not report.ok
+    assert any(found.startswith(problem) for found in report.problems), report.problems

@@ -1,0 +1,204 @@
+from pathlib import Path
+
+import pytest
+
+from fovea.search.clip.config import ClipConfig
+from fovea.search.clip.datasets.pairs import Source
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.training.augment import Augmentation
+from fovea.search.clip.training.recipe import TrainOptions, read_recipe
+from places import CHECKOUT
+
+RECIPE = """
+batch_size = 64
+lr = 2e-3
+
+[vision]
+width = 40
+
+[augmentation]
+area = [0.5, 1.0]
+
+[[sources]]
+images = ["a.tar", "b.tar"]
+labels = "l.jsonl"
+classes = "c.json"
+weight = 2
+split = "train"
+exclude = ["snow*"]
+hypernyms = { feline = ["puma", "lion"], "big cat" = "lion" }
+"""
+
+
+def write(folder, text=RECIPE):
+    (folder / "recipe.toml").write_text(text)
+    return folder / "recipe.toml"
+
+
+def test_a_recipe_holds_a_run(tmp_path):
+    options = read_recipe(write(tmp_path), out=Path("here"), lr=None, seed=5)
+    assert options.out == Path("here")
+    assert (options.batch_size, options.lr, options.seed) == (64, 2e-3, 5)
+    assert options.augmentation == Augmentation(area=(0.5, 1.0))
+    assert options.sources == (
+        Source(
+            (tmp_path / "a.tar", tmp_path / "b.tar"),
+            labels=tmp_path / "l.jsonl",
+            classes=tmp_path / "c.json",
+            split="train",
+            weight=2.0,
+            exclude=("snow*",),
+            hypernyms={"feline": ("puma", "lion"), "big cat": ("lion",)},
+        ),
+    )
+    assert options.config(1000).vision.width == 40
+
+
+def test_a_recipes_data_may_lie_elsewhere(tmp_path):
+    options = read_recipe(write(tmp_path), folder=Path("data"), out=Path("here"))
+    assert options.sources[0].labels == Path("data/l.jsonl")
+
+
+def test_an_override_wins_over_the_recipe(tmp_path):
+    assert read_recipe(write(tmp_path), out=Path("here"), batch_size=8).batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("colour = 1", "'colour'"),
+        ("= 3", "recipe.toml"),
+        ("", r"names no data; give it \[\[sources\]\], or give --images"),
+        ("sources = [3]", r"not a training recipe: sources is \[3\]; give tables"),
+        ("sources = 3", "sources is 3; give tables"),
+        ("sources = []\nmeasure = 3", "measure is 3; give tables"),
+        ("[[sources]]\nimages = 'x'\ncaption = 'y'", "'caption' is no field"),
+        ("[[sources]]\ncaptions = 'y'", "has no images"),
+        ("[[sources]]\nimages = 3", "images is 3"),
+        ("[[sources]]\nimages = 'x'\nlabels = 3", "labels is 3"),
+        ("[[sources]]\nimages = 'x'\nsplit = 3", "split is 3"),
+        ("[[sources]]\nimages = 'x'\nweight = 'y'", "weight is 'y'; give a number above 0"),
+        ("[[sources]]\nimages = 'x'\nweight = nan", "weight is nan"),
+        ("[[sources]]\nimages = 'x'\nexclude = ['*']", "exclude is"),
+        ("[[sources]]\nimages = 'x'\nexclude = 3", "exclude is"),
+        ("[[sources]]\nimages = 'x'\nhypernyms = 3", "hypernyms is 3"),
+        ("[[sources]]\nimages = 'x'\nhypernyms.cat = [3]", "cat is"),
+        ("sources = []\n[augmentation]\nblur = 1", "'blur' is no field; one of area, aspect, flip"),
+        ("sources = []\n[augmentation]\narea = 3", "area is 3; give two numbers above 0"),
+        ("sources = []\n[augmentation]\narea = [1]", "area is"),
+        ("sources = []\n[augmentation]\naspect = [0.5, 'wide']", "aspect is"),
+        ("sources = []\n[augmentation]\naspect = [0.5, inf]", "aspect is"),
+        ("sources = []\n[augmentation]\nflip = 'often'", "flip is 'often'; give a number from 0"),
+        ("sources = []\naugmentation = 3", "augmentation is 3"),
+        ("sources = []\nvision = 3", "vision is 3; give a table"),
+        ("sources = []\ninit = 3", "init is 3; give a model's folder"),
+        ("sources = []\ndevice = 3", "device is 3"),
+        ("sources = []\nout = 3", "out is"),
+    ],
+)
+def test_a_bad_recipe_is_named(tmp_path, text, told):
+    with pytest.raises(ModelError, match=told) as error:
+        read_recipe(write(tmp_path, text), sources=None, **{} if "out" in text else {"out": Path()})
+    assert "\n" not in str(error.value)
+
+
+RECIPES = sorted((CHECKOUT / "data" / "fovea-small").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_bundled_models_recipes_can_be_repeated(path):
+    init = None if path.stem in ("stage-1", "stage-7") else Path("before")
+    options = read_recipe(path, folder=Path("data"), out=Path("here"), init=init)
+    assert [source.split for source in options.sources] == ["train", "train"]
+
+
+def test_the_default_shape_is_a_small_resnet():
+    config = TrainOptions(out=Path("x"), sources=()).config(6514)
+    assert config.vision.is_resnet and config.vision.heads == 16
+    assert config.text.vocab_size == 6514 and config.text.context_length == 77
+
+
+def test_a_recipe_may_fine_tune(tmp_path):
+    path = write(tmp_path, 'init = "start"\ntune = 2\nsources = []')
+    options = read_recipe(path, out=Path("here"))
+    assert (options.init, options.tune) == (tmp_path / "start", "2")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"batch_size": 0},
+        {"accumulate": 0},
+        {"log_every": 0},
+        {"save_every": 2.5},
+        {"samples": "many"},
+        {"workers": -1},
+        {"seed": -1},
+        {"seed": 1 << 64},
+        {"seed": True},
+        {"samples": 5, "batch_size": 16},
+        {"muon": 0.04, "lr": 0.0},
+        {"lr": "fast"},
+        {"lr": float("nan")},
+        {"weight_decay": -0.1},
+        {"warmup": 1.5},
+        {"augmentation": 3},
+        {"tune": "some"},
+        {"tune": "-1"},
+        {"tune": "2"},  # of a new model
+        {"vision": {"width": 40}, "init": Path("start")},
+        {"embed_dim": 17, "init": Path("start")},
+    ],
+)
+def test_values_that_make_no_run_are_named(bad):
+    name = next(iter(bad))
+    with pytest.raises(ModelError, match=name) as told:
+        TrainOptions(**{"out": Path("x"), "sources": ()} | bad)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("vision", "told"),
+    [
+        ({"image_size": 80}, "not 80"),
+        ({"image_size": 0}, "image_size is 0; give whole numbers from 1 on"),
+        ({"foo": 3}, "'foo' is no field of it; one of image_size, layers, width, heads, patch"),
+        ({"layers": [2, 2, 2, "x"]}, "layers is"),
+        ({"width": 32.5}, "width is 32.5"),
+        ({"patch_size": 16}, "a ResNet has four stages and no patches"),
+        ({"heads": 7}, "7 heads"),
+        ({"layers": [1, 2]}, "4 stages"),
+        ({"layers": 2, "patch_size": 128}, "smaller than one of 128"),
+        ({"layers": 2}, "patch_size"),
+    ],
+)
+def test_a_shape_that_makes_no_model_is_named(vision, told):
+    with pytest.raises(ModelError, match=told):
+        TrainOptions(out=Path("x"), sources=(), vision=vision).config(600)
+
+
+def test_what_is_said_of_the_text_tower_is_checked_too():
+    for text, told in (
+        ({"vocab_size": 600}, "'vocab_size' is no field"),
+        ({"layers": [1]}, "layers"),
+    ):
+        with pytest.raises(ModelError, match=f"text: {told}"):
+            TrainOptions(out=Path("x"), sources=(), text=text)
+
+
+@pytest.mark.parametrize(
+    ("vision", "told"),
+    [
+        ({"layers": [0, 1, 1, 1]}, r"layers are \(0, 1, 1, 1\); each should be 1 or more"),
+        ({"layers": [1, 1, 1, -2]}, "each should be 1"),
+        ({"layers": 0, "patch_size": 16}, "layers are 0"),
+        ({"layers": 1, "patch_size": 0}, "patch_size is 0"),
+        ({"layers": 1, "patch_size": -8}, "patch_size is -8"),
+        ({"width": 1}, "width is 1"),
+    ],
+)
+def test_a_configuration_that_makes_no_model_is_named(vision, told):
+    shape = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32, "heads": 1} | vision
+    text = {"width": 32, "heads": 2, "layers": 1}
+    with pytest.raises(ModelError, match=told):
+        ClipConfig.from_dict({"embed_dim": 16, "vision_cfg": shape, "text_cfg": text})

@@ -1,0 +1,191 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fovea.search.errors import Unanswerable
+from fovea.search.index.vector_index import IndexOptions, VectorIndex
+from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.query.language import parse
+from fovea.search.query.rank import Picture, day_of, hits, rank
+from vectors import clustered, exhaustive
+
+DIM = 16
+
+
+@dataclass
+class Words:
+    """A toy encoder of texts: each has a vector of its own."""
+
+    def encode_texts(self, texts):
+        return np.concatenate([clustered(1, DIM, sum(map(ord, text))) for text in texts])
+
+
+class Shelf:
+    """A library of images whose formats and years split it at several selectivities."""
+
+    def __init__(self, library, count, options=None):
+        self.library = library
+        self.model = library.set_model("toy", "t" * 64, DIM, "test")
+        root = library.add_root(b"/p")
+        self.vectors = clustered(count, DIM, 5)
+        self.years = [2000 + n % 20 for n in range(count)]
+        self.kinds = ["PNG" if n % 3 else "JPEG" for n in range(count)]
+        self.hidden = [n % 50 == 7 for n in range(count)]
+        new, files, gone = [], [], []
+        for n, vector in enumerate(self.vectors):
+            key, path = n.to_bytes(32, "big"), f"/p/{n:05}.jpg".encode()
+            taken = f"{self.years[n]}-01-{n % 28 + 1:02}T00:00:00"
+            new.append(NewImage(key, 1, ImageMetadata(4, 3, self.kinds[n], 1, taken), vector))
+            files.append(FileWrite(path, root.id, 1, 1, key))
+            gone += [path] if self.hidden[n] else []
+        library.write_batch(WriteBatch(new, files, self.model.id))
+        library.mark_missing(gone)
+        keys = {n.to_bytes(32, "big"): n for n in range(count)}
+        ids = library.image_by_hash(keys)
+        self.ids = np.array([ids[key] for key in keys])
+        self.index = VectorIndex.open(library, self.model.id, options=options)
+
+    def rank(self, query, **more):
+        return rank(self.library, self.index, Words(), parse(query), **more)
+
+    def mask(self, year=None, kind=None, negated=False):
+        """By the definition: which images are visible and meet the filters."""
+        meets = [
+            (year is None or (own == year) != negated) and (kind is None or form == kind)
+            for own, form in zip(self.years, self.kinds, strict=True)
+        ]
+        return np.array(meets) & ~np.array(self.hidden)
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    from fovea.search.library.library import Library
+
+    with Library.open(tmp_path_factory.mktemp("shelf"), create=True) as library:
+        yield Shelf(library, 700)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The same with a trained index, which approximates where no filter applies."""
+    from fovea.search.library.library import Library
+
+    with Library.open(tmp_path_factory.mktemp("trained"), create=True) as library:
+        made = Shelf(library, 4000, IndexOptions(exhaustive_below=2000))
+        assert made.index.save() and made.index.kind == "trained"
+        yield made
+
+
+def unit(vector):
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+SELECTIONS = st.sampled_from([
+    ("", {}), ("on:2003", {"year": 2003}), ("-on:2003", {"year": 2003, "negated": True}),
+    ("format:png", {"kind": "PNG"}), ("on:2004 format:jpeg", {"year": 2004, "kind": "JPEG"}),
+    ("on:1999", {"year": 1999}),
+])  # fmt: skip
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(SELECTIONS, st.text("abcxyz", min_size=1, max_size=5), st.integers(1, 60))
+def test_a_filtered_answer_equals_exhaustive_search_over_what_it_leaves(shelf, chosen, words, k):
+    filters, meets = chosen
+    mask = shelf.mask(**meets)
+    ranking = shelf.rank(f"{words} {filters}", limit=k)
+    scores, order = exhaustive(shelf.vectors, Words().encode_texts([words]), k, mask)
+    there = min(k, int(mask.sum()))
+    assert ranking.scores == pytest.approx(scores[0, :there], abs=1e-3)
+    assert len(ranking.ids) == there and ranking.total == mask.sum()
+    assert set(ranking.ids) <= set(shelf.ids[mask])
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(SELECTIONS, st.text("abcxyz", min_size=1, max_size=5))
+def test_a_trained_index_answers_whole_under_any_filter(trained, chosen, words):
+    filters, meets = chosen
+    mask, k = trained.mask(**meets), 30
+    ranking = trained.rank(f"{words} {filters}", limit=k)
+    _, order = exhaustive(trained.vectors, Words().encode_texts([words]), k, mask)
+    there = min(k, int(mask.sum()))
+    assert len(ranking.ids) == there and set(ranking.ids) <= set(trained.ids[mask])
+    shared = np.isin(ranking.ids, trained.ids[order[0, :there]]).mean() if there else 1.0
+    assert shared >= (0.9 if mask.sum() > 2000 else 1.0)  # few images are compared one by one
+
+
+def test_terms_add_up(shelf):
+    red, sea = Words().encode_texts(["red", "sea"])
+    picture = clustered(1, DIM, 77)[0]
+    stored = shelf.vectors[3].astype(np.float16).astype(np.float32)
+    wanted = unit(red - 0.5 * sea + 2 * unit(stored) + 0.25 * picture)
+    query = f"red -0.5:sea 2:like:{shelf.ids[3]}"
+    ranking = shelf.rank(query, pictures=[Picture(picture, 0.25)], limit=20)
+    scores, order = exhaustive(shelf.vectors, wanted[None], 20, shelf.mask())
+    assert ranking.kind == "mixed"
+    assert ranking.scores == pytest.approx(scores[0], abs=2e-3)
+    assert ranking.ids[0] == shelf.ids[order[0, 0]]
+
+
+def test_what_is_subtracted_alone_comes_last(shelf):
+    near, far = shelf.rank("sea", limit=700), shelf.rank("-sea", limit=700)
+    assert near.ids[0] == far.ids[-1] and near.kind == far.kind == "words"
+    assert near.scores == pytest.approx(-far.scores[::-1], abs=1e-3)
+
+
+def test_terms_that_cancel_out_and_unknown_images_are_errors(shelf):
+    with pytest.raises(Unanswerable, match="cancel") as caught:
+        shelf.rank("sea -sea")
+    assert (caught.value.code, caught.value.params) == ("query.cancelled", {})
+    with pytest.raises(Unanswerable, match="like:99999") as caught:
+        shelf.rank("like:99999")
+    assert (caught.value.code, caught.value.params) == ("query.no_image", {"id": 99999})
+
+
+def test_without_terms_the_newest_come_first(shelf):
+    ranking = shelf.rank("format:png")
+    assert ranking.scores is None and ranking.kind == "browse"
+    days = [day_of(hit) for hit in hits(shelf.library, ranking, 0, 30)]
+    assert days == sorted(days, reverse=True) and days[0].startswith("2019-")
+    assert set(ranking.ids) == set(shelf.ids[shelf.mask(kind="PNG")]) and ranking.total == len(
+        ranking.ids
+    )
+    assert len(shelf.rank("", limit=5).ids) == 5
+
+
+def test_an_order_by_name_or_date(shelf):
+    by_name = hits(shelf.library, shelf.rank("sort:name"), 0, 40)
+    assert [hit.path for hit in by_name] == sorted(hit.path for hit in by_name)
+    nearest = shelf.rank("sea sort:date")
+    dates = [hit.date for hit in hits(shelf.library, nearest, 0, 200)]
+    assert dates == sorted(dates, reverse=True) and len(dates) == 200
+    assert set(nearest.ids) == set(shelf.rank("sea", limit=200).ids)
+
+
+def test_names_join_an_answer_without_drowning_it(shelf):
+    plain = shelf.rank("sea", limit=50)
+    named = shelf.rank("00003 sea", limit=50)
+    assert not plain.by_name and not named.by_name  # "sea" is in no name
+    found = shelf.rank("00003", limit=50)
+    assert found.by_name == {shelf.ids[3]} and list(found.ids).index(shelf.ids[3]) <= 1
+    common = shelf.rank("jpg", limit=50)  # every name holds it
+    assert 0 < len(common.by_name) <= 24
+    nearest = set(exhaustive(shelf.vectors, Words().encode_texts(["jpg"]), 20, shelf.mask())[1][0])
+    assert nearest <= {int(np.flatnonzero(shelf.ids == image_id)[0]) for image_id in common.ids}
+    assert shelf.rank("00003 on:2010").by_name == frozenset()  # a filter holds for names too
+    assert len(found.ids) == 50 and len(set(found.ids.tolist())) == 50
+
+
+def test_hits_say_what_a_page_needs(shelf):
+    ranking = shelf.rank("sea", limit=5)
+    [hit] = hits(shelf.library, ranking, 2, 3)
+    number = int(np.flatnonzero(shelf.ids == hit.image_id)[0])
+    assert (hit.rank, hit.width, hit.height, hit.format) == (3, 4, 3, shelf.kinds[number])
+    assert hit.taken_at == hit.date and hit.path == f"/p/{number:05}.jpg" and not hit.by_name
+    assert hit.score == pytest.approx(float(ranking.scores[2]))

@@ -1,0 +1,122 @@
+"""The rooms of the house: who may import whom, how large they are, what they say of themselves."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+
+import pytest
+
+from places import CHECKOUT
+
+# Each room may import those before it, and nothing of a room behind it.
+ORDER = (
+    "data",
+    "search.clip",
+    "search.clip.checkpoints",
+    "search.clip.encoders",
+    "search.clip.datasets",
+    "search.clip.evaluation",
+    "search.clip.training",
+    "search.clip.finetuning",
+    "search",  # its errors
+    "search.library",
+    "search.models",
+    "search.index",
+    "search.query",
+    "search.maintenance",
+    "indexer.decoding",
+    "indexer.workers",
+    "indexer.walking",
+    "indexer.scanning",
+    "indexer.switching",
+    "indexer.learning",
+    "indexer",
+    "web.contract",
+    "web.engine",
+    "web.jobs",
+    "web.views",
+    "web.serving",
+    "web",
+    "api",
+    "cli",
+)
+MOST_FILES, MOST_LINES = 16, 500
+
+
+def sources():
+    """Every module of fovea by its name: ``search.query.run`` -> its file."""
+    found = {}
+    for top in ("data", "fovea", "indexer", "search", "web"):
+        for file in (CHECKOUT / top).rglob("*.py"):
+            parts = file.relative_to(CHECKOUT).with_suffix("").parts
+            if parts[0] == "fovea":
+                parts = parts[1:]
+                if parts[0] in ("data", "indexer", "search", "web"):
+                    continue  # behind the links, which old versions of Python follow
+            found[".".join(parts).removesuffix("__init__").rstrip(".")] = file
+    return found
+
+
+SOURCES = sources()
+
+
+def imports(name):
+    """The modules of fovea that one imports, anywhere in it."""
+    file = SOURCES[name]
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [base])])
+            elif base == "fovea" or base.startswith("fovea."):
+                base = base.removeprefix("fovea").lstrip(".")
+            else:
+                continue
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".lstrip(".")
+                yield inner if inner in SOURCES else base
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("fovea."):
+                    yield alias.name.removeprefix("fovea.")
+
+
+def room(name):
+    """The innermost room that a module lies in."""
+    return max(
+        (known for known in ORDER if f"{name}.".startswith(f"{known}.")), key=len, default=""
+    )
+
+
+@pytest.mark.parametrize("name", sorted(filter(room, SOURCES)))
+def test_imports_run_one_way(name):
+    own = ORDER.index(room(name))
+    for other in filter(room, imports(name)):
+        assert ORDER.index(room(other)) <= own, f"{name} imports {other}"
+        if name.startswith("search.clip"):
+            assert other.startswith("search.clip"), f"{name} imports {other}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {name: set(imports(name)) - {name} for name in SOURCES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as exc:
+        pytest.fail(" -> ".join(exc.args[1]))
+
+
+def test_no_room_and_no_file_is_too_large():
+    for name, file in SOURCES.items():
+        assert file.read_text("utf-8").count("\n") <= MOST_LINES, name
+        if file.name == "__init__.py":
+            assert len(list(file.parent.glob("*.py"))) <= MOST_FILES, name
+
+
+@pytest.mark.parametrize("name", [n for n in ORDER if n not in ("api", "data")])
+def test_every_room_says_what_it_may_import_and_where_to_start(name):
+    said = ast.get_docstring(ast.parse(SOURCES[name].read_text("utf-8"))) or ""
+    assert "import" in said and ("Start reading" in said or "Reading order" in said)
+    for word in said.replace("/", ".").split("``")[1::2]:
+        if word.endswith(".py"):
+            assert f"{name}.{word.removesuffix('.py')}" in SOURCES, f"{name} has no {word}"

@@ -1,0 +1,88 @@
+"""A served library changes its model: every request is answered by the one or by the other."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from fovea.indexer.switching.switch import switch_model
+from fovea.web.app import create_app
+from fovea.web.engine.encoders import SharedEncoder
+from toys import TolerantEncoder
+from wide import NEW, WideEncoder, described
+
+
+class TolerantWideEncoder(WideEncoder):
+    """The wider toy encoder, for texts too."""
+
+    def encode_texts(self, texts):
+        rows = TolerantEncoder().encode_texts(texts)
+        rows = np.concatenate([rows, rows.sum(axis=1, keepdims=True)], axis=1)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def app(colour_library):
+    """The web app over the eight photos, with the encoder of whichever model answers."""
+
+    def encoder_of(row):
+        encoder = TolerantWideEncoder() if row.identity == NEW else TolerantEncoder()
+        return SharedEncoder(
+            row.name, row.identity, row.dim, encoder.preprocess,
+            open_words=lambda: encoder, load=lambda: encoder,
+        )  # fmt: skip
+
+    made = create_app(colour_library.folder, encoder_of=encoder_of, testing=True)
+    yield made
+    made.extensions["fovea"].close()
+
+
+def switch(library):
+    report = switch_model(library, model=described(NEW), load_encoder=WideEncoder, workers=1)
+    assert report.switched
+
+
+def test_searches_go_on_and_flip_at_once(app, client, colour_library):
+    before = client.get("/api/search?q=red").json
+    switch(colour_library)
+    after = client.get("/api/search?q=red").json
+    assert (before["model"], after["model"]) == ("colour", "model-d1")
+    assert before["hits"][0]["name"] == after["hits"][0]["name"] == "red.png"
+    assert after["total"] == 8
+    assert client.get("/api/status").json["model"] == "model-d1"
+
+
+def test_one_request_knows_one_model(app, client, colour_library):
+    held = app.extensions["fovea"]
+    client.get("/api/search?q=red")
+    with app.test_request_context():
+        before = held.model()
+        switch(colour_library)
+        seen = []
+        other = threading.Thread(
+            target=lambda: seen.append(client.get("/api/search?q=red").json["model"])
+        )
+        other.start()
+        other.join()
+        assert seen == ["model-d1"]
+        assert held.model() == before
+        assert held.index().model == before and held.encoder().identity == before.identity
+    assert client.get("/api/search?q=red").json["model"] == "model-d1"
+
+
+def test_a_former_model_is_let_go_in_time(app, client, colour_library, monkeypatch):
+    monkeypatch.setattr("fovea.web.engine.engine.FORMER_S", 0.0)
+    held = app.extensions["fovea"]
+    client.get("/api/search?q=red")
+    switch(colour_library)
+    client.get("/api/search?q=red")
+    client.get("/api/search?q=blue")
+    assert held._former_index is None and held._former_encoder is None
+
+
+def test_a_page_of_a_former_answer_comes_from_the_new_one(app, client, colour_library):
+    cursor = client.get("/api/search?q=red&limit=3").json["cursor"]
+    switch(colour_library)
+    page = client.get(f"/api/search?q=red&limit=3&cursor={cursor}").json
+    assert page["model"] == "model-d1" and len(page["hits"]) == 3
+    assert client.get(f"/api/search?cursor={cursor}").status_code == 410

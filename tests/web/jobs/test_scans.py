@@ -1,0 +1,374 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fovea.indexer.scanning.pipeline import Progress
+from fovea.web.jobs import scans as module
+from fovea.web.jobs.scans import LISTENERS
+
+# What the process runs in these tests: the true one, but with a toy for a model.
+INDEXING = """
+import sys; sys.path[:] = sys.argv[1:]
+from types import SimpleNamespace
+import fovea.search.models.resolve
+from toys import TolerantEncoder
+encoder = TolerantEncoder()
+toy = SimpleNamespace(
+    name="colour", identity=encoder.identity, dim=3, source="test", folder=None,
+    preprocess=encoder.preprocess, load=lambda **options: encoder,
+)
+fovea.search.models.resolve.resolve_model = lambda *asked, **options: toy
+from fovea.web.jobs.index_worker import main; main()
+"""
+
+# One that says what it is told to, then waits to be told to end.
+TALKING = """
+import json, sys
+asked = json.loads(sys.stdin.readline())
+print("not JSON", flush=True)
+print("[1]", flush=True)
+print(json.dumps({"progress": {"found": 10, "done": 4, "embedded": 2, "failed": 1,
+                               "skipped": 1, "rate": 2.0, "walking": False}}), flush=True)
+told = sys.stdin.readline()
+print(json.dumps({"report": {"found": 10, "embedded": 3, "unchanged": 0, "moved": 0,
+                             "deleted": 0, "failed": 1, "skipped": 1, "stopped": told != "",
+                             "unreached": []}}))
+"""
+FALLING = "import os; os._exit(3)"
+REFUSING = """
+import json, sys
+print(json.dumps({"error": "the model is gone"}), flush=True); sys.exit(1)
+"""
+
+
+def running_instead(program):
+    """What makes commands, but of a program of the test's own."""
+    return lambda module, *arguments: [sys.executable, "-c", program, *arguments, *sys.path]
+
+
+@pytest.fixture
+def running(app):
+    """The scans of the app, which end with the test."""
+    return app.extensions["fovea.scans"]
+
+
+def until(condition, seconds=60):
+    """Wait for something to become true, and return it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it has not come true")
+
+
+def ended(client):
+    def document():
+        scan = client.get("/api/scans").json["scan"]
+        return scan if scan["state"] != "running" else None
+
+    return until(document)
+
+
+def gone(process_id):
+    """Whether a process has ended; one that its parent has not asked about yet has ended too."""
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text()
+    except OSError:
+        return True
+    return status.rpartition(")")[2].split()[0] == "Z"
+
+
+# What the API says
+
+
+def test_there_is_no_scan_before_the_first(client):
+    assert client.get("/api/scans").json == {"scan": None}
+    response = client.delete("/api/scans/current")
+    assert (response.status_code, response.json) == (202, {"scan": None})
+
+
+def test_new_pictures_are_indexed_and_found(client, photos, running, monkeypatch):
+    monkeypatch.setattr(module, "command", running_instead(INDEXING))
+    Image.new("RGB", (40, 30), "orange").save(photos / "orange.png")
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    response = client.post("/api/scans", json={"root": None})
+    assert response.status_code == 202
+    scan = response.json["scan"]
+    assert (scan["id"], scan["state"], scan["found"]) == (1, "running", 0)
+    scan = ended(client)
+    assert (scan["state"], scan["message"], scan["seconds_left"]) == ("done", None, None)
+    counts = ("found", "done", "embedded", "failed", "skipped")
+    assert [scan[name] for name in counts] == [10, 10, 1, 1, 0]
+    [hit, *_] = client.get("/api/search?q=orange").json["hits"]
+    assert hit["name"] == "orange.png"
+    assert client.get(hit["thumbnail"]).status_code == 200
+    [failure] = client.get("/api/failures").json["failures"]
+    assert failure["path"] == str(photos / "broken.jpg") and "broken" in failure["reason"]
+
+
+def test_a_folder_that_is_added_is_indexed(client, running, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "command", running_instead(INDEXING))
+    folder = tmp_path / "caf\udce9 <b>"  # a name that is not UTF-8
+    folder.mkdir()
+    Image.new("RGB", (40, 30), "orange").save(folder / "orange.png")
+    library = client.application.extensions["fovea"].library
+    root = library.add_root(folder)
+    scan = client.post("/api/scans", json={"root": root.id}).json["scan"]
+    assert scan["roots"] == [str(folder).replace("\udce9", "\ufffd")]
+    assert ended(client)["embedded"] == 1
+    assert client.get("/api/roots").json["roots"][-1]["images"] == 1
+
+
+def test_a_folder_that_cannot_be_reached_is_named(client, photos, running, monkeypatch):
+    monkeypatch.setattr(module, "command", running_instead(INDEXING))
+    photos.rename(photos.with_name("elsewhere"))
+    assert client.post("/api/scans", json={"root": None}).json["scan"]["unreached"] == []
+    scan = ended(client)
+    assert (scan["state"], scan["found"], scan["unreached"]) == ("done", 0, [str(photos)])
+
+
+def test_progress_is_shown_and_a_scan_can_be_stopped(client, running, monkeypatch):
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
+    client.post("/api/scans", json={"root": None})
+    scan = until(lambda: (s := client.get("/api/scans").json["scan"])["found"] and s)
+    assert (scan["done"], scan["embedded"], scan["failed"], scan["skipped"]) == (4, 2, 1, 1)
+    assert (scan["rate"], scan["seconds_left"]) == (2.0, 3.0)  # 6 files at 2 a second
+    assert client.delete("/api/scans/current").status_code == 202
+    scan = ended(client)
+    assert (scan["state"], scan["found"], scan["done"], scan["embedded"]) == ("stopped", 10, 5, 3)
+
+
+def test_the_progress_of_the_indexer_is_what_is_shown():
+    from dataclasses import asdict
+
+    shown = module._progressed(asdict(Progress(8, 2, 1, 0, 1, 1.5, walking=True)))
+    assert (shown["skipped"], shown["seconds_left"]) == (1, None)  # who walks still cannot know
+    shown = module._progressed(asdict(Progress(8, 2, 1, 0, 1, 1.5, walking=False)))
+    assert shown["seconds_left"] == 4.0
+
+
+def test_one_scan_runs_at_a_time_and_the_next_one_follows(client, running, monkeypatch):
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
+    [root] = client.get("/api/roots").json["roots"]
+    assert client.post("/api/scans", json={"root": None}).json["scan"]["id"] == 1
+    first = running._process
+    for _ in range(3):  # asked for thrice, done once
+        assert client.post("/api/scans", json={"root": root["id"]}).json["scan"]["id"] == 1
+    assert running._process is first
+    first.stdin.close()
+    scan = until(lambda: (s := client.get("/api/scans").json["scan"])["id"] == 2 and s)
+    assert scan["roots"] == [root["path"]]
+    client.delete("/api/scans/current")
+    assert ended(client)["id"] == 2
+
+
+def test_stopping_forgets_what_waits(client, running, monkeypatch):
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
+    [root] = client.get("/api/roots").json["roots"]
+    client.post("/api/scans", json={"root": None})
+    client.post("/api/scans", json={"root": root["id"]})
+    client.delete("/api/scans/current")
+    assert ended(client)["id"] == 1
+    assert running._process is None
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [(FALLING, "the indexing process ended unexpectedly (3)"), (REFUSING, "the model is gone")],
+)
+def test_a_scan_that_fails_says_why_and_the_next_one_runs(
+    client, running, monkeypatch, program, message
+):
+    monkeypatch.setattr(module, "command", running_instead(program))
+    client.post("/api/scans", json={"root": None})
+    scan = ended(client)
+    assert (scan["state"], scan["message"]) == ("failed", message)
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
+    assert client.post("/api/scans", json={"root": None}).json["scan"]["id"] == 2
+    client.delete("/api/scans/current")
+    assert ended(client)["state"] == "stopped"
+
+
+def test_a_process_that_cannot_be_started_is_a_failed_scan(client, running, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    scan = client.post("/api/scans", json={"root": None}).json["scan"]
+    assert scan["state"] == "failed" and "cannot be started" in scan["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({"root": 99}, 404), ({"root": -1}, 404), ({"root": 2**70}, 404), ({"root": "1"}, 400)]
+    + [({"root": True}, 400), ({"root": 1.5}, 400), ({"root": [1]}, 400), ([], 400), ("x", 400)]
+    + [({"root": None, "more": 1}, 400)],
+)
+def test_a_folder_that_is_none_is_refused(client, running, body, status):
+    response = client.post("/api/scans", json=body)
+    assert (response.status_code, response.mimetype) == (status, "application/problem+json")
+    assert running.document() is None
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "status"),
+    [(b"{", "application/json", 400), (b"", "application/json", 400)]
+    + [(b"{}", "text/plain", 415), (b" " * (2 << 20), "application/json", 413)],
+)
+def test_a_body_that_is_none_is_refused(client, running, data, kind, status):
+    assert client.post("/api/scans", data=data, content_type=kind).status_code == status
+    assert running.document() is None
+
+
+def test_another_page_cannot_scan(client, running):
+    headers = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    assert client.post("/api/scans", json={"root": None}, headers=headers).status_code == 403
+    assert client.delete("/api/scans/current", headers=headers).status_code == 403
+    assert running.document() is None
+
+
+# The end of the server
+
+
+def test_nothing_runs_once_the_app_has_ended(app, running, monkeypatch):
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
+    running.start()
+    process_id = running._process.pid
+    running.start([Path("/another")])
+    app.extensions["fovea"].closing.set()
+    running.close()
+    assert gone(process_id)
+    until(lambda: running._process is None)
+    with pytest.raises(module.Problem):
+        running.start()
+
+
+def test_a_process_that_does_not_heed_is_ended(app, running, monkeypatch):
+    monkeypatch.setattr(module, "command", running_instead("import time; time.sleep(600)"))
+    monkeypatch.setattr(module, "PATIENCE_S", 0.1)
+    running.start()
+    process_id = running._process.pid
+    running.close()
+    assert gone(process_id)
+
+
+SERVER = """
+import subprocess, sys, time
+program, scanning = sys.argv[1:3]
+child = subprocess.Popen([sys.executable, "-c", program, *sys.path], stdin=subprocess.PIPE)
+child.stdin.write(scanning.encode() + b"\\n"); child.stdin.flush()
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_no_orphan_is_left_where_the_server_is_killed(tmp_path):
+    """Even where the process is busy with something that looks at no signs: it loads a model."""
+    program = INDEXING.replace(
+        "from fovea.web.jobs.index_worker import main",
+        "import time, fovea.web.jobs.index_worker; fovea.web.jobs.index_worker.FAREWELL_S = 0.2\n"
+        "fovea.search.models.resolve.resolve_model = lambda *asked: time.sleep(600)\n"
+        "from fovea.web.jobs.index_worker import main",
+    )
+    asked = json.dumps({"library": str(tmp_path / "library"), "folders": [], "model": None})
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, program, asked], stdout=subprocess.PIPE, env=environment
+    )
+    with server.stdout:
+        child = int(server.stdout.readline())
+        until((tmp_path / "library" / "library.db").exists)
+        assert not gone(child)
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+    until(lambda: gone(child), 20)
+
+
+# Events
+
+
+def first_lines(response, count):
+    """So many events of a stream, as (name, document)."""
+    found = []
+    for part in response.response:
+        text = part.decode() if isinstance(part, bytes) else part
+        for block in text.strip().split("\n\n"):
+            if block.startswith("event: "):
+                name, data = block.split("\n")
+                found.append((name[7:], json.loads(data[6:])))
+        if len(found) >= count:
+            return found
+    return found
+
+
+def test_events_tell_of_scans_and_of_new_pictures(client, app, running, photos, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_S", 0.02)
+    response = client.get("/api/events")
+    assert (response.status_code, response.mimetype) == (200, "text/event-stream")
+    assert response.headers["Cache-Control"] == "no-store"
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
+    running.start()
+    [(name, scan)] = first_lines(response, 1)
+    assert (name, scan["id"], scan["state"]) == ("scan", 1, "running")
+    running.stop()
+
+    def change():
+        until(lambda: running._process is None)
+        with app.app_context():
+            app.extensions["fovea"].library.mark_missing([os.fsencode(photos / "red.png")])
+
+    other = threading.Thread(target=change)
+    other.start()
+    found = []
+    while not any(name == "library" for name, _ in found):
+        found += first_lines(response, 1)
+    other.join()
+    library = next(document for name, document in found if name == "library")
+    assert set(library) == {"images", "generation"}
+    assert [scan["state"] for name, scan in found if name == "scan"][-1] == "stopped"
+    response.close()
+
+
+def test_listeners_are_bounded_and_give_their_place_back(client):
+    open_ones = [client.get("/api/events") for _ in range(LISTENERS)]
+    assert {response.status_code for response in open_ones} == {200}
+    refused = client.get("/api/events")
+    assert (refused.status_code, refused.mimetype) == (503, "application/problem+json")
+    assert refused.headers["Retry-After"]
+    open_ones.pop().close()
+    again = client.get("/api/events")
+    assert again.status_code == 200
+    for response in [again, *open_ones]:
+        response.close()
+
+
+def test_a_listener_that_has_left_is_not_served_on(client, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_S", 0.01)
+    environment = {"waitress.client_disconnected": lambda: True}
+    response = client.get("/api/events", environ_overrides=environment)
+    assert list(response.response) == [b"retry: 5000\n\n"]
+    response.close()
+
+
+def test_a_quiet_stream_beats(client, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_S", 0.01)
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.02)
+    response = client.get("/api/events")
+    stream = iter(response.response)
+    assert next(stream) == b"retry: 5000\n\n"
+    found = {next(stream) for _ in range(4)}
+    assert b": nothing new\n\n" in found
+    response.close()
+
+
+def test_a_stream_ends_with_the_server(app, client):
+    response = client.get("/api/events")
+    app.extensions["fovea"].closing.set()
+    assert list(response.response) == [b"retry: 5000\n\n"]
+    response.close()

@@ -1,0 +1,123 @@
+"""The process that indexes for the server, at low priority.
+
+It prints a line of JSON as it goes on. A line on its standard input asks it to end after the batch
+in flight. Once that input is closed, by the server or by the server's own end, however that came,
+this process ends within seconds: what is lost is at most that batch.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from fovea.indexer.workers.host import step_back
+
+if TYPE_CHECKING:
+    from fovea.indexer.scanning.scan import ScanReport
+    from fovea.search.library.library import Library
+    from fovea.search.models.resolve import ModelInfo
+
+NICE = 10
+EVERY_S = 0.2  # between two lines
+LOOK_S = 0.5  # between two looks at whether another process still indexes
+FAREWELL_S = 10.0  # for the batch in flight, once nobody listens
+
+FIELDS = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped", "stopped")
+
+
+def main() -> None:
+    """Index as the line of JSON on standard input says: ``library``, ``folders``, ``model``."""
+    step_back(NICE)
+    told = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115  # as long as this process
+    asked = json.loads(told.readline())
+    stop = threading.Event()
+    threading.Thread(target=_heed, args=(told, stop), daemon=True).start()
+    from fovea.search.clip.errors import FoveaError
+
+    try:
+        _say("report", _index(asked, stop))
+    except FoveaError as exc:
+        _say("error", str(exc))
+        sys.exit(1)
+
+
+def _index(asked: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
+    from fovea.indexer.scanning.scan import ModelChanged
+    from fovea.search.index.vector_index import VectorIndex
+    from fovea.search.library.library import Library
+    from fovea.search.models.resolve import resolve_model
+    from fovea.search.query.likelihood import Background
+
+    with Library.open(Path(asked["library"]), create=True) as library:
+        while True:
+            current = library.model()
+            # a library keeps its model; a new one takes what was asked for
+            model = resolve_model(None if current else asked["model"], current)
+            try:
+                report = _report(library, asked["folders"], model, stop)
+                break
+            except ModelChanged:  # while this waited for its turn
+                continue
+        if report is None:
+            return {**dict.fromkeys(FIELDS, 0), "stopped": True, "unreached": []}
+        answering = library.model()
+        if answering is not None:
+            VectorIndex.open(library, answering.id).save()
+        if answering is not None and (report.embedded or report.deleted):
+            if not stop.is_set() and Background.load(library.folder, model.identity) is None:
+                Background.of(model.identity, model.load()).save(library.folder)
+    unreached = [os.fsdecode(problem.path) for problem in report.problems]
+    return {**{name: getattr(report, name) for name in FIELDS}, "unreached": unreached}
+
+
+def _report(
+    library: "Library", folders: Sequence[str], model: "ModelInfo", stop: threading.Event
+) -> "ScanReport | None":
+    """Index as soon as no other process does; None if told to stop before."""
+    from fovea.indexer.scanning.scan import index_folders
+    from fovea.search.errors import LibraryBusy
+
+    last = 0.0
+
+    def progress(now: Any) -> None:
+        nonlocal last
+        if time.monotonic() - last >= EVERY_S:
+            last = time.monotonic()
+            _say("progress", asdict(now))
+
+    while not stop.is_set():
+        try:
+            return index_folders(
+                library,
+                [os.fsencode(folder) for folder in folders],
+                model=model,
+                load_encoder=model.load,
+                progress=progress,
+                stop=stop,
+                wait_s=LOOK_S,
+                keeps_model=True,
+            )
+        except LibraryBusy as exc:
+            _say("waiting", str(exc))
+    return None
+
+
+def _heed(told: BinaryIO, stop: threading.Event) -> None:
+    """Stop when told to, and end for good where nobody is left to tell."""
+    while told.readline():
+        stop.set()
+    stop.set()
+    time.sleep(FAREWELL_S)
+    os._exit(1)
+
+
+def _say(kind: str, value: object) -> None:
+    try:
+        print(json.dumps({kind: value}), flush=True)
+    except BrokenPipeError:  # the server has gone
+        os._exit(1)

@@ -1,0 +1,301 @@
+"""Indexing while the server runs: in one process at a time, shown as it happens."""
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, request
+
+from fovea.indexer.workers.host import command
+from fovea.web.contract.describe import bad_request, describe, json_body
+from fovea.web.contract.problems import Problem
+from fovea.web.engine.engine import Engine, engine
+
+__all__ = ["Scans", "blueprint", "install"]
+
+blueprint = Blueprint("scans", __name__)
+
+LISTENERS = 8  # streams of events at once: each one holds a thread
+LOOK_S = 1.0  # between two looks at whether the library has changed
+BLAS = "OPENBLAS_NUM_THREADS"  # what holds for the server does not for its indexer
+HEARTBEAT_S = 15.0  # what lies between would close a silent stream
+PATIENCE_S = 5.0  # for the batch in flight, at the server's end
+
+NEW_SCAN = {
+    "type": "object",
+    "properties": {"root": {"type": ["integer", "null"], "description": "Of one folder alone."}},
+    "additionalProperties": False,
+}
+
+
+class Scans:
+    """The scan under way, or the last one; what is asked for meanwhile comes after it."""
+
+    def __init__(self, held: Engine) -> None:
+        self._held = held
+        self._changed = threading.Condition()
+        self._document: dict[str, Any] | None = None
+        self._process: subprocess.Popen[str] | None = None
+        self._waiting: list[tuple[Path, ...]] = []
+        self._count = 0
+
+    def document(self) -> dict[str, Any] | None:
+        """The newest scan as the API shows it; None before the first."""
+        with self._changed:
+            return None if self._document is None else dict(self._document)
+
+    def start(self, folders: Sequence[Path] = ()) -> dict[str, Any]:
+        """Index these folders, or all, now or after what is under way; return the newest scan."""
+        wanted = tuple(folders)
+        with self._changed:
+            if self._held.closing.is_set():
+                raise Problem(503, "Service Unavailable", "the server is about to end")
+            if self._process is None:
+                self._begin(wanted)
+            elif wanted not in self._waiting:
+                self._waiting.append(wanted)
+            assert self._document is not None
+            return dict(self._document)
+
+    def stop(self) -> None:
+        """End the scan after the batch in flight, and forget what waits."""
+        with self._changed:
+            self._waiting.clear()
+            if self._process is not None:
+                _tell(self._process, "stop\n")
+
+    def close(self) -> None:
+        """End the scan with the server, waiting a little for the batch in flight."""
+        self.stop()
+        process = self._process
+        if process is None:
+            return
+        try:
+            process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def wait(self, seen: dict[str, Any] | None, timeout: float) -> dict[str, Any] | None:
+        """The document as soon as it is another one than ``seen``, or after a while."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._document != seen, timeout)
+            return None if self._document is None else dict(self._document)
+
+    def _begin(self, folders: tuple[Path, ...]) -> None:
+        """Start the process; ``_changed`` is held."""
+        self._count += 1
+        self._document = {
+            "id": self._count,
+            "state": "running",
+            **dict.fromkeys(("found", "done", "embedded", "failed", "skipped"), 0),
+            "rate": 0.0,
+            "seconds_left": None,
+            "roots": [_printable(folder) for folder in folders],
+            "unreached": [],
+            "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "message": None,
+        }
+        asked = {
+            "library": str(self._held.folder.absolute()),
+            "folders": [os.fspath(folder) for folder in folders],
+            "model": self._held.requested_model,
+        }
+        try:
+            process = self._process = _started()
+        except OSError as exc:
+            self._document |= _ended({"error": f"indexing cannot be started: {exc.strerror}"}, 1)
+        else:
+            _tell(process, json.dumps(asked) + "\n")
+            threading.Thread(target=self._follow, args=(process,), daemon=True).start()
+        self._changed.notify_all()
+
+    def _follow(self, process: "subprocess.Popen[str]") -> None:
+        """Take the process's lines until it ends, then begin what waits."""
+        last: dict[str, Any] = {}
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                said = _said(line)
+                if "progress" in said:
+                    self._show(_progressed(said["progress"]))
+                elif "waiting" in said:
+                    self._show({"message": str(said["waiting"])})
+                last = said or last
+        code = process.wait()
+        with self._changed:
+            _hang_up(process)
+            self._process = None
+            self._document = {**(self._document or {}), **_ended(last, code)}
+            if self._waiting and not self._held.closing.is_set():
+                self._begin(self._waiting.pop(0))
+            self._changed.notify_all()
+
+    def _show(self, changes: dict[str, Any]) -> None:
+        with self._changed:
+            self._document = {**(self._document or {}), **changes}
+            self._changed.notify_all()
+
+
+def _started() -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command("fovea.web.jobs.index_worker"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,  # Ctrl-C is for the server, which then ends this
+        env={name: value for name, value in os.environ.items() if name != BLAS},
+    )
+
+
+def _tell(process: "subprocess.Popen[str]", line: str) -> None:
+    try:
+        process.stdin.write(line)  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
+    except (OSError, ValueError):
+        pass  # it has ended already; who follows it finds out
+
+
+def _hang_up(process: "subprocess.Popen[str]") -> None:
+    with suppress(OSError):  # a line that could not be told
+        process.stdin.close()  # type: ignore[union-attr]
+
+
+def _said(line: str) -> dict[str, Any]:
+    """A line of the process; nothing for what some library has printed between."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _progressed(now: dict[str, Any]) -> dict[str, Any]:
+    rate, left = float(now["rate"]), None
+    if rate > 0 and not now["walking"]:
+        left = round(max(0, now["found"] - now["done"]) / rate, 1)
+    names = ("found", "done", "embedded", "failed", "skipped")
+    counts = {name: now[name] for name in names}
+    return {**counts, "rate": round(rate, 1), "seconds_left": left, "message": None}
+
+
+def _ended(last: dict[str, Any], code: int) -> dict[str, Any]:
+    """The last line decides how a scan has ended."""
+    if "report" in last and code == 0:
+        report = last["report"]
+        names = ("found", "embedded", "failed", "skipped")
+        counts = {name: report[name] for name in names}
+        unreached = [_printable(Path(path)) for path in report["unreached"]]
+        if report["stopped"]:
+            done = sum(report[name] for name in ("embedded", "unchanged", "moved", *names[2:]))
+        else:
+            done = report["found"]
+        state = "stopped" if report["stopped"] else "done"
+        ended = {"done": done, "state": state, "seconds_left": None, "message": None}
+        return {**counts, **ended, "unreached": unreached}
+    message = last.get("error", f"the indexing process ended unexpectedly ({code})")
+    return {"state": "failed", "message": str(message), "seconds_left": None}
+
+
+def _printable(folder: Path) -> str:
+    return os.fsencode(folder).decode("utf-8", "replace")
+
+
+def install(app: Flask) -> None:
+    """Let the app have scans, which end with it."""
+    held: Engine = app.extensions["fovea"]
+    app.extensions["fovea.scans"] = found = Scans(held)
+    app.extensions["fovea.listeners"] = threading.BoundedSemaphore(LISTENERS)
+    held.on_close(found.close)
+
+
+def scans() -> Scans:
+    """The current app's scans."""
+    found: Scans = current_app.extensions["fovea.scans"]
+    return found
+
+
+# Routes
+
+
+@blueprint.get("/api/scans")
+@describe("Show the scan", {200: "Scans"}, tag="Folders")
+def show_scan() -> dict[str, Any]:
+    """The one under way, or the last one; null before the first."""
+    return {"scan": scans().document()}
+
+
+@blueprint.post("/api/scans")
+@describe(
+    "Scan a folder again, or all",
+    {202: "Scans"},
+    tag="Folders",
+    body={"application/json": NEW_SCAN},
+    problems=(404, 415, 503),
+)
+def start_scan() -> tuple[dict[str, Any], int]:
+    """Where a scan is under way, this one comes after it."""
+    root_id = json_body(["root"]).get("root")
+    if root_id is None:
+        return {"scan": scans().start()}, 202
+    if not isinstance(root_id, int) or isinstance(root_id, bool):
+        raise bad_request("root is the number of a folder, or null")
+    for root in engine().library.roots():
+        if root.id == root_id:
+            return {"scan": scans().start([Path(os.fsdecode(root.path))])}, 202
+    raise Problem(404, "Not Found", f"there is no folder {root_id}")
+
+
+@blueprint.delete("/api/scans/current")
+@describe("Stop the scan", {202: "Scans"}, tag="Folders")
+def stop_scan() -> tuple[dict[str, Any], int]:
+    """It ends after the batch in flight; what is embedded stays."""
+    scans().stop()
+    return {"scan": scans().document()}, 202
+
+
+@blueprint.get("/api/events")
+def events() -> Response:
+    """Server-sent events: ``scan`` and ``library``, as they change."""
+    seats: threading.BoundedSemaphore = current_app.extensions["fovea.listeners"]
+    if not seats.acquire(blocking=False):
+        headers = {"Retry-After": "15"}
+        raise Problem(503, "Service Unavailable", "too many pages listen", headers=headers)
+    gone = request.environ.get("waitress.client_disconnected", lambda: False)
+    response = Response(_stream(engine(), scans(), gone), mimetype="text/event-stream")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Accel-Buffering"] = "no"
+    response.call_on_close(seats.release)
+    return response
+
+
+def _stream(held: Engine, found: Scans, gone: Callable[[], bool]) -> Iterator[str]:
+    """Say what is, then what changes; a comment now and then keeps the connection open."""
+    scan: dict[str, Any] | None = None
+    generation, quiet_since = held.generation, time.monotonic()
+    yield "retry: 5000\n\n"
+    while not (held.closing.is_set() or gone()):
+        newest = found.wait(scan, LOOK_S)
+        text = ""
+        if newest != scan:
+            scan = newest
+            text += _event("scan", scan)
+        if held.generation != generation:
+            generation = held.generation
+            images = held.library.counts().images
+            text += _event("library", {"images": images, "generation": generation})
+        if text or time.monotonic() - quiet_since > HEARTBEAT_S:
+            quiet_since = time.monotonic()
+            yield text or ": nothing new\n\n"
+
+
+def _event(name: str, value: object) -> str:
+    return f"event: {name}\ndata: {json.dumps(value)}\n\n"

@@ -1,0 +1,125 @@
+"""Connections: what the server itself answers on them, and when it closes them.
+
+The main thread reads and sends for all of them. A thread is held by an answer that is being made,
+so what a client can hold by not reading is closed when nothing of it has moved for a while.
+"""
+
+import socket
+from collections import Counter
+from typing import Any
+
+from flask import Flask, Request
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer
+from waitress.task import WSGITask
+
+from fovea.web.contract.problems import Problem
+
+from .request_limits import REFUSED, Parser
+
+__all__ = ["Server"]
+
+IDLE_S = 60  # without a byte, in either direction
+HEADERS_S = 15  # for a request's headers to arrive
+SENT_AHEAD = 1 << 20  # bytes that wait to be sent while another answer is made
+
+
+class Task(WSGITask):
+    """A request that the app answers, also where the server has refused it."""
+
+    def execute(self) -> None:
+        if self.request.error:
+            self.set_close_on_finish()  # the rest of it is not read
+        super().execute()
+        channel = self.channel
+        if len(channel.requests) > 1 and channel.total_outbufs_len > SENT_AHEAD:
+            self.close_on_finish = True  # the next answer would hold a thread until this has left
+
+    def get_environment(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environment()
+        if error := self.request.error:
+            if not isinstance(error, Problem):
+                error = Problem(error.code, error.reason, str(error.body))
+            environ[REFUSED] = error
+        return environ
+
+
+class Channel(HTTPChannel):
+    """A connection."""
+
+    task_class = error_task_class = Task
+    request: Any  # the one that is arriving
+
+    @property
+    def moved(self) -> float:
+        """When it last did something that keeps it, in seconds since 1970."""
+        return float(self.request.moved if self.request else self.last_activity)
+
+    def readable(self) -> bool:
+        return self._fileno is not None and super().readable()
+
+    def writable(self) -> bool:
+        return self._fileno is not None and super().writable()
+
+    def end_if_stuck(self, now: float) -> None:
+        """Close it where nothing moves any more; an app at work may take its time."""
+        with self.outbuf_lock:  # a thread may be about to send
+            is_sending = bool(self.total_outbufs_len)
+            is_idle = now - self.last_activity > IDLE_S
+        if is_sending or self.requests:
+            if is_sending and is_idle:
+                self.handle_close()
+        elif self.request and not self.request.headers_finished:
+            if now - self.request.began > HEADERS_S:
+                detail = f"the headers have been arriving for more than {HEADERS_S} s"
+                self.refuse(Problem(408, "Request Timeout", detail))
+        elif is_idle or now - HEADERS_S > self.creation_time == self.last_activity:
+            self.handle_close()
+
+    def parser_class(self, adj: Any) -> Parser:
+        return Parser(adj, self)
+
+    def refusal(self, request: Parser) -> Problem | None:
+        """Why the app will not answer a request whose headers are here."""
+        try:
+            self.server.guard(Request(Task(self, request).get_environment()))
+        except Problem as problem:
+            return problem
+        return None
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer the request that is arriving by a problem, and read no more of it."""
+        with self.requests_lock:
+            request, self.request = self.request, None
+            request.error, request.completed = problem, True
+            self.requests.append(request)
+            if len(self.requests) == 1:  # else the task before it goes on with it
+                self.server.add_task(self)
+
+
+class Server(TcpWSGIServer):
+    """Takes connections at one socket, and keeps their number bounded."""
+
+    channel_class = Channel
+
+    def __init__(self, app: Flask, listening: socket.socket, **shared: Any) -> None:
+        self.guard = app.extensions["fovea.guard"]
+        place = (listening.family, listening.type, listening.proto, listening.getsockname())
+        super().__init__(app, _sock=listening, sockinfo=place, bind_socket=False, **shared)
+
+    def maintenance(self, now: float) -> None:
+        for channel in list(self.active_channels.values()):
+            channel.end_if_stuck(now)
+
+    def readable(self) -> bool:
+        if len(self._map) >= self.adj.connection_limit:
+            self._make_room()
+        return bool(super().readable())
+
+    def _make_room(self) -> None:
+        """Close the connection that has not moved for longest, of the peer that has most."""
+        channels = [part for part in self._map.values() if isinstance(part, Channel)]
+        peers = Counter(channel.addr[0] for channel in channels)
+        waiting = [channel for channel in channels if not channel.requests]
+        if waiting:
+            min(waiting, key=lambda one: (-peers[one.addr[0]], one.moved)).handle_close()

@@ -1,0 +1,118 @@
+"""How large and how slow a request may be, decided while it arrives.
+
+The server reads requests whole before a thread of the app sees them, so that a slow one holds
+none up. Bodies stay in memory: pictures that somebody searches by are never written to a disk.
+"""
+
+import time
+import weakref
+from io import BytesIO
+from typing import IO, Any
+
+from flask import Flask, Request, request
+from waitress.parser import HTTPRequestParser
+
+from fovea.web.contract.problems import Problem
+
+__all__ = ["LARGEST", "REFUSED", "InMemory", "Parser", "show_refusals"]
+
+LARGEST = 65 << 20  # bytes: 64 MiB of pictures, and what is around them
+SMALL = (1 << 20) + 1  # of every other request
+AT_ONCE = 8  # large bodies in memory
+BLOCK = 64 << 10  # bytes: a body that brings fewer has not moved
+PATIENCE_S = 120.0  # from the first byte of a request to its last
+TAKES_PICTURES = ("/api/search", "/knn-service")
+REFUSED = "fovea.refused"  # in a request's environment: the problem to answer it by
+
+
+class InMemory(Request):
+    """A request whose uploads stay in memory, as large as they may be."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        return BytesIO()
+
+
+def show_refusals(app: Flask) -> None:
+    """Let the app answer what the server has refused, as it answers its own errors."""
+
+    @app.before_request
+    def refuse() -> None:
+        if (problem := request.environ.get(REFUSED)) is not None:
+            raise problem
+
+
+class Parser(HTTPRequestParser):
+    """A request that is arriving on a channel."""
+
+    command, path, query, request_uri, url_scheme = "GET", "/", "", "/", "http"  # if unreadable
+    completed: bool
+    error: Any  # what to answer it by: a Problem, or an error of waitress's
+    _large: "weakref.WeakSet[Parser]" = weakref.WeakSet()  # all in one thread, the server's
+
+    def __init__(self, adj: Any, channel: Any) -> None:
+        super().__init__(adj)
+        self._channel = weakref.ref(channel)
+        self.began = self.moved = time.time()  # seconds since 1970; when a block arrived last
+        self._counted = 0  # bytes of the body until then
+        self._may_be_large = False
+
+    def received(self, data: bytes) -> int:
+        """Take what has arrived, and refuse what goes on for too long."""
+        consumed: int = super().received(data)
+        if self.body_bytes_received - self._counted >= BLOCK:
+            self.moved, self._counted = time.time(), self.body_bytes_received
+        if self.headers_finished and self.error is None:
+            self.error = self._refusal()
+            if self.error is not None:
+                self.completed, self.expect_continue = True, False
+        return consumed
+
+    def _refusal(self) -> Problem | None:
+        size = max(self.content_length, self.body_bytes_received)
+        if size >= SMALL and not self._may_be_large:
+            if self.command != "POST" or self.path not in TAKES_PICTURES:
+                detail = f"a request has at most {SMALL - 1:,} bytes here"
+                return Problem(413, "Content Too Large", detail)
+            channel = self._channel()
+            if channel is not None and (problem := channel.refusal(self)):
+                return problem
+            self._may_be_large = True
+        if self.body_bytes_received >= SMALL and not self._has_room():
+            return _crowded()
+        if not self.completed and time.time() - self.began > PATIENCE_S:
+            detail = f"this has been arriving for more than {PATIENCE_S:.0f} s"
+            return Problem(408, "Request Timeout", detail)
+        return None
+
+    def _has_room(self) -> bool:
+        """Count this request among the large ones, for as long as it is in memory.
+
+        Where there are too many, the one whose last block came first makes room.
+        """
+        if self in self._large:
+            return True
+        if len(self._large) >= AT_ONCE:
+            arriving = (one for one in self._large if not one.completed)
+            slowest = min(arriving, key=lambda one: one.moved, default=None)
+            if slowest is None:
+                return False
+            self._large.discard(slowest)
+            slowest._give_way()
+        self._large.add(self)
+        return True
+
+    def _give_way(self) -> None:
+        channel = self._channel()
+        if channel is not None and channel.request is self:
+            channel.refuse(_crowded())
+
+
+def _crowded() -> Problem:
+    detail = "too many pictures are arriving at once; try again in a moment"
+    return Problem(503, "Service Unavailable", detail, headers={"Retry-After": "5"})

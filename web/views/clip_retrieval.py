@@ -1,0 +1,223 @@
+"""The protocol of clip-retrieval's back end, so that its clients can ask a fovea library.
+
+There is one index, whatever ``indice_name`` says. What a library has no models for is accepted
+and does nothing: ``aesthetic_score``, ``use_mclip`` and the detectors of unsafe pictures.
+"""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+from flask import Blueprint, request
+
+from fovea.search.index.vector_index import VectorIndex
+from fovea.search.library.library import Library
+from fovea.search.query.hits import places
+from fovea.web.contract.describe import bad_request, describe, json_body, text_of
+from fovea.web.contract.fields import image_url, name_of
+from fovea.web.engine.engine import Engine, engine
+
+from .search import PICTURES_BYTES, decoded
+from .uploads import embed_pictures
+
+blueprint = Blueprint("knn", __name__)
+
+INDEX = "fovea"
+MOST = 3000  # hits of one answer
+LONGEST = 2000  # characters of a text
+ALIKE = 0.98  # cosine from which two pictures are the same one, as far as any model sees
+FIELDS = (
+    "text", "image", "image_url", "embedding_input", "modality", "num_images", "num_result_ids",
+    "indice_name", "deduplicate", "use_safety_model", "use_violence_detector", "use_mclip",
+    "aesthetic_score", "aesthetic_weight", "verbose",
+)  # fmt: skip
+
+ANYTHING: dict[str, Any] = {"description": "Accepted, and of no effect here."}
+COUNT: dict[str, Any] = {"type": ["integer", "null"], "minimum": 1, "maximum": MOST, "default": 100}
+ASKED = {
+    "type": "object",
+    "properties": {
+        "text": {"type": ["string", "null"], "maxLength": LONGEST},
+        "image": {"type": ["string", "null"], "contentEncoding": "base64"},
+        "image_url": {"type": ["string", "null"], "description": "Refused: nothing is fetched."},
+        "embedding_input": {"type": ["array", "null"], "items": {"type": "number"}},
+        "modality": {"enum": ["image", None]},
+        "num_images": {**COUNT, "description": "Hits with their paths."},
+        "num_result_ids": {**COUNT, "description": "Hits in all; further ones are ids alone."},
+        "deduplicate": {"type": ["boolean", "null"], "default": True},
+        **{name: ANYTHING for name in FIELDS[7:] if name != "deduplicate"},
+    },
+}
+WANTED = {
+    "type": "object",
+    "properties": {
+        "ids": {"type": "array", "maxItems": MOST, "items": {"type": "integer"}},
+        "indice_name": ANYTHING,
+    },
+    "required": ["ids"],
+}
+
+
+@blueprint.get("/indices-list")
+@describe("List the indices", {200: "Indices"}, tag="clip-retrieval")
+def indices() -> list[str]:
+    """There is one."""
+    return [INDEX]
+
+
+@blueprint.post("/knn-service")
+@describe(
+    "Search by a text, a picture or an embedding",
+    {200: "Neighbours"},
+    tag="clip-retrieval",
+    body={"application/json": ASKED},
+    problems=(415, 422, 503),
+)
+def knn() -> list[dict[str, Any]]:
+    """The first of `text`, `image` (base64) and `embedding_input` that is there is searched by.
+
+    The body may come without a Content-Type. `text` is taken as it is, not as a query.
+    """
+    request.max_content_length = PICTURES_BYTES
+    body = json_body(FIELDS, any_type=True)
+    held = engine()
+    shown = _count(body, "num_images")
+    most = max(_count(body, "num_result_ids"), shown)
+    if body.get("modality") not in (None, "image"):
+        raise bad_request("there is no index of texts here, only of images: modality is image")
+    index = held.index()
+    vector = _query_vector(held, body, index)
+    if index is None or vector is None:
+        return []
+    found = _nearest(held.library, index, vector, most)
+    if body.get("deduplicate") is not False:
+        found = _distinct(held.library, index, found)
+    metadata = _metadata(held.library, [image_id for image_id, _ in found[:shown]])
+    return [
+        {**metadata.get(image_id, {}), "id": image_id, "similarity": score}
+        for image_id, score in found
+    ]
+
+
+@blueprint.post("/metadata")
+@describe(
+    "Say where images lie",
+    {200: "Metadata"},
+    tag="clip-retrieval",
+    body={"application/json": WANTED},
+    problems=(415, 503),
+)
+def metadata() -> list[dict[str, Any]]:
+    """Ids that are not in the library, or no longer, are left out."""
+    ids = json_body(["ids", "indice_name"], any_type=True).get("ids")
+    if not isinstance(ids, list) or len(ids) > MOST:
+        raise bad_request(f"ids is a list of at most {MOST:,}")
+    if not all(type(image_id) is int and abs(image_id) < 2**63 for image_id in ids):
+        raise bad_request("ids are whole numbers")
+    known = _metadata(engine().library, ids)
+    return [{"id": image_id, "metadata": known[image_id]} for image_id in ids if image_id in known]
+
+
+def _query_vector(
+    held: Engine, body: dict[str, Any], index: VectorIndex | None
+) -> np.ndarray | None:
+    """The unit vector (d,) that is searched by; None before anything is indexed."""
+    if body.get("text"):
+        text = text_of("text", body["text"], LONGEST)
+        return held.encoder().encode_texts([text])[0] if index is not None else None
+    if body.get("image"):
+        picture = decoded("image", body["image"])
+        return embed_pictures(held, [picture])[0] if index is not None else None
+    if body.get("image_url"):
+        raise bad_request("image_url is not supported: fovea fetches nothing; send image in base64")
+    if body.get("embedding_input") is not None:
+        return _unit(body["embedding_input"], index)
+    raise bad_request("send text, image or embedding_input")
+
+
+def _unit(values: object, index: VectorIndex | None) -> np.ndarray | None:
+    """A vector from a request, scaled to length 1."""
+    if not isinstance(values, list) or not all(_is_number(value) for value in values):
+        raise bad_request("embedding_input is a list of numbers")
+    if index is None:
+        return None
+    if len(values) != index.model.dim:
+        raise bad_request(
+            f"embedding_input has {len(values)} numbers; {index.model.name} has {index.model.dim}"
+        )
+    vector = np.array(values, dtype=np.float64)
+    length = float(np.linalg.norm(vector))
+    if not 0 < length < math.inf:
+        raise bad_request("embedding_input has no direction")
+    return (vector / length).astype(np.float32)
+
+
+def _is_number(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) < 1e30 and value == value
+
+
+def _count(body: dict[str, Any], name: str) -> int:
+    value = body.get(name)
+    if value is None:
+        return 100
+    if type(value) is not int or not 1 <= value <= MOST:
+        raise bad_request(f"{name} is a whole number from 1 to {MOST:,}")
+    return value
+
+
+def _nearest(
+    library: Library, index: VectorIndex, vector: np.ndarray, k: int
+) -> list[tuple[int, float]]:
+    """The ids and cosines of the nearest images that some file shows, best first."""
+    index.refresh(library)
+    asked = k
+    while True:
+        found = index.search(vector[None], asked)
+        near = [int(image_id) for image_id in found.ids[0] if image_id >= 0]
+        seen = places(library, near)
+        if len(seen) >= k or len(near) < asked:
+            break
+        asked *= 4  # some have no file left
+    scores = np.clip(found.scores[0], -1, 1).tolist()  # float16 rounds a little beyond
+    pairs = [(key, score) for key, score in zip(near, scores, strict=False) if key in seen]
+    return pairs[:k]
+
+
+def _distinct(
+    library: Library, index: VectorIndex, found: list[tuple[int, float]]
+) -> list[tuple[int, float]]:
+    """The hits without those that look like a better one."""
+    vectors = _vectors(library, index, [image_id for image_id, _ in found])
+    kept: list[tuple[int, float]] = []
+    rows = np.empty((len(found), index.model.dim), np.float32)
+    for image_id, score in found:
+        vector = vectors.get(image_id)
+        if vector is None or not (rows[: len(kept)] @ vector >= ALIKE).any():
+            rows[len(kept)] = 0 if vector is None else vector
+            kept.append((image_id, score))
+    return kept
+
+
+def _vectors(library: Library, index: VectorIndex, ids: list[int]) -> dict[int, np.ndarray]:
+    rows = library.rows(
+        "SELECT image_id, vector FROM embeddings "
+        "WHERE model_id = ? AND image_id IN (SELECT value FROM json_each(?))",
+        (index.model.id, json.dumps(ids)),
+    )
+    return {key: np.frombuffer(raw, "<f2").astype(np.float32) for key, raw in rows}
+
+
+def _metadata(library: Library, ids: list[int]) -> dict[int, dict[str, str]]:
+    """Where images lie: path, address of the original, and the file's name as a caption."""
+    host = request.host_url.rstrip("/").removesuffix(request.script_root)
+    return {
+        image_id: {
+            "image_path": place.paths[0],
+            "url": host + image_url(image_id, "original"),
+            "caption": name_of(place.paths[0]),
+        }
+        for image_id, place in places(library, ids).items()
+    }

@@ -1,0 +1,94 @@
+"""What there is to filter by: folders, cameras, formats, and the span of days."""
+
+import os
+from collections import Counter
+from typing import Any
+
+from flask import Blueprint
+
+from fovea.search.library.library import Library
+from fovea.search.query.language import Filter
+from fovea.web.contract.describe import describe
+from fovea.web.engine.engine import engine
+
+from .search import LONGEST
+
+blueprint = Blueprint("facets", __name__)
+
+FOLDERS = 2000  # those that hold most; more would make no menu
+SEPARATOR = os.fsencode(os.sep)
+
+
+@blueprint.get("/api/facets")
+@describe("List what there is to filter by", {200: "Facets"}, tag="Search", problems=(503,))
+def facets() -> dict[str, Any]:
+    """Folders with the pictures below them, cameras and formats by how many pictures they have."""
+    held = engine()
+    found: dict[str, Any] = held.remembered("facets", lambda: _facets(held.library))
+    return found
+
+
+def _facets(library: Library) -> dict[str, Any]:
+    [(first, last)] = library.rows(
+        "SELECT (SELECT substr(min(date), 1, 10) FROM shown), "
+        "(SELECT substr(max(date), 1, 10) FROM shown)"
+    )
+    return {
+        "folders": _folders(library),
+        "cameras": _counted(library, "camera"),
+        "formats": _counted(library, "format"),
+        "first": first,
+        "last": last,
+    }
+
+
+def _counted(library: Library, column: str) -> list[dict[str, Any]]:
+    rows = library.rows(
+        f"SELECT {column}, count(*) AS n FROM images JOIN shown ON shown.image_id = images.id "
+        f"WHERE {column} IS NOT NULL GROUP BY {column} ORDER BY n DESC, {column}"
+    )
+    return [{"name": name, "count": count} for name, count in rows]
+
+
+def _folders(library: Library) -> list[dict[str, Any]]:
+    """The folders from each root down, by path: those that a query can name."""
+    rows = library.rows("SELECT DISTINCT path, image_id FROM files WHERE state = 'indexed'")
+    direct: dict[bytes, set[int]] = {}
+    for path, image_id in rows:
+        direct.setdefault(os.path.dirname(path), set()).add(image_id)
+    counts: Counter[bytes] = Counter()
+    names: dict[bytes, bytes] = {}
+    seen: dict[bytes, set[int]] = {}
+    for root in sorted((root.path for root in library.roots()), key=len):
+        stem = os.path.dirname(root)
+        for folder, images in direct.items():
+            for place in _upwards(folder, root):
+                seen.setdefault(place, set()).update(images)
+                names.setdefault(place, place[len(stem) :].strip(SEPARATOR))
+    counts.update({place: len(images) for place, images in seen.items() if _has_query(place)})
+    return [
+        {"path": os.fsdecode(place), "name": os.fsdecode(names[place]), "count": count}
+        for place, count in sorted(counts.most_common(FOLDERS))
+    ]
+
+
+def _has_query(place: bytes) -> bool:
+    """Whether a query for a folder can be written into a search box and an address."""
+    try:
+        text = str(Filter("in", place.decode()))
+    except UnicodeDecodeError:
+        return False
+    return len(text) <= LONGEST and len(text.splitlines()) == 1
+
+
+def _upwards(folder: bytes, root: bytes) -> list[bytes]:
+    """A folder and those around it, up to a root; none where it is not below that."""
+    inside = root.rstrip(SEPARATOR) + SEPARATOR
+    places = []
+    while (folder + SEPARATOR).startswith(inside):
+        places.append(folder)
+        above = os.path.dirname(folder)
+        if above == folder:
+            break
+        folder = above
+    return places

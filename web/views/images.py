@@ -1,0 +1,101 @@
+"""One image: what is known of it, and what is like it."""
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+from flask import Blueprint
+
+from fovea.search.library.paths import path_fields
+from fovea.search.query.hits import places
+from fovea.search.query.likelihood import likeliest
+from fovea.web.contract.describe import describe
+from fovea.web.contract.fields import image_url, name_of, thumbnail_urls
+from fovea.web.contract.problems import Problem
+from fovea.web.engine.answers import ask, page
+from fovea.web.engine.engine import Engine, engine
+from fovea.web.engine.questions import Question
+
+from .search import CURSOR, LIMIT, answer_page
+
+blueprint = Blueprint("images", __name__)
+
+CHANGED = (
+    "SELECT strftime('%Y-%m-%dT%H:%M:%S', min(mtime_ns) / 1000000000, 'unixepoch', 'localtime') "
+    "FROM files WHERE image_id = ? AND state = 'indexed'"
+)
+NEIGHBOURS = 12  # shown beside an image
+LABELS = 5
+COLUMNS = (
+    "bytes", "width", "height", "format", "taken_at", "camera", "lens", "exposure", "f_number",
+    "iso", "focal_length", "latitude", "longitude", "altitude",
+)  # fmt: skip
+
+
+@blueprint.get("/api/images/<int:image_id>")
+@describe("Describe an image", {200: "Image"}, tag="Images", problems=(503,))
+def image(image_id: int) -> dict[str, Any]:
+    """Its files, what its file says of it, its likeliest labels and its nearest neighbours."""
+    started = time.perf_counter()
+    held = engine()
+    known = _known(held, image_id)
+    place = places(held.library, [image_id])[image_id]
+    similar = page(held, ask(held, Question.like(image_id)), 0, NEIGHBOURS, started)
+    return {
+        "image_id": image_id,
+        **path_fields(place.paths[0]),
+        "name": name_of(place.paths[0]),
+        "paths": list(place.paths),
+        "folder": os.path.dirname(place.paths[0]),
+        "offline": place.offline,
+        **known,
+        "changed_at": held.library.rows(CHANGED, (image_id,))[0][0],
+        "labels": _labels(held, image_id),
+        "thumbnail": thumbnail_urls(held.library, [image_id])[image_id],
+        "original": image_url(image_id, "original"),
+        "similar": similar["hits"],
+    }
+
+
+@blueprint.get("/api/images/<int:image_id>/similar")
+@describe(
+    "Search for what is like an image",
+    {200: "Search"},
+    tag="Images",
+    parameters=(LIMIT, CURSOR),
+    problems=(503,),
+)
+def similar(image_id: int) -> dict[str, Any]:
+    """The nearest first, without the image itself."""
+    started = time.perf_counter()
+    held = engine()
+    _known(held, image_id)
+    return answer_page(held, Question.like(image_id), started)
+
+
+def _known(held: Engine, image_id: int) -> dict[str, Any]:
+    """What the library knows of an image that some file shows. Raise ``Problem`` for another."""
+    rows = held.library.rows(
+        f"SELECT {', '.join(COLUMNS)} FROM images WHERE id = ? AND EXISTS "
+        "(SELECT 1 FROM files WHERE image_id = images.id AND state = 'indexed')",
+        (image_id,),
+    )
+    if not rows:
+        raise Problem(404, "Not Found", f"there is no image {image_id} in this library")
+    return dict(zip(COLUMNS, rows[0], strict=True))
+
+
+def _labels(held: Engine, image_id: int) -> list[dict[str, Any]]:
+    """The likeliest labels; none before the model's are known, or without an embedding."""
+    index = held.index()
+    rows = held.library.rows(
+        "SELECT vector FROM embeddings WHERE image_id = ? AND model_id = ?",
+        (image_id, None if index is None else index.model.id),
+    )
+    if not rows:
+        return []
+    vector = np.frombuffer(rows[0][0], "<f2").astype(np.float32)
+    background = held.background()
+    found = [] if background is None else likeliest(background, vector, LABELS)
+    return [{"label": label, "probability": probability} for label, probability in found]

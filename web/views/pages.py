@@ -1,0 +1,120 @@
+"""The page itself: its markup in the reader's language, with the first hits in it."""
+
+import hashlib
+import json
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    render_template,
+    request,
+    send_from_directory,
+)
+
+from fovea.search.errors import FoveaError
+from fovea.search.library.pictures import shown
+from fovea.web.contract.problems import Problem, members
+from fovea.web.engine.answers import ask, page
+from fovea.web.engine.engine import engine
+from fovea.web.engine.questions import Question
+
+from .search import QUERY
+
+__all__ = ["blueprint", "install", "language_of", "messages"]
+
+blueprint = Blueprint("pages", __name__)
+
+HERE = Path(__file__).parents[1]
+LANGUAGES = {"en": "English", "zh-Hans": "简体中文"}
+CHINESE = ("zh-Hans", "zh-CN", "zh-SG", "zh")  # what browsers of simplified Chinese ask for
+LANGUAGE_COOKIE = "fovea_language"
+FIRST = 60  # hits in the page itself, so that it shows pictures before any script has asked
+YEAR_S = 365 * 24 * 3600
+
+
+def install(app: Flask) -> None:
+    """Give templates the assets' addresses, and names that nothing can hide in."""
+    app.add_template_global(asset_url, "asset")
+    app.add_template_filter(shown, "printable")
+
+
+@blueprint.get("/")
+def index() -> Response:
+    """The search page; ``?lang=`` switches its language for good."""
+    language = language_of(request.args.get("lang"))
+    texts = messages(language)
+    body = render_template(
+        "index.html",
+        language=language,
+        languages=LANGUAGES.items(),
+        messages=texts,
+        query=request.args.get("q", "")[: QUERY.longest],
+        longest=QUERY.longest,
+        first=_first_hits(),
+        _=texts.__getitem__,
+    )
+    response = current_app.response_class(body)
+    response.headers["Vary"] = "Accept-Language, Cookie"
+    response.headers["Content-Language"] = language
+    if request.args.get("lang") in LANGUAGES:
+        response.set_cookie(
+            LANGUAGE_COOKIE, language, max_age=YEAR_S, httponly=True, samesite="Strict"
+        )
+    return response
+
+
+@blueprint.get("/assets/<version>/<path:name>")
+def asset(version: str, name: str) -> Response:
+    """A script, a sheet or a drawing; an address that names the present version never changes."""
+    response = send_from_directory(HERE / "static", name)
+    if version == _version():
+        response.headers["Cache-Control"] = f"public, max-age={YEAR_S}, immutable"
+    return response
+
+
+def asset_url(name: str) -> str:
+    """The address of an asset. Scripts import each other beside it, and so of one version."""
+    return f"{request.script_root}/assets/{_version()}/{name}"
+
+
+def language_of(chosen: str | None) -> str:
+    """The language that was chosen now or earlier, else the one that the browser prefers."""
+    for name in (chosen, request.cookies.get(LANGUAGE_COOKIE)):
+        if name in LANGUAGES:
+            return str(name)
+    best = request.accept_languages.best_match(["en", *CHINESE], default="en")
+    return "zh-Hans" if best in CHINESE else "en"
+
+
+@cache
+def messages(language: str) -> dict[str, str]:
+    """The page's texts by their keys."""
+    path = HERE / "translations" / f"{language.replace('-', '_')}.json"
+    texts: dict[str, str] = json.loads(path.read_text("utf-8"))
+    return texts
+
+
+@cache
+def _version() -> str:
+    """A digest of all assets: it changes with any of them."""
+    digest = hashlib.sha256()
+    for path in sorted((HERE / "static").rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _first_hits() -> dict[str, Any]:
+    """The first page of the answer, or the problem with the query."""
+    started = time.perf_counter()
+    try:
+        held = engine()
+        return page(held, ask(held, Question.of(QUERY.read().strip())), 0, FIRST, started)
+    except (FoveaError, Problem) as exc:
+        return {"problem": members(exc)}

@@ -1,0 +1,139 @@
+"""The folders that the library covers: list, add and remove them."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, current_app
+
+from fovea.search.library.files import below
+from fovea.search.library.library import Library
+from fovea.search.library.paths import path_fields
+from fovea.search.library.rows import Root
+from fovea.search.maintenance.forget import forget_root
+from fovea.web.contract.describe import describe, json_body, text_of
+from fovea.web.contract.problems import Problem
+from fovea.web.engine.engine import engine
+
+blueprint = Blueprint("roots", __name__)
+
+LONGEST = 4096  # characters of a path
+PATIENCE_S = 10.0  # for a scan that was told to stop, to let go of the library
+
+# Whole systems, and what a kernel shows as files: nobody keeps photographs there.
+WHOLE = frozenset(
+    "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /private /proc /run /sbin "
+    "/snap /srv /sys /usr /var /Applications /Library /System /Users /Volumes".split()
+)
+KERNEL = ("/dev/", "/proc/", "/sys/")
+
+# Why a folder cannot be added, by the names that others translate it by.
+REFUSALS = {
+    "forbidden": "cannot open {path!r}: permission denied",
+    "library": "{path!r} is where the library itself lies",
+    "missing": "there is no folder {path!r}",
+    "no_folder": "{path!r} is no folder",
+    "relative": "{path!r} is not a whole path; begin at the root of the disk",
+    "system": "{path!r} is a whole system; choose the folder that holds pictures",
+    "unreadable": "cannot open {path!r}: {reason}",
+}
+
+NEW_ROOT = {
+    "type": "object",
+    "properties": {"path": {"type": "string", "minLength": 1, "maxLength": LONGEST}},
+    "required": ["path"],
+}
+
+
+@blueprint.get("/api/roots")
+@describe("List the folders", {200: "Roots"}, tag="Folders", problems=(503,))
+def roots() -> dict[str, Any]:
+    """Each with how many pictures are known below it. An offline one is missing or unmounted."""
+    library = engine().library
+    return {"roots": [_fields(library, root) for root in library.roots_now()]}
+
+
+@blueprint.post("/api/roots")
+@describe(
+    "Add a folder and index it",
+    {201: "Root"},
+    tag="Folders",
+    body={"application/json": NEW_ROOT},
+    problems=(415, 422, 503),
+)
+def add_root() -> tuple[dict[str, Any], int]:
+    """The folder is on the machine that serves. Its pictures are indexed in the background."""
+    path = _folder(_asked_path())
+    library = engine().library
+    root = library.add_root(os.path.realpath(path))
+    current_app.extensions["fovea.scans"].start([Path(os.fsdecode(root.path))])
+    return _fields(library, root), 201
+
+
+@blueprint.delete("/api/roots/<int:root_id>")
+@describe("Forget a folder", {204: {}}, tag="Folders", problems=(409, 503))
+def remove_root(root_id: int) -> tuple[str, int]:
+    """Its pictures leave the library; the files themselves stay as they are."""
+    library = engine().library
+    if not any(root.id == root_id for root in library.roots()):
+        raise Problem(404, "Not Found", f"there is no folder {root_id}")
+    current_app.extensions["fovea.scans"].stop()
+    forget_root(library, root_id, PATIENCE_S)
+    return "", 204
+
+
+def _asked_path() -> Path:
+    """The absolute path in the request's body."""
+    text = text_of("path", json_body(["path"]).get("path"), LONGEST)
+    path = Path(os.path.expanduser(text)) if text.startswith("~") else Path(text)
+    if not path.is_absolute():
+        raise _refusal("relative", path)
+    return path
+
+
+def _folder(path: Path) -> Path:
+    """The folder itself, links resolved. Raise ``Problem`` for what is none or must not be one."""
+    try:
+        real = Path(os.path.realpath(path, strict=True))
+        is_folder = real.is_dir()
+    except FileNotFoundError as exc:
+        raise _refusal("missing", path) from exc
+    except PermissionError as exc:
+        raise _refusal("forbidden", path) from exc
+    except (OSError, ValueError, RuntimeError) as exc:
+        reason = getattr(exc, "strerror", None) or "it cannot be a path"
+        raise _refusal("unreadable", path, reason=reason) from exc
+    if not is_folder:
+        raise _refusal("no_folder", path)
+    if real.is_relative_to(os.path.realpath(engine().folder)):
+        raise _refusal("library", path)
+    if _is_whole(real):
+        raise _refusal("system", path)
+    return real
+
+
+def _is_whole(real: Path) -> bool:
+    text = real.as_posix()
+    return text in WHOLE or text.startswith(KERNEL) or real == Path(real.anchor)
+
+
+def _refusal(name: str, path: Path, **params: str | int) -> Problem:
+    params["path"] = str(path)
+    detail = REFUSALS[name].format_map(params)
+    return Problem(422, "Unprocessable Content", detail, code=f"root.{name}", params=params)
+
+
+def _fields(library: Library, root: Root) -> dict[str, Any]:
+    [(images,)] = library.rows(
+        "SELECT count(DISTINCT image_id) FROM files "
+        "WHERE state = 'indexed' AND path >= ? AND path < ?",
+        below(root.path),
+    )
+    return {
+        "id": root.id,
+        **path_fields(os.fsdecode(root.path)),
+        "state": root.state,
+        "images": images,
+        "added_at": root.added_at,
+        "scanned_at": root.scanned_at,
+    }

@@ -1,0 +1,199 @@
+"""Answers to words, to pictures, and to both."""
+
+import base64
+import binascii
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from flask import Blueprint, request
+
+from fovea.search.query.rank import Picture
+from fovea.web.contract.describe import Number, Text, bad_request, describe, json_body, text_of
+from fovea.web.engine.answers import ask, follow, page
+from fovea.web.engine.engine import Engine, engine
+from fovea.web.engine.listings import CURSOR_PATTERN, Cursor
+from fovea.web.engine.questions import Question
+
+from .uploads import embed_pictures
+
+__all__ = ["CURSOR", "LIMIT", "PICTURES_BYTES", "answer_page", "decoded"]
+
+blueprint = Blueprint("search", __name__)
+
+LONGEST = 2000  # characters of a query
+PICTURES = 8  # of a request
+PICTURES_BYTES = 64 << 20  # of a request's whole body
+WEIGHTS = (-10.0, 10.0)
+
+QUERY = Text("q", "The query, as one types it: words and filters.", LONGEST)
+LIMIT = Number("limit", "How many hits at most.", default=50, minimum=1, maximum=200)
+CURSOR = Text("cursor", "What the page before has given: go on there.", 26, CURSOR_PATTERN)
+
+WEIGHT = {"type": "number", "minimum": WEIGHTS[0], "maximum": WEIGHTS[1], "default": 1}
+QUERY_BODY = {"type": "string", "maxLength": LONGEST}
+LIMIT_BODY = dict(LIMIT.schema)
+BODY = {
+    "type": "object",
+    "properties": {
+        "q": QUERY_BODY,
+        "limit": LIMIT_BODY,
+        "pictures": {
+            "type": "array",
+            "maxItems": PICTURES,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "data": {"type": "string", "contentEncoding": "base64"},
+                    "weight": WEIGHT,
+                },
+                "required": ["data"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    "additionalProperties": False,
+}
+FORM = {
+    "type": "object",
+    "properties": {
+        "q": QUERY_BODY,
+        "limit": LIMIT_BODY,
+        "picture": {
+            "type": "array",
+            "maxItems": PICTURES,
+            "items": {"type": "string", "contentMediaType": "application/octet-stream"},
+        },
+        "weights": {"type": "string", "description": "A JSON list: one number a picture."},
+    },
+}
+
+
+@blueprint.get("/api/search")
+@describe(
+    "Search by a query",
+    {200: "Search"},
+    tag="Search",
+    parameters=(QUERY, LIMIT, CURSOR),
+    problems=(410, 503),
+)
+def search() -> dict[str, Any]:
+    """The pictures nearest to the query, best first; without words, the newest first.
+
+    `likely` says where the likely matches end. A cursor leads on in the same answer, even where
+    the library has changed meanwhile.
+    """
+    started = time.perf_counter()
+    held, text = engine(), QUERY.read()
+    question = Question.of(text) if text or not CURSOR.read() else None
+    return answer_page(held, question, started)
+
+
+@blueprint.post("/api/search")
+@describe(
+    "Search by pictures, with or without a query",
+    {200: "Search"},
+    tag="Search",
+    body={"application/json": BODY, "multipart/form-data": FORM},
+    problems=(415, 422, 503),
+)
+def search_by_pictures() -> dict[str, Any]:
+    """Pictures are weighted, and added to the words; a negative weight means "less like this".
+
+    They are kept in memory, and no longer than the answer takes. The cursor of the answer is for
+    `GET /api/search`, without `q`.
+    """
+    started = time.perf_counter()
+    request.max_content_length = PICTURES_BYTES
+    if request.mimetype == "multipart/form-data":
+        text, limit, files, weights = _form()
+    else:
+        text, limit, files, weights = _body()
+    held, question = engine(), Question.of(text)
+    question = replace(question, pictures=_pictures(held, files, weights))
+    return page(held, ask(held, question), 0, limit, started)
+
+
+def answer_page(held: Engine, question: Question | None, started: float) -> dict[str, Any]:
+    """The page of an answer that the request's ``limit`` and ``cursor`` ask for."""
+    limit, cursor = LIMIT.read(), CURSOR.read()
+    if not cursor:
+        assert question is not None
+        return page(held, ask(held, question), 0, limit, started)
+    place = Cursor.read(cursor)
+    return page(held, follow(held, place, question), place.offset, limit, started)
+
+
+def decoded(name: str, value: object) -> bytes:
+    """The bytes of a base64 text. Raise ``Problem`` for another value."""
+    if not isinstance(value, str):
+        raise bad_request(f"{name} is a text in base64")
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise bad_request(f"{name} is not base64") from exc
+
+
+def _pictures(
+    held: Engine, files: Sequence[bytes], weights: Sequence[float]
+) -> tuple[Picture, ...]:
+    if not files:
+        return ()
+    vectors = embed_pictures(held, files)
+    return tuple(map(Picture, vectors, weights))
+
+
+def _body() -> tuple[str, int, list[bytes], list[float]]:
+    """Query, limit, pictures and their weights from a JSON body."""
+    body = json_body(["q", "limit", "pictures"])
+    pictures = body.get("pictures", [])
+    if not isinstance(pictures, list) or len(pictures) > PICTURES:
+        raise bad_request(f"pictures is a list of at most {PICTURES}")
+    files, weights = [], []
+    for picture in pictures:
+        if not isinstance(picture, dict) or set(picture) - {"data", "weight"}:
+            raise bad_request('a picture is {"data": base64, "weight": number}')
+        files.append(decoded("data", picture.get("data")))
+        weights.append(_weight(picture.get("weight", 1)))
+    text = text_of("q", body.get("q", ""), LONGEST)
+    return text, _limit(body.get("limit", LIMIT.default)), files, weights
+
+
+def _form() -> tuple[str, int, list[bytes], list[float]]:
+    """Query, limit, pictures and their weights from a form."""
+    uploads = request.files.getlist("picture")
+    if len(uploads) > PICTURES:
+        raise bad_request(f"at most {PICTURES} pictures at a time")
+    weights: object = [1.0] * len(uploads)
+    if "weights" in request.form:
+        try:
+            weights = json.loads(request.form["weights"])
+        except (ValueError, RecursionError) as exc:
+            raise bad_request("weights is a JSON list of numbers") from exc
+    if not isinstance(weights, list) or len(weights) != len(uploads):
+        raise bad_request("weights is a JSON list: one number a picture")
+    limit = request.form.get("limit", str(LIMIT.default))
+    text = text_of("q", request.form.get("q", ""), LONGEST)
+    return (
+        text,
+        _limit(int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 9 else limit),
+        [upload.read() for upload in uploads],
+        [_weight(weight) for weight in weights],
+    )
+
+
+def _limit(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if LIMIT.minimum <= value <= LIMIT.maximum:
+            return value
+    raise bad_request(f"limit is a whole number from {LIMIT.minimum} to {LIMIT.maximum}")
+
+
+def _weight(value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if WEIGHTS[0] <= value <= WEIGHTS[1]:
+            return float(value)
+    raise bad_request(f"a weight is a number from {WEIGHTS[0]:g} to {WEIGHTS[1]:g}")

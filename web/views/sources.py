@@ -1,0 +1,97 @@
+"""The files of an image, opened only where they lie inside a registered folder at that moment."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from fovea.search.library.library import Library
+from fovea.search.query.hits import places
+from fovea.web.contract.problems import Problem
+
+__all__ = ["Source", "open_source", "source_of"]
+
+# O_NONBLOCK: what has become a FIFO must not hold a thread until somebody writes. O_NOFOLLOW: the
+# walk follows no link, so a path through one is not what was indexed. O_PATH: a folder that may be
+# entered need not be one that may be listed.
+
+
+def _flags(*names: str) -> int:
+    flags = os.O_RDONLY
+    for name in names:
+        flags |= getattr(os, name, 0)
+    return flags
+
+
+_FILE = _flags("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC")
+_FOLDER = _flags("O_NOFOLLOW", "O_DIRECTORY", "O_PATH", "O_CLOEXEC")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An open file of an image."""
+
+    file: BinaryIO
+    path: str
+    size: int
+    mtime: float  # seconds since 1970
+
+
+@contextlib.contextmanager
+def open_source(library: Library, image_id: int) -> Iterator[Source]:
+    """The source of an image for as long as it is needed. Raise as ``source_of`` does."""
+    source = source_of(library, image_id)
+    with source.file:
+        yield source
+
+
+def source_of(library: Library, image_id: int) -> Source:
+    """Open the first file of an image that can be read; the caller closes it.
+
+    Raise ``Problem``: 404 for an unknown image, 410 where none of its files can be read now.
+    """
+    found = places(library, [image_id]).get(image_id)
+    if found is None:
+        raise Problem(404, "Not Found", f"there is no image {image_id}")
+    roots = tuple(os.path.join(root.path, b"") for root in library.roots())
+    for path in found.paths:
+        source = _opened(path, roots)
+        if source is not None:
+            return source
+    raise Problem(410, "Gone", "the file cannot be reached now, or lies outside its folder")
+
+
+def _opened(path: str, roots: tuple[bytes, ...]) -> Source | None:
+    """Open a file below one of the roots, then look at what was opened; None if it is no file."""
+    whole = os.fsencode(path)
+    if not whole.startswith(roots):
+        return None
+    try:
+        descriptor = _descriptor(whole)
+    except OSError:
+        return None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        return None
+    return Source(os.fdopen(descriptor, "rb"), path, status.st_size, status.st_mtime)
+
+
+def _descriptor(path: bytes) -> int:
+    """Open an absolute path without following a link anywhere on it.
+
+    Each folder is opened from within the one before: whoever swaps one for a link while we look
+    gains nothing by it. Raise ``OSError`` where a link or nothing is found.
+    """
+    *folders, name = path.split(b"/")[1:]
+    here = os.open(b"/", _FOLDER)
+    try:
+        for folder in folders:
+            inner = os.open(folder, _FOLDER, dir_fd=here)
+            os.close(here)
+            here = inner
+        return os.open(name, _FILE, dir_fd=here)
+    finally:
+        os.close(here)

@@ -1,0 +1,83 @@
+"""How the library and the program are doing."""
+
+import os
+from typing import Any
+
+from flask import Blueprint
+
+from fovea.indexer.decoding.formats import EXTENSIONS, RAW_EXTENSIONS, raw_available
+from fovea.search.index.vector_index import VectorIndex
+from fovea.search.library.paths import path_fields
+from fovea.web.contract.describe import Choice, Number, Text, describe
+from fovea.web.contract.openapi import program_version
+from fovea.web.engine.engine import engine
+
+blueprint = Blueprint("status", __name__)
+
+AFTER = Text("cursor", "Where the page before has ended.", 20, r"[0-9]{1,18}")
+LIMIT = Number("limit", "How many at most.", default=200, minimum=1, maximum=1000)
+STATE = Choice(
+    "state", "Those that failed, those passed over, or all.", ("all", "failed", "skipped"), "all"
+)
+
+
+@blueprint.get("/health")
+@describe("Say that the server answers", {200: "Health"}, tag="Library")
+def health() -> dict[str, str]:
+    """It looks at nothing: use it to see whether the program runs."""
+    return {"status": "ok"}
+
+
+@blueprint.get("/api/status")
+@describe("Describe the library", {200: "Status"}, tag="Library", problems=(503,))
+def status() -> dict[str, Any]:
+    """How much it holds, by which model it answers, and which formats can be indexed."""
+    held = engine()
+    counts, model, index = held.library.counts(), held.model(), held.index()
+    return {
+        "version": program_version(),
+        "model": model.name if model else None,
+        "images": counts.images,
+        "embeddings": counts.embeddings,
+        "files": counts.files,
+        "index": None if index is None else _index_fields(index),
+        "roots": len(held.library.roots()),
+        "formats": _formats(),
+    }
+
+
+def _index_fields(index: VectorIndex) -> dict[str, Any]:
+    return {"kind": index.kind, "embeddings": len(index), "recall": round(index.recall, 4)}
+
+
+def _formats() -> list[str]:
+    """The extensions that are indexed, without their dots."""
+    there = EXTENSIONS if raw_available() else EXTENSIONS - RAW_EXTENSIONS
+    return sorted(name[1:].decode() for name in there)
+
+
+@blueprint.get("/api/failures")
+@describe(
+    "List the files that could not be indexed",
+    {200: "Failures"},
+    tag="Library",
+    parameters=(STATE, AFTER, LIMIT),
+    problems=(503,),
+)
+def failures() -> dict[str, Any]:
+    """Each with the reason: it failed, or was passed over."""
+    state, after, limit = STATE.read(), int(AFTER.read() or 0), LIMIT.read()
+    states = ("failed", "skipped") if state == "all" else (state, state)
+    rows = engine().library.rows(
+        "SELECT id, path, reason, state FROM files "
+        "WHERE state IN (?, ?) AND id > ? ORDER BY id LIMIT ?",
+        (*states, after, limit + 1),
+    )
+    shown = rows[:limit]
+    return {
+        "failures": [
+            {**path_fields(os.fsdecode(path)), "reason": reason, "state": state}
+            for _, path, reason, state in shown
+        ],
+        "cursor": str(shown[-1][0]) if len(rows) > limit else None,
+    }
