@@ -26,33 +26,33 @@ DEEPEST = DEPTHS[-1]  # hits that a cursor leads to at most, but for browsing
 ALL = 2**31 - 1
 
 
-def ask(held: Engine, question: Question) -> Listing:
+def ask(engine: Engine, question: Question) -> Listing:
     """The listing that answers a question as the library is now."""
-    index = held.index()
+    index = engine.index()
     model_id = None if index is None else index.model.id
-    key = (question.key, model_id, held.generation, held.background() is not None)
-    found = held.listings.by_key(key)
+    key = (question.key, model_id, engine.generation, engine.background() is not None)
+    found = engine.listings.by_key(key)
     if found is None:
-        with held.turns:
-            found = _listing(held, question, new_id(), key)
+        with engine.turns:
+            found = _listing(engine, question, new_id(), key)
             while len(found.ranking.ids) < DEPTHS[1] and _goes_on(found):
-                found = _deepened(held, found)
-        held.listings.keep(found)
+                found = _deepened(engine, found)
+        engine.listings.keep(found)
     return found
 
 
-def follow(held: Engine, cursor: Cursor, question: Question | None) -> Listing:
+def follow(engine: Engine, cursor: Cursor, question: Question | None) -> Listing:
     """The listing that a cursor means; where it was forgotten, the question is asked anew.
 
     An answer of a model that does not answer any more counts as forgotten. Raise ``Problem`` for a
     cursor of another question, or a forgotten one without its question.
     """
-    found = held.listings.by_id(cursor.listing_id)
-    model = held.model()
+    found = engine.listings.by_id(cursor.listing_id)
+    model = engine.model()
     if found is not None and found.model_id != (None if model is None else model.id):
         found = None
     if found is None and question is not None:
-        return ask(held, question)
+        return ask(engine, question)
     if found is None:
         raise Problem(410, "Gone", "this answer was forgotten; search again")
     if question is not None and question.key != found.question.key:
@@ -60,13 +60,15 @@ def follow(held: Engine, cursor: Cursor, question: Question | None) -> Listing:
     return found
 
 
-def page(held: Engine, listing: Listing, start: int, limit: int, started: float) -> dict[str, Any]:
+def page(
+    engine: Engine, listing: Listing, start: int, limit: int, started: float
+) -> dict[str, Any]:
     """The document of some hits, from ``start`` on; ``started`` is when the work began."""
     while start + limit > len(listing.ranking.ids) and not listing.is_whole:
-        listing = _deepened(held, listing)
-        held.listings.keep(listing)
+        listing = _deepened(engine, listing)
+        engine.listings.keep(listing)
     stop = min(start + limit, len(listing.ranking.ids))
-    index = held.index()
+    index = engine.index()
     return {
         "query": listing.question.text,
         "model": None if index is None else index.model.name,
@@ -75,7 +77,7 @@ def page(held: Engine, listing: Listing, start: int, limit: int, started: float)
         "likely": listing.likely,
         "kind": listing.ranking.kind,
         "cursor": str(Cursor(listing.id, stop)) if start < stop < listing.reach else None,
-        "hits": _hits(held, listing, start, stop),
+        "hits": _hits(engine, listing, start, stop),
     }
 
 
@@ -85,21 +87,21 @@ def page(held: Engine, listing: Listing, start: int, limit: int, started: float)
 class _Words:
     """The encoder, looked for only once a query has words."""
 
-    def __init__(self, held: Engine) -> None:
-        self._held = held
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        return self._held.encoder().encode_texts(texts)
+        return self._engine.encoder().encode_texts(texts)
 
 
-def _listing(held: Engine, question: Question, listing_id: str, key: Hashable) -> Listing:
-    ranking = _rank(held, question, DEPTHS[0])
+def _listing(engine: Engine, question: Question, listing_id: str, key: Hashable) -> Listing:
+    ranking = _rank(engine, question, DEPTHS[0])
     most = ALL if ranking.scores is None else DEEPEST
     reach = min(most, ranking.total)
     if len(ranking.ids) < DEPTHS[0]:
         reach = len(ranking.ids)  # there are no more
-    ranking, likelihoods, likely = _drawn(held, question, ranking)
-    model = held.model()
+    ranking, likelihoods, likely = _drawn(engine, question, ranking)
+    model = engine.model()
     return Listing(
         listing_id,
         key,
@@ -118,20 +120,20 @@ def _goes_on(listing: Listing) -> bool:
     return not listing.is_whole and 10 * likely > 9 * len(listing.ranking.ids)
 
 
-def _deepened(held: Engine, listing: Listing) -> Listing:
+def _deepened(engine: Engine, listing: Listing) -> Listing:
     """The listing one step deeper; what was there keeps its place."""
     head = listing.ranking
     depth = next((depth for depth in DEPTHS if depth > len(head.ids)), ALL)
     if head.scores is None:
         depth = ALL
-    deep = _rank(held, listing.question, depth)
+    deep = _rank(engine, listing.question, depth)
     new = ~np.isin(deep.ids, head.ids)
     ids = np.concatenate([head.ids, deep.ids[new]])
     scores = None
     if head.scores is not None and deep.scores is not None:
         scores = np.concatenate([head.scores, deep.scores[new]])
     ranking = replace(deep, ids=ids, scores=scores, by_name=head.by_name | deep.by_name)
-    likelihoods, likely = held.likelihoods(ranking), listing.likely
+    likelihoods, likely = engine.likelihoods(ranking), listing.likely
     if likelihoods is not None and likely is not None:
         assert listing.likelihoods is not None
         lowest = float(listing.likelihoods.min(initial=1.0))
@@ -149,10 +151,10 @@ def _deepened(held: Engine, listing: Listing) -> Listing:
 
 
 def _drawn(
-    held: Engine, question: Question, ranking: Ranking
+    engine: Engine, question: Question, ranking: Ranking
 ) -> tuple[Ranking, np.ndarray | None, int | None]:
     """The ranking, its likelihoods, and how many are likely; None where there is no line."""
-    likelihoods = held.likelihoods(ranking)
+    likelihoods = engine.likelihoods(ranking)
     if likelihoods is None:
         return ranking, None, None
     if question.query.sort in ("date", "name"):
@@ -161,16 +163,16 @@ def _drawn(
     return found.ranking, found.likelihoods, found.likely
 
 
-def _rank(held: Engine, question: Question, limit: int) -> Ranking:
+def _rank(engine: Engine, question: Question, limit: int) -> Ranking:
     """The images nearest to a question, without the one that it leaves out."""
-    index = held.index()
+    index = engine.index()
     if index is None:
         nothing = np.empty(0, np.int64)
         return Ranking(nothing, None, 0, "browse")
     ranking = rank(
-        held.library,
+        engine.library,
         index,
-        _Words(held),
+        _Words(engine),
         question.query,
         pictures=question.pictures,
         limit=limit,
@@ -181,21 +183,21 @@ def _rank(held: Engine, question: Question, limit: int) -> Ranking:
 # Hits
 
 
-def _hits(held: Engine, listing: Listing, start: int, stop: int) -> list[dict[str, Any]]:
+def _hits(engine: Engine, listing: Listing, start: int, stop: int) -> list[dict[str, Any]]:
     """The hits of a page; a first page's are kept while library and disks stay as they are."""
     if start:
-        return _hit_fields(held, listing, hits(held.library, listing.ranking, start, stop))
-    mark = (stop, held.generation, tuple(held.library.offline()))
+        return _hit_fields(engine, listing, hits(engine.library, listing.ranking, start, stop))
+    mark = (stop, engine.generation, tuple(engine.library.offline()))
     kept = listing.pages.get(mark)
     if kept is None:
-        kept = _hit_fields(held, listing, hits(held.library, listing.ranking, 0, stop))
+        kept = _hit_fields(engine, listing, hits(engine.library, listing.ranking, 0, stop))
         listing.pages.clear()
         listing.pages[mark] = kept
     return kept
 
 
-def _hit_fields(held: Engine, listing: Listing, found: Sequence[Hit]) -> list[dict[str, Any]]:
-    addresses = thumbnail_urls(held.library, (hit.image_id for hit in found))
+def _hit_fields(engine: Engine, listing: Listing, found: Sequence[Hit]) -> list[dict[str, Any]]:
+    addresses = thumbnail_urls(engine.library, (hit.image_id for hit in found))
     return [
         {
             "rank": hit.rank,

@@ -26,7 +26,7 @@ from fovea.search.query.rank import Ranking
 from .encoders import TORCH_AFTER_S, SharedEncoder
 from .listings import Listings
 
-__all__ = ["Engine", "engine"]
+__all__ = ["Engine", "current_engine"]
 
 log = logging.getLogger(__name__)
 
@@ -259,7 +259,7 @@ class Engine:
             self._watcher.close()
 
 
-def engine() -> Engine:
+def current_engine() -> Engine:
     """The engine of the app that answers this request."""
     found: Engine = current_app.extensions["fovea"]
     return found

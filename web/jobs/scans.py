@@ -16,7 +16,7 @@ from flask import Blueprint, Flask, Response, current_app, request
 from fovea.indexer.workers.host import command
 from fovea.web.contract.describe import bad_request, describe, json_body
 from fovea.web.contract.problems import Problem
-from fovea.web.engine.engine import Engine, engine
+from fovea.web.engine.engine import Engine, current_engine
 
 __all__ = ["Scans", "blueprint", "install"]
 
@@ -38,8 +38,8 @@ NEW_SCAN = {
 class Scans:
     """The scan under way, or the last one; what is asked for meanwhile comes after it."""
 
-    def __init__(self, held: Engine) -> None:
-        self._held = held
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._changed = threading.Condition()
         self._document: dict[str, Any] | None = None
         self._process: subprocess.Popen[str] | None = None
@@ -55,7 +55,7 @@ class Scans:
         """Index these folders, or all, now or after what is under way; return the newest scan."""
         wanted = tuple(folders)
         with self._changed:
-            if self._held.closing.is_set():
+            if self._engine.closing.is_set():
                 raise Problem(503, "Service Unavailable", "the server is about to end")
             if self._process is None:
                 self._begin(wanted)
@@ -104,9 +104,9 @@ class Scans:
             "message": None,
         }
         asked = {
-            "library": str(self._held.folder.absolute()),
+            "library": str(self._engine.folder.absolute()),
             "folders": [os.fspath(folder) for folder in folders],
-            "model": self._held.requested_model,
+            "model": self._engine.requested_model,
         }
         try:
             process = self._process = _started()
@@ -134,7 +134,7 @@ class Scans:
             _hang_up(process)
             self._process = None
             self._document = {**(self._document or {}), **_ended(last, code)}
-            if self._waiting and not self._held.closing.is_set():
+            if self._waiting and not self._engine.closing.is_set():
                 self._begin(self._waiting.pop(0))
             self._changed.notify_all()
 
@@ -211,10 +211,10 @@ def _printable(folder: Path) -> str:
 
 def install(app: Flask) -> None:
     """Let the app have scans, which end with it."""
-    held: Engine = app.extensions["fovea"]
-    app.extensions["fovea.scans"] = found = Scans(held)
+    engine: Engine = app.extensions["fovea"]
+    app.extensions["fovea.scans"] = found = Scans(engine)
     app.extensions["fovea.listeners"] = threading.BoundedSemaphore(LISTENERS)
-    held.on_close(found.close)
+    engine.on_close(found.close)
 
 
 def scans() -> Scans:
@@ -248,7 +248,7 @@ def start_scan() -> tuple[dict[str, Any], int]:
         return {"scan": scans().start()}, 202
     if not isinstance(root_id, int) or isinstance(root_id, bool):
         raise bad_request("root is the number of a folder, or null")
-    for root in engine().library.roots():
+    for root in current_engine().library.roots():
         if root.id == root_id:
             return {"scan": scans().start([Path(os.fsdecode(root.path))])}, 202
     raise Problem(404, "Not Found", f"there is no folder {root_id}")
@@ -270,27 +270,27 @@ def events() -> Response:
         headers = {"Retry-After": "15"}
         raise Problem(503, "Service Unavailable", "too many pages listen", headers=headers)
     gone = request.environ.get("waitress.client_disconnected", lambda: False)
-    response = Response(_stream(engine(), scans(), gone), mimetype="text/event-stream")
+    response = Response(_stream(current_engine(), scans(), gone), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(seats.release)
     return response
 
 
-def _stream(held: Engine, found: Scans, gone: Callable[[], bool]) -> Iterator[str]:
+def _stream(engine: Engine, found: Scans, gone: Callable[[], bool]) -> Iterator[str]:
     """Say what is, then what changes; a comment now and then keeps the connection open."""
     scan: dict[str, Any] | None = None
-    generation, quiet_since = held.generation, time.monotonic()
+    generation, quiet_since = engine.generation, time.monotonic()
     yield "retry: 5000\n\n"
-    while not (held.closing.is_set() or gone()):
+    while not (engine.closing.is_set() or gone()):
         newest = found.wait(scan, LOOK_S)
         text = ""
         if newest != scan:
             scan = newest
             text += _event("scan", scan)
-        if held.generation != generation:
-            generation = held.generation
-            images = held.library.counts().images
+        if engine.generation != generation:
+            generation = engine.generation
+            images = engine.library.counts().images
             text += _event("library", {"images": images, "generation": generation})
         if text or time.monotonic() - quiet_since > HEARTBEAT_S:
             quiet_since = time.monotonic()

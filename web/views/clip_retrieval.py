@@ -16,7 +16,7 @@ from fovea.search.library.library import Library
 from fovea.search.query.hits import places
 from fovea.web.contract.describe import bad_request, describe, json_body, text_of
 from fovea.web.contract.fields import image_url, name_of
-from fovea.web.engine.engine import Engine, engine
+from fovea.web.engine.engine import Engine, current_engine
 
 from .search import PICTURES_BYTES, decoded
 from .uploads import embed_pictures
@@ -81,19 +81,19 @@ def knn() -> list[dict[str, Any]]:
     """
     request.max_content_length = PICTURES_BYTES
     body = json_body(FIELDS, any_type=True)
-    held = engine()
+    engine = current_engine()
     shown = _count(body, "num_images")
     most = max(_count(body, "num_result_ids"), shown)
     if body.get("modality") not in (None, "image"):
         raise bad_request("there is no index of texts here, only of images: modality is image")
-    index = held.index()
-    vector = _query_vector(held, body, index)
+    index = engine.index()
+    vector = _query_vector(engine, body, index)
     if index is None or vector is None:
         return []
-    found = _nearest(held.library, index, vector, most)
+    found = _nearest(engine.library, index, vector, most)
     if body.get("deduplicate") is not False:
-        found = _distinct(held.library, index, found)
-    metadata = _metadata(held.library, [image_id for image_id, _ in found[:shown]])
+        found = _distinct(engine.library, index, found)
+    metadata = _metadata(engine.library, [image_id for image_id, _ in found[:shown]])
     return [
         {**metadata.get(image_id, {}), "id": image_id, "similarity": score}
         for image_id, score in found
@@ -115,20 +115,20 @@ def metadata() -> list[dict[str, Any]]:
         raise bad_request(f"ids is a list of at most {MOST:,}")
     if not all(type(image_id) is int and abs(image_id) < 2**63 for image_id in ids):
         raise bad_request("ids are whole numbers")
-    known = _metadata(engine().library, ids)
+    known = _metadata(current_engine().library, ids)
     return [{"id": image_id, "metadata": known[image_id]} for image_id in ids if image_id in known]
 
 
 def _query_vector(
-    held: Engine, body: dict[str, Any], index: VectorIndex | None
+    engine: Engine, body: dict[str, Any], index: VectorIndex | None
 ) -> np.ndarray | None:
     """The unit vector (d,) that is searched by; None before anything is indexed."""
     if body.get("text"):
         text = text_of("text", body["text"], LONGEST)
-        return held.encoder().encode_texts([text])[0] if index is not None else None
+        return engine.encoder().encode_texts([text])[0] if index is not None else None
     if body.get("image"):
         picture = decoded("image", body["image"])
-        return embed_pictures(held, [picture])[0] if index is not None else None
+        return embed_pictures(engine, [picture])[0] if index is not None else None
     if body.get("image_url"):
         raise bad_request("image_url is not supported: fovea fetches nothing; send image in base64")
     if body.get("embedding_input") is not None:

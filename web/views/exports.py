@@ -17,7 +17,7 @@ from fovea.search.library.paths import path_fields
 from fovea.search.query.hits import places
 from fovea.web.contract.describe import bad_request, describe, json_body
 from fovea.web.contract.problems import Problem
-from fovea.web.engine.engine import engine
+from fovea.web.engine.engine import current_engine
 
 from .sources import Source, open_source
 
@@ -80,7 +80,7 @@ def export() -> Response:
     Images that are gone by now are left out; a zip file notes the files that cannot be read.
     """
     ids, kind = _asked()
-    library = engine().library
+    library = current_engine().library
     known = {image_id: place.paths for image_id, place in places(library, ids).items()}
     ids = [image_id for image_id in dict.fromkeys(ids) if image_id in known]
     if not ids:

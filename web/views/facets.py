@@ -9,7 +9,7 @@ from flask import Blueprint
 from fovea.search.library.library import Library
 from fovea.search.query.language import Filter
 from fovea.web.contract.describe import describe
-from fovea.web.engine.engine import engine
+from fovea.web.engine.engine import current_engine
 
 from .search import LONGEST
 
@@ -23,8 +23,8 @@ SEPARATOR = os.fsencode(os.sep)
 @describe("List what there is to filter by", {200: "Facets"}, tag="Search", problems=(503,))
 def facets() -> dict[str, Any]:
     """Folders with the pictures below them, cameras and formats by how many pictures they have."""
-    held = engine()
-    found: dict[str, Any] = held.remembered("facets", lambda: _facets(held.library))
+    engine = current_engine()
+    found: dict[str, Any] = engine.remembered("facets", lambda: _facets(engine.library))
     return found
 
 

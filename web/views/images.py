@@ -14,7 +14,7 @@ from fovea.web.contract.describe import describe
 from fovea.web.contract.fields import image_url, name_of, thumbnail_urls
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.answers import ask, page
-from fovea.web.engine.engine import Engine, engine
+from fovea.web.engine.engine import Engine, current_engine
 from fovea.web.engine.questions import Question
 
 from .search import CURSOR, LIMIT, answer_page
@@ -38,10 +38,10 @@ COLUMNS = (
 def image(image_id: int) -> dict[str, Any]:
     """Its files, what its file says of it, its likeliest labels and its nearest neighbours."""
     started = time.perf_counter()
-    held = engine()
-    known = _known(held, image_id)
-    place = places(held.library, [image_id])[image_id]
-    similar = page(held, ask(held, Question.like(image_id)), 0, NEIGHBOURS, started)
+    engine = current_engine()
+    known = _known(engine, image_id)
+    place = places(engine.library, [image_id])[image_id]
+    similar = page(engine, ask(engine, Question.like(image_id)), 0, NEIGHBOURS, started)
     return {
         "image_id": image_id,
         **path_fields(place.paths[0]),
@@ -50,9 +50,9 @@ def image(image_id: int) -> dict[str, Any]:
         "folder": os.path.dirname(place.paths[0]),
         "offline": place.offline,
         **known,
-        "changed_at": held.library.rows(CHANGED, (image_id,))[0][0],
-        "labels": _labels(held, image_id),
-        "thumbnail": thumbnail_urls(held.library, [image_id])[image_id],
+        "changed_at": engine.library.rows(CHANGED, (image_id,))[0][0],
+        "labels": _labels(engine, image_id),
+        "thumbnail": thumbnail_urls(engine.library, [image_id])[image_id],
         "original": image_url(image_id, "original"),
         "similar": similar["hits"],
     }
@@ -69,14 +69,14 @@ def image(image_id: int) -> dict[str, Any]:
 def similar(image_id: int) -> dict[str, Any]:
     """The nearest first, without the image itself."""
     started = time.perf_counter()
-    held = engine()
-    _known(held, image_id)
-    return answer_page(held, Question.like(image_id), started)
+    engine = current_engine()
+    _known(engine, image_id)
+    return answer_page(engine, Question.like(image_id), started)
 
 
-def _known(held: Engine, image_id: int) -> dict[str, Any]:
+def _known(engine: Engine, image_id: int) -> dict[str, Any]:
     """What the library knows of an image that some file shows. Raise ``Problem`` for another."""
-    rows = held.library.rows(
+    rows = engine.library.rows(
         f"SELECT {', '.join(COLUMNS)} FROM images WHERE id = ? AND EXISTS "
         "(SELECT 1 FROM files WHERE image_id = images.id AND state = 'indexed')",
         (image_id,),
@@ -86,16 +86,16 @@ def _known(held: Engine, image_id: int) -> dict[str, Any]:
     return dict(zip(COLUMNS, rows[0], strict=True))
 
 
-def _labels(held: Engine, image_id: int) -> list[dict[str, Any]]:
+def _labels(engine: Engine, image_id: int) -> list[dict[str, Any]]:
     """The likeliest labels; none before the model's are known, or without an embedding."""
-    index = held.index()
-    rows = held.library.rows(
+    index = engine.index()
+    rows = engine.library.rows(
         "SELECT vector FROM embeddings WHERE image_id = ? AND model_id = ?",
         (image_id, None if index is None else index.model.id),
     )
     if not rows:
         return []
     vector = np.frombuffer(rows[0][0], "<f2").astype(np.float32)
-    background = held.background()
+    background = engine.background()
     found = [] if background is None else likeliest(background, vector, LABELS)
     return [{"label": label, "probability": probability} for label, probability in found]

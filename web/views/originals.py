@@ -10,7 +10,7 @@ from werkzeug.http import dump_options_header
 from werkzeug.wsgi import wrap_file
 
 from fovea.web.contract.describe import Choice, describe
-from fovea.web.engine.engine import engine
+from fovea.web.engine.engine import current_engine
 
 from .sources import Source, source_of
 
@@ -46,7 +46,7 @@ def original(image_id: int) -> Response:
     Only from a folder of the library, wherever links may lead. Ranges are answered.
     """
     as_file = DOWNLOAD.read() == "1"
-    source = source_of(engine().library, image_id)
+    source = source_of(current_engine().library, image_id)
     try:
         response = _response(source, as_file)
     except BaseException:  # a range that the file has not, for one

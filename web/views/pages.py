@@ -21,7 +21,7 @@ from fovea.search.errors import FoveaError
 from fovea.search.library.pictures import shown
 from fovea.web.contract.problems import Problem, members
 from fovea.web.engine.answers import ask, page
-from fovea.web.engine.engine import engine
+from fovea.web.engine.engine import current_engine
 from fovea.web.engine.questions import Question
 
 from .search import QUERY
@@ -114,7 +114,7 @@ def _first_hits() -> dict[str, Any]:
     """The first page of the answer, or the problem with the query."""
     started = time.perf_counter()
     try:
-        held = engine()
-        return page(held, ask(held, Question.of(QUERY.read().strip())), 0, FIRST, started)
+        engine = current_engine()
+        return page(engine, ask(engine, Question.of(QUERY.read().strip())), 0, FIRST, started)
     except (FoveaError, Problem) as exc:
         return {"problem": members(exc)}

@@ -13,7 +13,7 @@ from fovea.search.library.rows import Root
 from fovea.search.maintenance.forget import forget_root
 from fovea.web.contract.describe import describe, json_body, text_of
 from fovea.web.contract.problems import Problem
-from fovea.web.engine.engine import engine
+from fovea.web.engine.engine import current_engine
 
 blueprint = Blueprint("roots", __name__)
 
@@ -49,7 +49,7 @@ NEW_ROOT = {
 @describe("List the folders", {200: "Roots"}, tag="Folders", problems=(503,))
 def roots() -> dict[str, Any]:
     """Each with how many pictures are known below it. An offline one is missing or unmounted."""
-    library = engine().library
+    library = current_engine().library
     return {"roots": [_fields(library, root) for root in library.roots_now()]}
 
 
@@ -64,7 +64,7 @@ def roots() -> dict[str, Any]:
 def add_root() -> tuple[dict[str, Any], int]:
     """The folder is on the machine that serves. Its pictures are indexed in the background."""
     path = _folder(_asked_path())
-    library = engine().library
+    library = current_engine().library
     root = library.add_root(os.path.realpath(path))
     current_app.extensions["fovea.scans"].start([Path(os.fsdecode(root.path))])
     return _fields(library, root), 201
@@ -74,7 +74,7 @@ def add_root() -> tuple[dict[str, Any], int]:
 @describe("Forget a folder", {204: {}}, tag="Folders", problems=(409, 503))
 def remove_root(root_id: int) -> tuple[str, int]:
     """Its pictures leave the library; the files themselves stay as they are."""
-    library = engine().library
+    library = current_engine().library
     if not any(root.id == root_id for root in library.roots()):
         raise Problem(404, "Not Found", f"there is no folder {root_id}")
     current_app.extensions["fovea.scans"].stop()
@@ -105,7 +105,7 @@ def _folder(path: Path) -> Path:
         raise _refusal("unreadable", path, reason=reason) from exc
     if not is_folder:
         raise _refusal("no_folder", path)
-    if real.is_relative_to(os.path.realpath(engine().folder)):
+    if real.is_relative_to(os.path.realpath(current_engine().folder)):
         raise _refusal("library", path)
     if _is_whole(real):
         raise _refusal("system", path)

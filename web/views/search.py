@@ -14,7 +14,7 @@ from flask import Blueprint, request
 from fovea.search.query.rank import Picture
 from fovea.web.contract.describe import Number, Text, bad_request, describe, json_body, text_of
 from fovea.web.engine.answers import ask, follow, page
-from fovea.web.engine.engine import Engine, engine
+from fovea.web.engine.engine import Engine, current_engine
 from fovea.web.engine.listings import CURSOR_PATTERN, Cursor
 from fovea.web.engine.questions import Question
 
@@ -87,9 +87,9 @@ def search() -> dict[str, Any]:
     the library has changed meanwhile.
     """
     started = time.perf_counter()
-    held, text = engine(), QUERY.read()
+    engine, text = current_engine(), QUERY.read()
     question = Question.of(text) if text or not CURSOR.read() else None
-    return answer_page(held, question, started)
+    return answer_page(engine, question, started)
 
 
 @blueprint.post("/api/search")
@@ -112,19 +112,19 @@ def search_by_pictures() -> dict[str, Any]:
         text, limit, files, weights = _form()
     else:
         text, limit, files, weights = _body()
-    held, question = engine(), Question.of(text)
-    question = replace(question, pictures=_pictures(held, files, weights))
-    return page(held, ask(held, question), 0, limit, started)
+    engine, question = current_engine(), Question.of(text)
+    question = replace(question, pictures=_pictures(engine, files, weights))
+    return page(engine, ask(engine, question), 0, limit, started)
 
 
-def answer_page(held: Engine, question: Question | None, started: float) -> dict[str, Any]:
+def answer_page(engine: Engine, question: Question | None, started: float) -> dict[str, Any]:
     """The page of an answer that the request's ``limit`` and ``cursor`` ask for."""
     limit, cursor = LIMIT.read(), CURSOR.read()
     if not cursor:
         assert question is not None
-        return page(held, ask(held, question), 0, limit, started)
+        return page(engine, ask(engine, question), 0, limit, started)
     place = Cursor.read(cursor)
-    return page(held, follow(held, place, question), place.offset, limit, started)
+    return page(engine, follow(engine, place, question), place.offset, limit, started)
 
 
 def decoded(name: str, value: object) -> bytes:
@@ -138,11 +138,11 @@ def decoded(name: str, value: object) -> bytes:
 
 
 def _pictures(
-    held: Engine, files: Sequence[bytes], weights: Sequence[float]
+    engine: Engine, files: Sequence[bytes], weights: Sequence[float]
 ) -> tuple[Picture, ...]:
     if not files:
         return ()
-    vectors = embed_pictures(held, files)
+    vectors = embed_pictures(engine, files)
     return tuple(map(Picture, vectors, weights))
 
 

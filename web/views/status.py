@@ -10,7 +10,7 @@ from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.paths import path_fields
 from fovea.web.contract.describe import Choice, Number, Text, describe
 from fovea.web.contract.openapi import program_version
-from fovea.web.engine.engine import engine
+from fovea.web.engine.engine import current_engine
 
 blueprint = Blueprint("status", __name__)
 
@@ -32,8 +32,8 @@ def health() -> dict[str, str]:
 @describe("Describe the library", {200: "Status"}, tag="Library", problems=(503,))
 def status() -> dict[str, Any]:
     """How much it holds, by which model it answers, and which formats can be indexed."""
-    held = engine()
-    counts, model, index = held.library.counts(), held.model(), held.index()
+    engine = current_engine()
+    counts, model, index = engine.library.counts(), engine.model(), engine.index()
     return {
         "version": program_version(),
         "model": model.name if model else None,
@@ -41,7 +41,7 @@ def status() -> dict[str, Any]:
         "embeddings": counts.embeddings,
         "files": counts.files,
         "index": None if index is None else _index_fields(index),
-        "roots": len(held.library.roots()),
+        "roots": len(engine.library.roots()),
         "formats": _formats(),
     }
 
@@ -68,7 +68,7 @@ def failures() -> dict[str, Any]:
     """Each with the reason: it failed, or was passed over."""
     state, after, limit = STATE.read(), int(AFTER.read() or 0), LIMIT.read()
     states = ("failed", "skipped") if state == "all" else (state, state)
-    rows = engine().library.rows(
+    rows = current_engine().library.rows(
         "SELECT id, path, reason, state FROM files "
         "WHERE state IN (?, ?) AND id > ? ORDER BY id LIMIT ?",
         (*states, after, limit + 1),

@@ -19,7 +19,7 @@ from fovea.search.library.library import Library
 from fovea.search.maintenance.forget import THUMBNAILS, thumbnail_path
 from fovea.web.contract.describe import Choice, Text, describe
 from fovea.web.contract.problems import Problem
-from fovea.web.engine.engine import Engine, engine
+from fovea.web.engine.engine import Engine, current_engine
 
 from .sources import open_source
 
@@ -165,11 +165,11 @@ def _read(path: Path) -> bytes | None:
 
 def install(app: Flask) -> None:
     """Set the cache up, and have processes ready for the first page, unless this is a test."""
-    held: Engine = app.extensions["fovea"]
+    engine: Engine = app.extensions["fovea"]
     made = Renderer()
     app.extensions["fovea.renderer"] = made
-    app.extensions["fovea.thumbnails"] = ThumbnailCache(held.folder / THUMBNAILS, made)
-    held.on_close(made.close)
+    app.extensions["fovea.thumbnails"] = ThumbnailCache(engine.folder / THUMBNAILS, made)
+    engine.on_close(made.close)
     if not app.testing:
         threading.Thread(target=made.warm, daemon=True).start()
 
@@ -217,7 +217,7 @@ def preview(image_id: int) -> Response:
 
 
 def _picture(image_id: int, kind: str) -> Response:
-    library, version = engine().library, VERSION.read()
+    library, version = current_engine().library, VERSION.read()
     digest = _digest(library, image_id)
     response = current_app.response_class(mimetype="image/webp")
     response.set_etag(f"{digest.hex()[:32]}-{kind}")

@@ -14,7 +14,7 @@ from .thumbnails import crowded, renderer
 __all__ = ["embed_pictures"]
 
 
-def embed_pictures(held: Engine, files: Sequence[bytes]) -> list[np.ndarray]:
+def embed_pictures(engine: Engine, files: Sequence[bytes]) -> list[np.ndarray]:
     """The unit vectors, float32 (d,), of pictures' bytes.
 
     Raise ``Problem`` 422 for one that cannot be decoded, saying which and why, and 503 where too
@@ -22,7 +22,7 @@ def embed_pictures(held: Engine, files: Sequence[bytes]) -> list[np.ndarray]:
     """
     if not files:
         return []
-    encoder = held.encoder()
+    encoder = engine.encoder()
     pixels = []
     for number, data in enumerate(files, 1):
         try:

@@ -53,10 +53,10 @@ def test_searches_go_on_and_flip_at_once(app, client, colour_library):
 
 
 def test_one_request_knows_one_model(app, client, colour_library):
-    held = app.extensions["fovea"]
+    engine = app.extensions["fovea"]
     client.get("/api/search?q=red")
     with app.test_request_context():
-        before = held.model()
+        before = engine.model()
         switch(colour_library)
         seen = []
         other = threading.Thread(
@@ -65,19 +65,19 @@ def test_one_request_knows_one_model(app, client, colour_library):
         other.start()
         other.join()
         assert seen == ["model-d1"]
-        assert held.model() == before
-        assert held.index().model == before and held.encoder().identity == before.identity
+        assert engine.model() == before
+        assert engine.index().model == before and engine.encoder().identity == before.identity
     assert client.get("/api/search?q=red").json["model"] == "model-d1"
 
 
 def test_a_former_model_is_let_go_in_time(app, client, colour_library, monkeypatch):
     monkeypatch.setattr("fovea.web.engine.engine.FORMER_S", 0.0)
-    held = app.extensions["fovea"]
+    engine = app.extensions["fovea"]
     client.get("/api/search?q=red")
     switch(colour_library)
     client.get("/api/search?q=red")
     client.get("/api/search?q=blue")
-    assert held._former_index is None and held._former_encoder is None
+    assert engine._former_index is None and engine._former_encoder is None
 
 
 def test_a_page_of_a_former_answer_comes_from_the_new_one(app, client, colour_library):
