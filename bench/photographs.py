@@ -19,12 +19,10 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fovea.indexer.scanning.scan import index_folders  # noqa: E402
-from fovea.search.index.vector_index import VectorIndex  # noqa: E402
 from fovea.search.library.library import Library  # noqa: E402
 from fovea.search.models.resolve import resolve_model  # noqa: E402
-from fovea.search.query.language import Query  # noqa: E402
 from fovea.search.query.rank import Picture  # noqa: E402
-from fovea.search.query.run import answer  # noqa: E402
+from fovea.search.query.run import Question, Searcher  # noqa: E402
 
 K = 10
 
@@ -43,15 +41,12 @@ def main(folder: Path, labels: Path, classes: Path, name: str) -> None:
     encoder = model.load()
     with TemporaryDirectory() as place, Library.open(Path(place), create=True) as library:
         report = index_folders(library, [folder], model=model, load_encoder=lambda: encoder)
-        current = library.model()
-        assert current is not None
-        index = VectorIndex.open(library, current.id)
+        searcher = Searcher.of(library, library.model(), encoder)
         ranks = []
         for row in rows:
             # as a vector: words would find files by their names, too
             [vector] = encoder.encode_texts([f"a photo of a {row['label']}"])
-            wanted = [Picture(vector)]
-            hits = answer(library, index, encoder, Query(), pictures=wanted, k=report.embedded)
+            hits = searcher.answer(Question.of("", Picture(vector)), k=report.embedded).hits
             ranks.append(next(hit.rank for hit in hits if Path(hit.path).name == row["file"]))
             print(f"{ranks[-1]:5d}  {row['file']}  {row['label']}")
     found = sum(rank <= K for rank in ranks)

@@ -42,10 +42,11 @@ from fovea.search.index.vector_index import VectorIndex  # noqa: E402
 from fovea.search.library.library import Library  # noqa: E402
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
 from fovea.search.models.resolve import resolve_model  # noqa: E402
+from fovea.search.query.hits import hits  # noqa: E402
 from fovea.search.query.language import parse  # noqa: E402
 from fovea.search.query.likelihood import Background, default_labels, likelihoods  # noqa: E402
-from fovea.search.query.rank import hits, rank  # noqa: E402
-from fovea.web.engine.answers import DEPTHS  # noqa: E402
+from fovea.search.query.rank import rank  # noqa: E402
+from fovea.search.query.run import DEPTHS  # noqa: E402
 
 MODEL = "fovea-small"
 BATCH, PER_CLUSTER, PER_FOLDER = 5_000, 250, 250

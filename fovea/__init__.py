@@ -1,1 +1,78 @@
-"""Find photographs by what is in them: words and pictures, on one machine, offline."""
+"""Find photographs by what is in them: words and pictures, on one machine, offline.
+
+``fovea.Library`` indexes folders and answers queries; ``fovea.load_model`` is a CLIP alone. Names
+are imported on first use, so that ``import fovea`` costs nothing. docs/python-api.md has all of
+them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import Library, load_model
+    from .indexer.scanning.pipeline import Progress
+    from .indexer.scanning.scan import ScanReport
+    from .indexer.scanning.verify import VerifyReport
+    from .indexer.switching.switch import SwitchProgress, SwitchReport
+    from .search.clip.zeroshot import class_embeddings, class_probabilities
+    from .search.errors import FoveaError, LibraryBusy, LibraryError, ModelError, Unanswerable
+    from .search.query.hits import Answer, Hit
+    from .search.query.language import QueryError
+
+__all__ = [
+    "Answer",
+    "FoveaError",
+    "Hit",
+    "Library",
+    "LibraryBusy",
+    "LibraryError",
+    "ModelError",
+    "Progress",
+    "QueryError",
+    "ScanReport",
+    "SwitchProgress",
+    "SwitchReport",
+    "Unanswerable",
+    "VerifyReport",
+    "class_embeddings",
+    "class_probabilities",
+    "load_model",
+]
+
+_HOMES = {
+    "Answer": "search.query.hits",
+    "FoveaError": "search.errors",
+    "Hit": "search.query.hits",
+    "Library": "api",
+    "LibraryBusy": "search.errors",
+    "LibraryError": "search.errors",
+    "ModelError": "search.errors",
+    "Progress": "indexer.scanning.pipeline",
+    "QueryError": "search.query.language",
+    "ScanReport": "indexer.scanning.scan",
+    "SwitchProgress": "indexer.switching.switch",
+    "SwitchReport": "indexer.switching.switch",
+    "Unanswerable": "search.errors",
+    "VerifyReport": "indexer.scanning.verify",
+    "class_embeddings": "search.clip.zeroshot",
+    "class_probabilities": "search.clip.zeroshot",
+    "load_model": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("fovea")
+        except PackageNotFoundError:
+            return "0+unknown"
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

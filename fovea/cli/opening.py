@@ -1,11 +1,14 @@
 """Libraries and models that commands work on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fovea.search.clip.errors import FoveaError
 
 if TYPE_CHECKING:
+    import fovea
     from fovea.search.library.library import Library
     from fovea.search.library.rows import ModelRow
     from fovea.search.models.resolve import ModelInfo
@@ -24,6 +27,19 @@ def open_library(folder: Path | None) -> "Library":
     from fovea.search.library.library import Library
 
     return Library.open(library_folder(folder))
+
+
+@contextmanager
+def searchable(folder: Path | None, device: str, dtype: str) -> "Iterator[fovea.Library]":
+    """Open a library for searching. Raise ``FoveaError`` where nothing is indexed yet."""
+    import fovea
+
+    place = library_folder(folder)
+    opened = fovea.Library.open(place, device=device, dtype=dtype, on_download=download_bar)
+    with opened as library:
+        if library.model is None:
+            raise FoveaError(f"nothing is indexed in {library.folder} yet: fovea index FOLDER")
+        yield library
 
 
 def current_model(library: "Library") -> "ModelRow":

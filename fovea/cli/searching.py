@@ -1,8 +1,7 @@
 """``fovea search``, ``similar`` and ``classify``."""
 
 import os
-import time
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +11,10 @@ from fovea.search.clip.errors import FoveaError
 from fovea.search.library.paths import path_fields
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from fovea.search.clip.encoders.base import PixelEncoder
-    from fovea.search.library.library import Library
-    from fovea.search.models.resolve import ModelInfo
     from fovea.search.query.hits import Answer, Hit
 
 
-from .opening import any_model, current_model, library_model, open_library
+from .opening import any_model, searchable
 from .options import FILE, json_option, k_option, library_option, machine_options, model_option
 from .output import plain, plain_name, print_json, talk
 
@@ -55,36 +49,9 @@ def search(
     """
     if not (query and query.strip()) and image is None:
         raise click.UsageError("say what to search for: words, --image FILE, or both")
-    from fovea.search.index.vector_index import VectorIndex
-    from fovea.search.models.resolve import LazyEncoder
-    from fovea.search.query.language import parse
-    from fovea.search.query.rank import Picture
-    from fovea.search.query.run import answer
-
-    asked = parse(query or "")
-    with open_library(folder) as library:
-        model = library_model(library)
-        encoder: LazyEncoder | PixelEncoder = LazyEncoder(model, device=device, dtype=dtype)
-        pictures = []
-        if image is not None:
-            encoder, vector = _embedded(model, image, device, dtype)
-            pictures.append(Picture(vector))
-        index = VectorIndex.open(library, current_model(library).id)
-        started = time.perf_counter()
-        found = answer(library, index, encoder, asked, pictures=pictures, k=k)
-        show_answer(timed_answer(query or str(image), model, started, found), as_json)
-
-
-def _embedded(
-    model: "ModelInfo", file: Path, device: str, dtype: str
-) -> "tuple[PixelEncoder, np.ndarray]":
-    """The loaded model, and the unit vector (d,) of the picture in a file."""
-    from fovea.indexer.workers.query_image import Asked
-
-    with Asked(model.preprocess) as asked:  # its process starts while torch is imported
-        encoder = model.load(device=device, dtype=dtype)
-        [vector] = encoder.encode_pixels(asked.pixels(file)[None])
-    return encoder, vector
+    with searchable(folder, device, dtype) as library:
+        answer = library.search(query or "", image=image, k=k)
+        show_answer(replace(answer, query=query or str(image)), as_json)
 
 
 @click.command()
@@ -101,63 +68,34 @@ def similar(
     \b
     fovea similar ~/Pictures/beach.jpg
     """
-    from fovea.search.index.vector_index import VectorIndex
-    from fovea.search.models.resolve import LazyEncoder
-    from fovea.search.query.run import known_image, similar_to
-
-    with open_library(folder) as library:
-        model = library_model(library)
-        encoder = LazyEncoder(model, device=device, dtype=dtype)
-        index = VectorIndex.open(library, current_model(library).id)
-        started = time.perf_counter()
-
-        def embed() -> "np.ndarray":
-            return _embedded(model, file, device, dtype)[1]
-
-        known = known_image(library, file)
-        hits = similar_to(library, index, encoder, known, embed=embed, k=k)
-        if known is not None:
-            _say_known(library, known, file)
-        show_answer(timed_answer(str(file), model, started, hits), as_json)
-
-
-def _say_known(library: "Library", image_id: int, file: Path) -> None:
-    """Name the file of the library that a file is a copy of."""
-    from fovea.search.query.hits import places
-
-    place = places(library, [image_id]).get(image_id)
-    if place is not None and os.path.realpath(file) not in map(os.path.realpath, place.paths):
-        talk(f"the library has this picture as {place.paths[0]}")
-
-
-def timed_answer(query: str, model: "ModelInfo", started: float, hits: "Sequence[Hit]") -> "Answer":
-    from fovea.search.query.hits import Answer
-
-    return Answer(query, model.name, round((time.perf_counter() - started) * 1000, 1), hits)
+    with searchable(folder, device, dtype) as library:
+        known = library.find(file)
+        paths = () if known is None else library.paths(known)
+        if paths and os.path.realpath(file) not in map(os.path.realpath, paths):
+            talk(f"the library has this picture as {paths[0]}")
+        show_answer(replace(library.similar(file, k=k), query=str(file)), as_json)
 
 
 def show_answer(answer: "Answer", as_json: bool) -> None:
     """Print an answer: a line a hit, or one JSON document."""
     if as_json:
-        hits = [hit_fields(hit) for hit in answer.hits]
-        print_json(
-            {
-                "query": answer.query,
-                "model": answer.model,
-                "took_ms": answer.took_ms,
-                "hits": hits,
-            }
-        )
+        print_json(answer_fields(answer))
         return
-    likely = sum((hit.likelihood or 0) >= 0.5 or hit.by_name for hit in answer.hits)
     for place, hit in enumerate(answer.hits):
-        if hit.likelihood is not None and place == likely:
+        if place == answer.likely:
             talk("the likely matches end here; the nearest ones follow" if place else NONE_LIKELY)
         note = "\t(offline)" if hit.offline else ""
         mark = (hit.date or "")[:10] if hit.score is None else f"{hit.score:.3f}"
         click.echo(f"{mark}\t{plain_name(hit.path)}{note}")
     if not answer.hits:
         talk("no picture is found; is a folder indexed? fovea index FOLDER")
+
+
+def answer_fields(answer: "Answer") -> dict[str, Any]:
+    """An answer as members of a JSON document."""
+    fields = {"query": answer.query, "model": answer.model, "took_ms": answer.took_ms}
+    counts = {"total": answer.total, "likely": answer.likely}
+    return {**fields, **counts, "hits": [hit_fields(hit) for hit in answer.hits]}
 
 
 def hit_fields(hit: "Hit") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """``fovea models use``: another model for the library."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from fovea.search.library.library import Library
     from fovea.search.library.rows import ModelRow
     from fovea.search.models.resolve import ModelInfo
-    from fovea.search.query.compare import Side
+    from fovea.search.query.hits import Answer
 
 
 from .opening import current_model, library_model, open_library
@@ -28,7 +29,7 @@ from .options import (
 )
 from .output import plain_name, print_json, talk
 from .progress import download_bar, switch_bar
-from .searching import hit_fields
+from .searching import answer_fields
 
 
 @click.command("use")
@@ -156,7 +157,7 @@ def _compare(
     from fovea.search.errors import LibraryBusy
     from fovea.search.maintenance.changeover import find_model
     from fovea.search.models.resolve import LazyEncoder
-    from fovea.search.query.compare import answered
+    from fovea.search.query.run import Question, Searcher
 
     current = current_model(library)
     if current.identity == model.identity:
@@ -168,37 +169,41 @@ def _compare(
     row = find_model(library, model.identity)
     assert row is not None  # added at the least
     machine = {name: options[name] for name in ("device", "dtype")}
-    pairs = ((current, library_model(library)), (row, model))
-    return [answered(library, r, LazyEncoder(info, **machine), query, k) for r, info in pairs]
+    sides = []
+    for known, info in ((current, library_model(library)), (row, model)):
+        searcher = Searcher.of(library, known, LazyEncoder(info, **machine))
+        assert searcher.index is not None
+        sides.append(Side(len(searcher.index), searcher.answer(Question.of(query), k)))
+    return sides
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One model's answer, and among how many images."""
+
+    embedded: int
+    answer: "Answer"
 
 
 def show_sides(query: str, sides: "Sequence[Side]", as_json: bool) -> None:
     """Print two answers in two columns; a star marks what only one of them has."""
     if as_json:
-        answers = [
-            {
-                "model": side.model.name,
-                "embedded": side.embedded,
-                "took_ms": side.took_ms,
-                "hits": [hit_fields(hit) for hit in side.hits],
-            }
-            for side in sides
-        ]
+        answers = [{"embedded": side.embedded, **answer_fields(side.answer)} for side in sides]
         print_json({"query": query, "answers": answers})
         return
-    left, right = ({hit.image_id for hit in side.hits} for side in sides)
+    left, right = ({hit.image_id for hit in side.answer.hits} for side in sides)
     columns = [_column(side, left & right) for side in sides]
     width = max(map(len, columns[0]))
     for first, second in zip_longest(*columns, fillvalue=""):
         click.echo(f"{first:<{width}}  |  {second}".rstrip())
     if left ^ right:
         talk("a star marks what is among the first of one answer alone")
-    talk(f"nothing is switched: {sides[0].model.name} answers")
+    talk(f"nothing is switched: {sides[0].answer.model} answers")
 
 
 def _column(side: "Side", shared: set[int]) -> list[str]:
-    lines = [f"{side.model.name}, {side.embedded:,} pictures"]
-    for hit in side.hits:
+    lines = [f"{side.answer.model}, {side.embedded:,} pictures"]
+    for hit in side.answer.hits:
         score = " " * 5 if hit.score is None else f"{hit.score:.3f}"
         lines.append(f"{score} {' ' if hit.image_id in shared else '*'} {plain_name(hit.path)}")
     return lines

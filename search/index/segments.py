@@ -78,11 +78,19 @@ class Segment:
 
     def vectors(self, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places in ``image_ids`` and vectors, float32 (m, d), of those that are alive here."""
-        places, positions = _find(self.rows.image_ids, self.by_image, image_ids)
-        if self.alive is not None:
-            kept = self.alive[positions]
-            places, positions = places[kept], positions[kept]
+        places, positions = self._alive(image_ids)
         return places, self.rows.vectors[positions].astype(np.float32)
+
+    def places(self, image_ids: np.ndarray) -> np.ndarray:
+        """Places in ``image_ids`` of those that are alive here."""
+        return self._alive(image_ids)[0]
+
+    def _alive(self, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        places, positions = _find(self.rows.image_ids, self.by_image, image_ids)
+        if self.alive is None:
+            return places, positions
+        kept = self.alive[positions]
+        return places[kept], positions[kept]
 
 
 def nearest(

@@ -98,6 +98,13 @@ class VectorIndex:
             np.pad(found.ids, short, constant_values=-1),
         )
 
+    def holds(self, image_ids: np.ndarray) -> np.ndarray:
+        """Those of the images, int64 (n,), that can be found in this index, bool (n,)."""
+        state, held = self._state, np.zeros(len(image_ids), bool)
+        for segment in (state.stored, state.tail):
+            held[segment.places(image_ids)] = True
+        return held
+
     def vectors(self, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places in ``image_ids``, int64 (m,), and vectors, float32 (m, d), of those it holds.
 

@@ -97,9 +97,17 @@ class LazyEncoder:
         self.preprocess = model.preprocess
         self._model, self._device, self._dtype = model, device, dtype
 
+    def load(self) -> "PixelEncoder":
+        """The encoder itself; this imports torch."""
+        return self._encoder
+
     def encode_images(self, images: Sequence["Image"]) -> np.ndarray:
         """Embed decoded pictures as float32 unit rows (n, d)."""
         return self._encoder.encode_images(images)
+
+    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
+        return self._encoder.encode_pixels(pixels)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts as float32 unit rows (n, d)."""

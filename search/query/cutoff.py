@@ -1,30 +1,21 @@
 """The line in an answer at which the likely matches end."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from .likelihood import LINE
 from .rank import Ranking
 
-__all__ = ["Lined", "falling", "lined"]
+__all__ = ["falling", "line_drawn"]
 
 
-@dataclass(frozen=True, slots=True)
-class Lined:
-    """A ranking with the likelihood of each image, and how many of the first are likely."""
+def line_drawn(ranking: Ranking, likelihoods: np.ndarray) -> tuple[Ranking, int]:
+    """Draw the line in a ranking by score: return it reordered, and how many are likely.
 
-    ranking: Ranking
-    likelihoods: np.ndarray  # float32 (n,), 0 to 1
-    likely: int
-
-
-def lined(ranking: Ranking, likelihoods: np.ndarray) -> Lined:
-    """Draw the line in a ranking by score.
-
-    Above it stand the first images, as far as their likelihoods, made to fall with the score (see
-    ``falling``), reach ``LINE``, and those that are found by name, which are mixed in by rank and
-    keep their own likelihood. Within either side the order stays.
+    Above the line stand the first images, as far as their likelihoods, made to fall with the score
+    (see ``falling``), reach ``LINE``, and those that are found by name, which are mixed in by rank
+    and keep their own likelihood. Within either side the order stays.
     """
     named = np.isin(ranking.ids, list(ranking.by_name))
     fallen = np.array(likelihoods, dtype=np.float32)
@@ -32,8 +23,8 @@ def lined(ranking: Ranking, likelihoods: np.ndarray) -> Lined:
     below = ~named & (fallen < LINE)
     order = np.argsort(below, kind="stable")
     scores = None if ranking.scores is None else ranking.scores[order]
-    moved = replace(ranking, ids=ranking.ids[order], scores=scores)
-    return Lined(moved, fallen[order], int(np.count_nonzero(~below)))
+    moved = replace(ranking, ids=ranking.ids[order], scores=scores, likelihoods=fallen[order])
+    return moved, int(np.count_nonzero(~below))
 
 
 def falling(likelihoods: np.ndarray, most: float = 1.0) -> np.ndarray:

@@ -4,7 +4,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -14,7 +14,7 @@ from fovea.search.library.library import Library
 
 from .language import Filter
 
-__all__ = ["Selection", "allowed_images", "distance_km", "selection"]
+__all__ = ["Selection", "allowed_images", "date_of", "distance_km", "files_chosen", "selection"]
 
 EARTH_KM = 6371.0088  # mean radius
 NEARLY_SQUARE = 0.05  # of the longer side
@@ -40,9 +40,10 @@ def selection(library: Library, filters: Sequence[Filter]) -> Selection:
     """The rows of ``shown`` that meet every filter, for a statement on this connection."""
     if any(entry.kind == "near" for entry in filters):
         library.conn.create_function("distance_km", 4, distance_km, deterministic=True)
+    date = date_of(filters)
     parts, values = ["TRUE"], []
     for entry in filters:
-        sql, more = _condition(entry)
+        sql, more = _condition(entry, date)
         # what is not known of an image meets no condition, and so meets its negation
         parts.append(f"NOT coalesce({sql}, FALSE)" if entry.negated else f"({sql})")
         values += more
@@ -51,19 +52,53 @@ def selection(library: Library, filters: Sequence[Filter]) -> Selection:
     return f"{joined} WHERE {' AND '.join(parts)}", values
 
 
-def _condition(entry: Filter) -> Selection:
-    value = entry.value
+def files_chosen(filters: Sequence[Filter]) -> Selection | None:
+    """How many of the filters on files a row of ``files`` meets, as an expression and its values.
+
+    None where no filter asks for certain files.
+    """
+    found = [_file_condition(entry) for entry in filters if _selects_files(entry)]
+    if not found:
+        return None
+    return " + ".join(f"({sql})" for sql, _ in found), [v for _, values in found for v in values]
+
+
+def date_of(filters: Sequence[Filter]) -> Selection:
+    """The date of an image of ``shown`` joined with ``images``, as an expression and its values.
+
+    It is the oldest file's where the image does not say when it was taken; where filters ask for
+    certain files, the oldest of those.
+    """
+    chosen = files_chosen(filters)
+    if chosen is None:
+        return "shown.date", []
+    sql, values = chosen
+    count = sum(map(_selects_files, filters))
+    oldest = (
+        "SELECT strftime('%Y-%m-%dT%H:%M:%S', min(mtime_ns) / 1000000000, 'unixepoch', 'localtime')"
+        f" FROM files WHERE image_id = shown.image_id AND state = 'indexed' AND {sql} = {count}"
+    )
+    return f"coalesce(taken_at, ({oldest}), shown.date)", values
+
+
+def _selects_files(entry: Filter) -> bool:
+    return entry.kind in ("in", "name") and not entry.negated
+
+
+def _condition(entry: Filter, date: Selection) -> Selection:
+    value, (day, values) = entry.value, date
     match entry.kind:
-        case "in":
-            return _either(_in_folder, value)
-        case "name":
-            return _either(_named, value)
+        case "in" | "name":
+            sql, more = _file_condition(entry)
+            files = f"SELECT image_id FROM files WHERE state = 'indexed' AND ({sql})"
+            return f"shown.image_id IN ({files})", more
         case "on":
-            return "shown.date >= ? AND shown.date < ?", [value, value + AFTER_ANY_DATE]
+            both = [*values, value, *values, value + AFTER_ANY_DATE]
+            return f"{day} >= ? AND {day} < ?", both
         case "after":
-            return "shown.date >= ?", [value + AFTER_ANY_DATE]
+            return f"{day} >= ?", [*values, value + AFTER_ANY_DATE]
         case "before":
-            return "shown.date < ?", [value]
+            return f"{day} < ?", [*values, value]
         case "camera":
             return "camera LIKE ? ESCAPE '\\'", [f"%{_escaped(value)}%"]
         case "format":
@@ -81,15 +116,14 @@ def _condition(entry: Filter) -> Selection:
 # Files: a name is bytes, and an accent in it one character or two, as its system writes them
 
 
-def _either(condition: Callable[[str], Selection], value: str) -> Selection:
-    """Images with a file that meets a condition in any of the forms that Unicode has for it."""
+def _file_condition(entry: Filter) -> Selection:
+    """What a file's row meets in any of the forms that Unicode has for the filter's value."""
+    condition = _in_folder if entry.kind == "in" else _named
+    value = entry.value
     forms = {value: None} | {unicodedata.normalize(form, value): None for form in ("NFC", "NFD")}
-    conditions = [condition(form) for form in forms]
-    files = " OR ".join(f"({sql})" for sql, _ in conditions)
-    return (
-        f"shown.image_id IN (SELECT image_id FROM files WHERE state = 'indexed' AND ({files}))",
-        [value for _, values in conditions for value in values],
-    )
+    found = [condition(form) for form in forms]
+    sql = " OR ".join(f"({sql})" for sql, _ in found)
+    return f"({sql})", [value for _, values in found for value in values]
 
 
 def _in_folder(value: str) -> Selection:

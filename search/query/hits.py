@@ -1,13 +1,18 @@
-"""Hits: neighbours joined to the files that show them."""
+"""Hits: the images of an answer, joined to the files that show them."""
 
 import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fovea.search.library.library import Library
 
-__all__ = ["Answer", "Hit", "Place", "places"]
+from .filters import date_of, files_chosen
+from .language import Filter
+from .rank import Ranking
+
+__all__ = ["Answer", "Hit", "Place", "day_of", "hits", "places"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,47 +22,97 @@ class Hit:
     rank: int  # from 1
     score: float | None  # cosine, -1 to 1; None where nothing was looked for
     image_id: int
-    path: str  # a file that shows the image; one that can be reached, if there is one
+    path: str  # a file that shows the image: one that the filters ask for and that can be reached
     paths: tuple[str, ...]  # all of them, ``path`` first
     offline: bool  # none can be reached now: their roots are missing or unmounted
     width: int | None = None  # pixels, upright
     height: int | None = None
     format: str | None = None
     taken_at: str | None = None  # ISO 8601, the camera's local time, where the image says so
-    date: str | None = None  # that, or else when its first file was changed last, in local time
+    date: str | None = None  # that, or else when its oldest file was changed, in local time
     by_name: bool = False  # a file's or folder's name holds the words
     likelihood: float | None = None  # of being a match at all, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a query led to, and how long that took."""
+    """The first hits of a query, and what is known of all of them."""
 
     query: str
-    model: str
+    model: str | None  # None before anything is indexed
     took_ms: float
-    hits: Sequence[Hit]
+    total: int  # hits that can be reached by asking for more
+    likely: int | None  # of all hits, how many of the first are likely; None where no line is drawn
+    hits: tuple[Hit, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an image can be seen: its files, those that can be reached first."""
+    """Where an image can be seen: its files, those that are asked for and can be reached first."""
 
     paths: tuple[str, ...]
-    offline: bool
+    offline: bool  # none of them can be reached
 
 
-def places(library: Library, image_ids: Iterable[int]) -> dict[int, Place]:
+def places(
+    library: Library, image_ids: Iterable[int], filters: Sequence[Filter] = ()
+) -> dict[int, Place]:
     """The files of those images that have any; a missing file does not count."""
+    met, values = files_chosen(filters) or ("NULL", [])
     rows = library.rows(
         "SELECT image_id, path, root_id IN (SELECT value FROM json_each(?)) AS offline FROM files "
         "WHERE state = 'indexed' AND image_id IN (SELECT value FROM json_each(?)) "
-        "ORDER BY image_id, offline, path",
-        [json.dumps(library.offline()), json.dumps([int(image_id) for image_id in image_ids])],
+        f"ORDER BY image_id, {met} DESC, offline, path",
+        [json.dumps(library.offline()), json.dumps([int(key) for key in image_ids]), *values],
     )
     found: dict[int, Place] = {}
     for image_id, path, offline in rows:
         before = found.get(image_id)
         paths = (*(before.paths if before else ()), os.fsdecode(path))
-        found[image_id] = Place(paths, before.offline if before else bool(offline))
+        found[image_id] = Place(paths, bool(offline) and (before is None or before.offline))
     return found
+
+
+def hits(
+    library: Library, ranking: Ranking, start: int, stop: int, filters: Sequence[Filter] = ()
+) -> list[Hit]:
+    """The hits of a ranking from ``start`` to before ``stop``; those gone since are left out.
+
+    ``filters`` choose which of an image's files stands for it.
+    """
+    ids = ranking.ids[start:stop].tolist()
+    seen, facts = places(library, ids, filters), _facts(library, ids, filters)
+    scores, likelihoods = ranking.scores, ranking.likelihoods
+    return [
+        Hit(
+            rank=number + 1,
+            score=None if scores is None else float(scores[number]),
+            image_id=image_id,
+            path=seen[image_id].paths[0],
+            paths=seen[image_id].paths,
+            offline=seen[image_id].offline,
+            by_name=image_id in ranking.by_name,
+            likelihood=None if likelihoods is None else float(likelihoods[number]),
+            **facts[image_id],
+        )
+        for number, image_id in enumerate(ids, start)
+        if image_id in seen and image_id in facts
+    ]
+
+
+def day_of(hit: Hit) -> str | None:
+    """The day under which browsing shows an image: 2024-07-01."""
+    return hit.date[:10] if hit.date else None
+
+
+def _facts(
+    library: Library, ids: Iterable[int], filters: Sequence[Filter]
+) -> dict[int, dict[str, Any]]:
+    date, values = date_of(filters)
+    rows = library.rows(
+        f"SELECT id, width, height, format, taken_at, {date} FROM images "
+        "JOIN shown ON shown.image_id = id WHERE id IN (SELECT value FROM json_each(?))",
+        [*values, json.dumps(list(ids))],
+    )
+    names = ("width", "height", "format", "taken_at", "date")
+    return {image_id: dict(zip(names, facts, strict=True)) for image_id, *facts in rows}

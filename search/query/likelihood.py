@@ -188,7 +188,7 @@ def likelihoods(
     if ranking.kind == "words":
         out[places] = of_words(background, around, ranking.vector, scores, vectors)
     else:
-        out[places] = of_pictures(ranking.vector, scores, vectors, around.vectors, ranking.total)
+        out[places] = of_pictures(ranking.vector, scores, vectors, around.vectors, ranking.among)
     return out
 
 

@@ -1,11 +1,11 @@
-"""Answer a query: rank the images that it means, and show some of them.
+"""Rank the images that a query means.
 
 Words and pictures are weighted, added and subtracted as unit vectors. Names of files and folders
 that hold all the words join by reciprocal rank fusion (Cormack, Clarke and Büttcher 2009).
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal, Protocol
@@ -17,25 +17,15 @@ from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
 
 from .filename_search import named_images
-from .filters import allowed_images, selection
-from .hits import Hit, Place, places
+from .filters import Selection, allowed_images, date_of, files_chosen, selection
 from .language import Query, Term
 
-__all__ = [
-    "Picture",
-    "Ranking",
-    "TextEncoder",
-    "day_of",
-    "hits",
-    "left_out",
-    "rank",
-    "stored_vector",
-]
+__all__ = ["DEEPEST", "Picture", "Ranking", "TextEncoder", "rank", "stored_vector"]
 
 NAMED = 24  # images that names may add to an answer, so that they do not drown the others
 FUSION = 60  # k of reciprocal rank fusion, from the paper
 SORTED = 200  # nearest images that sort:date and sort:name put in order
-EVERYTHING = 1 << 62
+DEEPEST = 10_000  # hits of words or pictures that can be reached
 
 Kind = Literal["words", "pictures", "mixed", "browse"]
 
@@ -62,10 +52,12 @@ class Ranking:
 
     ids: np.ndarray  # int64 (n,)
     scores: np.ndarray | None  # float32 (n,), cosines; None where nothing was looked for
-    total: int  # how many images the filters leave, near or far
+    total: int  # how many of them a larger limit reaches
     kind: Kind
     by_name: frozenset[int] = frozenset()  # those whose names hold the words
     vector: np.ndarray | None = None  # what was looked for, float32 (d,), unit length
+    likelihoods: np.ndarray | None = None  # float32 (n,), 0 to 1, once they are known
+    among: int = 0  # how many images the filters leave, near or far
 
 
 def rank(
@@ -75,53 +67,64 @@ def rank(
     query: Query,
     *,
     pictures: Sequence[Picture] = (),
-    limit: int = 10_000,
+    without: int | None = None,
+    limit: int = DEEPEST,
 ) -> Ranking:
-    """The first ``limit`` images that a query means; all that the filters leave, by their date,
-    where it names neither words nor pictures.
+    """The first ``limit`` images that a query means, but for the image ``without``.
 
-    Raise ``Unanswerable`` for an image that is not there, and for terms that cancel out
-    or have no weight.
+    Where it names neither words nor pictures, these are all that the filters leave, the newest
+    first. Raise ``Unanswerable`` for an image that is not there, and for terms that cancel out or
+    have no weight.
     """
     if not query.terms and not pictures:
         ids, total = _browse(library, query, limit)
-        return Ranking(ids, None, total, "browse")
+        return Ranking(ids, None, total, "browse", among=total)
     allowed = allowed_images(library, query.filters) if query.filters else None
     index.refresh(library)
     vector = _vector(library, index, encoder, query.terms, pictures)
-    if query.sort in ("date", "name"):
-        limit = min(limit, SORTED)
-    ids, scores = _nearest(library, index, vector, allowed, limit)
-    total = _count(library) if allowed is None else len(allowed)
-    ranking = Ranking(ids, scores, total, _kind(query, pictures), vector=vector)
-    if query.sort in ("date", "name"):
+    left = _Left(library, index, allowed, without)
+    is_sorted = query.sort in ("date", "name")
+    total = min(left.count(), SORTED if is_sorted else DEEPEST)
+    ids, scores = _nearest(left, vector, min(limit, total))
+    kind, among = _kind(query, pictures), left.among()
+    ranking = Ranking(ids, scores, total, kind, vector=vector, among=among)
+    if is_sorted:
         return _sorted(library, ranking, query)
-    return _with_named(library, index, query, vector, allowed, ranking, limit)
+    return _with_named(left, query, ranking)
 
 
-def hits(library: Library, ranking: Ranking, start: int, stop: int) -> list[Hit]:
-    """The hits of a ranking from ``start`` to before ``stop``; those gone since are left out."""
-    ids = ranking.ids[start:stop].tolist()
-    seen, facts = places(library, ids), _facts(library, ids)
-    found = []
-    for number, image_id in enumerate(ids, start):
-        if image_id in seen and image_id in facts:
-            score = None if ranking.scores is None else float(ranking.scores[number])
-            named = image_id in ranking.by_name
-            found.append(_hit(number + 1, score, image_id, seen[image_id], facts[image_id], named))
-    return found
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """The images that may be in an answer: visible, allowed by the filters, and not left out."""
 
+    library: Library
+    index: VectorIndex
+    allowed: np.ndarray | None  # int64 (n,), ascending; None where no filter applies
+    without: int | None
 
-def left_out(ranking: Ranking, image_id: int) -> Ranking:
-    """The ranking without one image, which need not be in it."""
-    kept = ranking.ids != image_id
-    scores = None if ranking.scores is None else ranking.scores[kept]
-    return replace(ranking, ids=ranking.ids[kept], scores=scores, total=max(0, ranking.total - 1))
+    @property
+    def exclude(self) -> Sequence[int]:
+        return () if self.without is None else (self.without,)
 
+    def among(self) -> int:
+        """How many the filters leave, embedded or not."""
+        if self.allowed is None:
+            [(count,)] = self.library.rows("SELECT count(*) FROM shown")
+        else:
+            count = len(self.allowed)
+        return max(0, int(count) - len(self.exclude))
 
-def day_of(hit: Hit) -> str | None:
-    """The day under which browsing shows an image: 2024-07-01."""
-    return hit.date[:10] if hit.date else None
+    def count(self) -> int:
+        """How many of them the index holds, as far as ``DEEPEST`` and one more."""
+        if self.allowed is not None:
+            held = self.allowed[self.index.holds(self.allowed)]
+            return int(np.count_nonzero(~np.isin(held, self.exclude)))
+        [(count,)] = self.library.rows(
+            "SELECT count(*) FROM (SELECT 1 FROM shown JOIN embeddings USING (image_id) "
+            "WHERE model_id = ? AND image_id IS NOT ? LIMIT ?)",
+            (self.index.model.id, self.without, DEEPEST),
+        )
+        return int(count)
 
 
 # What is looked for
@@ -181,18 +184,21 @@ def _kind(query: Query, pictures: Sequence[Picture]) -> Kind:
 # Order
 
 
-def _nearest(
-    library: Library, index: VectorIndex, vector: np.ndarray, allowed: np.ndarray | None, limit: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The visible images nearest to a vector: ids (n,) and cosines (n,), n at most ``limit``."""
-    asked = limit
+def _nearest(left: _Left, vector: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """The images nearest to a vector: ids (n,) and cosines (n,), n at most ``limit``."""
+    index, asked = left.index, max(1, limit)
     while True:
-        found = index.search(vector[None], min(asked, max(1, len(index))), allowed=allowed)
+        found = index.search(
+            vector[None],
+            min(asked, max(1, len(index))),
+            allowed=left.allowed,
+            exclude=left.exclude or None,
+        )
         ids, scores = found.ids[0], found.scores[0]
         ids, scores = ids[ids >= 0], scores[ids >= 0]
         exhausted = len(ids) < asked
-        if allowed is None:  # the filters leave none but visible ones
-            kept = np.isin(ids, _visible(library, ids))
+        if left.allowed is None:  # the filters leave none but visible ones
+            kept = np.isin(ids, _visible(left.library, ids))
             ids, scores = ids[kept], scores[kept]
         if len(ids) >= limit or exhausted:
             return ids[:limit], np.clip(scores[:limit], -1, 1)  # float16 rounds a little beyond
@@ -204,26 +210,24 @@ def _visible(library: Library, ids: np.ndarray) -> np.ndarray:
     return _ids(library, f"SELECT image_id FROM {chosen}", values)
 
 
-def _count(library: Library) -> int:
-    [(count,)] = library.rows("SELECT count(*) FROM shown")
-    return int(count)
-
-
 def _browse(library: Library, query: Query, limit: int) -> tuple[np.ndarray, int]:
     """The first of the images that the filters leave, by date or name, and how many they leave."""
     chosen, values = selection(library, query.filters)
+    order, more = _order(query)
     sql = f"SELECT shown.image_id FROM {chosen} ORDER BY"
     if query.filters:  # the plus sign: selected first and sorted then, not read in order
-        ids = _ids(library, f"{sql} +{_order(query)}", values)
+        ids = _ids(library, f"{sql} +{order}", [*values, *more])
         return ids[:limit], len(ids)
-    ids = _ids(library, f"{sql} {_order(query)} LIMIT ?", [min(limit, EVERYTHING)])
-    return ids, _count(library)
+    ids = _ids(library, f"{sql} {order} LIMIT ?", [limit])
+    [(count,)] = library.rows("SELECT count(*) FROM shown")
+    return ids, int(count)
 
 
 def _sorted(library: Library, ranking: Ranking, query: Query) -> Ranking:
     """The same images by date or by name."""
-    chosen, values = _among(ranking.ids)
-    ids = _ids(library, f"SELECT image_id FROM {chosen} ORDER BY {_order(query)}", values)
+    (chosen, values), (order, more) = _among(ranking.ids), _order(query)
+    joined = chosen.replace("shown", "shown JOIN images ON images.id = shown.image_id", 1)
+    ids = _ids(library, f"SELECT image_id FROM {joined} ORDER BY {order}", [*values, *more])
     assert ranking.scores is not None
     scores = dict(zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True))
     ordered = np.array([scores[image_id] for image_id in ids.tolist()], dtype=np.float32)
@@ -240,44 +244,43 @@ def _ids(library: Library, sql: str, values: Sequence[object]) -> np.ndarray:
     return np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows))
 
 
-def _order(query: Query) -> str:
+def _order(query: Query) -> Selection:
+    """What follows ORDER BY for images of ``shown`` joined with ``images``, and its values."""
     if query.sort == "name":
-        return (
-            "(SELECT min(name COLLATE NOCASE) FROM files JOIN names ON names.rowid = files.id "
-            "WHERE files.image_id = shown.image_id AND state = 'indexed'), shown.image_id"
+        met, values = files_chosen(query.filters) or ("NULL", [])
+        name = (
+            "SELECT name FROM files JOIN names ON names.rowid = files.id WHERE files.image_id = "
+            f"shown.image_id AND state = 'indexed' ORDER BY {met} DESC, name COLLATE NOCASE LIMIT 1"
         )
-    return "shown.date DESC, shown.image_id DESC"
+        return f"({name}) COLLATE NOCASE, shown.image_id", values
+    date, values = date_of(query.filters)
+    return f"{date} DESC, shown.image_id DESC", values
 
 
 # Names
 
 
-def _with_named(
-    library: Library,
-    index: VectorIndex,
-    query: Query,
-    vector: np.ndarray,
-    allowed: np.ndarray | None,
-    ranking: Ranking,
-    limit: int,
-) -> Ranking:
+def _with_named(left: _Left, query: Query, ranking: Ranking) -> Ranking:
     """Mix in the images whose names hold the wanted words.
 
     An image gets 1 / (60 + rank) from each of the two lists that it is in; a list that it is not
     in gives nothing. So the best names stand among the first hits, two dozen at most.
     """
     wanted = [str(term.value) for term in query.terms if term.kind == "text" and term.weight > 0]
-    named = named_images(library, " ".join(wanted), NAMED, allowed) if wanted else []
+    if not wanted:
+        return ranking
+    named = named_images(left.library, " ".join(wanted), NAMED, left.allowed)
+    assert ranking.scores is not None and ranking.vector is not None
+    scores = dict(zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True))
+    missing = np.array([n for n in named if n not in scores and n != left.without], dtype=np.int64)
+    if len(missing):
+        found = left.index.search(ranking.vector[None], len(missing), allowed=missing)
+        scores |= dict(zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True))
+    named = [image_id for image_id in named if image_id in scores]
     if not named:
         return ranking
-    assert ranking.scores is not None
-    scores = dict(zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True))
-    missing = np.array([image_id for image_id in named if image_id not in scores], dtype=np.int64)
-    if len(missing):
-        found = index.search(vector[None], len(missing), allowed=missing)
-        scores |= dict(zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True))
-    fused = _fused(ranking.ids.tolist(), [image_id for image_id in named if image_id in scores])
-    ids = np.array(fused[:limit], dtype=np.int64)
+    fused = _fused(ranking.ids.tolist(), named)
+    ids = np.array(fused[: len(ranking.ids)], dtype=np.int64)
     ordered = np.array([scores[image_id] for image_id in ids.tolist()], dtype=np.float32)
     return replace(ranking, ids=ids, scores=ordered, by_name=frozenset(named) & set(ids.tolist()))
 
@@ -289,27 +292,3 @@ def _fused(near: Sequence[int], named: Sequence[int]) -> list[int]:
         for place, image_id in enumerate(image_ids, start=1):
             shares[image_id] = shares.get(image_id, 0.0) + 1 / (FUSION + place)
     return sorted(shares, key=lambda image_id: -shares[image_id])
-
-
-# Hits
-
-
-def _facts(library: Library, ids: Iterable[int]) -> dict[int, tuple[object, ...]]:
-    rows = library.rows(
-        "SELECT id, width, height, format, taken_at, date FROM images "
-        "JOIN shown ON shown.image_id = id WHERE id IN (SELECT value FROM json_each(?))",
-        [json.dumps(list(ids))],
-    )
-    return {image_id: tuple(facts) for image_id, *facts in rows}
-
-
-def _hit(
-    rank: int,
-    score: float | None,
-    image_id: int,
-    place: Place,
-    facts: tuple[object, ...],
-    by_name: bool,
-) -> Hit:
-    paths = place.paths
-    return Hit(rank, score, image_id, paths[0], paths, place.offline, *facts, by_name)  # type: ignore[arg-type, call-arg]

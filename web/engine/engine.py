@@ -5,7 +5,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import DATABASE, Library
 from fovea.search.library.rows import ModelRow
 from fovea.search.models.resolve import resolve_model
-from fovea.search.query.likelihood import Background, likelihoods
-from fovea.search.query.rank import Ranking
+from fovea.search.query.likelihood import Background
+from fovea.search.query.run import Searcher
 
 from .encoders import TORCH_AFTER_S, SharedEncoder
 from .listings import Listings
@@ -188,6 +188,10 @@ class Engine:
                     self._in_background(self._encoder.warm, self.closing)
             return self._encoder
 
+    def searcher(self) -> Searcher:
+        """What answers queries: this thread's library, and the model that it uses now."""
+        return Searcher(self.library, self.index(), _Texts(self), self.background())
+
     def warm(self) -> None:
         """Load in the background what the first search will need."""
 
@@ -205,16 +209,6 @@ class Engine:
                 log.warning("%s", exc)
 
         threading.Thread(target=run, daemon=True).start()
-
-    def likelihoods(self, ranking: Ranking) -> np.ndarray | None:
-        """How likely each image of a ranking is a match, float32 (n,).
-
-        None when browsing, and until the model's background is there, which takes seconds once.
-        """
-        index, background = self.index(), self.background()
-        if index is None or background is None:
-            return None
-        return likelihoods(self.library, index, background, ranking)
 
     def background(self) -> Background | None:
         """What the model makes of the default labels; None until that is known."""
@@ -257,6 +251,16 @@ class Engine:
             del self._local.connection
         with self._watching:
             self._watcher.close()
+
+
+class _Texts:
+    """The encoder of texts, looked for only once a query has words."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        return self._engine.encoder().encode_texts(texts)
 
 
 def current_engine() -> Engine:

@@ -8,39 +8,22 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+from fovea.search.query.run import Listing
 
-from fovea.search.query.rank import Ranking
-
-from .questions import Question
-
-__all__ = ["CURSOR_PATTERN", "Cursor", "Listing", "Listings", "new_id"]
+__all__ = ["CURSOR_PATTERN", "Cursor", "Kept", "Listings", "new_id"]
 
 CURSOR_PATTERN = r"[0-9a-f]{16}-[0-9]{1,9}"
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """The images that a question leads to, in their order, as far as they were asked for."""
+class Kept:
+    """A listing that cursors lead on in."""
 
     id: str
     key: Hashable  # the question, the model and the state of the library
-    question: Question
-    ranking: Ranking
-    likelihoods: np.ndarray | None  # float32 (n,); None when browsing, or without calibration
-    likely: int | None  # how many of the first are above the line; None where there is none
-    reach: int  # how many hits a cursor leads to in the end
-    model_id: int | None = None  # whose ranking it is; no other one can lead further
+    listing: Listing
+    model_id: int | None  # whose ranking it is; no other one can lead further
     pages: dict[Hashable, list[dict[str, Any]]] = field(default_factory=dict, compare=False)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the ranking goes as far as any cursor leads."""
-        return len(self.ranking.ids) >= self.reach
-
-    def likelihood_at(self, place: int) -> float | None:
-        """How likely the hit at a place, from 0, is a match at all."""
-        return None if self.likelihoods is None else float(self.likelihoods[place])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +49,21 @@ class Listings:
 
     def __init__(self, most: int = 128) -> None:
         self._most = most
-        self._by_id: OrderedDict[str, Listing] = OrderedDict()
+        self._by_id: OrderedDict[str, Kept] = OrderedDict()
         self._ids: dict[Hashable, str] = {}
         self._lock = threading.Lock()
 
-    def by_key(self, key: Hashable) -> Listing | None:
+    def by_key(self, key: Hashable) -> Kept | None:
         """The listing that answers this question as the library is now."""
         with self._lock:
             return self._touched(self._ids.get(key, ""))
 
-    def by_id(self, listing_id: str) -> Listing | None:
+    def by_id(self, listing_id: str) -> Kept | None:
         """The listing that a cursor means, unless it was forgotten."""
         with self._lock:
             return self._touched(listing_id)
 
-    def keep(self, listing: Listing) -> None:
+    def keep(self, listing: Kept) -> None:
         """Remember a listing, in place of the one with its id, and forget the oldest."""
         with self._lock:
             self._by_id[listing.id] = listing
@@ -91,7 +74,7 @@ class Listings:
                 if self._ids.get(oldest.key) == oldest.id:
                     del self._ids[oldest.key]
 
-    def _touched(self, listing_id: str) -> Listing | None:
+    def _touched(self, listing_id: str) -> Kept | None:
         found = self._by_id.get(listing_id)
         if found is not None:
             self._by_id.move_to_end(listing_id)

@@ -4,8 +4,8 @@ There is one index, whatever ``indice_name`` says. What a library has no models 
 and does nothing: ``aesthetic_score``, ``use_mclip`` and the detectors of unsafe pictures.
 """
 
-import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,10 @@ from flask import Blueprint, request
 
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
-from fovea.search.query.hits import places
+from fovea.search.query.hits import Hit, places
+from fovea.search.query.language import Query, Term
+from fovea.search.query.rank import Picture
+from fovea.search.query.run import Question
 from fovea.web.contract.describe import bad_request, describe, json_body, text_of
 from fovea.web.contract.fields import image_url, name_of
 from fovea.web.engine.engine import Engine, current_engine
@@ -86,17 +89,18 @@ def knn() -> list[dict[str, Any]]:
     most = max(_count(body, "num_result_ids"), shown)
     if body.get("modality") not in (None, "image"):
         raise bad_request("there is no index of texts here, only of images: modality is image")
-    index = engine.index()
-    vector = _query_vector(engine, body, index)
-    if index is None or vector is None:
+    searcher = engine.searcher()
+    question = _question(engine, body, searcher.index)
+    if searcher.index is None or question is None:
         return []
-    found = _nearest(engine.library, index, vector, most)
+    listing = searcher.deepened(searcher.listing(question), most)
+    found = searcher.hits(listing, 0, most)
     if body.get("deduplicate") is not False:
-        found = _distinct(engine.library, index, found)
-    metadata = _metadata(engine.library, [image_id for image_id, _ in found[:shown]])
+        found = _distinct(searcher.index, found)
+    metadata = _metadata(engine.library, [hit.image_id for hit in found[:shown]])
     return [
-        {**metadata.get(image_id, {}), "id": image_id, "similarity": score}
-        for image_id, score in found
+        {**metadata.get(hit.image_id, {}), "id": hit.image_id, "similarity": hit.score}
+        for hit in found
     ]
 
 
@@ -119,21 +123,24 @@ def metadata() -> list[dict[str, Any]]:
     return [{"id": image_id, "metadata": known[image_id]} for image_id in ids if image_id in known]
 
 
-def _query_vector(
-    engine: Engine, body: dict[str, Any], index: VectorIndex | None
-) -> np.ndarray | None:
-    """The unit vector (d,) that is searched by; None before anything is indexed."""
+def _question(engine: Engine, body: dict[str, Any], index: VectorIndex | None) -> Question | None:
+    """What is asked; None before anything is indexed."""
     if body.get("text"):
         text = text_of("text", body["text"], LONGEST)
-        return engine.encoder().encode_texts([text])[0] if index is not None else None
+        return Question(text, Query((Term("text", text),)))
     if body.get("image"):
         picture = decoded("image", body["image"])
-        return embed_pictures(engine, [picture])[0] if index is not None else None
+        return _near(embed_pictures(engine, [picture])[0]) if index is not None else None
     if body.get("image_url"):
         raise bad_request("image_url is not supported: fovea fetches nothing; send image in base64")
     if body.get("embedding_input") is not None:
-        return _unit(body["embedding_input"], index)
+        vector = _unit(body["embedding_input"], index)
+        return None if vector is None else _near(vector)
     raise bad_request("send text, image or embedding_input")
+
+
+def _near(vector: np.ndarray) -> Question:
+    return Question("", Query(), (Picture(vector),))
 
 
 def _unit(values: object, index: VectorIndex | None) -> np.ndarray | None:
@@ -168,46 +175,16 @@ def _count(body: dict[str, Any], name: str) -> int:
     return value
 
 
-def _nearest(
-    library: Library, index: VectorIndex, vector: np.ndarray, k: int
-) -> list[tuple[int, float]]:
-    """The ids and cosines of the nearest images that some file shows, best first."""
-    index.refresh(library)
-    asked = k
-    while True:
-        found = index.search(vector[None], asked)
-        near = [int(image_id) for image_id in found.ids[0] if image_id >= 0]
-        seen = places(library, near)
-        if len(seen) >= k or len(near) < asked:
-            break
-        asked *= 4  # some have no file left
-    scores = np.clip(found.scores[0], -1, 1).tolist()  # float16 rounds a little beyond
-    pairs = [(key, score) for key, score in zip(near, scores, strict=False) if key in seen]
-    return pairs[:k]
-
-
-def _distinct(
-    library: Library, index: VectorIndex, found: list[tuple[int, float]]
-) -> list[tuple[int, float]]:
+def _distinct(index: VectorIndex, found: Sequence[Hit]) -> list[Hit]:
     """The hits without those that look like a better one."""
-    vectors = _vectors(library, index, [image_id for image_id, _ in found])
-    kept: list[tuple[int, float]] = []
-    rows = np.empty((len(found), index.model.dim), np.float32)
-    for image_id, score in found:
-        vector = vectors.get(image_id)
-        if vector is None or not (rows[: len(kept)] @ vector >= ALIKE).any():
-            rows[len(kept)] = 0 if vector is None else vector
-            kept.append((image_id, score))
-    return kept
-
-
-def _vectors(library: Library, index: VectorIndex, ids: list[int]) -> dict[int, np.ndarray]:
-    rows = library.rows(
-        "SELECT image_id, vector FROM embeddings "
-        "WHERE model_id = ? AND image_id IN (SELECT value FROM json_each(?))",
-        (index.model.id, json.dumps(ids)),
-    )
-    return {key: np.frombuffer(raw, "<f2").astype(np.float32) for key, raw in rows}
+    places, vectors = index.vectors(np.array([hit.image_id for hit in found], dtype=np.int64))
+    rows = np.zeros((len(found), index.model.dim), np.float32)
+    rows[places] = vectors
+    kept: list[int] = []
+    for number, row in enumerate(rows):
+        if not (rows[kept] @ row >= ALIKE).any():
+            kept.append(number)
+    return [found[number] for number in kept]
 
 
 def _metadata(library: Library, ids: list[int]) -> dict[int, dict[str, str]]:

@@ -4,18 +4,18 @@ import os
 import time
 from typing import Any
 
-import numpy as np
 from flask import Blueprint
 
 from fovea.search.library.paths import path_fields
 from fovea.search.query.hits import places
 from fovea.search.query.likelihood import likeliest
+from fovea.search.query.rank import stored_vector
+from fovea.search.query.run import Question
 from fovea.web.contract.describe import describe
 from fovea.web.contract.fields import image_url, name_of, thumbnail_urls
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.answers import ask, page
 from fovea.web.engine.engine import Engine, current_engine
-from fovea.web.engine.questions import Question
 
 from .search import CURSOR, LIMIT, answer_page
 
@@ -88,14 +88,9 @@ def _known(engine: Engine, image_id: int) -> dict[str, Any]:
 
 def _labels(engine: Engine, image_id: int) -> list[dict[str, Any]]:
     """The likeliest labels; none before the model's are known, or without an embedding."""
-    index = engine.index()
-    rows = engine.library.rows(
-        "SELECT vector FROM embeddings WHERE image_id = ? AND model_id = ?",
-        (image_id, None if index is None else index.model.id),
-    )
-    if not rows:
+    model, background = engine.model(), engine.background()
+    vector = None if model is None else stored_vector(engine.library, image_id, model.id)
+    if vector is None or background is None:
         return []
-    vector = np.frombuffer(rows[0][0], "<f2").astype(np.float32)
-    background = engine.background()
-    found = [] if background is None else likeliest(background, vector, LABELS)
+    found = likeliest(background, vector, LABELS)
     return [{"label": label, "probability": probability} for label, probability in found]

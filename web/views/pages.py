@@ -19,10 +19,10 @@ from flask import (
 
 from fovea.search.errors import FoveaError
 from fovea.search.library.pictures import shown
+from fovea.search.query.run import Question
 from fovea.web.contract.problems import Problem, members
 from fovea.web.engine.answers import ask, page
 from fovea.web.engine.engine import current_engine
-from fovea.web.engine.questions import Question
 
 from .search import QUERY
 

@@ -12,11 +12,11 @@ from typing import Any
 from flask import Blueprint, request
 
 from fovea.search.query.rank import Picture
+from fovea.search.query.run import Question
 from fovea.web.contract.describe import Number, Text, bad_request, describe, json_body, text_of
 from fovea.web.engine.answers import ask, follow, page
 from fovea.web.engine.engine import Engine, current_engine
 from fovea.web.engine.listings import CURSOR_PATTERN, Cursor
-from fovea.web.engine.questions import Question
 
 from .uploads import embed_pictures
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fovea.search.query.cutoff import falling, lined
+from fovea.search.query.cutoff import falling, line_drawn
 from fovea.search.query.likelihood import LINE
 from fovea.search.query.rank import Ranking
 
@@ -12,32 +12,32 @@ def ranked(likelihoods, named=()):
     n = len(likelihoods)
     scores = np.linspace(0.9, 0.1, n, dtype=np.float32)
     ranking = Ranking(np.arange(1, n + 1), scores, n, "words", frozenset(named))
-    return lined(ranking, np.array(likelihoods, dtype=np.float32))
+    return line_drawn(ranking, np.array(likelihoods, dtype=np.float32))
 
 
 def test_a_likelihood_out_of_order_is_shared_with_those_before_it():
-    found = ranked([0.9, 0.4, 0.7, 0.1])
-    assert found.ranking.ids.tolist() == [1, 2, 3, 4]
+    found, likely = ranked([0.9, 0.4, 0.7, 0.1])
+    assert found.ids.tolist() == [1, 2, 3, 4]
     assert found.likelihoods.tolist() == pytest.approx([0.9, 0.55, 0.55, 0.1])
-    assert found.likely == 3
+    assert likely == 3
 
 
 def test_a_late_likely_one_alone_does_not_carry_the_line_down():
-    found = ranked([0.9, 0.1, 0.1, 0.7])
+    found, likely = ranked([0.9, 0.1, 0.1, 0.7])
     assert found.likelihoods.tolist() == pytest.approx([0.9, 0.3, 0.3, 0.3])
-    assert found.likely == 1
+    assert likely == 1
 
 
 def test_what_is_found_by_name_stands_above_the_line():
-    found = ranked([0.9, 0.4, 0.1, 0.2, 0.3], named={3, 5})
-    assert found.ranking.ids.tolist() == [1, 3, 5, 2, 4]
-    assert found.likely == 3
+    found, likely = ranked([0.9, 0.4, 0.1, 0.2, 0.3], named={3, 5})
+    assert found.ids.tolist() == [1, 3, 5, 2, 4]
+    assert likely == 3
     assert found.likelihoods.tolist() == np.array([0.9, 0.1, 0.3, 0.4, 0.2], "f4").tolist()
 
 
 def test_nothing_likely_and_nothing_at_all():
-    assert ranked([0.1, 0.2]).likely == 0
-    assert ranked([]).likely == 0
+    assert ranked([0.1, 0.2])[1] == 0
+    assert ranked([])[1] == 0
 
 
 @given(
@@ -45,16 +45,16 @@ def test_nothing_likely_and_nothing_at_all():
 )
 def test_each_side_keeps_its_order_and_none_below_is_likely(rows):
     named = {place for place, (_, is_named) in enumerate(rows, 1) if is_named}
-    found = ranked([value for value, _ in rows], named)
-    ids, likelihoods = found.ranking.ids.tolist(), found.likelihoods.tolist()
+    found, likely = ranked([value for value, _ in rows], named)
+    ids, likelihoods = found.ids.tolist(), found.likelihoods.tolist()
     assert sorted(ids) == list(range(1, len(rows) + 1))
-    above, below = ids[: found.likely], ids[found.likely :]
+    above, below = ids[:likely], ids[likely:]
     assert above == sorted(above) and below == sorted(below)
     assert named <= set(above)
     pairs = list(zip(ids, likelihoods, strict=True))
     near = [value for image_id, value in pairs if image_id not in named]
     assert near == sorted(near, reverse=True)
-    assert all((value >= LINE) == (n < found.likely - len(named)) for n, value in enumerate(near))
+    assert all((value >= LINE) == (n < likely - len(named)) for n, value in enumerate(near))
     for image_id, value in pairs:
         assert image_id not in named or value == np.float32(rows[image_id - 1][0])
 

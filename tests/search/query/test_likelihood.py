@@ -6,6 +6,7 @@ import pytest
 
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
+from fovea.search.query.hits import hits
 from fovea.search.query.language import parse
 from fovea.search.query.likelihood import (
     Background,
@@ -16,7 +17,7 @@ from fovea.search.query.likelihood import (
     of_pictures,
     of_words,
 )
-from fovea.search.query.rank import Ranking, hits, rank
+from fovea.search.query.rank import Ranking, rank
 from vectors import clustered, store
 
 DIM = 24

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from fovea.search.errors import Unanswerable
 from fovea.search.index.vector_index import IndexOptions, VectorIndex
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.query.hits import day_of, hits
 from fovea.search.query.language import parse
-from fovea.search.query.rank import Picture, day_of, hits, rank
+from fovea.search.query.rank import Picture, rank
 from vectors import clustered, exhaustive
 
 DIM = 16

@@ -1,186 +1,179 @@
-"""Words, pictures and both lead to the images that show them."""
+"""One way to answer: whatever is asked for, and however much of it, the answer is the same."""
 
-import os
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from fovea.search.errors import LibraryError
-from fovea.search.index.vector_index import VectorIndex
-from fovea.search.query.likelihood import Background
-from fovea.search.query.run import search, similar
-from toys import COLOURS, TolerantEncoder
+from fovea.search.library.library import Library
+from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.query.likelihood import LINE, Background, default_labels
+from fovea.search.query.rank import Picture
+from fovea.search.query.run import Question, Searcher
+from vectors import clustered
 
-
-@pytest.fixture
-def index(colour_library):
-    return VectorIndex.open(colour_library, colour_library.model().id)
-
-
-def stems(hits):
-    return [Path(hit.path).stem for hit in hits]
-
-
-@pytest.mark.parametrize("colour", COLOURS)
-def test_a_colours_name_finds_its_photo(colour_library, index, encoder, colour):
-    hits = search(colour_library, index, encoder, text=f"something {colour}", k=3)
-    assert len(hits) == 3
-    # Maroon points where red does: the encoder sees directions.
-    assert {stems(hits)[0]} <= ({"red", "maroon"} if colour in ("red", "maroon") else {colour})
-    assert hits[0].score == pytest.approx(1, abs=2e-3) and hits[0].score <= 1
-    assert [hit.rank for hit in hits] == [1, 2, 3]
-    assert hits[0].score >= hits[1].score >= hits[2].score
+DIM = 8
+MODEL = "a" * 64
+QUERIES = (
+    "sea", "sea -dog", "dog cat", "2:sea", "like:1", "sea like:2", "in:odd", "sea in:odd",
+    "name:*7*", "dog -in:odd", "sea sort:date", "dog sort:name", "sort:name", "",
+    "sea after:2010", "zebra format:png",
+)  # fmt: skip
+CHOOSING = ("in:odd", "sea in:odd", "name:dog*", "sea in:odd name:*1*", "in:odd sort:name")
 
 
-@pytest.mark.parametrize("colour", ["lime", "blue", "cyan"])
-def test_a_picture_finds_its_like(colour_library, index, encoder, colour):
-    [hit] = search(colour_library, index, encoder, image=Image.new("RGB", (9, 5), colour), k=1)
-    assert stems([hit]) == [colour]
-    assert (hit.paths, hit.offline) == ((hit.path,), False)
+class Words:
+    """A toy encoder of texts: each has a vector of its own."""
+
+    def encode_texts(self, texts):
+        seeds = [int(hashlib.sha256(text.encode()).hexdigest()[:6], 16) for text in texts]
+        return np.concatenate([clustered(1, DIM, seed) for seed in seeds])
 
 
-def test_words_and_a_picture_are_searched_together(colour_library, index, encoder):
-    picture = Image.new("RGB", (8, 8), "red")
-    hits = search(colour_library, index, encoder, text="lime", image=picture, k=1)
-    assert stems(hits) == ["yellow"]
-    vector = encoder.encode_texts(["lime"])[0] + encoder.encode_images([picture])[0]
-    vector /= np.linalg.norm(vector)
-    yellow = encoder.encode_texts(["yellow"])[0]
-    assert hits[0].score == pytest.approx(float(vector @ yellow), abs=1e-3)
+def filled(folder, count, seed):
+    """A library of ``count`` images in two folders, a third of them with a copy in the other."""
+    library = Library.open(folder, create=True)
+    model = library.set_model("toy", MODEL, DIM, "test")
+    root = library.add_root(b"/p")
+    new, files = [], []
+    for n, vector in enumerate(clustered(count, DIM, seed)):
+        key = n.to_bytes(32, "big")
+        taken = f"{2000 + n % 20}-01-01T00:00:00" if n % 2 else None
+        format = "PNG" if n % 3 else "JPEG"
+        new.append(NewImage(key, 1, ImageMetadata(4, 3, format, 1, taken), vector))
+        name, place = ("dog" if n % 5 == 0 else "sea" if n % 7 == 0 else "x"), ("odd", "even")
+        paths = [f"/p/{place[n % 2]}/{name}{n}.jpg"]
+        paths += [f"/p/{place[1 - n % 2]}/{n}.jpg"] if n % 3 == 0 else []
+        for number, path in enumerate(paths):
+            mtime = (n + 1000 * number) * 86_400 * 10**9
+            files.append(FileWrite(path.encode(), root.id, 1, mtime, key))
+    library.write_batch(WriteBatch(new, files, model.id))
+    library.mark_missing([entry.path for entry in files if b"3" in entry.path][:5])
+    return library
 
 
-def test_a_query_of_nothing_is_refused(colour_library, index, encoder):
-    with pytest.raises(ValueError, match="for both"):
-        search(colour_library, index, encoder)
+def searcher_of(library):
+    """What answers, with made-up surroundings in the place of a real model's."""
+    vectors = clustered(len(default_labels()), DIM, 77)
+    background = Background(MODEL, vectors, 30.0)
+    opened = Searcher.of(library, library.model(), Words())
+    return Searcher(library, opened.index, opened.encoder, background)
 
 
-def test_an_encoder_of_another_model_is_refused(colour_library, index, encoder):
-    encoder.name, encoder.identity = "other", "d" * 64
-    with pytest.raises(
-        LibraryError, match="answers by colour, not by other.*fovea models use other"
-    ):
-        search(colour_library, index, encoder, text="red")
+def listed(answer):
+    return [(hit.rank, hit.image_id, hit.score, hit.likelihood, hit.path) for hit in answer.hits]
 
 
-def test_more_hits_than_images_are_all_of_them(colour_library, index, encoder):
-    assert len(search(colour_library, index, encoder, text="red", k=50)) == 8
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory):
+    """Libraries of several sizes, opened once."""
+    sizes = (1, 7, 60, 400)
+    made = [filled(tmp_path_factory.mktemp("library"), n, n) for n in sizes]
+    yield made
+    for library in made:
+        library.close()
 
 
-def test_an_empty_library_has_no_hits(library, encoder):
-    model = library.set_model(encoder.name, encoder.identity, 3, "test")
-    assert search(library, VectorIndex.open(library, model.id), encoder, text="red") == []
-
-
-def test_a_query_is_in_the_query_language(colour_library, index, encoder):
-    hits = search(colour_library, index, encoder, text="red -name:red", k=8)
-    assert len(hits) == 7 and stems(hits)[0] == "maroon"
-    [named] = [hit for hit in search(colour_library, index, encoder, text="lime") if hit.by_name]
-    assert stems([named]) == ["lime"]
-
-
-def test_a_query_that_cancels_itself_out_is_refused(colour_library, index, encoder):
-    with pytest.raises(LibraryError, match="cancel each other out"):
-        search(colour_library, index, encoder, text="-red", image=Image.new("RGB", (8, 8), "red"))
-
-
-def test_hits_say_how_likely_they_are_once_that_is_known(colour_library, index, encoder, photos):
-    def likelihoods():
-        by_words = search(colour_library, index, encoder, text="something blue")
-        by_file = similar(colour_library, index, encoder, photos / "blue.png")
-        return [hit.likelihood for hit in (*by_words, *by_file)]
-
-    assert set(likelihoods()) == {None}
-    background = Background.of(encoder.identity, TolerantEncoder())
-    background.save(colour_library.folder)
-    assert all(0 <= likelihood <= 1 for likelihood in likelihoods())
-
-
-# Files that come and go
-
-
-def test_a_missing_file_makes_no_answer_shorter(colour_library, index, encoder, photos):
-    gone = [os.fsencode(photos / f"{name}.png") for name in ("red", "maroon", "yellow")]
-    colour_library.mark_missing(gone)
-    hits = search(colour_library, index, encoder, text="red", k=2)
-    assert len(hits) == 2
-    assert not {"red", "maroon", "yellow"} & set(stems(hits))
-    assert [hit.rank for hit in hits] == [1, 2]
-    assert len(search(colour_library, index, encoder, text="red", k=8)) == 5
-    colour_library.mark_present(gone)
-    assert stems(search(colour_library, index, encoder, text="yellow", k=1)) == ["yellow"]
-
-
-def test_an_offline_root_stays_in_answers_marked(colour_library, index, encoder):
-    colour_library.set_root_state(1, "offline")
-    hits = search(colour_library, index, encoder, text="blue", k=8)
-    assert len(hits) == 8 and all(hit.offline for hit in hits)
-
-
-def test_a_new_file_is_found_without_opening_the_index_again(
-    colour_library, index, encoder, photos, add_file
-):
-    Image.new("RGB", (4, 4), "orange").save(photos / "orange.png")
-    add_file(colour_library, 1, photos / "orange.png")
-    assert stems(search(colour_library, index, encoder, text="orange", k=1)) == ["orange"]
-
-
-def test_copies_are_one_hit_with_several_paths(colour_library, index, encoder, photos, add_file):
-    (photos / "a.png").write_bytes((photos / "blue.png").read_bytes())
-    add_file(colour_library, 1, photos / "a.png")
-    hits = search(colour_library, index, encoder, text="blue", k=3)
-    assert hits[0].paths == (f"{photos}/a.png", f"{photos}/blue.png")
-    assert len({hit.image_id for hit in hits}) == 3
-
-
-# Similar
-
-
-def test_a_file_of_the_library_is_not_its_own_answer(colour_library, index, encoder, photos):
-    encoder.encoded = 0
-    hits = similar(colour_library, index, encoder, photos / "blue.png", k=8)
-    assert "blue" not in stems(hits) and len(hits) == 7
-    assert encoder.encoded == 0  # its stored embedding served
-
-
-def test_a_copy_elsewhere_is_the_same_picture(colour_library, index, encoder, photos, tmp_path):
-    copy = tmp_path / "elsewhere.png"
-    copy.write_bytes((photos / "blue.png").read_bytes())
-    assert "blue" not in stems(similar(colour_library, index, encoder, copy))
-
-
-def test_a_file_need_not_be_in_the_library(colour_library, index, encoder, tmp_path):
-    Image.new("RGB", (5, 5), (0, 0, 250)).save(tmp_path / "navy.png")
-    hits = similar(colour_library, index, encoder, tmp_path / "navy.png", k=1)
-    assert stems(hits) == ["blue"]
-
-
-def test_a_known_image_without_an_embedding_is_encoded(colour_library, index, encoder, photos):
-    colour_library.conn.execute("DELETE FROM embeddings WHERE image_id = 2")
-    path = Path(os.fsdecode(colour_library.rows("SELECT path FROM files WHERE image_id = 2")[0][0]))
-    encoder.encoded = 0
-    hits = similar(colour_library, index, encoder, path, k=8)
-    assert encoder.encoded == 1 and len(hits) == 7
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "complaint"),
-    [
-        ("absent.png", None, "cannot read .*absent.png: No such file"),
-        ("text.png", b"hello", "text.png is not a picture"),
-    ],
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    size=st.integers(0, 3),
+    query=st.sampled_from(QUERIES),
+    picture=st.booleans(),
+    depths=st.sampled_from([(60, 100, 1000), (200, 300, 1000), (200, 2000, 10_000)]),
+    ks=st.lists(st.integers(1, 450), min_size=1, max_size=4),
 )
-def test_a_file_that_cannot_be_read_is_named(
-    colour_library, index, encoder, tmp_path, name, content, complaint
+def test_an_answer_is_the_same_however_much_of_it_is_asked_for(
+    libraries, size, query, picture, depths, ks
 ):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(LibraryError, match=complaint):
-        similar(colour_library, index, encoder, tmp_path / name)
+    library = libraries[size]
+    if "like:2" in query and size == 0:
+        query = "like:1"
+    pictures = (Picture(clustered(1, DIM, 3)[0]),) if picture else ()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fovea.search.query.run.DEPTHS", depths)
+        question = Question.of(query, *pictures)
+        whole = searcher_of(library).answer(question, 1000)
+        assert len(whole.hits) == whole.total, "the total is what can be reached"
+        for k in ks:
+            part = searcher_of(library).answer(question, k)
+            assert (part.total, part.likely) == (whole.total, whole.likely)
+            assert listed(part) == listed(whole)[:k]
+        paged, searcher = [], searcher_of(library)
+        listing = searcher.listing(question)
+        while len(paged) < listing.total:
+            listing = searcher.deepened(listing, len(paged) + 7)
+            paged += searcher.hits(listing, len(paged), len(paged) + 7)
+        assert [hit.image_id for hit in paged] == [hit.image_id for hit in whole.hits]
+        assert listing.likely == whole.likely
+    if whole.likely is not None:
+        near = [hit.likelihood for hit in whole.hits if not hit.by_name]
+        assert near == sorted(near, reverse=True)
+        for hit in whole.hits:
+            assert (hit.likelihood >= LINE or hit.by_name) == (hit.rank <= whole.likely)
 
 
-def test_a_pipe_is_refused_at_once(colour_library, index, encoder, tmp_path):
-    os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(LibraryError, match="pipe.jpg: it is no file"):
-        similar(colour_library, index, encoder, tmp_path / "pipe.jpg")
+@pytest.mark.parametrize("query", ["sea sort:date", "dog sort:name"])
+def test_an_order_of_its_own_promises_no_more_than_it_puts_in_order(libraries, query):
+    answer = searcher_of(libraries[3]).answer(Question.of(query), 1000)
+    assert answer.total == len(answer.hits) == 200 and answer.likely is None
+
+
+def test_an_image_is_not_like_itself_and_all_others_are(libraries):
+    library = libraries[3]
+    visible = len(searcher_of(library).answer(Question.of("sea"), 1000).hits)
+    answer = searcher_of(library).answer(Question.like(9), 1000)
+    assert 9 not in {hit.image_id for hit in answer.hits}
+    assert len(answer.hits) == answer.total == visible - 1
+
+
+def test_a_hit_shows_the_file_that_the_filters_ask_for(libraries):
+    for library in libraries[1:]:
+        for query in (
+            "in:odd",
+            "sea in:odd",
+            "name:dog*",
+            "sea in:odd name:*1*",
+            "in:odd sort:name",
+        ):
+            answer = searcher_of(library).answer(Question.of(query), 1000)
+            for hit in answer.hits:
+                path = Path(hit.path)
+                assert "in:odd" not in query or path.parent.name == "odd", (query, hit)
+                assert "name:dog*" not in query or path.name.startswith("dog")
+                assert hit.path == hit.paths[0] and len(set(hit.paths)) == len(hit.paths)
+
+
+def test_the_date_is_that_of_the_file_that_is_shown(tmp_path):
+    library = Library.open(tmp_path / "library", create=True)
+    model, root = library.set_model("toy", MODEL, DIM, "test"), library.add_root(b"/p")
+    day = 86_400 * 10**9
+    new = [
+        NewImage(bytes([n]) * 32, 1, ImageMetadata(4, 3, "PNG", 1, None), vector)
+        for n, vector in enumerate(clustered(2, DIM, 1))
+    ]
+    files = [
+        FileWrite(b"/p/even/a.jpg", root.id, 1, 100 * day, new[0].hash),
+        FileWrite(b"/p/odd/a.jpg", root.id, 1, 900 * day, new[0].hash),
+        FileWrite(b"/p/odd/b.jpg", root.id, 1, 500 * day, new[1].hash),
+    ]
+    library.write_batch(WriteBatch(new, files, model.id))
+
+    def shown(query):
+        hits = searcher_of(library).answer(Question.of(query), 10).hits
+        return [(hit.path, hit.date[:10]) for hit in hits]
+
+    assert shown("") == [("/p/odd/b.jpg", "1971-05-16"), ("/p/even/a.jpg", "1970-04-11")]
+    assert shown("in:odd") == [("/p/odd/a.jpg", "1972-06-19"), ("/p/odd/b.jpg", "1971-05-16")]
+    assert shown("in:odd after:1972") == [] == shown("after:1971-06")
+    assert shown("in:odd on:1972") == [("/p/odd/a.jpg", "1972-06-19")]
+    assert shown("in:even") == [("/p/even/a.jpg", "1970-04-11")]
+    library.close()
+
+
+def test_a_library_before_its_first_model_has_an_empty_answer(tmp_path):
+    with Library.open(tmp_path / "library", create=True) as library:
+        answer = Searcher.of(library, library.model(), None).answer(Question.of("sea in:odd"), 5)
+    assert (answer.hits, answer.total, answer.likely, answer.model) == ((), 0, None, None)

@@ -206,7 +206,7 @@ def test_a_place_beyond_the_end_is_an_empty_page(client):
 
 
 def test_a_long_answer_has_every_image_once(client, app, encoder, monkeypatch):
-    monkeypatch.setattr("fovea.web.engine.answers.DEPTHS", (3, 5, 10_000))
+    monkeypatch.setattr("fovea.search.query.run.DEPTHS", (3, 5, 10_000))
     whole = sorted(COLOURS)
     for query in ("", "red"):
         seen, cursor = [], None

@@ -1,0 +1,298 @@
+"""The public Python API: a library of pictures, and the models that embed them."""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from fovea.search.library.library import Library as Store
+from fovea.search.library.library import default_library_folder
+from fovea.search.models.resolve import LazyEncoder, ModelInfo, resolve_model
+from fovea.search.query.hits import Answer, places
+from fovea.search.query.rank import Picture, stored_vector
+from fovea.search.query.run import Question, Searcher
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+    from fovea.indexer.scanning.pipeline import Progress
+    from fovea.indexer.scanning.scan import ScanReport
+    from fovea.indexer.scanning.verify import VerifyReport
+    from fovea.indexer.switching.switch import SwitchProgress, SwitchReport
+    from fovea.search.clip.encoders.base import PixelEncoder
+    from fovea.search.library.rows import Counts
+
+__all__ = ["Library", "load_model"]
+
+Download = Callable[[str], Callable[[int, int | None], None]]
+
+
+class Library:
+    """Folders of pictures, what is known of them, and the model that embeds them.
+
+    Use it as a context manager. A library belongs to the thread that opened it; other threads and
+    processes open it again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        on_download: Download | None = None,
+    ) -> None:
+        self._store, self._device, self._dtype = store, device, dtype
+        self._on_download = on_download
+        self._searcher: Searcher | None = None
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        create: bool = False,
+        device: str = "auto",
+        dtype: str = "auto",
+        on_download: Download | None = None,
+    ) -> "Library":
+        """Open the library in a folder; ``create`` makes it where it is missing.
+
+        Without a folder it is that of ``FOVEA_LIBRARY``, else one in the user's data folder.
+        ``device`` (auto, cpu, cuda, cuda:N or mps) and ``dtype`` (auto, float32, bfloat16 or
+        float16) are where models run, and how. ``on_download`` is called with a model's name when
+        it has to be fetched, and returns what is called with the bytes so far and in all. Raise
+        ``LibraryError`` where there is no library, or none that can be used.
+        """
+        place = default_library_folder() if folder is None else Path(folder).expanduser()
+        store = Store.open(place, create=create)
+        return cls(store, device=device, dtype=dtype, on_download=on_download)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._store.close()
+
+    def __enter__(self) -> "Library":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def folder(self) -> Path:
+        """Where the library lies."""
+        return self._store.folder
+
+    @property
+    def model(self) -> str | None:
+        """The name of the model that the library uses; None before anything is indexed."""
+        row = self._store.model()
+        return None if row is None else row.name
+
+    @property
+    def roots(self) -> list[Path]:
+        """The folders that the library covers."""
+        return [Path(os.fsdecode(root.path)) for root in self._store.roots()]
+
+    def counts(self) -> "Counts":
+        """How many images, embeddings and files there are."""
+        return self._store.counts()
+
+    # Indexing
+
+    def index(
+        self,
+        *folders: str | os.PathLike[str],
+        model: str | None = None,
+        ignore: Iterable[str] = (),
+        confirm_deletions: bool = False,
+        dry_run: bool = False,
+        workers: int | None = None,
+        batch_size: int = 32,
+        progress: "Callable[[Progress], None] | None" = None,
+        stop: Event | None = None,
+    ) -> "ScanReport":
+        """Bring the library up to date with these folders, or with all that it covers.
+
+        A new library takes ``model``, else the best at hand. ``ignore`` holds gitignore patterns.
+        ``progress`` is called ten times a second; ``stop`` ends the run after the batch in flight.
+        ``dry_run`` counts what would happen and writes nothing. Raise ``LibraryError`` where the
+        library uses another model than the one named, ``LibraryBusy`` where another process is
+        indexing, ``FoveaError`` for a folder that is not there.
+        """
+        from fovea.indexer.scanning.scan import index_folders
+
+        info = self._resolved(model)
+        return index_folders(
+            self._store,
+            [Path(folder).expanduser() for folder in folders],
+            model=info,
+            load_encoder=lambda: info.load(device=self._device, dtype=self._dtype),
+            workers=workers,
+            batch_size=batch_size,
+            dry_run=dry_run,
+            confirm_deletions=confirm_deletions,
+            progress=progress,
+            stop=stop,
+            ignore=ignore,
+            keeps_model=True,
+        )
+
+    def verify(self) -> "VerifyReport":
+        """Account for every file that was ever seen, and compare the index with the database."""
+        from fovea.indexer.scanning.verify import verify
+
+        return verify(self._store)
+
+    def forget(self, folder: str | os.PathLike[str]) -> int:
+        """Forget a folder and its pictures, and return how many files those were.
+
+        The files themselves stay as they are. Raise ``LibraryError`` for a folder that the library
+        does not cover.
+        """
+        from fovea.search.errors import LibraryError
+        from fovea.search.maintenance.forget import forget_root
+
+        place = os.fsencode(Path(folder).expanduser())
+        names = {os.path.abspath(place), os.path.realpath(place)}
+        found = [root for root in self._store.roots() if root.path in names]
+        if not found:
+            raise LibraryError(f"{self.folder} does not cover {folder}; it covers {self.roots}")
+        return forget_root(self._store, found[0].id)
+
+    # Searching
+
+    def search(
+        self, query: str = "", *, image: "str | os.PathLike[str] | Image | None" = None, k: int = 10
+    ) -> Answer:
+        """The ``k`` images nearest to a query, to a picture, or to both, best first.
+
+        ``query`` is in the query language (docs/queries.md). Filters alone, or nothing at all,
+        bring the newest first. A picture counts as much as words without a weight. Raise
+        ``QueryError`` for a query that cannot be read, ``Unanswerable`` for one whose terms cancel
+        out, ``LibraryError`` for a picture that cannot be read.
+        """
+        question, searcher = Question.of(query), self._current_searcher()
+        if image is not None and searcher.index is not None:
+            question = replace(question, pictures=(Picture(self._embedded(image)),))
+        return searcher.answer(question, k)
+
+    def similar(self, picture: "int | str | os.PathLike[str] | Image", *, k: int = 10) -> Answer:
+        """The ``k`` images nearest to a picture: an image's id, a file, or one in memory.
+
+        A file need not be in the library; if its content is, it is not among its own hits. Raise
+        ``LibraryError`` for a file that cannot be read, ``Unanswerable`` for an unknown id.
+        """
+        searcher = self._current_searcher()
+        if isinstance(picture, int):
+            return searcher.answer(Question.like(picture), k)
+        known = self.find(picture) if isinstance(picture, str | os.PathLike) else None
+        if searcher.index is None:
+            return searcher.answer(Question.of(""), k)
+        if known and stored_vector(self._store, known, searcher.index.model.id) is not None:
+            return searcher.answer(Question.like(known), k)
+        embedded = Picture(self._embedded(picture))
+        return searcher.answer(replace(Question.of("", embedded), without=known), k)
+
+    def find(self, file: str | os.PathLike[str]) -> int | None:
+        """The id of the image with a file's content; None where the library has none such.
+
+        Raise ``LibraryError`` for a file that cannot be read.
+        """
+        from hashlib import sha256
+
+        from fovea.search.library.pictures import file_bytes
+
+        digest = sha256(file_bytes(Path(file).expanduser())).digest()
+        return self._store.image_by_hash([digest]).get(digest)
+
+    def paths(self, image_id: int) -> tuple[str, ...]:
+        """The files that show an image, those that can be reached now first."""
+        place = places(self._store, [image_id]).get(image_id)
+        return () if place is None else place.paths
+
+    # Models
+
+    def use_model(
+        self,
+        name: str,
+        *,
+        incomplete: bool = False,
+        workers: int | None = None,
+        batch_size: int = 32,
+        progress: "Callable[[SwitchProgress], None] | None" = None,
+        stop: Event | None = None,
+    ) -> "SwitchReport":
+        """Embed all pictures with another model, then use it.
+
+        Until then, and where pictures cannot be read and are not to be left behind
+        (``incomplete``), the library goes on with the model that it has; the report says so.
+        Going back is instant. Raise ``ModelError`` for a model that cannot be had.
+        """
+        from fovea.indexer.switching.switch import switch_model
+        from fovea.search.maintenance.changeover import resolve_in
+
+        info = resolve_in(self._store, name, progress=self._on_download)
+        return switch_model(
+            self._store,
+            model=info,
+            load_encoder=lambda: info.load(device=self._device, dtype=self._dtype),
+            workers=workers,
+            batch_size=batch_size,
+            incomplete=incomplete,
+            progress=progress,
+            stop=stop,
+        )
+
+    # What searching needs
+
+    def _resolved(self, name: str | None = None) -> ModelInfo:
+        return resolve_model(name, self._store.model(), progress=self._on_download)
+
+    def _current_searcher(self) -> Searcher:
+        """What answers now: opened again where the library has changed its model."""
+        row, known = self._store.model(), self._searcher
+        if row is None:
+            return Searcher.of(self._store, None, None)
+        if known is None or known.index is None or known.index.model.id != row.id:
+            self._encoder = LazyEncoder(self._resolved(), device=self._device, dtype=self._dtype)
+            known = self._searcher = Searcher.of(self._store, row, self._encoder)
+        return known
+
+    def _embedded(self, picture: "str | os.PathLike[str] | Image") -> "np.ndarray":
+        """The unit vector (d,) of a picture; a file is decoded in a process of its own."""
+        encoder = self._encoder
+        if not isinstance(picture, str | os.PathLike):
+            return encoder.encode_images([picture])[0]
+        from fovea.indexer.workers.query_image import Asked
+
+        with Asked(encoder.preprocess) as decoder:  # it starts while torch is imported
+            encoder.load()
+            pixels = decoder.pixels(Path(picture).expanduser())
+        return encoder.encode_pixels(pixels[None])[0]
+
+
+def load_model(
+    name: str | os.PathLike[str] | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    on_download: Download | None = None,
+) -> "PixelEncoder":
+    """Load a model by its name or folder, fetching it where that is needed.
+
+    Without a name it is the best at hand. ``device`` is auto, cpu, cuda, cuda:N or mps; ``dtype``
+    auto, float32, bfloat16 or float16. Raise ``ModelError`` for a model or device that cannot be
+    had.
+    """
+    wanted = None if name is None else os.fspath(name)
+    return resolve_model(wanted, progress=on_download).load(device=device, dtype=dtype)

@@ -1,0 +1,133 @@
+"""Terminal, Python, API, page and clip-retrieval's protocol give one and the same answer."""
+
+import json
+import re
+
+import pytest
+
+import fovea
+from coloured import COLOURS, encoded
+from commands import run
+from fovea.search.query.likelihood import Background
+from fovea.web.app import create_app
+from small_clips import write_model
+
+QUERIES = (
+    "the dog",
+    "the dog -cat",
+    "red",
+    "red in:photos",
+    "like:2",
+    "2:lime sort:date",
+    "sort:name",
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A model, pictures of one colour each, and a library of them."""
+    folder = tmp_path_factory.mktemp("home")
+    write_model(folder / "model")
+    (folder / "photos").mkdir()
+    for number, colour in enumerate([*COLOURS] * 3):
+        (folder / "photos" / f"{colour}{number}.png").write_bytes(encoded(colour, number))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FOVEA_LIBRARY", str(folder / "library"))
+        patch.setenv("FOVEA_MODELS", str(folder / "models"))
+        patch.setenv("FOVEA_OFFLINE", "1")
+        with fovea.Library.open(create=True, device="cpu", dtype="float32") as library:
+            report = library.index(folder / "photos", model=str(folder / "model"), workers=1)
+        assert report.embedded == 3 * len(COLOURS)
+        encoder = fovea.load_model(folder / "model", device="cpu", dtype="float32")
+        Background.of(encoder.identity, encoder).save(folder / "library")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def client(home):
+    app = create_app(home / "library", testing=True)
+    assert app.extensions["fovea"].background() is not None, "indexing leaves it behind"
+    yield app.test_client()
+    app.extensions["fovea"].close()
+
+
+def rows(hits):
+    """What a hit says on every surface."""
+    return [
+        (hit["image_id"], round(hit["score"], 6) if hit["score"] is not None else None, hit["path"])
+        for hit in hits
+    ]
+
+
+def chances(hits):
+    return [hit.get("likelihood") for hit in hits]
+
+
+def in_python(library, query, k):
+    answer = library.search(query, k=k)
+    hits = [
+        {name: getattr(hit, name) for name in ("image_id", "score", "path", "likelihood")}
+        for hit in answer.hits
+    ]
+    return hits, answer.likely, answer.total
+
+
+def by_cursor(client, query, limit):
+    """Every page of an answer, ``limit`` hits each."""
+    place = {"q": query}
+    page = client.get("/api/search", query_string=place | {"limit": limit}).json
+    hits, likely, total = page["hits"], page["likely"], page["total"]
+    while page["cursor"]:
+        page = client.get(
+            "/api/search", query_string={"cursor": page["cursor"], "limit": limit}
+        ).json
+        assert (page["likely"], page["total"]) == (likely, total)
+        hits += page["hits"]
+    return hits, likely, total
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_all_surfaces_give_the_same_answer(home, client, query):
+    with fovea.Library.open(device="cpu") as library:
+        whole, likely, total = in_python(library, query, 1000)
+        assert len(whole) == total
+        few, *counts = in_python(library, query, 4)
+        assert (rows(few), chances(few), counts) == (
+            rows(whole[:4]),
+            chances(whole[:4]),
+            [likely, total],
+        )
+    for limit in (3, 50):
+        hits, *counts = by_cursor(client, query, limit)
+        assert (rows(hits), counts) == (rows(whole), [likely, total])
+        assert chances(hits) == pytest.approx(chances(whole), nan_ok=True)
+    said = run("search", query, "--json", "-k", 5).json
+    assert (rows(said["hits"]), said["likely"], said["total"]) == (rows(whole[:5]), likely, total)
+    page = client.get("/", query_string={"q": query}).get_data(as_text=True)
+    first = json.loads(
+        re.search(r'<script[^>]*application/json[^>]*id="first"[^>]*>(.*?)</script>', page, re.S)[1]
+    )
+    assert (rows(first["hits"]), first["likely"], first["total"]) == (rows(whole), likely, total)
+
+
+@pytest.mark.parametrize("words", ["the dog", "red"])
+def test_clip_retrieval_gives_the_same_answer(home, client, words):
+    asked = {"text": words, "num_images": 100, "deduplicate": False}
+    found = client.post("/knn-service", json=asked).json
+    with fovea.Library.open(device="cpu") as library:
+        hits, *_ = in_python(library, words, 1000)
+    assert [(hit["id"], hit["image_path"]) for hit in found] == [
+        (hit["image_id"], hit["path"]) for hit in hits
+    ]
+
+
+def test_similar_is_the_same_by_file_by_id_and_over_http(home, client):
+    file = home / "photos" / f"red{[*COLOURS].index('red')}.png"
+    with fovea.Library.open(device="cpu") as library:
+        known = library.find(file)
+        by_file = [hit.image_id for hit in library.similar(file, k=50).hits]
+        assert by_file == [hit.image_id for hit in library.similar(known, k=50).hits]
+    page = client.get(f"/api/images/{known}/similar?limit=50").json
+    assert [hit["image_id"] for hit in page["hits"]] == by_file
+    said = run("similar", file, "-k", 50, "--json").json
+    assert [hit["image_id"] for hit in said["hits"]] == by_file and known not in by_file
