@@ -31,8 +31,8 @@ from safetensors.torch import save_file
 from fovea.search.clip.checkpoints.checkpoint import load_clip
 from fovea.search.clip.checkpoints.shapes import expected_shapes
 from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
-from fovea.search.clip.encoders.base import PixelEncoder, multiplies_bfloat16, pick_device
-from fovea.search.clip.encoders.kernels import Linear, Place
+from fovea.search.clip.encoders.base import TorchEncoder, multiplies_bfloat16, pick_device
+from fovea.search.clip.encoders.kernels import Linear, Target
 from fovea.search.clip.encoders.load import load_encoder
 from fovea.search.models.resolve import resolve_model
 
@@ -131,10 +131,10 @@ def baseline(folder: Path, side: int, seconds: float) -> float:
         return 1 / fastest(lambda: model.encode_image(picture), seconds)
 
 
-def measure(encoder: PixelEncoder, batch: int, seconds: float) -> dict[str, Any]:
+def measure(encoder: TorchEncoder, batch: int, seconds: float) -> dict[str, Any]:
     """Time the encoder and its products alone on one batch size."""
     took = embedding_seconds(encoder, 224, batch, seconds)
-    place = Place(encoder.device, encoder.dtype)
+    place = Target(encoder.device, encoder.dtype)
     with torch.inference_mode():
         products = sum(
             count * product_seconds(place, rows, inputs, outputs, seconds / 8)
@@ -151,7 +151,7 @@ def measure(encoder: PixelEncoder, batch: int, seconds: float) -> dict[str, Any]
     }
 
 
-def embedding_seconds(encoder: PixelEncoder, side: int, batch: int, seconds: float) -> float:
+def embedding_seconds(encoder: TorchEncoder, side: int, batch: int, seconds: float) -> float:
     """Return the time that one batch of random pixels takes."""
     rng = np.random.default_rng(0)
     calls = 1 if encoder.device.type == "cpu" else 8  # a GPU is fed while it computes
@@ -181,7 +181,7 @@ def matrix_products(batch: int) -> list[tuple[int, int, int, int]]:
     ]
 
 
-def product_seconds(place: Place, rows: int, inputs: int, outputs: int, seconds: float) -> float:
+def product_seconds(place: Target, rows: int, inputs: int, outputs: int, seconds: float) -> float:
     """Return the time of one product, by the fastest of the ways at hand."""
     x = torch.randn(rows, inputs).to(place.device, place.dtype)
     weight = torch.randn(outputs, inputs).to(place.device, place.dtype)

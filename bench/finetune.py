@@ -27,10 +27,11 @@ from fovea.indexer.learning.finetune import Tuned, finetune_library
 from fovea.indexer.learning.training_set import Wanted
 from fovea.indexer.scanning.scan import index_folders
 from fovea.search.clip.datasets.captions import finder
-from fovea.search.clip.datasets.pairs import Pair, PairSet, Source, open_pairs
+from fovea.search.clip.datasets.pairs import Pair, PairSet, PairSource, open_pairs
 from fovea.search.clip.encoders.load import load_encoder
-from fovea.search.clip.evaluation.evaluate import PairEncoder, class_rows, embed_images
+from fovea.search.clip.evaluation.evaluate import class_rows, embed_images
 from fovea.search.clip.finetuning.finetune import TuneOptions
+from fovea.search.clip.protocols import ImageTextEncoder
 from fovea.search.clip.training.recipe import read_recipe
 from fovea.search.library.library import Library
 from fovea.search.models.resolve import resolve_model
@@ -87,7 +88,7 @@ def open_data(folder: Path) -> Data:
     captioned, labelled = read_recipe(RECIPE, folder=folder, out=folder).sources
     named = finder(labelled.exclude)
     whole = [replace(source, exclude=()) for source in (captioned, labelled)]
-    val = Source(
+    val = PairSource(
         (folder / "tinyimagenet-val.tar.gz",), None, labelled.labels, labelled.classes, "val"
     )
     train = open_pairs(whole[1])
@@ -193,12 +194,12 @@ def write(pairs: PairSet, pair: Pair, folder: Path) -> None:
     (folder / Path(pair.file).name).write_bytes(pairs.read(pair))
 
 
-def measure(encoder: PairEncoder, data: Data) -> dict[str, float]:
+def measure(encoder: ImageTextEncoder, data: Data) -> dict[str, float]:
     """Return the shares found, in the parts that the model was trained without and elsewhere."""
     return {**measure_captions(encoder, data), **measure_classes(encoder, data)}
 
 
-def measure_captions(encoder: PairEncoder, data: Data) -> dict[str, float]:
+def measure_captions(encoder: ImageTextEncoder, data: Data) -> dict[str, float]:
     """Rank all held-out photographs for each of their captions."""
     pairs, images = embed_images(encoder, data.captioned_dev)
     texts = [text for pair in pairs for text in pair.captions]
@@ -213,7 +214,7 @@ def measure_captions(encoder: PairEncoder, data: Data) -> dict[str, float]:
     }
 
 
-def measure_classes(encoder: PairEncoder, data: Data) -> dict[str, float]:
+def measure_classes(encoder: ImageTextEncoder, data: Data) -> dict[str, float]:
     """Rank all classes for each held-out picture, and all pictures for each class."""
     pairs, images = embed_images(encoder, data.labelled_val)
     numbers = sorted(data.labelled_val.class_names)

@@ -142,7 +142,7 @@ def make_model(folder: Path) -> Path:
 
 def index(folder: Path, model: Path) -> dict[str, float]:
     """Index the folder into a new library. The rate leaves out the loading of the model."""
-    from fovea.search.clip.encoders.base import PixelEncoder
+    from fovea.search.clip.encoders.base import TorchEncoder
     from fovea.search.clip.encoders.load import load_encoder
 
     info = SimpleNamespace(
@@ -150,7 +150,7 @@ def index(folder: Path, model: Path) -> dict[str, float]:
     )
     loading = 0.0
 
-    def load() -> PixelEncoder:
+    def load() -> TorchEncoder:
         nonlocal loading
         started = time.perf_counter()
         encoder = load_encoder(model)

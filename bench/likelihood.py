@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from fovea.search.clip.datasets.archive import open_archive  # noqa: E402
-from fovea.search.clip.encoders.base import PixelEncoder  # noqa: E402
+from fovea.search.clip.encoders.base import TorchEncoder  # noqa: E402
 from fovea.search.models.resolve import resolve_model  # noqa: E402
 from fovea.search.query.cutoff import falling  # noqa: E402
 from fovea.search.query.likelihood import (  # noqa: E402
@@ -86,7 +86,7 @@ def main() -> None:
     photographs_table(encoder, background, options.photos)
 
 
-def captions_table(encoder: PixelEncoder, background: Background, folder: Path) -> None:
+def captions_table(encoder: TorchEncoder, background: Background, folder: Path) -> None:
     """Words: Flickr8k's dev captions; pictures: one half of the images against the other."""
     lines = [json.loads(line) for line in (folder / "flickr8k.jsonl").open()]
     rows = [row for row in lines if row["split"] == "dev"]
@@ -111,7 +111,7 @@ def captions_table(encoder: PixelEncoder, background: Background, folder: Path) 
 
 
 def words_table(
-    encoder: PixelEncoder, background: Background, captions: list[list[str]], images: np.ndarray
+    encoder: TorchEncoder, background: Background, captions: list[list[str]], images: np.ndarray
 ) -> None:
     """Single words: each with its images among all others, and again without any of them."""
     bags = [[set(re.findall("[a-z]+", text.lower())) for text in five] for five in captions]
@@ -143,7 +143,7 @@ def likelihoods_of(background: Background, queries: np.ndarray, images: np.ndarr
     )
 
 
-def photographs_table(encoder: PixelEncoder, background: Background, folder: Path) -> None:
+def photographs_table(encoder: TorchEncoder, background: Background, folder: Path) -> None:
     """Names of what the photographs show: all of them, and as many that none of them shows."""
     rows = list(csv.DictReader((folder / "labels.tsv").open(), delimiter="\t"))
     images = embedded(encoder, [Image.open(folder / row["file"]) for row in rows])
@@ -165,7 +165,7 @@ def photographs_table(encoder: PixelEncoder, background: Background, folder: Pat
     print(f"above it for {np.diag(found >= LINE).mean():.0%} (cosine {np.diag(similar).min():.2f})")
 
 
-def embedded(encoder: PixelEncoder, images: list[Image.Image]) -> np.ndarray:
+def embedded(encoder: TorchEncoder, images: list[Image.Image]) -> np.ndarray:
     """Unit rows, float32 (n, d)."""
     return np.concatenate(
         [encoder.encode_images(images[n : n + 32]) for n in range(0, len(images), 32)]

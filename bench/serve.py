@@ -37,7 +37,7 @@ from PIL import Image
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
 
-from fovea.search.clip.encoders.numpy_text import WordEncoder  # noqa: E402
+from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder  # noqa: E402
 from fovea.search.index.vector_index import VectorIndex  # noqa: E402
 from fovea.search.library.library import Library  # noqa: E402
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
@@ -190,7 +190,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 def parts(folder: Path) -> None:
     """Print what each step of one answer takes, one after the other, in a process alone."""
     model = resolve_model(MODEL, network=False)
-    words, background = WordEncoder.open(model.folder), Background.load(folder, model.identity)
+    words, background = NumpyTextEncoder.open(model.folder), Background.load(folder, model.identity)
     assert words is not None and background is not None
     took: dict[str, list[float]] = {}
     with Library.open(folder) as library:

@@ -32,7 +32,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
-from fovea.search.clip.datasets.pairs import Source, open_pairs
+from fovea.search.clip.datasets.pairs import PairSource, open_pairs
 from fovea.search.clip.encoders.base import pick_device
 from fovea.search.clip.encoders.memory import keep_allocations
 from fovea.search.clip.model import CLIP, initialise
@@ -215,7 +215,7 @@ def loading(options: argparse.Namespace, count: int = 256, side: int = 256) -> f
         shard = Path(place) / "0.tar"
         write_shard(shard, noise(count, side))
         batches = Batches(
-            [open_pairs(Source((shard,)))],
+            [open_pairs(PairSource((shard,)))],
             Tokenizer([]),
             image_size=config.vision.image_size,
             batch_size=64,

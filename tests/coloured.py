@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fovea.search.clip.datasets.pairs import Source
+from fovea.search.clip.datasets.pairs import PairSource
 from fovea.search.clip.training.recipe import TrainOptions
 
 COLOURS = {
@@ -44,7 +44,7 @@ def write_tar(path, files, mode="w"):
     return path
 
 
-def captioned_source(folder: Path, each: int = 4) -> Source:
+def captioned_source(folder: Path, each: int = 4) -> PairSource:
     """Write a tar of squares with a caption file beside it."""
     files, lines = {}, []
     for colour in COLOURS:
@@ -56,10 +56,10 @@ def captioned_source(folder: Path, each: int = 4) -> Source:
             lines.append(json.dumps({"file": name, "captions": captions, "split": split}))
     write_tar(folder / "squares.tar", files)
     (folder / "captions.jsonl").write_text("\n".join(lines))
-    return Source((folder / "squares.tar",), captions=folder / "captions.jsonl")
+    return PairSource((folder / "squares.tar",), captions=folder / "captions.jsonl")
 
 
-def labelled_source(folder: Path, each: int = 4) -> Source:
+def labelled_source(folder: Path, each: int = 4) -> PairSource:
     """Write a folder of squares with a file of labels and one of the classes' names beside it."""
     (folder / "labelled").mkdir()
     lines, classes = [], []
@@ -70,7 +70,7 @@ def labelled_source(folder: Path, each: int = 4) -> Source:
             lines.append(json.dumps({"file": f"{label}-{seed}.png", "label": label}))
     (folder / "labels.jsonl").write_text("\n".join(lines))
     (folder / "classes.json").write_text(json.dumps(classes))
-    return Source(
+    return PairSource(
         (folder / "labelled",), labels=folder / "labels.jsonl", classes=folder / "classes.json"
     )
 

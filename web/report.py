@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from fovea.search.clip.evaluation.examples import Answered, Example, Shown
+from fovea.search.clip.evaluation.examples import ExampleQuery, ModelAnswer, ShownImage
 
 __all__ = ["Report", "page"]
 
@@ -43,7 +43,7 @@ class Report:
 
     models: Sequence[str]
     figures: Sequence[Mapping[str, Any]]
-    examples: Sequence[Example]
+    examples: Sequence[ExampleQuery]
     images: int
     data: str
 
@@ -89,7 +89,7 @@ def _figure(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else _text(value)
 
 
-def _example(example: Example, report: Report) -> Iterator[str]:
+def _example(example: ExampleQuery, report: Report) -> Iterator[str]:
     yield f"<section><h3>{_text(example.query)}</h3>"
     for name, answer in zip(report.models, example.answers, strict=True):
         model = f"{_text(name)}: " if len(report.models) > 1 else ""
@@ -100,7 +100,7 @@ def _example(example: Example, report: Report) -> Iterator[str]:
     yield "</section>"
 
 
-def _said(answer: Answered, images: int) -> str:
+def _said(answer: ModelAnswer, images: int) -> str:
     return f"first right picture: {_ordinal(answer.rank)} of {images:,}"
 
 
@@ -109,7 +109,7 @@ def _ordinal(number: int) -> str:
     return f"{number:,}{'th' if number % 100 in (11, 12, 13) else ending}"
 
 
-def _hit(hit: Shown) -> str:
+def _hit(hit: ShownImage) -> str:
     kind, mark = (' class="right"', "✓ right: ") if hit.is_right else ("", "")
     data = b64encode(hit.picture).decode("ascii")
     name = _text(hit.file)

@@ -91,10 +91,10 @@ def evaluate(
         raise click.UsageError("--labels and --classes go together")
     if report is not None and not report.absolute().parent.is_dir():
         raise FoveaError(f"there is no folder {report.parent} for {report.name}; make it first")
-    from fovea.search.clip.datasets.pairs import Source, open_pairs
+    from fovea.search.clip.datasets.pairs import PairSource, open_pairs
     from fovea.search.clip.evaluation.evaluate import embed_pairs
 
-    found = open_pairs(Source(images, captions, labels, classes, split))
+    found = open_pairs(PairSource(images, captions, labels, classes, split))
     models = [any_model(name, folder)]
     models += [any_model(against, folder)] if against is not None else []
     measured = []

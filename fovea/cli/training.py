@@ -98,14 +98,14 @@ def train(
         if not plot:
             raise click.UsageError("say what to train on: --images, or a --recipe that does")
         return _draw_run(out)
-    from fovea.search.clip.datasets.pairs import Source
+    from fovea.search.clip.datasets.pairs import PairSource
     from fovea.search.clip.training.recipe import TrainOptions, read_recipe
     from fovea.search.clip.training.train import train as run
     from fovea.search.models.resolve import resolve_model
 
     chosen = {name: value for name, value in options.items() if value is not None}
     if images:
-        chosen["sources"] = (Source(images, captions, labels, classes, split),)
+        chosen["sources"] = (PairSource(images, captions, labels, classes, split),)
     if initial is not None:
         chosen["init"] = resolve_model(initial, progress=download_bar).folder
     if recipe is not None:

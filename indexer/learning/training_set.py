@@ -15,8 +15,8 @@ from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.workers.host import available_cores
 from fovea.indexer.workers.pool import Outcome, Pool, Task
 from fovea.search.clip.datasets.captions import read_captions
-from fovea.search.clip.finetuning.features import FeatureStore, LowerHalf, Part
-from fovea.search.clip.finetuning.finetune import Example, Material
+from fovea.search.clip.finetuning.features import FeaturePart, FeatureStore, LowerHalf
+from fovea.search.clip.finetuning.finetune import TuningExample, TuningSet
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.errors import FoveaError
 from fovea.search.library.library import Library
@@ -68,7 +68,7 @@ class Candidate:
 class Gathered:
     """What was found: ``left_out`` counts pictures that cannot be read, by reason."""
 
-    material: Material
+    material: TuningSet
     pictures: int
     captions: int
     left_out: Mapping[str, int]
@@ -225,7 +225,7 @@ class _Reader:
                 self.left_out.update(kept.notes["left_out"])
                 yield from _read(part, kept)
 
-    def _computed(self, parts: Sequence[Sequence[Candidate]]) -> Generator[Part, None, None]:
+    def _computed(self, parts: Sequence[Sequence[Candidate]]) -> Generator[FeaturePart, None, None]:
         """Read these parts' files and keep their features, one part after the other."""
         if not parts:
             return
@@ -255,7 +255,7 @@ class _Reader:
 
     def _made(
         self, part: Sequence[Candidate], found: Sequence[tuple[Outcome, np.ndarray | None]]
-    ) -> Part:
+    ) -> FeaturePart:
         """Compute one part from what its files hold."""
         left_out: Counter[str] = Counter()
         notes: list[dict[str, Any]] = []
@@ -287,7 +287,7 @@ def _keys(part: Sequence[Candidate]) -> list[bytes]:
     return [entry.content + (b"+" if entry.captions or entry.general else b"-") for entry in part]
 
 
-def _read(part: Sequence[Candidate], kept: Part) -> Iterator[_Picture]:
+def _read(part: Sequence[Candidate], kept: FeaturePart) -> Iterator[_Picture]:
     known = {entry.content: entry.captions for entry in part}
     for note, features in zip(kept.notes["pictures"], kept.features, strict=True):
         content = bytes.fromhex(note["content"])
@@ -306,7 +306,7 @@ def _without_common(pictures: Sequence[_Picture]) -> list[_Picture]:
     ]
 
 
-def _parted(pictures: Sequence[_Picture], share: float, labels: Sequence[str]) -> Material:
+def _parted(pictures: Sequence[_Picture], share: float, labels: Sequence[str]) -> TuningSet:
     """Hold out a share of the pictures, a picture with all of its copies.
 
     The content of the copy that was indexed first decides, so that a picture is held out in every
@@ -314,12 +314,12 @@ def _parted(pictures: Sequence[_Picture], share: float, labels: Sequence[str]) -
     """
     thumbnails = np.frombuffer(b"".join(picture.thumbnail for picture in pictures), np.uint8)
     leaders = groups(thumbnails.reshape(len(pictures), -1)) if pictures else np.empty(0, np.int64)
-    learned: list[Example] = []
-    held_out: list[Example] = []
-    general: list[Example] = []
-    rehearsed: list[Example] = []
+    learned: list[TuningExample] = []
+    held_out: list[TuningExample] = []
+    general: list[TuningExample] = []
+    rehearsed: list[TuningExample] = []
     for picture, leader in zip(pictures, leaders, strict=True):
-        example = Example(picture.content, picture.captions, picture.features)
+        example = TuningExample(picture.content, picture.captions, picture.features)
         is_held_out = int.from_bytes(pictures[leader].content[:8]) < share * 2**64
         if not picture.captions:
             is_measured = pictures[leader].content[8] % 2
@@ -335,7 +335,7 @@ def _parted(pictures: Sequence[_Picture], share: float, labels: Sequence[str]) -
             "help. Name a file of captions with --captions, or see what is found with --list"
         )
     general = [*held_out, *general[:GENERAL]]
-    return Material(learned, held_out, general, labels, rehearsed[:REHEARSED])
+    return TuningSet(learned, held_out, general, labels, rehearsed[:REHEARSED])
 
 
 def _once(texts: Iterable[str]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ PACKED_VOCABULARY = "tokenizer.json"  # where newer versions of transformers kee
 START, END = "<|startoftext|>", "<|endoftext|>"
 PUBLISHED_VOCABULARY_SIZE = 49408
 
-Pair = tuple[str, str]
+Merge = tuple[str, str]
 
 _WORD = regex.compile(
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
@@ -57,7 +57,7 @@ class Tokenizer:
     The ids: 256 bytes, 256 bytes that end a word, one a merge, then start and end of text.
     """
 
-    def __init__(self, merges: Sequence[Pair]) -> None:
+    def __init__(self, merges: Sequence[Merge]) -> None:
         symbols = list(_byte_symbols().values())
         symbols += [symbol + "</w>" for symbol in symbols]
         symbols += ["".join(pair) for pair in merges] + [START, END]
@@ -157,7 +157,7 @@ class Tokenizer:
         return parts
 
 
-def read_merges(path: Path) -> list[Pair]:
+def read_merges(path: Path) -> list[Merge]:
     """Read merges, one pair a line after a version line, plain or gzipped.
 
     A file longer than the published vocabulary is cut where that one ends, since the published
@@ -178,7 +178,7 @@ def read_merges(path: Path) -> list[Pair]:
     return [(left, right) for left, right in pairs]
 
 
-def learn_merges(texts: Iterable[str], count: int, *, least: int = 2) -> list[Pair]:
+def learn_merges(texts: Iterable[str], count: int, *, least: int = 2) -> list[Merge]:
     """Learn at most ``count`` merges from ``texts``, the most frequent pair first.
 
     Stop where no pair occurs ``least`` times. Ties go to the pair that sorts first, so that the
@@ -190,13 +190,13 @@ def learn_merges(texts: Iterable[str], count: int, *, least: int = 2) -> list[Pa
     for word in words:
         word[-1] += "</w>"
     times = list(counts.values())
-    frequency: Counter[Pair] = Counter()
-    where: defaultdict[Pair, set[int]] = defaultdict(set)
+    frequency: Counter[Merge] = Counter()
+    where: defaultdict[Merge, set[int]] = defaultdict(set)
     for number, word in enumerate(words):
         for pair in zip(word, word[1:], strict=False):
             frequency[pair] += times[number]
             where[pair].add(number)
-    merges: list[Pair] = []
+    merges: list[Merge] = []
     queue = [(-number, pair) for pair, number in frequency.items()]  # entries may be out of date
     heapify(queue)
     while len(merges) < count and queue:
@@ -206,7 +206,7 @@ def learn_merges(texts: Iterable[str], count: int, *, least: int = 2) -> list[Pa
         if -number < least:
             break
         merges.append(best)
-        changed: set[Pair] = set()
+        changed: set[Merge] = set()
         for place in where.pop(best):
             for pair in zip(words[place], words[place][1:], strict=False):
                 frequency[pair] -= times[place]
@@ -222,7 +222,7 @@ def learn_merges(texts: Iterable[str], count: int, *, least: int = 2) -> list[Pa
     return merges
 
 
-def _joined(parts: Sequence[str], pair: Pair) -> list[str]:
+def _joined(parts: Sequence[str], pair: Merge) -> list[str]:
     out: list[str] = []
     at = 0
     while at < len(parts):

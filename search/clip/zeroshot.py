@@ -1,18 +1,12 @@
 """Classify pictures by the names of classes alone (Radford et al. 2021, section 3.1)."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
+from .protocols import TextEncoder
+
 PLAIN_TEMPLATE = "a photo of a {}."
-
-
-class TextEncoder(Protocol):
-    """What a prompt ensemble needs of an encoder."""
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts as float32 unit rows (n, d)."""
 
 
 def class_embeddings(

@@ -38,8 +38,8 @@ from .url import addressed_models, find_addressed, is_address, pull_address
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from fovea.search.clip.encoders.base import PixelEncoder
-    from fovea.search.clip.encoders.numpy_text import WordEncoder
+    from fovea.search.clip.encoders.base import TorchEncoder
+    from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder
 
     from .download import Patience, Progress
 
@@ -77,7 +77,7 @@ class ModelInfo:
     source: str  # "bundled", "published", "hub", "address", or the absolute path of one's own
     family: str = "clip"  # or the kind of model that transformers knows it as
 
-    def load(self, *, device: str = "auto", dtype: str = "auto") -> "PixelEncoder":
+    def load(self, *, device: str = "auto", dtype: str = "auto") -> "TorchEncoder":
         """Return the encoder, as ``clip.encoder.load_encoder`` does. This imports torch."""
         from fovea.search.clip.encoders.load import load_encoder
 
@@ -115,16 +115,16 @@ class LazyEncoder:
         return (words or self._encoder).encode_texts(texts)
 
     @cached_property
-    def _encoder(self) -> "PixelEncoder":
+    def _encoder(self) -> "TorchEncoder":
         return self._model.load(device=self._device, dtype=self._dtype)
 
     @cached_property
-    def _words(self) -> "WordEncoder | None":
+    def _words(self) -> "NumpyTextEncoder | None":
         if self._device not in ("auto", "cpu") or self._dtype not in ("auto", "float32"):
             return None
-        from fovea.search.clip.encoders.numpy_text import WordEncoder
+        from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder
 
-        return WordEncoder.open(self._model.folder)
+        return NumpyTextEncoder.open(self._model.folder)
 
 
 @dataclass(frozen=True, slots=True)

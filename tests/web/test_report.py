@@ -4,24 +4,24 @@ from html.parser import HTMLParser
 
 import pytest
 
-from fovea.search.clip.evaluation.examples import Answered, Example, Shown
+from fovea.search.clip.evaluation.examples import ExampleQuery, ModelAnswer, ShownImage
 from fovea.web.report import Report, page
 
 EVIL = "<script>alert(1)</script>\"'&\x1b[31m\udcff"
 
 
 def shown(name, is_right=False):
-    return Shown(name, name.encode("utf-8", "backslashreplace"), is_right)
+    return ShownImage(name, name.encode("utf-8", "backslashreplace"), is_right)
 
 
 def report(models=("one",), name="a.jpg", query="a dog"):
     right = shown("right.jpg", True)
     answers = tuple(
-        Answered(rank, (shown(name), right) if rank == 2 else (shown(name),))
+        ModelAnswer(rank, (shown(name), right) if rank == 2 else (shown(name),))
         for rank in range(2, 2 + len(models))
     )
     figures = [{"images": 1000, "recall@10": 0.1234} for _ in models]
-    return Report(models, figures, [Example(query, right, answers)], 1000, "x.tar")
+    return Report(models, figures, [ExampleQuery(query, right, answers)], 1000, "x.tar")
 
 
 class Reader(HTMLParser):
@@ -81,7 +81,7 @@ def test_two_models_answer_the_same_query():
 def test_a_picture_that_nobody_found_is_shown_at_the_end():
     found = report()
     [example] = found.examples
-    missed = Example(example.query, example.right, (Answered(700, (shown("a.jpg"),)),))
+    missed = ExampleQuery(example.query, example.right, (ModelAnswer(700, (shown("a.jpg"),)),))
     text = page(Report(found.models, found.figures, [missed], 1000, "x"))
     assert "Looked for" in text and "700th of 1,000" in text
     assert "Looked for" not in page(found)
@@ -92,5 +92,5 @@ def test_a_picture_that_nobody_found_is_shown_at_the_end():
 )
 def test_ranks_are_ordinals(rank, said):
     found = report()
-    example = Example("q", found.examples[0].right, (Answered(rank, ()),))
+    example = ExampleQuery("q", found.examples[0].right, (ModelAnswer(rank, ()),))
     assert re.search(rf"picture: {said} of", page(Report(("m",), [{}], [example], 5000, "x")))

@@ -73,9 +73,9 @@ class SharedEncoder:
         """The encoder of a model on the disk; nothing is read yet."""
 
         def open_words() -> TextEncoder | None:
-            from fovea.search.clip.encoders.numpy_text import WordEncoder
+            from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder
 
-            return WordEncoder.open(model.folder)
+            return NumpyTextEncoder.open(model.folder)
 
         return cls(
             model.name,

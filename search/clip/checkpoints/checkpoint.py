@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Any
 from fovea.search.clip.config import ClipConfig
 from fovea.search.clip.errors import ModelError
 
-from .dialects import Part, config_from_json, is_open_clip, parts, seen_through, shapes_of
+from .dialects import (
+    TensorPlan,
+    config_from_json,
+    is_open_clip,
+    seen_through,
+    shapes_of,
+    tensor_plans,
+)
 from .image_processor import preprocess_of, says_preprocessing
 from .shapes import Shape, config_from_shapes, expected_shapes, tower_of
 
@@ -51,7 +58,7 @@ class Checkpoint:
 
     path: Path
     config: ClipConfig
-    _plan: Mapping[str, Part]
+    _plan: Mapping[str, TensorPlan]
     _read: Reader
 
     @classmethod
@@ -62,7 +69,7 @@ class Checkpoint:
         """
         path = find_weights(place)
         stored, read = _look_into(path)
-        plan = parts(stored)
+        plan = tensor_plans(stored)
         config = _configuration(path) or _told_by_shapes(path, plan)
         _check(path, plan, config)
         return cls(path, config, plan, read)
@@ -119,7 +126,7 @@ def read_config(place: Path) -> ClipConfig:
     Reads no weights and imports no torch where a ``config.json`` or safetensors are there.
     """
     path = find_weights(place)
-    return _configuration(path) or _told_by_shapes(path, parts(_look_into(path)[0]))
+    return _configuration(path) or _told_by_shapes(path, tensor_plans(_look_into(path)[0]))
 
 
 def stored_shapes(path: Path) -> dict[str, Shape]:
@@ -202,7 +209,7 @@ def _configuration(path: Path) -> ClipConfig | None:
     return None
 
 
-def _told_by_shapes(path: Path, plan: Mapping[str, Part]) -> ClipConfig:
+def _told_by_shapes(path: Path, plan: Mapping[str, TensorPlan]) -> ClipConfig:
     try:
         return config_from_shapes(shapes_of(plan))
     except ModelError as exc:
@@ -219,7 +226,7 @@ def _json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _check(path: Path, plan: Mapping[str, Part], config: ClipConfig) -> None:
+def _check(path: Path, plan: Mapping[str, TensorPlan], config: ClipConfig) -> None:
     """Raise ``ModelError`` unless the weights are exactly those of ``config``."""
     expected, found = expected_shapes(config), shapes_of(plan)
     missing = [n for n in expected if n not in found and not n.endswith("num_batches_tracked")]
@@ -244,7 +251,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + rest
 
 
-def _assemble(part: Part, stored: Mapping[str, "Tensor"]) -> "Tensor":
+def _assemble(part: TensorPlan, stored: Mapping[str, "Tensor"]) -> "Tensor":
     import torch
 
     if len(part.sources) > 1:

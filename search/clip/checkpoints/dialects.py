@@ -86,7 +86,7 @@ _OPEN_CLIP_USUAL: dict[tuple[str, str], Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TensorPlan:
     """One tensor under its published name: rows of ``sources`` below each other, or one turned."""
 
     sources: tuple[str, ...]
@@ -94,7 +94,7 @@ class Part:
     is_transposed: bool = False
 
 
-def parts(stored: Mapping[str, Shape]) -> dict[str, Part]:
+def tensor_plans(stored: Mapping[str, Shape]) -> dict[str, TensorPlan]:
     """Say how to make each published tensor out of the ``stored`` ones.
 
     Names that belong to no dialect stay as they are, for the caller to refuse.
@@ -104,25 +104,25 @@ def parts(stored: Mapping[str, Shape]) -> dict[str, Part]:
     plain = {name: name.removeprefix(prefix) for name in stored}
     plain = {name: short for name, short in plain.items() if not _NO_WEIGHTS.match(short)}
     is_hub = any(short.startswith(("text_model.", "vision_model.")) for short in plain.values())
-    translate = _hub_part if is_hub else _own_part
+    translate = _hub_plan if is_hub else _own_plan
     found = (translate(name, short, stored) for name, short in plain.items())
     return dict(pair for pair in found if pair is not None)
 
 
-def shapes_of(plan: Mapping[str, Part]) -> Shapes:
+def shapes_of(plan: Mapping[str, TensorPlan]) -> Shapes:
     """Return the published names with the shapes that they will have."""
     return {name: part.shape for name, part in plan.items()}
 
 
-def _own_part(name: str, short: str, stored: Mapping[str, Shape]) -> tuple[str, Part]:
+def _own_plan(name: str, short: str, stored: Mapping[str, Shape]) -> tuple[str, TensorPlan]:
     short = short.removeprefix("text.")
     shape = stored[name]
     if short == "text_projection.weight":  # open_clip's as a module
-        return "text_projection", Part((name,), shape[::-1], is_transposed=True)
-    return short, Part((name,), shape)
+        return "text_projection", TensorPlan((name,), shape[::-1], is_transposed=True)
+    return short, TensorPlan((name,), shape)
 
 
-def _hub_part(name: str, short: str, stored: Mapping[str, Shape]) -> tuple[str, Part] | None:
+def _hub_plan(name: str, short: str, stored: Mapping[str, Shape]) -> tuple[str, TensorPlan] | None:
     shape = stored[name]
     if _KEY_OR_VALUE.search(short):
         return None  # comes with its query
@@ -130,10 +130,10 @@ def _hub_part(name: str, short: str, stored: Mapping[str, Shape]) -> tuple[str, 
         sources = tuple(name.replace(".q_proj.", f".{kind}_proj.") for kind in "qkv")
         rows = sum(stored[source][0] for source in sources if source in stored)
         shape = (rows, *shape[1:])
-        return _hub_name(_QUERY.sub(r".attn.in_proj_\1", short)), Part(sources, shape)
+        return _hub_name(_QUERY.sub(r".attn.in_proj_\1", short)), TensorPlan(sources, shape)
     if short in _TRANSPOSED:
-        return _hub_name(short), Part((name,), shape[::-1], is_transposed=True)
-    return _hub_name(short), Part((name,), shape)
+        return _hub_name(short), TensorPlan((name,), shape[::-1], is_transposed=True)
+    return _hub_name(short), TensorPlan((name,), shape)
 
 
 def _hub_name(name: str) -> str:

@@ -54,12 +54,12 @@ HYPERNYMS_DRAWN = 0.25  # the share of a class's captions that name it by a hype
 
 
 Words = TypeVar("Words")
-Place = tuple[int, str]  # the archive's number and the name in it
-AMBIGUOUS: Place = (-1, "")
+Member = tuple[int, str]  # the archive's number and the name in it
+AMBIGUOUS: Member = (-1, "")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PairSource:
     """One set of images and the words for them, as a user names it.
 
     With neither ``captions`` nor ``labels``, the archives are WebDataset shards, which carry
@@ -206,7 +206,7 @@ def tag(text: str) -> int:
     return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()) >> 1
 
 
-def open_pairs(source: Source) -> PairSet:
+def open_pairs(source: PairSource) -> PairSet:
     """Read a source's captions or labels and find their images.
 
     A line may name an image by its whole name in a folder or tar, or by its last part where that
@@ -249,7 +249,7 @@ def open_pairs(source: Source) -> PairSet:
     return PairSet(archives, source.images, pairs, class_names, weight, hypernyms, empty, without)
 
 
-def _nothing(source: Source, found: int) -> ModelError:
+def _nothing(source: PairSource, found: int) -> ModelError:
     """Say why a source has no pairs: ``found`` images are there, none of them with words."""
     if words := source.labels or source.captions:
         split = f" with split {source.split!r}" if source.split else ""
@@ -265,7 +265,7 @@ def _nothing(source: Source, found: int) -> ModelError:
     return ModelError(f"there are no images in {place}; check the path")
 
 
-def _check(source: Source) -> None:
+def _check(source: PairSource) -> None:
     if not source.images:
         raise ModelError("no images are named; give a folder or a tar")
     if source.captions is not None and source.labels is not None:
@@ -281,8 +281,8 @@ def _check(source: Source) -> None:
 
 
 def _found(
-    rows: Iterable[tuple[str, Words]], archives: Sequence[Archive], source: Source
-) -> Iterator[tuple[Place, Words]]:
+    rows: Iterable[tuple[str, Words]], archives: Sequence[Archive], source: PairSource
+) -> Iterator[tuple[Member, Words]]:
     """Yield the place of each row's image; log how many have none."""
     places = _places(archives)
     lines, lost = 0, 0
@@ -300,10 +300,10 @@ def _found(
         log.warning("left out %d of %d lines of %s: their images are missing", lost, lines, path)
 
 
-def _places(archives: Sequence[Archive]) -> dict[str, Place]:
+def _places(archives: Sequence[Archive]) -> dict[str, Member]:
     """Return where each name lies; a name's last part stands for it if no other name ends so."""
-    whole: dict[str, Place] = {}
-    last: dict[str, Place] = {}
+    whole: dict[str, Member] = {}
+    last: dict[str, Member] = {}
     for number, archive in enumerate(archives):
         for name in archive.names:
             end = name.rpartition("/")[2]
@@ -312,8 +312,8 @@ def _places(archives: Sequence[Archive]) -> dict[str, Place]:
     return last | whole
 
 
-def _captioned(rows: Iterable[tuple[Place, tuple[str, ...]]]) -> Iterator[Pair]:
-    captions: dict[Place, tuple[str, ...]] = {}
+def _captioned(rows: Iterable[tuple[Member, tuple[str, ...]]]) -> Iterator[Pair]:
+    captions: dict[Member, tuple[str, ...]] = {}
     for place, texts in rows:
         captions[place] = captions.get(place, ()) + texts
     return (Pair(file, number, texts) for (number, file), texts in captions.items())
@@ -372,7 +372,7 @@ def _still_covered(
 
 
 def _labelled(
-    rows: Iterable[tuple[Place, int]], path: Path, class_names: Mapping[int, tuple[str, ...]]
+    rows: Iterable[tuple[Member, int]], path: Path, class_names: Mapping[int, tuple[str, ...]]
 ) -> Iterator[Pair]:
     for (number, file), label in rows:
         if label not in class_names:

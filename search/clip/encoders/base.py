@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -23,51 +22,13 @@ from fovea.search.clip.preprocess import Preprocess
 
 from .memory import keep_allocations
 
-if TYPE_CHECKING:
-    pass
-
 Tower = Callable[[torch.Tensor], torch.Tensor]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-CPU_POSITIONS = 1600  # in one pass: 32 pictures of a ViT-B/32; more only fall out of the caches
-GPU_BATCH = 256  # rows in one pass
 TEXT_BATCH = 64
 
 
-class ImageTextEncoder(Protocol):
-    """What indexing and searching need of an encoder."""
-
-    @property
-    def name(self) -> str:
-        """What people call the model."""
-
-    @property
-    def identity(self) -> str:
-        """The SHA-256 of the weights, in hex."""
-
-    @property
-    def dim(self) -> int:
-        """The width d of an embedding."""
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """What pixels the image tower takes."""
-
-    @property
-    def logit_scale(self) -> float:
-        """The factor of cosines in zero-shot logits."""
-
-    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
-
-    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Embed decoded pictures as float32 unit rows (n, d)."""
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts as float32 unit rows (n, d)."""
-
-
-class PixelEncoder(ABC):
+class TorchEncoder(ABC):
     """What encoders on a device share: pictures are sent through their image tower in batches."""
 
     def __init__(

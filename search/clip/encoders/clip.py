@@ -12,20 +12,20 @@ from fovea.search.clip.checkpoints.checkpoint import Checkpoint
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.preprocess import Preprocess
 
-from .base import TEXT_BATCH, PixelEncoder, Tower
-from .kernels import Place
+from .base import TEXT_BATCH, TorchEncoder, Tower
+from .kernels import Target
 from .towers import ResNetTower, TextTower, VisionTower
 
 if TYPE_CHECKING:
     from fovea.search.clip.tokenizer import Tokenizer
 
-__all__ = ["Encoder"]
+__all__ = ["ClipEncoder"]
 
 CPU_POSITIONS = 1600  # in one pass: 32 pictures of a ViT-B/32; more only fall out of the caches
 GPU_BATCH = 256  # rows in one pass
 
 
-class Encoder(PixelEncoder):
+class ClipEncoder(TorchEncoder):
     """A CLIP on one device, in one precision. Safe to share between threads."""
 
     def __init__(
@@ -65,13 +65,13 @@ class Encoder(PixelEncoder):
     @cached_property
     def _image_tower(self) -> Tower:
         state, config = self._checkpoint.state(["image"]), self._checkpoint.config
-        place = Place(self.device, self.dtype)
+        place = Target(self.device, self.dtype)
         return (ResNetTower if config.vision.is_resnet else VisionTower)(state, config, place)
 
     @cached_property
     def _text_tower(self) -> Tower:
         state, config = self._checkpoint.state(["text"]), self._checkpoint.config
-        return TextTower(state, config, Place(self.device, self.dtype))
+        return TextTower(state, config, Target(self.device, self.dtype))
 
     @cached_property
     def _tokenizer(self) -> "Tokenizer":

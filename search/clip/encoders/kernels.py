@@ -28,14 +28,14 @@ _ONEDNN: dict[Then, str] = {"none": "none", "relu": "relu", "silu": "swish", "ge
 
 
 @dataclass(frozen=True)
-class Place:
+class Target:
     """Where and how precisely to compute."""
 
     device: torch.device
     dtype: torch.dtype
 
     def put(self, tensor: Tensor) -> Tensor:
-        """Return the tensor as this place computes with it."""
+        """Return the tensor as this target computes with it."""
         return tensor.to(self.device, self.dtype).contiguous()
 
     @property
@@ -47,10 +47,10 @@ class Place:
 class Linear:
     """``x`` times the transpose of ``weight`` (m, k), plus ``bias`` (m,) if there is one."""
 
-    def __init__(self, place: Place, weight: Tensor, bias: Tensor | None = None) -> None:
-        self.weight = place.put(weight)
-        self.bias = None if bias is None else place.put(bias)
-        self.packs = place.packs
+    def __init__(self, target: Target, weight: Tensor, bias: Tensor | None = None) -> None:
+        self.weight = target.put(weight)
+        self.bias = None if bias is None else target.put(bias)
+        self.packs = target.packs
         if self.packs:
             self.weight = _packed_linear(self.weight)
 
@@ -74,11 +74,11 @@ class Linear:
 class Convolution:
     """A convolution with bias, padded to keep the size at stride 1; channels last."""
 
-    def __init__(self, place: Place, weight: Tensor, bias: Tensor, stride: int = 1) -> None:
-        weight = place.put(weight).contiguous(memory_format=torch.channels_last)
-        self.weight, self.bias = weight, place.put(bias)
+    def __init__(self, target: Target, weight: Tensor, bias: Tensor, stride: int = 1) -> None:
+        weight = target.put(weight).contiguous(memory_format=torch.channels_last)
+        self.weight, self.bias = weight, target.put(bias)
         self.stride, self.padding = stride, weight.shape[-1] // 2
-        self.packs, self.packed_for = place.packs, torch.Size()
+        self.packs, self.packed_for = target.packs, torch.Size()
 
     def __call__(self, x: Tensor, then: Then = "none") -> Tensor:
         """Return (n, m, h / stride, w / stride) for ``x`` (n, k, h, w), after the activation."""

@@ -5,15 +5,15 @@ from pathlib import Path
 from fovea.search.clip.checkpoints.checkpoint import Checkpoint
 from fovea.search.clip.checkpoints.families import family_of
 
-from .base import PixelEncoder, pick_device, pick_dtype
-from .clip import Encoder
+from .base import TorchEncoder, pick_device, pick_dtype
+from .clip import ClipEncoder
 
 __all__ = ["load_encoder"]
 
 
 def load_encoder(
     folder: Path, *, name: str | None = None, device: str = "auto", dtype: str = "auto"
-) -> PixelEncoder:
+) -> TorchEncoder:
     """Open the model in ``folder`` (or of one weights file) on a device.
 
     One of another family than CLIP goes through ``transformers``.
@@ -24,10 +24,10 @@ def load_encoder(
     place = pick_device(device)
     precision = pick_dtype(dtype, place)
     if family := family_of(folder):
-        from .transformers_models import ForeignEncoder
+        from .transformers_models import TransformersEncoder
 
-        return ForeignEncoder(
+        return TransformersEncoder(
             folder, family, name=name or folder.stem, device=place, dtype=precision
         )
     checkpoint = Checkpoint.open(folder)
-    return Encoder(checkpoint, name=name or folder.stem, device=place, dtype=precision)
+    return ClipEncoder(checkpoint, name=name or folder.stem, device=place, dtype=precision)

@@ -1,7 +1,7 @@
 """The text tower without torch: one query typed in a terminal is answered before torch is there.
 
 NumPy alone computes a dozen tokens in milliseconds, where importing torch takes a second or more.
-The result is that of ``fast.TextTower`` in float32, to rounding.
+The result is that of ``towers.TextTower`` in float32, to rounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from fovea.search.clip.checkpoints.checkpoint import Checkpoint, find_weights
-from fovea.search.clip.checkpoints.dialects import Part, parts
+from fovea.search.clip.checkpoints.dialects import TensorPlan, tensor_plans
 from fovea.search.clip.checkpoints.families import family_of
 from fovea.search.clip.checkpoints.shapes import tower_of
 from fovea.search.clip.config import ClipConfig
 from fovea.search.clip.tokenizer import Tokenizer
 
-__all__ = ["WordEncoder"]
+__all__ = ["NumpyTextEncoder"]
 
 TABLE = "token_embedding.weight"
 NORM_EPS = 1e-5
@@ -26,7 +26,7 @@ READABLE = ("F16", "F32", "F64")  # safetensors' names for what NumPy has too
 State = dict[str, np.ndarray]
 
 
-class WordEncoder:
+class NumpyTextEncoder:
     """Turns words into embeddings: float32 unit rows."""
 
     def __init__(self, config: ClipConfig, state: State, tokenizer: Tokenizer) -> None:
@@ -34,7 +34,7 @@ class WordEncoder:
         self._activation = _quick_gelu if config.activation == "quick_gelu" else _gelu
 
     @classmethod
-    def open(cls, place: Path) -> "WordEncoder | None":
+    def open(cls, place: Path) -> "NumpyTextEncoder | None":
         """Read the text tower of a model's folder; None where only torch can.
 
         Raise ``ModelError`` for what is damaged, incomplete or no CLIP.
@@ -98,7 +98,7 @@ def _read_text_tower(path: Path) -> State | None:
 
     with safe_open(path, framework="np") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}
-        plan = parts({name: tuple(part.get_shape()) for name, part in slices.items()})
+        plan = tensor_plans({name: tuple(part.get_shape()) for name, part in slices.items()})
         text = {name: part for name, part in plan.items() if tower_of(name) == "text"}
         sources = [source for part in text.values() for source in part.sources]
         if any(slices[source].get_dtype() not in READABLE for source in sources):
@@ -106,7 +106,7 @@ def _read_text_tower(path: Path) -> State | None:
         return {name: _array(name, part, file.get_tensor) for name, part in text.items()}
 
 
-def _array(name: str, part: Part, read: Callable[[str], np.ndarray]) -> np.ndarray:
+def _array(name: str, part: TensorPlan, read: Callable[[str], np.ndarray]) -> np.ndarray:
     array = np.concatenate([read(source) for source in part.sources])
     array = array.T if part.is_transposed else array
     return array if name == TABLE else array.astype(np.float32)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fovea.search.clip.config import Activation, ClipConfig
 
-from .kernels import Convolution, Linear, Place, Then, attend
+from .kernels import Convolution, Linear, Target, Then, attend
 
 State = Mapping[str, Tensor]
 
@@ -31,8 +31,10 @@ NORM_EPS = 1e-5  # of every normalisation layer
 class Norm:
     """Layer normalisation over the last axis."""
 
-    def __init__(self, place: Place, state: State, name: str) -> None:
-        self.weight, self.bias = (place.put(state[f"{name}.{part}"]) for part in ("weight", "bias"))
+    def __init__(self, target: Target, state: State, name: str) -> None:
+        self.weight, self.bias = (
+            target.put(state[f"{name}.{part}"]) for part in ("weight", "bias")
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return ``x`` (…, w) with mean 0 and variance 1, then scaled and shifted."""
@@ -42,17 +44,17 @@ class Norm:
 class Perceptron:
     """The two layers of a block, QuickGELU's constant folded into both."""
 
-    def __init__(self, place: Place, state: State, name: str, activation: Activation) -> None:
+    def __init__(self, target: Target, state: State, name: str, activation: Activation) -> None:
         is_quick = activation == "quick_gelu"
         self.then: Then = "silu" if is_quick else "gelu"
         scale = QUICK if is_quick else 1.0
         self.c_fc = Linear(
-            place,
+            target,
             state[f"{name}.c_fc.weight"].float() * scale,
             state[f"{name}.c_fc.bias"].float() * scale,
         )
         self.c_proj = Linear(
-            place, state[f"{name}.c_proj.weight"].float() / scale, state[f"{name}.c_proj.bias"]
+            target, state[f"{name}.c_proj.weight"].float() / scale, state[f"{name}.c_proj.bias"]
         )
 
     def added_to(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -65,7 +67,7 @@ class Block:
 
     def __init__(
         self,
-        place: Place,
+        target: Target,
         state: State,
         name: str,
         heads: int,
@@ -81,16 +83,16 @@ class Block:
         scale[:width] = (width // heads) ** -0.5
         weight, bias = weight * scale, bias * scale[:, 0]
         if reads_one:
-            self.q_proj = Linear(place, weight[:width], bias[:width])
-            self.kv_proj = Linear(place, weight[width:], bias[width:])
+            self.q_proj = Linear(target, weight[:width], bias[:width])
+            self.kv_proj = Linear(target, weight[width:], bias[width:])
         else:
-            self.in_proj = Linear(place, weight, bias)
+            self.in_proj = Linear(target, weight, bias)
         out = f"{name}.attn.out_proj"
-        self.out_proj = Linear(place, state[f"{out}.weight"], state[f"{out}.bias"])
-        self.mlp = Perceptron(place, state, f"{name}.mlp", activation)
+        self.out_proj = Linear(target, state[f"{out}.weight"], state[f"{out}.bias"])
+        self.mlp = Perceptron(target, state, f"{name}.mlp", activation)
         self.ln_1, self.ln_2 = (
-            Norm(place, state, f"{name}.ln_1"),
-            Norm(place, state, f"{name}.ln_2"),
+            Norm(target, state, f"{name}.ln_1"),
+            Norm(target, state, f"{name}.ln_2"),
         )
 
     def __call__(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -119,11 +121,11 @@ class Block:
 
 
 def _blocks(
-    place: Place, state: State, name: str, layers: int, heads: int, activation: Activation
+    target: Target, state: State, name: str, layers: int, heads: int, activation: Activation
 ) -> list[Block]:
     return [
         Block(
-            place,
+            target,
             state,
             f"{name}.resblocks.{layer}",
             heads,
@@ -137,21 +139,21 @@ def _blocks(
 class VisionTower:
     """The Vision Transformer from bytes to embeddings."""
 
-    def __init__(self, state: State, config: ClipConfig, place: Place) -> None:
+    def __init__(self, state: State, config: ClipConfig, target: Target) -> None:
         vision = config.vision
         assert isinstance(vision.layers, int) and vision.patch_size
-        self.patch, self.dtype = vision.patch_size, place.dtype
+        self.patch, self.dtype = vision.patch_size, target.dtype
         weight, bias = _fold_pixels(state["visual.conv1.weight"], config)
-        self.conv1 = Linear(place, weight.permute(0, 2, 3, 1).flatten(1))  # (w, patch² * 3)
+        self.conv1 = Linear(target, weight.permute(0, 2, 3, 1).flatten(1))  # (w, patch² * 3)
         positions = state["visual.positional_embedding"].float()
-        self.first = place.put(positions[0] + state["visual.class_embedding"].float())
-        self.positions = place.put(positions[1:] + bias)
-        self.ln_pre = Norm(place, state, "visual.ln_pre")
+        self.first = target.put(positions[0] + state["visual.class_embedding"].float())
+        self.positions = target.put(positions[1:] + bias)
+        self.ln_pre = Norm(target, state, "visual.ln_pre")
         self.blocks = _blocks(
-            place, state, "visual.transformer", vision.layers, vision.heads, config.activation
+            target, state, "visual.transformer", vision.layers, vision.heads, config.activation
         )
-        self.ln_post = Norm(place, state, "visual.ln_post")
-        self.proj = Linear(place, state["visual.proj"].t())
+        self.ln_post = Norm(target, state, "visual.ln_post")
+        self.proj = Linear(target, state["visual.proj"].t())
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Embed uint8 (n, s, s, 3) as (n, d), not yet of unit length."""
@@ -180,17 +182,17 @@ class VisionTower:
 class TextTower:
     """The text Transformer from token ids to embeddings."""
 
-    def __init__(self, state: State, config: ClipConfig, place: Place) -> None:
+    def __init__(self, state: State, config: ClipConfig, target: Target) -> None:
         text = config.text
-        self.place = place
+        self.target = target
         # The table stays as stored, perhaps in the mapped file: a query needs a few rows of it.
-        self.tokens = state["token_embedding.weight"].to(place.device)
-        self.positions = place.put(state["positional_embedding"])
+        self.tokens = state["token_embedding.weight"].to(target.device)
+        self.positions = target.put(state["positional_embedding"])
         self.blocks = _blocks(
-            place, state, "transformer", text.layers, text.heads, config.activation
+            target, state, "transformer", text.layers, text.heads, config.activation
         )
-        self.ln_final = Norm(place, state, "ln_final")
-        self.proj = Linear(place, state["text_projection"].t())
+        self.ln_final = Norm(target, state, "ln_final")
+        self.proj = Linear(target, state["text_projection"].t())
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Embed ids (n, l) as (n, d), not yet of unit length, read at each row's highest id.
@@ -199,7 +201,7 @@ class TextTower:
         """
         ends = tokens.argmax(dim=-1)
         length = int(ends.max()) + 1
-        x = self.place.put(F.embedding(tokens[:, :length], self.tokens))
+        x = self.target.put(F.embedding(tokens[:, :length], self.tokens))
         x = x + self.positions[:length]
         places = torch.arange(length, device=x.device)
         mask = places <= places[:, None]  # (l, l)
@@ -209,18 +211,18 @@ class TextTower:
         return self.proj(self.ln_final(x))
 
 
-class Bottleneck:
+class FoldedBottleneck:
     """One bottleneck of the modified ResNet, without its batch norms."""
 
-    def __init__(self, place: Place, state: State, name: str, stride: int) -> None:
+    def __init__(self, target: Target, state: State, name: str, stride: int) -> None:
         self.stride = stride
         self.conv1, self.conv2, self.conv3 = (
-            _convolution(place, state, f"{name}.conv{n}", f"{name}.bn{n}") for n in (1, 2, 3)
+            _convolution(target, state, f"{name}.conv{n}", f"{name}.bn{n}") for n in (1, 2, 3)
         )
         self.downsample: Convolution | None = None
         if f"{name}.downsample.0.weight" in state:
             self.downsample = _convolution(
-                place, state, f"{name}.downsample.0", f"{name}.downsample.1"
+                target, state, f"{name}.downsample.0", f"{name}.downsample.1"
             )
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -235,27 +237,29 @@ class Bottleneck:
 class ResNetTower:
     """The modified ResNet from bytes to embeddings, channels last throughout."""
 
-    def __init__(self, state: State, config: ClipConfig, place: Place) -> None:
+    def __init__(self, state: State, config: ClipConfig, target: Target) -> None:
         layers = config.vision.layers
         assert not isinstance(layers, int)
-        self.dtype, self.heads = place.dtype, config.vision.heads
-        self.mean = torch.tensor(config.mean, device=place.device).view(3, 1, 1) * 255
+        self.dtype, self.heads = target.dtype, config.vision.heads
+        self.mean = torch.tensor(config.mean, device=target.device).view(3, 1, 1) * 255
         scaled = dict(state)
         std = torch.tensor(config.std).view(3, 1, 1) * 255
         scaled["visual.conv1.weight"] = state["visual.conv1.weight"].float() / std
         self.stem = [
-            _convolution(place, scaled, f"visual.conv{n}", f"visual.bn{n}", 2 if n == 1 else 1)
+            _convolution(target, scaled, f"visual.conv{n}", f"visual.bn{n}", 2 if n == 1 else 1)
             for n in (1, 2, 3)
         ]
         self.blocks = [
-            Bottleneck(place, state, f"visual.layer{stage}.{block}", 2 if stage > 1 > block else 1)
+            FoldedBottleneck(
+                target, state, f"visual.layer{stage}.{block}", 2 if stage > 1 > block else 1
+            )
             for stage, blocks in enumerate(layers, start=1)
             for block in range(blocks)
         ]
         pool = "visual.attnpool"
-        self.positions = place.put(state[f"{pool}.positional_embedding"])
+        self.positions = target.put(state[f"{pool}.positional_embedding"])
         self.q_proj, self.k_proj, self.v_proj, self.c_proj = (
-            Linear(place, state[f"{pool}.{name}.weight"], state[f"{pool}.{name}.bias"])
+            Linear(target, state[f"{pool}.{name}.weight"], state[f"{pool}.{name}.bias"])
             for name in ("q_proj", "k_proj", "v_proj", "c_proj")
         )
 
@@ -297,10 +301,12 @@ def _fold_pixels(weight: Tensor, config: ClipConfig) -> tuple[Tensor, Tensor]:
     return scaled.float(), bias.float()
 
 
-def _convolution(place: Place, state: State, name: str, norm: str, stride: int = 1) -> Convolution:
+def _convolution(
+    target: Target, state: State, name: str, norm: str, stride: int = 1
+) -> Convolution:
     """Fold a batch norm's running statistics into the convolution before it."""
     scale = state[f"{norm}.weight"].double()
     scale = scale / (state[f"{norm}.running_var"].double() + NORM_EPS).sqrt()
     weight = state[f"{name}.weight"].double() * scale.view(-1, 1, 1, 1)
     bias = state[f"{norm}.bias"].double() - state[f"{norm}.running_mean"].double() * scale
-    return Convolution(place, weight.float(), bias.float(), stride)
+    return Convolution(target, weight.float(), bias.float(), stride)

@@ -18,9 +18,9 @@ from fovea.search.clip.checkpoints.image_processor import read_json
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.patches import unpacked
 
-from .base import TEXT_BATCH, PixelEncoder, Tower
+from .base import TEXT_BATCH, TorchEncoder, Tower
 
-__all__ = ["ForeignEncoder"]
+__all__ = ["TransformersEncoder"]
 
 CPU_BATCH, GPU_BATCH = 16, 128  # pictures in one pass
 PADDED = ("siglip", "siglip2")  # their text towers were trained with texts of one length
@@ -28,7 +28,7 @@ _GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
 OFFSET = ("altclip", "camembert", "roberta", "xlm-roberta")  # count positions from the pad id on
 
 
-class ForeignEncoder(PixelEncoder):
+class TransformersEncoder(TorchEncoder):
     """A model of ``transformers`` on one device, in one precision. Safe to share in threads."""
 
     def __init__(

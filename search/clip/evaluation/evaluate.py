@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from fovea.search.clip.datasets.pairs import Pair, PairSet, Source, open_pairs
+from fovea.search.clip.datasets.pairs import Pair, PairSet, PairSource, open_pairs
 from fovea.search.clip.errors import ModelError
-from fovea.search.clip.preprocess import Preprocess
+from fovea.search.clip.protocols import ImageTextEncoder
 from fovea.search.clip.zeroshot import class_embeddings
 
 log = logging.getLogger(__name__)
@@ -25,24 +24,6 @@ BATCH = 32
 SCORES = 1 << 24  # cosines held at once; 64 MiB
 DEPTHS = (1, 5, 10)
 TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a close-up photo of a {}.", "{}")
-
-
-class PairEncoder(Protocol):
-    """What measuring needs of an encoder."""
-
-    @property
-    def name(self) -> str:
-        """What people call the model."""
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """What pixels the image tower takes."""
-
-    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts as float32 unit rows (n, d)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +65,7 @@ class Accuracy:
 
 
 def measure_retrieval(
-    encoder: PairEncoder,
+    encoder: ImageTextEncoder,
     captions: Path,
     images: Sequence[Path],
     *,
@@ -97,7 +78,7 @@ def measure_retrieval(
     captions is. Images that cannot be decoded are logged and left out. Raise ``ModelError`` where
     nothing is left to measure.
     """
-    found = open_pairs(Source(tuple(images), captions=captions, split=split))
+    found = open_pairs(PairSource(tuple(images), captions=captions, split=split))
     result = embed_pairs(encoder, found, progress).figures()
     assert isinstance(result, Retrieval)
     return result
@@ -129,7 +110,7 @@ class Embedded:
 
 
 def embed_pairs(
-    encoder: PairEncoder, found: PairSet, progress: Callable[[int, int], None] | None = None
+    encoder: ImageTextEncoder, found: PairSet, progress: Callable[[int, int], None] | None = None
 ) -> Embedded:
     """Embed the images that can be decoded, and their captions or the names of all classes.
 
@@ -149,7 +130,7 @@ def embed_pairs(
     return Embedded(pairs, images, np.arange(len(pairs)), texts, rows, owners)
 
 
-def _finite(encoder: PairEncoder, rows: np.ndarray) -> np.ndarray:
+def _finite(encoder: ImageTextEncoder, rows: np.ndarray) -> np.ndarray:
     if not np.isfinite(rows).all():
         raise ModelError(
             f"the embeddings by {encoder.name} are no numbers: its weights are damaged, or were "
@@ -218,7 +199,7 @@ def _ranks_of_best(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 def measure_zero_shot(
-    encoder: PairEncoder,
+    encoder: ImageTextEncoder,
     labels: Path,
     classes: Path,
     images: Sequence[Path],
@@ -231,13 +212,13 @@ def measure_zero_shot(
     Images that cannot be decoded are logged and left out. Raise ``ModelError`` where nothing is
     left to measure.
     """
-    found = open_pairs(Source(tuple(images), labels=labels, classes=classes, split=split))
+    found = open_pairs(PairSource(tuple(images), labels=labels, classes=classes, split=split))
     result = embed_pairs(encoder, found, progress).figures()
     assert isinstance(result, Accuracy)
     return result
 
 
-def class_rows(encoder: PairEncoder, classes: Sequence[Sequence[str]]) -> np.ndarray:
+def class_rows(encoder: ImageTextEncoder, classes: Sequence[Sequence[str]]) -> np.ndarray:
     """Return a unit row a class (c, d): the ensemble over its prompts and all of its names."""
     names = [name for entry in classes for name in entry]
     rows = class_embeddings(encoder, names, TEMPLATES)
@@ -248,7 +229,7 @@ def class_rows(encoder: PairEncoder, classes: Sequence[Sequence[str]]) -> np.nda
 
 
 def embed_images(
-    encoder: PairEncoder, found: PairSet, progress: Callable[[int, int], None] | None = None
+    encoder: ImageTextEncoder, found: PairSet, progress: Callable[[int, int], None] | None = None
 ) -> tuple[list[Pair], np.ndarray]:
     """Return the pairs whose image can be decoded and those images' unit rows (n, d).
 
@@ -267,7 +248,7 @@ def embed_images(
     return kept, np.concatenate(rows)
 
 
-def _decoded(encoder: PairEncoder, found: PairSet) -> Iterator[tuple[Pair, np.ndarray]]:
+def _decoded(encoder: ImageTextEncoder, found: PairSet) -> Iterator[tuple[Pair, np.ndarray]]:
     """Yield each image's pixels, uint8 (s, s, 3); log and skip what cannot be decoded."""
     for pair in found.pairs:
         try:

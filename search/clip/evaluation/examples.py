@@ -1,4 +1,4 @@
-"""Example queries and their first hits: figures alone do not say what a model misses."""
+"""ExampleQuery queries and their first hits: figures alone do not say what a model misses."""
 
 import io
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ QUALITY = 70  # of its WebP
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownImage:
     """A picture of an answer: its name, a small WebP, and whether it is a right one."""
 
     file: str
@@ -26,25 +26,25 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class ModelAnswer:
     """One model's answer: its first hits, and the rank, from 1, of the first right picture."""
 
     rank: int
-    hits: tuple[Shown, ...]
+    hits: tuple[ShownImage, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class ExampleQuery:
     """A query, the pictures that are right for it (the first of them), and each model's answer."""
 
     query: str
-    right: Shown
-    answers: tuple[Answered, ...]
+    right: ShownImage
+    answers: tuple[ModelAnswer, ...]
 
 
 def pick_examples(
     found: PairSet, measured: Sequence[Embedded], *, count: int = 24, hits: int = 8, seed: int = 0
-) -> list[Example]:
+) -> list[ExampleQuery]:
     """Draw ``count`` of the texts, of as many images, and show how each model answers them.
 
     All of ``measured`` are of the same pairs. What is drawn depends on the seed and the number of
@@ -53,7 +53,7 @@ def pick_examples(
     first = measured[0]
     thumbnails = _Thumbnails(found, first)
     return [
-        Example(
+        ExampleQuery(
             first.texts[text],
             thumbnails.shown(int(_right(first, text).argmax()), text),
             tuple(_answered(one, text, hits, thumbnails) for one in measured),
@@ -81,11 +81,11 @@ def _right(one: Embedded, text: int) -> np.ndarray:
     return right
 
 
-def _answered(one: Embedded, text: int, hits: int, thumbnails: "_Thumbnails") -> Answered:
+def _answered(one: Embedded, text: int, hits: int, thumbnails: "_Thumbnails") -> ModelAnswer:
     scores = one.images @ one.text_rows[text]  # (n,)
     order = np.argsort(-scores, kind="stable")
     rank = int(_right(one, text)[order].argmax()) + 1
-    return Answered(rank, tuple(thumbnails.shown(int(image), text) for image in order[:hits]))
+    return ModelAnswer(rank, tuple(thumbnails.shown(int(image), text) for image in order[:hits]))
 
 
 class _Thumbnails:
@@ -95,12 +95,12 @@ class _Thumbnails:
         self._found, self._one = found, one
         self._made: dict[int, bytes] = {}
 
-    def shown(self, image: int, text: int) -> Shown:
+    def shown(self, image: int, text: int) -> ShownImage:
         pair = self._one.pairs[image]
         if image not in self._made:
             self._made[image] = _thumbnail(self._found.read(pair))
         is_right = bool(_right(self._one, text)[image])
-        return Shown(pair.file, self._made[image], is_right)
+        return ShownImage(pair.file, self._made[image], is_right)
 
 
 def _thumbnail(data: bytes) -> bytes:

@@ -79,7 +79,7 @@ class LowerHalf:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FeaturePart:
     """Some pictures: what was noted of them, JSON, and float16 features (n, views, …)."""
 
     notes: Any
@@ -102,7 +102,7 @@ class FeatureStore:
         except OSError as exc:
             raise ModelError(f"cannot make the folder {folder}: {exc.strerror}") from exc
 
-    def get(self, contents: Sequence[bytes]) -> Part | None:
+    def get(self, contents: Sequence[bytes]) -> FeaturePart | None:
         """Return the part that was made of these contents; None where there is none."""
         name = self._name(contents)
         try:
@@ -114,9 +114,9 @@ class FeatureStore:
         if len(features) != rows:
             return None
         self._used.add(name)
-        return Part(notes, features)
+        return FeaturePart(notes, features)
 
-    def put(self, contents: Sequence[bytes], notes: Any, features: np.ndarray) -> Part:
+    def put(self, contents: Sequence[bytes], notes: Any, features: np.ndarray) -> FeaturePart:
         """Keep a part; raise ``ModelError`` where it cannot be written, a full disk included."""
         name = self._name(contents)
         values = np.ascontiguousarray(features, np.float16)

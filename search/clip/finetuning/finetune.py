@@ -93,7 +93,7 @@ def usual_rate(config: ClipConfig) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class TuningExample:
     """A picture: ``features`` (views, …) float16, the first view the whole of it."""
 
     content: bytes  # its SHA-256
@@ -136,18 +136,18 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class TuningSet:
     """What to learn, what to be measured by, and what not to forget.
 
     ``labels`` are general words; ``general`` pictures show what the model makes of them. The
     ``rehearsed`` ones have no captions: while others are learned, they should stay what they are.
     """
 
-    learned: Sequence[Example]
-    held_out: Sequence[Example]
-    general: Sequence[Example]
+    learned: Sequence[TuningExample]
+    held_out: Sequence[TuningExample]
+    general: Sequence[TuningExample]
     labels: Sequence[str]
-    rehearsed: Sequence[Example] = ()
+    rehearsed: Sequence[TuningExample] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class _Schedule:
 def finetune(
     model: CLIP,
     tokenizer: Tokenizer,
-    material: Material,
+    material: TuningSet,
     options: TuneOptions,
     folder: Path,
     on_metrics: Callable[[Metrics], None] | None = None,
@@ -212,7 +212,7 @@ class _Tuner:
     """
 
     def __init__(
-        self, model: CLIP, tokenizer: Tokenizer, material: Material, options: TuneOptions
+        self, model: CLIP, tokenizer: Tokenizer, material: TuningSet, options: TuneOptions
     ) -> None:
         if not material.learned or not material.held_out:
             raise ModelError("tuning needs pictures with captions to learn and others to hold out")
@@ -330,7 +330,7 @@ class _Tuner:
         now = (self._old_scale * images @ labels.T).log_softmax(dim=1)
         return F.kl_div(now, then, reduction="batchmean", log_target=True)
 
-    def _tags(self, examples: Sequence[Example]) -> Tensor:
+    def _tags(self, examples: Sequence[TuningExample]) -> Tensor:
         """Return int64 (n, m): what no two pictures that are told apart may share."""
         rows = [[tag(text.strip().lower()) for text in example.captions] for example in examples]
         width = max(map(len, rows)) + 1
@@ -340,14 +340,14 @@ class _Tuner:
         ]
         return torch.tensor(filled, device=self.device)
 
-    def _features(self, examples: Sequence[Example], view: int) -> Tensor:
+    def _features(self, examples: Sequence[TuningExample], view: int) -> Tensor:
         rows = np.stack([example.features[view] for example in examples])
         return torch.from_numpy(rows).to(self.device).float()
 
     # What the model is like now
 
     @torch.no_grad()
-    def embed_images(self, examples: Sequence[Example], view: int = 0) -> Tensor:
+    def embed_images(self, examples: Sequence[TuningExample], view: int = 0) -> Tensor:
         """Return unit rows (n, d) of one view of each picture."""
         rows = [torch.empty(0, self.halves.model.config.embed_dim, device=self.device)]
         for start in range(0, len(examples), ROWS):
@@ -473,7 +473,7 @@ class _Texts:
         return torch.from_numpy(out).to(self._device), torch.from_numpy(ends).to(self._device)
 
 
-def fingerprint(material: Material) -> int:
+def fingerprint(material: TuningSet) -> int:
     """Return a number for pictures, captions and labels: what a run's results depend on."""
     parts = [
         [(example.content.hex(), example.captions) for example in examples]
@@ -487,7 +487,7 @@ def fingerprint(material: Material) -> int:
     return zlib.crc32(json.dumps([parts, list(material.labels)]).encode())
 
 
-def _captions(material: Material) -> Iterator[str]:
+def _captions(material: TuningSet) -> Iterator[str]:
     for example in (*material.learned, *material.held_out):
         yield from example.captions
 

@@ -48,7 +48,7 @@ class Batch:
     colours: np.ndarray
 
 
-class Text(NamedTuple):
+class BatchText(NamedTuple):
     """A text of a batch, as ``Batch`` describes it; ``tags`` is of any length."""
 
     text: str
@@ -176,13 +176,13 @@ class Batches:
             colours[self.rank :: self.world],
         )
 
-    def _tag_rows(self, texts: Sequence[Text]) -> np.ndarray:
+    def _tag_rows(self, texts: Sequence[BatchText]) -> np.ndarray:
         rows = np.full((len(texts), self._tags), -1, dtype=np.int64)
         for row, text in zip(rows, texts, strict=True):
             row[: len(text.tags)] = text.tags
         return rows
 
-    def _prompts(self, step: int) -> list[Text]:
+    def _prompts(self, step: int) -> list[BatchText]:
         """Draw a prompt for each class; of several processes, each one takes as many of them."""
         if not self.class_prompts:
             return []
@@ -191,7 +191,7 @@ class Batches:
         for number, pairs in enumerate(self.sets):
             for label in pairs.class_names:
                 prompt = pairs.class_prompt(label, rng)
-                prompts.append(Text(prompt.text, -1, number, pairs.class_tags(label, prompt)))
+                prompts.append(BatchText(prompt.text, -1, number, pairs.class_tags(label, prompt)))
         prompts += prompts[: -len(prompts) % self.world]
         return prompts[self.rank :: self.world]
 
@@ -202,7 +202,7 @@ class Batches:
 
     def _sample(
         self, number: int, position: int, owner: int
-    ) -> tuple[np.ndarray, Text, list[Text]]:
+    ) -> tuple[np.ndarray, BatchText, list[BatchText]]:
         """Return the pixels, the caption and the further captions of one pair of the stream."""
         pairs = self.sets[number]
         rng = np.random.default_rng((self.seed, number, position))
@@ -221,7 +221,7 @@ class Batches:
         captions = first, *pairs.more_captions(pair, first, self.captions - 1, rng)
         lost = self.augmentation.words if pair.label < 0 else 0.0
         own, *more = (
-            Text(drop_words(caption.text, lost, rng), owner, number, pairs.tags(pair, caption))
+            BatchText(drop_words(caption.text, lost, rng), owner, number, pairs.tags(pair, caption))
             for caption in captions
         )
         return pixels, own, more

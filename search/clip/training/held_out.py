@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fovea.search.clip.datasets.pairs import PairSet, Source, open_pairs
+from fovea.search.clip.datasets.pairs import PairSet, PairSource, open_pairs
 from fovea.search.clip.evaluation.evaluate import Accuracy, embed_pairs
 from fovea.search.clip.model import CLIP
 from fovea.search.clip.preprocess import Preprocess
@@ -21,7 +21,7 @@ TEXTS = 256  # in one pass
 class HeldOut:
     """The pairs of several sources, and the figures of a model on them."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[PairSource]) -> None:
         self.sets: list[tuple[str, PairSet]] = [(_name(s), open_pairs(s)) for s in sources]
 
     def figures(
@@ -33,7 +33,7 @@ class HeldOut:
         """
         found: dict[str, float] = {}
         with measuring(model):
-            encoder = ModelEncoder(model, tokenizer, device, dtype)
+            encoder = TrainingEncoder(model, tokenizer, device, dtype)
             for name, pairs in self.sets:
                 figures = embed_pairs(encoder, pairs).figures()
                 if isinstance(figures, Accuracy):
@@ -44,7 +44,7 @@ class HeldOut:
         return found
 
 
-def _name(source: Source) -> str:
+def _name(source: PairSource) -> str:
     path: Path = source.captions or source.labels or source.images[0]
     return path.name.partition(".")[0]
 
@@ -61,8 +61,8 @@ def measuring(model: CLIP) -> Iterator[None]:
             module.training = True
 
 
-class ModelEncoder:
-    """A reference model as an encoder: slower than ``Encoder``, but always as it is just now."""
+class TrainingEncoder:
+    """The reference model as an encoder: slower than ``ClipEncoder``, but up to date."""
 
     name = "the model in training"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.search.clip.config import ClipConfig
-from fovea.search.clip.datasets.pairs import Source
+from fovea.search.clip.datasets.pairs import PairSource
 from fovea.search.clip.errors import ModelError
 
 from .augment import Augmentation
@@ -63,7 +63,7 @@ class TrainOptions:
     """
 
     out: Path
-    sources: tuple[Source, ...]
+    sources: tuple[PairSource, ...]
     init: Path | None = None
     vision: Mapping[str, Any] = field(default_factory=dict)
     text: Mapping[str, Any] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class TrainOptions:
     cache_gb: float = 4.0
     log_every: int = 20
     save_every: int = 200
-    measure: tuple[Source, ...] = ()
+    measure: tuple[PairSource, ...] = ()
     measure_every: int = 1000
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -211,14 +211,14 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
     return TrainOptions(**data)
 
 
-def _sources(name: str, entries: Any, folder: Path) -> tuple[Source, ...]:
+def _sources(name: str, entries: Any, folder: Path) -> tuple[PairSource, ...]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ModelError(f"{name} is {entries!r}; give tables, as [[{name}]]")
     return tuple(_source(entry, folder) for entry in entries)
 
 
-def _source(entry: Mapping[str, Any], folder: Path) -> Source:
-    known = [field.name for field in fields(Source)]
+def _source(entry: Mapping[str, Any], folder: Path) -> PairSource:
+    known = [field.name for field in fields(PairSource)]
     if unknown := sorted(entry.keys() - known):
         raise ModelError(f"{unknown[0]!r} is no field of a source; one of {', '.join(known)}")
     if not entry.get("images"):
@@ -233,7 +233,7 @@ def _source(entry: Mapping[str, Any], folder: Path) -> Source:
         raise ModelError(f"hypernyms is {hypernyms!r}; give a table of lists")
     if not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise ModelError(f"a source's weight is {weight!r}; give a number above 0")
-    return Source(
+    return PairSource(
         images=tuple(folder / path for path in _words("images", entry["images"])),
         split=_text("split", entry["split"]) if "split" in entry else None,
         weight=float(weight),

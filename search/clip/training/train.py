@@ -40,7 +40,7 @@ class Metrics:
 
     ``left_out`` counts the images that could not be decoded since the run was last started;
     ``empty_captions`` and the images ``without_words`` were left out before the first step;
-    ``held_out`` is what ``heldout`` measured, empty where nothing was.
+    ``held_out`` holds the figures of ``held_out.HeldOut``, empty where nothing was measured.
     """
 
     step: int

@@ -10,7 +10,7 @@ from fovea.search.clip.datasets.pairs import (
     HYPERNYMS_DRAWN,
     LABEL_TEMPLATES,
     Caption,
-    Source,
+    PairSource,
     open_pairs,
 )
 from fovea.search.clip.errors import ModelError
@@ -36,7 +36,7 @@ def test_json_lines_give_captions_of_one_split(tmp_path, images):
         {"file": "2.png", "split": "train", "caption": "four"},
         {"file": "gone.png", "split": "train", "captions": ["five"]},
     )
-    found = open_pairs(Source((images,), captions=captions, split="train"))
+    found = open_pairs(PairSource((images,), captions=captions, split="train"))
     assert [(pair.file, pair.captions) for pair in found.pairs] == [
         ("0.png", ("one", "two")),
         ("2.png", ("four",)),
@@ -47,7 +47,7 @@ def test_json_lines_give_captions_of_one_split(tmp_path, images):
 def test_a_table_gives_captions(tmp_path, images):
     table = tmp_path / "c.tsv"
     table.write_text("filepath\ttitle\n0.png\ta cat, asleep\n1.png\ta dog\n")
-    found = open_pairs(Source((images,), captions=table))
+    found = open_pairs(PairSource((images,), captions=table))
     assert [pair.captions for pair in found.pairs] == [("a cat, asleep",), ("a dog",)]
 
 
@@ -62,7 +62,7 @@ def test_shards_join_images_with_the_words_beside_them(tmp_path):
         "003.txt": b"  ",
     }
     shard = write_tar(tmp_path / "00000.tar", files)
-    found = open_pairs(Source((shard,)))
+    found = open_pairs(PairSource((shard,)))
     assert [(pair.file, pair.captions) for pair in found.pairs] == [
         ("000.jpg", ("a red thing",)),
         ("001.jpg", ("a blue thing",)),
@@ -73,7 +73,7 @@ def test_labels_become_prompts_with_any_of_the_names(tmp_path, images):
     labels = write_lines(tmp_path / "l.jsonl", {"file": "1.png", "label": 7, "split": "train"})
     classes = tmp_path / "classes.json"
     classes.write_text(json.dumps([{"label": 7, "names": ["puma", "cougar"]}]))
-    found = open_pairs(Source((images,), labels=labels, classes=classes))
+    found = open_pairs(PairSource((images,), labels=labels, classes=classes))
     [pair] = found.pairs
     drawn = {found.caption(pair, RNG).text for _ in range(300)}
     assert drawn == {t.format(name) for t in LABEL_TEMPLATES for name in ("puma", "cougar")}
@@ -81,7 +81,7 @@ def test_labels_become_prompts_with_any_of_the_names(tmp_path, images):
 
 def test_captions_are_drawn_from_all(tmp_path, images):
     captions = write_lines(tmp_path / "c.jsonl", {"file": "0.png", "captions": ["one", "two"]})
-    found = open_pairs(Source((images,), captions=captions))
+    found = open_pairs(PairSource((images,), captions=captions))
     assert {found.caption(found.pairs[0], RNG).text for _ in range(50)} == {"one", "two"}
 
 
@@ -95,7 +95,7 @@ def animals(tmp_path, images):
     names = [["puma", "cougar"], ["lion"], ["newt"]]
     classes = [{"label": label, "names": entry} for label, entry in enumerate(names)]
     (tmp_path / "classes.json").write_text(json.dumps(classes))
-    return Source(
+    return PairSource(
         (images,),
         labels=write_lines(tmp_path / "l.jsonl", *lines),
         classes=tmp_path / "classes.json",
@@ -145,7 +145,7 @@ def test_hypernyms_are_of_classes(animals, tmp_path, images):
         open_pairs(replace(animals, hypernyms={"feline": ("lion", "lynx")}))
     captions = write_lines(tmp_path / "c.jsonl", {"file": "0.png", "caption": "one"})
     with pytest.raises(ModelError, match="hypernyms are of classes"):
-        open_pairs(Source((images,), captions=captions, hypernyms=FELINES))
+        open_pairs(PairSource((images,), captions=captions, hypernyms=FELINES))
 
 
 @pytest.mark.parametrize(
@@ -163,16 +163,16 @@ def test_hypernyms_are_of_classes(animals, tmp_path, images):
 def test_a_bad_caption_file_is_named(tmp_path, images, name, text, told):
     (tmp_path / name).write_text(text)
     with pytest.raises(ModelError, match=told):
-        open_pairs(Source((images,), captions=tmp_path / name))
+        open_pairs(PairSource((images,), captions=tmp_path / name))
 
 
 def test_labels_need_their_classes(tmp_path, images):
     labels = write_lines(tmp_path / "l.jsonl", {"file": "1.png", "label": 7})
     with pytest.raises(ModelError, match="classes"):
-        open_pairs(Source((images,), labels=labels))
+        open_pairs(PairSource((images,), labels=labels))
     (tmp_path / "classes.json").write_text("[]")
     with pytest.raises(ModelError, match="label 7"):
-        open_pairs(Source((images,), labels=labels, classes=tmp_path / "classes.json"))
+        open_pairs(PairSource((images,), labels=labels, classes=tmp_path / "classes.json"))
 
 
 @pytest.mark.parametrize(
@@ -190,19 +190,19 @@ def test_what_does_not_go_together_is_told(tmp_path, images, changes, told):
         for name, value in changes.items()
     }
     with pytest.raises(ModelError, match=told):
-        open_pairs(Source(**{"images": (images,)} | changes))
+        open_pairs(PairSource(**{"images": (images,)} | changes))
 
 
 def test_without_a_split_all_lines_count(tmp_path, images):
     rows = [{"file": f"{n}.png", "split": f"s{n}", "captions": ["x"]} for n in range(3)]
     captions = write_lines(tmp_path / "c.jsonl", *rows)
-    assert len(open_pairs(Source((images,), captions=captions)).pairs) == 3
+    assert len(open_pairs(PairSource((images,), captions=captions)).pairs) == 3
 
 
 def test_an_image_on_several_lines_is_one_pair(tmp_path, images):
     table = tmp_path / "c.tsv"
     table.write_text("file\tcaption\n0.png\tone\n1.png\tother\n./0.png\ttwo\n")
-    found = open_pairs(Source((images,), captions=table))
+    found = open_pairs(PairSource((images,), captions=table))
     assert [(pair.file, pair.captions) for pair in found.pairs] == [
         ("0.png", ("one", "two")),
         ("1.png", ("other",)),
@@ -212,7 +212,7 @@ def test_an_image_on_several_lines_is_one_pair(tmp_path, images):
 def test_lines_without_an_image_are_counted(tmp_path, images, caplog):
     rows = [{"file": file, "caption": "x"} for file in ("0.png", "8.png", "9.png")]
     captions = write_lines(tmp_path / "c.jsonl", *rows)
-    assert len(open_pairs(Source((images,), captions=captions)).pairs) == 1
+    assert len(open_pairs(PairSource((images,), captions=captions)).pairs) == 1
     assert "left out 2 of 3 lines" in caplog.text
 
 
@@ -230,7 +230,7 @@ def test_lines_without_an_image_are_counted(tmp_path, images, caplog):
 def test_quotes_in_a_table_stay_in_their_line(tmp_path, images, field, caption):
     table = tmp_path / "c.tsv"
     table.write_text(f"\ufefffile\tcaption\r\n0.png\t{field}\r\n1.png\tnext\r\n", newline="")
-    found = open_pairs(Source((images,), captions=table))
+    found = open_pairs(PairSource((images,), captions=table))
     assert [pair.captions for pair in found.pairs] == [(caption,), ("next",)]
 
 
@@ -241,15 +241,15 @@ def test_several_folders_and_tars_are_one_source(tmp_path):
     (two / "b" / "y.png").write_bytes(b"3")
     (two / "b" / "same.png").write_bytes(b"4")
     rows = [{"file": name, "caption": name} for name in ("x.png", "b/y.png", "a/same.png")]
-    found = open_pairs(Source((one, two), captions=write_lines(tmp_path / "c.jsonl", *rows)))
+    found = open_pairs(PairSource((one, two), captions=write_lines(tmp_path / "c.jsonl", *rows)))
     assert [found.read(pair) for pair in found.pairs] == [b"1", b"3", b"2"]
     write_lines(tmp_path / "c.jsonl", {"file": "same.png", "caption": "which"})
     with pytest.raises(ModelError, match="same.png is in the given .* more than once"):
-        open_pairs(Source((one, two), captions=tmp_path / "c.jsonl"))
+        open_pairs(PairSource((one, two), captions=tmp_path / "c.jsonl"))
 
 
 def captions_of_shard(folder, files):
-    found = open_pairs(Source((write_tar(folder / "0.tar", files),)))
+    found = open_pairs(PairSource((write_tar(folder / "0.tar", files),)))
     return {pair.file: pair.captions for pair in found.pairs}
 
 
@@ -307,7 +307,7 @@ def test_a_bad_file_of_classes_is_named(tmp_path, images, text, told):
     labels = write_lines(tmp_path / "l.jsonl", {"file": "1.png", "label": 1})
     (tmp_path / "classes.json").write_text(text)
     with pytest.raises(ModelError, match=told):
-        open_pairs(Source((images,), labels=labels, classes=tmp_path / "classes.json"))
+        open_pairs(PairSource((images,), labels=labels, classes=tmp_path / "classes.json"))
 
 
 def test_tags_tell_images_captions_and_classes_apart(tmp_path, images):
@@ -317,7 +317,7 @@ def test_tags_tell_images_captions_and_classes_apart(tmp_path, images):
         {"file": "1.png", "captions": ["two"]},
         {"file": "2.png", "captions": ["three"]},
     )
-    found = open_pairs(Source((images,), captions=captions))
+    found = open_pairs(PairSource((images,), captions=captions))
     zero, one, two = (set(found.tags(pair, Caption(pair.captions[0]))) for pair in found.pairs)
     assert zero & one and not zero & two and not one & two
     assert found.most_tags == 4 == len(found.tags(found.pairs[0], Caption("one")))
@@ -327,7 +327,7 @@ def test_a_digest_tells_what_is_paired_and_not_where_it_lies(tmp_path, animals, 
     def digest(*captions, images=images):
         rows = ({"file": f"{n}.png", "caption": text} for n, text in enumerate(captions))
         table = write_lines(tmp_path / "c.jsonl", *rows)
-        return open_pairs(Source((images,), captions=table)).digest()
+        return open_pairs(PairSource((images,), captions=table)).digest()
 
     one = digest("one", "two \ud800", "three")
     assert one == digest("one", "two \ud800", "three", images=images.rename(tmp_path / "moved.tar"))
@@ -364,10 +364,10 @@ def test_images_with_a_word_in_any_caption_are_excluded(tmp_path, images):
         {"file": "0.png", "captions": ["a dog", "it runs through snow"]},
         {"file": "1.png", "captions": ["a dog in sand"]},
     )
-    found = open_pairs(Source((images,), captions=captions, exclude=("snow*",)))
+    found = open_pairs(PairSource((images,), captions=captions, exclude=("snow*",)))
     assert [pair.file for pair in found.pairs] == ["1.png"]
     with pytest.raises(ModelError, match=r"every image of .*c.jsonl has a word that exclude names"):
-        open_pairs(Source((images,), captions=captions, exclude=("dog",)))
+        open_pairs(PairSource((images,), captions=captions, exclude=("dog",)))
 
 
 def test_classes_with_a_word_in_any_name_are_excluded(tmp_path, images):
@@ -379,7 +379,9 @@ def test_classes_with_a_word_in_any_name_are_excluded(tmp_path, images):
         json.dumps([{"label": label, "names": entry} for label, entry in enumerate(names)])
     )
     found = open_pairs(
-        Source((images,), labels=labels, classes=tmp_path / "k.json", exclude=("lemon", "felis *"))
+        PairSource(
+            (images,), labels=labels, classes=tmp_path / "k.json", exclude=("lemon", "felis *")
+        )
     )
     assert [pair.label for pair in found.pairs] == [2]
     assert found.class_names == {2: ("reel",)}
@@ -400,9 +402,9 @@ def test_what_has_no_words_is_left_out_and_counted(tmp_path, images, caplog):
     }
     shard = write_tar(tmp_path / "0.tar", files)
     for path, source, empty, without, count in (
-        (lines, Source((images,), captions=lines), 4, 2, 3),
-        (tmp_path / "c.tsv", Source((images,), captions=tmp_path / "c.tsv"), 1, 1, 2),
-        (shard, Source((shard,)), 1, 2, 3),
+        (lines, PairSource((images,), captions=lines), 4, 2, 3),
+        (tmp_path / "c.tsv", PairSource((images,), captions=tmp_path / "c.tsv"), 1, 1, 2),
+        (shard, PairSource((shard,)), 1, 2, 3),
     ):
         caplog.clear()
         found = open_pairs(source)
@@ -416,7 +418,7 @@ def test_what_has_no_words_is_left_out_and_counted(tmp_path, images, caplog):
 
 def test_what_is_complete_is_not_warned_of(tmp_path, images, caplog):
     captions = write_lines(tmp_path / "c.jsonl", {"file": "0.png", "captions": ["x"]})
-    found = open_pairs(Source((images,), captions=captions))
+    found = open_pairs(PairSource((images,), captions=captions))
     assert (found.empty_captions, found.without_words, caplog.text) == (0, 0, "")
 
 
@@ -424,11 +426,11 @@ def test_images_without_any_words_say_what_is_missing(tmp_path, images):
     folder = tmp_path / "img"
     folder.mkdir()
     with pytest.raises(ModelError, match="there are no images in .*img; check the path"):
-        open_pairs(Source((folder,)))
+        open_pairs(PairSource((folder,)))
     for name in ("a.jpg", "b.jpg"):
         (folder / name).write_bytes(b"")
     with pytest.raises(ModelError, match=r"beside the 2 images in .*img, .*; give --captions or"):
-        open_pairs(Source((folder,)))
+        open_pairs(PairSource((folder,)))
     captions = write_lines(tmp_path / "c.jsonl", {"file": "0.png", "captoin": "misspelt"})
     with pytest.raises(ModelError, match="c.jsonl has no words for the 1 images that it names"):
-        open_pairs(Source((images,), captions=captions))
+        open_pairs(PairSource((images,), captions=captions))

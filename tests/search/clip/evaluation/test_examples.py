@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from coloured import encoded, write_tar
-from fovea.search.clip.datasets.pairs import Source, open_pairs
+from fovea.search.clip.datasets.pairs import PairSource, open_pairs
 from fovea.search.clip.evaluation.evaluate import embed_pairs
 from fovea.search.clip.evaluation.examples import pick_examples
 
@@ -22,7 +22,7 @@ def found(tmp_path):
         for name, said in names.items()
     ]
     (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    return open_pairs(Source((archive,), captions=tmp_path / "c.jsonl"))
+    return open_pairs(PairSource((archive,), captions=tmp_path / "c.jsonl"))
 
 
 def test_queries_are_answered_with_the_nearest_pictures(encoder, found):
@@ -72,7 +72,9 @@ def test_a_class_has_several_right_pictures(encoder, tmp_path):
     (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (tmp_path / "k.json").write_text(json.dumps(classes))
     archive = write_tar(tmp_path / "x.tar", files)
-    found = open_pairs(Source((archive,), labels=tmp_path / "l.jsonl", classes=tmp_path / "k.json"))
+    found = open_pairs(
+        PairSource((archive,), labels=tmp_path / "l.jsonl", classes=tmp_path / "k.json")
+    )
     measured = embed_pairs(PlainWords(encoder), found)
     examples = pick_examples(found, [measured], hits=3)
     assert sorted(example.query for example in examples) == ["blue", "lime", "red"]

@@ -14,10 +14,10 @@ from fovea.search.clip.finetuning import finetune as module
 from fovea.search.clip.finetuning.features import LowerHalf
 from fovea.search.clip.finetuning.finetune import (
     Comparison,
-    Example,
     Figures,
-    Material,
     TuneOptions,
+    TuningExample,
+    TuningSet,
     finetune,
     usual_rate,
 )
@@ -57,14 +57,14 @@ def examples(lower, numbers, name=str.upper):
             content = bytes([number, *value]) * 8
             [features] = lower.features([square], [content], 3)
             captions = (f"{name(colour)[::-1]} tile",)
-            found.append(Example(content, captions, features))
+            found.append(TuningExample(content, captions, features))
     return found
 
 
 def material(model, **changes):
     lower = LowerHalf(model, 1, device="cpu", dtype="float32")
     held_out = examples(lower, range(6, 9))
-    made = Material(examples(lower, range(5)), held_out, held_out, LABELS)
+    made = TuningSet(examples(lower, range(5)), held_out, held_out, LABELS)
     return replace(made, **changes)
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from coloured import captioned_source, encoded, labelled_source, write_tar
-from fovea.search.clip.datasets.pairs import Caption, Source, open_pairs
+from fovea.search.clip.datasets.pairs import Caption, PairSource, open_pairs
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.tokenizer import Tokenizer
 from fovea.search.clip.training import batches
@@ -111,7 +111,7 @@ def test_a_broken_image_gives_its_place_to_another(tmp_path, caplog):
     write_tar(tmp_path / "x.tar", files)
     lines = [json.dumps({"file": name, "captions": [name]}) for name in files]
     (tmp_path / "c.jsonl").write_text("\n".join(lines))
-    found = open_pairs(Source((tmp_path / "x.tar",), captions=tmp_path / "c.jsonl"))
+    found = open_pairs(PairSource((tmp_path / "x.tar",), captions=tmp_path / "c.jsonl"))
     batches = stream(found)
     assert len(batches.batch(0).pixels) == 6
     assert len(batches.cache.broken) == 1 and caplog.text.count("bad.png") == 1
@@ -120,7 +120,7 @@ def test_a_broken_image_gives_its_place_to_another(tmp_path, caplog):
 def test_nothing_but_broken_images_is_an_error(tmp_path):
     write_tar(tmp_path / "x.tar", {"bad.png": b"nothing"})
     (tmp_path / "c.jsonl").write_text('{"file": "bad.png", "captions": ["x"]}')
-    found = open_pairs(Source((tmp_path / "x.tar",), captions=tmp_path / "c.jsonl"))
+    found = open_pairs(PairSource((tmp_path / "x.tar",), captions=tmp_path / "c.jsonl"))
     with pytest.raises(ModelError, match="none of the 1 images"):
         stream(found).batch(0)
 
@@ -131,7 +131,7 @@ def test_sources_share_a_batch_by_weight(tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         source = captioned_source(folder)
-        sets.append(open_pairs(Source(source.images, captions=source.captions, weight=weight)))
+        sets.append(open_pairs(PairSource(source.images, captions=source.captions, weight=weight)))
     tags = stream(*sets, batch_size=8).batch(0).tags[:, 0]
     owned = [{pairs.tags(pair, Caption(""))[0] for pair in pairs.pairs} for pairs in sets]
     assert [sum(tag in own for tag in tags.tolist()) for own in owned] == [2, 6]
@@ -213,7 +213,7 @@ def test_shards_are_read_picture_by_picture(tmp_path):
     whole = sum(path.stat().st_size for path in shards)
     tracemalloc.start()
     try:
-        found = open_pairs(Source(tuple(shards)))
+        found = open_pairs(PairSource(tuple(shards)))
         _, opened = tracemalloc.get_traced_memory()
         batches = stream(found, batch_size=2, workers=1, cache_bytes=0)
         for step in range(12):

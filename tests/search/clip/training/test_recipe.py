@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fovea.search.clip.config import ClipConfig
-from fovea.search.clip.datasets.pairs import Source
+from fovea.search.clip.datasets.pairs import PairSource
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.training.augment import Augmentation
 from fovea.search.clip.training.recipe import TrainOptions, read_recipe
@@ -41,7 +41,7 @@ def test_a_recipe_holds_a_run(tmp_path):
     assert (options.batch_size, options.lr, options.seed) == (64, 2e-3, 5)
     assert options.augmentation == Augmentation(area=(0.5, 1.0))
     assert options.sources == (
-        Source(
+        PairSource(
             (tmp_path / "a.tar", tmp_path / "b.tar"),
             labels=tmp_path / "l.jsonl",
             classes=tmp_path / "c.json",
