@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from closeness import assert_close, assert_close_rows
 from fovea.search.clip.zeroshot import class_embeddings, class_probabilities
 
 
@@ -18,13 +19,13 @@ def test_an_ensemble_is_the_normalised_mean_of_unit_prompts():
     for row, counts in zip(rows, prompts.values(), strict=True):
         units = [np.array(c) / np.linalg.norm(c) for c in counts]
         mean = sum(units) / 3
-        assert row == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
+        assert_close_rows(row, mean / np.linalg.norm(mean))
     assert rows.dtype == np.float32 and rows.shape == (2, 3)
 
 
 def test_one_prompt_is_its_own_ensemble():
     rows = class_embeddings(Letters(), ["cab", "b"])
-    assert rows == pytest.approx(Letters().encode_texts(["a photo of a cab.", "a photo of a b."]))
+    assert_close_rows(rows, Letters().encode_texts(["a photo of a cab.", "a photo of a b."]))
 
 
 def test_braces_in_a_label_are_kept():
@@ -49,7 +50,7 @@ def test_probabilities_are_the_softmax_of_scaled_cosines():
     classes = np.array([[1, 0], [0, 1], [-1, 0]], np.float32)
     shares = class_probabilities(images, classes, 10.0)
     powers = np.exp(10 * np.array([[1, 0, -1], [0.6, 0.8, -0.6]]))
-    assert shares == pytest.approx(powers / powers.sum(axis=1, keepdims=True), abs=1e-6)
+    assert_close(shares, powers / powers.sum(axis=1, keepdims=True))
     assert shares.dtype == np.float32
 
 

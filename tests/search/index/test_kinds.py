@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from closeness import assert_close
 from fovea.search.index import exhaustive as kinds
 from fovea.search.index import train_ivf as training
 from fovea.search.index.exhaustive import Exhaustive
@@ -48,7 +49,7 @@ def test_exhaustive_search_is_exact(vectors, queries, n, share):
     there = min(10, n if mask is None else int(mask.sum()))
     assert positions.shape == scores.shape == (20, 10)
     assert scores.dtype == np.float32 and positions.dtype == np.int64
-    assert scores[:, :there] == pytest.approx(wanted[:, :there], abs=1e-5)
+    assert_close(scores[:, :there], wanted[:, :there], terms=DIM)
     assert (positions[:, there:] == -1).all() and np.isneginf(scores[:, there:]).all()
     assert recall(positions[:, :there], order[:, :there]) >= 0.99  # but for ties
     if mask is not None:
@@ -91,7 +92,8 @@ def test_vectors_are_copied_where_faiss_has_no_views(vectors, queries, monkeypat
     viewed = Exhaustive(vectors).search(queries, 5)
     monkeypatch.setattr(kinds, "load_faiss", lambda: Module)
     copied = Exhaustive(vectors).search(queries, 5)
-    assert np.array_equal(viewed[0], copied[0]) and np.array_equal(viewed[1], copied[1])
+    assert_close(copied[0], viewed[0], terms=DIM)
+    assert np.array_equal(viewed[1], copied[1])
 
 
 def test_best_orders_equal_scores_by_position():
@@ -119,7 +121,7 @@ def test_scores_of_a_trained_index_are_those_of_the_vectors(vectors, base, effor
     scores, positions = Trained(vectors, base, effort, 0).search(queries, 10)
     floats = vectors.astype(np.float64)
     wanted = np.einsum("qd,qkd->qk", queries.astype(np.float64), floats[positions])
-    assert scores == pytest.approx(wanted, abs=1e-5)
+    assert_close(scores, wanted, terms=DIM)
     assert (np.diff(scores, axis=1) <= 0).all()
 
 

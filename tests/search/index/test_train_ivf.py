@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from closeness import assert_close
 from fovea.search.index import train_ivf as training
 from fovea.search.index.ivf import Trained
 from vectors import clustered
@@ -56,8 +57,8 @@ def test_an_index_of_something_else_is_refused(monkeypatch):
 def test_training_twice_gives_the_same_lists():
     vectors = clustered(3000, 16).astype(np.float16)
     first, second = training.train(vectors), training.train(vectors)
-    assert np.allclose(
-        first.quantizer.reconstruct_n(0, first.nlist),
+    assert_close(
         second.quantizer.reconstruct_n(0, second.nlist),
-        atol=1e-5,
+        first.quantizer.reconstruct_n(0, first.nlist),
+        terms=3000,  # vectors that a centre may be the mean of
     )

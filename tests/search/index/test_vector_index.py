@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from closeness import assert_close
 from fovea.search.errors import LibraryError
 from fovea.search.index import train_ivf as training
 from fovea.search.index.snapshot import read_snapshot
@@ -50,7 +51,7 @@ def check_answers(index, vectors, ids, k=10, least=1.0) -> None:
     assert recall(found.ids[:, :there], ids[order]) >= least
     assert (found.ids[:, there:] == -1).all() and np.isneginf(found.scores[:, there:]).all()
     if least == 1.0:
-        assert found.scores[:, :there] == pytest.approx(scores, abs=1e-5)
+        assert_close(found.scores[:, :there], scores, terms=DIM)
 
 
 # What an answer is

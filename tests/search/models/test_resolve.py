@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from closeness import assert_close_rows
 from fovea.search.errors import ModelError, Unreachable
 from fovea.search.library.rows import ModelRow
 from fovea.search.models import download as fetch
@@ -296,11 +297,11 @@ def test_a_lazy_encoder_loads_the_real_one_for_pictures_alone(bundled, monkeypat
     words = lazy.encode_texts(["the dog"])
     assert loaded == []
     real = load(info, dtype="float32", device="cpu")
-    assert words == pytest.approx(real.encode_texts(["the dog"]), abs=1e-5)
+    assert_close_rows(words, real.encode_texts(["the dog"]))
     from PIL import Image
 
     image = Image.new("RGB", (90, 70), "red")
-    assert (lazy.encode_images([image]) == real.encode_images([image])).all()
+    assert_close_rows(lazy.encode_images([image]), real.encode_images([image]))
     lazy.encode_texts(["the dog"])
     assert loaded == [{"device": "cpu", "dtype": "float32"}]
     assert real.identity == info.identity
@@ -311,7 +312,7 @@ def test_a_lazy_encoder_heeds_a_precision_that_is_asked_for(bundled):
     lazy = LazyEncoder(info, dtype="bfloat16", device="cpu")
     rows = lazy.encode_texts(["the dog"])
     exact = LazyEncoder(info).encode_texts(["the dog"])
-    assert rows == pytest.approx(exact, abs=0.02)
+    assert_close_rows(rows, exact, "bfloat16")
     assert (rows != exact).any()
 
 

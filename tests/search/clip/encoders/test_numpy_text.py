@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from closeness import assert_close_rows
 from fovea.search.clip.encoders.load import load_encoder
-from fovea.search.clip.encoders.numpy_text import WordEncoder
+from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder
 from fovea.search.clip.errors import ModelError
 from small_clips import RESNET, VIT, random_clip, write_model, write_open_clip
 
@@ -21,18 +22,17 @@ def reference(folder, texts):
 @pytest.mark.parametrize("config", [VIT, RESNET, replace(VIT, activation="gelu")])
 def test_words_without_torch_equal_words_with_it(tmp_path, config):
     write_model(tmp_path, config)
-    rows = WordEncoder.open(tmp_path).encode_texts(TEXTS)
+    rows = NumpyTextEncoder.open(tmp_path).encode_texts(TEXTS)
     assert rows.dtype == np.float32
-    assert np.linalg.norm(rows, axis=1) == pytest.approx(1, abs=1e-6)
-    assert rows == pytest.approx(reference(tmp_path, TEXTS), abs=1e-5)
+    assert_close_rows(rows, reference(tmp_path, TEXTS))
 
 
 def test_half_precision_weights_are_widened(tmp_path):
     write_model(tmp_path)
     state = load_file(tmp_path / "model.safetensors")
     save_file({n: t.half() for n, t in state.items()}, tmp_path / "model.safetensors")
-    rows = WordEncoder.open(tmp_path).encode_texts(TEXTS)
-    assert rows == pytest.approx(reference(tmp_path, TEXTS), abs=1e-5)
+    rows = NumpyTextEncoder.open(tmp_path).encode_texts(TEXTS)
+    assert_close_rows(rows, reference(tmp_path, TEXTS))
 
 
 def test_open_clips_files_are_read_alike(tmp_path):
@@ -41,23 +41,23 @@ def test_open_clips_files_are_read_alike(tmp_path):
     write_open_clip(tmp_path / "theirs", model.state_dict(), VIT)
     (tmp_path / "theirs" / "bpe.txt.gz").write_bytes((tmp_path / "ours/bpe.txt.gz").read_bytes())
     ours, theirs = (
-        WordEncoder.open(tmp_path / name).encode_texts(TEXTS) for name in ("ours", "theirs")
+        NumpyTextEncoder.open(tmp_path / name).encode_texts(TEXTS) for name in ("ours", "theirs")
     )
-    assert theirs == pytest.approx(ours, abs=1e-6)
+    assert_close_rows(theirs, ours)
 
 
 def test_no_text_makes_no_row(tmp_path):
     write_model(tmp_path)
-    assert WordEncoder.open(tmp_path).encode_texts([]).shape == (0, VIT.embed_dim)
+    assert NumpyTextEncoder.open(tmp_path).encode_texts([]).shape == (0, VIT.embed_dim)
 
 
 def test_what_only_torch_reads_is_left_to_torch(tmp_path):
     model = write_model(tmp_path / "wide")
     save_file(model.to(torch.bfloat16).state_dict(), tmp_path / "wide" / "model.safetensors")
-    assert WordEncoder.open(tmp_path / "wide") is None
+    assert NumpyTextEncoder.open(tmp_path / "wide") is None
     (tmp_path / "pickled").mkdir()
     torch.save(random_clip(VIT).state_dict(), tmp_path / "pickled" / "model.pt")
-    assert WordEncoder.open(tmp_path / "pickled") is None
+    assert NumpyTextEncoder.open(tmp_path / "pickled") is None
 
 
 def test_a_model_whose_weights_and_configuration_disagree_is_refused(tmp_path):
@@ -66,4 +66,4 @@ def test_a_model_whose_weights_and_configuration_disagree_is_refused(tmp_path):
     data["model_cfg"]["text_cfg"]["layers"] = 7
     (tmp_path / "config.json").write_text(json.dumps(data))
     with pytest.raises(ModelError, match="lacks"):
-        WordEncoder.open(tmp_path)
+        NumpyTextEncoder.open(tmp_path)

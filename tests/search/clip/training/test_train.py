@@ -18,7 +18,7 @@ from coloured import (
     tiny_run,
     write_tar,
 )
-from fovea.search.clip.datasets.pairs import Source
+from fovea.search.clip.datasets.pairs import PairSource
 from fovea.search.clip.encoders.load import load_encoder
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.evaluation.evaluate import measure_retrieval, measure_zero_shot
@@ -129,7 +129,8 @@ text = { width = 32, heads = 2, layers = 1, context_length = 16 }
 sources = [{ images = ["squares.tar"], captions = "captions.jsonl" }]
 """
 KILLED = """
-import os, signal, fovea, fovea.search.clip.training.learner, fovea.search.clip.training.run_folder
+import os, signal, fovea.cli
+import fovea.search.clip.training.learner, fovea.search.clip.training.run_folder
 
 owner, name, left = {owner}, "{name}", iter(range({calls}))
 plain = getattr(owner, name)
@@ -140,7 +141,7 @@ def killed(*values):
     return plain(*values)
 
 setattr(owner, name, killed)
-fovea.main()
+fovea.cli.main()
 """
 
 
@@ -271,7 +272,7 @@ def test_shards_can_be_trained_on(tmp_path):
         files[f"{number:03}.png"] = encoded(colour)
         files[f"{number:03}.txt"] = f"a {colour} square".encode()
     shard = write_tar(tmp_path / "0.tar", files)
-    folder = train(tiny_run(tmp_path, sources=(Source((shard,)),), samples=16))
+    folder = train(tiny_run(tmp_path, sources=(PairSource((shard,)),), samples=16))
     assert (folder / "model.safetensors").is_file()
 
 
