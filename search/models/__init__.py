@@ -1,5 +1,9 @@
-"""Which model to use, and how it comes to this disk.
+"""Which model to use, and how it gets onto this disk.
 
 May import ``clip`` and ``library``. Start reading at ``resolve.py``; ``openai.py``, ``hub.py`` and
-``url.py`` are the places that models come from, ``download.py`` is how.
+``url.py`` are where models come from, ``download.py`` fetches them.
 """
+
+from .resolve import available_models, load_model
+
+__all__ = ["available_models", "load_model"]

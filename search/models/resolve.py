@@ -47,11 +47,13 @@ __all__ = [
     "KnownModel",
     "LazyEncoder",
     "ModelInfo",
+    "available_models",
     "best_on_disk",
     "delete_files",
     "files_identity",
     "foreseen",
     "known_models",
+    "load_model",
     "pull",
     "resolve_known",
     "resolve_model",
@@ -143,6 +145,31 @@ def known_models() -> list[KnownModel]:
     known += [KnownModel(name, "hub", folder) for name, folder in sorted(hub_models().items())]
     known += [KnownModel(model.name, "address", model.folder) for model in addressed_models()]
     return known
+
+
+def available_models() -> list[str]:
+    """Return the names that ``load_model`` and ``fovea models pull`` take."""
+    return [model.name for model in known_models()]
+
+
+def load_model(
+    name: str | Path | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    network: bool = True,
+    progress: Reporter | None = None,
+) -> "PixelEncoder":
+    """Load a model for embedding pictures and texts, downloading it if need be. Imports torch.
+
+    ``name`` is as in ``resolve_model``; None chooses the best model at hand. ``device`` is auto,
+    cpu, cuda, cuda:N or mps; ``dtype`` auto, float32, bfloat16 or float16. Raise ``ModelError``
+    for a model, device or precision that is not available.
+    """
+    if isinstance(name, Path):
+        name = str(name.expanduser().absolute())  # never mistaken for a published name
+    model = resolve_model(name, network=network, progress=progress)
+    return model.load(device=device, dtype=dtype)
 
 
 def resolve_model(

@@ -256,7 +256,7 @@ def _members(path: Path) -> Iterator[list[_Member]]:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 found = list(_zipped(archive))
-                pickles = ("fovea.data.pkl", "constants.pkl")
+                pickles = ("data.pkl", "constants.pkl")
                 yield [] if any(member.path.name in pickles for member in found) else found
         elif tarfile.is_tarfile(path):
             with tarfile.open(path) as archive:

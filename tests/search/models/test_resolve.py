@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from closeness import assert_close_rows
+from fovea.search.clip.encoders.load import load_encoder
 from fovea.search.errors import ModelError, Unreachable
 from fovea.search.library.rows import ModelRow
+from fovea.search.models import available_models, load_model
 from fovea.search.models import download as fetch
 from fovea.search.models import resolve as models
 from fovea.search.models.resolve import LazyEncoder, known_models, resolve_model
@@ -284,6 +286,19 @@ def test_known_models_say_which_are_here(place, bundled):
     assert known["fovea-small"].folder == bundled
     assert known["RN101"].folder == place / "RN101"
     assert known["RN50"].folder is None
+
+
+def test_the_names_there_are_can_be_loaded(bundled, tmp_path, no_network):
+    assert {"fovea-small", "ViT-B/32", "RN50"} <= set(available_models())
+    write_model(tmp_path / "RN50", seed=3)  # a folder, though it is called like a published one
+    texts = ["the dog", "a cat"]
+    for name, folder in (("fovea-small", bundled), (tmp_path / "RN50", tmp_path / "RN50")):
+        model = load_model(name, device="cpu", dtype="float32")
+        expected = load_encoder(folder, device="cpu", dtype="float32").encode_texts(texts)
+        rows = model.encode_texts(texts)
+        assert rows == pytest.approx(expected) and rows.dtype == "float32"
+    with pytest.raises(ModelError, match="no device 'abacus'"):
+        load_model("fovea-small", device="abacus")
 
 
 def test_a_lazy_encoder_loads_the_real_one_for_pictures_alone(bundled, monkeypatch):
