@@ -1,7 +1,7 @@
-"""Write the help blocks of cli.md anew: python docs/regenerate.py
+"""Rewrite the generated parts of the documentation: python docs/regenerate.py
 
-A block opens with ```console and "$ fovea COMMAND --help" on its first line; everything up to its
-end is replaced by what that command prints.
+In cli.md, a block that opens with ```console and "$ fovea COMMAND --help" becomes what that command
+prints; in queries.md, the table of filters comes from ``search/query/filters.py``.
 """
 
 import re
@@ -15,7 +15,10 @@ from click.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fovea.cli import cli  # noqa: E402
+from fovea.search.query.filters import FILTERS  # noqa: E402
 
+QUERIES = Path(__file__).with_name("queries.md")
+TABLE = re.compile(r"(?<=\| filter \| leaves pictures \|\n\| --- \| --- \|\n)(?:\|.*\n)*")
 PAGE = Path(__file__).with_name("cli.md")
 BLOCK = re.compile(r"(?<=```console\n)\$ fovea(?P<command>(?: [a-z]+)*) --help\n.*?(?=```\n)", re.S)
 
@@ -45,5 +48,16 @@ def regenerated(page: str) -> str:
     return BLOCK.sub(block, page)
 
 
+def table_of_filters() -> str:
+    """Return the rows that explain each kind of filter."""
+    rows = (
+        f"| {', '.join(f'`{example}`' for example in kind.examples)} | {kind.help} |\n"
+        for kind in FILTERS.values()
+    )
+    return "".join(rows)
+
+
 if __name__ == "__main__":
+    queries = TABLE.sub(lambda _: table_of_filters(), QUERIES.read_text("utf-8"))
+    QUERIES.write_text(queries, encoding="utf-8")
     PAGE.write_text(regenerated(PAGE.read_text("utf-8")), encoding="utf-8")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fovea.indexer.scanning.scan import ScanReport
     from fovea.indexer.scanning.verify import VerifyReport
     from fovea.indexer.switching.switch import SwitchProgress, SwitchReport
-    from fovea.search.clip.encoders.base import PixelEncoder
+    from fovea.search.clip.encoders.base import TorchEncoder
     from fovea.search.library.rows import Counts
 
 __all__ = ["Library", "load_model"]
@@ -287,7 +287,7 @@ def load_model(
     device: str = "auto",
     dtype: str = "auto",
     on_download: Download | None = None,
-) -> "PixelEncoder":
+) -> "TorchEncoder":
     """Load a model by its name or folder, fetching it where that is needed.
 
     Without a name it is the best at hand. ``device`` is auto, cpu, cuda, cuda:N or mps; ``dtype``

@@ -99,7 +99,7 @@ class LazyEncoder:
         self.preprocess = model.preprocess
         self._model, self._device, self._dtype = model, device, dtype
 
-    def load(self) -> "PixelEncoder":
+    def load(self) -> "TorchEncoder":
         """The encoder itself; this imports torch."""
         return self._encoder
 
@@ -159,7 +159,7 @@ def load_model(
     dtype: str = "auto",
     network: bool = True,
     progress: Reporter | None = None,
-) -> "PixelEncoder":
+) -> "TorchEncoder":
     """Load a model for embedding pictures and texts, downloading it if need be. Imports torch.
 
     ``name`` is as in ``resolve_model``; None chooses the best model at hand. ``device`` is auto,

@@ -1,10 +1,16 @@
-"""Filters as SQL: which images a query may answer with."""
+"""Filters: how each kind reads its value, which pictures it selects, and how it is explained.
+
+``FILTERS`` is the one list of them; the query language, its error messages and docs/queries.md
+follow it.
+"""
 
 import math
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
 from itertools import chain
 from typing import Any
 
@@ -12,12 +18,23 @@ import numpy as np
 
 from fovea.search.library.library import Library
 
-from .language import Filter
-
-__all__ = ["Selection", "allowed_images", "date_of", "distance_km", "files_chosen", "selection"]
+__all__ = [
+    "FILTERS",
+    "Filter",
+    "FilterKind",
+    "Selection",
+    "allowed_images",
+    "dated",
+    "files_chosen",
+    "selection",
+]
 
 EARTH_KM = 6371.0088  # mean radius
+FARTHEST_KM = 20_100  # half the way round the earth
 NEARLY_SQUARE = 0.05  # of the longer side
+SHAPES = ("portrait", "landscape", "square")
+SIZE = re.compile(r"(<=|>=|<|>)([0-9]{1,12}(?:\.[0-9]{1,6})?)([A-Za-z]+)")
+UNITS = {"mp": "MP", "b": "B", "kb": "kB", "mb": "MB", "gb": "GB"}
 BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 FORMAT_NAMES = {
     "jpg": "jpeg", "jpe": "jpeg", "jfif": "jpeg", "mpo": "jpeg", "heic": "heif", "hif": "heif",
@@ -26,125 +43,137 @@ FORMAT_NAMES = {
 }  # fmt: skip
 AFTER_ANY_DATE = "~"  # sorts after whatever follows the year, month or day of a date
 
-Selection = tuple[str, list[Any]]  # what follows FROM, up to ORDER BY, and its values
+Selection = tuple[str, list[Any]]  # what follows FROM, up to ORDER BY, or a condition; its values
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A condition that a picture meets or, negated, does not."""
+
+    kind: str  # a key of ``FILTERS``
+    value: str  # as the kind's ``read`` returns it
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FilterKind:
+    """One kind of filter; ``help`` completes "leaves pictures …"."""
+
+    read: Callable[[str], str | None]  # the value in its one written form; None: invalid
+    condition: Callable[[str], Selection]  # SQL over the columns of ``shown`` and ``images``, or
+    # of ``files`` where ``of_files``: pictures match of which a file does, and that one is shown
+    examples: tuple[str, ...]
+    help: str
+    also: tuple[str, ...] = ()  # what people write instead of its key
+    of_files: bool = False
+    problem: str = "value_form"  # for an invalid value, by its name in ``language.PROBLEMS``
 
 
 def allowed_images(library: Library, filters: Sequence[Filter]) -> np.ndarray:
-    """The ids of the visible images that meet every filter, int64 (n,), ascending."""
+    """Return the ids of the visible images that meet every filter, int64 (n,), ascending."""
     chosen, values = selection(library, filters)
     rows = library.rows(f"SELECT image_id FROM {chosen}", values)
     return np.sort(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows)))
 
 
 def selection(library: Library, filters: Sequence[Filter]) -> Selection:
-    """The rows of ``shown`` that meet every filter, for a statement on this connection."""
+    """Return the rows of ``shown`` that meet every filter, for a statement on this connection."""
     if any(entry.kind == "near" for entry in filters):
         library.conn.create_function("distance_km", 4, distance_km, deterministic=True)
-    date = date_of(filters)
-    parts, values = ["TRUE"], []
+    shown, values = dated(filters)
+    parts = ["TRUE"]
     for entry in filters:
-        sql, more = _condition(entry, date)
-        # what is not known of an image meets no condition, and so meets its negation
+        sql, more = FILTERS[entry.kind].condition(entry.value)
+        if FILTERS[entry.kind].of_files:
+            files = f"SELECT image_id FROM files WHERE state = 'indexed' AND ({sql})"
+            sql = f"shown.image_id IN ({files})"
+        # A picture without the metadata meets no condition, and so matches the negated filter.
         parts.append(f"NOT coalesce({sql}, FALSE)" if entry.negated else f"({sql})")
         values += more
-    # SQLite leaves the join out where no column of it is asked for
-    joined = "shown LEFT JOIN images ON images.id = shown.image_id"
+    # SQLite leaves the join out where no column of it is used.
+    joined = f"{shown} LEFT JOIN images ON images.id = shown.image_id"
     return f"{joined} WHERE {' AND '.join(parts)}", values
 
 
 def files_chosen(filters: Sequence[Filter]) -> Selection | None:
-    """How many of the filters on files a row of ``files`` meets, as an expression and its values.
+    """Return how many of the filters on files a row of ``files`` meets, as an SQL expression.
 
-    None where no filter asks for certain files.
+    None where no filter selects files.
     """
-    found = [_file_condition(entry) for entry in filters if _selects_files(entry)]
-    if not found:
+    chosen = [FILTERS[entry.kind].condition(entry.value) for entry in filters if _selects(entry)]
+    if not chosen:
         return None
-    return " + ".join(f"({sql})" for sql, _ in found), [v for _, values in found for v in values]
+    return " + ".join(f"({sql})" for sql, _ in chosen), [v for _, values in chosen for v in values]
 
 
-def date_of(filters: Sequence[Filter]) -> Selection:
-    """The date of an image of ``shown`` joined with ``images``, as an expression and its values.
+def dated(filters: Sequence[Filter]) -> Selection:
+    """Return ``shown``, for FROM; where filters select files, with the dates of those files.
 
-    It is the oldest file's where the image does not say when it was taken; where filters ask for
-    certain files, the oldest of those.
+    That is the date of the oldest of them, for a picture that does not say when it was taken.
     """
-    chosen = files_chosen(filters)
-    if chosen is None:
-        return "shown.date", []
-    sql, values = chosen
-    count = sum(map(_selects_files, filters))
+    met, values = files_chosen(filters) or ("", [])
+    if not met:
+        return "shown", []
     oldest = (
         "SELECT strftime('%Y-%m-%dT%H:%M:%S', min(mtime_ns) / 1000000000, 'unixepoch', 'localtime')"
-        f" FROM files WHERE image_id = shown.image_id AND state = 'indexed' AND {sql} = {count}"
+        " FROM files WHERE image_id = shown.image_id AND state = 'indexed'"
+        f" AND {met} = {sum(map(_selects, filters))}"
     )
-    return f"coalesce(taken_at, ({oldest}), shown.date)", values
+    return (
+        f"(SELECT image_id, coalesce(taken_at, ({oldest}), date) AS date FROM shown "
+        "JOIN images ON images.id = shown.image_id) AS shown",
+        values,
+    )
 
 
-def _selects_files(entry: Filter) -> bool:
-    return entry.kind in ("in", "name") and not entry.negated
+def _selects(entry: Filter) -> bool:
+    return FILTERS[entry.kind].of_files and not entry.negated
 
 
-def _condition(entry: Filter, date: Selection) -> Selection:
-    value, (day, values) = entry.value, date
-    match entry.kind:
-        case "in" | "name":
-            sql, more = _file_condition(entry)
-            files = f"SELECT image_id FROM files WHERE state = 'indexed' AND ({sql})"
-            return f"shown.image_id IN ({files})", more
-        case "on":
-            both = [*values, value, *values, value + AFTER_ANY_DATE]
-            return f"{day} >= ? AND {day} < ?", both
-        case "after":
-            return f"{day} >= ?", [*values, value + AFTER_ANY_DATE]
-        case "before":
-            return f"{day} < ?", [*values, value]
-        case "camera":
-            return "camera LIKE ? ESCAPE '\\'", [f"%{_escaped(value)}%"]
-        case "format":
-            name = value.lower().removeprefix(".")
-            return "lower(format) = ?", [FORMAT_NAMES.get(name, name)]
-        case "is":
-            return _shape(value), []
-        case "size":
-            return _size(value)
-        case "near":
-            return _near(value)
-    raise ValueError(f"{entry.kind!r} is no filter")
+# Files: a name is bytes, and an accent in it one character or two, depending on the system
 
 
-# Files: a name is bytes, and an accent in it one character or two, as its system writes them
+def _read_folder(value: str) -> str | None:
+    value = value.rstrip("/") or "/"
+    if not value.strip():
+        return None
+    return value if value == "/" else re.sub(r"/+", "/", value)
 
 
-def _file_condition(entry: Filter) -> Selection:
-    """What a file's row meets in any of the forms that Unicode has for the filter's value."""
-    condition = _in_folder if entry.kind == "in" else _named
-    value = entry.value
-    forms = {value: None} | {unicodedata.normalize(form, value): None for form in ("NFC", "NFD")}
-    found = [condition(form) for form in forms]
-    sql = " OR ".join(f"({sql})" for sql, _ in found)
-    return f"({sql})", [value for _, values in found for value in values]
+def _read_name(value: str) -> str:
+    return value
 
 
+def _any_form(condition: Callable[[str], Selection]) -> Callable[[str], Selection]:
+    """Files that meet a condition in any Unicode form of the value."""
+
+    def any_form(value: str) -> Selection:
+        forms = {value, *(unicodedata.normalize(form, value) for form in ("NFC", "NFD"))}
+        conditions = [condition(form) for form in sorted(forms)]
+        sql = " OR ".join(f"({sql})" for sql, _ in conditions)
+        return f"({sql})", [value for _, values in conditions for value in values]
+
+    return any_form
+
+
+@_any_form
 def _in_folder(value: str) -> Selection:
-    """A folder by its whole path, or by the last part of it, wherever that lies."""
+    """A folder by its whole path, or by the last part of its path, wherever it lies."""
     folder = value.rstrip("/") + "/"
     if folder.startswith("/"):
         start = os.fsencode(folder)
         return "substr(path, 1, ?) = ?", [len(start), start]
-    return _path_like(f"%/{_escaped(folder)}%")
+    pattern = os.fsencode(f"%/{_escaped(folder)}%")
+    return "CAST(path AS TEXT) LIKE CAST(? AS TEXT) ESCAPE '\\'", [pattern]
 
 
+@_any_form
 def _named(value: str) -> Selection:
     """A name with ``*`` and ``?``; without them, a part of a name."""
     pattern = _escaped(value).replace("*", "%").replace("?", "_")
     pattern = pattern if re.search(r"[*?]", value) else f"%{pattern}%"
     names = "SELECT rowid FROM names WHERE name LIKE CAST(? AS TEXT) ESCAPE '\\'"
     return f"id IN ({names})", [os.fsencode(pattern)]
-
-
-def _path_like(pattern: str) -> Selection:
-    return "CAST(path AS TEXT) LIKE CAST(? AS TEXT) ESCAPE '\\'", [os.fsencode(pattern)]
 
 
 def _escaped(value: str) -> str:
@@ -154,25 +183,91 @@ def _escaped(value: str) -> str:
 # Images
 
 
-def _shape(value: str) -> str:
+def _read_date(value: str) -> str | None:
+    """Read a year, a month or a day."""
+    if not re.fullmatch(r"[0-9]{4}(-[0-9]{2}){0,2}", value):
+        return None
+    try:
+        date.fromisoformat(f"{value}-01-01"[:10])
+    except ValueError:
+        return None
+    return value
+
+
+def _on(value: str) -> Selection:
+    return "shown.date >= ? AND shown.date < ?", [value, value + AFTER_ANY_DATE]
+
+
+def _after(value: str) -> Selection:
+    return "shown.date >= ?", [value + AFTER_ANY_DATE]
+
+
+def _before(value: str) -> Selection:
+    return "shown.date < ?", [value]
+
+
+def _read_words(value: str) -> str | None:
+    """Read words; white space in them counts as one space. None for what is not UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return None
+    return " ".join(value.split())
+
+
+def _camera(value: str) -> Selection:
+    return "camera LIKE ? ESCAPE '\\'", [f"%{_escaped(value)}%"]
+
+
+def _format(value: str) -> Selection:
+    name = value.lower().removeprefix(".")
+    return "lower(format) = ?", [FORMAT_NAMES.get(name, name)]
+
+
+def _read_shape(value: str) -> str | None:
+    return value.lower() if value.lower() in SHAPES else None
+
+
+def _shape(value: str) -> Selection:
     longer = f"max(width, height) * {1 - NEARLY_SQUARE}"
     if value == "square":
-        return f"min(width, height) >= {longer}"
+        return f"min(width, height) >= {longer}", []
     sides = "height > width" if value == "portrait" else "width > height"
-    return f"{sides} AND min(width, height) < {longer}"
+    return f"{sides} AND min(width, height) < {longer}", []
+
+
+def _read_size(value: str) -> str | None:
+    found = SIZE.fullmatch(value)
+    if not found or found[3].lower() not in UNITS:
+        return None
+    return f"{found[1]}{found[2]}{UNITS[found[3].lower()]}"
 
 
 def _size(value: str) -> Selection:
-    found = re.fullmatch(r"(<=|>=|<|>)([0-9.]+)([A-Za-z]+)", value)
-    assert found is not None  # the parser has checked it
+    found = SIZE.fullmatch(value)
+    assert found is not None  # ``_read_size`` has checked it
     sign, number, unit = found.groups()
     if unit == "MP":
         return f"width * height {sign} ?", [float(number) * 1e6]
     return f"bytes {sign} ?", [float(number) * BYTES[unit]]
 
 
+def _read_near(value: str) -> str | None:
+    """Read a latitude, a longitude and a distance."""
+    number = r"([+-]?[0-9]{1,3}(?:\.[0-9]{1,9})?)"
+    far = r"([0-9]{1,8}(?:\.[0-9]{1,6})?)(km|m)"
+    found = re.fullmatch(rf"{number},{number},{far}", value, re.IGNORECASE)
+    if not found:
+        return None
+    unit = found[4].lower()
+    far_km = float(found[3]) / (1 if unit == "km" else 1000)
+    if abs(float(found[1])) > 90 or abs(float(found[2])) > 180 or far_km > FARTHEST_KM:
+        return None
+    return f"{found[1]},{found[2]},{found[3]}{unit}"
+
+
 def _near(value: str) -> Selection:
-    """A circle; the band of latitudes around it spares most images the exact distance."""
+    """A circle; only images in its band of latitudes need the exact distance."""
     latitude, longitude, far = value.split(",")
     km = float(far[:-2]) if far.endswith("km") else float(far[:-1]) / 1000
     place = float(latitude), float(longitude)
@@ -186,7 +281,7 @@ def _near(value: str) -> Selection:
 def distance_km(
     latitude: float | None, longitude: float | None, other_latitude: float, other_longitude: float
 ) -> float | None:
-    """The great-circle distance of two places in degrees; None where one is not known.
+    """Return the great-circle distance of two places in degrees; None where one is unknown.
 
     The haversine formula (Sinnott 1984, Sky and Telescope 68, 158).
     """
@@ -200,3 +295,88 @@ def distance_km(
         * math.sin(math.radians(longitude - other_longitude) / 2) ** 2
     )
     return 2 * EARTH_KM * math.asin(min(1.0, math.sqrt(half)))
+
+
+FILTERS: dict[str, FilterKind] = {
+    "in": FilterKind(
+        _read_folder,
+        _in_folder,
+        ("in:holidays/2019", "in:/photos/a"),
+        "below a folder, given by the last part of its path or by its whole path",
+        ("folder", "path", "dir", "directory"),
+        of_files=True,
+        problem="folder",
+    ),
+    "name": FilterKind(
+        _read_name,
+        _named,
+        ("name:IMG_*", "name:beach"),
+        "with such a file name; `*` and `?` work as in a shell, without them a part is enough",
+        ("file", "filename", "title"),
+        of_files=True,
+    ),
+    "on": FilterKind(
+        _read_date,
+        _on,
+        ("on:2024-07-01", "on:2024-07", "on:2024"),
+        "of that day, month or year",
+        ("date", "day", "month", "year", "taken"),
+        problem="date",
+    ),
+    "after": FilterKind(
+        _read_date,
+        _after,
+        ("after:2019",),
+        "later than the end of that day, month or year",
+        ("since", "from"),
+        problem="date",
+    ),
+    "before": FilterKind(
+        _read_date,
+        _before,
+        ("before:2020-06",),
+        "earlier than its beginning; `-before:2019 -after:2020` leaves 2019 and 2020",
+        ("until", "to"),
+        problem="date",
+    ),
+    "camera": FilterKind(
+        _read_words,
+        _camera,
+        ("camera:canon",),
+        "whose camera's name contains that",
+        ("make", "model", "device"),
+        problem="utf8",
+    ),
+    "format": FilterKind(
+        _read_words,
+        _format,
+        ("format:heic",),
+        "of that format, given by its name or a file extension",
+        ("type", "ext", "extension"),
+        problem="utf8",
+    ),
+    "is": FilterKind(
+        _read_shape,
+        _shape,
+        ("is:portrait", "is:landscape", "is:square"),
+        "of that shape; sides that differ by up to 5 % count as square",
+        ("shape", "orientation"),
+        problem="shape",
+    ),
+    "size": FilterKind(
+        _read_size,
+        _size,
+        ("size:>10MP", "size:<=500kB"),
+        "of so many megapixels, or bytes (`B`, `kB`, `MB`, `GB`)",
+        ("pixels", "resolution", "bytes"),
+        problem="size",
+    ),
+    "near": FilterKind(
+        _read_near,
+        _near,
+        ("near:48.2,16.4,10km",),
+        "taken within that distance of a latitude and longitude (`km` or `m`)",
+        ("place", "location", "gps", "geo"),
+        problem="near",
+    ),
+}

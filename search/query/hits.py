@@ -8,8 +8,7 @@ from typing import Any
 
 from fovea.search.library.library import Library
 
-from .filters import date_of, files_chosen
-from .language import Filter
+from .filters import Filter, dated, files_chosen
 from .rank import Ranking
 
 __all__ = ["Answer", "Hit", "Place", "day_of", "hits", "places"]
@@ -108,10 +107,10 @@ def day_of(hit: Hit) -> str | None:
 def _facts(
     library: Library, ids: Iterable[int], filters: Sequence[Filter]
 ) -> dict[int, dict[str, Any]]:
-    date, values = date_of(filters)
+    shown, values = dated(filters)
     rows = library.rows(
-        f"SELECT id, width, height, format, taken_at, {date} FROM images "
-        "JOIN shown ON shown.image_id = id WHERE id IN (SELECT value FROM json_each(?))",
+        f"SELECT id, width, height, format, taken_at, date FROM {shown} "
+        "JOIN images ON shown.image_id = id WHERE image_id IN (SELECT value FROM json_each(?))",
         [*values, json.dumps(list(ids))],
     )
     names = ("width", "height", "format", "taken_at", "date")

@@ -1,79 +1,82 @@
-"""The query language: what is looked for, and where. Its grammar is in docs/queries.md.
+"""The query language: terms to rank by, filters to select by. Its grammar is in docs/queries.md.
 
 ``parse`` is the only reader of queries, in the terminal, the page and the API; ``str`` writes one
 that reads the same.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Literal
 
 from fovea.search.errors import FoveaError
 
-__all__ = ["EXPECTED", "FILTERS", "SORTS", "Filter", "Query", "QueryError", "Term", "parse"]
+from .filters import FILTERS, Filter
 
-FilterKind = Literal[
-    "in", "name", "on", "after", "before", "camera", "format", "is", "size", "near"
-]
+__all__ = ["PROBLEMS", "SORTS", "Filter", "Query", "QueryError", "Term", "parse"]
+
 Sort = Literal["score", "date", "name"]
 
 SORTS = ("score", "date", "name")
-SHAPES = ("portrait", "landscape", "square")
 LIGHTEST, HEAVIEST = 0.001, 100
 LARGEST_ID = 2**63 - 1
 MOST = 64  # terms and filters
 LONGEST = 2000  # characters of a value
-FARTHEST_KM = 20_100  # half the way round the earth
-UNITS = {"mp": "MP", "b": "B", "kb": "kB", "mb": "MB", "gb": "GB"}
+SIMILAR = 0.6  # difflib's ratio, from which a key is worth suggesting
+FIRST_LETTER = 0.25  # more, where the first letter is right: it seldom is mistyped
 
+_NO_FILTER = "There is no filter '{key}:'."
+_FILTERS = 'Filters: {filters}. Words with a colon go in quotation marks: "{key}:…"'
 
-# What can be expected at a place, by the names that others translate it by.
-EXPECTED = {
-    "closing_quote": "a closing quotation mark",
-    "date": "a date: 2019, 2019-07 or 2019-07-01",
-    "folder": "a folder",
-    "image": "the number of an image",
-    "kind": "one of {kinds} before a colon, or words in quotes",
-    "length": "at most {most:,} characters",
-    "near": "latitude,longitude,distance such as 48.2,16.4,10km",
-    "no_null": "no null character",
-    "no_plus": "no plus: a filter without a sign is to be met",
-    "no_weight": "no weight: a filter is met or not",
-    "one_sort": "one sort: at most",
-    "quoted_words": "words between the quotation marks",
-    "shape": "portrait, landscape or square",
-    "size": "a size such as >10MP, <=2MP, >5MB or <500kB",
-    "sort": "sort:score, sort:date or sort:name",
-    "space": "a space after the quotation mark",
-    "terms": "at most {most} terms and filters",
-    "utf8": "words in UTF-8",
-    "value": "a value after {key}:",
-    "weight": "a weight from {least} to {most}",
-    "weight_form": "a weight such as 2 or 0.5, or words in quotes",
-    "weighted_words": "words after the weight",
-    "whole": "whole characters",
+# What can be wrong with a query and how to put it right; translations use the same names.
+PROBLEMS = {
+    "closing_quote": "The quotation mark {found} is never closed; add another one at the end",
+    "date": "{found} is not a date; write 2019, 2019-07 or 2019-07-01",
+    "folder": "{found} does not name a folder; write it as in {examples}",
+    "image": "{found} is not the number of a picture; write one such as like:12",
+    "kind": f"{_NO_FILTER} {_FILTERS}",
+    "kind_near": f"{_NO_FILTER} Did you mean '{{near}}:'? {_FILTERS}",
+    "length": "This is too long; use at most {most:,} characters",
+    "near": "{found} is not a place and distance; write latitude,longitude,distance such as "
+    "48.2,16.4,10km",
+    "no_null": "The value contains a null character; remove it",
+    "no_plus": "{key}: takes no plus sign; remove it",
+    "no_weight": "{key}: takes no weight; remove it",
+    "one_sort": "sort: appears twice; remove one",
+    "quoted_words": "The quotation marks are empty; write words between them, or remove them",
+    "shape": "{found} is not a shape; write portrait, landscape or square",
+    "size": "{found} is not a size; write one such as >10MP, <=2MP, >5MB or <500kB",
+    "sort": "{found} is not an order; write sort:score, sort:date or sort:name",
+    "space": "A space is missing after the closing quotation mark; add one",
+    "terms": "The query is too long; use at most {most} terms and filters",
+    "utf8": "{found} contains bytes that are not UTF-8; type it again",
+    "value": "{key}: has no value; write one right after the colon",
+    "value_form": "{found} does not fit {key}:; write it as in {examples}",
+    "weight": "The weight {found} is out of range; use one from {least} to {most}",
+    "weight_form": "{found} is not a weight; write one such as 2: or 0.5:, or put words with a "
+    "colon in quotation marks",
+    "weighted_words": "The weight {found} has no words; write them right after the colon",
+    "whole": "{found} contains half a character; type it again",
 }
 
 
 class QueryError(FoveaError):
-    """A query that cannot be read: where, and what was expected there, by its name in ``EXPECTED``.
+    """A query that cannot be read: ``position`` is where, in characters from 0.
 
-    ``code`` and ``params`` say the latter to programs.
+    ``code`` and ``params`` say what is wrong to programs, ``expected`` says it to people.
     """
 
     def __init__(self, text: str, position: int, name: str, **params: str | int) -> None:
         self.text, self.position = text, position
-        self.expected = EXPECTED[name].format_map(params)
+        self.expected = PROBLEMS[name].format_map(params)
         self.code, self.params = f"query.{name}", params
-        found = repr(text[position : position + 20]) if position < len(text) else "its end"
-        place = f"the query at character {position + 1}, {found}"
-        super().__init__(f"{place}: expected {self.expected}")
+        super().__init__(f"{self.expected} (character {position + 1} of the query)")
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """Words, or the id of an image, that an answer is to be near to (or, below 0, far from)."""
+    """Words, or the id of an image, that hits should be near (or, with a negative weight, far)."""
 
     kind: Literal["text", "like"]
     value: str | int
@@ -81,28 +84,20 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """A condition that an image meets or, negated, does not; its value in the form of ``str``."""
-
-    kind: FilterKind
-    value: str
-    negated: bool = False
-
-    def __str__(self) -> str:
-        return f"{'-' if self.negated else ''}{self.kind}:{_quoted_if_needed(self.value)}"
-
-
-@dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for, where, and in which order; without ``sort``, what suits the terms."""
+    """Terms, filters and an order; without ``sort``, whatever order suits the terms."""
 
     terms: tuple[Term, ...] = ()
     filters: tuple[Filter, ...] = ()
     sort: Sort | None = None
 
     def __str__(self) -> str:
+        filters = (
+            f"{'-' if entry.negated else ''}{entry.kind}:{_quoted_if_needed(entry.value)}"
+            for entry in self.filters
+        )
         sort = (f"sort:{self.sort}",) if self.sort else ()
-        return " ".join((*_shown(self.terms), *map(str, self.filters), *sort))
+        return " ".join((*_written(self.terms), *filters, *sort))
 
 
 def parse(text: str) -> Query:
@@ -110,7 +105,7 @@ def parse(text: str) -> Query:
     terms: list[Term] = []
     filters: list[Filter] = []
     sort: Sort | None = None
-    words: list[_Item] = []  # plain ones, that no other term stands between
+    words: list[_Item] = []  # plain ones, with no other term between them
     for item in _items(text):
         if item.is_plain:
             words.append(item)
@@ -119,7 +114,7 @@ def parse(text: str) -> Query:
                 raise item.wrong("one_sort", at=item.position)
             sort = _sort(item)
         elif item.key in FILTERS:
-            filters.append(Filter(item.key, FILTERS[item.key](item), item.sign == "-"))  # type: ignore[arg-type]
+            filters.append(_filter(item))
         else:
             terms += (*_plain(words), _term(item))
             words = []
@@ -153,6 +148,8 @@ class _Item:
         return not (self.sign or self.weight or self.key or self.quoted)
 
     def wrong(self, name: str, *, at: int | None = None, **params: str | int) -> QueryError:
+        if self.key:
+            params["key"] = self.key
         return QueryError(self.text, self.start if at is None else at, name, **params)
 
 
@@ -164,6 +161,11 @@ def _items(text: str) -> Iterator[_Item]:
         position = _skip_space(text, end)
 
 
+def _short(found: str) -> str:
+    """The beginning of what was found, in quotation marks and printable."""
+    return repr(found if len(found) <= 20 else f"{found[:19]}…")
+
+
 def _skip_space(text: str, position: int) -> int:
     while position < len(text) and text[position].isspace():
         position += 1
@@ -173,33 +175,48 @@ def _skip_space(text: str, position: int) -> int:
 def _item(text: str, position: int) -> tuple[_Item, int]:
     """Read the item that begins here; return it and where it ends."""
     whole = WORD.match(text, position)
-    assert whole is not None  # no space stands here
+    assert whole is not None  # the caller has skipped white space
     sign, weight, key, start = "", "", "", position
     if whole[0] not in ("+", "-"):  # alone it is a word
         prefix = PREFIX.match(text, position)
-        assert prefix is not None  # all of it may be missing
+        assert prefix is not None  # each of its parts is optional
         sign, weight, key, start = prefix[1], prefix[2] or "", prefix[3] or "", prefix.end()
     key = key.lower()
     if key and key not in FILTERS and key not in ("like", "sort"):
-        kinds = ", ".join(f"{name}:" for name in (*FILTERS, "like", "sort"))
-        raise QueryError(text, position, "kind", kinds=kinds)
+        raise _unknown(text, position, key)
     if start == whole.end():
         if key:
             raise QueryError(text, start, "value", key=key)
-        raise QueryError(text, start, "weighted_words")
+        raise QueryError(text, start, "weighted_words", found=_short(weight))
     value, end, quoted = _value(text, start)
     return _Item(text, position, sign, weight, key, value, start, quoted), end
 
 
+def _unknown(text: str, position: int, key: str) -> QueryError:
+    """Name the filters there are, and the one that was probably meant."""
+
+    def likeness(known: str) -> float:
+        also = FILTERS[known].also if known in FILTERS else ()
+        bonus = FIRST_LETTER if known[0] == key[0] else 0.0
+        return 2.0 if key in also else SequenceMatcher(None, known, key).ratio() + bonus
+
+    keys = (*FILTERS, "like", "sort")
+    params = {"key": key if len(key) <= 20 else f"{key[:19]}…", "filters": ", ".join(keys)}
+    near = max(keys, key=likeness)
+    if likeness(near) < SIMILAR:
+        return QueryError(text, position, "kind", **params)
+    return QueryError(text, position, "kind_near", near=near, **params)
+
+
 def _value(text: str, start: int) -> tuple[str, int, bool]:
-    """Read a word, or what stands between quotation marks: return it, its end, and which it is."""
+    """Read a word or quoted words; return them, their end, and whether they are quoted."""
     if text[start] != '"':
         word = WORD.match(text, start)
         assert word is not None
         return word[0], word.end(), False
     quoted = QUOTED.match(text, start)
     if quoted is None:
-        raise QueryError(text, start, "closing_quote")
+        raise QueryError(text, start, "closing_quote", found=_short(text[start:]))
     end = quoted.end()
     if end < len(text) and not text[end].isspace():
         raise QueryError(text, end, "space")
@@ -213,7 +230,7 @@ def _value(text: str, start: int) -> tuple[str, int, bool]:
 
 
 def _plain(words: list[_Item]) -> list[Term]:
-    """The one term that these words are, if there are any."""
+    """Join plain words to one term; none without words."""
     length = -1
     for item in words:
         length += 1 + len(_words(item))
@@ -222,9 +239,9 @@ def _plain(words: list[_Item]) -> list[Term]:
 
 
 def _words(item: _Item) -> str:
-    """Words to be embedded: white space in them counts as one space."""
+    """Read words to embed; white space in them counts as one space."""
     if _SURROGATE.search(item.value):
-        raise item.wrong("utf8")
+        raise item.wrong("utf8", found=_short(item.value))
     words = " ".join(item.value.split())
     _check_length(item, len(words))
     return words
@@ -240,7 +257,7 @@ def _term(item: _Item) -> Term:
     if item.key != "like":
         return Term("text", _words(item), weight)
     if not re.fullmatch(r"[0-9]{1,19}", item.value) or not 0 < int(item.value) <= LARGEST_ID:
-        raise item.wrong("image")
+        raise item.wrong("image", found=_short(item.value))
     return Term("like", int(item.value), weight)
 
 
@@ -248,16 +265,17 @@ def _weight(item: _Item) -> float:
     if not item.weight:
         weight = 1.0
     elif not WEIGHT.fullmatch(item.weight):
-        raise item.wrong("weight_form", at=item.position)
+        raise item.wrong("weight_form", at=item.position, found=_short(item.weight))
     else:
         weight = float(item.weight)
     if not LIGHTEST <= weight <= HEAVIEST:
-        raise item.wrong("weight", at=item.position, least=str(LIGHTEST), most=HEAVIEST)
+        found, least = _short(item.weight), str(LIGHTEST)
+        raise item.wrong("weight", at=item.position, found=found, least=least, most=HEAVIEST)
     return round(-weight if item.sign == "-" else weight, 3)
 
 
-def _shown(terms: tuple[Term, ...]) -> Iterator[str]:
-    """Write terms; plain words that follow plain words get a sign, or they would be one term."""
+def _written(terms: tuple[Term, ...]) -> Iterator[str]:
+    """Write terms; plain words after plain words get a sign, or they would read as one term."""
     plain = False
     for term in terms:
         sign, weight = "-" if term.weight < 0 else "", ""
@@ -284,16 +302,27 @@ def _is_plain_word(word: str) -> bool:
 
 
 def _quoted_if_needed(value: str) -> str:
-    """Write a value so that it reads as one and is taken for nothing else."""
+    """Write a value so that it reads as one value and as nothing else."""
     if WORD.fullmatch(value) and _is_plain_word(value) and value not in ("+", "-"):
         return value
     return '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
 
 
-# Filters: each reader checks a value and returns it in one form
+# Filters and the order
+
+
+def _filter(item: _Item) -> Filter:
+    _check(item)
+    kind = FILTERS[item.key]
+    value = kind.read(item.value)
+    if value is None:
+        examples = ", ".join(kind.examples)
+        raise item.wrong(kind.problem, examples=examples, found=_short(item.value))
+    return Filter(item.key, value, item.sign == "-")
 
 
 def _check(item: _Item) -> None:
+    """Refuse what no filter takes; names may have bytes that are not characters, as in ``os``."""
     if item.weight:
         raise item.wrong("no_weight", at=item.position)
     if item.sign == "+":
@@ -301,102 +330,14 @@ def _check(item: _Item) -> None:
     if "\0" in item.value:
         raise item.wrong("no_null")
     _check_length(item, len(item.value))
-
-
-def _check_text(item: _Item) -> None:
-    """Refuse halves of characters; names may have bytes that are no characters, as ``os`` does."""
     try:
         item.value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as exc:
-        raise item.wrong("whole") from exc
-
-
-def _folder(item: _Item) -> str:
-    _check(item)
-    _check_text(item)
-    value = item.value.rstrip("/") or "/"
-    if not value.strip():
-        raise item.wrong("folder")
-    return value if value == "/" else re.sub(r"/+", "/", value)
-
-
-def _name(item: _Item) -> str:
-    _check(item)
-    _check_text(item)
-    return item.value
-
-
-def _label(item: _Item) -> str:
-    _check(item)
-    return _words(item)
-
-
-def _date(item: _Item) -> str:
-    """A year, a month or a day."""
-    _check(item)
-    found = re.fullmatch(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2}))?)?", item.value)
-    if found:
-        year, month, day = (int(part) if part else 1 for part in found.groups())
-        if _is_date(year, month, day):
-            return item.value
-    raise item.wrong("date")
-
-
-def _is_date(year: int, month: int, day: int) -> bool:
-    from datetime import date
-
-    try:
-        date(year, month, day)
-    except ValueError:
-        return False
-    return True
-
-
-def _shape(item: _Item) -> str:
-    _check(item)
-    if item.value.lower() not in SHAPES:
-        raise item.wrong("shape")
-    return item.value.lower()
-
-
-def _size(item: _Item) -> str:
-    _check(item)
-    found = re.fullmatch(r"(<=|>=|<|>)([0-9]{1,12}(?:\.[0-9]{1,6})?)([A-Za-z]+)", item.value)
-    if not found or found[3].lower() not in UNITS:
-        raise item.wrong("size")
-    return f"{found[1]}{found[2]}{UNITS[found[3].lower()]}"
-
-
-def _near(item: _Item) -> str:
-    """Latitude, longitude and a distance."""
-    _check(item)
-    number = r"([+-]?[0-9]{1,3}(?:\.[0-9]{1,9})?)"
-    far = r"([0-9]{1,8}(?:\.[0-9]{1,6})?)(km|m)"
-    found = re.fullmatch(rf"{number},{number},{far}", item.value, re.IGNORECASE)
-    if found:
-        unit = found[4].lower()
-        far_km = float(found[3]) / (1 if unit == "km" else 1000)
-        if abs(float(found[1])) <= 90 and abs(float(found[2])) <= 180 and far_km <= FARTHEST_KM:
-            return f"{found[1]},{found[2]},{found[3]}{unit}"
-    raise item.wrong("near")
+        raise item.wrong("whole", found=_short(item.value)) from exc
 
 
 def _sort(item: _Item) -> Sort:
     _check(item)
     if item.sign or item.value.lower() not in SORTS:
-        raise item.wrong("sort", at=item.position)
+        raise item.wrong("sort", at=item.position, found=_short(item.text[item.position :]))
     return item.value.lower()  # type: ignore[return-value]
-
-
-FILTERS: dict[str, Callable[[_Item], str]] = {
-    "in": _folder,
-    "name": _name,
-    "on": _date,
-    "after": _date,
-    "before": _date,
-    "camera": _label,
-    "format": _label,
-    "is": _shape,
-    "size": _size,
-    "near": _near,
-}

@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
@@ -22,6 +21,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from fovea.search.clip.protocols import TextEncoder
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
 
@@ -46,15 +46,11 @@ SAMPLE = 400  # images of the library that stand for all of them
 TEMPLATE = "a photo of a {}."
 
 
-class TextEncoder(Protocol):
-    """A model's text tower and its factor of cosines."""
+class ScaledTextEncoder(TextEncoder, Protocol):
+    """Embeds texts, and knows the factor of cosines in its model's logits."""
 
     @property
     def logit_scale(self) -> float: ...
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (n, d), unit rows."""
-        ...
 
 
 @cache
@@ -76,7 +72,7 @@ class Background:
     )  # of the library that was searched last
 
     @classmethod
-    def of(cls, identity: str, encoder: TextEncoder) -> "Background":
+    def of(cls, identity: str, encoder: ScaledTextEncoder) -> "Background":
         """Embed the default labels; this takes seconds where the model is large."""
         texts = [TEMPLATE.format(label) for label in default_labels()]
         parts = [encoder.encode_texts(texts[n : n + 64]) for n in range(0, len(texts), 64)]

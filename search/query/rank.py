@@ -8,34 +8,28 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
+from fovea.search.clip.protocols import TextEncoder
 from fovea.search.errors import Unanswerable
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
 
 from .filename_search import named_images
-from .filters import Selection, allowed_images, date_of, files_chosen, selection
+from .filters import Selection, allowed_images, dated, files_chosen, selection
 from .language import Query, Term
 
-__all__ = ["DEEPEST", "Picture", "Ranking", "TextEncoder", "rank", "stored_vector"]
+__all__ = ["DEEPEST", "Picture", "Ranking", "rank", "stored_vector"]
 
 NAMED = 24  # images that names may add to an answer, so that they do not drown the others
 FUSION = 60  # k of reciprocal rank fusion, from the paper
 SORTED = 200  # nearest images that sort:date and sort:name put in order
+AMONG = "image_id IN (SELECT value FROM json_each(?))"
 DEEPEST = 10_000  # hits of words or pictures that can be reached
 
 Kind = Literal["words", "pictures", "mixed", "browse"]
-
-
-class TextEncoder(Protocol):
-    """What turns words into embeddings."""
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (n, d), unit rows."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +200,8 @@ def _nearest(left: _Left, vector: np.ndarray, limit: int) -> tuple[np.ndarray, n
 
 
 def _visible(library: Library, ids: np.ndarray) -> np.ndarray:
-    chosen, values = _among(ids)
-    return _ids(library, f"SELECT image_id FROM {chosen}", values)
+    sql = f"SELECT image_id FROM shown WHERE {AMONG}"
+    return _ids(library, sql, [json.dumps(ids.tolist())])
 
 
 def _browse(library: Library, query: Query, limit: int) -> tuple[np.ndarray, int]:
@@ -218,25 +212,20 @@ def _browse(library: Library, query: Query, limit: int) -> tuple[np.ndarray, int
     if query.filters:  # the plus sign: selected first and sorted then, not read in order
         ids = _ids(library, f"{sql} +{order}", [*values, *more])
         return ids[:limit], len(ids)
-    ids = _ids(library, f"{sql} {order} LIMIT ?", [limit])
+    ids = _ids(library, f"{sql} {order} LIMIT ?", [*more, limit])
     [(count,)] = library.rows("SELECT count(*) FROM shown")
     return ids, int(count)
 
 
 def _sorted(library: Library, ranking: Ranking, query: Query) -> Ranking:
     """The same images by date or by name."""
-    (chosen, values), (order, more) = _among(ranking.ids), _order(query)
-    joined = chosen.replace("shown", "shown JOIN images ON images.id = shown.image_id", 1)
-    ids = _ids(library, f"SELECT image_id FROM {joined} ORDER BY {order}", [*values, *more])
+    (shown, values), (order, more) = dated(query.filters), _order(query)
+    sql = f"SELECT image_id FROM {shown} WHERE {AMONG} ORDER BY {order}"
+    ids = _ids(library, sql, [*values, json.dumps(ranking.ids.tolist()), *more])
     assert ranking.scores is not None
     scores = dict(zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True))
     ordered = np.array([scores[image_id] for image_id in ids.tolist()], dtype=np.float32)
     return replace(ranking, ids=ids, scores=ordered)
-
-
-def _among(ids: np.ndarray) -> tuple[str, list[str]]:
-    """Those of the images that are visible, as what follows FROM."""
-    return "shown WHERE image_id IN (SELECT value FROM json_each(?))", [json.dumps(ids.tolist())]
 
 
 def _ids(library: Library, sql: str, values: Sequence[object]) -> np.ndarray:
@@ -245,16 +234,15 @@ def _ids(library: Library, sql: str, values: Sequence[object]) -> np.ndarray:
 
 
 def _order(query: Query) -> Selection:
-    """What follows ORDER BY for images of ``shown`` joined with ``images``, and its values."""
-    if query.sort == "name":
-        met, values = files_chosen(query.filters) or ("NULL", [])
-        name = (
-            "SELECT name FROM files JOIN names ON names.rowid = files.id WHERE files.image_id = "
-            f"shown.image_id AND state = 'indexed' ORDER BY {met} DESC, name COLLATE NOCASE LIMIT 1"
-        )
-        return f"({name}) COLLATE NOCASE, shown.image_id", values
-    date, values = date_of(query.filters)
-    return f"{date} DESC, shown.image_id DESC", values
+    """What follows ORDER BY for rows of ``shown``, and its values."""
+    if query.sort != "name":
+        return "shown.date DESC, shown.image_id DESC", []
+    met, values = files_chosen(query.filters) or ("NULL", [])
+    name = (
+        "SELECT name FROM files JOIN names ON names.rowid = files.id WHERE files.image_id = "
+        f"shown.image_id AND state = 'indexed' ORDER BY {met} DESC, name COLLATE NOCASE LIMIT 1"
+    )
+    return f"({name}) COLLATE NOCASE, shown.image_id", values
 
 
 # Names

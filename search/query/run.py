@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fovea.search.clip.protocols import TextEncoder
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ModelRow
@@ -20,7 +21,7 @@ from .cutoff import falling, line_drawn
 from .hits import Answer, Hit, hits
 from .language import Query, Term, parse
 from .likelihood import LINE, Background, likelihoods
-from .rank import DEEPEST, Picture, Ranking, TextEncoder, rank
+from .rank import DEEPEST, Picture, Ranking, rank
 
 __all__ = ["DEPTHS", "Listing", "Question", "Searcher"]
 

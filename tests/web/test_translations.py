@@ -1,10 +1,10 @@
 """The page's texts: the same in each language; others than English also say what goes wrong."""
 
-from fovea.search.query.language import EXPECTED
+from fovea.search.query.language import PROBLEMS as QUERY_PROBLEMS
 from fovea.web.views.pages import messages
 from fovea.web.views.roots import REFUSALS
 
-PROBLEMS = {f"problem.query.{name}" for name in EXPECTED} | {
+PROBLEMS = {f"problem.query.{name}" for name in QUERY_PROBLEMS} | {
     f"problem.root.{name}" for name in REFUSALS
 }
 UNANSWERABLE = {f"problem.query.{name}" for name in ("cancelled", "no_image", "weightless")}

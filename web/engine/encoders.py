@@ -10,26 +10,19 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from fovea.search.clip.preprocess import Preprocess
+from fovea.search.clip.protocols import TextEncoder
 from fovea.search.errors import FoveaError
 from fovea.search.models.resolve import ModelInfo
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["SharedEncoder", "TextEncoder"]
+__all__ = ["SharedEncoder"]
 
 log = logging.getLogger(__name__)
 
 TORCH_AFTER_S = 5.0  # its import keeps a core busy for seconds
 REMEMBERED = 4096  # texts; 2 KiB each where embeddings have 512 values
-
-
-class TextEncoder(Protocol):
-    """What turns words into embeddings."""
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (n, d), unit rows."""
-        ...
 
 
 class PictureEncoder(TextEncoder, Protocol):

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint
 
 from fovea.search.library.library import Library
-from fovea.search.query.language import Filter
+from fovea.search.query.language import Filter, Query
 from fovea.web.contract.describe import describe
 from fovea.web.engine.engine import current_engine
 
@@ -75,7 +75,7 @@ def _folders(library: Library) -> list[dict[str, Any]]:
 def _has_query(place: bytes) -> bool:
     """Whether a query for a folder can be written into a search box and an address."""
     try:
-        text = str(Filter("in", place.decode()))
+        text = str(Query(filters=(Filter("in", place.decode()),)))
     except UnicodeDecodeError:
         return False
     return len(text) <= LONGEST and len(text.splitlines()) == 1

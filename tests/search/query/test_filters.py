@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
-from fovea.search.query.filters import allowed_images, distance_km
-from fovea.search.query.language import parse
+from fovea.search.query.filters import FILTERS, FilterKind, allowed_images, distance_km
+from fovea.search.query.language import QueryError, parse
+from places import CHECKOUT
 
 ROOT = b"/photos"
 NS = 1_000_000_000
@@ -160,3 +161,30 @@ def test_an_accent_is_one_however_it_is_written(tmp_path, form):
             for typed in ("NFC", "NFD"):
                 filters = parse(unicodedata.normalize(typed, query)).filters
                 assert len(allowed_images(library, filters)) == 1, (query, typed)
+
+
+def test_a_filter_needs_one_row_of_the_table(filed, monkeypatch):
+    wide = FilterKind(
+        read=lambda value: value if value.isdecimal() else None,
+        condition=lambda value: ("width > ?", [int(value)]),
+        examples=("wide:4000",),
+        help="wider than so many pixels",
+    )
+    monkeypatch.setitem(FILTERS, "wide", wide)
+    widths = {number: metadata.width for number, _, _, metadata, _ in IMAGES}
+    assert found(filed, "wide:40") == [n for n, width in widths.items() if width and width > 40]
+    assert found(filed, "-wide:40 name:img") == [2, 3, 6]
+    query = parse("beach -wide:40")
+    assert str(query) == "beach -wide:40" and parse(str(query)) == query
+    with pytest.raises(QueryError, match="'x' does not fit wide:; write it as in wide:4000"):
+        parse("wide:x")
+    with pytest.raises(QueryError, match="Did you mean 'wide:'.*, near, wide, like, sort"):
+        parse("width:40")
+
+
+def test_the_page_on_queries_explains_each_filter():
+    page = (CHECKOUT / "docs" / "queries.md").read_text("utf-8")
+    rows = [line for line in page.splitlines() if line.endswith(" |")]
+    for kind in FILTERS.values():
+        examples = ", ".join(f"`{example}`" for example in kind.examples)
+        assert f"| {examples} | {kind.help} |" in rows

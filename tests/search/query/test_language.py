@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fovea.search.query.language import EXPECTED, SORTS, Filter, Query, QueryError, Term, parse
+from fovea.search.query.filters import FILTERS as KINDS
+from fovea.search.query.language import PROBLEMS, SORTS, Filter, Query, QueryError, Term, parse
 
 
 def text(value, weight=1.0):
@@ -66,51 +67,87 @@ def test_sort():
 
 
 @pytest.mark.parametrize(
-    ("written", "position", "expected"),
+    ("written", "position", "said"),
     [
-        ('red "blue', 4, "closing quotation mark"),
-        ('""', 0, "words between"),
-        ('"a"b', 3, "a space"),
-        ("dog in:", 7, "a value after in:"),
-        ("dog 2:", 6, "words after the weight"),
-        ("colour:red", 0, "one of in:, name:"),
-        ("0:dog", 0, "a weight from 0.001 to 100"),
-        ("a 0.0004:dog", 2, "a weight from 0.001"),
+        ('red "blue', 4, "mark '\"blue' is never closed; add another"),
+        ('""', 0, "marks are empty; write words"),
+        ('"a"b', 3, "A space is missing after the closing quotation mark"),
+        ("dog in:", 7, "in: has no value"),
+        ("dog 2:", 6, "The weight '2' has no words"),
+        ("0:dog", 0, "weight '0' is out of range; use one from 0.001 to 100"),
+        ("a 0.0004:dog", 2, "from 0.001"),
         ("101:dog", 0, "to 100"),
         ("100.0001:dog", 0, "to 100"),
         ("a -1234567890:dog", 2, "to 100"),
-        (".5:dog", 0, "a weight such as 2 or 0.5"),
-        ("a 2.:dog", 2, "a weight such as"),
-        ("1.2.3:like:4", 0, "a weight such as"),
-        ("like:x", 5, "the number of an image"),
-        ("like:0", 5, "the number of an image"),
-        ("on:2019-13", 3, "a date"),
-        ("after:yesterday", 6, "a date"),
-        ("is:round", 3, "portrait, landscape or square"),
-        ("size:10MP", 5, "a size such as"),
-        ("near:91,0,1km", 5, "latitude,longitude,distance"),
-        ("sort:size", 0, "sort:score"),
-        ("-sort:date", 0, "sort:score"),
-        ("+sort:date", 0, "no plus"),
-        ("a sort:date sort:name", 12, "one sort:"),
-        ("2:in:x", 0, "no weight"),
-        ("dog +in:x", 4, "no plus"),
-        ('a in:" /"', 5, "a folder"),
-        ("caf\udce9", 0, "words in UTF-8"),
-        ("in:\ud800", 3, "whole characters"),
-        ('a name:"\0"', 7, "no null character"),
+        (".5:dog", 0, "'.5' is not a weight; write one such as 2: or 0.5:"),
+        ("a 2.:dog", 2, "is not a weight"),
+        ("1.2.3:like:4", 0, "is not a weight"),
+        ("like:x", 5, "'x' is not the number of a picture"),
+        ("like:0", 5, "number of a picture"),
+        ("on:2019-13", 3, "'2019-13' is not a date; write 2019, 2019-07 or"),
+        ("on:2019-02-30", 3, "not a date"),
+        ("on:0000", 3, "not a date"),
+        ("after:yesterday", 6, "not a date"),
+        ("is:round", 3, "'round' is not a shape; write portrait, landscape or square"),
+        ("size:10MP", 5, "'10MP' is not a size; write one such as >10MP"),
+        ("near:91,0,1km", 5, "write latitude,longitude,distance"),
+        ("sort:size", 0, "'sort:size' is not an order; write sort:score"),
+        ("-sort:date", 0, "is not an order"),
+        ("+sort:date", 0, "sort: takes no plus sign"),
+        ("a sort:date sort:name", 12, "sort: appears twice"),
+        ("2:in:x", 0, "in: takes no weight; remove it"),
+        ("dog +in:x", 4, "in: takes no plus sign; remove it"),
+        ('a in:" /"', 5, "' /' does not name a folder; write it as in in:"),
+        ("caf\udce9", 0, "bytes that are not UTF-8"),
+        ("camera:\udce9", 7, "bytes that are not UTF-8"),
+        ("in:\ud800", 3, "half a character"),
+        ('a name:"\0"', 7, "null character"),
         ("a " + "b" * 2000, 2, "at most 2,000 characters"),
         ("on:2019 " * 65, 512, "at most 64 terms and filters"),
         ("+a " * 64 + "b", 192, "at most 64 terms and filters"),
     ],
 )
-def test_an_error_points_at_the_place_and_says_what_was_expected(written, position, expected):
+def test_an_error_says_what_was_found_where_and_what_to_write(written, position, said):
     with pytest.raises(QueryError) as raised:
         parse(written)
-    assert raised.value.position == position and expected in raised.value.expected
-    assert f"character {position + 1}" in str(raised.value) and "\n" not in str(raised.value)
+    message = str(raised.value)
+    assert raised.value.position == position and said in message
+    assert f"character {position + 1} of the query" in message and message.isprintable()
     name = raised.value.code.removeprefix("query.")
-    assert EXPECTED[name].format_map(raised.value.params) == raised.value.expected
+    assert PROBLEMS[name].format_map(raised.value.params) == raised.value.expected
+
+
+@pytest.mark.parametrize(
+    ("written", "near"),
+    [
+        ("color:red", "camera"),
+        ("date:2019", "on"),
+        ("Folder:holidays", "in"),
+        ("filename:x", "name"),
+        ("befor:2019", "before"),
+        ("Likes:3", "like"),
+        ("http://example.com", None),
+        ("xyzzy:red", None),
+    ],
+)
+def test_an_unknown_filter_names_the_nearest_one_and_all_there_are(written, near):
+    with pytest.raises(QueryError) as raised:
+        parse(f"a {written}")
+    key = written.partition(":")[0].lower()
+    hint = f" Did you mean '{near}:'?" if near else ""
+    assert str(raised.value) == (
+        f"There is no filter '{key}:'.{hint} Filters: in, name, on, after, before, camera, format, "
+        f'is, size, near, like, sort. Words with a colon go in quotation marks: "{key}:…" '
+        "(character 3 of the query)"
+    )
+    assert parse(f'"{written}"').terms == (text(written),)
+
+
+@pytest.mark.parametrize("key", KINDS)
+def test_the_examples_of_each_filter_can_be_read(key):
+    for example in KINDS[key].examples:
+        [entry] = parse(example).filters
+        assert entry.kind == key and parse(str(parse(example))) == parse(example)
 
 
 SYNTAX = st.sampled_from([

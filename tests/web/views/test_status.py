@@ -3,7 +3,7 @@ import os
 import pytest
 
 from fovea.search.library.rows import FileWrite, WriteBatch
-from fovea.search.query.language import Filter
+from fovea.search.query.language import Filter, Query
 
 
 def test_the_server_says_that_it_answers(client):
@@ -115,7 +115,7 @@ def test_folders_that_no_query_can_name_are_left_out(client, app):
     assert {"photos", "photos/caf\u00e9", "photos/deep"} <= found
     assert all(name.isprintable() for name in found)
     for folder in client.get("/api/facets").json["folders"]:
-        query = {"q": str(Filter("in", folder["path"]))}
+        query = {"q": str(Query(filters=(Filter("in", folder["path"]),)))}
         assert client.get("/api/search", query_string=query).json["total"] == folder["count"]
 
 
