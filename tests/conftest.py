@@ -15,6 +15,7 @@ from PIL import Image
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from browsing import chromium, indexed, launched, served  # noqa: E402
+from building import build, copy_checkout  # noqa: E402
 from fovea.search.library.library import Library  # noqa: E402
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
 from fovea.web.app import create_app  # noqa: E402
@@ -79,6 +80,13 @@ def browser() -> Iterator:
     """The system's Chromium, which reaches this machine alone; skip where there is none."""
     with launched() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from the repository's files alone."""
+    place = tmp_path_factory.mktemp("wheel")
+    return build("wheel", copy_checkout(place / "source"), place / "out")
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,24 @@
 import ast
 import importlib
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import click
 import pytest
+from mypy.config_parser import parse_config_file
+from mypy.find_sources import create_source_list
+from mypy.options import Options
 
-CHECKOUT = Path(__file__).parents[1]
+from building import build, copy_checkout, tracked
+from places import CHECKOUT
+
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))
 sys.path.insert(0, str(CHECKOUT / "docs"))
 regenerate = importlib.import_module("regenerate")
@@ -21,61 +27,103 @@ sys.path.pop(0)
 COMMANDS = list(regenerate.commands())
 
 
-def tracked(*patterns):
-    """The files of the repository that a commit would hold, as paths from its root."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-    )
-    if listed.returncode:
-        pytest.skip("this is no git checkout")
-    return [name for name in listed.stdout.splitlines() if (CHECKOUT / name).exists()]
+ROOMS = ("data", "fovea", "indexer", "search", "web")
+
+
+def installed_name(name):
+    """Where a file of the checkout lies in a distribution: search/x.py -> fovea/search/x.py."""
+    return name if name.startswith("fovea/") else f"fovea/{name}"
+
+
+def wheel_files(path):
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        assert len(names) == len(set(names))
+        return {name: archive.read(name) for name in names}
+
+
+def sdist_files(path):
+    """The files of an sdist by their names below its one folder."""
+    with tarfile.open(path) as archive:
+        members = [member for member in archive if not member.isdir()]
+        assert all(member.isreg() for member in members)
+        files = {m.name.split("/", 1)[1]: archive.extractfile(m).read() for m in members}
+        assert len(files) == len(members)
+        return files
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The names in a wheel that is built from the repository's files alone."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("out")
-    names = [*tracked(), "data/fovea-small/model.safetensors"]
-    for name in dict.fromkeys(names):
-        if (CHECKOUT / name).exists():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(CHECKOUT / name, source / name, follow_symlinks=False)
-    code = f"from setuptools import build_meta; build_meta.build_wheel({str(out)!r})"
-    run = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    [path] = out.glob("*.whl")
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+def wheel(wheel_file):
+    """name -> content of what a wheel holds that is built from the repository's files alone."""
+    return wheel_files(wheel_file)
 
 
-# The wheel
+@pytest.fixture(scope="module")
+def sdist_file(tmp_path_factory):
+    place = tmp_path_factory.mktemp("sdist")
+    return build("sdist", copy_checkout(place / "source"), place / "out")
 
 
-def test_the_wheel_holds_every_module_and_nothing_else(wheel):
-    modules = {name for name in wheel if name.endswith(".py")}
-    expected = {
-        name
-        for name in tracked("*.py")
-        if name.split("/")[0] in ("data", "fovea", "indexer", "search", "web")
-    }
-    assert modules == {re.sub("^(?!fovea/)", "fovea/", name) for name in expected}
-    assert {name.split("/")[0] for name in wheel if ".dist-info/" not in name} == {"fovea"}
+@pytest.fixture(scope="module")
+def sdist(sdist_file):
+    return sdist_files(sdist_file)
 
 
-def test_the_wheel_says_that_it_is_typed(wheel):
-    assert [name for name in wheel if name.endswith("py.typed")] == ["fovea/py.typed"]
+# Distributions
 
 
-def test_the_wheel_brings_the_bundled_model(wheel):
+def package_files():
+    """Every file of the rooms, where it is to be installed, with its content."""
+    files = [name for name in tracked(*ROOMS) if not (CHECKOUT / name).is_symlink()]
+    found = {installed_name(name): (CHECKOUT / name).read_bytes() for name in files}
+    assert len(found) == len(files)
+    return found
+
+
+def test_the_wheel_holds_every_file_of_the_rooms_once_and_nothing_else(wheel):
+    files = {name: data for name, data in wheel.items() if ".dist-info/" not in name}
+    assert set(files) == set(package_files())
+    assert files == package_files()
+
+
+def test_the_sdist_holds_every_file_of_the_rooms_once_and_nothing_else(sdist):
+    files = {name: data for name, data in sdist.items() if name.startswith("fovea/")}
+    assert set(files) == set(package_files())
+    assert files == package_files()
+    about = {name for name in sdist if not name.startswith(("fovea/", "fovea.egg-info/"))}
+    expected = {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml"}
+    assert about == expected | {"setup.cfg", "setup.py"}
+
+
+def test_a_wheel_from_the_sdist_equals_that_from_the_checkout(wheel, sdist_file, tmp_path):
+    with tarfile.open(sdist_file) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [source] = tmp_path.iterdir()
+    assert wheel_files(build("wheel", source, tmp_path / "out")) == wheel
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data/fovea-small/model.safetensors",
+        "data/fovea-small/config.json",
+        "data/fovea-small/bpe.txt.gz",
+        "data/fovea-small/stage-1.toml",
+        "data/labels.txt",
+        "py.typed",
+        "web/static/js/main.js",
+        "web/templates/index.html",
+        "web/translations/en.json",
+    ],
+)
+def test_both_distributions_hold_what_is_not_code(wheel, sdist, name):
+    found = CHECKOUT / ("fovea" if name == "py.typed" else ".") / name
+    assert wheel[f"fovea/{name}"] == sdist[f"fovea/{name}"] == found.read_bytes()
+    assert [n for n in wheel if n.endswith("py.typed")] == ["fovea/py.typed"]
+
+
+def test_the_bundled_model_is_small():
     folder = CHECKOUT / "data" / "fovea-small"
-    if not (folder / "model.safetensors").is_file():
-        pytest.skip("this checkout has no bundled model")
-    for path in folder.iterdir():
-        assert wheel[f"fovea/data/fovea-small/{path.name}"] == path.read_bytes()
-    assert {"config.json", "bpe.txt.gz"} <= {path.name for path in folder.iterdir()}
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 30_000_000
 
 
@@ -85,7 +133,37 @@ def test_the_wheel_installs_the_command_and_its_licence(wheel):
     assert b"MIT License" in texts["licenses/LICENSE"]
     metadata = texts["METADATA"].decode()
     assert "Requires-Python: >=3.11" in metadata
+    systems = re.findall("^Classifier: Operating System :: (.*)$", metadata, re.M)
+    assert systems == ["MacOS", "POSIX :: Linux"]
     assert "# fovea" in metadata
+
+
+def test_a_checkout_without_symbolic_links_is_not_built(tmp_path):
+    """As Git writes it with core.symlinks=false: a file that holds the link's target."""
+    for name in tracked("fovea", "*.toml", "setup.py", "README.md", "LICENSE"):
+        place = tmp_path / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if (CHECKOUT / name).is_symlink():
+            place.write_text(os.readlink(CHECKOUT / name))
+        else:
+            shutil.copyfile(CHECKOUT / name, place)
+    code = "from setuptools import build_meta; build_meta.build_wheel('out')"
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 1 and not list(tmp_path.glob("out/*"))
+    assert "fovea/data should be a link to ../data" in run.stderr
+    assert "git config core.symlinks true" in run.stderr and "Traceback" not in run.stderr
+
+
+# Types
+
+
+def test_mypy_checks_every_module_of_the_checkout():
+    options = Options()
+    parse_config_file(options, lambda: None, str(CHECKOUT / "pyproject.toml"))
+    run = [path for path in tracked("*.py") if not path.startswith("tests/")]
+    files = [os.path.join(CHECKOUT, place) for place in options.files]
+    found = [os.path.realpath(source.path) for source in create_source_list(files, options)]
+    assert sorted(found) == sorted(os.path.realpath(CHECKOUT / path) for path in run)
 
 
 # Dependencies
