@@ -1,9 +1,19 @@
-"""Where the tests find the checkout, and what lies beside it."""
+"""Where the tests find the checkout and their pictures.
+
+Collections in ../shared are used where there are any; what is committed serves all others.
+"""
 
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 CHECKOUT = TESTS.parent
-SHARED = CHECKOUT.parent / "shared"
+SHARED = (CHECKOUT.parent / "shared").resolve()
+ODD = TESTS / "odd" / "files"  # described by odd/manifest.tsv
 PHOTOS = SHARED / "photos"
 HOSTILE = SHARED / "hostile"
+
+
+def hostile_files(every: int) -> list[Path]:
+    """All odd files, and every so many-th one of ../shared/hostile."""
+    shared = sorted(path for path in HOSTILE.rglob("*") if path.is_file())
+    return sorted(ODD.iterdir()) + shared[::every]

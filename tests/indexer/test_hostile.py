@@ -2,33 +2,45 @@
 
 import os
 import shutil
-import stat
 import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from fovea.indexer.decoding.formats import EXTENSIONS, extension
+from fovea.indexer.decoding.formats import EXTENSIONS, extension, raw_available
 from fovea.indexer.decoding.limits import MB, Limits
 from fovea.indexer.scanning.scan import index_folders
 from fovea.indexer.scanning.verify import verify
 from fovea.search.clip.preprocess import Preprocess
-from places import HOSTILE
+from odd import generate
+from odd.names import make_names
+from places import HOSTILE, ODD
 from toys import ColourEncoder
 
-pytestmark = pytest.mark.skipif(
-    not (HOSTILE / "manifest.tsv").is_file(), reason="no ../shared/hostile beside the checkout"
+shared = pytest.mark.skipif(not HOSTILE.is_dir(), reason="no ../shared/hostile beside the checkout")
+collections = pytest.mark.parametrize(
+    ("folder", "least"),
+    [pytest.param(ODD, 40, id="odd"), pytest.param(HOSTILE, 200, id="shared", marks=shared)],
 )
 MODEL = SimpleNamespace(
     name="colour", identity="c0" * 32, dim=3, preprocess=Preprocess(32), source="test"
 )
 
 
-def index(library, folder, **limits):
+class CornerEncoder(ColourEncoder):
+    """A toy encoder that sees the upper left quarter of a picture, and so how it is turned."""
+
+    def encode_pixels(self, pixels):
+        half = pixels.shape[1] // 2
+        return super().encode_pixels(pixels[:, :half, :half])
+
+
+def index(library, folder, encoder=ColourEncoder, **limits):
     """Index a folder, and return its report and path -> account."""
     report = index_folders(
-        library, [folder], model=MODEL, load_encoder=ColourEncoder, limits=Limits(**limits)
+        library, [folder], model=MODEL, load_encoder=encoder, limits=Limits(**limits)
     )
     accounts = verify(library)
     assert accounts.ok, accounts.problems
@@ -46,30 +58,68 @@ def pictures(folder):
     }
 
 
-def generated(script, folder):
-    """Run one of the scripts that make hostile things; return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", HOSTILE / script, folder],
-        capture_output=True, text=True, check=True, cwd=folder.parent,
-    )  # fmt: skip
-    return done.stdout
+def manifest():
+    """name -> (outcome, size) of every odd file."""
+    lines = generate.MANIFEST.read_text().splitlines()
+    return {name: (outcome, size) for name, outcome, size in (line.split("\t") for line in lines)}
 
 
-def test_collected_files_go_through(library, capfd):
-    report, accounts = index(library, HOSTILE, seconds=10)
-    assert set(accounts) == pictures(HOSTILE)
+def test_the_odd_files_are_those_that_the_script_makes_and_few(tmp_path, monkeypatch):
+    committed, expected = {path.name for path in ODD.iterdir()}, manifest()
+    monkeypatch.setattr(generate, "FILES", tmp_path / "files")
+    monkeypatch.setattr(generate, "MANIFEST", tmp_path / "manifest.tsv")
+    generate.main()
+    assert committed == set(expected) == {path.name for path in (tmp_path / "files").iterdir()}
+    assert manifest() == expected
+    assert sum(path.stat().st_size for path in ODD.iterdir()) < 500_000
+
+
+def test_odd_files_come_out_as_the_manifest_says(library, capfd):
+    _, accounts = index(library, ODD, seconds=10)
+    query = "SELECT path, width, height FROM files JOIN images ON images.id = image_id"
+    sizes = {path: f"{width}x{height}" for path, width, height in library.rows(query)}
+    found = {}
+    for path, account in accounts.items():
+        kind = account.state if account.state != "failed" else account.reason.partition(":")[0]
+        found[os.path.basename(path).decode()] = kind, sizes.get(path, "")
+    expected = manifest()
+    for name in ("noise-as-raw.cr2", "noise-as-raw.nef"):
+        assert found[name][0] == ("broken" if raw_available() else "skipped")
+        del found[name], expected[name]
+    assert found == expected
+    assert capfd.readouterr() == ("", "")  # what decoders complain of stays with them
+
+
+def test_pictures_are_seen_upright(library):
+    index(library, ODD, encoder=CornerEncoder, seconds=10)
+    query = "SELECT path, vector FROM files JOIN embeddings USING (image_id)"
+    vectors = {
+        os.path.basename(path).decode(): np.frombuffer(vector, "<f2").astype(float)
+        for path, vector in library.rows(query)
+    }
+    upright = vectors["orientation-1.jpg"]
+    for orientation in range(2, 9):
+        assert vectors[f"orientation-{orientation}.jpg"] == pytest.approx(upright, abs=0.03)
+    assert upright[2] > 0.8  # its upper left corner is blue, and no other
+
+
+@collections
+def test_collected_files_go_through(library, capfd, folder, least):
+    report, accounts = index(library, folder, seconds=10)
+    assert set(accounts) == pictures(folder)
     assert report.found == len(accounts) and report.problems == ()
     assert all(account.state in ("indexed", "failed") for account in accounts.values())
     assert all(account.reason for account in accounts.values() if account.state == "failed")
-    assert report.embedded > 200
-    assert capfd.readouterr() == ("", "")  # what decoders complain of stays with them
-    again, _ = index(library, HOSTILE)
+    assert report.embedded > least
+    assert capfd.readouterr() == ("", "")
+    again, _ = index(library, folder)
     assert (again.unchanged, again.embedded, again.failed) == (report.found, 0, 0)
 
 
-def test_collected_files_go_through_as_whatever_they_are(library, tmp_path, capfd):
+@collections
+def test_collected_files_go_through_as_whatever_they_are(library, tmp_path, capfd, folder, least):
     """Most of them have no extension; here all have one, and so all are decoded."""
-    sources = [path for path in HOSTILE.rglob("*") if path.is_file() and not path.is_symlink()]
+    sources = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     root = tmp_path / "pictures"
     root.mkdir()
     for number, source in enumerate(sources):
@@ -84,8 +134,10 @@ def test_collected_files_go_through_as_whatever_they_are(library, tmp_path, capf
     assert capfd.readouterr() == ("", "")
 
 
+@shared
 def test_expensive_files_go_through(library, tmp_path):
-    generated("gen_synthetic.py", tmp_path / "made")
+    command = [sys.executable, "-W", "ignore", HOSTILE / "gen_synthetic.py", tmp_path / "made"]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
     limits = {"pixels": 100_000_000, "decoded": 200 * MB, "memory": 512 * MB}
     report, accounts = index(library, tmp_path / "made", seconds=6, **limits)
     assert set(accounts) == pictures(tmp_path / "made")
@@ -114,22 +166,16 @@ def test_expensive_files_go_through(library, tmp_path):
 
 def test_hostile_names_and_objects_go_through(library, tmp_path):
     tree = tmp_path / "tree"
-    lines = generated("make_tree.py", tree).splitlines()
-    expected = {bytes.fromhex(line.split("\t")[0]): line.split("\t")[1] for line in lines}
+    tree.mkdir()
+    expected = make_names(tree)
     report, accounts = index(library, tree)
     assert set(accounts) == pictures(tree)
     assert report.problems == ()
     root = os.fsencode(tree) + b"/"
-    for name, expectation in expected.items():
+    for name, outcome in expected.items():
         account = accounts.get(root + name)
-        if expectation == "indexed":
-            assert account.state == "indexed", name
-        elif expectation.startswith("skip"):
-            assert account is None or account.state == "skipped", name
-    sparse = accounts[root + b"sparse 8G.jpg"]
+        # what is not a picture by its name is not even listed
+        assert (account.state if account else "skipped") == outcome, name
+    sparse = accounts[root + b"sparse.jpg"]
     assert sparse.reason == "too large: the file has 8,192 MB; the limit is 512 MB"
     assert accounts[root + b"fifo.jpg"].reason == "not a file: a named pipe"
-    assert accounts[root + b"hardlink.jpg"].state == "indexed"
-    for place, folders, _ in os.walk(tree):  # so that pytest can clear them away
-        for name in folders:
-            os.chmod(os.path.join(place, name), stat.S_IRWXU)

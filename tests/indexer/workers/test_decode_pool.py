@@ -12,7 +12,7 @@ from fovea.indexer.decoding.limits import Limits, Refused
 from fovea.indexer.workers import decode_pool as rendering
 from fovea.indexer.workers.decode_pool import Crowded, Renderer
 from fovea.search.clip.preprocess import Preprocess
-from places import HOSTILE
+from places import hostile_files
 
 
 @pytest.fixture(scope="module")
@@ -230,11 +230,9 @@ def test_many_threads_take_turns(renderer):
     assert sizes == [(64, 48)] * 12
 
 
-@pytest.mark.skipif(not HOSTILE.is_dir(), reason="no ../shared/hostile beside the checkout")
 def test_hostile_files_are_shown_or_refused_and_nothing_worse(renderer):
-    files = sorted(path for path in HOSTILE.rglob("*") if path.is_file())[::12]
     shown = refused = 0
-    for path in files:
+    for path in hostile_files(every=12):
         try:
             data = renderer.thumbnails(path.read_bytes(), (256,), raw=False)[256]
         except Refused as exc:

@@ -1,18 +1,9 @@
 """Names of files and folders are text in every view, whatever they hold."""
 
-import subprocess
-import sys
-
 import pytest
 
 from browsing import answer, indexed, names, served, shown, visited
-from places import HOSTILE
-
-MARKUP = "<img src=x onerror=alert(1)>.jpg"
-
-pytestmark = pytest.mark.skipif(
-    not (HOSTILE / "make_tree.py").is_file(), reason="no ../shared/hostile beside the checkout"
-)
+from odd.names import HIDDEN_CHARACTERS, MARKUP, make_names
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +11,8 @@ def hostile(tmp_path_factory):
     """A server whose library holds a folder of hostile names."""
     place = tmp_path_factory.mktemp("hostile")
     folder = place / "<b onmouseover=alert(2)>photos"
-    command = [sys.executable, "-W", "ignore", HOSTILE / "make_tree.py", folder]
-    subprocess.run(command, check=True, capture_output=True, cwd=place)
+    folder.mkdir()
+    make_names(folder)
     with served(indexed(place / "library", folder)) as address:
         yield address
 
@@ -60,7 +51,7 @@ def test_a_hostile_name_is_shown_as_it_is(page, name):
 
 
 def test_characters_that_hide_are_shown(page):
-    [image_id] = [known for name, known in names(page).items() if name.startswith("\u202e")]
+    image_id = names(page)[HIDDEN_CHARACTERS]
     page.goto(f"{page.url.split('#')[0]}#image-{image_id}")
     page.reload()
     page.wait_for_selector("#detail[data-state=ready]")
