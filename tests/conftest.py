@@ -91,9 +91,7 @@ def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server whose library holds ../shared/photos, by the bundled model."""
-    if not PHOTOS.is_dir():
-        pytest.skip("no ../shared/photos beside the checkout")
+    """The address of a server of the photographs (or drawings), by the bundled model."""
     chromium()  # nothing to look at the pages with: do not index for nothing
     library = indexed(tmp_path_factory.mktemp("gallery") / "library", PHOTOS)
     with served(library) as address:

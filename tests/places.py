@@ -9,7 +9,8 @@ TESTS = Path(__file__).resolve().parent
 CHECKOUT = TESTS.parent
 SHARED = (CHECKOUT.parent / "shared").resolve()
 ODD = TESTS / "odd" / "files"  # described by odd/manifest.tsv
-PHOTOS = SHARED / "photos"
+DRAWINGS = TESTS / "odd" / "drawings"
+PHOTOS = SHARED / "photos" if (SHARED / "photos").is_dir() else DRAWINGS
 HOSTILE = SHARED / "hostile"
 
 

@@ -9,10 +9,6 @@ from PIL import Image
 from browsing import answer, indexed, names, served, shown, visited, wait_for_first
 from places import PHOTOS
 
-pytestmark = pytest.mark.skipif(
-    not PHOTOS.is_dir(), reason="no ../shared/photos beside the checkout"
-)
-
 
 @pytest.fixture
 def pictures(tmp_path):
