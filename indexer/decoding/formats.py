@@ -2,20 +2,16 @@
 
 from importlib.util import find_spec
 
-# What Pillow may try, whatever a file is called. Formats that run other programs (EPS), that are
-# documents (PDF) or that no camera or editor of photographs writes are left out on purpose.
-PILLOW_FORMATS = (
-    "JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "HEIF",
-)  # fmt: skip
+from fovea.search.clip.formats import FORMATS
 
-_PICTURES = (
-    "jpg jpeg jpe jfif mpo png apng webp gif tif tiff bmp dib avif avifs "
-    "jp2 j2k j2c jpc jpf jpx ppm pgm pbm pnm pfm heic heics heif heifs hif"
+# Pillow's readers, whatever a file is called, and the modules that register them.
+PILLOW_FORMATS = tuple(name for entry in FORMATS for name in entry.pillow)
+PLUGINS = tuple(module for entry in FORMATS for module in entry.plugins)
+
+RAW_EXTENSIONS = frozenset(
+    suffix.encode() for entry in FORMATS if not entry.pillow for suffix in entry.suffixes
 )
-_RAW = "3fr arw cr2 cr3 dcr dng erf iiq k25 kdc mef mos mrw nef nrw orf pef raf rw2 rwl srf srw x3f"
-
-RAW_EXTENSIONS = frozenset(b"." + name.encode() for name in _RAW.split())
-EXTENSIONS = frozenset(b"." + name.encode() for name in _PICTURES.split()) | RAW_EXTENSIONS
+EXTENSIONS = frozenset(suffix.encode() for entry in FORMATS for suffix in entry.suffixes)
 
 RAW_REASON = "camera RAW needs the optional extra: pip install 'fovea[raw]'"
 

@@ -10,20 +10,15 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from fovea.search.clip.formats import format_named
 from fovea.search.clip.preprocess import Preprocess, orientation
 
 from .embedded_text import Words, picture_words
 from .exif import read_shot
-from .formats import PILLOW_FORMATS
+from .formats import PILLOW_FORMATS, PLUGINS
 from .limits import Limits, Refused, megabytes, one_line
 from .picture import Picture, check_decoded, check_pixels
 from .precheck import screened
-
-_PLUGINS = ("Bmp", "Gif", "Jpeg", "Jpeg2K", "Mpo", "Png", "Ppm", "Tiff", "WebP")
-
-# What Pillow tells apart and nobody else does: a JPEG with a preview behind it is a JPEG.
-_FAMILIES = {"MPO": "JPEG", "DIB": "BMP"}
-
 
 # What decoders raise on purpose, in words for people; other kinds are their own mistakes.
 _SAID = (OSError, SyntaxError, ValueError, RuntimeError)
@@ -37,14 +32,11 @@ def prepare() -> None:
     warnings.simplefilter("ignore")
     Image.MAX_IMAGE_PIXELS = None  # we count ourselves, and Pillow only warns
     # Pillow loads these itself only where any format is welcome.
-    for plugin in _PLUGINS:
-        import_module(f"PIL.{plugin}ImagePlugin")
+    for module in PLUGINS:
+        import_module(module)
     avif: Any = import_module("PIL.AvifImagePlugin")
     avif.DEFAULT_MAX_THREADS = 1
-    import pillow_heif
-
-    pillow_heif.options.DECODE_THREADS = 1
-    pillow_heif.register_heif_opener()
+    import_module("pillow_heif").options.DECODE_THREADS = 1
 
 
 def decode(
@@ -75,13 +67,14 @@ def _decode(data: bytes, preprocess: Preprocess, limits: Limits, words: bool) ->
     with Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
         check_pixels(image.size, limits)
         turned, shot, size = orientation(image), read_shot(_exif(image)), image.size
-        kind = _FAMILIES.get(image.format or "", image.format) or "unknown"
+        found = format_named(image.format or "")  # Pillow may say MPO where the table says JPEG
         written = picture_words(image) if words else Words()
         preprocess.draft(image)
         check_decoded(image, limits)
         pixels = preprocess.pixels(image)
     width, height = size[::-1] if turned >= 5 else size
-    return Picture(pixels, width, height, kind, turned, shot, written)
+    name = found.name if found else image.format or "unknown"
+    return Picture(pixels, width, height, name, turned, shot, written)
 
 
 def _exif(image: Image.Image) -> Image.Exif:

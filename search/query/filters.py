@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fovea.search.clip.formats import format_named
 from fovea.search.library.library import Library
 
 __all__ = [
@@ -36,11 +37,6 @@ SHAPES = ("portrait", "landscape", "square")
 SIZE = re.compile(r"(<=|>=|<|>)([0-9]{1,12}(?:\.[0-9]{1,6})?)([A-Za-z]+)")
 UNITS = {"mp": "MP", "b": "B", "kb": "kB", "mb": "MB", "gb": "GB"}
 BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
-FORMAT_NAMES = {
-    "jpg": "jpeg", "jpe": "jpeg", "jfif": "jpeg", "mpo": "jpeg", "heic": "heif", "hif": "heif",
-    "tif": "tiff", "jp2": "jpeg2000", "j2k": "jpeg2000", "jpx": "jpeg2000", "dib": "bmp",
-    "pgm": "ppm", "pbm": "ppm", "pnm": "ppm",
-}  # fmt: skip
 AFTER_ANY_DATE = "~"  # sorts after whatever follows the year, month or day of a date
 
 Selection = tuple[str, list[Any]]  # what follows FROM, up to ORDER BY, or a condition; its values
@@ -220,8 +216,8 @@ def _camera(value: str) -> Selection:
 
 
 def _format(value: str) -> Selection:
-    name = value.lower().removeprefix(".")
-    return "lower(format) = ?", [FORMAT_NAMES.get(name, name)]
+    found = format_named(value.removeprefix("."))
+    return "lower(format) = lower(?)", [found.name if found else value.removeprefix(".")]
 
 
 def _read_shape(value: str) -> str | None:

@@ -9,27 +9,19 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.http import dump_options_header
 from werkzeug.wsgi import wrap_file
 
+from fovea.search.clip.formats import browser_media_type
 from fovea.web.contract.describe import Choice, describe
 from fovea.web.engine.engine import current_engine
 
 from .sources import Source, source_of
 
-__all__ = ["blueprint", "disposition", "type_of"]
+__all__ = ["blueprint", "disposition"]
 
 blueprint = Blueprint("originals", __name__)
 
 DOWNLOAD = Choice("download", "1 offers the file for download.", ("0", "1"), "0")
 BYTES = {"*/*": {"type": "string", "contentMediaType": "application/octet-stream"}}
 OTHER = "application/octet-stream"
-
-# What browsers show as a picture and never as a page, by how the files begin.
-_BEGINNINGS = (
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-    (b"BM", "image/bmp"),
-)
 
 
 @blueprint.get("/api/images/<int:image_id>/original")
@@ -58,7 +50,7 @@ def original(image_id: int) -> Response:
 
 
 def _response(source: Source, as_file: bool) -> Response:
-    kind = type_of(source.file.read(32))
+    kind = browser_media_type(source.file.read(32)) or OTHER
     source.file.seek(0)
     response = current_app.response_class(mimetype=kind, direct_passthrough=True)
     response.content_length = source.size
@@ -101,18 +93,6 @@ class Part(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
-
-
-def type_of(beginning: bytes) -> str:
-    """The media type of a picture that browsers show, by its first bytes; else octets."""
-    for mark, kind in _BEGINNINGS:
-        if beginning.startswith(mark):
-            return kind
-    if beginning[:4] == b"RIFF" and beginning[8:12] == b"WEBP":
-        return "image/webp"
-    if beginning[4:12] in (b"ftypavif", b"ftypavis"):
-        return "image/avif"
-    return OTHER
 
 
 def disposition(name: str, *, attachment: bool) -> str:

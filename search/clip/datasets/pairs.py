@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from fovea.search.clip.errors import ModelError
+from fovea.search.clip.formats import FORMATS
 
 from .archive import Archive, open_archive
 from .captions import (
@@ -26,16 +27,12 @@ from .captions import (
 
 log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".avif",
+# What Pillow reads by itself.
+IMAGE_SUFFIXES = frozenset(
+    suffix
+    for entry in FORMATS
+    if any(module.startswith("PIL.") for module in entry.plugins)
+    for suffix in entry.suffixes
 )
 
 # How a class name becomes a caption in training; the first one is drawn as often as the rest.

@@ -1,8 +1,11 @@
 import os
+import re
 
 import pytest
 
-from fovea.web.views.originals import disposition, type_of
+from fovea.search.clip.formats import FORMATS
+from fovea.web.views.originals import disposition
+from places import CHECKOUT
 
 
 def first_hit(client):
@@ -101,16 +104,10 @@ def test_a_name_stays_inside_its_header(name):
     assert plain.strip('"').count('"') == 0
 
 
-@pytest.mark.parametrize(
-    ("beginning", "kind"),
-    [
-        (b"\xff\xd8\xff\xe0", "image/jpeg"),
-        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
-        (b"RIFF\x00\x00\x00\x00WAVE", "application/octet-stream"),
-        (b"\x00\x00\x00\x1cftypavif", "image/avif"),
-        (b"\x00\x00\x00\x1cftypheic", "application/octet-stream"),
-        (b"<!doctype html>", "application/octet-stream"),
-    ],
-)
-def test_the_type_is_read_from_the_content(beginning, kind):
-    assert type_of(beginning) == kind
+def test_the_page_shows_originals_of_no_other_formats():
+    code = (CHECKOUT / "web" / "static" / "js" / "picture.js").read_text("utf-8")
+    names = re.findall(r'"(\w+)"', re.search(r"SHOWN_BY_BROWSERS = [^;]*", code)[0])
+    there = {
+        name for f in FORMATS if f.media_type for name in (f.name, *f.extensions.upper().split())
+    }
+    assert names and set(names) <= there
