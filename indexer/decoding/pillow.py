@@ -88,7 +88,7 @@ def _explain(exc: Exception, data: bytes) -> str:
     if not data:
         return "the file is empty"
     if isinstance(exc, UnidentifiedImageError):
-        return f"no picture that can be read; it begins with {_beginning(data)}"
+        return f"not a picture that can be read; it begins with {_beginning(data)}"
     text = one_line(str(exc)) if isinstance(exc, _SAID) else ""
     return text or f"its decoder gave up ({type(exc).__name__})"
 

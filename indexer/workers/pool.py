@@ -1,35 +1,34 @@
-"""The parent's side of the workers: hand out files, take answers, replace whoever falls."""
+"""The workers that read, hash and decode files: hand files out, collect answers, replace workers.
 
-import json
+Started as programs of their own, so that they import neither torch nor the caller's main module.
+"""
+
+import contextlib
 import mmap
 import os
 import signal
-import socket
-import subprocess
 import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from types import TracebackType
-from typing import IO, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from fovea.indexer.decoding.limits import Limits, one_line
+from fovea.indexer.decoding.limits import Limits
 from fovea.search.clip.errors import FoveaError
 from fovea.search.clip.preprocess import Preprocess
 
-from .host import command
-from .worker import FORCE, TIRED
+from .host import Process
 
 WORKER = "fovea.indexer.workers.worker"
 TICK_S = 0.1  # how long to wait for answers before the caller gets a turn
 GRACE_S = 10.0  # a worker's own alarm comes first; this is for one that the kernel cannot end
-BUFFER = 1 << 18  # bytes of a connection each way: all requests and answers under way fit
 START_AT = 4  # files that every worker must have waiting before another is started
-START_ATTEMPTS = 3  # workers in a row that may fall before they are ready
+START_ATTEMPTS = 3  # workers in a row that may die before they are ready
 
 
 class Task(NamedTuple):
@@ -69,48 +68,13 @@ class WorkersError(FoveaError):
     """Worker processes cannot be started here."""
 
 
-class _Process:
-    """One worker: its process, its connection, and what it has been asked, oldest first."""
+class _Worker(Process):
+    """A worker, and the files that it has been given, oldest first."""
 
-    def __init__(self, settings: dict[str, Any], shared: tuple[int, ...]) -> None:
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-        self.complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by ``end``
-        with theirs:
-            self.process = subprocess.Popen(
-                command(WORKER, json.dumps(settings | {"connection": theirs.fileno()})),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self.complaints,
-                pass_fds=(theirs.fileno(), *shared),
-                start_new_session=True,  # Ctrl-C is for the parent alone
-            )
-        self.connection = Connection(ours.detach())
-        self.asked: deque[tuple[Task, int]] = deque()  # (task, slot)
-        self.ready = False
-        self.since = time.monotonic()  # when the oldest request became the one at hand
-
-    def end(self) -> int | None:
-        """Kill the process and return how it ended: an exit code, or minus a signal."""
-        self.connection.close()
-        try:
-            code: int | None = self.process.wait(0.5 if self.process.poll() is None else 0)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            try:
-                self.process.wait(5)
-            except subprocess.TimeoutExpired:
-                pass  # held by a dead disk or network; the kernel ends it when that answers
-            code = None
-        return code
-
-    def complaint(self) -> str:
-        """Return the last line that the process wrote before it was ready."""
-        self.complaints.seek(0)
-        lines = self.complaints.read().decode("utf-8", "replace").strip().splitlines()
-        return one_line(lines[-1]) if lines else "no reason given"
+    def __init__(self, limits: Limits, settings: dict[str, Any], shared: Sequence[int]) -> None:
+        super().__init__(WORKER, limits, settings, shared)
+        self.given: deque[tuple[Task, int]] = deque()  # (task, slot)
+        self.since = time.monotonic()  # when it began with the first of them
 
 
 class Pool:
@@ -141,7 +105,7 @@ class Pool:
         self._known.array("<u8")[:] = np.sort(prefixes)
         self.pixels = self._memory.array("uint8").reshape(slots, size, size, 3)
         self._free = deque(range(slots))
-        self._processes: list[_Process] = []
+        self._workers: list[_Worker] = []
         self._again: deque[Task] = deque()
         self._early_deaths = 0
         self._pace = 0.0  # seconds that a file takes, lately
@@ -151,7 +115,6 @@ class Pool:
             "pixels": self._memory.descriptor,
             "known": self._known.descriptor,
             "known_count": len(prefixes),
-            "limits": asdict(limits),
             "words": words,
         }
 
@@ -168,12 +131,11 @@ class Pool:
 
     def close(self) -> None:
         """End all workers, whatever they are doing."""
-        for process in self._processes:
-            process.process.kill()
-        for process in self._processes:
-            process.end()
-            process.complaints.close()
-        self._processes.clear()
+        for worker in self._workers:
+            worker.kill()
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
         self.pixels = self.pixels[:0].copy()
         self._memory.close()
         self._known.close()
@@ -198,7 +160,7 @@ class Pool:
     @property
     def process_ids(self) -> list[int]:
         """The workers' process ids."""
-        return [process.process.pid for process in self._processes]
+        return [worker.pid for worker in self._workers]
 
     def outcomes(self, tasks: Iterator[Task | None]) -> Iterator[Outcome | None]:
         """Yield what became of each task, in any order; None now and then, when there is no news.
@@ -209,7 +171,7 @@ class Pool:
         exhausted = False
         while True:
             exhausted = self._hand_out(tasks, exhausted)
-            busy = any(process.asked for process in self._processes)
+            busy = any(worker.given for worker in self._workers)
             if exhausted and not busy and not self._again:
                 return
             found = self._collect()
@@ -229,66 +191,66 @@ class Pool:
                     return True
             if task is None:
                 break
-            process = self._with_room()
-            if process is None:
+            worker = self._with_room()
+            if worker is None:
                 self._again.appendleft(task)
                 break
-            self._ask(process, task)
+            self._give(worker, task)
         return exhausted
 
-    def _with_room(self) -> _Process | None:
+    def _with_room(self) -> _Worker | None:
         """Choose the worker with the least to do; start one where all have enough already."""
-        least = min(self._processes, key=lambda process: len(process.asked), default=None)
-        enough = least is None or len(least.asked) >= START_AT
-        if enough and len(self._processes) < self.most:
-            least = _Process(self._settings, (self._memory.descriptor, self._known.descriptor))
-            self._processes.append(least)
+        least = min(self._workers, key=lambda worker: len(worker.given), default=None)
+        enough = least is None or len(least.given) >= START_AT
+        if enough and len(self._workers) < self.most:
+            shared = (self._memory.descriptor, self._known.descriptor)
+            least = _Worker(self.limits, self._settings, shared)
+            self._workers.append(least)
         # What a worker has been given it must finish: hand it no more than a second's work ahead.
         room = max(2, min(self.depth, int(1 / max(self._pace, 1e-6))))
-        return least if least is not None and len(least.asked) < room else None
+        return least if least is not None and len(least.given) < room else None
 
-    def _ask(self, process: _Process, task: Task) -> None:
+    def _give(self, worker: _Worker, task: Task) -> None:
         slot = self._free.popleft()
-        if not process.asked:
-            process.since = time.monotonic()
-        process.asked.append((task, slot))
-        path = FORCE + task.path if task.force else task.path
-        try:
-            process.connection.send_bytes(slot.to_bytes(4, "big") + path)
-        except OSError:
-            pass  # it has fallen; ``_collect`` finds out and asks another
+        if not worker.given:
+            worker.since = time.monotonic()
+        worker.given.append((task, slot))
+        with contextlib.suppress(OSError):  # it has died: ``_collect`` notices, and asks another
+            worker.send({"slot": slot, "force": task.force}, task.path)
 
     def _collect(self) -> list[Outcome]:
-        """Wait a moment for answers, and see to the workers that are late or gone."""
-        by_connection = {process.connection: process for process in self._processes}
+        """Wait a moment for answers, and replace the workers that are late, dead or tired."""
+        by_connection = {worker.connection: worker for worker in self._workers}
         if not by_connection:
             time.sleep(TICK_S / 10)
             return []
         found: list[Outcome] = []
-        busy = any(process.asked for process in self._processes)
+        busy = any(worker.given for worker in self._workers)
         for connection in wait(list(by_connection), TICK_S if busy else 0):
-            process = by_connection[connection]  # type: ignore[index]  # we gave it Connections
+            worker = by_connection[connection]  # type: ignore[index]  # we gave it Connections
             try:
-                while process.connection.poll():
-                    self._heard(process, process.connection.recv_bytes(), found)
+                while worker.connection.poll() and not worker.is_tired:
+                    self._hear(worker, found)
             except (EOFError, OSError):
-                found += self._fallen(process)
+                found += self._clean_up(worker)
+            else:
+                if worker.is_tired:
+                    found += self._clean_up(worker)
         late = time.monotonic() - self.limits.seconds - GRACE_S
-        for process in list(self._processes):
-            if process.asked and process.ready and process.since < late:
-                found += self._fallen(process)
+        for worker in list(self._workers):
+            if worker.given and worker.is_ready and worker.since < late:
+                found += self._clean_up(worker)
         return found
 
-    def _heard(self, process: _Process, message: bytes, found: list[Outcome]) -> None:
-        now = time.monotonic()
-        if process.ready:
-            task, slot = process.asked.popleft()
-            found.append(self._outcome(task, slot, json.loads(message)))
-            self._pace += 0.1 * (now - process.since - self._pace)
-        else:
-            process.ready = True
+    def _hear(self, worker: _Worker, found: list[Outcome]) -> None:
+        message, now = worker.receive(), time.monotonic()
+        if message is None:
             self._early_deaths = 0
-        process.since = now
+        else:
+            task, slot = worker.given.popleft()
+            found.append(self._outcome(task, slot, message[0]))
+            self._pace += 0.1 * (now - worker.since - self._pace)
+        worker.since = now
 
     def _outcome(self, task: Task, slot: int, answer: dict[str, Any]) -> Outcome:
         if "hash" in answer:
@@ -298,24 +260,18 @@ class Pool:
         self.release(slot)
         return Outcome(task, **({"size": task.size, "mtime_ns": task.mtime_ns} | answer))
 
-    def _fallen(self, process: _Process) -> list[Outcome]:
-        """Bury a worker; blame the file it had at hand, and ask others for the rest.
-
-        A worker that was tired had none at hand.
-        """
-        code = process.end()
-        self._processes.remove(process)
-        if not process.ready:
+    def _clean_up(self, worker: _Worker) -> list[Outcome]:
+        """Clean up a worker; fail the file that it died of, if it did, and requeue the rest."""
+        code = worker.end()
+        self._workers.remove(worker)
+        if not worker.is_ready:
             self._early_deaths += 1
             if self._early_deaths == START_ATTEMPTS:
-                complaint = process.complaint()
-                process.complaints.close()
-                raise WorkersError(f"cannot start a worker process: {complaint}")
-        process.complaints.close()
+                raise WorkersError(f"cannot start a worker process: {worker.complaint}")
         failed: list[Outcome] = []
-        for place, (task, slot) in enumerate(process.asked):
+        for place, (task, slot) in enumerate(worker.given):
             self.release(slot)
-            if place > 0 or not process.ready or code == TIRED:
+            if place > 0 or not worker.is_ready or worker.is_tired:
                 self._again.append(task)
             elif code in (-signal.SIGKILL, -signal.SIGTERM) and not task.retried:
                 self._again.append(task._replace(retried=True))  # perhaps not the file's doing
@@ -338,9 +294,9 @@ class _Memory:
     """Bytes that processes share through a file descriptor; they go when all have closed it."""
 
     def __init__(self, length: int) -> None:
-        if hasattr(os, "memfd_create"):
+        try:
             self.descriptor = os.memfd_create("fovea")
-        else:
+        except (AttributeError, OSError):  # not on macOS, nor in every sandbox
             with tempfile.TemporaryFile() as file:
                 self.descriptor = os.dup(file.fileno())
         os.truncate(self.descriptor, length)

@@ -67,7 +67,7 @@ class OneProcess:
 
     def _outcome(self, task):
         slot = self._free.pop()
-        answer = self._worker.answer(slot, (b"!" if task.force else b"") + task.path)
+        answer, _ = self._worker.answer({"slot": slot, "force": task.force}, task.path)
         if "hash" in answer:
             answer["hash"] = bytes.fromhex(answer["hash"])
         if answer["outcome"] == "pixels":

@@ -1,18 +1,22 @@
+import contextlib
 import io
 import os
 import signal
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
 from fovea.indexer.decoding.limits import Limits, Refused
-from fovea.indexer.workers import decode_pool as rendering
+from fovea.indexer.workers import decode_pool, host
 from fovea.indexer.workers.decode_pool import Crowded, Renderer
+from fovea.indexer.workers.host import Process
 from fovea.search.clip.preprocess import Preprocess
 from places import hostile_files
+from worker_programs import running_first
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +81,8 @@ def test_pictures_are_upright(renderer):
     assert top[0] > 200 > 80 > top[2] and bottom[2] > 200 > 80 > bottom[0]
 
 
-def test_colour_profiles_are_heeded(renderer):
-    lab = ImageCms.createProfile("LAB")  # no profile of RGB pictures: passed over
+def test_colour_profiles_are_applied_unless_they_do_not_fit(renderer):
+    lab = ImageCms.createProfile("LAB")  # not a profile of RGB pictures: ignored
     plain = encoded(Image.new("RGB", (20, 20), (200, 100, 50)))
     odd = encoded(Image.new("RGB", (20, 20), (200, 100, 50)),
                   icc_profile=ImageCms.ImageCmsProfile(lab).tobytes())  # fmt: skip
@@ -95,9 +99,9 @@ def test_pixels_are_those_that_indexing_sees(renderer):
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"), [(b"", "empty|no picture"), (b"nothing", "no picture|broken")]
+    ("data", "reason"), [(b"", "empty|not a picture"), (b"nothing", "not a picture")]
 )
-def test_what_is_no_picture_is_refused_with_a_reason(renderer, data, reason):
+def test_what_is_not_a_picture_is_refused_with_a_reason(renderer, data, reason):
     for ask in (
         lambda: renderer.thumbnails(data, (256,), raw=False),
         lambda: renderer.pixels(data, Preprocess(32)),
@@ -116,76 +120,137 @@ def test_a_picture_beyond_the_limits_is_refused():
         made.close()
 
 
-def test_a_process_that_has_fallen_is_replaced_before_anybody_asks_it(renderer):
-    good = encoded(gradient(64, 64))
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that are started from now on; ``hold`` keeps their requests back."""
+
+    class Started(Process):
+        all, hold, waiting = [], threading.Event(), threading.Semaphore(0)
+
+        def __init__(self, *settings):
+            super().__init__(*settings)
+            self.all.append(self)
+
+        def send(self, fields, data=b""):
+            self.waiting.release()
+            assert self.hold.wait(30)
+            super().send(fields, data)
+
+    Started.hold.set()
+    monkeypatch.setattr(decode_pool, "Process", Started)
+    return Started
+
+
+@pytest.fixture
+def made():
+    """Makes renderers, and closes them."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**settings):
+            renderer = Renderer(**settings)
+            stack.callback(renderer.close)
+            return renderer
+
+        yield make
+
+
+@contextlib.contextmanager
+def under_way(started, ask):
+    """While a thread asks for something and has its turn."""
+    started.hold.clear()
+    thread = threading.Thread(target=ask)
+    thread.start()
+    assert started.waiting.acquire(timeout=30)
+    try:
+        yield
+    finally:
+        started.hold.set()
+        thread.join()
+
+
+def test_a_process_that_has_died_is_replaced_before_anybody_asks_it(started, made):
+    renderer, good = made(processes=1), encoded(gradient(64, 64))
     renderer.preview(good, 32, raw=False)
-    assert renderer._idle
-    for process in renderer._idle:
-        os.kill(process.process.pid, signal.SIGKILL)
-        process.process.wait()
+    [first] = started.all
+    os.kill(first.pid, signal.SIGKILL)
+    while first.is_running:
+        time.sleep(0.01)
     assert opened(renderer.preview(good, 32, raw=False)).size == (32, 32)
+    assert len(started.all) == 2
 
 
-def test_a_process_that_falls_at_work_costs_that_picture_alone(renderer, monkeypatch):
-    true_ask = rendering._Process.ask
+def test_a_process_that_dies_at_work_costs_that_picture_alone(started, made):
+    renderer, good, refusals = made(processes=1), encoded(gradient(8, 8)), []
 
-    def fall(process, request, data):
-        process.process.kill()
-        return true_ask(process, request, data)
-
-    good = encoded(gradient(8, 8))
-    with monkeypatch.context() as falling:
-        falling.setattr(rendering._Process, "ask", fall)
-        with pytest.raises(Refused, match="too slow or too large"):
+    def ask():
+        with pytest.raises(Refused, match="too slow or too large") as caught:
             renderer.preview(good, 32, raw=False)
+        refusals.append(caught)
+
+    with under_way(started, ask):
+        started.all[0].kill()
+    assert len(refusals) == 1
     assert opened(renderer.preview(good, 32, raw=False)).size == (8, 8)
 
 
-def test_a_process_that_has_grown_is_put_away(monkeypatch):
-    made = Renderer(processes=1)
-    try:
-        made.preview(encoded(gradient(8, 8)), 32, raw=False)
-        [first] = made._idle
-        first.is_tired = True
-        made.preview(encoded(gradient(8, 8)), 32, raw=False)
-        [second] = made._idle
-        assert second is not first and first.process.poll() is not None
-    finally:
-        made.close()
+def test_a_process_that_has_grown_is_replaced(started, made, monkeypatch):
+    program = "import fovea.indexer.workers.host as host; host.GROWTH = -1"
+    monkeypatch.setattr(host, "command", running_first(program))
+    renderer = made(processes=1)
+    for _ in range(3):
+        assert opened(renderer.preview(encoded(gradient(8, 8)), 32, raw=False)).size == (8, 8)
+    assert len(started.all) == 3
+    assert not any(process.is_running for process in started.all)
 
 
-def test_sent_pictures_leave_a_process_to_the_librarys_own():
-    made = Renderer(processes=2)
-    made._sent.acquire()  # one picture that was sent is being decoded
-    try:
-        assert opened(made.preview(encoded(gradient(8, 8)), 32, raw=False)).size == (8, 8)
-        assert not made._sent.acquire(blocking=False)
-    finally:
-        made.close()
+def test_a_process_that_has_not_grown_is_used_again(started, made):
+    renderer = made(processes=2)
+    for _ in range(3):
+        renderer.preview(encoded(gradient(8, 8)), 32, raw=False)
+    assert len(started.all) == 1
 
 
-def test_who_would_wait_too_long_is_told(monkeypatch):
-    monkeypatch.setattr(rendering, "TURN_S", 0.05)
-    made = Renderer(processes=1)
-    made._turns.acquire()
-    with pytest.raises(Crowded, match="try again"):
-        made.preview(b"", 32, raw=False)
-    monkeypatch.setattr(sys, "executable", "/no/such/python")
-    made._turns.release()
-    with pytest.raises(Crowded, match="started"):
-        made.preview(b"", 32, raw=False)
-    made.close()
+def test_uploaded_pictures_leave_a_process_to_the_librarys_own(started, made):
+    renderer, data, pixels = made(processes=2), encoded(gradient(8, 8)), []
+    with under_way(started, lambda: pixels.append(renderer.pixels(data, Preprocess(4)))):
+        second = threading.Thread(
+            target=lambda: pixels.append(renderer.pixels(data, Preprocess(4)))
+        )
+        second.start()
+        third = threading.Thread(target=lambda: renderer.preview(data, 32, raw=False))
+        third.start()
+        assert started.waiting.acquire(timeout=30)  # the library's own has its turn,
+        assert not started.waiting.acquire(timeout=0.3)  # and the second upload has not
+    second.join()
+    third.join()
+    assert len(pixels) == 2
 
 
-def test_processes_can_be_started_ahead_and_end_with_it():
-    made = Renderer(processes=2)
-    made.warm()
-    started = [process.process for process in made._idle]
-    assert len(started) == 2
-    made.close()
-    assert all(process.poll() is not None for process in started)
-    made.warm()
-    assert made._idle == []
+def test_who_would_wait_too_long_is_told(started, made, monkeypatch):
+    monkeypatch.setattr(decode_pool, "TURN_S", 0.05)
+    renderer, data = made(processes=1), encoded(gradient(8, 8))
+    with under_way(started, lambda: renderer.preview(data, 32, raw=False)):
+        with pytest.raises(Crowded, match="try again"):
+            renderer.preview(data, 32, raw=False)
+
+
+@pytest.mark.parametrize("program", [None, "raise SystemExit('no such library')"])
+def test_processes_that_cannot_be_started_are_told(made, monkeypatch, program):
+    start = ["/no/such/python"] if program is None else [sys.executable, "-c", program]
+    monkeypatch.setattr(host, "command", lambda *arguments: start)
+    reason = "No such file or directory" if program is None else "no such library"
+    with pytest.raises(Crowded, match=f"cannot start a process to decode it: {reason}"):
+        made(processes=1).preview(b"", 32, raw=False)
+
+
+def test_processes_can_be_started_ahead_and_end_with_it(started, made):
+    renderer = made(processes=2)
+    renderer.warm()
+    assert [process.is_running for process in started.all] == [True, True]
+    renderer.close()
+    assert [process.is_running for process in started.all] == [False, False]
+    renderer.warm()
+    assert len(started.all) == 2
 
 
 def test_nothing_of_a_files_data_is_in_its_thumbnail(renderer):

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from fovea.indexer.decoding.limits import MB, Limits
-from fovea.indexer.workers import pool as pool_module
+from fovea.indexer.workers import host
 from fovea.indexer.workers.pool import Pool, Task, WorkersError
 from fovea.search.clip.preprocess import Preprocess
 from places import CHECKOUT
+from worker_programs import running_first
 
 PREPROCESS = Preprocess(16)
 
@@ -104,19 +105,41 @@ def test_a_worker_that_grows_too_large_loses_only_its_file(tmp_path):
     assert found[fine][0] == "pixels"
 
 
-def running_instead(program):
-    """What makes commands, but of a program of the test's own."""
-    return lambda module, *arguments: [sys.executable, "-c", program, *arguments, *sys.path]
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """Have workers note what they begin with; return (process id, path) of each, in order."""
+    notes = tmp_path / "begun"
+
+    def start(growth=host.GROWTH):
+        notes.write_bytes(b"")
+        program = (
+            "import os\nfrom fovea.indexer.workers import host, worker\n"
+            f"host.GROWTH, answer = {growth}, worker.Worker.answer\n"
+            "def noted(self, request, path):\n"
+            f"    with open({str(notes)!r}, 'ab') as file:\n"
+            "        file.write(b'%d %s\\n' % (os.getpid(), path))\n"
+            "    return answer(self, request, path)\n"
+            "worker.Worker.answer = noted"
+        )
+        monkeypatch.setattr(host, "command", running_first(program))
+
+    def read():
+        lines = [line.split(b" ", 1) for line in notes.read_bytes().splitlines()]
+        return [(int(pid), path) for pid, path in lines]
+
+    read.start = start
+    start()
+    return read
 
 
-def test_a_worker_that_stays_large_is_replaced_and_nothing_is_lost(tmp_path, monkeypatch):
-    program = (
-        "import sys; sys.path[:] = sys.argv[2:]; import fovea.indexer.workers.worker as worker; "
-        "worker.GROWTH = -1; worker.main(sys.argv[1])"
-    )
-    monkeypatch.setattr(pool_module, "command", running_instead(program))
+@pytest.mark.parametrize(("growth", "workers"), [(1, 1), (-1, 4)])
+def test_a_worker_that_stays_large_is_replaced_and_nothing_is_lost(
+    tmp_path, begun, growth, workers
+):
+    begun.start(growth)
     paths = [png(tmp_path / f"{n}.png") for n in range(4)]
     assert {outcome for outcome, _, _ in run(paths).values()} == {"pixels"}
+    assert len({pid for pid, _ in begun()}) == workers
 
 
 @pytest.mark.parametrize(
@@ -126,7 +149,7 @@ def test_a_worker_that_stays_large_is_replaced_and_nothing_is_lost(tmp_path, mon
         (signal.SIGKILL, "too large: the system ended its decoder"),
     ],
 )
-def test_a_worker_that_dies_is_replaced(tmp_path, number, reason):
+def test_a_worker_that_dies_is_replaced(tmp_path, begun, number, reason):
     slow = slow_jpeg(tmp_path / "slow.jpg")
     fine = png(tmp_path / "fine.png")
     found, tasks = {}, [Task(slow, 1), Task(fine, 1)]
@@ -134,8 +157,9 @@ def test_a_worker_that_dies_is_replaced(tmp_path, number, reason):
         for outcome in pool.outcomes(iter(tasks)):
             if outcome is not None:
                 found[outcome.task.path] = outcome
-            elif pool._processes and pool._processes[0].ready and slow not in found:
-                time.sleep(0.2)  # it has the slow file at hand
+            elif slow not in found and (pool.process_ids[:1], slow) in [
+                ([pid], path) for pid, path in begun()
+            ]:
                 os.kill(pool.process_ids[0], number)
     assert found[slow].outcome == "failed" and found[slow].reason.startswith(reason)
     assert found[fine].outcome == "pixels"
@@ -209,8 +233,7 @@ def test_the_callers_main_module_is_not_run_again(tmp_path):
 
 
 def test_workers_that_cannot_start_are_one_clear_error(tmp_path, monkeypatch):
-    refusing = "raise SystemExit('no such library')"
-    monkeypatch.setattr(pool_module, "command", running_instead(refusing))
+    monkeypatch.setattr(host, "command", running_first("raise SystemExit('no such library')"))
     with pytest.raises(WorkersError, match="cannot start a worker process: no such library"):
         run([png(tmp_path / "a.png")])
 
