@@ -1,6 +1,7 @@
 """The rooms of the house: who may import whom, how large they are, what they say of themselves."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
@@ -98,12 +99,30 @@ def test_imports_run_one_way(name):
             assert other.startswith("search.clip"), f"{name} imports {other}"
 
 
-def test_no_modules_import_each_other_in_a_circle():
-    graph = {name: set(imports(name)) - {name} for name in SOURCES}
+SCRIPTS = {file.name: file.read_text("utf-8") for file in (CHECKOUT / "web").rglob("*.js")}
+SHEETS = {file.name: file.read_text("utf-8") for file in (CHECKOUT / "web").rglob("*.css")}
+
+
+@pytest.mark.parametrize("language", ["Python", "JavaScript"])
+def test_no_modules_import_each_other_in_a_circle(language):
+    if language == "Python":
+        graph = {name: set(imports(name)) - {name} for name in SOURCES}
+    else:
+        graph = {
+            name: set(re.findall(r'^import (?:.* from )?"\./(.+)";$', text, re.MULTILINE))
+            for name, text in SCRIPTS.items()
+        }
+        assert graph["main.js"]
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as exc:
         pytest.fail(" -> ".join(exc.args[1]))
+
+
+def test_no_script_and_no_sheet_is_too_large():
+    assert SCRIPTS and SHEETS
+    for name, text in (SCRIPTS | SHEETS).items():
+        assert text.count("\n") <= MOST_LINES, name
 
 
 def test_no_room_and_no_file_is_too_large():

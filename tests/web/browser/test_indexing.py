@@ -137,7 +137,7 @@ def test_an_answer_without_a_likely_match_says_so_once(page):
 def test_days_of_few_pictures_share_a_row(page):
     page.library.day = lambda image_id: f"2024-03-{min(image_id, 10):02}"
     page.library.grow(19)  # ten of one day, then one a day
-    page.wait_for_selector(".tile")
+    page.wait_for_selector(".tile[data-image-id='1']")  # the last of them
     parts = page.eval_on_selector_all(
         "#grid > *",
         """parts => parts.map((part) => [

@@ -183,7 +183,7 @@ async function run({ y = 0, fromKept = false, isTyped = false } = {}) {
   const known = kept.get(keyOf(text));
   if (fromKept && known) return present(text, known, y);
   const mine = (running = new AbortController());
-  grid.hush();
+  grid.pause();
   const late = setTimeout(() => {
     status.textContent = t("hits.searching");
   }, 400);

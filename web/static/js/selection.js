@@ -1,4 +1,4 @@
-/** Chosen pictures, gathered over as many searches as one likes, and what can be done with them. */
+/** Selected pictures, which may come from several searches, and what can be done with them. */
 
 import { copyText } from "./clipboard.js";
 import * as format from "./format.js";
@@ -10,11 +10,11 @@ const LONG_PRESS = 450; // milliseconds: before the system's own, which may drag
 const STILL = 10; // CSS pixels that a pressing finger may move
 const LONGEST_RANGE = 10_000; // pictures
 
-const chosen = new Map(); // image id -> path, in the order of choosing
-let anchor = -1; // the index that a range begins at
+const selected = new Map(); // image id -> path, in the order of selecting
+let anchor = -1; // the index at which a range begins
 let bar;
 let press = null; // a finger on a tile: where it came down, and the timer of a long press
-let wasLong = false; // the latest one was, and has chosen
+let wasLong = false; // the latest press was long, and has selected a picture
 
 export function start() {
   bar = document.getElementById("selection");
@@ -24,67 +24,68 @@ export function start() {
   }
   document.addEventListener("contextmenu", (event) => press && event.preventDefault());
   bar.addEventListener("click", acted);
-  on("hits", () => (anchor = -1)); // its index was one of another list
+  on("hits", () => (anchor = -1)); // it was an index into another list
+  on("tile", dress);
 }
 
-export const has = (id) => chosen.has(id);
-export const size = () => chosen.size;
-export const ids = () => [...chosen.keys()];
+export const has = (id) => selected.has(id);
+export const size = () => selected.size;
+export const ids = () => [...selected.keys()];
 
-/** Choose a hit or let it go; later ranges begin at its `index`. */
+/** Select a hit, or deselect it; the next range begins at its `index`. */
 export function toggle(hit, index) {
-  if (chosen.has(hit.image_id)) chosen.delete(hit.image_id);
-  else chosen.set(hit.image_id, hit.path);
+  if (selected.has(hit.image_id)) selected.delete(hit.image_id);
+  else selected.set(hit.image_id, hit.path);
   if (index >= 0) anchor = index;
   changed();
 }
 
-/** Choose all from the last one that was chosen to the one at `index`. */
+/** Select everything from the hit that was toggled last to the one at `index`. */
 export async function extend(index) {
   if (anchor < 0) anchor = index;
   const first = Math.max(Math.min(anchor, index), index - LONGEST_RANGE);
   const last = Math.min(Math.max(anchor, index), index + LONGEST_RANGE);
   for (let place = first; place <= last; place += 1) {
     const hit = grid.hitAt(place) ?? (await grid.load(place));
-    if (hit) chosen.set(hit.image_id, hit.path);
+    if (hit) selected.set(hit.image_id, hit.path);
   }
   changed();
 }
 
-/** Choose all hits that are loaded. */
+/** Select all hits that are loaded. */
 export function all() {
   for (let index = 0; index < grid.count(); index += 1) {
     const { image_id: id, path } = grid.hitAt(index);
-    chosen.set(id, path);
+    selected.set(id, path);
   }
   changed();
 }
 
 export function clear() {
-  if (!chosen.size) return;
-  chosen.clear();
+  if (!selected.size) return;
+  selected.clear();
   anchor = -1;
   changed();
 }
 
-/** Make a tile look as chosen as its picture is. */
-export function dress(tile) {
-  const isChosen = chosen.has(Number(tile.dataset.imageId));
-  tile.classList.toggle("is-selected", isChosen);
-  tile.querySelector(".tile-check")?.setAttribute("aria-checked", String(isChosen));
+/** Show on a tile whether its picture is selected. */
+function dress(tile) {
+  const isSelected = selected.has(Number(tile.dataset.imageId));
+  tile.classList.toggle("is-selected", isSelected);
+  tile.querySelector(".tile-check")?.setAttribute("aria-checked", String(isSelected));
 }
 
 function changed() {
   for (const tile of document.querySelectorAll(".tile")) dress(tile);
-  document.body.classList.toggle("has-selection", chosen.size > 0);
-  bar.hidden = chosen.size === 0;
+  document.body.classList.toggle("has-selection", selected.size > 0);
+  bar.hidden = selected.size === 0;
   bar.querySelector("[data-part=count]").textContent = t("selection.count", {
-    count: format.number(chosen.size),
+    count: format.number(selected.size),
   });
   emit("select", { ids: ids() });
 }
 
-/** The checkmark chooses one; a click with Shift, anywhere on a picture, all up to it. */
+/** A click on the checkmark selects one picture, Shift and a click anywhere on it a range. */
 function clicked(event) {
   const tile = event.target.closest(".tile");
   const onCheck = event.target.closest(".tile-check");
@@ -101,13 +102,13 @@ function toggleTile({ dataset }) {
   toggle({ image_id: Number(dataset.imageId), path: grid.hitAt(index)?.path }, index);
 }
 
-/** A finger that rests on a picture chooses it; what it does when it is lifted is no click. */
+/** A finger that rests on a picture selects it; lifting the finger is not a click then. */
 const pressing = {
   down: ({ target, pointerType, clientX: x, clientY: y }) => {
     pressing.cancel();
     wasLong = false;
     const tile = pointerType === "touch" && target.closest(".tile");
-    if (tile) press = { x, y, timer: setTimeout(() => held(tile), LONG_PRESS) };
+    if (tile) press = { x, y, timer: setTimeout(() => pressedLong(tile), LONG_PRESS) };
   },
   move: ({ clientX, clientY }) => {
     if (press && Math.hypot(clientX - press.x, clientY - press.y) > STILL) pressing.cancel();
@@ -119,7 +120,7 @@ const pressing = {
   },
 };
 
-function held(tile) {
+function pressedLong(tile) {
   wasLong = true;
   toggleTile(tile);
 }
@@ -137,21 +138,21 @@ function acted(event) {
 }
 
 async function copyPaths() {
-  const count = format.number(chosen.size);
+  const count = format.number(selected.size);
   try {
-    await copyText([...chosen.values()].join("\n"));
+    await copyText([...selected.values()].join("\n"));
     emit("toast", { text: t("selection.copied", { count }) });
   } catch {
     emit("toast", { text: t("copy.refused"), kind: "error" });
   }
 }
 
-/** A form's answer goes to the disk as it comes; a script's would fill the memory first. */
+/** A form, because its download goes straight to disk; a script would hold it in memory first. */
 function download(kind) {
   const form = bar.querySelector("form");
   form.elements.ids.value = ids().join(",");
   form.elements.format.value = kind;
   form.submit();
   bar.querySelector("details")?.removeAttribute("open");
-  emit("toast", { text: t("selection.download", { count: format.number(chosen.size) }) });
+  emit("toast", { text: t("selection.download", { count: format.number(selected.size) }) });
 }
