@@ -1,58 +1,64 @@
 /**
- * The text of a query as a list of items, to be changed one by one.
+ * The items of a query's text, so that chips and menus can change one of them.
  *
- * The server's parser decides what a query means; this only finds where its items begin and end,
- * by the same rules: white space divides them, and quotation marks hold words together.
+ * This is a second lexer of queries, beside search/query/language.py: chips and menus follow the text
+ * while somebody types, and have to edit it before the server has answered, or when it cannot. It only
+ * finds where items begin and end, and never decides whether a query is valid. A test in
+ * tests/web/browser/test_chips.py compares it with the parser on generated queries.
  */
 
+const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"; // Python's
+const LEADING_SPACE = new RegExp(`^[${SPACE}]+`);
+const WORD = new RegExp(`^[^${SPACE}]+`);
 const PREFIX = /^([+-]?)(?:(\.*[0-9][0-9.]*):)?(?:([A-Za-z]+):)?/;
-const QUOTED = /^"(?:[^"\\]|\\.)*"?/s;
+const QUOTED = /^"((?:[^"\\]|\\.)*)"?/s;
 
 export const FILTERS = [
-  ...["in", "name", "on", "after", "before", "camera", "format", "is", "size", "near"],
+  "in", "name", "on", "after", "before", "camera", "format", "is", "size", "near",
 ];
 
-/** [{text, sign, weight, key, value}]; words that stand beside each other are one item. */
+/** [{text, sign, weight, key, value, isPlain}]; plain words are one item, whatever filters stand between. */
 export function items(text) {
   const found = [];
-  let rest = text.trimStart();
+  let rest = text.replace(LEADING_SPACE, "");
   while (rest) {
     const item = first(rest);
-    const last = found[found.length - 1];
+    const last = found.findLast(isTerm);
     if (item.isPlain && last?.isPlain) {
       last.text += ` ${item.text}`;
       last.value += ` ${item.value}`;
     } else {
       found.push(item);
     }
-    rest = rest.slice(item.length).trimStart();
+    rest = rest.slice(item.length).replace(LEADING_SPACE, "");
   }
   return found;
 }
 
 function first(rest) {
-  const word = rest.match(/^\S+/)[0];
-  const alone = word === "+" || word === "-";
-  const [prefix, sign, weight, key] = alone ? ["", ""] : rest.match(PREFIX);
-  const value = rest.slice(prefix.length).match(QUOTED)?.[0] ?? word.slice(prefix.length);
-  const length = Math.max(prefix.length + value.length, 1);
+  const [word] = rest.match(WORD);
+  const isSignAlone = word === "+" || word === "-";
+  const [prefix, sign, weight, key] = isSignAlone ? ["", ""] : rest.match(PREFIX);
+  const quotes = rest.slice(prefix.length).match(QUOTED);
+  const value = quotes ? quotes[1].replace(/\\(.)/gs, "$1") : word.slice(prefix.length);
+  const length = prefix.length + (quotes ? quotes[0] : value).length;
   return {
     text: rest.slice(0, length),
     length,
     sign: sign ?? "",
     weight: weight ? Number(weight) : 1,
     key: (key ?? "").toLowerCase(),
-    value: unquoted(value),
-    isPlain: !prefix && !value.startsWith('"'),
+    value,
+    isPlain: !prefix && !quotes,
   };
 }
 
 export const isFilter = (item) => FILTERS.includes(item.key);
 export const isTerm = (item) => !item.key || item.key === "like";
 
-/** The text of an item with other weight or sign. */
+/** The text of a term. Without a sign or weight it would join the words beside it. */
 export function written({ sign, weight, key, value }) {
-  const number = weight === 1 ? "" : `${Number(weight.toFixed(3))}:`;
+  const number = weight === 1 ? "" : `${weight}:`;
   return `${sign}${number}${key ? `${key}:` : ""}${key === "like" ? value : quoted(value)}`;
 }
 
@@ -64,13 +70,8 @@ export function withFilters(text, kinds, added) {
   return [...kept.map((item) => item.text), ...added].join(" ");
 }
 
-/** A value as one item: in quotation marks where it would read as something else. */
+/** A value as one item: in quotation marks if it would read as something else without them. */
 export function quoted(value) {
-  const isBare = /^\S+$/.test(value) && !/^["+-]/.test(value) && !value.match(PREFIX)[0];
+  const isBare = value.match(WORD)?.[0] === value && !/^["+-]/.test(value) && !value.match(PREFIX)[0];
   return isBare ? value : `"${value.replace(/(["\\])/g, "\\$1")}"`;
-}
-
-function unquoted(value) {
-  if (!value.startsWith('"')) return value;
-  return value.replace(/^"|(?<!\\)"$/g, "").replace(/\\(.)/gs, "$1");
 }
