@@ -9,13 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import Library, load_model
+    from .api import Library
     from .indexer.scanning.pipeline import Progress
     from .indexer.scanning.scan import ScanReport
     from .indexer.scanning.verify import VerifyReport
     from .indexer.switching.switch import SwitchProgress, SwitchReport
     from .search.clip.zeroshot import class_embeddings, class_probabilities
     from .search.errors import FoveaError, LibraryBusy, LibraryError, ModelError, Unanswerable
+    from .search.models.resolve import available_models, load_model
     from .search.query.hits import Answer, Hit
     from .search.query.language import QueryError
 
@@ -34,6 +35,8 @@ __all__ = [
     "SwitchReport",
     "Unanswerable",
     "VerifyReport",
+    "__version__",
+    "available_models",
     "class_embeddings",
     "class_probabilities",
     "load_model",
@@ -54,9 +57,10 @@ _HOMES = {
     "SwitchReport": "indexer.switching.switch",
     "Unanswerable": "search.errors",
     "VerifyReport": "indexer.scanning.verify",
+    "available_models": "search.models.resolve",
     "class_embeddings": "search.clip.zeroshot",
     "class_probabilities": "search.clip.zeroshot",
-    "load_model": "api",
+    "load_model": "search.models.resolve",
 }
 
 

@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from fovea.indexer.scanning.scan import ScanReport
     from fovea.indexer.scanning.verify import VerifyReport
     from fovea.indexer.switching.switch import SwitchProgress, SwitchReport
-    from fovea.search.clip.encoders.base import TorchEncoder
     from fovea.search.library.rows import Counts
 
-__all__ = ["Library", "load_model"]
+__all__ = ["Library"]
 
 Download = Callable[[str], Callable[[int, int | None], None]]
 
@@ -279,20 +278,3 @@ class Library:
             encoder.load()
             pixels = decoder.pixels(Path(picture).expanduser())
         return encoder.encode_pixels(pixels[None])[0]
-
-
-def load_model(
-    name: str | os.PathLike[str] | None = None,
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    on_download: Download | None = None,
-) -> "TorchEncoder":
-    """Load a model by its name or folder, fetching it where that is needed.
-
-    Without a name it is the best at hand. ``device`` is auto, cpu, cuda, cuda:N or mps; ``dtype``
-    auto, float32, bfloat16 or float16. Raise ``ModelError`` for a model or device that cannot be
-    had.
-    """
-    wanted = None if name is None else os.fspath(name)
-    return resolve_model(wanted, progress=on_download).load(device=device, dtype=dtype)

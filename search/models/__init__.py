@@ -3,7 +3,3 @@
 May import ``clip`` and ``library``. Start reading at ``resolve.py``; ``openai.py``, ``hub.py`` and
 ``url.py`` are where models come from, ``download.py`` fetches them.
 """
-
-from .resolve import available_models, load_model
-
-__all__ = ["available_models", "load_model"]

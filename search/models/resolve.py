@@ -158,17 +158,18 @@ def load_model(
     device: str = "auto",
     dtype: str = "auto",
     network: bool = True,
-    progress: Reporter | None = None,
+    on_download: Reporter | None = None,
 ) -> "TorchEncoder":
     """Load a model for embedding pictures and texts, downloading it if need be. Imports torch.
 
     ``name`` is as in ``resolve_model``; None chooses the best model at hand. ``device`` is auto,
     cpu, cuda, cuda:N or mps; ``dtype`` auto, float32, bfloat16 or float16. Raise ``ModelError``
-    for a model, device or precision that is not available.
+    for a model, device or precision that is not available. ``on_download`` is called with the name
+    of what is fetched, and returns what is called with the bytes so far and in all.
     """
     if isinstance(name, Path):
         name = str(name.expanduser().absolute())  # never mistaken for a published name
-    model = resolve_model(name, network=network, progress=progress)
+    model = resolve_model(name, network=network, progress=on_download)
     return model.load(device=device, dtype=dtype)
 
 

@@ -592,8 +592,7 @@ def test_an_error_in_a_transaction_undoes_all_of_it(library):
 
 def test_importing_the_package_imports_nothing_heavy():
     script = """
-        import sys, search, fovea.search.library.library, fovea.search.library.rows
-        assert sorted(fovea.search.__all__) == fovea.search.__all__
+        import sys, fovea.search.library.library, fovea.search.library.rows
         assert not {"torch", "faiss", "PIL", "transformers"} & set(sys.modules), sys.modules
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, cwd=CHECKOUT)

@@ -14,10 +14,15 @@ from closeness import assert_close_rows
 from fovea.search.clip.encoders.load import load_encoder
 from fovea.search.errors import ModelError, Unreachable
 from fovea.search.library.rows import ModelRow
-from fovea.search.models import available_models, load_model
 from fovea.search.models import download as fetch
 from fovea.search.models import resolve as models
-from fovea.search.models.resolve import LazyEncoder, known_models, resolve_model
+from fovea.search.models.resolve import (
+    LazyEncoder,
+    available_models,
+    known_models,
+    load_model,
+    resolve_model,
+)
 from loopback import serving
 from places import CHECKOUT
 from small_clips import RESNET, VIT, write_model

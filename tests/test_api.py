@@ -1,0 +1,177 @@
+"""The Python API: what its page says works as written, and every public name is on it."""
+
+import re
+import shutil
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fovea
+from coloured import COLOURS, encoded
+from places import CHECKOUT
+from small_clips import write_model
+
+PAGE = CHECKOUT / "docs" / "python-api.md"
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A user's home: pictures, two models on the disk, no library yet; it is the current folder."""
+    pictures = tmp_path / "Pictures"
+    pictures.mkdir()
+    for number, colour in enumerate(COLOURS):
+        (pictures / f"{colour}.png").write_bytes(encoded(colour, number))
+    Image.new("RGB", (30, 20), "gold").save(tmp_path / "beach.jpg")
+    shutil.copyfile(tmp_path / "beach.jpg", tmp_path / "pet.jpg")
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"HOME": "", "XDG_DATA_HOME": "data", "FOVEA_MODELS": "models"}.items():
+        monkeypatch.setenv(name, str(tmp_path / value))
+    monkeypatch.setenv("FOVEA_OFFLINE", "1")
+    monkeypatch.delenv("FOVEA_LIBRARY", raising=False)
+    for seed, name in enumerate(("ViT-B-32", "ViT-L-14")):
+        write_model(tmp_path / "models" / name, seed=seed)
+    return tmp_path
+
+
+@pytest.fixture
+def library(home):
+    with fovea.Library.open(home / "library", create=True, device="cpu") as opened:
+        opened.index("~/Pictures", model="ViT-B/32", workers=1)
+        yield opened
+
+
+def test_the_examples_on_the_page_run_as_written(home, capsys):
+    blocks = BLOCK.findall(PAGE.read_text("utf-8"))
+    assert len(blocks) > 8
+    names = {}
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec"), names)
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{len(COLOURS)} 0\n") and said.err == ""
+
+
+def test_every_public_name_is_documented():
+    text = PAGE.read_text("utf-8")
+    assert fovea.__all__ == sorted(fovea.__all__) == sorted(set(fovea.__all__))
+    for name in fovea.__all__:
+        assert getattr(fovea, name) is not None
+        assert re.search(rf"\b{re.escape(name)}\b", text), f"{name} is not in {PAGE.name}"
+    for name in vars(fovea.Library):
+        if not name.startswith("_"):
+            assert re.search(rf"\b[Ll]ibrary\.{name}\b|`{name}[`(]", text), f"Library.{name}"
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = fovea.no_such_name
+
+
+def test_every_error_that_a_caller_can_meet_is_exported():
+    from fovea.search import errors
+
+    for name in errors.__all__:
+        assert getattr(fovea, name) is getattr(errors, name)
+
+
+def test_importing_fovea_costs_nothing():
+    code = (
+        "import sys, fovea; dir(fovea)\n"
+        "heavy = {'torch', 'faiss', 'flask', 'numpy', 'PIL', 'sqlite_utils'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "fovea.Library\n"
+        "assert 'torch' not in sys.modules and 'faiss' not in sys.modules"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_indexing_leaves_a_library_ready(library):
+    assert list(library.folder.glob("*.faiss*")) or list(library.folder.glob("index*"))
+    assert library.search("the dog").likely is not None, "its background is there"
+    assert library.roots == [library.folder.parent / "Pictures"]
+    assert library.counts().images == len(COLOURS) and library.verify().ok
+
+
+def test_progress_is_a_callback_and_nothing_prints(library, home, capfd):
+    Image.new("RGB", (9, 9), "teal").save(home / "Pictures" / "teal.png")
+    seen = []
+    assert library.index(progress=seen.append, workers=1).embedded == 1
+    assert seen[-1].embedded == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_index_run_can_be_stopped(library, home):
+    stop = threading.Event()
+    stop.set()
+    Image.new("RGB", (9, 9), "teal").save(home / "Pictures" / "teal.png")
+    assert library.index(stop=stop, workers=1).stopped
+
+
+def test_a_picture_may_be_a_file_or_in_memory(library, home):
+    by_file = library.search(image="beach.jpg", k=3)
+    with Image.open("beach.jpg") as image:
+        in_memory = library.search(image=image, k=3)
+        similar = library.similar(image, k=3)
+    ids = [hit.image_id for hit in by_file.hits]
+    assert ids == [hit.image_id for hit in in_memory.hits] == [h.image_id for h in similar.hits]
+    scores = [[hit.score for hit in answer.hits] for answer in (by_file, in_memory)]
+    np.testing.assert_allclose(*scores, atol=2e-3)
+
+
+def test_a_picture_of_the_library_is_known_wherever_it_lies(library, home):
+    copy = shutil.copyfile(home / "Pictures" / "red.png", home / "elsewhere.png")
+    known = library.find(copy)
+    assert library.paths(known) == (str(home / "Pictures" / "red.png"),)
+    assert known not in {hit.image_id for hit in library.similar(copy, k=50).hits}
+    assert library.find("beach.jpg") is None and library.paths(10**6) == ()
+
+
+def test_an_empty_library_answers_with_nothing(home):
+    with fovea.Library.open("empty", create=True) as library:
+        assert library.model is None
+        for answer in (
+            library.search("a dog"),
+            library.search(image="pet.jpg"),
+            library.similar(1),
+        ):
+            assert (answer.hits, answer.total, answer.likely) == ((), 0, None)
+        with pytest.raises(fovea.QueryError):
+            library.search("size:large")
+
+
+def test_mistakes_are_errors_of_one_family(library, home):
+    for mistake in (
+        lambda: fovea.Library.open("nowhere"),
+        lambda: library.index("no-such-folder"),
+        lambda: library.index("~/Pictures", model="ViT-L/14"),
+        lambda: library.search("-red red"),
+        lambda: library.search(image="absent.jpg"),
+        lambda: library.similar("absent.jpg"),
+        lambda: library.similar(10**6),
+        lambda: library.use_model("no-such-model"),
+        lambda: library.forget("~/elsewhere"),
+        lambda: fovea.load_model("no-such-model"),
+        lambda: fovea.load_model("ViT-B/32", device="abacus"),
+    ):
+        with pytest.raises(fovea.FoveaError) as caught:
+            mistake()
+        assert "\n" not in str(caught.value)
+
+
+def test_another_model_takes_over_and_back(library):
+    before = library.search("the dog", k=4)
+    assert library.use_model("ViT-L/14", workers=1).switched
+    assert library.model == "ViT-L/14" == library.search("the dog").model
+    back = library.use_model("ViT-B/32")
+    assert (back.switched, back.embedded) == (True, 0)
+    assert [h.image_id for h in library.search("the dog", k=4).hits] == [
+        hit.image_id for hit in before.hits
+    ]
+
+
+def test_a_folder_is_forgotten(library, home):
+    assert library.forget("~/Pictures") == len(COLOURS)
+    assert library.roots == [] and library.search("").hits == ()
+    assert len(list((home / "Pictures").iterdir())) == len(COLOURS)
