@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .indexer.switching.switch import SwitchProgress, SwitchReport
     from .search.clip.zeroshot import class_embeddings, class_probabilities
     from .search.errors import FoveaError, LibraryBusy, LibraryError, ModelError, Unanswerable
-    from .search.models.resolve import available_models, load_model
+    from .search.models.installed import available_models
+    from .search.models.resolve import load_model
     from .search.query.hits import Answer, Hit
     from .search.query.language import QueryError
 
@@ -57,7 +58,7 @@ _HOMES = {
     "SwitchReport": "indexer.switching.switch",
     "Unanswerable": "search.errors",
     "VerifyReport": "indexer.scanning.verify",
-    "available_models": "search.models.resolve",
+    "available_models": "search.models.installed",
     "class_embeddings": "search.clip.zeroshot",
     "class_probabilities": "search.clip.zeroshot",
     "load_model": "search.models.resolve",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from fovea.search.library.library import Library as Store
 from fovea.search.library.library import default_library_folder
-from fovea.search.models.resolve import LazyEncoder, ModelInfo, resolve_model
+from fovea.search.models.info import LazyEncoder, ModelInfo
+from fovea.search.models.resolve import resolve_model
 from fovea.search.query.hits import Answer, places
 from fovea.search.query.rank import Picture, stored_vector
 from fovea.search.query.run import Question, Searcher

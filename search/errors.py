@@ -2,7 +2,14 @@
 
 from fovea.search.clip.errors import FoveaError, ModelError
 
-__all__ = ["FoveaError", "LibraryBusy", "LibraryError", "ModelError", "Unanswerable", "Unreachable"]
+__all__ = [
+    "FoveaError",
+    "LibraryBusy",
+    "LibraryError",
+    "ModelError",
+    "ModelUnreachable",
+    "Unanswerable",
+]
 
 
 class LibraryError(FoveaError):
@@ -21,5 +28,5 @@ class Unanswerable(LibraryError):
         self.code, self.params = code, params
 
 
-class Unreachable(ModelError):
+class ModelUnreachable(ModelError):
     """A model is not on the disk, and the network or its server does not answer."""

@@ -33,7 +33,7 @@ def demo(name: str | None, device: str, dtype: str) -> None:
 
     import fovea
     from fovea.data import demo_photographs
-    from fovea.search.models.resolve import best_on_disk
+    from fovea.search.models.installed import best_on_disk, bundled
 
     photographs = demo_photographs()
     if not photographs:
@@ -49,7 +49,7 @@ def demo(name: str | None, device: str, dtype: str) -> None:
         ) as library,
     ):
         folder = _copied(photographs, Path(place) / "photographs")
-        report = library.index(folder, model=name or best_on_disk())
+        report = library.index(folder, model=name or (best_on_disk() or bundled()).name)
         if library.model == BUNDLED:
             talk("this is the small bundled model; a better one: fovea demo --model ViT-B/32")
         click.echo(f"{report.embedded} photographs embedded by {library.model}")

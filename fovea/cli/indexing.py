@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fovea.indexer.scanning.scan import ScanReport
     from fovea.search.library.library import Library
     from fovea.search.library.rows import ModelRow
-    from fovea.search.models.resolve import ModelInfo
+    from fovea.search.models.info import ModelInfo
 
 
 from .opening import library_folder
@@ -130,10 +130,10 @@ def _model_to_index(
     place: Path, current: "ModelRow | None", name: str | None, switch: bool, dry_run: bool
 ) -> "ModelInfo":
     """Choose the model; another one than the library's only if that is meant."""
-    from fovea.search.models.resolve import foreseen, resolve_model
+    from fovea.search.models.resolve import planned_model, resolve_model
 
     if dry_run:
-        model = foreseen(name, current)
+        model = planned_model(name, current)
     else:
         model = resolve_model(name, current, progress=download_bar)
     if current is not None and current.identity != model.identity and not switch:

@@ -37,7 +37,7 @@ def list_models(as_json: bool) -> None:
     \b
     fovea models list
     """
-    from fovea.search.models.resolve import known_models
+    from fovea.search.models.installed import known_models
 
     known = known_models()
     if as_json:
@@ -119,7 +119,7 @@ def remove_model(name: str, files: bool, folder: Path | None) -> None:
     """
     from fovea.search.library.library import DATABASE
     from fovea.search.maintenance.changeover import check_removable, find_model, remove_model
-    from fovea.search.models.resolve import delete_files, files_identity
+    from fovea.search.models.installed import delete_files, files_identity
 
     place, known = library_folder(folder), None
     if (place / DATABASE).is_file():

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import fovea
     from fovea.search.library.library import Library
     from fovea.search.library.rows import ModelRow
-    from fovea.search.models.resolve import ModelInfo
+    from fovea.search.models.info import ModelInfo
 
 
 from .progress import download_bar

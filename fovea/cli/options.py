@@ -42,7 +42,7 @@ def machine_options(command: Command) -> Command:
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    from fovea.search.models.resolve import known_models
+    from fovea.search.models.installed import known_models
 
     return [model.name for model in known_models() if model.name.startswith(incomplete)]
 

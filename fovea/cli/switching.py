@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fovea.indexer.switching.switch import SwitchReport
     from fovea.search.library.library import Library
     from fovea.search.library.rows import ModelRow
-    from fovea.search.models.resolve import ModelInfo
+    from fovea.search.models.info import ModelInfo
     from fovea.search.query.hits import Answer
 
 
@@ -156,7 +156,7 @@ def _compare(
     """What the library's model and another one answer, once that has embedded what there is."""
     from fovea.search.errors import LibraryBusy
     from fovea.search.maintenance.changeover import find_model
-    from fovea.search.models.resolve import LazyEncoder
+    from fovea.search.models.info import LazyEncoder
     from fovea.search.query.run import Question, Searcher
 
     current = current_model(library)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,12 @@ from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import PAGE, Library
 from fovea.search.library.locks import exclusive, holder_of
 from fovea.search.library.rows import ModelRow
-from fovea.search.models.resolve import ModelInfo, Reporter, resolve_known, resolve_model
+from fovea.search.models.info import ModelInfo
+from fovea.search.models.resolve import resolve_known, resolve_model
 from fovea.search.query.likelihood import background_path
+
+if TYPE_CHECKING:
+    from fovea.search.models.download import Reporter
 
 __all__ = [
     "LOCK",
@@ -230,7 +234,7 @@ def find_model(library: Library, name: str) -> ModelRow | None:
     return found[0] if found else None
 
 
-def resolve_in(library: Library, name: str, *, progress: Reporter | None = None) -> ModelInfo:
+def resolve_in(library: Library, name: str, *, progress: "Reporter | None" = None) -> ModelInfo:
     """A model by a name that the library knows it by, or by one that ``resolve_model`` knows.
 
     Raise ``ModelError`` for one that cannot be had.

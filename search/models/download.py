@@ -1,4 +1,4 @@
-"""Download a file: resumable, checked, and soon over where the network is dead or stalls."""
+"""Download a file: resumable, checked, and quick to give up where the network is dead or stalls."""
 
 import contextlib
 import hashlib
@@ -18,15 +18,16 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from fovea.search.errors import ModelError, Unreachable
+from fovea.search.errors import ModelError, ModelUnreachable
 
-__all__ = ["HASTY", "Patience", "Progress", "answers", "download"]
+__all__ = ["HASTY", "Patience", "Progress", "Reporter", "answers", "download"]
 
 BLOCK = 1 << 18  # bytes read at a time
 AGENT = "fovea"
 
 T = TypeVar("T")
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all if the server says
+Progress = Callable[[int, int | None], None]  # bytes so far, and in all if the server says
+Reporter = Callable[[str], Progress]  # is told a file's name; returns what is told its bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +37,22 @@ class Patience:
     first: float = 3.0  # from the start to the first bytes, name look-up included
     silence: float = 20.0  # between two blocks later on
     slowest: float = 1600.0  # bytes a second; fewer count as silence
-    tries: int = 4  # interruptions in a row that brought nothing new,
-    least: int = 1  # which is fewer bytes than these
+    tries: int = 4  # interruptions in a row that each brought fewer than
+    least: int = 1  # so many bytes
     then: "Patience | None" = None  # once one connection has brought as many
 
 
-# For what has a substitute at hand: it may cost no more than a few seconds to see that a network
-# is dead or too slow, but a download that is well under way is worth waiting for.
+# For a file with a substitute at hand: seeing that the network is dead or too slow may cost only a
+# few seconds, but a download that is well under way is worth waiting for.
 HASTY = Patience(first=2.5, silence=2.5, slowest=50_000.0, tries=1, least=16 << 20, then=Patience())
 
 
 class _Interrupted(Exception):
-    """The connection ended early or fell silent; what has come is kept."""
+    """The connection ended early or fell silent; what was received is kept."""
 
 
 class _Misplaced(Exception):
-    """The server cannot go on where the kept part ends."""
+    """The server cannot resume where the kept part ends."""
 
 
 def download(
@@ -62,11 +63,11 @@ def download(
     progress: Progress | None = None,
     patience: Patience | None = None,
 ) -> Path:
-    """Fetch a file to ``path`` and return it, checked against its SHA-256 (hex).
+    """Download a file to ``path`` and return it, checked against its SHA-256 (hex).
 
-    What has come is kept as ``path``.part, and a later call goes on from there. Raise
-    ``Unreachable`` if nothing comes within ``patience.first`` seconds, and ``ModelError`` for any
-    other way to fail, a checksum that differs among them.
+    A partial download is kept as ``path``.part, and a later call resumes it. Raise
+    ``ModelUnreachable`` if nothing comes within ``patience.first`` seconds or the download stalls,
+    and ``ModelError`` for any other failure, such as a wrong checksum.
     """
     patience = patience or Patience()
     part = path.with_name(path.name + ".part")
@@ -76,22 +77,22 @@ def download(
         resumed = _size(part) > 0
         if not (resumed and _sha256(part) == sha256):
             _complete(url, part, patience, progress)
-        if resumed and _sha256(part) != sha256:  # the kept part may have been another file's
+        if resumed and _sha256(part) != sha256:  # the kept part may belong to another file
             part.unlink()
             _complete(url, part, patience, progress)
         found = _sha256(part)
         if found != sha256:
             part.unlink()
             raise ModelError(
-                f"{url} has the SHA-256 {found[:16]}…, not {sha256[:16]}…; it is not the file "
-                "that was published: try again, or from another network"
+                f"{url} has the SHA-256 {found[:16]}…, not {sha256[:16]}…, so it is another file; "
+                "try again, or use another network"
             )
         os.replace(part, path)
     return path
 
 
 def answers(url: str, seconds: float) -> bool:
-    """Whether a server gives any HTTP answer within so many seconds, name look-up included."""
+    """Whether a server answers HTTP within so many seconds, name look-up included."""
 
     def ask() -> bool:
         request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": AGENT})
@@ -109,30 +110,30 @@ def answers(url: str, seconds: float) -> bool:
 
 
 def _complete(url: str, part: Path, patience: Patience, progress: Progress | None) -> None:
-    """Fetch until the part is whole, going on after interruptions."""
+    """Download until the part is complete, resuming after interruptions."""
     failures, answered, last = 0, False, ""
     while True:
         before = _size(part)
         try:
-            _go_on(url, part, before, patience, progress)
+            _resume(url, part, before, patience, progress)
             return
         except _Misplaced:
             part.unlink(missing_ok=True)
-            failures, last = failures + 1, "it does not go on where it ended"
+            failures, last = failures + 1, "the server cannot resume it"
         except _Interrupted as exc:
             answered, last = True, str(exc)
             if _size(part) - before >= patience.least:
                 failures, patience = 0, patience.then or patience
             else:
                 failures += 1
-        except Unreachable as exc:
+        except ModelUnreachable as exc:
             if not answered:
                 raise
             failures, last = failures + 1, str(exc)
             time.sleep(1)
         if failures >= patience.tries:
-            raise Unreachable(
-                f"the download of {url} stops ({last}); another attempt goes on from there"
+            raise ModelUnreachable(
+                f"the download of {url} keeps stopping ({last}); try again to resume it"
             )
 
 
@@ -140,8 +141,10 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _go_on(url: str, part: Path, start: int, patience: Patience, progress: Progress | None) -> None:
-    """Append what follows byte ``start``, up to the end or an interruption."""
+def _resume(
+    url: str, part: Path, start: int, patience: Patience, progress: Progress | None
+) -> None:
+    """Append the bytes from ``start`` on, up to the end or an interruption."""
     response, block = _first_block(url, start, patience)
     with contextlib.closing(response), _writing(part):
         start, total = _place(response, start)
@@ -163,7 +166,7 @@ def _go_on(url: str, part: Path, start: int, patience: Patience, progress: Progr
 def _first_block(
     url: str, start: int, patience: Patience
 ) -> tuple[http.client.HTTPResponse, bytes]:
-    """Open the address and read its first bytes, all before ``patience.first`` is over."""
+    """Open the URL and read its first bytes within ``patience.first`` seconds."""
     headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -181,19 +184,21 @@ def _first_block(
         return _within(patience.first, begin, lambda late: late[0].close())
     except urllib.error.HTTPError as exc:
         exc.close()
-        if exc.code == 416 and start:  # nothing follows: it was whole, or is not this file
+        if exc.code == 416 and start:  # nothing follows: it was complete, or another file
             raise _Misplaced from exc
         if exc.code in (408, 429, 500, 502, 503, 504):
-            raise Unreachable(f"{url} answered {exc.code} {exc.reason}; try again later") from exc
-        raise ModelError(f"{url} answered {exc.code} {exc.reason}; try again later") from exc
+            raise ModelUnreachable(
+                f"{url} answered {exc.code} {exc.reason}; try again later"
+            ) from exc
+        raise ModelError(f"{url} answered {exc.code} {exc.reason}; check the URL") from exc
     except (OSError, http.client.HTTPException, TimeoutError) as exc:
         reason = getattr(exc, "reason", None) or exc
         where = urlsplit(url).hostname
-        raise Unreachable(f"{where} does not answer ({_words(reason)})") from exc
+        raise ModelUnreachable(f"{where} does not answer ({_words(reason)})") from exc
 
 
 def _place(response: http.client.HTTPResponse, start: int) -> tuple[int, int | None]:
-    """Where the answer's bytes belong, and the size of the whole file if it says."""
+    """Return where the bytes of a response belong, and the size of the file if known."""
     length = response.headers.get("Content-Length")
     if response.status != 206:
         return 0, int(length) if length else None
@@ -206,7 +211,7 @@ def _place(response: http.client.HTTPResponse, start: int) -> tuple[int, int | N
 def _blocks(
     response: http.client.HTTPResponse, block: bytes, patience: Patience
 ) -> Iterator[bytes]:
-    """Yield what comes until the end; a trickle counts as silence."""
+    """Yield blocks until the end; a trickle counts as silence."""
     began, size = time.monotonic(), 0
     while block:
         yield block
@@ -225,9 +230,9 @@ def _blocks(
 def _within(
     seconds: float, act: Callable[[], T], discard: Callable[[T], object] | None = None
 ) -> T:
-    """Do something that may hang, such as a name look-up, for at most so long.
+    """Do something that may hang, such as a name look-up, for at most so many seconds.
 
-    What comes too late is handed to ``discard``. Raise ``TimeoutError`` then.
+    Raise ``TimeoutError`` after that; a late result goes to ``discard``.
     """
     answer: queue.SimpleQueue[T | BaseException] = queue.SimpleQueue()
     is_late = threading.Event()
@@ -257,7 +262,7 @@ def _within(
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time fetch this file."""
+    """Let one process at a time download this file."""
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(path.name + ".lock"), timeout=0)
@@ -276,7 +281,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Say which file could not be written, and why."""
+    """Turn an error into one that names the file and what to do."""
     try:
         yield
     except Timeout:

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub, through its own client: cache, mirrors and offline switch."""
+"""Models on the Hugging Face hub, through its own client: cache, mirrors and offline switch."""
 
 import json
 import os
@@ -9,17 +9,25 @@ from pathlib import Path
 from fovea.search.clip.checkpoints.checkpoint import WEIGHTS_FILES
 from fovea.search.clip.checkpoints.families import TOKENIZER_FILES, kind_of
 from fovea.search.clip.checkpoints.image_processor import read_json
-from fovea.search.errors import FoveaError, ModelError, Unreachable
+from fovea.search.errors import FoveaError, ModelError, ModelUnreachable
 
-from .openai import models_folder
+from .info import VOCABULARIES
+from .store import read_notes, write_notes
 
-__all__ = ["VOCABULARIES", "forget_hub_model", "hub_models", "is_hub_id", "is_offline", "pull_hub"]
+__all__ = [
+    "files_to_fetch",
+    "forget_hub_model",
+    "hub_models",
+    "is_hub_id",
+    "is_offline",
+    "pull_hub",
+]
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _ID = re.compile(f"{_PART}/{_PART}")
-VOCABULARIES = ("bpe_simple_vocab_16e6.txt.gz", "bpe.txt.gz", "merges.txt")  # a CLIP's
+REGISTER = "hub.json"
 _CONFIGS = ("config.json", "open_clip_config.json")
-_BESIDE = (  # what a model needs beside its weights and configuration
+_BESIDE = (  # what a CLIP needs beside its weights and configuration
     "preprocessor_config.json",
     "vocab.json",
     "merges.txt",
@@ -27,14 +35,14 @@ _BESIDE = (  # what a model needs beside its weights and configuration
     "bpe_simple_vocab_16e6.txt.gz",
     "README.md",
 )
-_BESIDE_FOREIGN = (  # what one of another family needs, too
+_BESIDE_FOREIGN = (  # what a model of another family needs, too
     "processor_config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     *TOKENIZER_FILES,
 )
-_PROBE_S = 3.0  # seconds that a dead network may cost
+PROBE_S = 3.0  # seconds to wait on a dead network
 
 
 def is_hub_id(name: str) -> bool:
@@ -49,46 +57,44 @@ def is_offline() -> bool:
 
 
 def hub_models() -> dict[str, Path]:
-    """The hub's models that were pulled here and are still on the disk, by id."""
-    try:
-        known = json.loads(_register().read_text("utf-8"))
-        return {str(name): Path(path) for name, path in known.items() if Path(path).is_dir()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}  # only a short cut: the hub's own cache knows as well
+    """Return the folders of the hub's models that were pulled and are still on the disk, by id.
+
+    Where the register is lost, the hub's own cache still knows them.
+    """
+    known = read_notes(REGISTER)
+    return {name: Path(str(path)) for name, path in known.items() if Path(str(path)).is_dir()}
 
 
 def pull_hub(name: str, *, network: bool = True) -> Path:
-    """Return the folder of a hub's model, downloading what is not in the hub's cache.
+    """Return the folder of a model on the hub, downloading what is not in the hub's cache.
 
-    ``network=False`` downloads nothing.
-    Raise ``Unreachable`` without a network, ``ModelError`` for a model that is not there or is not
-    a CLIP.
+    ``network=False`` downloads nothing. Raise ``ModelUnreachable`` without a network,
+    ``ModelError`` for a model that does not exist or is not a CLIP.
     """
     if found := hub_models().get(name):
         return found
     folder = _cached(name)
     if folder is None:
         if not network or is_offline():
-            raise Unreachable(f"{name} is not on this disk: fovea models pull {name}")
+            raise ModelUnreachable(f"{name} is not on this disk: fovea models pull {name}")
         folder = _downloaded(name)
-    _remember(name, folder)
+    _write_register(hub_models() | {name: folder})
     return folder
 
 
 def forget_hub_model(name: str, folder: Path) -> Path:
-    """Take a model out of the register; return the folder of the hub's cache to delete.
+    """Remove a model from the register; return the folder of the hub's cache to delete.
 
-    That holds all its revisions; ``folder`` is the one that was pulled.
+    It has all revisions; ``folder`` is the one that was pulled.
     """
-    known = {key: str(value) for key, value in hub_models().items() if key != name}
-    _write_register(known)
+    _write_register({key: value for key, value in hub_models().items() if key != name})
     cached = folder.parent.parent
     is_cache = cached.name == "models--" + name.replace("/", "--")
     return cached if is_cache else folder
 
 
 def _cached(name: str) -> Path | None:
-    """The folder of a model that the hub's cache holds whole."""
+    """Return the folder of a model that is complete in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache
 
     for weights in WEIGHTS_FILES:
@@ -99,10 +105,7 @@ def _cached(name: str) -> Path | None:
 
 
 def _is_whole(weights: Path) -> bool:
-    """Whether the shards are there, where weights come in several files, and a configuration.
-
-    Of another family, whether a tokenizer is.
-    """
+    """Whether the configuration and every shard are there, and a tokenizer for other families."""
     configs = [weights.parent / name for name in _CONFIGS if (weights.parent / name).is_file()]
     if not configs:
         return False
@@ -121,30 +124,32 @@ def _downloaded(name: str) -> Path:
     from .download import answers
 
     endpoint = constants.ENDPOINT
-    if not answers(endpoint, _PROBE_S):
-        raise Unreachable(
+    if not answers(endpoint, PROBE_S):
+        raise ModelUnreachable(
             f"cannot fetch {name}: {endpoint} does not answer; try again when online, or name a "
             "mirror in HF_ENDPOINT"
         )
     try:
         there = [file.rfilename for file in HfApi().model_info(name).siblings or ()]
         configs = [Path(hf_hub_download(name, file)) for file in _CONFIGS if file in there]
-        wanted = _wanted(name, there, _kind(name, configs))
+        wanted = files_to_fetch(name, there, _kind(name, configs))
         # The weights last: where they are in the cache, so is the rest.
         folders = {Path(hf_hub_download(name, file)).parent for file in reversed(wanted)}
     except FoveaError:
         raise
-    except Exception as exc:  # the client's own, its transport's, the disk's: whatever they are
+    except (
+        Exception
+    ) as exc:  # the client's errors, its transport's, the disk's: there is no common base
         raise ModelError(f"cannot fetch {name} from {endpoint}: {_first_line(exc)}") from exc
-    if len(folders) > 1:  # its owner wrote a new revision at this moment
+    if len(folders) > 1:  # its owner has just pushed a new revision
         raise ModelError(f"{name} has just changed on the hub; pull it again")
     return folders.pop()
 
 
 def _kind(name: str, configs: Sequence[Path]) -> str | None:
-    """The family of a model by its configuration, before its weights are fetched.
+    """Return the family of a model by its configuration, before its weights are downloaded.
 
-    None for a CLIP. Raise ``ModelError`` for what is neither.
+    None for a CLIP. Raise ``ModelError`` for anything else.
     """
     for path in configs:
         config = read_json(path)
@@ -158,15 +163,15 @@ def _kind(name: str, configs: Sequence[Path]) -> str | None:
     return None
 
 
-def _wanted(name: str, files: Iterable[str], kind: str | None = None) -> list[str]:
-    """One set of weights, and what is to lie beside it; ``kind`` is that of another family."""
+def files_to_fetch(name: str, files: Iterable[str], kind: str | None = None) -> list[str]:
+    """Choose one set of weights and the files it needs; ``kind`` names another family than CLIP."""
     there = set(files)
     weights = next((file for file in WEIGHTS_FILES if file in there), None)
     if weights is None:
-        raise ModelError(f"{name} holds no weights that fovea reads ({', '.join(WEIGHTS_FILES)})")
+        raise ModelError(f"{name} has no weights that fovea can read ({', '.join(WEIGHTS_FILES)})")
     if kind and ".safetensors" not in weights:
         raise ModelError(
-            f"{name} has its weights as {weights}; fovea reads a {kind} from safetensors alone"
+            f"{name} has its weights in {weights}; fovea reads a {kind} only from safetensors"
         )
     beside = [*_CONFIGS, *_BESIDE]
     if kind:
@@ -181,23 +186,8 @@ def _wanted(name: str, files: Iterable[str], kind: str | None = None) -> list[st
     return wanted
 
 
-def _register() -> Path:
-    return models_folder() / "hub.json"
-
-
-def _remember(name: str, folder: Path) -> None:
-    _write_register({key: str(value) for key, value in hub_models().items()} | {name: str(folder)})
-
-
-def _write_register(known: dict[str, str]) -> None:
-    path = _register()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(known, indent=1), encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # only a short cut
+def _write_register(known: dict[str, Path]) -> None:
+    write_notes(REGISTER, {name: str(folder) for name, folder in known.items()})
 
 
 def _first_line(exc: Exception) -> str:

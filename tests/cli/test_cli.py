@@ -25,7 +25,7 @@ from fovea.search.clip.encoders.load import load_encoder
 from fovea.search.clip.training.recipe import TrainOptions
 from fovea.search.errors import LibraryError
 from fovea.search.library.library import Library
-from fovea.search.models import resolve as models
+from fovea.search.models import installed
 from places import CHECKOUT
 from small_clips import write_model
 
@@ -71,7 +71,7 @@ def settle(patch, folder):
     patch.setenv("FOVEA_LIBRARY", str(folder / "library"))
     patch.setenv("FOVEA_MODELS", str(folder / "models"))
     patch.setenv("FOVEA_OFFLINE", "1")
-    patch.setattr(models, "bundled_model", lambda: folder / "model")
+    patch.setattr(installed, "bundled_model", lambda: folder / "model")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import Library
 from fovea.search.library.locks import holder_of
 from fovea.search.maintenance.changeover import LOCK, announce, changeover, changing, coming
+from fovea.search.models import installed
 from fovea.search.models import resolve as models
 from loopback import serving
 from small_clips import write_model
@@ -57,7 +58,7 @@ def settle(patch, folder):
     patch.setenv("FOVEA_LIBRARY", str(folder / "library"))
     patch.setenv("FOVEA_MODELS", str(folder / "models"))
     patch.setenv("FOVEA_OFFLINE", "1")
-    patch.setattr(models, "bundled_model", lambda: None)
+    patch.setattr(installed, "bundled_model", lambda: None)
 
 
 @pytest.fixture
@@ -311,7 +312,7 @@ def test_files_go_without_a_library(own, monkeypatch):
 def test_files_of_ones_own_are_never_deleted(own):
     run("models", "use", own / "second", "--workers", 1)
     done = run("models", "remove", "first", "--files")
-    assert done.code == 1 and "deletes no others" in done.err
+    assert done.code == 1 and "does not delete it" in done.err
     assert (own / "first" / "model.safetensors").is_file()
     assert models_of(own)[0] == ["first", "second"], "and then nothing is removed at all"
 
@@ -330,7 +331,7 @@ def test_a_model_comes_from_an_address_with_its_checksum(own, monkeypatch):
     with serving() as served:
         served.files["/mine.zip"] = file.getvalue()
         address = f"{served.url}/mine.zip"
-        assert "fovea models pull ADDRESS --sha256 HEX" in run("models", "pull", address).err
+        assert "fovea models pull URL --sha256 HEX" in run("models", "pull", address).err
         wrong = run("models", "pull", address, "--sha256", "0" * 64)
         assert wrong.code == 1 and "has the SHA-256" in wrong.err.splitlines()[-1]
         done = run("models", "pull", address, "--sha256", sha256)

@@ -12,7 +12,7 @@ import numpy as np
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.clip.protocols import TextEncoder
 from fovea.search.errors import FoveaError
-from fovea.search.models.resolve import ModelInfo
+from fovea.search.models.info import ModelInfo
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -20,7 +20,7 @@ from fovea.indexer.workers.host import step_back
 if TYPE_CHECKING:
     from fovea.indexer.scanning.scan import ScanReport
     from fovea.search.library.library import Library
-    from fovea.search.models.resolve import ModelInfo
+    from fovea.search.models.info import ModelInfo
 
 NICE = 10
 EVERY_S = 0.2  # between two lines

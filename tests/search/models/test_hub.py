@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fovea.search.errors import ModelError
-from fovea.search.models.hub import _wanted, hub_models, is_hub_id
+from fovea.search.models.hub import files_to_fetch, hub_models, is_hub_id
 from loopback import serving_hub
 from places import CHECKOUT
 from small_clips import write_model
@@ -102,13 +102,13 @@ def test_other_things_are_none(name):
 
 def test_weights_in_several_files_come_with_their_index():
     index, shards = "model.safetensors.index.json", ["model-1-of-2.safetensors", "x.safetensors"]
-    wanted = _wanted("a/b", ["config.json", index, *shards, "x.h5"])
+    wanted = files_to_fetch("a/b", ["config.json", index, *shards, "x.h5"])
     assert wanted == [index, "config.json", "model-1-of-2.safetensors"]
 
 
 def test_a_repository_without_weights_is_told():
-    with pytest.raises(ModelError, match="a/b holds no weights"):
-        _wanted("a/b", ["README.md", "tf_model.h5"])
+    with pytest.raises(ModelError, match="a/b has no weights"):
+        files_to_fetch("a/b", ["README.md", "tf_model.h5"])
 
 
 @pytest.mark.parametrize("damage", ["{", "[1]", '{"a/b": 3}', '{"a/b": "/nowhere"}'])

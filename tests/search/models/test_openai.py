@@ -8,18 +8,18 @@ import torch
 from fovea.search.clip.checkpoints.checkpoint import load_clip, read_config
 from fovea.search.clip.tokenizer import Tokenizer
 from fovea.search.errors import ModelError
-from fovea.search.models import openai as published
 from fovea.search.models.download import Patience
 from fovea.search.models.openai import (
-    PUBLISHED,
+    DEFAULT,
+    OPENAI_MODELS,
     VOCABULARY,
-    Published,
+    OpenAIModel,
     Remote,
-    find_published,
-    models_folder,
+    find_openai,
     on_disk,
-    pull_published,
+    pull_openai,
 )
+from fovea.search.models.store import models_folder
 from loopback import serving
 from places import SHARED
 from small_clips import MERGES, VIT, random_clip, write_archive
@@ -61,7 +61,7 @@ def server(release):
 def tiny(server):
     """The small release as it is served: a model and its vocabulary."""
     archive, words = server.files["/tiny.pt"], server.files["/words.gz"]
-    model = Published("Tiny/8@9px", Remote(f"{server.url}/tiny.pt", sha256(archive)), 1.0)
+    model = OpenAIModel("Tiny/8@9px", Remote(f"{server.url}/tiny.pt", sha256(archive)), 1.0)
     name = "bpe_simple_vocab_16e6.txt.gz"
     server.files[f"/{name}"] = words
     return model, Remote(f"{server.url}/{name}", sha256(words))
@@ -74,8 +74,8 @@ def test_the_nine_models_are_those_of_the_table():
         rows = {row["name"]: row for row in csv.DictReader(file, delimiter="\t")}
     vocabulary = rows.pop("vocabulary")
     assert (VOCABULARY.url, VOCABULARY.sha256) == (vocabulary["url"], vocabulary["sha256"])
-    assert {model.folder_name for model in PUBLISHED} == set(rows)
-    for model in PUBLISHED:
+    assert {model.folder_name for model in OPENAI_MODELS} == set(rows)
+    for model in OPENAI_MODELS:
         row = rows[model.folder_name]
         assert (model.archive.url, model.archive.sha256) == (row["url"], row["sha256"])
 
@@ -92,23 +92,25 @@ def test_the_nine_models_are_those_of_the_table():
     ],
 )
 def test_a_model_is_found_however_its_name_is_written(written, name):
-    assert find_published(written).name == name
+    assert find_openai(written).name == name
 
 
 @pytest.mark.parametrize("written", ["ViT-B", "RN", "", "ViT-B/32/x"])
-def test_other_names_are_no_published_model(written):
-    assert find_published(written) is None
+def test_other_names_are_none_of_them(written):
+    assert find_openai(written) is None
 
 
 def test_an_archive_becomes_a_folder_once(server, place, release, monkeypatch):
     """One test, since turning an archive takes a process that imports torch."""
     model, vocabulary = tiny(server)
-    elsewhere = Published(model.name, Remote("http://a.invalid/tiny.pt", model.archive.sha256), 1.0)
+    elsewhere = OpenAIModel(
+        model.name, Remote("http://a.invalid/tiny.pt", model.archive.sha256), 1.0
+    )
     words = Remote("http://b.invalid/bpe_simple_vocab_16e6.txt.gz", vocabulary.sha256)
     monkeypatch.setenv("FOVEA_MODELS_URL", f"{server.url}/")
     told = []
     report = lambda name: lambda done, total: told.append((name, done == total))  # noqa: E731
-    folder = pull_published(elsewhere, report, vocabulary=words, patience=PATIENCE)
+    folder = pull_openai(elsewhere, report, vocabulary=words, patience=PATIENCE)
     assert folder == place / "Tiny-8-9px"
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",
@@ -123,7 +125,7 @@ def test_an_archive_becomes_a_folder_once(server, place, release, monkeypatch):
     for name, tensor in expected.items():
         assert torch.allclose(found[name].float(), tensor.float(), atol=1e-3), name
     asked = len(server.asked)
-    assert pull_published(elsewhere, vocabulary=words) == folder == on_disk(model)
+    assert pull_openai(elsewhere, vocabulary=words) == folder == on_disk(model)
     assert len(server.asked) == asked
 
 
@@ -131,7 +133,7 @@ def test_a_wrong_archive_leaves_no_model(server, place):
     model, vocabulary = tiny(server)
     server.files["/tiny.pt"] = server.files["/tiny.pt"][:-1] + b"x"
     with pytest.raises(ModelError, match="has the SHA-256"):
-        pull_published(model, vocabulary=vocabulary, patience=PATIENCE)
+        pull_openai(model, vocabulary=vocabulary, patience=PATIENCE)
     assert on_disk(model) is None
     assert not list(place.glob("**/*.pt*.part"))
 
@@ -140,7 +142,7 @@ def test_an_archive_that_is_no_clip_leaves_no_model(server, place):
     server.files["/tiny.pt"] = b"no archive"
     model, vocabulary = tiny(server)
     with pytest.raises(ModelError):
-        pull_published(model, vocabulary=vocabulary, patience=PATIENCE)
+        pull_openai(model, vocabulary=vocabulary, patience=PATIENCE)
     assert on_disk(model) is None
     assert not [path for path in place.iterdir() if path.name.startswith(".")]
 
@@ -152,4 +154,4 @@ def test_models_go_where_the_platform_keeps_data_or_where_one_says(place, monkey
 
 
 def test_the_default_is_one_of_them():
-    assert published.DEFAULT in {model.name for model in PUBLISHED}
+    assert DEFAULT in {model.name for model in OPENAI_MODELS}

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import tarfile
-import time
 import zipfile
 from pathlib import Path
 
@@ -13,13 +12,14 @@ import pytest
 import torch
 
 from fovea.search.clip.config import ClipConfig, TextConfig
-from fovea.search.errors import ModelError, Unreachable
-from fovea.search.models import resolve as models
-from fovea.search.models import url as addressed
+from fovea.search.errors import ModelError, ModelUnreachable
+from fovea.search.models import url as fetched
 from fovea.search.models.download import Patience
+from fovea.search.models.installed import known_models
 from fovea.search.models.openai import Remote
-from fovea.search.models.resolve import known_models, pull, resolve_model
-from fovea.search.models.url import addressed_models, find_addressed, is_address
+from fovea.search.models.resolve import pull, resolve_model
+from fovea.search.models.store import models_folder
+from fovea.search.models.url import find_url_model, is_url, url_models
 from loopback import serving
 from small_clips import MERGES, VIT, random_clip, write_model
 
@@ -107,7 +107,7 @@ def vocabulary(server, monkeypatch):
     lines = ["#version: 0.2", *(" ".join(pair) for pair in MERGES)]
     lines += [f"x{n} y{n}" for n in range(49408 - 514 - len(MERGES))]
     url, sha256 = offered(server, "/bpe.txt.gz", gzip.compress("\n".join(lines).encode()))
-    monkeypatch.setattr(addressed, "VOCABULARY", Remote(url, sha256))
+    monkeypatch.setattr(fetched, "VOCABULARY", Remote(url, sha256))
 
 
 def state_file(kind):
@@ -151,9 +151,9 @@ def told(url, sha256, **options):
     """The one line that says what is wrong; nothing is left that could be taken for a model."""
     with pytest.raises(ModelError) as caught:
         pull(url, sha256=sha256, **({"patience": QUICK} | options))
-    assert addressed_models() == []
-    fetched = models.models_folder() / "fetched"
-    assert not fetched.is_dir() or list(fetched.iterdir()) == []
+    assert url_models() == []
+    kept = models_folder() / "fetched"
+    assert not kept.is_dir() or list(kept.iterdir()) == []
     message = str(caught.value)
     assert "\n" not in message and ".part" not in message
     return message
@@ -167,7 +167,7 @@ def test_another_checksum_is_told_and_nothing_is_unpacked(server, folder, place)
 
 @pytest.mark.parametrize("sha256", ["", "abc", "g" * 64, "0" * 63])
 def test_what_is_no_checksum_is_told(server, sha256):
-    assert "is no SHA-256" in told(f"{server.url}/a", sha256)
+    assert "is not a SHA-256" in told(f"{server.url}/a", sha256)
     assert server.asked == []
 
 
@@ -175,21 +175,21 @@ def test_what_is_no_checksum_is_told(server, sha256):
     "url",
     ["ftp://host/a.zip", "file:///etc/passwd", "https://", "http://[::1", "http://h:99999/a"],
 )
-def test_what_is_no_address_of_a_file_is_told(url):
-    assert "no address that fovea fetches" in told(url, "0" * 64)
+def test_what_is_no_url_of_a_file_is_told(url):
+    assert "cannot be downloaded; give a URL" in told(url, "0" * 64)
 
 
-def test_a_checksum_without_an_address_is_told():
-    assert "goes with an address" in told("ViT-B/32", "0" * 64)
+def test_a_checksum_without_a_url_is_told():
+    assert "--sha256 needs a URL" in told("ViT-B/32", "0" * 64)
 
 
-def test_an_address_without_a_checksum_is_told_how(server):
-    with pytest.raises(ModelError, match="fovea models pull ADDRESS --sha256 HEX"):
+def test_a_url_without_a_checksum_is_told_how(server):
+    with pytest.raises(ModelError, match="fovea models pull URL --sha256 HEX"):
         resolve_model(f"{server.url}/tiny.zip")
     assert server.asked == []
 
 
-def test_an_address_of_nothing_is_told(server):
+def test_a_url_of_nothing_is_told(server):
     assert "404" in told(f"{server.url}/nothing", "0" * 64)
 
 
@@ -214,7 +214,7 @@ def test_an_archive_without_a_model_is_told(server, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "README.md").write_text("nothing here")
     url, sha256 = offered(server, "/other.zip", zipped(tmp_path / "other"))
-    assert "is an archive without weights" in told(url, sha256)
+    assert "has no weights" in told(url, sha256)
 
 
 def test_a_folder_of_another_kind_of_model_is_told(server, folder, tmp_path):
@@ -230,7 +230,7 @@ def test_a_folder_of_another_kind_of_model_is_told(server, folder, tmp_path):
 def test_a_vocabulary_of_its_own_wants_an_archive(server, folder):
     data = (folder / "model.safetensors").read_bytes()
     url, sha256 = offered(server, "/tiny.safetensors", data)
-    assert "vocabulary of its own" in told(url, sha256)
+    assert "has its own vocabulary" in told(url, sha256)
 
 
 def test_a_torn_archive_is_told(server, folder):
@@ -238,7 +238,7 @@ def test_a_torn_archive_is_told(server, folder):
     assert "damaged" in told(url, sha256)
 
 
-def test_an_archive_writes_nowhere_else_and_links_are_passed_over(server, folder, tmp_path):
+def test_an_archive_writes_nowhere_else_and_links_are_ignored(server, folder, tmp_path):
     link, parent = tarfile.TarInfo("tiny/vocab.json"), tarfile.TarInfo("../../escaped")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     program, absolute = tarfile.TarInfo("tiny/run.py"), tarfile.TarInfo("/tmp/fovea-escaped")
@@ -250,31 +250,29 @@ def test_an_archive_writes_nowhere_else_and_links_are_passed_over(server, folder
     assert not list(tmp_path.rglob("escaped")) and not Path("/tmp/fovea-escaped").exists()
 
 
-def test_a_dead_network_costs_at_most_three_seconds(server, folder):
+def test_a_dead_network_is_given_up(server, folder):
     url, sha256 = offered(server, "/tiny.zip", zipped(folder))
-    server.wait = 30
-    started = time.monotonic()
-    with pytest.raises(Unreachable, match="does not answer"):
+    server.wait = 3600
+    with pytest.raises(ModelUnreachable, match="does not answer"):
         pull(url, sha256=sha256)
-    assert time.monotonic() - started < 10  # 3 s on an idle machine; the server would take 30
 
 
 def test_a_network_that_is_switched_off_is_not_tried(server, folder, monkeypatch):
     url, sha256 = offered(server, "/tiny.zip", zipped(folder))
     monkeypatch.setenv("FOVEA_OFFLINE", "1")
-    assert "nothing may be downloaded now" in told(url, sha256)
+    assert "downloads are switched off" in told(url, sha256)
     assert server.asked == []
 
 
 def test_a_vocabulary_that_cannot_be_had_costs_no_second_download(server, monkeypatch):
-    monkeypatch.setattr(addressed, "VOCABULARY", Remote(f"{server.url}/none", "0" * 64))
+    monkeypatch.setattr(fetched, "VOCABULARY", Remote(f"{server.url}/none", "0" * 64))
     url, sha256 = offered(server, "/w.pt", state_file("pt"))
     server.status = None
-    monkeypatch.setattr(addressed, "VOCABULARY", Remote("http://127.0.0.1:1/none", "0" * 64))
-    with pytest.raises(Unreachable):
+    monkeypatch.setattr(fetched, "VOCABULARY", Remote("http://127.0.0.1:1/none", "0" * 64))
+    with pytest.raises(ModelUnreachable):
         pull(url, sha256=sha256, patience=QUICK)
     server.asked.clear()
-    with pytest.raises(Unreachable):
+    with pytest.raises(ModelUnreachable):
         pull(url, sha256=sha256, patience=QUICK)
     assert server.asked == []
 
@@ -306,7 +304,7 @@ def test_two_models_of_one_name_are_kept_apart(server, folder):
     url, sha256 = offered(server, "/b/tiny.zip", other)
     second = pull(url, sha256=sha256)
     assert (first.name, second.name) == ("tiny", f"tiny-{sha256[:8]}")
-    assert find_addressed(url).folder == second.folder
+    assert find_url_model(url).folder == second.folder
 
 
 def test_a_password_in_an_address_is_not_kept(server, folder, place):
@@ -319,9 +317,9 @@ def test_a_password_in_an_address_is_not_kept(server, folder, place):
 
 @pytest.mark.parametrize("name", ["https://h/a", "HTTP://h", "ftp://h/a", "s3://b/k"])
 def test_addresses_are_told_from_names(name):
-    assert is_address(name)
+    assert is_url(name)
 
 
 @pytest.mark.parametrize("name", ["ViT-B/32", "owner/name", "./a", "/a://b", "C:/models"])
 def test_names_are_no_addresses(name):
-    assert not is_address(name)
+    assert not is_url(name)

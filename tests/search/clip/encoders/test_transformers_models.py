@@ -22,7 +22,8 @@ from fovea.search.clip.checkpoints.families import FAMILIES  # noqa: E402
 from fovea.search.clip.encoders.load import load_encoder  # noqa: E402
 from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder  # noqa: E402
 from fovea.search.clip.errors import ModelError  # noqa: E402
-from fovea.search.models.resolve import LazyEncoder, resolve_model  # noqa: E402
+from fovea.search.models.info import LazyEncoder  # noqa: E402
+from fovea.search.models.resolve import resolve_model  # noqa: E402
 from loopback import serving_hub  # noqa: E402
 
 TEXTS = ["a red dog on the beach", "ein hund am strand", "红色自行车", "一只狗在海滩上", "cat"]

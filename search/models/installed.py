@@ -1,0 +1,138 @@
+"""The models that can be named, those of them on this disk, and deleting their files."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fovea.data import BUNDLED, bundled_model
+from fovea.search.errors import ModelError
+from fovea.search.library.rows import ModelRow
+
+from .hub import forget_hub_model, hub_models
+from .info import ModelInfo, describe_model
+from .openai import DEFAULT, OPENAI_MODELS, find_openai, on_disk
+from .url import find_url_model, url_models
+
+__all__ = [
+    "KnownModel",
+    "available_models",
+    "best_on_disk",
+    "bundled",
+    "delete_files",
+    "files_identity",
+    "known_models",
+    "models_on_disk",
+    "name_of",
+]
+
+log = logging.getLogger(__name__)
+
+KEPT = ("bundled", "published", "hub", "address")  # sources of models that fovea keeps itself
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """A model that can be asked for by name; ``folder`` is None until it is pulled."""
+
+    name: str
+    source: str
+    folder: Path | None
+
+
+def known_models() -> list[KnownModel]:
+    """List the bundled model, OpenAI's, and those pulled from the hub or a URL."""
+    known = [KnownModel(BUNDLED, "bundled", bundled_model())]
+    known += [KnownModel(model.name, "published", on_disk(model)) for model in OPENAI_MODELS]
+    known += [KnownModel(name, "hub", folder) for name, folder in sorted(hub_models().items())]
+    known += [KnownModel(model.name, "address", model.folder) for model in url_models()]
+    return known
+
+
+def available_models() -> list[str]:
+    """List the names that ``load_model`` and ``fovea models pull`` take."""
+    return [model.name for model in known_models()]
+
+
+def models_on_disk() -> Iterator[ModelInfo]:
+    """Describe every known model on the disk that can be read."""
+    for known in known_models():
+        if known.folder is not None:
+            try:
+                yield describe_model(known.folder, known.name, known.source)
+            except ModelError:
+                continue
+
+
+def bundled() -> ModelInfo:
+    """Describe the bundled model. Raise ``ModelError`` where it was left out."""
+    folder = bundled_model()
+    if folder is None:
+        raise ModelError(
+            "this copy of fovea comes without its bundled model; install it again, or name "
+            f"another with --model, such as {DEFAULT}"
+        )
+    return describe_model(folder, BUNDLED, "bundled")
+
+
+def best_on_disk() -> ModelInfo | None:
+    """Describe OpenAI's most accurate model on the disk; None without any."""
+    for model in sorted(OPENAI_MODELS, key=lambda model: model.accuracy, reverse=True):
+        if folder := on_disk(model):
+            try:
+                return describe_model(folder, model.name, "published")
+            except ModelError as exc:
+                log.warning("ignoring %s: %s", model.name, exc)
+    return None
+
+
+def name_of(row: ModelRow) -> str:
+    """Return the name to ask for a library's model by: its folder, where it is the user's own."""
+    return row.name if row.source in KEPT else row.source
+
+
+def delete_files(name: str, row: ModelRow | None = None) -> int:
+    """Delete the files of a model that fovea has put on the disk; return their bytes.
+
+    ``row`` is what a library knows it by. Raise ``ModelError`` for a model that is not on the disk,
+    and for one that fovea did not put there.
+    """
+    known = _kept(name, row)
+    if known.source == "bundled":
+        raise ModelError(f"{known.name} is part of fovea and cannot be deleted")
+    if known.folder is None:
+        raise ModelError(f"{known.name} is not on this disk")
+    folder = known.folder
+    if known.source == "hub":
+        folder = forget_hub_model(known.name, folder)
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    size = sum(path.stat().st_size for path in files)
+    try:
+        shutil.rmtree(folder)
+    except OSError as exc:
+        raise ModelError(f"cannot delete {folder}: {exc.strerror or exc}") from exc
+    return size
+
+
+def files_identity(name: str, row: ModelRow | None = None) -> str | None:
+    """Return the identity of the model that ``delete_files`` would delete, if it can be read."""
+    known = _kept(name, row)
+    if known.folder is None:
+        return None
+    try:
+        return describe_model(known.folder, known.name, known.source).identity
+    except ModelError:
+        return None
+
+
+def _kept(name: str, row: ModelRow | None) -> KnownModel:
+    name = name if row is None else name_of(row)
+    model = find_openai(name) or find_url_model(name)
+    wanted = (model.name if model else name).lower()
+    for known in known_models():
+        if known.name.lower() == wanted:
+            return known
+    raise ModelError(
+        f"fovea did not download {name!r}, so it does not delete it; delete it yourself"
+    )

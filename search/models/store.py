@@ -1,0 +1,38 @@
+"""The folder that models are kept in, and the notes beside them."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+__all__ = ["models_folder", "read_notes", "write_notes"]
+
+
+def models_folder() -> Path:
+    """Return ``FOVEA_MODELS``, else where this platform keeps a user's data."""
+    if named := os.environ.get("FOVEA_MODELS"):
+        return Path(named).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("fovea", appauthor=False) / "models"
+
+
+def read_notes(name: str) -> dict[str, Any]:
+    """Read a JSON file of the folder; empty where it is missing or damaged, since it can be."""
+    try:
+        notes = json.loads((models_folder() / name).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return notes if isinstance(notes, dict) else {}
+
+
+def write_notes(name: str, notes: dict[str, Any]) -> None:
+    """Replace a JSON file of the folder whole, where the disk allows it."""
+    path = models_folder() / name
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(notes, indent=1), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
