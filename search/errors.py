@@ -1,4 +1,24 @@
-"""The errors that a user can meet and put right."""
+"""Every error that a caller of fovea's Python API can meet and put right; each says what to do.
+
+    FoveaError               base of all; the message is one line with the next step
+    ├── ModelError           a model, its files or its device cannot be used: choose another model,
+    │   │                    device or precision (``search.models``, ``search.clip``)
+    │   ├── ModelUnreachable a model is not on the disk and cannot be downloaded now: try again when
+    │   │                    online, or use the bundled model (``search.models``)
+    │   └── Diverged         training has diverged: lower its learning rate (``search.clip``)
+    ├── LibraryError         the library, its database or its index cannot be used: check its
+    │   │                    folder, permissions and disk (``search.library``, ``search.index``)
+    │   └── LibraryBusy      another process is writing to the library: wait, or stop that one
+    ├── QueryError           a query cannot be read: correct it at ``position`` (``search.query``)
+    │   └── Unanswerable     a query has no answer, such as terms that cancel out: change its terms
+    ├── ModelChanged         the library has changed its model during a scan: start again
+    │                        (``indexer.scanning.scan``)
+    └── WorkersError         worker processes cannot be started here (``indexer.workers.pool``)
+
+``ValueError`` and ``TypeError`` are mistakes in the calling program. A file that cannot be read
+raises nothing while indexing: its reason is recorded, and ``fovea verify`` lists it. ``FoveaError``
+and ``ModelError`` are defined in ``search/clip/errors.py``, since ``clip`` imports nothing of ours.
+"""
 
 from fovea.search.clip.errors import FoveaError, ModelError
 
@@ -8,6 +28,7 @@ __all__ = [
     "LibraryError",
     "ModelError",
     "ModelUnreachable",
+    "QueryError",
     "Unanswerable",
 ]
 
@@ -20,13 +41,30 @@ class LibraryBusy(LibraryError):
     """Another process is writing to the library."""
 
 
-class Unanswerable(LibraryError):
-    """A query that can be read but has no answer; ``code`` and ``params`` say why to programs."""
+class ModelUnreachable(ModelError):
+    """A model is not on the disk, and the network is off or its server does not answer."""
 
-    def __init__(self, message: str, code: str, **params: str | int) -> None:
+
+class QueryError(FoveaError):
+    """A query that cannot be read.
+
+    ``position`` is where, in characters from 0, and ``expected`` says what to write there.
+    ``code`` and ``params`` say the same to programs and translations.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        code: str,
+        *,
+        position: int | None = None,
+        expected: str | None = None,
+        **params: str | int,
+    ) -> None:
         super().__init__(message)
         self.code, self.params = code, params
+        self.position, self.expected = position, expected
 
 
-class ModelUnreachable(ModelError):
-    """A model is not on the disk, and the network or its server does not answer."""
+class Unanswerable(QueryError):
+    """A query that can be read but has no answer."""

@@ -1,4 +1,4 @@
-"""A SQLite connection for a library, and its errors in words that a user can act on."""
+"""The one place that opens a library's database, and SQLite's errors as advice."""
 
 import contextlib
 import os
@@ -14,18 +14,25 @@ __all__ = ["BUSY_S", "connect", "translated"]
 BUSY_S = 30.0  # a write waits this long for another connection's; writes last milliseconds
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
     """Open a database in WAL mode and autocommit: readers never wait for a writer.
 
-    ``synchronous`` stays FULL, so that a committed batch outlives a power failure.
-    A file or folder that may not be written is opened for reading alone.
+    ``synchronous`` stays FULL, so that a committed batch survives a power failure. A file or folder
+    without write permission is opened read-only. With ``any_thread``, the caller sees to it that
+    one thread at a time uses the connection.
     """
     writable = all(os.access(place, os.W_OK) for place in (path, path.parent) if place.exists())
-    conn = sqlite3.connect(_address(path, writable), uri=True, timeout=BUSY_S, isolation_level=None)
+    conn = sqlite3.connect(
+        _uri(path, writable),
+        uri=True,
+        timeout=BUSY_S,
+        isolation_level=None,
+        check_same_thread=not any_thread,
+    )
     try:
         if writable:
             _enable_wal(conn)
-            conn.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
+            conn.execute("PRAGMA secure_delete = ON")  # deleted rows are overwritten
         conn.execute("PRAGMA foreign_keys = ON")
         conn.execute("PRAGMA cache_size = -16384")  # KiB
     except BaseException:
@@ -34,8 +41,7 @@ def connect(path: Path) -> sqlite3.Connection:
     return conn
 
 
-def _address(path: Path, writable: bool) -> str:
-    """The URI that opens a database as it may be opened."""
+def _uri(path: Path, writable: bool) -> str:
     mode = "mode=rwc" if writable else "mode=ro"
     if not writable and not path.with_name(f"{path.name}-wal").exists():
         mode += "&immutable=1"  # nobody has it open, and SQLite could not create its shared memory
@@ -43,7 +49,7 @@ def _address(path: Path, writable: bool) -> str:
 
 
 def _enable_wal(conn: sqlite3.Connection) -> None:
-    """Switch to WAL; two first openers may collide, and here SQLite does not wait by itself."""
+    """Switch to WAL; two first openers may collide, and here SQLite does not wait."""
     for attempt in range(100):
         try:
             conn.execute("PRAGMA journal_mode = WAL")
@@ -68,7 +74,7 @@ def translated(path: Path) -> Iterator[None]:
 def _explain(path: Path, exc: sqlite3.DatabaseError) -> str:
     text = str(exc)
     if "locked" in text or "busy" in text:
-        return f"{path} has been locked for {BUSY_S:.0f} s; close the program that holds it"
+        return f"{path} has been locked for {BUSY_S:.0f} s; close the program that uses it"
     if "not a database" in text:
         return f"{path} is not a library's database; move it away, or choose another folder"
     if "malformed" in text:
@@ -76,7 +82,7 @@ def _explain(path: Path, exc: sqlite3.DatabaseError) -> str:
     if "full" in text:
         return f"{path} cannot grow: the disk is full; make room and try again"
     if "readonly" in text:
-        return f"{path} may not be written; check its permissions"
+        return f"{path} is read-only; check its permissions"
     if "unable to open" in text:
         return f"{path} cannot be opened; check that it exists and its permissions"
     return f"{path}: {text}"

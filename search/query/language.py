@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Literal
 
-from fovea.search.errors import FoveaError
+from fovea.search.errors import QueryError
 
 from .filters import FILTERS, Filter
 
-__all__ = ["PROBLEMS", "SORTS", "Filter", "Query", "QueryError", "Term", "parse"]
+__all__ = ["PROBLEMS", "SORTS", "Filter", "Query", "Term", "parse"]
 
 Sort = Literal["score", "date", "name"]
 
@@ -59,19 +59,6 @@ PROBLEMS = {
     "weighted_words": "The weight {found} has no words; write them right after the colon",
     "whole": "{found} contains half a character; type it again",
 }
-
-
-class QueryError(FoveaError):
-    """A query that cannot be read: ``position`` is where, in characters from 0.
-
-    ``code`` and ``params`` say what is wrong to programs, ``expected`` says it to people.
-    """
-
-    def __init__(self, text: str, position: int, name: str, **params: str | int) -> None:
-        self.text, self.position = text, position
-        self.expected = PROBLEMS[name].format_map(params)
-        self.code, self.params = f"query.{name}", params
-        super().__init__(f"{self.expected} (character {position + 1} of the query)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +106,14 @@ def parse(text: str) -> Query:
             terms += (*_plain(words), _term(item))
             words = []
         if len(terms) + bool(words) + len(filters) > MOST:
-            raise QueryError(text, item.position, "terms", most=MOST)
+            raise _error(item.position, "terms", most=MOST)
     return Query((*terms, *_plain(words)), tuple(filters), sort)
+
+
+def _error(position: int, name: str, **params: str | int) -> QueryError:
+    said = PROBLEMS[name].format_map(params)
+    message = f"{said} (character {position + 1} of the query)"
+    return QueryError(message, f"query.{name}", position=position, expected=said, **params)
 
 
 # Items: [sign] [weight or key ":"] (word or quoted words)
@@ -150,7 +143,7 @@ class _Item:
     def wrong(self, name: str, *, at: int | None = None, **params: str | int) -> QueryError:
         if self.key:
             params["key"] = self.key
-        return QueryError(self.text, self.start if at is None else at, name, **params)
+        return _error(self.start if at is None else at, name, **params)
 
 
 def _items(text: str) -> Iterator[_Item]:
@@ -183,16 +176,16 @@ def _item(text: str, position: int) -> tuple[_Item, int]:
         sign, weight, key, start = prefix[1], prefix[2] or "", prefix[3] or "", prefix.end()
     key = key.lower()
     if key and key not in FILTERS and key not in ("like", "sort"):
-        raise _unknown(text, position, key)
+        raise _unknown(position, key)
     if start == whole.end():
         if key:
-            raise QueryError(text, start, "value", key=key)
-        raise QueryError(text, start, "weighted_words", found=_short(weight))
+            raise _error(start, "value", key=key)
+        raise _error(start, "weighted_words", found=_short(weight))
     value, end, quoted = _value(text, start)
     return _Item(text, position, sign, weight, key, value, start, quoted), end
 
 
-def _unknown(text: str, position: int, key: str) -> QueryError:
+def _unknown(position: int, key: str) -> QueryError:
     """Name the filters there are, and the one that was probably meant."""
 
     def likeness(known: str) -> float:
@@ -204,8 +197,8 @@ def _unknown(text: str, position: int, key: str) -> QueryError:
     params = {"key": key if len(key) <= 20 else f"{key[:19]}…", "filters": ", ".join(keys)}
     near = max(keys, key=likeness)
     if likeness(near) < SIMILAR:
-        return QueryError(text, position, "kind", **params)
-    return QueryError(text, position, "kind_near", near=near, **params)
+        return _error(position, "kind", **params)
+    return _error(position, "kind_near", near=near, **params)
 
 
 def _value(text: str, start: int) -> tuple[str, int, bool]:
@@ -216,13 +209,13 @@ def _value(text: str, start: int) -> tuple[str, int, bool]:
         return word[0], word.end(), False
     quoted = QUOTED.match(text, start)
     if quoted is None:
-        raise QueryError(text, start, "closing_quote", found=_short(text[start:]))
+        raise _error(start, "closing_quote", found=_short(text[start:]))
     end = quoted.end()
     if end < len(text) and not text[end].isspace():
-        raise QueryError(text, end, "space")
+        raise _error(end, "space")
     value = re.sub(r"\\(.)", r"\1", quoted[1], flags=re.DOTALL)
     if not value.strip():
-        raise QueryError(text, start, "quoted_words")
+        raise _error(start, "quoted_words")
     return value, end, True
 
 

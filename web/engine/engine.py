@@ -17,6 +17,7 @@ from fovea.indexer.workers.host import available_cores
 from fovea.search.errors import FoveaError, LibraryError
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.index.view import snapshot_path
+from fovea.search.library.connection import connect
 from fovea.search.library.library import DATABASE, Library
 from fovea.search.library.rows import ModelRow
 from fovea.search.models.resolve import resolve_model
@@ -89,9 +90,7 @@ class Engine:
         self.closing = threading.Event()
         self._farewells: list[Callable[[], None]] = []
         self._watching = threading.Lock()
-        self._watcher = sqlite3.connect(
-            folder / DATABASE, check_same_thread=False, isolation_level=None
-        )
+        self._watcher = connect(folder / DATABASE, any_thread=True)
 
     # The library
 

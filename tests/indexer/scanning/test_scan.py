@@ -818,7 +818,7 @@ def test_a_disk_that_is_full_is_one_clear_error_and_leaves_the_library_whole(sca
 def test_a_library_that_may_only_be_read_is_one_clear_error(library, photos, monkeypatch):
     monkeypatch.setattr("fovea.search.library.connection.os.access", lambda path, mode: False)
     with Library.open(library.folder) as fixed:
-        with pytest.raises(LibraryError, match="may not be written; check its permissions"):
+        with pytest.raises(LibraryError, match="is read-only; check its permissions"):
             Scanner(fixed)(photos)
 
 

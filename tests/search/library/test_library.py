@@ -144,7 +144,7 @@ def test_a_library_that_may_not_be_written_can_be_read(colour_library, monkeypat
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with Library.open(folder) as library:
         assert len(library.files_under(library.roots()[0].path)) == 8
-        with pytest.raises(LibraryError, match="may not be written; check its permissions"):
+        with pytest.raises(LibraryError, match="is read-only; check its permissions"):
             library.add_root(b"/p")
     assert not (folder / f"{DATABASE}-shm").exists()
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fovea.search.errors import QueryError
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.search.query.filters import FILTERS, FilterKind, allowed_images, distance_km
-from fovea.search.query.language import QueryError, parse
+from fovea.search.query.language import parse
 from places import CHECKOUT
 
 ROOT = b"/photos"

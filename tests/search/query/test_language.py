@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fovea.search.errors import QueryError
 from fovea.search.query.filters import FILTERS as KINDS
-from fovea.search.query.language import PROBLEMS, SORTS, Filter, Query, QueryError, Term, parse
+from fovea.search.query.language import PROBLEMS, SORTS, Filter, Query, Term, parse
 
 
 def text(value, weight=1.0):
