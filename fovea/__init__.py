@@ -15,11 +15,18 @@ if TYPE_CHECKING:
     from .indexer.scanning.verify import VerifyReport
     from .indexer.switching.switch import SwitchProgress, SwitchReport
     from .search.clip.zeroshot import class_embeddings, class_probabilities
-    from .search.errors import FoveaError, LibraryBusy, LibraryError, ModelError, Unanswerable
+    from .search.errors import (
+        FoveaError,
+        LibraryBusy,
+        LibraryError,
+        ModelError,
+        ModelUnreachable,
+        QueryError,
+        Unanswerable,
+    )
     from .search.models.installed import available_models
     from .search.models.resolve import load_model
     from .search.query.hits import Answer, Hit
-    from .search.query.language import QueryError
 
 __all__ = [
     "Answer",
@@ -29,6 +36,7 @@ __all__ = [
     "LibraryBusy",
     "LibraryError",
     "ModelError",
+    "ModelUnreachable",
     "Progress",
     "QueryError",
     "ScanReport",
@@ -51,8 +59,9 @@ _HOMES = {
     "LibraryBusy": "search.errors",
     "LibraryError": "search.errors",
     "ModelError": "search.errors",
+    "ModelUnreachable": "search.errors",
     "Progress": "indexer.scanning.pipeline",
-    "QueryError": "search.query.language",
+    "QueryError": "search.errors",
     "ScanReport": "indexer.scanning.scan",
     "SwitchProgress": "indexer.switching.switch",
     "SwitchReport": "indexer.switching.switch",

@@ -208,11 +208,9 @@ class Library:
 
         Raise ``LibraryError`` for a file that cannot be read.
         """
-        from hashlib import sha256
+        from fovea.indexer.workers.query_image import content_hash
 
-        from fovea.search.library.pictures import file_bytes
-
-        digest = sha256(file_bytes(Path(file).expanduser())).digest()
+        digest = content_hash(Path(file).expanduser())
         return self._store.image_by_hash([digest]).get(digest)
 
     def paths(self, image_id: int) -> tuple[str, ...]:
@@ -273,9 +271,9 @@ class Library:
         encoder = self._encoder
         if not isinstance(picture, str | os.PathLike):
             return encoder.encode_images([picture])[0]
-        from fovea.indexer.workers.query_image import Asked
+        from fovea.indexer.workers.query_image import QueryImageDecoder
 
-        with Asked(encoder.preprocess) as decoder:  # it starts while torch is imported
+        with QueryImageDecoder(encoder.preprocess) as decoder:  # it starts while torch is imported
             encoder.load()
             pixels = decoder.pixels(Path(picture).expanduser())
         return encoder.encode_pixels(pixels[None])[0]

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from fovea.search.clip.evaluation.examples import ExampleQuery, ModelAnswer, ShownImage
+from fovea.search.library.paths import printable
 
 __all__ = ["Report", "page"]
 
@@ -120,7 +121,5 @@ def _hit(hit: ShownImage) -> str:
 
 
 def _text(value: object) -> str:
-    """Return a text for HTML; what is not Unicode or not printable is shown escaped."""
-    text = str(value).encode("utf-8", "backslashreplace").decode()
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return escape(shown, quote=True)
+    """Return a text for HTML."""
+    return escape(printable(str(value)), quote=True)

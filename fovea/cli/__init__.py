@@ -13,13 +13,14 @@ from typing import IO
 import click
 
 from fovea.search.errors import FoveaError
+from fovea.search.library.paths import printable
 
 from .demo import demo
 from .evaluating import evaluate
 from .indexing import index
 from .library import roots, status, verify
 from .models import models
-from .output import plain, talk
+from .output import talk
 from .searching import classify, search, similar
 from .serving import serve
 from .switching import use_model
@@ -36,7 +37,7 @@ class LibraryGroup(click.Group):
         try:
             return super().invoke(ctx)
         except FoveaError as exc:
-            raise click.ClickException(plain(str(exc))) from exc
+            raise click.ClickException(printable(str(exc))) from exc
 
 
 def main() -> None:
@@ -97,7 +98,7 @@ def _log_to_stderr() -> None:
 
     class OneLine(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return plain(super().format(record))
+            return printable(super().format(record))
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("fovea: %(message)s"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fovea.search.clip.errors import FoveaError
+from fovea.search.library.paths import printable_name
 
 if TYPE_CHECKING:
     from fovea.indexer.scanning.scan import ScanReport
@@ -26,7 +27,7 @@ from .options import (
     machine_options,
     model_option,
 )
-from .output import plain_name, print_json, talk
+from .output import print_json, talk
 from .progress import download_bar, scan_bar
 
 
@@ -168,7 +169,7 @@ def _show_report(
 ) -> None:
     fields = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped", "seconds")
     for problem in report.problems:
-        talk(f"{plain_name(os.fsdecode(problem.path))}: {problem.reason}")
+        talk(f"{printable_name(os.fsdecode(problem.path))}: {problem.reason}")
     if report.passed_over:
         talk(
             f"{report.passed_over} pictures {'would ' if dry_run else ''}leave the answers: an "

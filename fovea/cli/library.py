@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fovea.search.clip.errors import FoveaError
-from fovea.search.library.paths import path_fields
+from fovea.search.library.paths import path_fields, printable, printable_name
 
 if TYPE_CHECKING:
     pass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 from .opening import open_library
 from .options import FILE, json_option, library_option
-from .output import plain, plain_name, print_json, talk
+from .output import print_json, talk
 
 
 @click.command()
@@ -63,7 +63,7 @@ def status(folder: Path | None, as_json: bool) -> None:
         )
         return
     files = ", ".join(f"{count:,} {state}" for state, count in counts.files.items())
-    click.echo(f"library\t{plain_name(str(place))}")
+    click.echo(f"library\t{printable_name(str(place))}")
     click.echo(f"model\t{model.name if model else 'none yet'}")
     if change is not None:
         done = f"{change.embedded:,} of {change.images:,} pictures"
@@ -78,7 +78,7 @@ def status(folder: Path | None, as_json: bool) -> None:
     click.echo(f"files\t{files or 'none yet'}")
     for root in roots:
         when = f"looked at {root['scanned']}" if root["scanned"] else "not looked at yet"
-        click.echo(f"root\t{plain_name(str(root['path']))}\t{root['state']}, {when}")
+        click.echo(f"root\t{printable_name(str(root['path']))}\t{root['state']}, {when}")
 
 
 @click.command()
@@ -106,8 +106,8 @@ def verify(folder: Path | None, as_json: bool) -> None:
         print_json({"ok": report.ok, "files": files})
     else:
         for file in report.files:
-            reason = f"\t{plain(file.reason)}" if file.reason else ""
-            click.echo(f"{file.state}\t{plain_name(file.path)}{reason}")
+            reason = f"\t{printable(file.reason)}" if file.reason else ""
+            click.echo(f"{file.state}\t{printable_name(file.path)}{reason}")
     if not report.ok:
         raise click.ClickException("the index and the database disagree")
 
@@ -139,7 +139,7 @@ def list_roots(folder: Path | None, as_json: bool) -> None:
         print_json([{**path_fields(os.fsdecode(root.path)), "state": root.state} for root in found])
         return
     for root in found:
-        click.echo(f"{root.state}\t{plain_name(os.fsdecode(root.path))}")
+        click.echo(f"{root.state}\t{printable_name(os.fsdecode(root.path))}")
 
 
 @roots.command("remove")
@@ -159,4 +159,4 @@ def remove_root(root: Path, folder: Path | None) -> None:
         if not found:
             raise FoveaError(f"{root} is no root of this library; fovea roots lists them")
         gone = forget_root(library, found[0].id)
-    click.echo(f"forgot {gone:,} files of {plain_name(os.fsdecode(found[0].path))}")
+    click.echo(f"forgot {gone:,} files of {printable_name(os.fsdecode(found[0].path))}")

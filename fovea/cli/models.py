@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fovea.search.clip.errors import FoveaError
+from fovea.search.library.paths import printable, printable_name
 
 if TYPE_CHECKING:
     pass
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 from .opening import any_model, library_folder, open_library
 from .options import complete_model, json_option, library_option
-from .output import plain, plain_name, print_json, size_text
+from .output import print_json, size_text
 from .progress import download_bar
 
 
@@ -53,7 +54,7 @@ def list_models(as_json: bool) -> None:
         )
         return
     for model in known:
-        place = plain_name(str(model.folder)) if model.folder else "not on this disk"
+        place = printable_name(str(model.folder)) if model.folder else "not on this disk"
         click.echo(f"{model.name}\t{model.source}\t{place}")
 
 
@@ -73,7 +74,7 @@ def pull_model(name: str, sha256: str | None) -> None:
     from fovea.search.models.resolve import pull
 
     model = pull(name, download_bar, sha256=sha256)
-    click.echo(f"{model.name}\t{plain_name(str(model.folder))}")
+    click.echo(f"{model.name}\t{printable_name(str(model.folder))}")
 
 
 @models.command("info")
@@ -100,7 +101,7 @@ def model_info(name: str | None, folder: Path | None, as_json: bool) -> None:
         print_json(fields)
         return
     for field, value in fields.items():
-        click.echo(f"{field}\t{plain(str(value))}")
+        click.echo(f"{field}\t{printable(str(value))}")
 
 
 @models.command("remove")

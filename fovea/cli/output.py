@@ -1,39 +1,15 @@
 """What commands print: plain lines and JSON on standard output, remarks on standard error."""
 
 import json
-from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    pass
-
-
-_ESCAPES = frozenset("\\nrtxuU")  # what follows the backslash in an escape
-
-
-def plain(text: str) -> str:
-    """Escape what is not printable, so that a name is one line and changes no terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def plain_name(name: str) -> str:
-    """Escape a file's name as ``plain`` does, so that no two names look the same.
-
-    A backslash of its own is doubled where it would look like the beginning of an escape.
-    """
-    return "".join(
-        "\\\\" if c == "\\" and (after in _ESCAPES or plain(after) != after) else plain(c)
-        for c, after in zip_longest(name, name[1:], fillvalue=" ")
-    )
+from fovea.search.library.paths import printable
 
 
 def talk(text: str) -> None:
-    """Say something that is no result."""
-    click.echo(f"fovea: {plain(text)}", err=True)
+    """Print a remark, which is not a result, to standard error."""
+    click.echo(f"fovea: {printable(text)}", err=True)
 
 
 def size_text(length: int) -> str:

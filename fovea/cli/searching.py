@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fovea.search.clip.errors import FoveaError
-from fovea.search.library.paths import path_fields
+from fovea.search.library.paths import path_fields, printable, printable_name
 
 if TYPE_CHECKING:
     from fovea.search.query.hits import Answer, Hit
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 from .opening import any_model, searchable
 from .options import FILE, json_option, k_option, library_option, machine_options, model_option
-from .output import plain, plain_name, print_json, talk
+from .output import print_json, talk
 
 NONE_LIKELY = "no likely matches; the nearest ones follow"
 
@@ -86,7 +86,7 @@ def show_answer(answer: "Answer", as_json: bool) -> None:
             talk("the likely matches end here; the nearest ones follow" if place else NONE_LIKELY)
         note = "\t(offline)" if hit.offline else ""
         mark = (hit.date or "")[:10] if hit.score is None else f"{hit.score:.3f}"
-        click.echo(f"{mark}\t{plain_name(hit.path)}{note}")
+        click.echo(f"{mark}\t{printable_name(hit.path)}{note}")
     if not answer.hits:
         talk("no picture is found; is a folder indexed? fovea index FOLDER")
 
@@ -144,13 +144,13 @@ def classify(
     """
     if not all("{}" in template for template in templates):
         raise click.UsageError("a --template needs {} where the label goes")
-    from fovea.indexer.workers.query_image import Asked
+    from fovea.indexer.workers.query_image import QueryImageDecoder
     from fovea.search.clip.zeroshot import class_embeddings, class_probabilities
 
     model = any_model(name, folder)
     labels = tuple(dict.fromkeys(labels))
     unread = 0
-    with Asked(model.preprocess) as asked:
+    with QueryImageDecoder(model.preprocess) as asked:
         encoder = model.load(device=device, dtype=dtype)
         classes = class_embeddings(encoder, labels, templates)  # (c, d)
         for file in files:
@@ -174,4 +174,4 @@ def show_labels(file: Path, labels: dict[str, float], as_json: bool) -> None:
         print_json({**path_fields(str(file)), "labels": ranked})
         return
     for label, probability in ranked.items():
-        click.echo(f"{probability:.3f}\t{plain(label)}\t{plain_name(str(file))}")
+        click.echo(f"{probability:.3f}\t{printable(label)}\t{printable_name(str(file))}")

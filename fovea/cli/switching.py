@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fovea.search.clip.errors import FoveaError
+from fovea.search.library.paths import printable_name
 
 if TYPE_CHECKING:
     from fovea.indexer.switching.switch import SwitchReport
@@ -27,7 +28,7 @@ from .options import (
     library_option,
     machine_options,
 )
-from .output import plain_name, print_json, talk
+from .output import print_json, talk
 from .progress import download_bar, switch_bar
 from .searching import answer_fields
 
@@ -205,5 +206,5 @@ def _column(side: "Side", shared: set[int]) -> list[str]:
     lines = [f"{side.answer.model}, {side.embedded:,} pictures"]
     for hit in side.answer.hits:
         score = " " * 5 if hit.score is None else f"{hit.score:.3f}"
-        lines.append(f"{score} {' ' if hit.image_id in shared else '*'} {plain_name(hit.path)}")
+        lines.append(f"{score} {' ' if hit.image_id in shared else '*'} {printable_name(hit.path)}")
     return lines

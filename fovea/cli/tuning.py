@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fovea.search.clip.errors import FoveaError
-from fovea.search.library.paths import path_fields
+from fovea.search.library.paths import path_fields, printable, printable_name
 
 if TYPE_CHECKING:
     from fovea.indexer.learning.finetune import Tuned
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 from .opening import current_model, open_library
 from .options import DEVICES, DTYPES, FILE, json_option, model_option
-from .output import plain, plain_name, print_json, talk
+from .output import print_json, talk
 from .progress import counting_bar, download_bar, tuning_bar
 from .switching import show_switch, switch_library
 
@@ -211,7 +211,7 @@ def show_captions(path: bytes, captions: Sequence[str], as_json: bool) -> None:
         print_json({**fields, "captions": captions})
         return
     for caption in captions:
-        click.echo(f"{plain_name(file)}\t{plain(caption)}")
+        click.echo(f"{printable_name(file)}\t{printable(caption)}")
 
 
 def show_tuned(tuned: "Tuned", as_json: bool) -> None:

@@ -20,6 +20,7 @@ from fovea.search.clip.preprocess import Preprocess
 from fovea.search.errors import FoveaError
 from fovea.search.library.files import HELD_REASON
 from fovea.search.library.library import Library
+from fovea.search.library.paths import printable_name
 from fovea.search.library.rows import Root
 
 from .changes import Survey, inside, known_files
@@ -359,17 +360,17 @@ class _Scan:
 
 def check_folder(path: bytes, own: bytes) -> None:
     """Raise ``FoveaError`` for what cannot become a root; ``own`` is the library's folder."""
-    shown = os.fsdecode(path)
+    name = printable_name(os.fsdecode(path))
     if not os.path.lexists(path):
-        raise FoveaError(f"no folder {shown!r}; check its name")
+        raise FoveaError(f"there is no folder {name}; check its name")
     if not os.path.isdir(path):
-        raise FoveaError(f"{shown!r} is no folder; name the folder that it is in")
+        raise FoveaError(f"{name} is not a folder; name the folder that it is in")
     if inside(path, own):
-        raise FoveaError(f"{shown!r} is the library's own folder; keep it elsewhere: --library DIR")
+        raise FoveaError(f"{name} is the library's own folder; keep it elsewhere: --library DIR")
     try:
         os.scandir(path).close()
     except OSError as exc:
-        raise FoveaError(f"cannot list {shown!r}: {exc.strerror}; check its permissions") from exc
+        raise FoveaError(f"cannot list {name}: {exc.strerror}; check its permissions") from exc
 
 
 def _report(survey: Survey, tally: Tally, verdict: Verdict | None = None) -> ScanReport:

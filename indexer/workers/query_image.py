@@ -1,25 +1,40 @@
-"""Decode pictures that somebody searches by: like indexed ones, but never stored."""
+"""Read the pictures that a query names: under the limits of indexing, and never stored."""
 
+import errno
 import os
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from fovea.indexer.decoding.limits import Limits
+from fovea.indexer.decoding.limits import Gone, Limits, Refused
+from fovea.indexer.decoding.reading import read_file
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.errors import LibraryError
-from fovea.search.library.pictures import shown
+from fovea.search.library.paths import printable_name
 
 from .pool import Pool, Task
 
-__all__ = ["Asked"]
+__all__ = ["QueryImageDecoder", "content_hash"]
 
 
-class Asked:
+def content_hash(file: Path | str, limits: Limits | None = None) -> bytes:
+    """Return the SHA-256 of a file's bytes, by which the library knows its content.
+
+    Links are followed. Raise ``LibraryError`` with the reason for what is not a regular file, is
+    too large, or cannot be read.
+    """
+    try:
+        return sha256(read_file(_resolved(file), limits or Limits()).data).digest()
+    except (Refused, Gone) as exc:
+        raise _unreadable(file, str(exc)) from exc
+
+
+class QueryImageDecoder:
     """One worker process that decodes files by name, one after another.
 
-    Use it as a context manager. The process is on its way at once, so that the caller may load a
+    Use it as a context manager. The process is started at once, so that the caller may load a
     model meanwhile.
     """
 
@@ -27,7 +42,7 @@ class Asked:
         self._pool = Pool(preprocess, limits or Limits(), workers=1, batch_size=1)
         self._pool.warm()
 
-    def __enter__(self) -> "Asked":
+    def __enter__(self) -> "QueryImageDecoder":
         return self
 
     def __exit__(
@@ -38,16 +53,22 @@ class Asked:
     ) -> None:
         self._pool.close()
 
-    def pixels(self, file: Path) -> np.ndarray:
-        """What a model sees of a picture, uint8 (size, size, 3); links are followed.
+    def pixels(self, file: Path | str) -> np.ndarray:
+        """Return what a model sees of a picture, uint8 (size, size, 3); links are followed.
 
         Raise ``LibraryError`` with the reason for what cannot be decoded within the limits.
         """
-        task = Task(os.path.realpath(os.fsencode(file)), 0)
-        [outcome] = filter(None, self._pool.outcomes(iter([task])))
+        [outcome] = filter(None, self._pool.outcomes(iter([Task(_resolved(file), 0)])))
         if outcome.slot is None:
-            reason = outcome.reason or "no such file"  # it was there a moment ago, or never
-            raise LibraryError(f"cannot read {shown(file)}: {reason}")
+            raise _unreadable(file, outcome.reason or os.strerror(errno.ENOENT))
         pixels: np.ndarray = self._pool.pixels[outcome.slot].copy()
         self._pool.release(outcome.slot)
         return pixels
+
+
+def _resolved(file: Path | str) -> bytes:
+    return os.path.realpath(os.fsencode(file))
+
+
+def _unreadable(file: Path | str, reason: str) -> LibraryError:
+    return LibraryError(f"cannot read {printable_name(file)}: {reason}")

@@ -1,13 +1,38 @@
-"""Paths in JSON: names are bytes, and not all of them are text."""
+"""Names of files as text and in JSON: they are bytes, and not all of them are printable text."""
 
 import base64
 import os
+from itertools import zip_longest
 
-__all__ = ["path_fields"]
+__all__ = ["path_fields", "printable", "printable_name"]
+
+_ESCAPES = frozenset("\\nrtxuU")  # what follows the backslash in an escape
+
+
+def printable(text: str) -> str:
+    """Escape what is not printable, so that a text is one line and changes no terminal.
+
+    A byte that is not UTF-8 becomes ``\\udcXX``, as ``os.fsdecode`` gives it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_name(name: str | os.PathLike[str]) -> str:
+    """Escape a file's name as ``printable`` does, so that no two names look the same.
+
+    A backslash in the name is doubled where it would look like the beginning of an escape.
+    """
+    text = os.fspath(name)
+    return "".join(
+        "\\\\" if c == "\\" and (after in _ESCAPES or printable(after) != after) else printable(c)
+        for c, after in zip_longest(text, text[1:], fillvalue=" ")
+    )
 
 
 def path_fields(path: str) -> dict[str, str]:
-    """A path as ``path``; where it is not UTF-8, its bytes too, as ``path_bytes`` in base64."""
+    """Return ``path`` and, where it is not UTF-8, its bytes as ``path_bytes`` in base64."""
     fields = {"path": path}
     try:
         path.encode()

@@ -19,12 +19,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from coloured import COLOURS, captioned_source, encoded
 from commands import run
-from fovea.cli.output import plain, plain_name
-from fovea.indexer.workers.query_image import Asked
+from fovea.indexer.workers.query_image import QueryImageDecoder
 from fovea.search.clip.encoders.load import load_encoder
 from fovea.search.clip.training.recipe import TrainOptions
 from fovea.search.errors import LibraryError
 from fovea.search.library.library import Library
+from fovea.search.library.paths import printable, printable_name
 from fovea.search.models import installed
 from places import CHECKOUT
 from small_clips import write_model
@@ -381,7 +381,8 @@ def test_a_file_that_may_not_be_read_is_one_of_those_that_fail(used, monkeypatch
     """Not a command that was not understood; the superuser may read any, hence the patches."""
     denied = used / "photos" / "red.png"
     monkeypatch.setattr(os, "access", lambda *arguments, **options: False)
-    monkeypatch.setattr(Asked, "pixels", refusing(denied, Asked.pixels))
+    pixels = refusing(denied, QueryImageDecoder.pixels)
+    monkeypatch.setattr(QueryImageDecoder, "pixels", pixels)
     done = run("classify", denied, used / "photos" / "blue.png", "--label", "x")
     assert done.code == 1 and done.out.endswith("blue.png\n")
     assert done.err.splitlines()[0] == f"fovea: cannot read {denied}: Permission denied"
@@ -838,7 +839,7 @@ def test_shells_can_complete(shell):
     ],
 )
 def test_names_are_printed_as_one_harmless_line(text, shown):
-    assert plain(text) == plain_name(text) == shown
+    assert printable(text) == printable_name(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -853,7 +854,7 @@ def test_names_are_printed_as_one_harmless_line(text, shown):
     ],
 )
 def test_a_backslash_in_a_name_looks_like_no_escape(name, shown):
-    assert plain_name(name) == shown
+    assert printable_name(name) == shown
 
 
 @given(st.text(alphabet="\\nrtxuUa01f\n\t\x1b\xe9\udce9", max_size=12))
@@ -863,6 +864,6 @@ def test_a_printed_name_can_be_read_back(name):
     undone = re.sub(
         escapes,
         lambda found: found[0].encode().decode("unicode_escape"),
-        plain_name(name),
+        printable_name(name),
     )
     assert undone == name

@@ -18,7 +18,7 @@ from flask import (
 )
 
 from fovea.search.errors import FoveaError
-from fovea.search.library.pictures import shown
+from fovea.search.library.paths import printable
 from fovea.search.query.run import Question
 from fovea.web.contract.problems import Problem, members
 from fovea.web.engine.answers import ask, page
@@ -41,7 +41,7 @@ YEAR_S = 365 * 24 * 3600
 def install(app: Flask) -> None:
     """Give templates the assets' addresses, and names that nothing can hide in."""
     app.add_template_global(asset_url, "asset")
-    app.add_template_filter(shown, "printable")
+    app.add_template_filter(printable)
 
 
 @blueprint.get("/")

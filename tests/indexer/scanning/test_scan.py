@@ -495,7 +495,7 @@ def test_folders_that_are_none_are_named(scan, tmp_path):
     with pytest.raises(FoveaError, match="no folder .*nowhere"):
         scan(tmp_path / "nowhere")
     (tmp_path / "file.jpg").touch()
-    with pytest.raises(FoveaError, match="file.jpg' is no folder"):
+    with pytest.raises(FoveaError, match="file.jpg is not a folder"):
         scan(tmp_path / "file.jpg")
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -517,7 +517,7 @@ def test_a_folder_that_cannot_be_listed_is_no_root(scan, photos, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("fovea.indexer.scanning.scan.os.scandir", refuse)
-    with pytest.raises(FoveaError, match="cannot list .*photos': Permission denied"):
+    with pytest.raises(FoveaError, match="cannot list .*photos: Permission denied"):
         scan(photos)
     assert scan.library.roots() == []
 
