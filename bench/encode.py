@@ -1,13 +1,12 @@
-"""How fast the encoder embeds pictures, against what the machine's matrix products allow.
+"""Measure how fast the encoder embeds pictures, and how close that comes to the hardware's limit.
 
     python bench/encode.py [--device cpu] [--dtypes float32,bfloat16] [--batches 1,8,32]
     python bench/encode.py --model fovea-small
 
-A ViT-B/32 with random weights embeds random pixels; with --model, another model does, without the
-ceiling. The ceiling is measured in the same run: the
-very matrix products of one pass (rows, inputs and outputs as the model has them), each alone and
-the fastest way that torch knows, with nothing between them. The baseline is the reference model
-in float32, one picture after another.
+A ViT-B/32 with random weights embeds random pixels. The limit is measured in the same run: the
+matrix products of one forward pass, in their real shapes, each timed alone in torch's fastest way.
+The baseline is the reference model in float32, one picture at a time. With --model, another model
+is timed, without the limit.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
@@ -42,7 +41,7 @@ VIT_B_32 = ClipConfig(
 
 
 def main() -> None:
-    """Print one line a precision and batch size."""
+    """Print one line per precision and batch size."""
     options = arguments()
     device = pick_device(options.device)
     if options.model:
@@ -70,7 +69,7 @@ def main() -> None:
 
 
 def another(options: argparse.Namespace, device: torch.device) -> None:
-    """Print one line a precision and batch size of a model of any shape."""
+    """Print one line per precision and batch size for a model of any shape."""
     model = resolve_model(options.model, network=False)
     side = model.preprocess.size
     print(f"{machine(device)}\n{model.name}, {side} pixels, torch {torch.__version__}\n")
@@ -87,17 +86,19 @@ def another(options: argparse.Namespace, device: torch.device) -> None:
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", help="measure this one on the disk, by name or folder")
+    parser.add_argument("--model", help="time this local model instead, by name or folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--dtypes", help="comma-separated; default: those worth using here")
-    parser.add_argument("--batches", default="1,8,16,32,64", help="pictures a call")
+    parser.add_argument("--dtypes", help="comma-separated; default: those that suit the device")
+    parser.add_argument(
+        "--batches", default="1,8,16,32,64", help="pictures per call, comma-separated"
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="time for each measurement")
-    parser.add_argument("--json", help="write the figures to this file too")
+    parser.add_argument("--json", help="also write the figures to this file")
     return parser.parse_args()
 
 
 def machine(device: torch.device) -> str:
-    """Name what computes."""
+    """Name the device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     units = "with" if multiplies_bfloat16() else "without"
@@ -113,7 +114,7 @@ def default_dtypes(device: torch.device) -> list[str]:
 
 
 def write_model(folder: Path) -> None:
-    """Write a ViT-B/32 of random weights, scaled so that activations stay as a real one's."""
+    """Write a ViT-B/32 with random weights, scaled to keep activations in a realistic range."""
     generator = torch.Generator().manual_seed(0)
     state = {
         name: torch.randn(shape, generator=generator) * (shape[-1] if shape else 1) ** -0.5
@@ -124,7 +125,7 @@ def write_model(folder: Path) -> None:
 
 
 def baseline(folder: Path, side: int, seconds: float) -> float:
-    """Return images/s of the reference model, one by one in float32."""
+    """Return images/s of the reference model in float32, one picture at a time."""
     model = load_clip(folder, ["image"])
     picture = torch.zeros(1, 3, side, side)
     with torch.inference_mode():
@@ -132,7 +133,7 @@ def baseline(folder: Path, side: int, seconds: float) -> float:
 
 
 def measure(encoder: TorchEncoder, batch: int, seconds: float) -> dict[str, Any]:
-    """Time the encoder and its products alone on one batch size."""
+    """Time the encoder and its matrix products alone for one batch size."""
     took = embedding_seconds(encoder, 224, batch, seconds)
     place = Target(encoder.device, encoder.dtype)
     with torch.inference_mode():
@@ -152,18 +153,18 @@ def measure(encoder: TorchEncoder, batch: int, seconds: float) -> dict[str, Any]
 
 
 def embedding_seconds(encoder: TorchEncoder, side: int, batch: int, seconds: float) -> float:
-    """Return the time that one batch of random pixels takes."""
+    """Return the seconds that embedding one batch of random pixels takes."""
     rng = np.random.default_rng(0)
-    calls = 1 if encoder.device.type == "cpu" else 8  # a GPU is fed while it computes
+    calls = 1 if encoder.device.type == "cpu" else 8  # copies to a GPU overlap with its computing
     pixels = rng.integers(0, 256, (batch * calls, side, side, 3), dtype=np.uint8)
     return fastest(lambda: encoder.encode_pixels(pixels), seconds) / calls
 
 
 def matrix_products(batch: int) -> list[tuple[int, int, int, int]]:
-    """List (rows, inputs, outputs, count) of the weights' products in one pass.
+    """List (rows, inputs, outputs, count) of each product with a weight matrix in one pass.
 
-    As the encoder does them: the last block's query, output and perceptron see one position.
-    Attention's own products (3 % of all) are left out, which makes the ceiling stricter.
+    As in the encoder, the last block's query, output and MLP see one position. The products inside
+    attention (3 % of all) are left out, which makes the limit stricter.
     """
     width, layers, positions = VIT_B_32.vision.width, 12, 50
     rows = batch * positions
@@ -182,7 +183,7 @@ def matrix_products(batch: int) -> list[tuple[int, int, int, int]]:
 
 
 def product_seconds(place: Target, rows: int, inputs: int, outputs: int, seconds: float) -> float:
-    """Return the time of one product, by the fastest of the ways at hand."""
+    """Return the seconds of one product, computed in the fastest of three ways."""
     x = torch.randn(rows, inputs).to(place.device, place.dtype)
     weight = torch.randn(outputs, inputs).to(place.device, place.dtype)
     linear, turned = Linear(place, weight), weight.t().contiguous()
@@ -199,7 +200,7 @@ def fastest(
 ) -> float:
     """Return the median seconds of the faster half of the calls that fit in ``seconds``."""
     is_gpu = device is not None and device.type == "cuda"
-    repeats = 20 if is_gpu else 1  # so that launching a kernel does not count
+    repeats = 20 if is_gpu else 1  # amortises the launch of a kernel
     call()
     times: list[float] = []
     end = time.perf_counter() + seconds

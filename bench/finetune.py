@@ -1,12 +1,12 @@
-"""What fine-tuning on a few pairs brings to a model that has never met their subject, and costs.
+"""Measure what fine-tuning on a few pairs teaches a model about a new subject, and what it costs.
 
     fovea train --recipe bench/without-part.toml --data FOLDER --out runs/without
     python bench/finetune.py --data FOLDER --model runs/without/model [--pairs 200] [--part snow]
 
-The model was trained without one part of its data: photographs with "snow" in a caption, and 20
-classes of things. A library is made of so many pictures of that part, each with one caption, and of
-some others without a caption, as a user's would be; ``fovea finetune`` learns from it. Both models
-are then measured on pictures that neither has met, of that part and of everything else.
+The model was trained without photographs that have "snow" in a caption, and without 20 classes. A
+library is made of some of those pictures, each with one caption, and of others without a caption,
+as a user's would be; ``fovea finetune`` learns from it. Both models are then evaluated on pictures
+that neither has seen, of the new subject and of everything else.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
@@ -42,7 +42,7 @@ SNOW = finder(["snow*"])
 
 @dataclass(frozen=True)
 class Data:
-    """The captioned and the labelled pictures: to learn from, and to measure by."""
+    """The captioned and the labelled pictures, for training and for evaluation."""
 
     captioned: PairSet
     captioned_dev: PairSet
@@ -52,7 +52,7 @@ class Data:
 
 
 def main() -> None:
-    """Print a table a part."""
+    """Print one table per part."""
     options = arguments()
     data = open_data(options.data)
     figures = {}
@@ -66,16 +66,18 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="the folder of the recipe's files")
-    parser.add_argument("--model", type=Path, required=True, help="trained without the part")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the recipe's files")
+    parser.add_argument("--model", type=Path, required=True, help="model trained without the part")
     parser.add_argument(
         "--part", nargs="+", choices=("snow", "classes"), default=["snow", "classes"]
     )
-    parser.add_argument("--pairs", type=int, default=200, help="pictures with a caption to learn")
-    parser.add_argument("--others", type=int, default=1000, help="pictures without one beside them")
+    parser.add_argument("--pairs", type=int, default=200, help="captioned pictures to learn from")
+    parser.add_argument(
+        "--others", type=int, default=1000, help="pictures without a caption among them"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes that decode")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--json", help="write the figures to this file too")
+    parser.add_argument("--json", help="also write the figures to this file")
     usual = TuneOptions()
     for name in ("tune", "epochs", "batch_size", "lr", "keep", "seed"):
         kind = float if name == "lr" else type(getattr(usual, name))
@@ -84,7 +86,7 @@ def arguments() -> argparse.Namespace:
 
 
 def open_data(folder: Path) -> Data:
-    """Open what the recipe names, without its exclusions, and the parts held out from it."""
+    """Open the recipe's sources without their exclusions, and their held-out splits."""
     captioned, labelled = read_recipe(RECIPE, folder=folder, out=folder).sources
     named = finder(labelled.exclude)
     whole = [replace(source, exclude=()) for source in (captioned, labelled)]
@@ -107,7 +109,7 @@ def open_data(folder: Path) -> Data:
 
 
 def demonstrate(part: str, data: Data, options: argparse.Namespace, place: Path) -> dict[str, Any]:
-    """Tune on one part and print what that changes."""
+    """Fine-tune on one part and print what changes."""
     tuned, seconds = tune(part, data, options, place)
     before = load_encoder(options.model, device=options.device)
     after = load_encoder(tuned.folder, device=options.device)
@@ -182,7 +184,7 @@ def write_pictures(
 
 
 def strange_caption(pair: Pair, data: Data) -> str | None:
-    """Return a caption of a picture that the model was trained without; None for the others."""
+    """Return a caption if the model was trained without this picture, else None."""
     if pair.label >= 0:
         names = data.labelled.class_names[pair.label]
         return f"a photo of a {names[0]}." if pair.label in data.strange else None
@@ -190,12 +192,12 @@ def strange_caption(pair: Pair, data: Data) -> str | None:
 
 
 def write(pairs: PairSet, pair: Pair, folder: Path) -> None:
-    """Write a picture's file."""
+    """Write one picture into a folder."""
     (folder / Path(pair.file).name).write_bytes(pairs.read(pair))
 
 
 def measure(encoder: ImageTextEncoder, data: Data) -> dict[str, float]:
-    """Return the shares found, in the parts that the model was trained without and elsewhere."""
+    """Return recall on the parts that training left out, and on the rest."""
     return {**measure_captions(encoder, data), **measure_classes(encoder, data)}
 
 

@@ -1,11 +1,11 @@
-"""Measure a whole indexing run against its ceilings and against the straightforward way.
+"""Measure a whole indexing run against its limits and against a simple script.
 
     python bench/index.py [--photos FOLDER] [--small 1500] [--large 300] [--runs 2]
 
-Real JPEGs, repeated under distinct content (a comment segment each), and the same enlarged to 12
-megapixels; ViT-B/32 with random weights. Where encoder and decoder share the cores, the two
-ceilings together allow 1 / (1/encode + 1/decode). Memory is the sum of the proportional set sizes
-of the run and its workers (Linux). Every figure is measured in this run; the best of ``--runs``.
+Real JPEGs, repeated with a comment segment that makes each file distinct, and the same enlarged to
+12 megapixels; ViT-B/32 with random weights. Encoder and decoders share the cores, so together they
+allow 1 / (1/encode + 1/decode) images a second. Memory is the sum of the proportional set sizes of
+the run and its workers (Linux). All figures are from the same run: the best of ``--runs``.
 """
 
 import argparse
@@ -25,28 +25,29 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fovea.indexer.decoding.limits import Limits  # noqa: E402
-from fovea.indexer.scanning.scan import index_folders  # noqa: E402
-from fovea.indexer.walking.walk import Found, walk  # noqa: E402
-from fovea.indexer.workers.host import available_cores  # noqa: E402
-from fovea.indexer.workers.pool import Pool, Task  # noqa: E402
-from fovea.search.clip.preprocess import Preprocess  # noqa: E402
-from fovea.search.library.library import Library  # noqa: E402
+from fovea.indexer.decoding.limits import Limits
+from fovea.indexer.scanning.scan import index_folders
+from fovea.indexer.walking.walk import Found, walk
+from fovea.indexer.workers.host import available_cores
+from fovea.indexer.workers.pool import Pool, Task
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.library.library import Library
 
 BATCH, SIZE, BASES = 32, 224, 40  # BASES: photographs that are enlarged; the rest repeats them
-PLAIN = {"small": 100, "large": 30}  # files for the straightforward way, which is slow
+PLAIN = {"small": 100, "large": 30}  # files for the simple script, which is slow
 
 
 def main() -> None:
-    """Make the folders and the model, measure each way in a process of its own, print tables."""
+    """Make the folders and the model, time each way in its own process, and print tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    photos = REPOSITORY.parent / "shared" / "photos"
+    photos = Path(__file__).resolve().parents[2] / "shared" / "photos"
     parser.add_argument("--photos", type=Path, default=photos, help="folder of JPEGs")
-    parser.add_argument("--small", type=int, default=1500, help="photographs as they are")
-    parser.add_argument("--large", type=int, default=300, help="photographs of 12 megapixels")
+    parser.add_argument("--small", type=int, default=1500, help="number of photographs as they are")
+    parser.add_argument(
+        "--large", type=int, default=300, help="number of photographs of 12 megapixels"
+    )
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -64,7 +65,7 @@ def main() -> None:
 
 
 def measure_all(folder: Path, model: Path, runs: int) -> dict[str, dict[str, float]]:
-    """Measure each way ``runs`` times, in turn; keep each one's fastest run."""
+    """Time each way ``runs`` times, in turn; keep the fastest run of each."""
     best: dict[str, dict[str, float]] = {}
     for _ in range(runs):
         for way in WAYS:
@@ -75,31 +76,31 @@ def measure_all(folder: Path, model: Path, runs: int) -> dict[str, dict[str, flo
 
 
 def print_table(kind: str, count: int, best: dict[str, dict[str, float]]) -> None:
-    """Print one set's figures beside its targets."""
+    """Print the figures of one set and its targets."""
     rates = {way: figures["rate"] for way, figures in best.items()}
     both = 1 / (1 / rates["encode"] + 1 / rates["decode"])
     index, target = best["index"], {"small": 4, "large": 6}[kind]
     print(f"\n{count} {kind} photographs, ViT-B/32, {available_cores()} cores")
     print(f"{'':<44}{'images/s':>10}")
     for name, rate in (
-        ("straightforward: full decode, float32, one by one", rates["plain"]),
+        ("simple script: full decode, float32, one by one", rates["plain"]),
         ("encoder alone", rates["encode"]),
         ("decoding alone", rates["decode"]),
-        ("both ceilings together", both),
+        ("the limit of both together", both),
         ("fovea index, once the model is loaded", rates["index"]),
         ("fovea index, all of it", count / index["seconds"]),
     ):
         print(f"{name:<50}{rate:>8.1f}")
-    print(f"share of the ceilings: {rates['index'] / both:.0%} (target 90 %)")
-    print(f"against the straightforward way: {rates['index'] / rates['plain']:.1f} x ({target} x)")
+    print(f"share of the limit: {rates['index'] / both:.0%} (target 90 %)")
+    print(f"against the simple script: {rates['index'] / rates['plain']:.1f} x ({target} x)")
     print(f"peak memory, workers included: {index['peak_mb']:,.0f} MB (target 1,500)", flush=True)
 
 
-# What is measured
+# The ways
 
 
 def make_photos(folder: Path, source: Path, count: int, kind: str) -> Path:
-    """Write ``count`` JPEGs of distinct content; large ones are enlarged to 12 megapixels."""
+    """Write ``count`` distinct JPEGs; large ones are scaled to 12 megapixels."""
     folder.mkdir()
     paths = sorted(source.glob("*.jpg"))
     contents = [path.read_bytes() for path in paths]
@@ -122,7 +123,7 @@ def enlarged(content: bytes) -> bytes:
 
 
 def make_model(folder: Path) -> Path:
-    """Write a ViT-B/32 of random weights; its text tower is small, since nothing here reads."""
+    """Write a ViT-B/32 with random weights; its text tower is small, since it is not used."""
     import torch
     from safetensors.torch import save_file
 
@@ -141,7 +142,7 @@ def make_model(folder: Path) -> Path:
 
 
 def index(folder: Path, model: Path) -> dict[str, float]:
-    """Index the folder into a new library. The rate leaves out the loading of the model."""
+    """Index the folder into a new library; the rate excludes loading the model."""
     from fovea.search.clip.encoders.base import TorchEncoder
     from fovea.search.clip.encoders.load import load_encoder
 
@@ -166,7 +167,7 @@ def index(folder: Path, model: Path) -> dict[str, float]:
 
 
 def encode(folder: Path, model: Path) -> dict[str, float]:
-    """Encode pixels that are ready, a batch at a time, with nothing beside it."""
+    """Encode ready pixels, a batch at a time, with nothing else running."""
     from fovea.search.clip.encoders.load import load_encoder
 
     encoder = load_encoder(model)
@@ -181,7 +182,7 @@ def encode(folder: Path, model: Path) -> dict[str, float]:
 
 
 def decode(folder: Path, model: Path) -> dict[str, float]:
-    """Decode all files in as many workers as there are cores, from the first answer on."""
+    """Decode all files with one worker per core; the clock starts at the first result."""
     tasks = (Task(entry.path, 1) for entry in walk(os.fsencode(folder)) if isinstance(entry, Found))
     started, done = 0.0, 0
     with Pool(Preprocess(SIZE), Limits(), workers=available_cores(), batch_size=BATCH) as pool:
@@ -197,7 +198,7 @@ def decode(folder: Path, model: Path) -> dict[str, float]:
 
 
 def plain(folder: Path, model: Path) -> dict[str, float]:
-    """Open, resize, normalise and encode one photograph after another, as a first script does."""
+    """Open, resize, normalise and encode one photograph at a time, as a simple script does."""
     import torch
 
     from fovea.search.clip.checkpoints.checkpoint import load_clip
@@ -226,11 +227,11 @@ WAYS: dict[str, Callable[[Path, Path], dict[str, float]]] = {
 }
 
 
-# How it is measured
+# Measuring
 
 
 def measured_apart(way: str, folder: Path, model: Path) -> dict[str, float]:
-    """Run one way in a process of its own, and watch the memory of it and its children."""
+    """Run one way in its own process; record the peak memory of it and its children."""
     command = [sys.executable, __file__, "--measure", way, str(folder), str(model)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         peak = 0
@@ -253,7 +254,7 @@ def measured_apart(way: str, folder: Path, model: Path) -> dict[str, float]:
 
 
 def family(process_id: int) -> Iterator[int]:
-    """Yield a process and all below it; nothing where there is no /proc."""
+    """Yield a process and its descendants; only the process itself without /proc."""
     yield process_id
     for task in Path(f"/proc/{process_id}/task").glob("*/children"):
         try:
@@ -265,7 +266,7 @@ def family(process_id: int) -> Iterator[int]:
 
 
 def proportional_set(process_id: int) -> int:
-    """Return a process's bytes of memory, shared ones divided among those who share them."""
+    """Return a process's proportional set size in bytes, 0 where it cannot be read."""
     try:
         lines = Path(f"/proc/{process_id}/smaps_rollup").read_text().splitlines()
     except OSError:

@@ -1,13 +1,13 @@
-"""Measure the line where the likely matches end, on captions with and without their image.
+"""Measure the line where the likely matches end, on queries with and without a match.
 
     python bench/likelihood.py [--train FOLDER] [--model fovea-small]
 
-Flickr8k's dev captions search a library of every other dev image: half of them have their image
-there, half do not, and a few sentences suit no image at all. A hit is right where the caption is
-the image's own; other images that the caption suits as well count as wrong. Words that two of an
-image's five captions have are searched for as well: an image with one of them is in between and
-does not count; for the half without a match all these are taken out. The baseline is the single
-cosine that would have served best, chosen in hindsight. Photographs: names with and without one.
+Captions: all captions of Flickr8k's dev split search a library of every other dev image, so half of
+them have a match; a few unrelated sentences have none. Only a caption's own image counts as right,
+even if the caption fits others too. Words: a word matches the images that have it in two or more of
+their five captions; images with one such caption are not counted. Each word is searched for twice,
+the second time without its matches. Photographs: the names of all, half of which are in the
+library. The baseline is the best single cosine threshold, chosen in hindsight.
 """
 
 import argparse
@@ -23,14 +23,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fovea.search.clip.datasets.archive import open_archive  # noqa: E402
-from fovea.search.clip.encoders.base import TorchEncoder  # noqa: E402
-from fovea.search.models.resolve import resolve_model  # noqa: E402
-from fovea.search.query.cutoff import falling  # noqa: E402
-from fovea.search.query.likelihood import (  # noqa: E402
+from fovea.search.clip.datasets.archive import open_archive
+from fovea.search.clip.encoders.base import TorchEncoder
+from fovea.search.models.resolve import resolve_model
+from fovea.search.query.cutoff import falling
+from fovea.search.query.likelihood import (
     LINE,
     Background,
     Surroundings,
@@ -39,7 +38,7 @@ from fovea.search.query.likelihood import (  # noqa: E402
     of_words,
 )
 
-SHARED = REPOSITORY.parent / "shared"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
 UNRELATED = (
     "an X-ray of a broken wrist",
     "the periodic table of the elements",
@@ -79,7 +78,7 @@ def main() -> None:
     encoder = model.load()
     with tempfile.TemporaryDirectory() as passing:
         background = Background.of(model.identity, encoder)
-        background.save(Path(passing))  # as it is read in use: float16
+        background.save(Path(passing))  # as float16, like in a library
         background = Background.load(Path(passing), model.identity) or background
     print(f"{model.name}\n")
     captions_table(encoder, background, options.train)
@@ -87,7 +86,7 @@ def main() -> None:
 
 
 def captions_table(encoder: TorchEncoder, background: Background, folder: Path) -> None:
-    """Words: Flickr8k's dev captions; pictures: one half of the images against the other."""
+    """Print how the line does on the captions of Flickr8k's dev split."""
     lines = [json.loads(line) for line in (folder / "flickr8k.jsonl").open()]
     rows = [row for row in lines if row["split"] == "dev"]
     archive = open_archive(folder / "flickr8k.tar.gz")
@@ -113,7 +112,7 @@ def captions_table(encoder: TorchEncoder, background: Background, folder: Path) 
 def words_table(
     encoder: TorchEncoder, background: Background, captions: list[list[str]], images: np.ndarray
 ) -> None:
-    """Single words: each with its images among all others, and again without any of them."""
+    """Print how the line does on single words, with their images in the library and without."""
     bags = [[set(re.findall("[a-z]+", text.lower())) for text in five] for five in captions]
     chosen, right, open_ = [], [], []
     for label in default_labels():
@@ -136,7 +135,7 @@ def words_table(
 
 
 def likelihoods_of(background: Background, queries: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """float32 (q, n), as in a library of these images."""
+    """Return float32 (q, n), computed as for a library of these images."""
     around = Surroundings.of(background, images[:: max(1, len(images) // 400)][:400])
     return np.stack(
         [of_words(background, around, query, images @ query, images) for query in queries]
@@ -144,7 +143,7 @@ def likelihoods_of(background: Background, queries: np.ndarray, images: np.ndarr
 
 
 def photographs_table(encoder: TorchEncoder, background: Background, folder: Path) -> None:
-    """Names of what the photographs show: all of them, and as many that none of them shows."""
+    """Print how the line does on the photographs' labels, half of which have no match."""
     rows = list(csv.DictReader((folder / "labels.tsv").open(), delimiter="\t"))
     images = embedded(encoder, [Image.open(folder / row["file"]) for row in rows])
     names = sorted({row["label"] for row in rows})
@@ -166,14 +165,14 @@ def photographs_table(encoder: TorchEncoder, background: Background, folder: Pat
 
 
 def embedded(encoder: TorchEncoder, images: list[Image.Image]) -> np.ndarray:
-    """Unit rows, float32 (n, d)."""
+    """Return unit rows, float32 (n, d)."""
     return np.concatenate(
         [encoder.encode_images(images[n : n + 32]) for n in range(0, len(images), 32)]
     )
 
 
 def table(scores: np.ndarray, likely: np.ndarray, right: np.ndarray) -> None:
-    """Print how the line does, and the best single cosine."""
+    """Print precision and recall of the line and of the best single cosines."""
     print(f"{'':24}{'hits: precision':>16}{'recall':>8}{'F1':>7}{'queries: precision':>20}"
           f"{'recall':>8}{'F1':>7}")  # fmt: skip
     show("the line", drawn(scores, likely), right)
@@ -184,7 +183,7 @@ def table(scores: np.ndarray, likely: np.ndarray, right: np.ndarray) -> None:
 
 
 def drawn(scores: np.ndarray, likely: np.ndarray) -> np.ndarray:
-    """Which pairs bool (q, n) stand above the line, as an answer by score shows it."""
+    """Return bool (q, n): the pairs above the line when hits are sorted by score."""
     order = np.argsort(-scores, axis=1, kind="stable")
     ranked = np.take_along_axis(likely, order, axis=1)
     above = np.zeros(scores.shape, dtype=bool)
@@ -200,20 +199,20 @@ def show(name: str, above: np.ndarray, right: np.ndarray) -> None:
 
 
 def best(scores: np.ndarray, value: Callable[[float], float]) -> float:
-    """The threshold of the largest value, among quantiles of the scores."""
+    """Return the threshold with the largest value, among quantiles of the scores."""
     thresholds = np.quantile(scores, np.concatenate([np.linspace(0, 0.9, 19),
                                                      1 - np.geomspace(0.1, 1e-5, 60)]))  # fmt: skip
     return float(max(thresholds, key=value))
 
 
 def hits_of(above: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    """Precision and recall of the pairs above the line."""
+    """Return precision and recall of the pairs above the line."""
     found = (above & right).sum()
     return found / max(above.sum(), 1), found / max(right.sum(), 1)
 
 
 def queries_of(above: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    """Precision and recall of the queries that have anything above the line."""
+    """Return precision and recall of queries having a match, by having a pair above the line."""
     said, true = above.any(axis=1), right.any(axis=1)
     return (said & true).sum() / max(said.sum(), 1), (said & true).sum() / max(true.sum(), 1)
 

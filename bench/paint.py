@@ -1,12 +1,11 @@
-"""Measure how soon the page shows a first answer of fifty pictures, in Chromium.
+"""Measure how soon the page shows the first fifty results, in Chromium.
 
     python bench/paint.py [FOLDER] [--rounds 5]
 
-FOLDER holds the pictures, by default ../shared/photos. `fovea serve` answers a query that its
-address brings along; every round is a visit with an empty cache. Cold: no thumbnail is made yet, a
-library of its own for each round; warm: all are. The baseline, in the same run, is a file of HTML
-without a script whose fifty pictures are those thumbnails, served by Python's http.server. Needs
-Chromium and the test extra.
+FOLDER contains the pictures, by default ../shared/photos. Each round opens a link with a query in
+it, with an empty browser cache. Cold: no thumbnail exists yet (each round has a new library). Warm:
+all exist. The baseline, in the same run, is a static HTML page of the same fifty thumbnails, served
+by Python's http.server. Needs Chromium and the test extra.
 """
 
 import argparse
@@ -24,10 +23,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import urlopen
 
-sys.path.pop(0)  # this folder has a fovea.search.py of its own
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / place) for place in (".", "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from browsing import answer, indexed, launched, served  # noqa: E402
+from browsing import answer, indexed, launched, served
 
 QUERY = "a dog on the grass"
 PAGE = 50
@@ -49,7 +48,7 @@ NOW = "() => performance.now()"
 
 
 def main() -> None:
-    """Print one line for each way of visiting."""
+    """Print one line for each kind of visit."""
     photos = Path(__file__).resolve().parents[2] / "shared" / "photos"
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=photos)
@@ -59,7 +58,7 @@ def main() -> None:
     print(f"{'':40}{'largest paint':>15}{'all in view':>15}")
     with TemporaryDirectory(prefix="fovea-bench-") as place, launched() as browser:
         folder = Path(place)
-        fresh = indexed(folder / "fresh", options.folder)
+        fresh = indexed(folder / "fresh", options.folder.resolve())
         cold = []
         for number in range(options.rounds):
             copy = shutil.copytree(fresh, folder / f"copy-{number}")
@@ -77,12 +76,12 @@ def main() -> None:
 
 
 def asking(address: str) -> str:
-    """The page's address with a query."""
+    """Return the URL of the page with a query."""
     return f"{address}/?q={QUERY.replace(' ', '+')}"
 
 
 def visit(browser: Any, address: str) -> tuple[float, float]:
-    """When the largest part was painted, and when all pictures in view were there, in ms."""
+    """Return when the largest element was painted and all pictures in view were loaded, in ms."""
     context = browser.new_context(**SCREEN)
     try:
         page = context.new_page()
@@ -101,7 +100,7 @@ def show(title: str, visits: list[tuple[float, float]]) -> None:
 
 
 def write_plain(browser: Any, address: str, folder: Path) -> None:
-    """Write the pictures of the answer into a folder, and a page that shows them."""
+    """Write the thumbnails of the results into a folder, and a page that shows them."""
     folder.mkdir()
     context = browser.new_context()
     page = context.new_page()
@@ -118,12 +117,12 @@ def write_plain(browser: Any, address: str, folder: Path) -> None:
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
-        """Say nothing of each request."""
+        """Log nothing."""
 
 
 @contextmanager
 def plainly_served(folder: Path) -> Iterator[str]:
-    """Serve a folder's files until the block ends; the address."""
+    """Serve a folder's files until the block ends; yield the URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -1,10 +1,10 @@
-"""Count the photographs that a model finds by the name of what they show.
+"""Count the photographs that a model finds by their label.
 
     python bench/photographs.py --labels labels.tsv --classes classes.json FOLDER
 
 ``labels.tsv`` has the columns file, wnid and label; ``classes.json`` lists the classes that the
-model was trained on, with their wnid. Each photograph of such a class is searched for among all of
-FOLDER by "a photo of a NAME"; the baseline is what chance would find.
+model was trained on, with their wnid. Each photograph of such a class is searched for in all of
+FOLDER by "a photo of a LABEL"; the baseline is chance.
 """
 
 import csv
@@ -15,14 +15,13 @@ from tempfile import TemporaryDirectory
 
 import click
 
-# ahead of this folder, whose fovea.search.py is another
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fovea.indexer.scanning.scan import index_folders  # noqa: E402
-from fovea.search.library.library import Library  # noqa: E402
-from fovea.search.models.resolve import resolve_model  # noqa: E402
-from fovea.search.query.rank import Picture  # noqa: E402
-from fovea.search.query.run import Question, Searcher  # noqa: E402
+from fovea.indexer.scanning.scan import index_folders
+from fovea.search.library.library import Library
+from fovea.search.models.resolve import resolve_model
+from fovea.search.query.rank import Picture
+from fovea.search.query.run import Question, Searcher
 
 K = 10
 
@@ -33,7 +32,7 @@ K = 10
 @click.option("--classes", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--model", "name", default="fovea-small", show_default=True)
 def main(folder: Path, labels: Path, classes: Path, name: str) -> None:
-    """Print a line a photograph, and how many are among the first ten."""
+    """Print one line per photograph, and how many are among the first ten."""
     known = {entry["wnid"] for entry in json.loads(classes.read_text("utf-8"))}
     with labels.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file, delimiter="\t") if row["wnid"] in known]
@@ -44,7 +43,7 @@ def main(folder: Path, labels: Path, classes: Path, name: str) -> None:
         searcher = Searcher.of(library, library.model(), encoder)
         ranks = []
         for row in rows:
-            # as a vector: words would find files by their names, too
+            # as a vector, since words also match file names
             [vector] = encoder.encode_texts([f"a photo of a {row['label']}"])
             hits = searcher.answer(Question.of("", Picture(vector)), k=report.embedded).hits
             ranks.append(next(hit.rank for hit in hits if Path(hit.path).name == row["file"]))

@@ -1,9 +1,9 @@
-"""Measure a rescan of unchanged files against walking and looking at them alone.
+"""Measure a rescan of unchanged files against ``os.walk`` and ``stat`` alone.
 
     python bench/scan.py [--files 100000]
 
-The files are empty; their rows are written straight into the library, since an unchanged file is
-never read. Three runs each, in turn; the best counts.
+The files are empty and their rows are written directly into the library, since unchanged files are
+not read. Best of three runs each, in turn.
 """
 
 import argparse
@@ -19,12 +19,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fovea.indexer.scanning.pipeline import PixelEncoder  # noqa: E402
-from fovea.indexer.scanning.scan import index_folders  # noqa: E402
-from fovea.indexer.walking.walk import Found, walk  # noqa: E402
-from fovea.search.clip.preprocess import Preprocess  # noqa: E402
-from fovea.search.library.library import Library  # noqa: E402
-from fovea.search.library.rows import FileWrite, NewImage, WriteBatch  # noqa: E402
+from fovea.indexer.scanning.pipeline import PixelEncoder
+from fovea.indexer.scanning.scan import index_folders
+from fovea.indexer.walking.walk import Found, walk
+from fovea.search.clip.preprocess import Preprocess
+from fovea.search.library.library import Library
+from fovea.search.library.rows import FileWrite, NewImage, WriteBatch
 
 DIM, PER_FOLDER, BATCH = 512, 250, 2000
 MODEL = SimpleNamespace(
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def make_files(root: Path, count: int) -> None:
-    """Create empty files with a picture's extension, a few hundred to a folder."""
+    """Create empty .jpg files, a few hundred per folder."""
     for start in range(0, count, PER_FOLDER):
         folder = root / f"{start // 10_000:03d}" / f"{start:07d}"
         folder.mkdir(parents=True)
@@ -82,21 +82,21 @@ def fill(library: Library, root: Path) -> None:
 
 
 def walk_and_stat(root: Path) -> None:
-    """Do what no scan can do without, in the plainest way."""
+    """List and stat every file, the least that a scan must do."""
     for folder, _, names in os.walk(root):
         for name in names:
             os.stat(os.path.join(folder, name))
 
 
 def rescan(library: Library, count: int) -> None:
-    """Index the root again; nothing has changed."""
+    """Index the unchanged root again."""
     report = index_folders(library, model=MODEL, load_encoder=no_encoder)
     assert report.unchanged == report.found == count, report
 
 
 def no_encoder() -> PixelEncoder:
-    """Stand for a model that must not be loaded."""
-    raise AssertionError("nothing has changed, and yet something is to be embedded")
+    """Raise, since nothing needs embedding."""
+    raise AssertionError("the model was loaded although no file has changed")
 
 
 def timed(work: Callable[[], None]) -> float:

@@ -2,10 +2,10 @@
 
     python bench/search.py [--sizes 10000 100000 1000000] [--dim 512] [--queries 500]
 
-Generated unit vectors in clusters go into a library through its own calls; another process builds
-the index, and a third opens library and index (the check of the whole file included) and searches,
-one query at a time. Queries are drawn like the images and are none of them. The baseline is
-exhaustive search of the same float16 vectors, in the same process. Files are in the page cache.
+Random unit vectors in clusters are written into a library; a second process builds the index, and a
+third opens library and index (which checks the whole file) and searches, one query at a time.
+Queries come from the same distribution. The baseline is exhaustive search of the same float16
+vectors in the same process. Files are in the page cache.
 """
 
 import argparse
@@ -26,22 +26,22 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fovea.search.index.vector_index import VectorIndex  # noqa: E402
-from fovea.search.index.view import snapshot_path  # noqa: E402
-from fovea.search.library.library import DATABASE, Library  # noqa: E402
-from fovea.search.library.rows import NewImage, WriteBatch  # noqa: E402
+from fovea.search.index.vector_index import VectorIndex
+from fovea.search.index.view import snapshot_path
+from fovea.search.library.library import DATABASE, Library
+from fovea.search.library.rows import NewImage, WriteBatch
 
 K = 10
 BATCH = 10_000
 PER_CLUSTER = 250
-WARM = 20  # queries before the clock runs
+WARM = 20  # untimed queries at the start
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Served:
-    """What a process that searches saw; milliseconds unless named otherwise."""
+    """The figures of a searching process; milliseconds unless named otherwise."""
 
     kind: str
     open_s: float
@@ -51,8 +51,8 @@ class Served:
     exhaustive_p50: float
     exhaustive_p95: float
     recall: float
-    own_mb: float  # memory of its own
-    mapped_mb: float  # the snapshot's pages, which the system can take back
+    own_mb: float  # anonymous memory
+    mapped_mb: float  # pages of the mapped snapshot, which the system can reclaim
 
 
 def main() -> None:
@@ -78,15 +78,15 @@ def main() -> None:
 
 
 def measure(folder: Path, size: int, dim: int, queries: int) -> None:
-    """Fill, build and serve one library, each in a process of its own; print its row."""
+    """Fill, index and search one library, each in its own process; print its row."""
     apart(fill, folder, size, dim)
     build_s, build_mb = apart(build, folder)
     seen = apart(serve, folder, size, dim, queries)
     with Library.open(folder) as library:
         model = library.model()
         assert model is not None
-        file_mb = megabytes(snapshot_path(library, model.id).stat().st_size)
-    db_mb = megabytes((folder / DATABASE).stat().st_size)
+        file_mb = snapshot_path(library, model.id).stat().st_size / 1e6
+    db_mb = (folder / DATABASE).stat().st_size / 1e6
     print(
         f"{size:>9,} {seen.kind:<10} {seen.p50:>7.2f} {seen.p95:>7.2f} "
         f"{seen.exhaustive_p50:>15.2f} {seen.exhaustive_p95:>8.2f} {seen.recall:>9.4f} "
@@ -165,7 +165,7 @@ def exhaustive(index: VectorIndex) -> Callable[[np.ndarray], np.ndarray]:
 def one_by_one(
     search: Callable[[np.ndarray], np.ndarray], queries: np.ndarray
 ) -> tuple[np.ndarray, list[float]]:
-    """The ids (q, K) and the milliseconds of each query but the first few."""
+    """Return the ids (q, K) and the milliseconds of each query after the first few."""
     ids, times = [], []
     for query in queries:
         start = time.perf_counter()
@@ -175,10 +175,10 @@ def one_by_one(
 
 
 def clustered(count: int, size: int, dim: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield ``count`` float32 unit rows, a batch at a time, around the centres of this size.
+    """Yield ``count`` float32 unit rows, a batch at a time, around fixed centres.
 
-    The noise is as long as the way to the centre: two images of a cluster have a cosine of
-    about 0.5, images of different ones of about 0.
+    The noise is as long as the centre's vector: the cosine of two images is about 0.5 within a
+    cluster and about 0 otherwise.
     """
     centres = unit(np.random.default_rng(0).standard_normal((max(1, size // PER_CLUSTER), dim)))
     rng = np.random.default_rng(seed)
@@ -189,28 +189,23 @@ def clustered(count: int, size: int, dim: int, seed: int) -> Iterator[np.ndarray
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """The rows scaled to length 1, float32."""
+    """Return the rows scaled to length 1, float32."""
     scaled: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return scaled.astype(np.float32)
 
 
 def apart(work: Callable[..., T], *arguments: object) -> T:
-    """Do some work in a fresh process, whose memory is its own."""
+    """Call a function in a new process, so that memory is counted separately."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 
 
 def memory() -> tuple[float, float]:
-    """This process's own memory and its mapped files' in memory, in megabytes."""
+    """Return this process's anonymous and file-backed resident memory in megabytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     own, mapped = (int(fields[name].split()[0]) / 1000 for name in ("RssAnon", "RssFile"))
     return own, mapped
-
-
-def megabytes(size: int) -> float:
-    """Bytes as megabytes."""
-    return size / 1_000_000
 
 
 if __name__ == "__main__":

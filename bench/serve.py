@@ -1,13 +1,12 @@
-"""Measure the served search: 8 people at once, fresh words and repeated ones, and while it indexes.
+"""Measure how fast ``fovea serve`` answers 8 users at once, idle and while it indexes.
 
     python bench/serve.py [--images 100000] [--users 8] [--seconds 20] [--pictures 3000]
 
-A library of generated embeddings, as wide as the bundled model's, is served by `fovea serve`; the
-people are threads of another process, each with its connection, asking again as soon as they are
-answered, or, typing, twice a second at most. Fresh words were never asked before. The baseline, in
-the same run, is the simplest Flask app that does the same: torch embeds the words, one product with
-all vectors, SQL for the paths, 50 hits as JSON, nothing kept between requests; waitress serves it
-with as many threads.
+The library consists of random embeddings, as wide as the bundled model's. The users are threads of
+another process with one connection each, who send the next query as soon as they have an answer
+or, typing, at most twice a second. "Fresh" queries are all different. The baseline, in the same
+run, is the simplest Flask app for the job: torch embeds the text, one product with all vectors,
+SQL for the paths, 50 hits as JSON, no cache; waitress serves it with as many threads.
 """
 
 import argparse
@@ -34,26 +33,27 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(CHECKOUT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder  # noqa: E402
-from fovea.search.index.vector_index import VectorIndex  # noqa: E402
-from fovea.search.library.library import Library  # noqa: E402
-from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
-from fovea.search.models.resolve import resolve_model  # noqa: E402
-from fovea.search.query.hits import hits  # noqa: E402
-from fovea.search.query.language import parse  # noqa: E402
-from fovea.search.query.likelihood import Background, default_labels, likelihoods  # noqa: E402
-from fovea.search.query.rank import rank  # noqa: E402
-from fovea.search.query.run import DEPTHS  # noqa: E402
+from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder
+from fovea.search.index.vector_index import VectorIndex
+from fovea.search.library.library import Library
+from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.models.resolve import resolve_model
+from fovea.search.query.hits import hits
+from fovea.search.query.language import parse
+from fovea.search.query.likelihood import Background, default_labels, likelihoods
+from fovea.search.query.rank import rank
+from fovea.search.query.run import DEPTHS
+
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 MODEL = "fovea-small"
 BATCH, PER_CLUSTER, PER_FOLDER = 5_000, 250, 250
-HITS, RANKED = 50, DEPTHS[0]  # of a page; what the server ranks for the first one
-REPEATED = 40  # texts that many people ask for
-TYPING_S = 0.5  # between two texts of a person who types
-THREADS = 32  # of either server
+HITS, RANKED = 50, DEPTHS[0]  # hits of a page, and ranked for the first page
+REPEATED = 40  # texts that all users share
+TYPING_S = 0.5  # between two queries of a user who types
+THREADS = 32  # of each server
 PLAIN = "plain"  # the first argument of the process that serves the baseline
 
 T = TypeVar("T")
@@ -61,11 +61,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Seen:
-    """What the people saw in one phase."""
+    """The response times of one phase."""
 
     name: str
     seconds: float
-    times: np.ndarray  # milliseconds, of the requests that were answered
+    times: np.ndarray  # milliseconds, of the successful requests
     failed: int
 
     def __str__(self) -> str:
@@ -75,12 +75,14 @@ class Seen:
 
 
 def main() -> None:
-    """Fill, serve, ask, and print the tables."""
+    """Make the library, run all phases, and print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--users", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=20, help="of each phase")
-    parser.add_argument("--pictures", type=int, default=3000, help="to index meanwhile")
+    parser.add_argument("--seconds", type=float, default=20, help="length of each phase")
+    parser.add_argument(
+        "--pictures", type=int, default=3000, help="number of pictures to index meanwhile"
+    )
     options = parser.parse_args()
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     print(f"{platform.machine()}, {cores} cores, load before {load:.1f}; {options.images:,} images")
@@ -100,21 +102,21 @@ def main() -> None:
 
 
 def served(folder: Path, users: int, seconds: float) -> None:
-    """Ask `fovea serve`: alone, together, for the same words, and while it indexes."""
+    """Time ``fovea serve``: one user, all users, shared texts, and while it indexes."""
     command = ["-m", "fovea", "serve", "--library", str(folder / "library"), "--port", "0"]
     with serving([*command, "--no-browser"], folder) as port:
         time.sleep(10)  # torch is imported in the background
-        Asking(port, 1, seconds)("fovea, one person, fresh words", fresh(1))
+        Asking(port, 1, seconds)("fovea, one user, fresh words", fresh(1))
         ask = Asking(port, users, seconds)
-        typing = ask(f"fovea, {users} people typing", fresh(8), TYPING_S)
-        idle = ask(f"fovea, {users} people, fresh words", fresh(2))
+        typing = ask(f"fovea, {users} users typing", fresh(8), TYPING_S)
+        idle = ask(f"fovea, {users} users, fresh words", fresh(2))
         again = fresh(3)
         few = [next(again) for _ in range(REPEATED)]
         rng = random.Random(4)
-        ask(f"fovea, {users} people, {REPEATED} texts", iter(lambda: rng.choice(few), ""))
+        ask(f"fovea, {users} users, {REPEATED} texts", iter(lambda: rng.choice(few), ""))
         with indexing(port, folder / "new"):
             still = ask(f"fovea, {users} typing, while indexing", fresh(9), TYPING_S)
-            busy = ask(f"fovea, {users} people, while indexing", fresh(5))
+            busy = ask(f"fovea, {users} users, while indexing", fresh(5))
         for name, one, other in (("typing", still, typing), ("at once", busy, idle)):
             ratio = np.percentile(one.times, 99) / np.percentile(other.times, 99)
             print(f"  {name}: p99 while indexing / idle: {ratio:.2f}")
@@ -124,7 +126,7 @@ def served(folder: Path, users: int, seconds: float) -> None:
 
 
 def fill(folder: Path, photos: Path, count: int) -> None:
-    """Write the library: images with embeddings in clusters, each with a file of its own."""
+    """Write the library: images with embeddings in clusters, each in one file."""
     photos.mkdir()
     model = resolve_model(MODEL, network=False)
     rng = np.random.default_rng(0)
@@ -149,7 +151,7 @@ def fill(folder: Path, photos: Path, count: int) -> None:
 
 
 def path_of(photos: Path, number: int) -> bytes:
-    """The path of a file that need not be there: nobody looks at it."""
+    """Return the path of a file, which is never opened and need not exist."""
     return os.fsencode(photos / f"{number // PER_FOLDER:05d}" / f"IMG_{number:07d}.jpg")
 
 
@@ -164,7 +166,7 @@ def build(folder: Path) -> None:
 
 
 def make_pictures(folder: Path, count: int) -> None:
-    """Write JPEG files of 1600 x 1200 pixels, each with content of its own."""
+    """Write distinct JPEG files of 1600 x 1200 pixels."""
     folder.mkdir()
     rng = np.random.default_rng(1)
     contents = []
@@ -179,16 +181,16 @@ def make_pictures(folder: Path, count: int) -> None:
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """The rows scaled to length 1, float32."""
+    """Return the rows scaled to length 1, float32."""
     scaled: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return scaled.astype(np.float32)
 
 
-# The parts of an answer
+# The steps of one query
 
 
 def parts(folder: Path) -> None:
-    """Print what each step of one answer takes, one after the other, in a process alone."""
+    """Print how long each step of one query takes, in a process without other work."""
     model = resolve_model(MODEL, network=False)
     words, background = NumpyTextEncoder.open(model.folder), Background.load(folder, model.identity)
     assert words is not None and background is not None
@@ -209,7 +211,7 @@ def parts(folder: Path) -> None:
             if number < 20:
                 took.clear()  # warm
     whole = sum(np.median(times) for name, times in took.items() if name != "vector search")
-    print(f"\n{'the steps of one answer':<40}{'p50 ms':>8}{'p99':>8}{'share':>8}")
+    print(f"\n{'the steps of one query':<40}{'p50 ms':>8}{'p99':>8}{'share':>8}")
     for name, times in took.items():
         p50, p99 = np.percentile(times, (50, 99))
         print(f"{name:<40}{p50:>8.2f}{p99:>8.2f}{p50 / whole:>8.0%}", flush=True)
@@ -217,7 +219,7 @@ def parts(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Known:
-    """An encoder of one text whose embedding is known."""
+    """An encoder that returns a precomputed embedding."""
 
     vectors: np.ndarray  # float32 (1, d)
 
@@ -229,18 +231,18 @@ class Known:
 def clocked(
     took: dict[str, list[float]], name: str, work: Callable[..., T], *arguments: object
 ) -> T:
-    """Do some work and note its milliseconds."""
+    """Call a function and record its milliseconds."""
     started = time.perf_counter()
     result = work(*arguments)
     took.setdefault(name, []).append((time.perf_counter() - started) * 1000)
     return result
 
 
-# The people
+# The users
 
 
 def fresh(seed: int) -> Iterator[str]:
-    """Texts that no other seed has, each asked once."""
+    """Yield texts that are all different, also from those of other seeds."""
     rng, labels = random.Random(seed), default_labels()
     while True:
         first, second, third = rng.sample(labels, 3)
@@ -249,15 +251,15 @@ def fresh(seed: int) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Asking:
-    """People who ask one server, all at once."""
+    """Users of one server, all at once."""
 
     port: int
     users: int
     seconds: float
 
     def __call__(self, name: str, texts: Iterator[str], pause: float = 0.0) -> Seen:
-        """Ask for as long as a phase lasts, in a process of its own, and print what was seen."""
-        count = int(self.seconds * 3000)  # more than can be answered
+        """Send queries for one phase, from another process, and print the figures."""
+        count = int(self.seconds * 3000)  # more than any server can answer
         chosen = [text for text, _ in zip(texts, range(count), strict=False)]
         times, failed = apart(ask_all, self.port, self.users, self.seconds, pause, chosen)
         seen = Seen(name, self.seconds, times, failed)
@@ -268,16 +270,16 @@ class Asking:
 def ask_all(
     port: int, users: int, seconds: float, pause: float, texts: list[str]
 ) -> tuple[np.ndarray, int]:
-    """Milliseconds of each answer, and how many requests failed.
+    """Return the milliseconds of each successful request, and the number of failed ones.
 
-    Everybody asks again after ``pause`` seconds, or as soon as the answer is there.
+    Every user sends a query each ``pause`` seconds, or as soon as the last one is answered.
     """
     todo, lock = iter(texts), threading.Lock()
     times: list[float] = []
     failed: list[object] = []
     end = time.perf_counter() + seconds
 
-    def person(number: int) -> None:
+    def user(number: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         due = time.perf_counter() + pause * number / users
         while due < end and time.perf_counter() < end:
@@ -300,11 +302,11 @@ def ask_all(
                 failed.append(reply.status)
         connection.close()
 
-    people = [threading.Thread(target=person, args=(number,)) for number in range(users)]
-    for one in people:
-        one.start()
-    for one in people:
-        one.join()
+    threads = [threading.Thread(target=user, args=(number,)) for number in range(users)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     return np.array(times), len(failed)
 
 
@@ -313,7 +315,7 @@ def ask_all(
 
 @contextmanager
 def serving(arguments: list[str], folder: Path) -> Iterator[int]:
-    """Run a server that prints its address first; give its port."""
+    """Run a server that prints its URL first; yield its port."""
     environment = os.environ | {"FOVEA_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
@@ -328,7 +330,7 @@ def serving(arguments: list[str], folder: Path) -> Iterator[int]:
         assert server.stdout is not None
         line = server.stdout.readline()
         if "http://" not in line:
-            raise SystemExit(f"no server: {(folder / 'server.log').read_text()}")
+            raise SystemExit(f"the server did not start: {(folder / 'server.log').read_text()}")
         yield int(line.split("http://", 1)[1].split("/")[0].rsplit(":", 1)[1])
     finally:
         server.terminate()
@@ -337,7 +339,7 @@ def serving(arguments: list[str], folder: Path) -> Iterator[int]:
 
 @contextmanager
 def indexing(port: int, folder: Path) -> Iterator[None]:
-    """Have the server index a folder; begin once pictures are embedded, stop at the end."""
+    """Let the server index a folder during the block, which starts once it embeds pictures."""
     call(port, "POST", "/api/roots", {"path": str(folder)})
     for _ in range(240):
         scan = call(port, "GET", "/api/scans")["scan"]
@@ -345,7 +347,7 @@ def indexing(port: int, folder: Path) -> Iterator[None]:
             break
         time.sleep(0.5)
     else:
-        raise SystemExit(f"indexing does not begin: {scan}")
+        raise SystemExit(f"indexing has not started: {scan}")
     before, started = scan["embedded"], time.perf_counter()
     yield
     scan = call(port, "GET", "/api/scans")["scan"]
@@ -356,7 +358,7 @@ def indexing(port: int, folder: Path) -> Iterator[None]:
 
 
 def call(port: int, method: str, path: str, body: object = None) -> dict[str, Any]:
-    """One JSON request."""
+    """Send one JSON request; return the decoded answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(
         method,
@@ -374,7 +376,7 @@ def call(port: int, method: str, path: str, body: object = None) -> dict[str, An
 
 
 def serve_plainly(folder: Path) -> None:
-    """The baseline."""
+    """Serve the baseline."""
     import sqlite3
 
     from flask import Flask, request
@@ -412,7 +414,7 @@ def serve_plainly(folder: Path) -> None:
 
 
 def apart(work: Callable[..., T], *arguments: object) -> T:
-    """Do some work in a fresh process, whose memory and threads are its own."""
+    """Call a function in a new process, so that it shares no memory or threads."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 

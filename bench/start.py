@@ -1,9 +1,9 @@
-"""Measure how long the commands take that should feel instant, each in a new process.
+"""Measure how long commands that should feel instant take, each in a new process.
 
     python bench/start.py [--runs 9]
 
-The library is a small one in a temporary folder, indexed with the bundled model. The baselines are
-Python alone and importing torch, in the same run; the median of the runs counts.
+The library is small and indexed with the bundled model. The baselines, in the same run, are Python
+alone and importing torch. The median of the runs counts.
 """
 
 import argparse
@@ -23,7 +23,7 @@ PICTURES = 40
 
 
 def main() -> None:
-    """Print a line a command: median and fastest wall time, processor time."""
+    """Print one line per command: median and fastest wall time, processor time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9)
     runs = parser.parse_args().runs
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def settled(place: Path) -> dict[str, str]:
-    """Index generated pictures, and return the environment that finds their library."""
+    """Index generated pictures; return the environment variables that name their library."""
     photos = place / "photos"
     photos.mkdir()
     rng = np.random.default_rng(0)

@@ -1,10 +1,10 @@
-"""Measure thumbnails: a page of fifty before they are made, and after.
+"""Measure how fast a page of fifty thumbnails is served, before and after they are made.
 
     python bench/thumbnails.py [FOLDER]
 
-FOLDER holds the pictures, by default ../shared/photos. They are put into a library of their own,
-without a model, and asked for through waitress on the loopback address, six at a time, as a browser
-does. Cold: nothing is made yet; warm: all is; known: the browser has them and asks for changes.
+FOLDER contains the pictures, by default ../shared/photos. They go into a new library without a
+model and are requested over six connections, as by a browser. Cold: no thumbnail exists yet; warm:
+all exist; known: the browser has them cached and revalidates.
 """
 
 import argparse
@@ -24,23 +24,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-sys.path.pop(0)  # this folder has a fovea.search.py of its own
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fovea.indexer.decoding.formats import EXTENSIONS, extension  # noqa: E402
-from fovea.search.library.library import Library  # noqa: E402
-from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
-from fovea.web.app import create_app  # noqa: E402
-from fovea.web.serving.server import serve  # noqa: E402
+from fovea.indexer.decoding.formats import EXTENSIONS, extension
+from fovea.search.library.library import Library
+from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.web.app import create_app
+from fovea.web.serving.server import serve
 
 PAGE = 50
-CONNECTIONS = 6  # that a browser opens to one server
+CONNECTIONS = 6  # a browser's limit per server
 
 
 def main() -> None:
-    """Print one line for each way of asking."""
+    """Print one line for each kind of request."""
     photos = Path(__file__).resolve().parents[2] / "shared" / "photos"
-    parser = argparse.ArgumentParser(description="Measure thumbnails.")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=photos)
     folder = parser.parse_args().folder
     files = sorted(p for p in folder.iterdir() if extension(os.fsencode(p.name)) in EXTENSIONS)
@@ -53,7 +52,7 @@ def main() -> None:
 
 
 def registered(folder: Path, root: Path, files: Sequence[Path]) -> list[tuple[int, str]]:
-    """Put files into a new library as an indexer would; give each image's id and its mark."""
+    """Write files into a new library like an indexer; return each image's id and version."""
     new, rows = [], []
     with Library.open(folder, create=True) as library:
         model = library.set_model("none", "0" * 64, 2, "bench")
@@ -73,8 +72,8 @@ def registered(folder: Path, root: Path, files: Sequence[Path]) -> list[tuple[in
 
 @contextmanager
 def served(folder: Path) -> Iterator[tuple[int, Callable[[], None]]]:
-    """Serve a library in a thread until the block ends: its port, and what starts its decoders."""
-    app = create_app(folder, testing=True)  # which starts nothing ahead
+    """Serve a library until the block ends; yield the port and a call that starts decoders."""
+    app = create_app(folder, testing=True)  # which starts no decoders
     bound: list[int] = []
     ready = threading.Event()
 
@@ -93,7 +92,7 @@ def served(folder: Path) -> Iterator[tuple[int, Callable[[], None]]]:
 
 
 def measure(port: int, images: Sequence[tuple[int, str]]) -> None:
-    """Ask for the page in each way, and print what came of it."""
+    """Request the page in each way, and print the table."""
     print(f"{len(images)} thumbnails, {CONNECTIONS} at a time, {os.cpu_count()} cores, "
           f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
     print(f"{'':24}{'page':>9}{'p50':>10}{'p99':>10}{'bytes':>10}")
@@ -109,7 +108,7 @@ def measure(port: int, images: Sequence[tuple[int, str]]) -> None:
 def asked(
     port: int, page: Sequence[str], marks: dict[str, str], title: str, known: bool = False
 ) -> None:
-    """Fetch a page over as many connections as a browser has; print a row of the table."""
+    """Fetch a page like a browser does; print a row of the table."""
     local = threading.local()
 
     def fetch(address: str) -> tuple[float, int]:

@@ -1,13 +1,13 @@
-"""How fast a model trains, and in how much memory: whole batches against gradient caching.
+"""Measure speed and memory of training: whole batches against gradient caching.
 
     python bench/train.py [--shape small] [--batch 128] [--accumulate 1,4,16] [--device cpu]
     python bench/train.py --shape ViT-B/32 --batch 4096 --accumulate 1,8,16,32 --device cuda
 
-Each line is a process of its own that makes some updates on random pictures and captions, so that
-its peak of memory is its own too. "share" is what the updates use of the machine's matrix products,
-measured in the same run: three times the forward pass's operations for each pair, which is what
-training needs; what gradient caching computes once more is not counted, and costs share. Decoding
-is not part of it: --loading says how many pictures a second are drawn from a tar beside that.
+Each line comes from its own process, so that its peak memory is its own, and times some updates on
+random pictures and captions. "share" is the model FLOPs utilisation: three times the operations of
+the forward pass per pair, divided by the peak that the machine reaches in matrix products, measured
+in the same run. What gradient caching computes twice counts once. Decoding is not included:
+--loading reports how many pictures per second are read from a tar file.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ MB = 1 << 20
 
 
 def main() -> None:
-    """Print a line for each number of slices; as a child process, one line of JSON."""
+    """Print one line per number of slices; in a child process, one line of JSON."""
     options = arguments()
     if options.child:
         print(json.dumps(measure(options, int(options.accumulate))))
@@ -70,7 +70,7 @@ def main() -> None:
         f"{options.shape}, batches of {options.batch}, texts of {options.length} tokens, {dtype}; "
         f"matrix products: {peak / 1e12:.2f} TFLOP/s\n"
     )
-    print("slices   images/s   ms a batch   share   peak memory, MB")
+    print("slices   images/s   ms / batch   share   peak memory, MB")
     lines = []
     for slices in map(int, options.accumulate.split(",")):
         line = in_a_process(options, slices) | {"slices": slices, "peak_flops": peak}
@@ -84,7 +84,7 @@ def main() -> None:
             f"{line['share']:5.1%}   {line['memory'] / MB:15,.0f}"
         )
     if options.loading:
-        print(f"\ndrawn from a tar, {options.workers} threads: {loading(options):.0f} images/s")
+        print(f"\nread from a tar, {options.workers} threads: {loading(options):.0f} images/s")
     if options.json:
         Path(options.json).write_text(json.dumps(lines, indent=2) + "\n")
 
@@ -93,28 +93,28 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="small")
-    parser.add_argument("--batch", type=int, default=128, help="pairs an update")
+    parser.add_argument("--batch", type=int, default=128, help="pairs per update")
     parser.add_argument("--accumulate", default="1,4,16", help="slices of a batch, comma-separated")
-    parser.add_argument("--length", type=int, default=16, help="tokens of a text")
-    parser.add_argument("--steps", type=int, default=5, help="updates that are timed")
+    parser.add_argument("--length", type=int, default=16, help="tokens per text")
+    parser.add_argument("--steps", type=int, default=5, help="timed updates")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
-    parser.add_argument("--loading", action="store_true", help="time the drawing of batches, too")
+    parser.add_argument("--loading", action="store_true", help="also time reading batches")
     parser.add_argument("--workers", type=int, default=2, help="threads that decode")
-    parser.add_argument("--json", help="write the figures to this file too")
+    parser.add_argument("--json", help="also write the figures to this file")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def name_of(device: torch.device) -> str:
-    """Name what computes."""
+    """Name the device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
 def in_a_process(options: argparse.Namespace, slices: int) -> dict[str, Any]:
-    """Measure in a process of its own, whose memory is nobody else's."""
+    """Measure in a new process, so that memory is counted separately."""
     named = ("shape", "batch", "length", "steps", "device", "dtype")
     words = [f"--{name}={getattr(options, name)}" for name in named]
     command = [sys.executable, __file__, "--child", f"--accumulate={slices}", *words]
@@ -127,7 +127,7 @@ def in_a_process(options: argparse.Namespace, slices: int) -> dict[str, Any]:
 
 
 def measure(options: argparse.Namespace, slices: int) -> dict[str, Any]:
-    """Time updates; return images/s, seconds an update, bytes at the peak, operations a pair."""
+    """Time updates; return images/s, seconds per update, peak bytes, operations per pair."""
     keep_allocations()
     config = SHAPES[options.shape]
     torch.manual_seed(0)
@@ -163,7 +163,7 @@ def measure(options: argparse.Namespace, slices: int) -> dict[str, Any]:
 
 
 def random_batch(config: ClipConfig, options: argparse.Namespace, step: int) -> Batch:
-    """Make a batch of noise; its texts are as long as captions are."""
+    """Make a batch of noise with texts of a caption's length."""
     rng = np.random.default_rng(step)
     count, size, last = options.batch, config.vision.image_size, config.text.vocab_size - 1
     tokens = rng.integers(0, last - 1, size=(count, options.length))
@@ -180,8 +180,10 @@ def random_batch(config: ClipConfig, options: argparse.Namespace, step: int) -> 
 
 
 def operations_of_a_pair(learner: Learner, batch: Batch) -> float:
-    """Count what training on a pair takes: three times the forward pass (Kaplan et al. 2020,
-    arXiv:2001.08361, section 2.1)."""
+    """Count the operations of training on one pair.
+
+    That is three times the forward pass (Kaplan et al. 2020, arXiv:2001.08361, section 2.1).
+    """
     some = slice(0, 2)
     images = learner._images(batch)[some]
     tokens = torch.from_numpy(batch.tokens[some]).to(learner.device)
@@ -192,7 +194,7 @@ def operations_of_a_pair(learner: Learner, batch: Batch) -> float:
 
 
 def products_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the operations a second of a large product of matrices: the device's peak here."""
+    """Return the operations per second of a large matrix product, the device's peak."""
     side = 8192 if device.type == "cuda" else 2048
     x = torch.randn(side, side, device=device, dtype=dtype)
     repeats, best = (20, 0.0) if device.type == "cuda" else (3, 0.0)
@@ -209,7 +211,7 @@ def products_per_s(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def loading(options: argparse.Namespace, count: int = 256, side: int = 256) -> float:
-    """Return how many pictures a second come out of a tar, decoded, cropped and tokenized."""
+    """Return how many pairs per second are read from a tar, decoded, cropped and tokenized."""
     config = SHAPES[options.shape]
     with tempfile.TemporaryDirectory() as place:
         shard = Path(place) / "0.tar"
@@ -227,10 +229,10 @@ def loading(options: argparse.Namespace, count: int = 256, side: int = 256) -> f
         stream = batches.from_step(0)
         next(stream)
         began = time.perf_counter()
-        drawn = sum(len(batch.pixels) for batch in islice(stream, 8))
+        read = sum(len(batch.pixels) for batch in islice(stream, 8))
         seconds = time.perf_counter() - began
         stream.close()
-    return drawn / seconds
+    return read / seconds
 
 
 def noise(count: int, side: int) -> Iterator[bytes]:

@@ -17,10 +17,11 @@ from typing import Any
 
 from PIL import Image
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / place) for place in (".", "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from browsing import indexed, launched, served, visited  # noqa: E402
-from fovea.data import demo_photographs  # noqa: E402
+from browsing import indexed, launched, served, visited
+from fovea.data import demo_photographs
 
 PLACE = Path(__file__).with_name("screenshots")
 WIDE = {"viewport": {"width": 1280, "height": 800}, "device_scale_factor": 1.5}
