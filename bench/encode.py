@@ -80,7 +80,7 @@ def another(options: argparse.Namespace, device: torch.device) -> None:
         encoder = load_encoder(model.folder, device=options.device, dtype=dtype)
         for batch in map(int, options.batches.split(",")):
             rate = batch / embedding_seconds(encoder, side, batch, options.seconds)
-            print(f"{encoder.dtype_name:9} {batch:5}  {rate:9.1f}  {rate / alone:9.1f}")
+            print(f"{_dtype_name(encoder):9} {batch:5}  {rate:9.1f}  {rate / alone:9.1f}")
 
 
 def arguments() -> argparse.Namespace:
@@ -132,6 +132,10 @@ def baseline(folder: Path, side: int, seconds: float) -> float:
         return 1 / fastest(lambda: model.encode_image(picture), seconds)
 
 
+def _dtype_name(encoder: TorchEncoder) -> str:
+    return str(encoder.dtype).removeprefix("torch.")
+
+
 def measure(encoder: TorchEncoder, batch: int, seconds: float) -> dict[str, Any]:
     """Time the encoder and its matrix products alone for one batch size."""
     took = embedding_seconds(encoder, 224, batch, seconds)
@@ -143,7 +147,7 @@ def measure(encoder: TorchEncoder, batch: int, seconds: float) -> dict[str, Any]
         )
     operations = sum(2 * r * i * o * count for r, i, o, count in matrix_products(batch))
     return {
-        "dtype": encoder.dtype_name,
+        "dtype": _dtype_name(encoder),
         "batch": batch,
         "images_per_s": batch / took,
         "ceiling": batch / products,

@@ -33,8 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
 from fovea.search.clip.datasets.pairs import PairSource, open_pairs
-from fovea.search.clip.encoders.base import pick_device
-from fovea.search.clip.encoders.memory import keep_allocations
+from fovea.search.clip.encoders.base import keep_allocations, pick_device
 from fovea.search.clip.model import CLIP, initialise
 from fovea.search.clip.tokenizer import Tokenizer
 from fovea.search.clip.training.augment import Augmentation

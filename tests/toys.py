@@ -37,7 +37,7 @@ class ColourEncoder:
 
     name, identity, dim = "colour", "c0" * 32, 3
     logit_scale = 100.0
-    device, dtype, dtype_name = "cpu", "float32", "float32"
+    device, dtype = "cpu", "float32"
 
     def __init__(self) -> None:
         self.preprocess = ColourPreprocess()

@@ -11,7 +11,7 @@ from typing import Protocol
 from fovea.search.clip.atomic import replace_file
 from fovea.search.clip.checkpoints.checkpoint import load_clip
 from fovea.search.clip.checkpoints.export import save_model
-from fovea.search.clip.encoders.memory import keep_allocations
+from fovea.search.clip.encoders.base import keep_allocations
 from fovea.search.clip.finetuning.features import FeatureStore, LowerHalf
 from fovea.search.clip.finetuning.finetune import Comparison, TuneOptions, finetune, fingerprint
 from fovea.search.clip.tokenizer import Tokenizer

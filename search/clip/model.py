@@ -1,7 +1,15 @@
 """CLIP: an image tower and a text tower that meet in one space.
 
-The architecture is that of Radford et al. 2021 (arXiv:2103.00020), section 2.4. Modules bear the
+The architecture is that of Radford et al. 2021 (arXiv:2103.00020), section 2.4. Modules have the
 names of the published checkpoints, so that their state dicts load without renaming.
+
+Axes, in comments and docstrings:
+    n  images or texts in a batch
+    l  length: positions of a sequence, patches or tokens with the specials
+    w  width of a tower
+    h  attention heads, each w/h wide
+    d  width of an embedding
+    s  side of an image in pixels, c and s' channels and side of a ResNet's feature map
 """
 
 import math
@@ -15,7 +23,7 @@ from .config import Activation, ClipConfig, VisionConfig
 
 
 class QuickGELU(nn.Module):
-    """GELU's approximation by a sigmoid (Hendrycks and Gimpel 2016, arXiv:1606.08415)."""
+    """The sigmoid approximation of GELU (Hendrycks and Gimpel 2016, arXiv:1606.08415)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the activation to each element."""
@@ -30,8 +38,8 @@ def activation_module(name: Activation) -> nn.Module:
 class SelfAttention(nn.Module):
     """Multi-head self-attention with the parameter names of ``nn.MultiheadAttention``.
 
-    Matrix products and an explicit softmax: on CPUs the backward pass of
-    ``scaled_dot_product_attention`` is slower than theirs.
+    Written as matrix products and a softmax because on CPUs the backward pass of
+    ``scaled_dot_product_attention`` is slower.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -44,14 +52,16 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix the positions of ``x`` (n, l, w); ``mask`` (l, l) is added to the logits."""
-        n, length, width = x.shape
+        n, length, w = x.shape
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (n, l, 3w)
-        q, k, v = qkv.view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (n, h, l, w/h)
-        logits = (q * (width // self.heads) ** -0.5) @ k.transpose(-1, -2)  # (n, h, l, l)
+        q, k, v = qkv.view(n, length, 3, self.heads, -1).permute(
+            2, 0, 3, 1, 4
+        )  # each (n, h, l, w/h)
+        logits = (q * (w // self.heads) ** -0.5) @ k.transpose(-1, -2)  # (n, h, l, l)
         if mask is not None:
             logits = logits + mask.to(logits.dtype)
         mixed = logits.softmax(dim=-1).to(v.dtype) @ v  # (n, h, l, w/h)
-        out: Tensor = self.out_proj(mixed.transpose(1, 2).reshape(n, length, width))
+        out: Tensor = self.out_proj(mixed.transpose(1, 2).reshape(n, length, w))
         return out
 
 
@@ -72,7 +82,7 @@ class ResidualAttentionBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return ``x`` (n, l, w) after attention and the two-layer perceptron."""
+        """Return ``x`` (n, l, w) after attention and MLP, each added to its input."""
         x = x + self.attn(self.ln_1(x), mask)
         out: Tensor = x + self.mlp(self.ln_2(x))
         return out
@@ -89,7 +99,7 @@ class Transformer(nn.Module):
         )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Send ``x`` (n, l, w) through every block."""
+        """Pass ``x`` (n, l, w) through every block."""
         for block in self.resblocks:
             x = block(x, mask)
         return x
@@ -114,24 +124,24 @@ class VisionTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed normalised pixels (n, 3, s, s) as (n, d), not yet of unit length."""
-        return self.read(self.transformer(self.enter(x)))
+        return self.head(self.transformer(self.stem(x)))
 
-    def enter(self, x: Tensor) -> Tensor:
-        """Turn normalised pixels into what the blocks take, (n, patches + 1, w)."""
+    def stem(self, x: Tensor) -> Tensor:
+        """Turn pixels (n, 3, s, s) into the blocks' input (n, l, w), l = patches + 1."""
         x = self.conv1(x).flatten(2).transpose(1, 2)  # (n, patches, w)
-        first = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
-        x = torch.cat([first, x], dim=1)  # (n, patches + 1, w)
+        first = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)  # (n, 1, w)
+        x = torch.cat([first, x], dim=1)  # (n, l, w)
         out: Tensor = self.ln_pre(x + self.positional_embedding.to(x.dtype))
         return out
 
-    def read(self, x: Tensor) -> Tensor:
-        """Turn what the last block gives into (n, d)."""
-        out: Tensor = self.ln_post(x[:, 0]) @ self.proj
+    def head(self, x: Tensor) -> Tensor:
+        """Project the class token of the last block's output (n, l, w) to (n, d)."""
+        out: Tensor = self.ln_post(x[:, 0]) @ self.proj  # (n, w) to (n, d)
         return out
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """The blocks between ``enter`` and ``read``, first to last."""
+        """The blocks between ``stem`` and ``head``, first to last."""
         return list(self.transformer.resblocks)
 
 
@@ -163,7 +173,7 @@ class Bottleneck(nn.Module):
             self.downsample = nn.Sequential(OrderedDict(steps))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the block's output, spatially smaller by the stride."""
+        """Map (n, c, s', s') to (n, 4 planes, s'/stride, s'/stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.relu2(self.bn2(self.conv2(out)))
@@ -185,18 +195,18 @@ class AttentionPool2d(nn.Module):
         self.c_proj = nn.Linear(width, output_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool ``x`` (n, w, side, side) to (n, output_dim)."""
-        n, width = x.shape[:2]
+        """Pool ``x`` (n, w, side, side) to (n, output_dim); l is side² + 1."""
+        n, w = x.shape[:2]
         x = x.flatten(2).transpose(1, 2)  # (n, side², w)
-        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # (n, side² + 1, w)
+        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # (n, l, w)
         x = x + self.positional_embedding.to(x.dtype)
-        split = (n, -1, self.heads, width // self.heads)
+        split = (n, -1, self.heads, w // self.heads)
         q = self.q_proj(x[:, :1]).view(split).transpose(1, 2)  # (n, h, 1, w/h)
-        k = self.k_proj(x).view(split).transpose(1, 2)  # (n, h, side² + 1, w/h)
-        v = self.v_proj(x).view(split).transpose(1, 2)
-        logits = (q * (width // self.heads) ** -0.5) @ k.transpose(-1, -2)  # (n, h, 1, side² + 1)
+        k = self.k_proj(x).view(split).transpose(1, 2)  # (n, h, l, w/h)
+        v = self.v_proj(x).view(split).transpose(1, 2)  # (n, h, l, w/h)
+        logits = (q * (w // self.heads) ** -0.5) @ k.transpose(-1, -2)  # (n, h, 1, l)
         mixed = logits.softmax(dim=-1).to(v.dtype) @ v  # (n, h, 1, w/h)
-        out: Tensor = self.c_proj(mixed.transpose(1, 2).reshape(n, width))
+        out: Tensor = self.c_proj(mixed.transpose(1, 2).reshape(n, w))
         return out
 
 
@@ -228,23 +238,23 @@ class ModifiedResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed normalised pixels (n, 3, s, s) as (n, d), not yet of unit length."""
-        return self.read(self.layer4(self.layer3(self.layer2(self.layer1(self.enter(x))))))
+        return self.head(self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x))))))
 
-    def enter(self, x: Tensor) -> Tensor:
-        """Turn normalised pixels into what the blocks take, (n, w, s / 4, s / 4)."""
-        x = self.relu1(self.bn1(self.conv1(x)))
+    def stem(self, x: Tensor) -> Tensor:
+        """Turn pixels (n, 3, s, s) into the blocks' input (n, w, s/4, s/4)."""
+        x = self.relu1(self.bn1(self.conv1(x)))  # (n, w/2, s/2, s/2)
         x = self.relu2(self.bn2(self.conv2(x)))
-        out: Tensor = self.avgpool(self.relu3(self.bn3(self.conv3(x))))
+        out: Tensor = self.avgpool(self.relu3(self.bn3(self.conv3(x))))  # (n, w, s/4, s/4)
         return out
 
-    def read(self, x: Tensor) -> Tensor:
-        """Turn what the last block gives into (n, d)."""
+    def head(self, x: Tensor) -> Tensor:
+        """Pool the last block's output (n, 32w, s/32, s/32) to (n, d)."""
         out: Tensor = self.attnpool(x)
         return out
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """The bottlenecks between ``enter`` and ``read``, first to last."""
+        """The bottlenecks between ``stem`` and ``head``, first to last."""
         return [*self.layer1, *self.layer2, *self.layer3, *self.layer4]
 
 
@@ -283,19 +293,19 @@ class CLIP(nn.Module):
 
         The embedding is read where the end-of-text token stands: it has the highest id.
         """
-        x = self.enter_text(tokens)
+        x = self.text_stem(tokens)  # (n, l, w)
         x = self.transformer(x, causal_mask(tokens.shape[1], x))
-        return self.read_text(x, tokens.argmax(dim=-1))
+        return self.text_head(x, tokens.argmax(dim=-1))
 
-    def enter_text(self, tokens: Tensor) -> Tensor:
-        """Turn token ids (n, l) into what the text tower's blocks take, (n, l, w)."""
+    def text_stem(self, tokens: Tensor) -> Tensor:
+        """Turn token ids (n, l) into the text blocks' input (n, l, w)."""
         x: Tensor = self.token_embedding(tokens)
         return x + self.positional_embedding[: tokens.shape[1]].to(x.dtype)
 
-    def read_text(self, x: Tensor, ends: Tensor) -> Tensor:
-        """Turn what the last block gives into (n, d), each text read at its end (n,)."""
-        x = self.ln_final(x[torch.arange(x.shape[0], device=x.device), ends])
-        out: Tensor = x @ self.text_projection.to(x.dtype)
+    def text_head(self, x: Tensor, ends: Tensor) -> Tensor:
+        """Project the last block's output (n, l, w) at each text's end (n,) to (n, d)."""
+        x = self.ln_final(x[torch.arange(x.shape[0], device=x.device), ends])  # (n, w)
+        out: Tensor = x @ self.text_projection.to(x.dtype)  # (n, d)
         return out
 
     def forward(self, image: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -305,7 +315,7 @@ class CLIP(nn.Module):
         return images, texts, self.logit_scale.exp()
 
     def _encode_by_length(self, tokens: Tensor, groups: int = 4) -> Tensor:
-        """Do as ``encode_text``, texts of like length together: padding costs as much as words."""
+        """Do as ``encode_text``, in groups of similar length: padding costs as much as words."""
         ends = tokens.argmax(dim=-1)
         order = ends.argsort()
         parts = [tokens[rows, : int(ends[rows].max()) + 1] for rows in order.chunk(groups)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fovea.search.clip.checkpoints.checkpoint import find_weights, read_config, weights_sha256
-from fovea.search.clip.checkpoints.families import Family, check_usable, family_of
+from fovea.search.clip.checkpoints.families import FamilyModel, check_usable, family_of
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.errors import ModelError
 
@@ -97,7 +97,7 @@ def describe_model(place: Path, name: str, source: str) -> ModelInfo:
         family = family_of(place)
         if family is None:
             config = read_config(place)
-            family = Family("clip", config.embed_dim, Preprocess.from_config(config))
+            family = FamilyModel("clip", config.embed_dim, Preprocess.from_config(config))
         identity = _identity(find_weights(place))
     except OSError as exc:
         raise ModelError(f"cannot read {place}: {exc.strerror or exc}") from exc

@@ -10,12 +10,12 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fovea.search.clip.config import ClipConfig
 from fovea.search.clip.errors import ModelError
@@ -28,7 +28,7 @@ from .dialects import (
     shapes_of,
     tensor_plans,
 )
-from .image_processor import preprocess_of, says_preprocessing
+from .image_processor import preprocess_of, read_json, says_preprocessing
 from .shapes import Shape, config_from_shapes, expected_shapes, tower_of
 
 if TYPE_CHECKING:
@@ -146,11 +146,6 @@ def read_tensors(path: Path, names: Iterable[str]) -> dict[str, "Tensor"]:
     return read(names)
 
 
-def load_state(place: Path, towers: Iterable[str] = TOWERS) -> dict[str, "Tensor"]:
-    """Read a model's tensors, as stored, under the published names; see ``Checkpoint.state``."""
-    return Checkpoint.open(place).state(towers)
-
-
 def load_clip(place: Path, towers: Iterable[str] = TOWERS) -> "CLIP":
     """Return the reference model, float32 and in evaluation mode.
 
@@ -198,7 +193,7 @@ def _configuration(path: Path) -> ClipConfig | None:
     for name in names:
         file = path.with_name(name)
         if file.is_file():
-            data = _json(file)
+            data = read_json(file)
             try:
                 config = config_from_json(data)
                 if is_open_clip(data) or not says_preprocessing(path.parent):
@@ -216,25 +211,15 @@ def _told_by_shapes(path: Path, plan: Mapping[str, TensorPlan]) -> ClipConfig:
         raise ModelError(f"{path} cannot be used: {exc}; is it a CLIP?") from exc
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as exc:
-        raise ModelError(f"{path} is damaged: {exc}; fetch it again") from exc
-    if not isinstance(data, dict):
-        raise ModelError(f"{path} is not a JSON object; fetch it again")
-    return data
-
-
 def _check(path: Path, plan: Mapping[str, TensorPlan], config: ClipConfig) -> None:
     """Raise ``ModelError`` unless the weights are exactly those of ``config``."""
     expected, found = expected_shapes(config), shapes_of(plan)
     missing = [n for n in expected if n not in found and not n.endswith("num_batches_tracked")]
     if missing:
-        raise ModelError(f"{path} lacks {_some(missing)}; it is damaged or no CLIP")
+        raise ModelError(f"{path} lacks {some(missing)}; it is damaged or no CLIP")
     foreign = [name for name in found if name not in expected]
     if foreign:
-        raise ModelError(f"{path} has parts that no CLIP has: {_some(foreign)}")
+        raise ModelError(f"{path} has parts that no CLIP has: {some(foreign)}")
     for name, shape in expected.items():
         if (
             name in found
@@ -246,7 +231,8 @@ def _check(path: Path, plan: Mapping[str, TensorPlan], config: ClipConfig) -> No
             )
 
 
-def _some(names: list[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Name the first three and count the rest, for messages."""
     rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + rest
 
@@ -264,7 +250,7 @@ def _shards(path: Path) -> list[Path]:
     """Return the files that hold the weights: ``path`` itself, or those that an index names."""
     if not path.name.endswith(".index.json"):
         return [path]
-    names = _json(path).get("weight_map")
+    names = read_json(path).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise ModelError(f"{path} lists no files; fetch it again")
     shards = [path.with_name(Path(str(name)).name) for name in sorted(set(names.values()))]

@@ -4,11 +4,12 @@ The towers load one by one, each on its first use, and run in the precision that
 multiplies fastest: bfloat16 on CPUs with units for it, half precision on GPUs, float32 elsewhere.
 """
 
+import ctypes
 import platform
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,15 @@ from fovea.search.clip.checkpoints.checkpoint import weights_sha256
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.preprocess import Preprocess
 
-from .memory import keep_allocations
-
 Tower = Callable[[torch.Tensor], torch.Tensor]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TEXT_BATCH = 64
+
+# <malloc.h> of glibc
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_HIGH = 1 << 30  # bytes
 
 
 class TorchEncoder(ABC):
@@ -45,11 +49,6 @@ class TorchEncoder(ABC):
         self.device, self.dtype = device, dtype
         self._weights, self._lock = weights, threading.RLock()
         keep_allocations()
-
-    @property
-    def dtype_name(self) -> str:
-        """The precision: float32, bfloat16 or float16."""
-        return str(self.dtype).removeprefix("torch.")
 
     @property
     @abstractmethod
@@ -155,3 +154,21 @@ def multiplies_bfloat16() -> bool:
 def _has(question: str) -> bool:
     ask = getattr(torch.cpu, question, None)
     return bool(ask and ask())
+
+
+@cache
+def keep_allocations() -> bool:
+    """Tell glibc to keep large freed blocks for reuse; return whether it agreed.
+
+    By default each activation of a few megabytes is mapped afresh and its pages zeroed one fault
+    at a time, which costs an encoder on the CPU up to a third of its speed. Other C libraries are
+    left alone.
+    """
+    try:
+        libc = ctypes.CDLL(None)
+        libc.gnu_get_libc_version  # noqa: B018 - only glibc has it
+        set_option = libc.mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    kept = set_option(_M_MMAP_THRESHOLD, _HIGH)
+    return bool(set_option(_M_TRIM_THRESHOLD, _HIGH) and kept)

@@ -1,4 +1,4 @@
-"""Models of other families, by way of ``transformers``, behind the methods of any encoder."""
+"""Models of other families than CLIP, computed by ``transformers``."""
 
 import contextlib
 import inspect
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from fovea.search.clip.checkpoints.checkpoint import find_weights, read_tensors
-from fovea.search.clip.checkpoints.families import FAMILIES, Family, check_usable
+from fovea.search.clip.checkpoints.checkpoint import find_weights, read_tensors, some
+from fovea.search.clip.checkpoints.families import FAMILIES, FamilyModel, check_usable
 from fovea.search.clip.checkpoints.image_processor import read_json
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.patches import unpacked
@@ -22,28 +22,27 @@ from .base import TEXT_BATCH, TorchEncoder, Tower
 
 __all__ = ["TransformersEncoder"]
 
-CPU_BATCH, GPU_BATCH = 16, 128  # pictures in one pass
-PADDED = ("siglip", "siglip2")  # their text towers were trained with texts of one length
-_GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
-OFFSET = ("altclip", "camembert", "roberta", "xlm-roberta")  # count positions from the pad id on
+CPU_BATCH, GPU_BATCH = 16, 128  # images in one pass
+OFFSET_TEXT_TOWERS = ("camembert", "roberta", "xlm-roberta")  # positions count from the pad id on
+_GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 class TransformersEncoder(TorchEncoder):
     """A model of ``transformers`` on one device, in one precision. Safe to share in threads."""
 
     def __init__(
-        self, place: Path, family: Family, *, name: str, device: torch.device, dtype: torch.dtype
+        self, path: Path, found: FamilyModel, *, name: str, device: torch.device, dtype: torch.dtype
     ) -> None:
-        weights = find_weights(place)
-        check_usable(family.kind, weights.parent)
+        weights = find_weights(path)
+        check_usable(found.kind, weights.parent)
         super().__init__(
-            weights, family.dim, family.preprocess, name=name, device=device, dtype=dtype
+            weights, found.dim, found.preprocess, name=name, device=device, dtype=dtype
         )
-        self.family = family
+        self._kind, self._family = found.kind, FAMILIES[found.kind]
 
     @property
     def batch_size(self) -> int:
-        """How many pictures one pass takes."""
+        """How many images one pass takes."""
         return CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
 
     @cached_property
@@ -62,10 +61,10 @@ class TransformersEncoder(TorchEncoder):
         return out
 
     def _tokens(self, texts: list[str]) -> dict[str, torch.Tensor]:
-        """The ids of the texts, and what else the tokenizer gives that the text tower takes."""
+        """Tokenise texts; keep those of the tokenizer's outputs that the text tower takes."""
         tokens = self._tokenizer(
             texts,
-            padding="max_length" if self.family.kind in PADDED else True,
+            padding="max_length" if self._family.pads_texts else True,
             truncation=True,
             max_length=self._context,
             return_tensors="pt",
@@ -104,23 +103,23 @@ class TransformersEncoder(TorchEncoder):
         """How many tokens a text may have."""
         text = self._model.config.text_config
         positions = int(getattr(text, "max_position_embeddings", 0) or 512)
-        if text.model_type in OFFSET or self.family.kind in OFFSET:
+        if self._family.offsets_positions or text.model_type in OFFSET_TEXT_TOWERS:
             positions -= int(text.pad_token_id or 0) + 1
         return min(positions, int(min(self._tokenizer.model_max_length, positions)))
 
     @cached_property
     def _model(self) -> Any:
-        folder, name = self._weights.parent, FAMILIES[self.family.kind][0]
+        folder = self._weights.parent
         with _quiet() as library:
-            kind = getattr(library, name, None)
-            if kind is None:
+            model_class = getattr(library, self._family.model, None)
+            if model_class is None:
                 raise ModelError(
-                    f"{folder.name} is a {self.family.kind}, which this transformers "
-                    f"({library.__version__}) does not know: pip install -U transformers"
+                    f"{folder.name} is a {self._kind}, which transformers {library.__version__} "
+                    "does not have: pip install -U transformers"
                 )
-            model, told = _translated(
+            model, report = _translated(
                 folder,
-                lambda: kind.from_pretrained(
+                lambda: model_class.from_pretrained(
                     folder,
                     dtype=self.dtype,
                     use_safetensors=True,
@@ -129,71 +128,64 @@ class TransformersEncoder(TorchEncoder):
                     output_loading_info=True,
                 ),
             )
-        _check_complete(self._weights, told)
+        _check_complete(self._weights, report)
         return model.eval().to(self.device)
 
     @cached_property
     def _tokenizer(self) -> Any:
         folder = self._weights.parent
         with _quiet() as library:
-            kind = library.AutoTokenizer
-            if _is_generic(folder):
-                kind = library.PreTrainedTokenizerFast
-            return _translated(
-                folder,
-                lambda: kind.from_pretrained(
-                    folder, local_files_only=True, trust_remote_code=False
-                ),
-            )
+            generic = _has_generic_tokenizer(folder)
+            tokenizer = library.PreTrainedTokenizerFast if generic else library.AutoTokenizer
+            options = {"local_files_only": True, "trust_remote_code": False}
+            return _translated(folder, lambda: tokenizer.from_pretrained(folder, **options))
 
 
-def _is_generic(folder: Path) -> bool:
-    """Whether a tokenizer is all that its tokenizer.json says, of whatever class the model's are.
+def _has_generic_tokenizer(folder: Path) -> bool:
+    """Whether tokenizer.json alone defines the tokenizer.
 
-    ``AutoTokenizer`` would go by the model.
+    ``AutoTokenizer`` would choose the class by the model instead.
     """
-    said = folder / "tokenizer_config.json"
-    name = read_json(said).get("tokenizer_class") if said.is_file() else None
-    return name in _GENERIC and (folder / "tokenizer.json").is_file()
+    file = folder / "tokenizer_config.json"
+    name = read_json(file).get("tokenizer_class") if file.is_file() else None
+    return name in _GENERIC_TOKENIZERS and (folder / "tokenizer.json").is_file()
 
 
 def _features(found: Any) -> torch.Tensor:
-    """The features (n, d), which older versions return as they are."""
+    """Return the features (n, d); newer versions of ``transformers`` wrap them."""
     return found if isinstance(found, torch.Tensor) else found.pooler_output
 
 
-def _check_complete(weights: Path, told: Mapping[str, Any]) -> None:
-    """Refuse weights that lack a part, which ``transformers`` would draw at random."""
-    missing = sorted(name for name in told["missing_keys"] if not name.endswith("position_ids"))
+def _check_complete(weights: Path, report: Mapping[str, Any]) -> None:
+    """Refuse incomplete weights; ``transformers`` would fill the gaps at random."""
+    missing = sorted(name for name in report["missing_keys"] if not name.endswith("position_ids"))
     if missing:
-        rest = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise ModelError(f"{weights} lacks {', '.join(missing[:3])}{rest}; it is damaged")
+        raise ModelError(f"{weights} lacks {some(missing)}; it is damaged")
 
 
 def _translated(folder: Path, load: Callable[[], Any]) -> Any:
     try:
         return load()
-    except Exception as exc:  # of many kinds, according to what is damaged or not there
+    except Exception as exc:  # of many types, depending on what is damaged or missing
         lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
         reason = (lines or [type(exc).__name__])[0][:160]
-        step = "fetch it again"
-        if isinstance(exc, ImportError):
-            step = "pip install 'fovea[transformers]'"
+        needs_extra = isinstance(exc, ImportError)
+        step = "pip install 'fovea[transformers]'" if needs_extra else "fetch it again"
         raise ModelError(f"transformers cannot load {folder} ({reason}); {step}") from exc
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[Any]:
-    """Give ``transformers``, which reports on standard error while it loads: not this time."""
+    """Import ``transformers`` and keep it from reporting on standard error while it loads."""
     import transformers
 
-    told = transformers.utils.logging
-    level, bars = told.get_verbosity(), told.is_progress_bar_enabled()
-    told.set_verbosity_error()
-    told.disable_progress_bar()
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield transformers
     finally:
-        told.set_verbosity(level)
+        logging.set_verbosity(level)
         if bars:
-            told.enable_progress_bar()
+            logging.enable_progress_bar()

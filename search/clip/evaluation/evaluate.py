@@ -5,15 +5,14 @@ Retrieval: Radford et al. 2021 (arXiv:2103.00020), table 13. Zero-shot classific
 
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from fovea.search.clip.datasets.pairs import Pair, PairSet, PairSource, open_pairs
+from fovea.search.clip.datasets.pairs import Pair, PairSet
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.protocols import ImageTextEncoder
 from fovea.search.clip.zeroshot import class_embeddings
@@ -56,32 +55,7 @@ class Accuracy:
 
     def to_dict(self) -> dict[str, object]:
         """Lay the figures out for JSON."""
-        return {
-            "images": self.images,
-            "classes": self.classes,
-            "top1": self.top1,
-            "top5": self.top5,
-        }
-
-
-def measure_retrieval(
-    encoder: ImageTextEncoder,
-    captions: Path,
-    images: Sequence[Path],
-    *,
-    split: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Retrieval:
-    """Rank all images for each caption and all captions for each image.
-
-    A caption counts as found at k if its own image is among the k nearest; an image if any of its
-    captions is. Images that cannot be decoded are logged and left out. Raise ``ModelError`` where
-    nothing is left to measure.
-    """
-    found = open_pairs(PairSource(tuple(images), captions=captions, split=split))
-    result = embed_pairs(encoder, found, progress).figures()
-    assert isinstance(result, Retrieval)
-    return result
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -102,7 +76,8 @@ class Embedded:
     def figures(self) -> "Retrieval | Accuracy":
         """Return how well captions find images and the reverse, or how well classes fit them."""
         if self.pairs[0].label >= 0:
-            ranks = _ranks(self.images @ self.text_rows.T, self.image_keys)
+            right = self.image_keys[:, None] == self.text_keys
+            ranks = _ranks(self.images @ self.text_rows.T, right)
             tops = (float((ranks < k).mean()) for k in (1, 5))
             return Accuracy(len(self.pairs), len(self.texts), *tops)
         found = recalls(self.images, self.text_rows, self.text_keys)
@@ -133,8 +108,8 @@ def embed_pairs(
 def _finite(encoder: ImageTextEncoder, rows: np.ndarray) -> np.ndarray:
     if not np.isfinite(rows).all():
         raise ModelError(
-            f"the embeddings by {encoder.name} are no numbers: its weights are damaged, or were "
-            "trained at too high a rate; fetch it again, or train it at a lower --lr"
+            f"{encoder.name} gives embeddings that are not finite: its weights are damaged, or "
+            "were trained at too high a rate; fetch it again, or train it with a lower --lr"
         )
     return rows
 
@@ -142,80 +117,46 @@ def _finite(encoder: ImageTextEncoder, rows: np.ndarray) -> np.ndarray:
 def recalls(
     images: np.ndarray, texts: np.ndarray, owner: np.ndarray
 ) -> dict[str, dict[int, float]]:
-    """Return recall at 1, 5 and 10 in both directions.
+    """Return recall at 1, 5 and 10 in both directions, each text belonging to one image.
 
-    ``images`` (n, d) and ``texts`` (m, d) are unit rows; ``owner`` int (m,) says which image each
-    text belongs to. A tie counts against the right answer, and so does a score that is no number.
+    ``images`` (n, d) and ``texts`` (m, d) are unit rows; ``owner`` int (m,) is the number of each
+    text's image. An image counts as found if any of its texts is among the k nearest. A tie counts
+    against the right answer, and so does a score that is not a number.
     """
-    text_ranks, image_ranks = np.empty(len(texts), np.int64), np.empty(len(images), np.int64)
-    for rows in _blocks(len(texts), len(images)):
-        text_ranks[rows] = _ranks(texts[rows] @ images.T, owner[rows])
-    for rows in _blocks(len(images), len(texts)):
-        own = owner == np.arange(len(images))[rows, None]  # (b, m)
-        image_ranks[rows] = _ranks_of_best(images[rows] @ texts.T, own)
+    numbers = np.arange(len(images))
     return {
-        "text_to_image": {k: float((text_ranks < k).mean()) for k in DEPTHS},
-        "image_to_text": {k: float((image_ranks < k).mean()) for k in DEPTHS},
+        "text_to_image": _recall(texts, images, lambda rows: owner[rows, None] == numbers),
+        "image_to_text": _recall(images, texts, lambda rows: owner == numbers[rows, None]),
     }
 
 
 def shared_recalls(
     images: np.ndarray, texts: np.ndarray, right: np.ndarray
 ) -> dict[str, dict[int, float]]:
-    """Do as ``recalls`` where a text may belong to several images: ``right`` is bool (n, m).
-
-    A text counts as found at k if any of its images is among the k nearest.
-    """
-    text_ranks = [
-        _ranks_of_best(texts[block] @ images.T, right.T[block])
-        for block in _blocks(len(texts), len(images))
-    ]
-    image_ranks = [
-        _ranks_of_best(images[block] @ texts.T, right[block])
-        for block in _blocks(len(images), len(texts))
-    ]
+    """Do as ``recalls`` where a text may belong to several images: ``right`` is bool (n, m)."""
     return {
-        way: {k: float((np.concatenate(ranks) < k).mean()) for k in DEPTHS}
-        for way, ranks in (("text_to_image", text_ranks), ("image_to_text", image_ranks))
+        "text_to_image": _recall(texts, images, lambda rows: right.T[rows]),
+        "image_to_text": _recall(images, texts, lambda rows: right[rows]),
     }
 
 
-def _blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Cut so many rows into blocks that have no more than ``SCORES`` elements each."""
-    size = max(1, SCORES // max(1, columns))
-    return (slice(start, start + size) for start in range(0, rows, size))
+def _recall(
+    queries: np.ndarray, targets: np.ndarray, right: Callable[[slice], np.ndarray]
+) -> dict[int, float]:
+    """Return by k the share of ``queries`` (q, d) with a right target (t, d) among the k nearest.
+
+    ``right`` gives bool (b, t) for a slice of the queries; blocks bound the memory.
+    """
+    size = max(1, SCORES // max(1, len(targets)))
+    blocks = [slice(start, start + size) for start in range(0, len(queries), size)]
+    ranks = np.concatenate([_ranks(queries[rows] @ targets.T, right(rows)) for rows in blocks])
+    return {k: float((ranks < k).mean()) for k in DEPTHS}
 
 
 def _ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return how many others reach the score of the ``right`` column, for each row (b, c)."""
-    own = scores[np.arange(len(right)), right]
-    return (~(scores < own[:, None])).sum(axis=1) - 1
-
-
-def _ranks_of_best(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Return how many others reach the best of the ``own`` columns, bool (b, m), for each row."""
-    best = np.where(own, scores, -np.inf).max(axis=1)
-    return (~(scores < best[:, None]) & ~own).sum(axis=1)
-
-
-def measure_zero_shot(
-    encoder: ImageTextEncoder,
-    labels: Path,
-    classes: Path,
-    images: Sequence[Path],
-    *,
-    split: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Accuracy:
-    """Classify each image by the nearest class, an ensemble over its names and the prompts.
-
-    Images that cannot be decoded are logged and left out. Raise ``ModelError`` where nothing is
-    left to measure.
-    """
-    found = open_pairs(PairSource(tuple(images), labels=labels, classes=classes, split=split))
-    result = embed_pairs(encoder, found, progress).figures()
-    assert isinstance(result, Accuracy)
-    return result
+    """Return for each row (b, t) how many wrong columns reach the best of the ``right`` ones."""
+    best = np.where(right, scores, -np.inf).max(axis=1)
+    return (~(scores < best[:, None]) & ~right).sum(axis=1)
 
 
 def class_rows(encoder: ImageTextEncoder, classes: Sequence[Sequence[str]]) -> np.ndarray:
@@ -237,7 +178,8 @@ def embed_images(
     """
     kept: list[Pair] = []
     rows: list[np.ndarray] = []
-    for batch in _batches(_decoded(encoder, found)):
+    decoded = _decoded(encoder, found)
+    while batch := list(islice(decoded, BATCH)):
         kept += [pair for pair, _ in batch]
         pixels = np.stack([pixels for _, pixels in batch])
         rows.append(_finite(encoder, encoder.encode_pixels(pixels)))
@@ -259,11 +201,3 @@ def _decoded(encoder: ImageTextEncoder, found: PairSet) -> Iterator[tuple[Pair, 
             log.warning("left out %s: %s", pair.file, exc or repr(exc))
             continue
         yield pair, pixels
-
-
-def _batches(
-    samples: Iterable[tuple[Pair, np.ndarray]],
-) -> Iterator[list[tuple[Pair, np.ndarray]]]:
-    stream = iter(samples)
-    while batch := list(islice(stream, BATCH)):
-        yield batch

@@ -150,13 +150,6 @@ class TuningSet:
     rehearsed: Sequence[TuningExample] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Schedule:
-    lr: float
-    warmup: float
-    steps: int
-
-
 def finetune(
     model: CLIP,
     tokenizer: Tokenizer,
@@ -188,7 +181,7 @@ def finetune(
 
 def _steps(tuner: "_Tuner", run: RunFolder) -> Iterator[Metrics]:
     """Make every update that is left, yielding the record now and then."""
-    options, end = tuner.options, tuner.schedule.steps
+    options, end = tuner.options, tuner.steps
     made, began = 0, time.perf_counter()
     while tuner.step < end:
         try:
@@ -223,9 +216,8 @@ class _Tuner:
         self.halves = Halves(model, options.tune).eval().to(self.device)
         self.optimizer = make_adamw(model, options.weight_decay)
         self.batch_size = min(options.batch_size, len(material.learned))
-        updates = math.ceil(len(material.learned) / self.batch_size) * options.epochs
-        lr = usual_rate(model.config) if options.lr is None else options.lr
-        self.schedule = _Schedule(lr, options.warmup, updates)
+        self.steps = math.ceil(len(material.learned) / self.batch_size) * options.epochs
+        self.lr = usual_rate(model.config) if options.lr is None else options.lr
         self.step = 0
         self.losses: list[float] = []
         prompts = [PROMPT.format(label) for label in material.labels]
@@ -249,6 +241,9 @@ class _Tuner:
         mixed = self.dtype is not torch.float32
         return torch.autocast(self.device.type, self.dtype, enabled=mixed)
 
+    def _rate(self, step: int) -> float:
+        return learning_rate(step, self.steps, self.lr, self.options.warmup)
+
     # One update
 
     def update(self) -> float:
@@ -256,7 +251,7 @@ class _Tuner:
 
         Raise ``Diverged``, the weights unchanged, where the loss or its gradient is not finite.
         """
-        rate = learning_rate(self.step, self.schedule)
+        rate = self._rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
@@ -397,10 +392,10 @@ class _Tuner:
         recall = self.figures().text_to_image
         return Metrics(
             step=self.step,
-            steps=self.schedule.steps,
+            steps=self.steps,
             samples=self.step * self.batch_size,
             loss=sum(self.losses) / len(self.losses),
-            lr=learning_rate(self.step - 1, self.schedule),
+            lr=self._rate(self.step - 1),
             scale=self.halves.model.logit_scale.exp().item(),
             images_per_s=speed,
             held_out={f"held out: recall@{k}": share for k, share in recall.items()},
@@ -413,7 +408,7 @@ class _Tuner:
         names = ("tune", "epochs", "batch_size", "weight_decay", "warmup", "keep", "seed")
         return {
             **{name: getattr(self.options, name) for name in names},
-            "lr": self.schedule.lr,
+            "lr": self.lr,
             "config": json.dumps(self.halves.model.config.to_dict()),
             "pictures": fingerprint(self.material),
         }

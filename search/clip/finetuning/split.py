@@ -30,17 +30,17 @@ class Halves(nn.Module):
     def lower_images(self, pixels: Tensor) -> Tensor:
         """Return the features (n, …) of normalised pixels (n, 3, s, s)."""
         visual = self.model.visual
-        return _through(visual.blocks[: self._image_cut], visual.enter(pixels))
+        return _through(visual.blocks[: self._image_cut], visual.stem(pixels))
 
     def upper_images(self, features: Tensor) -> Tensor:
         """Return unit rows (n, d) from the features of images."""
         visual = self.model.visual
-        x = visual.read(_through(visual.blocks[self._image_cut :], features))
+        x = visual.head(_through(visual.blocks[self._image_cut :], features))
         return F.normalize(x.float(), dim=-1)
 
     def lower_texts(self, tokens: Tensor) -> Tensor:
         """Return the features (n, l, w) of token ids (n, l)."""
-        x = self.model.enter_text(tokens)
+        x = self.model.text_stem(tokens)
         mask = causal_mask(x.shape[1], x)
         for block in self.model.transformer.resblocks[: self._text_cut]:
             x = block(x, mask)
@@ -54,7 +54,7 @@ class Halves(nn.Module):
         x, mask = features, causal_mask(features.shape[1], features)
         for block in self.model.transformer.resblocks[self._text_cut :]:
             x = block(x, mask)
-        return F.normalize(self.model.read_text(x, ends).float(), dim=-1)
+        return F.normalize(self.model.text_head(x, ends).float(), dim=-1)
 
 
 def _through(blocks: Sequence[nn.Module], x: Tensor) -> Tensor:

@@ -13,14 +13,14 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from fovea.search.clip.checkpoints.checkpoint import find_weights, load_clip, weights_sha256
 from fovea.search.clip.checkpoints.export import save_model
 from fovea.search.clip.datasets.pairs import PairSet, open_pairs
-from fovea.search.clip.encoders.memory import keep_allocations
+from fovea.search.clip.encoders.base import keep_allocations
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP, initialise
 from fovea.search.clip.tokenizer import Tokenizer, learn_merges
@@ -125,7 +125,7 @@ class _Run:
         end = min(options.steps, options.stop_after or options.steps)
         with closing(self.batches.from_step(self.step)) as batches:
             for batch in islice(batches, max(0, end - self.step)):
-                rate = learning_rate(self.step, options)
+                rate = learning_rate(self.step, options.steps, options.lr, options.warmup)
                 self.losses.append(self._update(batch, rate))
                 self.step, made = self.step + 1, made + 1
                 measuring = bool(options.measure) and self._due(options.measure_every, end)
@@ -181,24 +181,16 @@ class _Run:
         )
 
 
-class Schedule(Protocol):
-    """How the learning rate goes: its height, the share of the steps that rise, their number."""
+def learning_rate(step: int, steps: int, highest: float, warmup: float) -> float:
+    """Return the rate of one step of ``steps``: a linear rise, then half a cosine down to zero.
 
-    @property
-    def lr(self) -> float: ...
-    @property
-    def warmup(self) -> float: ...
-    @property
-    def steps(self) -> int: ...
-
-
-def learning_rate(step: int, options: Schedule) -> float:
-    """Return the rate of this step: a linear rise, then half a cosine down to zero."""
-    rise = max(1, round(options.warmup * options.steps))
+    ``warmup`` is the share of the steps that rise to the ``highest`` rate.
+    """
+    rise = max(1, round(warmup * steps))
     if step < rise:
-        return options.lr * (step + 1) / rise
-    done = (step - rise) / max(1, options.steps - rise)
-    return options.lr * 0.5 * (1 + math.cos(math.pi * done))
+        return highest * (step + 1) / rise
+    done = (step - rise) / max(1, steps - rise)
+    return highest * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _first_model(options: TrainOptions, sets: Sequence[PairSet]) -> tuple[CLIP, Tokenizer]:

@@ -23,7 +23,6 @@ from fovea.search.clip.checkpoints.checkpoint import (
     convert,
     find_weights,
     load_clip,
-    load_state,
     read_config,
     weights_sha256,
 )
@@ -260,7 +259,7 @@ def test_only_the_tower_asked_for_is_read(tmp_path, monkeypatch):
         return original(homes, names)
 
     monkeypatch.setattr(checkpoint_module, "_read_safetensors", spy)
-    state = load_state(tmp_path, ["text"])
+    state = Checkpoint.open(tmp_path).state(["text"])
     assert set(read) == set(state) and "token_embedding.weight" in state
     assert not any(name.startswith("visual.") for name in read)
     read.clear()

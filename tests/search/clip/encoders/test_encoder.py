@@ -17,10 +17,14 @@ from fovea.search.clip.checkpoints.checkpoint import load_clip, weights_sha256
 from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
 from fovea.search.clip.encoders import base as encoder_module
 from fovea.search.clip.encoders import kernels
-from fovea.search.clip.encoders.base import multiplies_bfloat16, pick_device, pick_dtype
+from fovea.search.clip.encoders.base import (
+    keep_allocations,
+    multiplies_bfloat16,
+    pick_device,
+    pick_dtype,
+)
 from fovea.search.clip.encoders.clip import ClipEncoder
 from fovea.search.clip.encoders.load import load_encoder
-from fovea.search.clip.encoders.memory import keep_allocations
 from fovea.search.clip.errors import ModelError
 from places import CHECKOUT
 from small_clips import RESNET, TEXT, VIT, write_model
@@ -160,7 +164,7 @@ def test_only_the_needed_tower_is_loaded(folders):
 def test_an_encoder_says_what_it_is(folders):
     encoder = load_encoder(folders / "vit", device="cpu", dtype="float32")
     assert isinstance(encoder, ClipEncoder)
-    assert (encoder.name, encoder.dim, encoder.dtype_name) == ("vit", 48, "float32")
+    assert (encoder.name, encoder.dim, encoder.dtype) == ("vit", 48, torch.float32)
     assert load_encoder(folders / "vit", name="mine", device="cpu").name == "mine"
     assert encoder.identity == weights_sha256(folders / "vit" / "model.safetensors")
     assert encoder.logit_scale == pytest.approx(1 / 0.07)

@@ -171,7 +171,7 @@ def refused(folder):
 
 def test_pickled_weights_are_refused(copied):
     (copied / "model.safetensors").rename(copied / "pytorch_model.bin")
-    assert "pytorch_model.bin; fovea reads a chinese_clip from safetensors" in refused(copied)
+    assert "pytorch_model.bin; fovea reads a chinese_clip only from safetensors" in refused(copied)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -236,7 +236,7 @@ def test_without_the_extra_the_way_to_it_is_told(chinese, monkeypatch):
 
 def test_pictures_of_another_size_than_the_towers_are_told(copied):
     changed(copied / "config.json", lambda said: said["vision_config"].update(image_size=48))
-    assert "image_size 48, where its pictures are made for 32" in refused(copied)
+    assert "image_size 48, but its preprocessing makes 32" in refused(copied)
 
 
 # From the hub, and through the command line

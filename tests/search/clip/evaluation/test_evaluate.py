@@ -5,17 +5,23 @@ import pytest
 from PIL import Image
 
 from coloured import encoded, write_tar
+from fovea.search.clip.datasets.pairs import PairSource, open_pairs
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.evaluation import evaluate
 from fovea.search.clip.evaluation.evaluate import (
     Accuracy,
     Retrieval,
-    measure_retrieval,
-    measure_zero_shot,
+    embed_pairs,
     recalls,
+    shared_recalls,
 )
 
 COLOURS = ("red", "lime", "blue", "yellow", "cyan", "magenta")
+
+
+def measured(encoder, images, progress=None, **words):
+    """The figures of an encoder on the images in some folders or tars, and the words for them."""
+    return embed_pairs(encoder, open_pairs(PairSource(tuple(images), **words)), progress).figures()
 
 
 def unit(rows):
@@ -48,6 +54,15 @@ def test_recalls_equal_those_of_a_loop(monkeypatch, block):
         assert found["image_to_text"][k] == recall_by_hand(scores, right, k)
         assert found["text_to_image"][k] == recall_by_hand(columns, [[o] for o in owner], k)
     assert 0 < found["text_to_image"][1] < found["text_to_image"][10] < 1
+
+
+def test_a_text_of_several_images_counts_for_each_of_them():
+    images = unit(np.float32([[1, 0.1, 0], [1, -0.1, 0], [0, 1, 0], [0, 0, 1]]))
+    texts = np.float32([[1, 0, 0], [0, 0, 1]])
+    right = np.array([[True, False], [True, False], [False, True], [False, True]])
+    found = shared_recalls(images, texts, right)
+    assert found["text_to_image"] == {1: 1, 5: 1, 10: 1}
+    assert found["image_to_text"] == {1: 3 / 4, 5: 1, 10: 1}  # the third is as far from both
 
 
 def test_ties_count_against_the_right_answer():
@@ -97,9 +112,8 @@ def test_retrieval_with_a_known_answer(encoder, tmp_path, squares):
     rows.append({"file": "blue.png", "split": "train", "captions": ["something red"]})
     captions = write_lines(tmp_path / "c.jsonl", rows)
     seen = []
-    found = measure_retrieval(
-        encoder, captions, [squares], split="dev", progress=lambda *counts: seen.append(counts)
-    )
+    report = lambda *counts: seen.append(counts)  # noqa: E731
+    found = measured(encoder, [squares], report, captions=captions, split="dev")
     assert (found.images, found.captions) == (6, 12)
     assert found.text_to_image == {1: 10 / 12, 5: 10 / 12, 10: 1}
     assert found.image_to_text == {1: 5 / 6, 5: 1, 10: 1}
@@ -113,8 +127,8 @@ def test_captions_on_lines_of_their_own_are_the_same_measurement(encoder, tmp_pa
     )
     lines = [f"{name}.png\t{text}" for name in COLOURS for text in (name, f"so {name}")]
     (tmp_path / "two.tsv").write_text("\n".join(["file\tcaption", *lines]))
-    one = measure_retrieval(encoder, together, [squares])
-    assert one == measure_retrieval(encoder, tmp_path / "two.tsv", [squares])
+    one = measured(encoder, [squares], captions=together)
+    assert one == measured(encoder, [squares], captions=tmp_path / "two.tsv")
     assert (one.images, one.captions, one.text_to_image[1]) == (6, 12, 1)
 
 
@@ -147,7 +161,8 @@ def test_zero_shot_with_a_known_answer(encoder, tmp_path, squares, classes):
     rows[1]["label"] = numbers["yellow"]  # wrong, but yellow is second nearest to lime
     rows[2]["label"] = numbers["lime"]  # blue is as far from it as can be
     words = PlainWords(encoder)
-    found = measure_zero_shot(words, write_lines(tmp_path / "l.jsonl", rows), classes, [squares])
+    labels = write_lines(tmp_path / "l.jsonl", rows)
+    found = measured(words, [squares], labels=labels, classes=classes)
     assert (found.images, found.classes, found.top1) == (6, 6, 4 / 6)
     assert found.top5 == 5 / 6
     assert {"a photo of a red.", "a photo of a crimson.", "red"} <= set(words.asked)
@@ -159,8 +174,8 @@ def test_a_model_whose_embeddings_are_no_numbers_is_refused(
 ):
     captions = write_lines(tmp_path / "c.jsonl", [{"file": "red.png", "caption": "red"}])
     monkeypatch.setattr(encoder, method, lambda rows: np.full((len(rows), 3), np.nan, np.float32))
-    with pytest.raises(ModelError, match="the embeddings by colour are no numbers: .*; fetch it"):
-        measure_retrieval(encoder, captions, [squares])
+    with pytest.raises(ModelError, match="colour gives embeddings that are not finite"):
+        measured(encoder, [squares], captions=captions)
 
 
 def test_broken_images_are_left_out_and_logged(encoder, tmp_path, caplog):
@@ -168,7 +183,7 @@ def test_broken_images_are_left_out_and_logged(encoder, tmp_path, caplog):
     archive = write_tar(tmp_path / "x.tar", files)
     rows = [{"file": name, "captions": [name.removesuffix(".png")]} for name in files]
     rows[1]["captions"] = ["lime"]
-    found = measure_retrieval(encoder, write_lines(tmp_path / "c.jsonl", rows), [archive])
+    found = measured(encoder, [archive], captions=write_lines(tmp_path / "c.jsonl", rows))
     assert (found.images, found.captions, found.text_to_image[1]) == (2, 2, 1)
     assert caplog.text.count("left out bad.png") == 1
 
@@ -177,13 +192,13 @@ def test_nothing_but_broken_images_is_an_error(encoder, tmp_path):
     archive = write_tar(tmp_path / "x.tar", {"bad.png": b"nothing"})
     captions = write_lines(tmp_path / "c.jsonl", [{"file": "bad.png", "captions": ["red"]}])
     with pytest.raises(ModelError, match="none of the 1 images"):
-        measure_retrieval(encoder, captions, [archive])
+        measured(encoder, [archive], captions=captions)
 
 
 def test_an_unknown_split_is_an_error(encoder, tmp_path, squares):
     captions = write_lines(tmp_path / "c.jsonl", [{"file": "red.png", "captions": ["red"]}])
     with pytest.raises(ModelError, match="with split 'test'"):
-        measure_retrieval(encoder, captions, [squares], split="test")
+        measured(encoder, [squares], captions=captions, split="test")
 
 
 def test_more_images_than_a_batch_keep_their_order(encoder, tmp_path):
@@ -194,5 +209,5 @@ def test_more_images_than_a_batch_keep_their_order(encoder, tmp_path):
     for number, colour in enumerate(rng.integers(0, 256, size=(70, 3)).tolist()):
         Image.new("RGB", (4, 4), tuple(colour)).save(folder / f"{number}.png")
         rows.append({"file": f"{number}.png", "caption": "#{:02x}{:02x}{:02x}".format(*colour)})
-    found = measure_retrieval(encoder, write_lines(tmp_path / "c.jsonl", rows), [folder])
+    found = measured(encoder, [folder], captions=write_lines(tmp_path / "c.jsonl", rows))
     assert found.images == 70 and found.text_to_image[1] == found.image_to_text[1] == 1
