@@ -41,7 +41,7 @@ class Target:
     @property
     def packs(self) -> bool:
         """Whether weights are packed for oneDNN here."""
-        return self.device.type == "cpu" and _onednn_agrees(self.dtype)
+        return self.device.type == "cpu" and onednn_agrees(self.dtype)
 
 
 class Linear:
@@ -141,7 +141,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, then: Then) -> Tenso
 
 
 @cache
-def _onednn_agrees(dtype: torch.dtype) -> bool:
+def onednn_agrees(dtype: torch.dtype) -> bool:
     """Whether this build's oneDNN operators exist and compute what torch's functions compute.
 
     They are not part of torch's public interface, so they are tried before they are trusted.

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from closeness import assert_close_rows
-from fovea.search.clip.checkpoints.checkpoint import load_clip, weights_sha256
+from fovea.search.clip.checkpoints.checkpoint import Checkpoint, load_clip, weights_sha256
 from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
 from fovea.search.clip.encoders import base as encoder_module
 from fovea.search.clip.encoders import kernels
@@ -26,6 +26,8 @@ from fovea.search.clip.encoders.base import (
 from fovea.search.clip.encoders.clip import ClipEncoder
 from fovea.search.clip.encoders.load import load_encoder
 from fovea.search.clip.errors import ModelError
+from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.clip.training.learner import training_dtype
 from places import CHECKOUT
 from small_clips import RESNET, TEXT, VIT, write_model
 
@@ -69,8 +71,8 @@ def reference_images(folder, encoder, pixels):
 
 
 @torch.no_grad()
-def reference_texts(folder, encoder, texts):
-    tokens = encoder._tokenizer.tokenize(texts, TEXT.context_length, truncate=True)
+def reference_texts(folder, texts):
+    tokens = Tokenizer.from_folder(folder).tokenize(texts, TEXT.context_length, truncate=True)
     model = load_clip(folder, ["text"])
     return normalize(model.encode_text(torch.from_numpy(tokens)), dim=-1).numpy()
 
@@ -84,7 +86,7 @@ def test_float32_equals_the_reference_model(folders, name):
     assert images.dtype == texts.dtype == np.float32
     assert images.shape == (5, encoder.dim) and texts.shape == (6, encoder.dim)
     assert_close_rows(images, reference_images(folders / name, encoder, pixels))
-    assert_close_rows(texts, reference_texts(folders / name, encoder, TEXTS))
+    assert_close_rows(texts, reference_texts(folders / name, TEXTS))
     assert np.ptp(images, axis=0).max() > 0.01  # the pictures are told apart
 
 
@@ -95,7 +97,7 @@ def test_bfloat16_points_the_same_way(folders, name):
     pixels = random_pixels(encoder)
     images, texts = encoder.encode_pixels(pixels), encoder.encode_texts(TEXTS)
     assert_close_rows(images, reference_images(folders / name, encoder, pixels), "bfloat16")
-    assert_close_rows(texts, reference_texts(folders / name, encoder, TEXTS), "bfloat16")
+    assert_close_rows(texts, reference_texts(folders / name, TEXTS), "bfloat16")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -152,13 +154,19 @@ def test_read_only_and_strided_pixels_are_taken(folders):
     assert_close_rows(encoder.encode_pixels(pixels[::2]), whole[::2])
 
 
-def test_only_the_needed_tower_is_loaded(folders):
-    encoder = load_encoder(folders / "vit", device="cpu")
-    encoder.encode_texts(["a"])
-    assert "_text_tower" in vars(encoder) and "_image_tower" not in vars(encoder)
+def test_only_the_needed_tower_is_loaded(folders, monkeypatch):
+    read, plain = [], Checkpoint.state
+
+    def state(checkpoint, towers):
+        read.extend(towers)
+        return plain(checkpoint, towers)
+
+    monkeypatch.setattr(Checkpoint, "state", state)
+    load_encoder(folders / "vit", device="cpu").encode_texts(["a"])
+    assert read == ["text"]
     encoder = load_encoder(folders / "resnet", device="cpu")
     encoder.encode_pixels(random_pixels(encoder, 1))
-    assert "_image_tower" in vars(encoder) and "_text_tower" not in vars(encoder)
+    assert read == ["text", "image"]
 
 
 def test_an_encoder_says_what_it_is(folders):
@@ -234,11 +242,42 @@ def test_the_best_device_is_chosen(monkeypatch):
         assert pick_device("auto").type == want
 
 
-def test_the_fastest_precision_is_chosen(monkeypatch):
+def detect(monkeypatch, *, avx512=False, amx=False, onednn=True):
+    """Let torch find these units for bfloat16, as on a processor of x86."""
+    monkeypatch.setattr(encoder_module.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    supported = lambda: onednn  # noqa: E731
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", supported, raising=False)
+    for name, found in (("_is_avx512_bf16_supported", avx512), ("_is_amx_tile_supported", amx)):
+        monkeypatch.setattr(torch.cpu, name, lambda found=found: found, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("units", "multiplies"),
+    [
+        ({"avx512": True}, True),
+        ({"amx": True}, True),
+        ({}, False),  # oneDNN would emulate it
+        ({"avx512": True, "amx": True, "onednn": False}, False),
+    ],
+)
+@pytest.mark.parametrize("name", ["vit", "resnet"])
+def test_the_processor_decides_on_bfloat16(folders, monkeypatch, units, multiplies, name):
+    detect(monkeypatch, **units)
+    assert multiplies_bfloat16() == multiplies
+    encoder = load_encoder(folders / name, device="cpu")
+    assert encoder.dtype == training_dtype("auto", torch.device("cpu"))
+    assert encoder.dtype == (torch.bfloat16 if multiplies else torch.float32)
+    pixels, dtype = random_pixels(encoder), str(encoder.dtype).removeprefix("torch.")
+    want = reference_images(folders / name, encoder, pixels)
+    assert_close_rows(encoder.encode_pixels(pixels), want, dtype)
+    assert_close_rows(encoder.encode_texts(TEXTS), reference_texts(folders / name, TEXTS), dtype)
+
+
+def test_a_precision_may_be_asked_for(monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    for units, want in [(True, torch.bfloat16), (False, torch.float32)]:
-        monkeypatch.setattr(encoder_module, "multiplies_bfloat16", lambda here=units: here)
-        assert pick_dtype("auto", cpu) == want
+    detect(monkeypatch)
+    assert pick_dtype("bfloat16", cpu) == torch.bfloat16
     assert pick_dtype("auto", gpu) == torch.float16
     assert pick_dtype("float32", gpu) == torch.float32
     with pytest.raises(ModelError, match="float16 is for GPUs"):
@@ -247,25 +286,27 @@ def test_the_fastest_precision_is_chosen(monkeypatch):
         pick_dtype("int8", cpu)
 
 
-def test_emulated_bfloat16_does_not_count(monkeypatch):
-    monkeypatch.setattr(encoder_module.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    monkeypatch.setattr(encoder_module, "_has", lambda question: False)
-    assert not multiplies_bfloat16()
-    monkeypatch.setattr(encoder_module, "_has", lambda question: "amx" in question)
-    assert multiplies_bfloat16() == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+class WrongOperators:
+    """oneDNN's operators, of which one adds 1 to what it should return."""
+
+    def __init__(self, right):
+        self._right = right
+
+    def __getattr__(self, name):
+        right = getattr(self._right, name)
+        return (lambda *values: right(*values) + 1) if name == "_convolution_pointwise" else right
 
 
-def test_operators_that_are_gone_or_wrong_are_not_used(monkeypatch):
-    kernels._onednn_agrees.cache_clear()
-    monkeypatch.setattr(kernels, "_mkldnn", lambda: object())
-    assert not kernels._onednn_agrees(torch.float32)
-    kernels._onednn_agrees.cache_clear()
-    monkeypatch.undo()
-    right = kernels._linear
-    monkeypatch.setattr(kernels, "_linear", lambda *arguments: right(*arguments) + 1)
-    assert not kernels._onednn_agrees(torch.float32)
-    kernels._onednn_agrees.cache_clear()
+@pytest.mark.parametrize("operators", [object(), WrongOperators(torch.ops.mkldnn)])
+def test_operators_that_are_gone_or_wrong_are_not_used(folders, monkeypatch, operators):
+    kernels.onednn_agrees.cache_clear()
+    monkeypatch.setattr(torch.ops, "mkldnn", operators)
+    assert not kernels.onednn_agrees(torch.float32)
+    encoder = load_encoder(folders / "resnet", device="cpu", dtype="float32")
+    pixels = random_pixels(encoder)
+    want = reference_images(folders / "resnet", encoder, pixels)
+    assert_close_rows(encoder.encode_pixels(pixels), want)
+    kernels.onednn_agrees.cache_clear()
 
 
 def test_allocations_are_kept_where_the_c_library_is_glibc():

@@ -1,10 +1,12 @@
 import json
 import math
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from coloured import COLOURS, RESNET, tiny_run
 from fovea.search.clip.checkpoints.checkpoint import load_clip
@@ -21,7 +23,9 @@ from fovea.search.clip.finetuning.finetune import (
     finetune,
     usual_rate,
 )
+from fovea.search.clip.finetuning.split import Halves
 from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.clip.training.losses import contrastive_loss
 from fovea.search.clip.training.train import train
 
 LABELS = ("a red thing", "a lime thing", "blue", "yellow", "black", "white", "a square")
@@ -131,39 +135,45 @@ def test_a_run_is_told_from_others(start, tmp_path):
         tuned(start, tmp_path, rehearsed=material(load_clip(start)).learned[:3])
 
 
+def embedded(clip, found):
+    """Unit rows of the whole pictures."""
+    features = torch.stack([torch.from_numpy(one.features[0]).float() for one in found])
+    with torch.no_grad():
+        return Halves(clip, 1).eval().upper_images(features)
+
+
+def likelihoods(clip, tokenizer, found, scale):
+    """How likely each label is for each picture."""
+    prompts = [f"a photo of a {label}." for label in LABELS]
+    tokens = tokenizer.tokenize(prompts, clip.config.text.context_length, truncate=True)
+    with torch.no_grad():
+        labels = normalize(clip.encode_text(torch.from_numpy(tokens)), dim=-1)
+    return (scale * embedded(clip, found) @ labels.T).softmax(dim=1)
+
+
 def test_what_it_knew_is_kept(start, tmp_path):
-    model, tokenizer = load_clip(start), Tokenizer.from_folder(start)
+    before, tokenizer = load_clip(start).eval(), Tokenizer.from_folder(start)
+    known, scale = material(before), before.logit_scale.exp()
+    old = likelihoods(before, tokenizer, known.learned, scale)
 
-    def moved(keep):
-        options = replace(OPTIONS, keep=keep, epochs=10)
-        clip = load_clip(start)
-        finetune(clip, tokenizer, material(model), options, tmp_path / str(keep))
-        probe = module._Tuner(model, tokenizer, material(model), replace(options, keep=1.0))
-        old = torch.cat([rows.float() for rows in probe._old_rows])
-        halves = module._Tuner(clip, tokenizer, material(model), options)
-        with torch.no_grad():
-            images = torch.cat([halves.embed_images(material(model).learned, v) for v in range(3)])
-            labels = halves.embed_texts(halves._prompts)
-            return probe._forgotten(images, labels, old).item()
+    def divergence(keep):
+        options, clip = replace(OPTIONS, keep=keep, epochs=10), load_clip(start)
+        finetune(clip, tokenizer, known, options, tmp_path / str(keep))
+        now = likelihoods(clip.eval(), tokenizer, known.learned, scale)
+        return (old * (old / now).log()).sum(dim=1).mean().item()
 
-    assert 0 < moved(4.0) < 0.5 * moved(0.0)
+    assert 0 < divergence(4.0) < 0.5 * divergence(0.0)
 
 
 def test_what_is_rehearsed_keeps_its_place(start, tmp_path):
     known = examples(LowerHalf(load_clip(start), 1, device="cpu", dtype="float32"), range(9, 14))
+    before, tokenizer = embedded(load_clip(start), known), Tokenizer.from_folder(start)
 
     def moved(rehearsed):
-        clip, tokenizer = load_clip(start), Tokenizer.from_folder(start)
-        options = replace(OPTIONS, epochs=12)
-        tuner = module._Tuner(clip, tokenizer, material(clip), options)
-        with torch.no_grad():
-            before = tuner.embed_images(known)
-        finetune(
-            clip, tokenizer, material(clip, rehearsed=rehearsed), options,
-            tmp_path / str(len(rehearsed)),
-        )  # fmt: skip
-        with torch.no_grad():
-            return (1 - (tuner.embed_images(known) * before).sum(dim=1)).mean().item()
+        clip, options = load_clip(start), replace(OPTIONS, epochs=12)
+        learned = material(clip, rehearsed=rehearsed)
+        finetune(clip, tokenizer, learned, options, tmp_path / str(len(rehearsed)))
+        return (1 - (embedded(clip, known) * before).sum(dim=1)).mean().item()
 
     assert 0 < moved(known) < 0.7 * moved([])
 
@@ -173,33 +183,29 @@ def test_small_models_learn_at_a_higher_rate():
     assert rates == [1e-3, 1e-4]
 
 
-def test_nothing_has_moved_before_the_first_update(start):
-    model, tokenizer = load_clip(start), Tokenizer.from_folder(start)
-    tuner = module._Tuner(model, tokenizer, material(model), OPTIONS)
-    with torch.no_grad():
-        images, labels = (
-            tuner.embed_images(tuner.material.learned),
-            tuner.embed_texts(tuner._prompts),
-        )
-        assert tuner._forgotten(images, labels, tuner._old_rows[0].float()).item() < 1e-4
-    assert (tuner.likeliest(1) == tuner.likeliest(5)[:, :1]).all()
+def test_a_rate_of_zero_changes_nothing(start, tmp_path):
+    found, weights = tuned(start, tmp_path, replace(OPTIONS, lr=0.0))
+    assert found.before == found.after and found.agreement == 1
+    assert same(weights, load_clip(start).state_dict())
 
 
-def test_a_caption_of_several_pictures_is_no_ones_negative(start):
-    model, tokenizer = load_clip(start), Tokenizer.from_folder(start)
-    tuner = module._Tuner(model, tokenizer, material(model), OPTIONS)
-    reds = [example for example in tuner.material.learned if example.captions == ("DER tile",)]
-    tags = tuner._tags(reds).tolist()
-    assert len({row[0] for row in tags}) == 5 and len({row[1] for row in tags}) == 1
+def test_pictures_that_share_a_caption_are_not_told_apart(start, tmp_path):
+    losses, options = [], replace(OPTIONS, keep=0.0, epochs=1, batch_size=30, log_every=1)
+    for name in (str.upper, lambda colour: "same"):
+        lower = LowerHalf(load_clip(start), 1, device="cpu", dtype="float32")
+        learned = examples(lower, range(5), name)
+        tuned(start, tmp_path / str(len(losses)), options, losses.append, learned=learned)
+    apart, alike = (metrics.loss for metrics in losses)
+    assert apart > 1 and alike == pytest.approx(0, abs=1e-6)  # nothing left to be told from
 
 
 def test_a_loss_that_is_no_number_leaves_the_last_checkpoint(start, tmp_path, monkeypatch):
-    plain = module._Tuner._loss
-
-    def diverging(tuner, *drawn):
-        return plain(tuner, *drawn) * (math.nan if tuner.step == 6 else 1)
-
-    monkeypatch.setattr(module._Tuner, "_loss", diverging)
+    times = count()
+    monkeypatch.setattr(
+        module,
+        "contrastive_loss",
+        lambda *given: contrastive_loss(*given) * (math.nan if next(times) == 6 else 1),
+    )
     with pytest.raises(ModelError, match=r"loss is nan .* at step 6; lower .*weights of step 4"):
         tuned(start, tmp_path)
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)

@@ -14,9 +14,8 @@ from coloured import captioned_source, encoded, labelled_source, write_tar
 from fovea.search.clip.datasets.pairs import Caption, PairSource, open_pairs
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.tokenizer import Tokenizer
-from fovea.search.clip.training import batches
 from fovea.search.clip.training.augment import Augmentation
-from fovea.search.clip.training.batches import Batches
+from fovea.search.clip.training.batches import Batches, ImageCache
 
 TOKENIZER = Tokenizer([])
 
@@ -155,8 +154,10 @@ def test_the_cache_stops_at_its_limit(pairs):
         ([100, 1, 1, 1], 6, [3, 1, 1, 1]),
     ],
 )
-def test_every_source_has_a_share_and_all_make_the_batch(weights, total, shares):
-    assert batches._shares(weights, total) == shares
+def test_every_source_has_a_share_and_all_make_the_batch(pairs, weights, total, shares):
+    sets = [replace(pairs, weight=weight) for weight in weights]
+    sources = stream(*sets, batch_size=total).batch(0).sources
+    assert np.bincount(sources).tolist() == shares
 
 
 def test_a_source_without_weight_is_refused(pairs):
@@ -175,7 +176,6 @@ def test_threads_share_the_cache_without_losing_count(pairs):
     batches = stream(pairs, cache_bytes=5 * 24 * 20 * 3)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(batches.batch, [0] * 16))
-    assert batches.cache.used == sum(p.nbytes for p in batches.cache._pixels.values())
     assert batches.cache.used == 5 * 24 * 20 * 3
     assert all(np.array_equal(found[0].pixels, batch.pixels) for batch in found)
 
@@ -185,18 +185,28 @@ def test_images_are_upright_and_lie_on_white(tmp_path):
     turned.putpixel((0, 0), (0, 0, 0))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn right
-    file = io.BytesIO()
-    turned.save(file, "PNG", exif=exif)
-    assert batches._decode(file.getvalue(), 256).size == (4, 8)
-    file = io.BytesIO()
-    Image.new("RGBA", (2, 2), (0, 0, 0, 0)).save(file, "PNG")
-    assert batches._decode(file.getvalue(), 256).getpixel((0, 0)) == (255, 255, 255)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    turned.save(folder / "turned.png", exif=exif)
+    Image.new("RGBA", (2, 2), (0, 0, 0, 0)).save(folder / "clear.png")
+    turned, clear = cached(folder, "turned.png", "clear.png")
+    assert turned.size == (4, 8) and turned.getpixel((3, 0)) == (0, 0, 0)
+    assert clear.getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_a_large_image_is_kept_small():
-    file = io.BytesIO()
-    Image.new("RGB", (900, 600)).save(file, "JPEG")
-    assert batches._decode(file.getvalue(), 100).size == (150, 100)
+def test_a_large_image_is_kept_small(tmp_path):
+    Image.new("RGB", (900, 600)).save(tmp_path / "large.jpg")
+    [image] = cached(tmp_path, "large.jpg", side=100)
+    assert image.size == (150, 100)
+
+
+def cached(folder, *names, side=256):
+    """What a cache makes of the images in a folder."""
+    for name in names:
+        (folder / name).with_suffix(".txt").write_text("words")
+    found = open_pairs(PairSource((folder,)))
+    cache, pairs = ImageCache(1 << 20, side), {pair.file: pair for pair in found.pairs}
+    return [cache.get((0, number), found, pairs[name]) for number, name in enumerate(names)]
 
 
 def test_shards_are_read_picture_by_picture(tmp_path):

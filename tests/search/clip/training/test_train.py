@@ -1,9 +1,11 @@
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
@@ -23,8 +25,10 @@ from fovea.search.clip.encoders.load import load_encoder
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.evaluation.evaluate import embed_pairs
 from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.clip.training import learner as learner_module
 from fovea.search.clip.training.augment import Augmentation
 from fovea.search.clip.training.learner import Learner
+from fovea.search.clip.training.losses import contrastive_loss
 from fovea.search.clip.training.recipe import read_recipe
 from fovea.search.clip.training.train import learning_rate, train
 
@@ -373,7 +377,7 @@ def test_what_has_no_words_is_counted_in_the_record(tmp_path):
 
 def test_a_run_that_diverges_says_what_is_left_of_it(tmp_path, monkeypatch):
     options = tiny_run(tmp_path)
-    monkeypatch.setattr(Learner, "_backward", diverging(Learner._backward, at=4))
+    monkeypatch.setattr(learner_module, "contrastive_loss", diverging(at=4))
     with pytest.raises(ModelError, match=r"loss is nan .* step 4.*holds the weights of step 4, .*"):
         train(options)
     monkeypatch.undo()
@@ -399,16 +403,12 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path, monkeypatch):
 
 
 def test_a_run_that_diverges_at_once_has_nothing_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(Learner, "_backward", diverging(Learner._backward, at=0))
+    monkeypatch.setattr(learner_module, "contrastive_loss", diverging(at=0))
     with pytest.raises(ModelError, match="no checkpoint had been written"):
         train(tiny_run(tmp_path))
 
 
-def diverging(backward, at):
-    """The learner's own loss, but no number at one step."""
-
-    def loss(learner, batch):
-        found = backward(learner, batch)
-        return found * float("nan") if batch.step == at else found
-
-    return loss
+def diverging(at):
+    """The contrastive loss, but not a number the ``at``-th time."""
+    times = count()
+    return lambda *given: contrastive_loss(*given) * (math.nan if next(times) == at else 1)
