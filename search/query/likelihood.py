@@ -67,7 +67,7 @@ class Background:
     identity: str  # the model's
     vectors: np.ndarray  # float32 (b, d), unit rows, in the order of ``default_labels``
     scale: float  # the inverse temperature of the model's training
-    measured: dict[str, tuple[tuple[int, int, int], "Surroundings"]] = field(
+    measured: dict[str, tuple[tuple[int, ...], "Surroundings"]] = field(
         default_factory=dict, repr=False
     )  # of the library that was searched last
 
@@ -266,7 +266,10 @@ def _floats(blobs: bytes, count: int) -> np.ndarray:
 
 
 def _surroundings(library: Library, model_id: int, background: Background) -> Surroundings:
-    """What was measured last, unless the library has grown much or lost its oldest image since."""
+    """What was measured last, unless the library has grown much or lost images since.
+
+    It depends on nothing but the library, so that every process comes to the same likelihoods.
+    """
     first, last = (  # min() and max() at once would read the whole SQL index
         library.rows(
             f"SELECT id FROM embeddings WHERE model_id = ? ORDER BY id {order} LIMIT 1",
@@ -275,7 +278,8 @@ def _surroundings(library: Library, model_id: int, background: Background) -> Su
         for order in ("ASC", "DESC")
     )
     last = _stepped(first, last)
-    key = (model_id, first, last)
+    deleted = library.rows("SELECT seq FROM sqlite_sequence WHERE name = 'tombstones'")
+    key = (model_id, first, last, deleted[0][0] if deleted else 0)
     known = background.measured.get("last")
     if known is None or known[0] != key:
         around = Surroundings.of(background, _sample(library, model_id, first, last))
@@ -301,12 +305,13 @@ def _sample(library: Library, model_id: int, first: int, last: int) -> np.ndarra
     ids = json.dumps((np.unique(chosen) + first).tolist())
     rows = library.rows(
         "SELECT vector FROM embeddings WHERE +model_id = ? "
-        "AND id IN (SELECT value FROM json_each(?)) LIMIT ?",
+        "AND id IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
         (model_id, ids, SAMPLE),
     )
     if len(rows) < min(span, FEW):  # there are gaps: deleted images, or another model's
         rows = library.rows(
-            "SELECT vector FROM embeddings WHERE model_id = ? LIMIT ?", (model_id, SAMPLE)
+            "SELECT vector FROM embeddings WHERE model_id = ? AND id <= ? ORDER BY id LIMIT ?",
+            (model_id, last, SAMPLE),
         )
     return _floats(b"".join(vector for (vector,) in rows), len(rows))
 

@@ -177,3 +177,21 @@ def test_a_library_before_its_first_model_has_an_empty_answer(tmp_path):
     with Library.open(tmp_path / "library", create=True) as library:
         answer = Searcher.of(library, library.model(), None).answer(Question.of("sea in:odd"), 5)
     assert (answer.hits, answer.total, answer.likely, answer.model) == ((), 0, None, None)
+
+
+@pytest.mark.parametrize("count", [60, 700])
+def test_who_asked_before_a_change_gets_what_a_newcomer_gets(tmp_path, count):
+    library = filled(tmp_path / "library", count, 5)
+    before = searcher_of(library)
+    before.answer(Question.of("sea"), 5)
+    with Library.open(library.folder) as other:
+        gone = [entry.path for entry in other.entries() if b"7" in entry.path]
+        other.delete_files(gone)
+        for query in ("sea", "like:2"):
+            newcomer = searcher_of(other).answer(Question.of(query), 500)
+            old = before.answer(Question.of(query), 500)
+            assert (old.total, old.likely) == (newcomer.total, newcomer.likely)
+            assert [hit.path for hit in old.hits] == [hit.path for hit in newcomer.hits]
+            chances = [[hit.likelihood for hit in answer.hits] for answer in (old, newcomer)]
+            np.testing.assert_allclose(*chances, rtol=1e-4, atol=1e-7)
+    library.close()
