@@ -139,3 +139,11 @@ def test_every_room_says_what_it_may_import_and_where_to_start(name):
     for word in said.replace("/", ".").split("``")[1::2]:
         if word.endswith(".py"):
             assert f"{name}.{word.removesuffix('.py')}" in SOURCES, f"{name} has no {word}"
+
+
+def test_the_documents_name_files_that_exist():
+    for page in [CHECKOUT / "README.md", *(CHECKOUT / "docs").glob("*.md")]:
+        for path in re.findall(
+            r"\b((?:search|indexer|web|fovea|tests|bench)/[\w/]+\.py)\b", page.read_text("utf-8")
+        ):
+            assert (CHECKOUT / path).is_file(), f"{page.name} names {path}"
