@@ -17,6 +17,7 @@ from mypy.find_sources import create_source_list
 from mypy.options import Options
 
 from building import build, copy_checkout, tracked
+from fovea.search.clip.formats import FORMATS
 from places import CHECKOUT
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))
@@ -186,6 +187,7 @@ def plain(requirement):
 
 def test_what_is_imported_is_declared_and_the_reverse():
     names = set(imported_names(["fovea/", "data/", "indexer/", "search/", "web/"])) - {"fovea"}
+    names |= {plugin.split(".")[0] for format in FORMATS for plugin in format.plugins}
     homes = packages_distributions()
     imported = {
         homes[name][0].lower().replace("_", "-")
