@@ -157,7 +157,7 @@ def exhaustive(index: VectorIndex) -> Callable[[np.ndarray], np.ndarray]:
     """Exhaustive search of an index's vectors."""
     from fovea.search.index.exhaustive import Exhaustive
 
-    rows = index._state.stored.rows
+    rows = index._view.stored.rows
     kind = Exhaustive(rows.vectors)
     return lambda query: rows.image_ids[kind.search(query, K)[1]]
 

@@ -1,5 +1,5 @@
-"""Vectors to neighbours: a checked snapshot in FAISS, and exactly whatever is newer.
+"""Vectors to neighbours: a checked snapshot, and an exact search of whatever is newer.
 
 May import ``clip`` and ``library``. Start reading at ``vector_index.py``; ``exhaustive.py`` and
-``ivf.py`` are the kinds of index.
+``ivf.py`` search vectors, ``kinds.py`` lists the kinds of index that can be built.
 """

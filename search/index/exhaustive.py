@@ -4,15 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from .kinds import Answer, best, load_faiss
+from .base import Found, best, load_faiss
 
 __all__ = ["Exhaustive", "selector"]
 
-SMALL = 4096  # vectors; numpy compares so few sooner than FAISS (75 ms) is imported
+SMALL = 4096  # vectors; NumPy has compared so few before FAISS (75 ms) is imported
 
 
 class Exhaustive:
     """Compare a query with every vector: exact, and quick up to some tens of thousands."""
+
+    name, recall = "exhaustive", 1.0
 
     def __init__(self, vectors: np.ndarray) -> None:
         """``vectors`` is float16 (n, d), C-contiguous."""
@@ -20,8 +22,8 @@ class Exhaustive:
         self._floats: np.ndarray | None = None  # float32 (n, d), where n is small
         self._flat: Any = None  # FAISS's view of the vectors, where n is large
 
-    def search(self, queries: np.ndarray, k: int, mask: np.ndarray | None = None) -> Answer:
-        """The k nearest positions of each query, exactly."""
+    def search(self, queries: np.ndarray, k: int, mask: np.ndarray | None = None) -> Found:
+        """Return the k nearest positions of each query, exactly."""
         if mask is not None and 4 * np.count_nonzero(mask) <= len(mask):
             return self._among(np.flatnonzero(mask), queries, k)
         if len(self.vectors) <= SMALL:
@@ -40,14 +42,14 @@ class Exhaustive:
             self._flat = _view(self.vectors)
         return self._flat
 
-    def _among(self, chosen: np.ndarray, queries: np.ndarray, k: int) -> Answer:
-        """The nearest of few positions: to copy their vectors together is soonest."""
+    def _among(self, chosen: np.ndarray, queries: np.ndarray, k: int) -> Found:
+        """Search few positions, whose vectors are copied: that is quickest."""
         scores, places = Exhaustive(self.vectors[chosen]).search(queries, k)
         if len(chosen):
             places = np.where(places < 0, -1, chosen[places])
         return scores, places
 
-    def _compare(self, queries: np.ndarray, k: int, mask: np.ndarray | None) -> Answer:
+    def _compare(self, queries: np.ndarray, k: int, mask: np.ndarray | None) -> Found:
         if self._floats is None:
             self._floats = self.vectors.astype(np.float32)
         scores = queries @ self._floats.T  # (q, n)
@@ -57,16 +59,17 @@ class Exhaustive:
 
 
 def selector(mask: np.ndarray | None) -> Any:
+    """Make FAISS's form of a mask; None for none."""
     faiss = load_faiss()
     return None if mask is None else faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
 
 
 def _view(vectors: np.ndarray) -> Any:
-    """A FAISS index over float16 vectors (n, d) that reads them where they are.
+    """Make a FAISS index over float16 vectors (n, d) that reads them where they are.
 
-    FAISS keeps codes in a vector that may be a view of memory that it does not own; Python
-    reaches that only field by field. Should a release of FAISS ever mean something else by
-    these fields, the vectors are copied into the index instead. The caller keeps the vectors.
+    FAISS keeps codes in a vector that may be a view of memory it does not own; Python can only set
+    that field by field. Where a release of FAISS lacks these fields, the vectors are copied. The
+    caller must keep the vectors.
     """
     faiss = load_faiss()
     n, dim = vectors.shape

@@ -1,12 +1,12 @@
-"""A run of embeddings with its index: what a snapshot holds, or what came after it."""
+"""A run of embeddings with its index: those in a snapshot, or those written since."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .base import Index, best
 from .exhaustive import Exhaustive
-from .kinds import Kind, best
 from .snapshot import Rows
 
 __all__ = ["Neighbours", "Segment", "nearest"]
@@ -14,7 +14,7 @@ __all__ = ["Neighbours", "Segment", "nearest"]
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """The nearest images of each query, best first; -inf and -1 fill up short answers."""
+    """The nearest images of each query, best first, padded with -inf and -1."""
 
     scores: np.ndarray  # float32 (q, k), cosine
     ids: np.ndarray  # int64 (q, k), images
@@ -22,32 +22,33 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Rows, the kind of index that searches them, and which of them were deleted since."""
+    """Rows, the index that searches them, and which of them were deleted since."""
 
     rows: Rows
-    kind: Kind
+    index: Index
     alive: np.ndarray | None = None  # bool (n,); None where all are
-    by_image: np.ndarray | None = None  # positions in the order of the image ids, unless they are
+    by_image: np.ndarray | None = None  # positions by image id; None where rows are
 
     @classmethod
-    def of(cls, rows: Rows, kind: Kind | None = None) -> "Segment":
+    def of(cls, rows: Rows, index: Index | None = None) -> "Segment":
+        """Make a segment of rows; without an index, they are searched exhaustively."""
         ids = rows.image_ids
         ordered = bool((ids[1:] > ids[:-1]).all())
         by_image = None if ordered else np.argsort(ids, kind="stable")
-        return cls(rows, kind or Exhaustive(rows.vectors), None, by_image)
+        return cls(rows, index or Exhaustive(rows.vectors), None, by_image)
 
     def __len__(self) -> int:
-        """How many rows are alive."""
+        """How many rows are not deleted."""
         return len(self.rows) if self.alive is None else int(np.count_nonzero(self.alive))
 
     def without(self, embedding_ids: Iterable[int]) -> "Segment":
-        """This segment with some embeddings deleted; ids that it lacks do not matter."""
+        """Return this segment with some embeddings deleted; ids that it lacks are ignored."""
         ids = np.fromiter(embedding_ids, dtype=np.int64)
-        _, held = _find(self.rows.embedding_ids, None, ids)
-        if not len(held):
+        _, found = _find(self.rows.embedding_ids, None, ids)
+        if not len(found):
             return self
         alive = np.ones(len(self.rows), bool) if self.alive is None else self.alive.copy()
-        alive[held] = False
+        alive[found] = False
         return replace(self, alive=alive)
 
     def search(
@@ -57,7 +58,7 @@ class Segment:
         allowed: np.ndarray | None = None,
         exclude: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and image ids (q, k) of the nearest rows that are alive."""
+        """Return scores and image ids (q, k) of the nearest rows that are not deleted."""
         mask = self.alive
         if allowed is not None:
             mask = np.zeros(len(self.rows), bool)
@@ -67,22 +68,22 @@ class Segment:
         if exclude is not None and len(out := self.positions(exclude)):
             mask = np.ones(len(self.rows), bool) if mask is None else mask.copy()
             mask[out] = False
-        scores, positions = self.kind.search(queries, k, mask)
+        scores, positions = self.index.search(queries, k, mask)
         if not len(self.rows):
             return scores, positions
         return scores, np.where(positions < 0, -1, self.rows.image_ids[positions])
 
     def positions(self, image_ids: np.ndarray) -> np.ndarray:
-        """Where those of the images are that this segment holds, deleted ones included."""
+        """Return the positions of the images in this segment, deleted ones included."""
         return _find(self.rows.image_ids, self.by_image, image_ids)[1]
 
     def vectors(self, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places in ``image_ids`` and vectors, float32 (m, d), of those that are alive here."""
+        """Return places in ``image_ids`` and vectors, float32 (m, d), of the images here."""
         places, positions = self._alive(image_ids)
         return places, self.rows.vectors[positions].astype(np.float32)
 
     def places(self, image_ids: np.ndarray) -> np.ndarray:
-        """Places in ``image_ids`` of those that are alive here."""
+        """Return places in ``image_ids`` of the images here."""
         return self._alive(image_ids)[0]
 
     def _alive(self, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +116,7 @@ def nearest(
 def _find(
     values: np.ndarray, order: np.ndarray | None, wanted: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Those wanted that are among ``values``, which ``order`` sorts: their places, and where."""
+    """Return where wanted values are in ``wanted`` and in ``values``, which ``order`` sorts."""
     if not len(values):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     at = np.searchsorted(values, wanted, sorter=order)

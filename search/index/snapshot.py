@@ -1,11 +1,12 @@
-"""A snapshot: one model's vectors and their index in one file, checked before it is believed.
+"""A snapshot: one model's vectors and their index in one file, checked before it is used.
 
     page 0      magic, length and SHA-256 of the header; the header, JSON
     page 1 ...  sections, each at a multiple of 64 bytes: vectors (float16), embedding_ids and
-                image_ids (int64), and for a trained index its FAISS form without the vectors
+                image_ids (int64), and the stored form of an index if it has one, without the
+                vectors
 
-The header carries the library's id, the model's identity, the generation (the highest embedding
-id that was seen), the last tombstone that was heeded, the count, and a checksum of everything
+The header has the library's id, the model's identity, the generation (the highest embedding id
+that was seen), the last tombstone that was applied, the count, and a checksum of everything
 after page 0: the SHA-256 of the SHA-256s of its chunks, so that several threads can check it.
 """
 
@@ -24,7 +25,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-__all__ = ["Header", "Rows", "Snapshot", "SnapshotWriter", "Unusable", "read_snapshot"]
+__all__ = ["Header", "Rows", "Snapshot", "SnapshotWriter", "UnusableSnapshot", "read_snapshot"]
 
 MAGIC = b"foveaIX1"
 PAGE = 4096
@@ -34,8 +35,8 @@ CHUNK = 8 << 20  # bytes hashed at a time
 THREADS = min(8, os.cpu_count() or 1)
 
 
-class Unusable(Exception):
-    """This snapshot cannot be believed; its message says why. The index rebuilds."""
+class UnusableSnapshot(Exception):
+    """A snapshot failed a check, and its message says why; the index is rebuilt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a snapshot says of itself; ``training`` describes the trained index, if it has one."""
+    """What a snapshot says about itself."""
 
     library: str
     model: str
@@ -65,24 +66,25 @@ class Header:
     count: int
     generation: int
     tombstone: int
-    training: dict[str, Any] | None = None
+    kind: str | None = None  # of the index that was last built, even if it was not good enough
+    built_on: int = 0  # vectors when it was
+    settings: dict[str, Any] | None = None  # the stored index's own
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot that has passed its checks; the arrays are the file, memory-mapped."""
+    """A snapshot that has passed its checks; the arrays are the memory-mapped file."""
 
     header: Header
     checksum: str
     rows: Rows
-    base: np.ndarray | None  # uint8, FAISS's form of the trained index
+    form: np.ndarray | None  # uint8, the stored index
 
 
 class SnapshotWriter:
-    """Write a snapshot to a temporary file; it becomes visible whole, or not at all.
+    """Write a snapshot to a temporary file, which replaces the old one whole or not at all.
 
-    Write the sections, then ``seal``, then ``publish``. Leaving the block discards what was not
-    published.
+    Write the sections, then ``seal``, then ``publish``; leaving the block without that discards it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -106,7 +108,7 @@ class SnapshotWriter:
         self.temporary.unlink(missing_ok=True)
 
     def write(self, name: str, arrays: Iterable[np.ndarray]) -> None:
-        """Write one section from arrays that follow each other."""
+        """Write one section from consecutive arrays."""
         self._file.write(bytes(-self._file.tell() % ALIGNMENT))
         start = self._file.tell()
         for array in arrays:
@@ -114,12 +116,12 @@ class SnapshotWriter:
         self._sections[name] = (start, self._file.tell() - start)
 
     def mapped(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-        """A section that is written already, as an array."""
+        """Return a section that is written already as an array."""
         self._file.flush()
         return _array(_map(self._file), self._sections[name], dtype, shape)
 
     def seal(self, header: Header) -> str:
-        """Write the header, force all to the disk, and return the checksum."""
+        """Write the header, flush everything to the disk, and return the checksum."""
         self._file.flush()
         size = self._file.seek(0, os.SEEK_END)
         checksum = _checksum(_map(self._file))
@@ -135,7 +137,7 @@ class SnapshotWriter:
         return checksum
 
     def publish(self) -> None:
-        """Put the sealed file into its place."""
+        """Move the sealed file into place."""
         self._file.close()
         os.replace(self.temporary, self.path)
         with contextlib.suppress(OSError):  # not every system can open a folder
@@ -147,33 +149,33 @@ class SnapshotWriter:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Map a snapshot and check all of it. Raise ``Unusable`` on any doubt."""
+    """Map a snapshot into memory and check all of it. Raise ``UnusableSnapshot`` on any doubt."""
     try:
         with open(path, "rb") as file:
             page = file.read(PAGE)
             fields = _header(page)
             size = os.fstat(file.fileno()).st_size
             if size != fields.get("size"):
-                raise Unusable(f"it has {size} bytes instead of {fields.get('size')}")
+                raise UnusableSnapshot(f"it has {size} bytes instead of {fields.get('size')}")
             mapped = _map(file)
     except OSError as exc:
-        raise Unusable(exc.strerror or str(exc)) from exc
+        raise UnusableSnapshot(exc.strerror or str(exc)) from exc
     if _checksum(mapped) != fields.get("checksum"):
-        raise Unusable("its checksum is not that of its content")
+        raise UnusableSnapshot("its checksum is not that of its content")
     try:
         return _snapshot(mapped, fields)
     except (KeyError, TypeError, ValueError) as exc:
-        raise Unusable(f"another version wrote it: {exc}") from exc
+        raise UnusableSnapshot(f"another version wrote it: {exc}") from exc
 
 
 def _header(page: bytes) -> dict[str, Any]:
-    """The fields of the header, which its own SHA-256 vouches for."""
+    """Return the fields of the header, checked by its own SHA-256."""
     if len(page) < PAGE or not page.startswith(MAGIC):
-        raise Unusable("it is not a snapshot of this version")
+        raise UnusableSnapshot("it is not a snapshot of this version")
     _, length, digest = PREFIX.unpack_from(page)
     text = page[PREFIX.size : PREFIX.size + length]
     if hashlib.sha256(text).digest() != digest:
-        raise Unusable("its header is damaged")
+        raise UnusableSnapshot("its header is damaged")
     fields: dict[str, Any] = json.loads(text)
     return fields
 
@@ -188,9 +190,9 @@ def _snapshot(mapped: mmap.mmap, fields: dict[str, Any]) -> Snapshot:
         _array(mapped, sections["image_ids"], "<i8", count),
         _array(mapped, sections["vectors"], "<f2", (header.count, header.dim)),
     )
-    base = sections.get("base")
+    form = sections.get("form")
     return Snapshot(
-        header, checksum, rows, _array(mapped, base, "u1", (base[1],)) if base else None
+        header, checksum, rows, _array(mapped, form, "u1", (form[1],)) if form else None
     )
 
 
@@ -205,7 +207,7 @@ def _array(
 
 
 def _checksum(mapped: mmap.mmap) -> str:
-    """The SHA-256 of the chunks' SHA-256s, page 0 left out; hashing leaves Python's lock."""
+    """Hash the chunks' SHA-256s, without page 0; hashing releases Python's lock."""
     view = memoryview(mapped)
     with contextlib.suppress(AttributeError, OSError):  # not on every system
         mapped.madvise(mmap.MADV_WILLNEED)
@@ -223,7 +225,7 @@ def _digest(view: memoryview, start: int) -> bytes:
 def chunks(
     array: np.ndarray, chosen: np.ndarray | None, size: int = 1 << 16
 ) -> Iterator[np.ndarray]:
-    """Yield the rows of an array, or those that a mask chooses, some at a time."""
+    """Yield the rows of an array, or those that a mask selects, some at a time."""
     for start in range(0, len(array), size):
         part = array[start : start + size]
         yield part if chosen is None else part[chosen[start : start + size]]

@@ -1,15 +1,18 @@
-"""Train an index on a library's vectors, and prove it against exhaustive search."""
+"""Build an IVF index: train it on a library's vectors, and measure it against exhaustive search.
+
+``build``, ``extend`` and ``open`` make this module an ``IndexKind``.
+"""
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from .ivf import USUAL, WIDE, Effort, Trained
-from .kinds import load_faiss
+from .base import Built, load_faiss
+from .ivf import USUAL, WIDE, IvfIndex, IvfSettings
 
-__all__ = ["fill", "prove", "train"]
+__all__ = ["build", "extend", "fill", "measure_recall", "open", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +23,50 @@ MARGIN = 64  # lists
 RECALL = {USUAL: 0.99, WIDE: 0.95}  # recall@k that an index must reach
 PROBES = (8, 16, 32, 64, 128, 256, 512)
 FACTORS = (8, 16, 32, 64, 128, 256, 512)
-QUERIES = 100  # sampled of each sort
+QUERIES = 100  # sampled of each kind
 CHUNK = 1 << 16  # vectors added at a time
 
 
-def train(vectors: np.ndarray, seed: int = 0) -> Any:
-    """A trained, empty FAISS index for vectors like these, float16 (n, d).
+def build(vectors: np.ndarray) -> Built | None:
+    """Train an index of float16 vectors (n, d); None if it misses too many neighbours."""
+    log.info("training an index of %d embeddings", len(vectors))
+    base = train(vectors)
+    fill(base, vectors)
+    return _built(base, measure_recall(vectors, base))
 
-    About √n lists, rounded to a power of two, since scanning them costs less than choosing
-    among more; 4-bit codes of parts of about 8 dimensions.
+
+def extend(index: IvfIndex, vectors: np.ndarray, *, appended: bool, measure: bool) -> Built | None:
+    """Put other vectors into the lists of an index; None if it then misses too many neighbours."""
+    base = load_faiss().clone_index(index.base)
+    if not appended:
+        base.reset()  # empties the lists, and keeps what was learnt
+    fill(base, vectors)
+    return _built(base, measure_recall(vectors, base) if measure else index.settings)
+
+
+def _built(base: Any, settings: IvfSettings | None) -> Built | None:
+    if settings is None:
+        return None
+    return Built(load_faiss().serialize_index(base), asdict(settings))
+
+
+def open(vectors: np.ndarray, built: Built, exhaustive_below: int) -> IvfIndex:
+    """Open a stored index. Raise ``ValueError`` if FAISS cannot read it as one of these vectors."""
+    try:
+        settings = IvfSettings(**built.settings)
+        base = load_faiss().deserialize_index(built.form)
+    except (RuntimeError, TypeError) as exc:
+        raise ValueError(f"FAISS cannot read it: {exc}") from exc
+    if (base.ntotal, base.d) != vectors.shape:
+        raise ValueError(f"it holds {base.ntotal} embeddings of width {base.d}")
+    return IvfIndex(vectors, base, settings, exhaustive_below)
+
+
+def train(vectors: np.ndarray, seed: int = 0) -> Any:
+    """Train an empty FAISS index for vectors like these, float16 (n, d).
+
+    It has about √n lists, rounded to a power of two, since scanning them costs less than choosing
+    among more, and 4-bit codes for parts of about 8 dimensions.
     """
     faiss = load_faiss()
     n, dim = vectors.shape
@@ -43,45 +81,45 @@ def train(vectors: np.ndarray, seed: int = 0) -> Any:
 
 
 def fill(index: Any, vectors: np.ndarray) -> None:
-    """Add the vectors that a trained index does not hold yet; their order is their position."""
+    """Add the vectors that an index lacks; their order is their position."""
     for start in range(index.ntotal, len(vectors), CHUNK):
         index.add(vectors[start : start + CHUNK].astype(np.float32))
 
 
-def prove(vectors: np.ndarray, index: Any, seed: int = 0) -> Effort | None:
-    """The least effort at which the index equals exhaustive search, ``None`` if none does.
+def measure_recall(vectors: np.ndarray, index: Any, seed: int = 0) -> IvfSettings | None:
+    """Find the cheapest settings that equal exhaustive search; None if no settings do.
 
-    Twice the lists that suffice, or some more, are a margin for queries of another sort.
+    Twice the lists that suffice, or some more, are a margin for other kinds of query.
     """
-    trained = Trained(vectors, index, Effort(1, 1, 0.0), 0)
+    trained = IvfIndex(vectors, index, IvfSettings(1, 1, 0.0), 0)
     queries, itself = _sample(vectors, np.random.default_rng(seed))
     _, truth = trained.exhaustive.search(queries, WIDE + 1)
 
-    def recall(effort: Effort) -> float | None:
-        """recall@10, if it and recall@50 are high enough."""
+    def recall(settings: IvfSettings) -> float | None:
+        """Return recall@10, if it and recall@50 are high enough."""
         recalls = {}
         for k in RECALL:
-            _, found = trained.look(queries, k + 1, effort)
+            _, found = trained.scan(queries, k + 1, settings)
             recalls[k] = _recall(found, truth, itself, k)
         return recalls[USUAL] if all(recalls[k] >= RECALL[k] for k in RECALL) else None
 
     for nprobe in (probe for probe in PROBES if probe <= index.nlist):
-        if recall(Effort(nprobe, FACTORS[-1], 0.0)) is None:
+        if recall(IvfSettings(nprobe, FACTORS[-1], 0.0)) is None:
             continue
         wide = min(2 * nprobe, nprobe + MARGIN, index.nlist)
         for factor in FACTORS:
-            effort = Effort(wide, factor, 0.0)
-            if (reached := recall(effort)) is not None:
-                log.info("index of %d: %s, recall@10 %.4f", len(vectors), effort, reached)
-                return replace(effort, recall=reached)
+            settings = IvfSettings(wide, factor, 0.0)
+            if (reached := recall(settings)) is not None:
+                log.info("index of %d: %s, recall@10 %.4f", len(vectors), settings, reached)
+                return replace(settings, recall=reached)
     return None
 
 
 def _sample(vectors: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Queries, float32 (q, d), and which position each one is, -1 for none.
+    """Sample queries, float32 (q, d), and the position that each one is, -1 for none.
 
-    Half are vectors of the index. The others are pulled away from one by the difference of two
-    others, as a text or a sum of pictures lies away from any picture.
+    Half are vectors of the index. The others are moved away from one by the difference of two
+    others, since a text or a sum of pictures lies away from any picture.
     """
     own = rng.choice(len(vectors), min(2 * QUERIES, len(vectors)), replace=False)
     queries = vectors[own].astype(np.float32)
@@ -93,7 +131,7 @@ def _sample(vectors: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
 
 
 def _recall(found: np.ndarray, truth: np.ndarray, itself: np.ndarray, k: int) -> float:
-    """recall@k of the worse half of the queries, a query itself left out of its answer."""
+    """Return recall@k of the worse half of the queries, each query itself left out."""
     shares = np.empty(len(found))
     for row, (mine, theirs, own) in enumerate(zip(found, truth, itself, strict=True)):
         wanted = theirs[theirs != own][:k]
@@ -102,7 +140,7 @@ def _recall(found: np.ndarray, truth: np.ndarray, itself: np.ndarray, k: int) ->
 
 
 def _parts(dim: int) -> int:
-    """How many parts a code has: 64 for 512 dimensions; the width must divide into them."""
+    """Return the parts of a code: 64 for 512 dimensions; they must divide the width."""
     wanted = max(1, round(dim / 8))
     divisors = [parts for parts in range(1, dim + 1) if dim % parts == 0]
     return min(divisors, key=lambda parts: abs(parts - wanted))

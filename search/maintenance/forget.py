@@ -1,12 +1,12 @@
-"""Forget a root for good: in the database, in the indexes, and in what was made of its images."""
+"""Forget a root for good: in the database, in the indexes, and in the thumbnails."""
 
 import contextlib
 import logging
 from pathlib import Path
 
 from fovea.search.errors import LibraryError
-from fovea.search.index.rebuild import write
-from fovea.search.index.view import IndexOptions, load, snapshot_path
+from fovea.search.index.save import save_snapshot
+from fovea.search.index.view import IndexOptions, load_view, snapshot_path
 from fovea.search.library.library import Library
 from fovea.search.library.locks import exclusive
 from fovea.search.library.rows import ModelRow
@@ -16,14 +16,14 @@ __all__ = ["THUMBNAILS", "forget_root", "thumbnail_path"]
 log = logging.getLogger(__name__)
 
 THUMBNAILS = "thumbnails"  # a folder beside the database
-FREE = 0.1  # of the database: so much free room is given back to the disk
+FREE = 0.1  # of the database: the share of free pages from which it is compacted
 
 
 def forget_root(library: Library, root_id: int, wait_s: float | None = 0.0) -> int:
-    """Remove a root and what is left of its images on the disk; return how many files went.
+    """Remove a root and every trace of its images; return the number of files forgotten.
 
-    Raise ``LibraryBusy``, before anything is removed, if another process indexes, or saves an
-    index, for more than ``wait_s`` seconds.
+    Raise ``LibraryBusy``, before anything is removed, if another process is still indexing or
+    saving an index after ``wait_s`` seconds.
     """
     with contextlib.ExitStack() as locks:
         locks.enter_context(library.writing(wait_s))
@@ -40,16 +40,16 @@ def forget_root(library: Library, root_id: int, wait_s: float | None = 0.0) -> i
 
 
 def _forget_rows(library: Library, model: ModelRow) -> None:
-    """Write a snapshot anew that holds deleted rows, untrained; it can do without, too."""
+    """Save a snapshot without its deleted rows, building no index; if that fails, delete it."""
     options, path = IndexOptions(), snapshot_path(library, model.id)
-    state = load(library, model, options)
-    if state.header is not None and len(state.stored) == len(state.stored.rows):
+    view = load_view(library, model, options)
+    if view.header is not None and len(view.stored) == len(view.stored.rows):
         return
     try:
-        if not len(state):
+        if not len(view):
             path.unlink(missing_ok=True)
             return
-        write(state, library, model, options, train=False)
+        save_snapshot(view, library, model, options, build=False)
     except LibraryError as exc:
         path.unlink(missing_ok=True)
         log.warning("the index is not saved: %s", exc)
@@ -59,13 +59,13 @@ def _forget_rows(library: Library, model: ModelRow) -> None:
 
 
 def thumbnail_path(folder: Path, digest: bytes, kind: str) -> Path:
-    """Where a small picture of a content lies; ``folder`` is that of the thumbnails."""
+    """Return the path of an image's thumbnail; ``folder`` is that of all thumbnails."""
     name = digest.hex()
     return folder / name[:2] / f"{name}-{kind}.webp"
 
 
 def _forget_thumbnails(library: Library) -> None:
-    """Delete what was made of contents that no file shows."""
+    """Delete the thumbnails of images that are no longer in the library."""
     folder = library.folder / THUMBNAILS
     known = {digest for (digest,) in library.rows("SELECT hash FROM images")}
     for path in folder.glob("??/*-*") if folder.is_dir() else ():

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from fovea.search.index.kinds import KINDS
+
 __all__ = ["SCHEMAS"]
 
 Schema = dict[str, Any]
@@ -157,7 +159,7 @@ STATUS = _object(
                 {"type": "null"},
                 _object(
                     {
-                        "kind": {"enum": ["exhaustive", "trained"]},
+                        "kind": {"enum": ["exhaustive", *KINDS]},
                         "embeddings": COUNT,
                         "recall": {**SHARE, "description": "recall@10 against exhaustive search."},
                     }

@@ -1,161 +1,117 @@
-"""Each kind of index is compared with exhaustive search in NumPy."""
+"""A kind of index takes a module of its own and a row in ``KINDS``."""
 
 import numpy as np
 import pytest
 
 from closeness import assert_close
-from fovea.search.index import exhaustive as kinds
-from fovea.search.index import train_ivf as training
+from fovea.search.index.base import Built
 from fovea.search.index.exhaustive import Exhaustive
-from fovea.search.index.ivf import Effort, Trained
-from fovea.search.index.kinds import best
-from vectors import clustered, exhaustive, recall
+from fovea.search.index.kinds import KINDS
+from fovea.search.index.snapshot import read_snapshot
+from fovea.search.index.vector_index import IndexOptions, VectorIndex
+from fovea.search.index.view import snapshot_path
+from vectors import clustered, delete, exhaustive, store
 
-DIM = 64
-
-
-@pytest.fixture(scope="module")
-def vectors():
-    return clustered(6000, DIM).astype(np.float16)
+DIM = 16
 
 
-@pytest.fixture(scope="module")
-def base(vectors):
-    index = training.train(vectors)
-    training.fill(index, vectors)
-    return index
+class Sorted:
+    """Exhaustive search over the vectors in the order of their first value."""
+
+    name, recall = "sorted", 1.0
+
+    def __init__(self, vectors, order):
+        self.order, self.inner = order, Exhaustive(np.ascontiguousarray(vectors[order]))
+
+    def search(self, queries, k, mask=None):
+        scores, places = self.inner.search(queries, k, None if mask is None else mask[self.order])
+        return scores, np.where(places < 0, -1, self.order[places])
 
 
-@pytest.fixture(scope="module")
-def effort(vectors, base):
-    return training.prove(vectors, base)
+class SortedKind:
+    """How ``Sorted`` is stored: its order."""
+
+    def __init__(self):
+        self.calls = []
+
+    def build(self, vectors):
+        self.calls.append("build")
+        order = np.argsort(vectors[:, 0], kind="stable")
+        return Built(order.view(np.uint8), {"count": len(vectors)})
+
+    def extend(self, index, vectors, *, appended, measure):
+        return None
+
+    def open(self, vectors, built, exhaustive_below):
+        self.calls.append("open")
+        if built.settings != {"count": len(vectors)}:
+            raise ValueError("it orders other vectors")
+        return Sorted(vectors, built.form.view(np.int64))
 
 
 @pytest.fixture
-def queries():
-    return clustered(20, DIM, seed=1)
+def model(library):
+    return library.set_model("toy", "a" * 64, DIM, "test")
 
 
-def mask_of(n, share, seed=3):
-    return np.random.default_rng(seed).random(n) < share
+@pytest.fixture
+def kind(monkeypatch):
+    kind = SortedKind()
+    monkeypatch.setitem(KINDS, "sorted", kind)
+    return kind
 
 
-@pytest.mark.parametrize("n", [1, 7, 500, kinds.SMALL, kinds.SMALL + 1, 6000])
-@pytest.mark.parametrize("share", [None, 1.0, 0.6, 0.1, 0.001])
-def test_exhaustive_search_is_exact(vectors, queries, n, share):
-    mask = None if share is None else mask_of(n, share)
-    scores, positions = Exhaustive(vectors[:n]).search(queries, 10, mask)
-    wanted, order = exhaustive(vectors[:n], queries, min(10, n), mask)
-    there = min(10, n if mask is None else int(mask.sum()))
-    assert positions.shape == scores.shape == (20, 10)
-    assert scores.dtype == np.float32 and positions.dtype == np.int64
-    assert_close(scores[:, :there], wanted[:, :there], terms=DIM)
-    assert (positions[:, there:] == -1).all() and np.isneginf(scores[:, there:]).all()
-    assert recall(positions[:, :there], order[:, :there]) >= 0.99  # but for ties
-    if mask is not None:
-        assert mask[positions[positions >= 0]].all()
+@pytest.fixture
+def options():
+    return IndexOptions(kind="sorted", exhaustive_below=100)
 
 
-def test_exhaustive_search_of_nothing_is_empty(queries):
-    scores, positions = Exhaustive(np.empty((0, DIM), np.float16)).search(queries, 3)
-    assert (positions == -1).all() and np.isneginf(scores).all()
+def agrees(index, vectors, ids):
+    queries = clustered(12, DIM, seed=4)
+    for mask in (None, np.random.default_rng(0).random(len(ids)) < 0.4):
+        allowed = None if mask is None else ids[mask]
+        found = index.search(queries, 7, allowed=allowed)
+        scores, order = exhaustive(vectors.astype(np.float16), queries, 7, mask)
+        assert np.array_equal(found.ids, ids[order])
+        assert_close(found.scores, scores, terms=DIM)
 
 
-def test_faiss_reads_the_vectors_where_they_are(vectors):
-    copy = vectors.copy()
-    searched = Exhaustive(copy)
-    query = np.eye(DIM, dtype=np.float32)[:1]
-    searched.search(query, 1)
-    copy[4321] = 0
-    copy[4321, 0] = 1  # the nearest there can be, were it seen
-    scores, positions = searched.search(query, 1)
-    assert (positions[0, 0], scores[0, 0]) == (4321, pytest.approx(1))
+def test_a_library_uses_a_kind_that_is_listed(library, model, kind, options):
+    vectors = clustered(400, DIM)
+    ids = store(library, vectors[:300])
+    index = VectorIndex.open(library, model.id, options=options)
+    assert index.kind == "exhaustive" and index.save() and index.kind == "sorted"
+    agrees(index, vectors[:300], ids)
+    ids = np.concatenate([ids, store(library, vectors[300:], first=300)])
+    delete(library, ids[:50])
+    index.refresh()
+    agrees(index, vectors[50:], ids[50:])
+    kind.calls.clear()
+    again = VectorIndex.open(library, model.id, options=options)
+    assert again.kind == "sorted" and kind.calls == ["open"]
+    agrees(again, vectors[50:], ids[50:])
+    assert again.save() and again.kind == "sorted" and again.check() == []
+    assert read_snapshot(snapshot_path(library, model.id)).header.settings == {"count": 350}
+    agrees(again, vectors[50:], ids[50:])
 
 
-def test_vectors_are_copied_where_faiss_has_no_views(vectors, queries, monkeypatch):
-    import faiss
-
-    class Older:
-        def __init__(self, *args):
-            self.index = faiss.IndexScalarQuantizer(*args)
-
-        def add_sa_codes(self, raw):
-            self.index.add_sa_codes(raw)
-
-        def search(self, *args, **kwargs):
-            return self.index.search(*args, **kwargs)
-
-    class Module:
-        ScalarQuantizer, METRIC_INNER_PRODUCT = faiss.ScalarQuantizer, faiss.METRIC_INNER_PRODUCT
-        IndexScalarQuantizer = Older
-
-    viewed = Exhaustive(vectors).search(queries, 5)
-    monkeypatch.setattr(kinds, "load_faiss", lambda: Module)
-    copied = Exhaustive(vectors).search(queries, 5)
-    assert_close(copied[0], viewed[0], terms=DIM)
-    assert np.array_equal(viewed[1], copied[1])
+def test_another_kind_is_built_where_it_is_asked_for(library, model, kind, options):
+    vectors = clustered(2000, DIM)
+    ids = store(library, vectors)
+    ivf = VectorIndex.open(library, model.id, options=IndexOptions(exhaustive_below=500))
+    assert ivf.save() and ivf.kind == "ivf"
+    index = VectorIndex.open(library, model.id, options=options)
+    assert index.kind == "ivf" and index.save() and index.kind == "sorted"
+    agrees(index, vectors, ids)
 
 
-def test_best_orders_equal_scores_by_position():
-    scores = np.array([[0.5, 1.0, 1.0, 0.5]], np.float32)
-    found, positions = best(scores, np.array([9, 8, 3, 2]), 3)
-    assert positions.tolist() == [[3, 8, 2]]
-    assert found.tolist() == [[1.0, 1.0, 0.5]]
-
-
-def test_best_of_many_is_that_of_a_full_sort():
-    scores = np.random.default_rng(0).standard_normal((5, 1000)).astype(np.float32)
-    found, positions = best(scores, np.arange(1000), 7)
-    assert np.array_equal(positions, np.argsort(-scores, axis=1)[:, :7])
-    assert np.array_equal(found, -np.sort(-scores, axis=1)[:, :7])
-
-
-def test_a_trained_index_proves_its_recall_on_other_queries(vectors, base, effort):
-    assert effort.recall >= 0.99
-    unseen = clustered(200, DIM, seed=5)
-    _, positions = Trained(vectors, base, effort, 0).search(unseen, 10)
-    assert recall(positions, exhaustive(vectors, unseen, 10)[1]) >= 0.98
-
-
-def test_scores_of_a_trained_index_are_those_of_the_vectors(vectors, base, effort, queries):
-    scores, positions = Trained(vectors, base, effort, 0).search(queries, 10)
-    floats = vectors.astype(np.float64)
-    wanted = np.einsum("qd,qkd->qk", queries.astype(np.float64), floats[positions])
-    assert_close(scores, wanted, terms=DIM)
-    assert (np.diff(scores, axis=1) <= 0).all()
-
-
-@pytest.mark.parametrize("share", [0.95, 0.5, 0.2, 0.05, 0.001, 0.0])
-@pytest.mark.parametrize("k", [1, 10, 60])
-def test_a_masked_answer_is_full_and_within_the_mask(vectors, base, effort, queries, share, k):
-    mask = mask_of(len(vectors), share)
-    _, positions = Trained(vectors, base, effort, 0).search(queries, k, mask)
-    there = min(k, int(mask.sum()))
-    assert (positions[:, :there] >= 0).all() and (positions[:, there:] == -1).all()
-    assert mask[positions[:, :there]].all()
-    if there:
-        truth = exhaustive(vectors, queries, k, mask)[1][:, :there]
-        assert recall(positions, truth) >= 0.95
-
-
-def test_an_answer_that_the_lists_cannot_fill_is_searched_exhaustively(vectors, base, queries):
-    lazy = Trained(vectors, base, Effort(1, 1, 0.0), 0)
-    _, looked = lazy.look(queries, 50, lazy.effort)
-    short = (looked < 0).any(axis=1)
-    assert short.any()  # one list holds fewer
-    _, positions = lazy.search(queries, 50)
-    assert (positions >= 0).all()
-    truth = exhaustive(vectors, queries[short], 50)[1]
-    assert recall(positions[short], truth) >= 0.99
-
-
-def test_an_answer_nearly_as_long_as_the_index_is_exact(vectors, base, effort, queries):
-    _, positions = Trained(vectors, base, effort, 0).search(queries, 6000)
-    assert np.array_equal(np.sort(positions, axis=1), np.tile(np.arange(6000), (20, 1)))
-
-
-def test_a_mask_of_few_is_exact_however_lazy_the_index(vectors, base, queries):
-    mask = mask_of(len(vectors), 0.5)
-    lazy = Trained(vectors, base, Effort(1, 1, 0.0), exhaustive_below=4000)
-    _, positions = lazy.search(queries, 10, mask)
-    assert recall(positions, exhaustive(vectors, queries, 10, mask)[1]) >= 0.99
+def test_a_snapshot_of_an_unknown_kind_is_not_used(
+    library, model, kind, options, monkeypatch, caplog
+):
+    vectors = clustered(300, DIM)
+    ids = store(library, vectors)
+    assert VectorIndex.open(library, model.id, options=options).save()
+    monkeypatch.delitem(KINDS, "sorted")
+    index = VectorIndex.open(library, model.id)
+    assert index.kind == "exhaustive" and "its sorted index cannot be opened" in caplog.text
+    agrees(index, vectors, ids)

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from fovea.search.index import snapshot
-from fovea.search.index.snapshot import Header, SnapshotWriter, Unusable, chunks, read_snapshot
+from fovea.search.index.snapshot import (
+    Header,
+    SnapshotWriter,
+    UnusableSnapshot,
+    chunks,
+    read_snapshot,
+)
 
 HEADER = Header("library", "model", 4, 100, 120, 7)
 
@@ -22,12 +28,12 @@ def rows():
     }
 
 
-def write(path, rows, header=HEADER, base=None):
+def write(path, rows, header=HEADER, form=None):
     with SnapshotWriter(path) as writer:
         for name, array in rows.items():
             writer.write(name, chunks(array, None, size=30))
-        if base is not None:
-            writer.write("base", [base])
+        if form is not None:
+            writer.write("form", [form])
         checksum = writer.seal(header)
         writer.publish()
     return checksum
@@ -40,20 +46,20 @@ def path(tmp_path, rows):
 
 
 def test_what_was_written_is_read(tmp_path, rows):
-    header = replace(HEADER, training={"trained_on": 100})
-    base = np.arange(1000, dtype=np.uint8)
-    checksum = write(tmp_path / "a", rows, header, base)
+    header = replace(HEADER, kind="ivf", built_on=100, settings={"nprobe": 8})
+    form = np.arange(1000, dtype=np.uint8)
+    checksum = write(tmp_path / "a", rows, header, form)
     found = read_snapshot(tmp_path / "a")
     assert found.header == header
     assert found.checksum == checksum
     for name, array in rows.items():
         assert np.array_equal(getattr(found.rows, name), array)
-    assert np.array_equal(found.base, base)
+    assert np.array_equal(found.form, form)
     assert not found.rows.vectors.flags.writeable
 
 
 def test_a_snapshot_without_a_trained_index_or_rows_is_read(tmp_path, path):
-    assert read_snapshot(path).base is None
+    assert read_snapshot(path).form is None
     empty = {
         "vectors": np.empty((0, 4), "<f2"),
         "embedding_ids": np.empty(0, "<i8"),
@@ -75,7 +81,7 @@ def test_every_flipped_byte_is_noticed(path):
         damaged = bytearray(good)
         damaged[at] ^= 0x10
         path.write_bytes(damaged)
-        with pytest.raises(Unusable):
+        with pytest.raises(UnusableSnapshot):
             read_snapshot(path)
     path.write_bytes(good)
     read_snapshot(path)
@@ -85,27 +91,27 @@ def test_every_flipped_byte_is_noticed(path):
 def test_a_truncated_snapshot_is_unusable(path, size):
     good = path.read_bytes()
     path.write_bytes(good[:size])
-    with pytest.raises(Unusable):
+    with pytest.raises(UnusableSnapshot):
         read_snapshot(path)
 
 
 def test_a_longer_file_is_unusable(path):
     with open(path, "ab") as file:
         file.write(b"\0")
-    with pytest.raises(Unusable, match="bytes instead of"):
+    with pytest.raises(UnusableSnapshot, match="bytes instead of"):
         read_snapshot(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 9000, b"foveaIX1" + bytes(9000)])
 def test_another_file_is_unusable(path, content):
     path.write_bytes(content)
-    with pytest.raises(Unusable):
+    with pytest.raises(UnusableSnapshot):
         read_snapshot(path)
 
 
 def test_a_folder_or_an_absent_file_is_unusable(tmp_path):
     for path in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(Unusable):
+        with pytest.raises(UnusableSnapshot):
             read_snapshot(path)
 
 
@@ -130,7 +136,7 @@ def test_a_header_of_another_version_is_unusable(path, rows, monkeypatch, change
     whole = snapshot.asdict
     monkeypatch.setattr(snapshot, "asdict", lambda header: whole(header) | change)
     write(path, rows)
-    with pytest.raises(Unusable, match="another version"):
+    with pytest.raises(UnusableSnapshot, match="another version"):
         read_snapshot(path)
 
 
@@ -142,5 +148,5 @@ def test_the_checksum_covers_many_chunks_in_their_order(tmp_path, rows, monkeypa
     page = snapshot.PAGE
     swapped = content[:page] + content[page + 64 : page + 128] + content[page : page + 64]
     (tmp_path / "a").write_bytes(swapped + content[page + 128 :])
-    with pytest.raises(Unusable, match="checksum"):
+    with pytest.raises(UnusableSnapshot, match="checksum"):
         read_snapshot(tmp_path / "a")

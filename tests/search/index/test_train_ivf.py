@@ -5,7 +5,7 @@ import pytest
 
 from closeness import assert_close
 from fovea.search.index import train_ivf as training
-from fovea.search.index.ivf import Trained
+from fovea.search.index.ivf import IvfIndex
 from vectors import clustered
 
 
@@ -13,17 +13,17 @@ from vectors import clustered
     ("dim", "parts"), [(512, 64), (256, 32), (640, 80), (768, 96), (1024, 128), (3, 1), (100, 10)]
 )
 def test_codes_have_a_part_for_about_eight_dimensions(dim, parts):
-    assert training._parts(dim) == parts
-    assert dim % parts == 0
+    index = training.train(clustered(700, dim).astype(np.float16))
+    assert index.pq.M == parts
 
 
 @pytest.mark.parametrize("dim", [30, 96])
-def test_indices_of_several_widths_train_and_prove_themselves(dim):
+def test_indices_of_several_widths_reach_the_recall_required(dim):
     vectors = clustered(3000, dim).astype(np.float16)
     index = training.train(vectors)
     training.fill(index, vectors)
     assert index.ntotal == 3000
-    effort = training.prove(vectors, index)
+    effort = training.measure_recall(vectors, index)
     assert effort is not None and effort.recall >= training.RECALL[10]
 
 
@@ -33,8 +33,8 @@ def test_filling_goes_on_where_it_stopped():
     training.fill(index, vectors[:1000])
     training.fill(index, vectors)
     assert index.ntotal == 3000
-    effort = training.prove(vectors, index)
-    assert Trained(vectors, index, effort, 0).search(vectors[2500:2501].astype("f4"), 1)[1] == 2500
+    effort = training.measure_recall(vectors, index)
+    assert IvfIndex(vectors, index, effort, 0).search(vectors[2500:2501].astype("f4"), 1)[1] == 2500
 
 
 def test_an_index_that_misses_neighbours_is_refused(monkeypatch):
@@ -43,7 +43,7 @@ def test_an_index_that_misses_neighbours_is_refused(monkeypatch):
     training.fill(index, vectors)
     monkeypatch.setattr(training, "PROBES", (1,))
     monkeypatch.setattr(training, "FACTORS", (2,))
-    assert training.prove(vectors, index) is None
+    assert training.measure_recall(vectors, index) is None
 
 
 def test_an_index_of_something_else_is_refused(monkeypatch):
@@ -51,7 +51,7 @@ def test_an_index_of_something_else_is_refused(monkeypatch):
     vectors = clustered(3000, 32).astype(np.float16)
     index = training.train(vectors)
     training.fill(index, np.roll(vectors, 1500, axis=0))  # positions that mean other vectors
-    assert training.prove(vectors, index) is None
+    assert training.measure_recall(vectors, index) is None
 
 
 def test_training_twice_gives_the_same_lists():

@@ -109,7 +109,7 @@ def test_allowed_and_excluded_ids_are_heeded(library, model, trained, share):
     ids = store(library, vectors[:1900])
     index = opened(library, IndexOptions(exhaustive_below=500 if trained else 9999))
     index.save()
-    assert index.kind == ("trained" if trained else "exhaustive")
+    assert index.kind == ("ivf" if trained else "exhaustive")
     ids = np.concatenate([ids, store(library, vectors[1900:], first=1900)])
     index.refresh()
     mask = np.random.default_rng(0).random(2000) < share
@@ -230,7 +230,7 @@ def test_opening_stores_what_would_be_slow_to_read_again(library, model):
     check_answers(opened(library, SMALL), vectors, ids)
 
 
-# The trained kind
+# An index that is built
 
 
 def test_a_large_index_is_trained_and_stays_so(library, model):
@@ -239,10 +239,10 @@ def test_a_large_index_is_trained_and_stays_so(library, model):
     index = opened(library, SMALL)
     assert index.kind == "exhaustive"
     assert index.save()
-    assert index.kind == "trained" and index.recall >= 0.99
+    assert index.kind == "ivf" and index.recall >= 0.99
     check_answers(index, vectors, ids, least=0.99)
     again = opened(library, SMALL)
-    assert (again.kind, again.recall) == ("trained", index.recall)
+    assert (again.kind, again.recall) == ("ivf", index.recall)
     check_answers(again, vectors, ids, least=0.99)
     assert not again.save()
 
@@ -256,13 +256,13 @@ def test_a_trained_index_takes_new_vectors_in_and_drops_deleted_ones(library, mo
     ids = np.concatenate([ids, store(library, vectors[2000:2300], first=2000)])
     index.refresh()
     check_answers(index, vectors[:2300], ids, least=0.99)
-    assert index.save() and index.kind == "trained"
+    assert index.save() and index.kind == "ivf"
     ids = np.concatenate([ids, store(library, vectors[2300:], first=2300)])
     delete(library, ids[100:300])
     index.refresh()
     left = np.r_[0:100, 300:2600]
     check_answers(index, vectors[left], ids[left], least=0.98)
-    assert index.save() and index.kind == "trained"
+    assert index.save() and index.kind == "ivf"
     check_answers(index, vectors[left], ids[left], least=0.98)
     assert index.check() == []
     assert len(index.search(QUERIES, 2400).ids[0]) == 2400
@@ -275,11 +275,12 @@ def test_opening_takes_new_vectors_into_a_trained_index_without_proving_it(
     ids = store(library, vectors[:2000])
     opened(library, SMALL).save()
     ids = np.concatenate([ids, store(library, vectors[2000:], first=2000)])
-    for name in ("train", "prove"):
+    for name in ("train", "measure_recall"):
         monkeypatch.setattr(training, name, lambda *args: pytest.fail("not quick"))
     opened(library, SMALL)
     index = opened(library, SMALL)
-    assert index.kind == "trained" and len(index._state.tail) == 0
+    assert index.kind == "ivf"
+    assert read_snapshot(snapshot_path(library, model.id)).header.count == 2300
     check_answers(index, vectors, ids, least=0.98)
 
 
@@ -291,7 +292,7 @@ def test_an_index_that_has_doubled_is_trained_again(library, model):
     store(library, vectors[2000:], first=2000)
     index.save()
     header = read_snapshot(snapshot_path(library, model.id)).header
-    assert header.training["trained_on"] == 4200
+    assert header.built_on == 4200
 
 
 def test_a_library_that_shrinks_is_searched_exhaustively_again(library, model):
@@ -303,7 +304,7 @@ def test_a_library_that_shrinks_is_searched_exhaustively_again(library, model):
     assert index.save() and index.kind == "exhaustive"
     check_answers(index, vectors[:1000], ids[:1000])
     store(library, vectors[1000:], first=3000)
-    assert index.save() and index.kind == "trained"
+    assert index.save() and index.kind == "ivf"
 
 
 def test_an_index_that_cannot_prove_itself_is_exhaustive_and_not_tried_each_time(
@@ -311,7 +312,7 @@ def test_an_index_that_cannot_prove_itself_is_exhaustive_and_not_tried_each_time
 ):
     vectors = clustered(2000, DIM)
     ids = store(library, vectors)
-    monkeypatch.setattr(training, "prove", lambda vectors, index: None)
+    monkeypatch.setattr(training, "measure_recall", lambda vectors, index: None)
     index = opened(library, SMALL)
     assert index.save() and index.kind == "exhaustive" and index.recall == 1.0
     assert "searching exhaustively" in caplog.text
@@ -320,7 +321,7 @@ def test_an_index_that_cannot_prove_itself_is_exhaustive_and_not_tried_each_time
     assert not opened(library, SMALL).save()
     monkeypatch.undo()
     store(library, clustered(2100, DIM, seed=3), first=2000)
-    assert index.save() and index.kind == "trained"
+    assert index.save() and index.kind == "ivf"
 
 
 def test_a_trained_index_that_no_longer_proves_itself_is_trained_again(library, model, monkeypatch):
@@ -328,12 +329,14 @@ def test_a_trained_index_that_no_longer_proves_itself_is_trained_again(library, 
     store(library, vectors[:2000])
     index = opened(library, SMALL)
     index.save()
-    prove, refusals = training.prove, [None]
-    monkeypatch.setattr(training, "prove", lambda v, i: refusals.pop() if refusals else prove(v, i))
+    prove, refusals = training.measure_recall, [None]
+    monkeypatch.setattr(
+        training, "measure_recall", lambda v, i: refusals.pop() if refusals else prove(v, i)
+    )
     store(library, vectors[2000:], first=2000)
-    assert index.save() and index.kind == "trained"
+    assert index.save() and index.kind == "ivf"
     header = read_snapshot(snapshot_path(library, model.id)).header
-    assert header.training["trained_on"] == 2400
+    assert header.built_on == 2400
 
 
 # Snapshots that cannot be believed
@@ -396,13 +399,13 @@ def test_a_trained_index_that_faiss_cannot_read_is_refused(
         base = np.frombuffer(base, np.uint8)
     index = opened(library, SMALL)
     monkeypatch.setattr("faiss.serialize_index", lambda index: base)
-    with pytest.raises(LibraryError, match="trained index"):
+    with pytest.raises(LibraryError, match="its ivf index cannot be opened"):
         index.save()
     monkeypatch.undo()
     index = opened(library, SMALL)
-    assert "trained index" in caplog.text
+    assert "its ivf index cannot be opened" in caplog.text
     check_answers(index, vectors, ids)
-    assert index.save() and index.kind == "trained"
+    assert index.save() and index.kind == "ivf"
 
 
 def test_a_deleted_snapshot_comes_back(library, model, caplog):
@@ -516,7 +519,7 @@ def test_a_folder_that_cannot_be_written_still_answers(library, model, monkeypat
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fovea.search.index.rebuild.SnapshotWriter.write", full)
+    monkeypatch.setattr("fovea.search.index.save.SnapshotWriter.write", full)
     index = opened(library, SMALL)
     assert "No space left on device" in caplog.text
     check_answers(index, vectors, ids)
@@ -554,7 +557,8 @@ def test_a_kill_while_saving_leaves_the_old_snapshot(library, model, caplog):
     assert done.returncode == -9
     assert len([path for path in library.folder.iterdir() if path.suffix == ".tmp"]) >= 1
     index = opened(library)
-    assert caplog.text == "" and len(index._state.stored) == 100  # the old one is still believed
+    assert caplog.text == ""  # the old one is still believed
+    assert read_snapshot(snapshot_path(library, model.id)).header.count == 100
     check_answers(index, vectors, ids)
     assert index.save()
     assert [path for path in library.folder.glob("index-*.tmp")] == []

@@ -76,7 +76,7 @@ def trained(tmp_path_factory):
 
     with Library.open(tmp_path_factory.mktemp("trained"), create=True) as library:
         made = Shelf(library, 4000, IndexOptions(exhaustive_below=2000))
-        assert made.index.save() and made.index.kind == "trained"
+        assert made.index.save() and made.index.kind == "ivf"
         yield made
 
 

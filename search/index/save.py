@@ -1,0 +1,125 @@
+"""Save a view as a snapshot, building an index where it is worth it."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from fovea.search.errors import LibraryError
+from fovea.search.library.library import Library
+from fovea.search.library.rows import ModelRow
+
+from .base import Built
+from .kinds import KINDS
+from .snapshot import Header, Snapshot, SnapshotWriter, UnusableSnapshot, chunks, read_snapshot
+from .view import IndexOptions, View, snapshot_path
+
+__all__ = ["save_snapshot", "worth_saving"]
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 3  # snapshots of a model whose checksums the database keeps
+
+
+def worth_saving(view: View, options: IndexOptions, build: bool) -> bool:
+    """Whether enough has changed since the snapshot, or an index should be built by now."""
+    if view.pending > options.share * len(view):
+        return True
+    return build and _should_build(view, options)
+
+
+def _should_build(view: View, options: IndexOptions) -> bool:
+    """Whether the view is large enough for an index, and building one has not just failed."""
+    if len(view) < options.exhaustive_below or view.stored.index.name == options.kind:
+        return False
+    header = view.header
+    return header is None or header.kind != options.kind or len(view) > 2 * header.built_on
+
+
+def save_snapshot(
+    view: View, library: Library, model: ModelRow, options: IndexOptions, build: bool
+) -> Snapshot:
+    """Write the rows of a view as a snapshot whose checksum the database keeps; read it back.
+
+    ``build`` allows to train and measure an index; else one is only updated. The caller sees to it
+    that no other process saves meanwhile. Raise ``LibraryError`` if the disk fails.
+    """
+    path = snapshot_path(library, model.id)
+    try:
+        for abandoned in path.parent.glob(f"{path.name}.*.tmp"):  # by a process that was killed
+            abandoned.unlink(missing_ok=True)
+        _write(path, view, library, model, options, build)
+        return read_snapshot(path)
+    except OSError as exc:
+        raise LibraryError(f"cannot write {path}: {exc.strerror or exc}; make room there") from exc
+    except UnusableSnapshot as exc:
+        raise LibraryError(f"{path} was written, but {exc}; check the disk") from exc
+
+
+def _write(
+    path: Path, view: View, library: Library, model: ModelRow, options: IndexOptions, build: bool
+) -> None:
+    parts = [segment for segment in (view.stored, view.tail) if len(segment)]
+    with SnapshotWriter(path) as writer:
+        for name in ("vectors", "embedding_ids", "image_ids"):
+            writer.write(
+                name, (c for part in parts for c in chunks(getattr(part.rows, name), part.alive))
+            )
+        vectors = writer.mapped("vectors", "<f2", (len(view), model.dim))
+        built, built_on, kind = None, 0, None
+        if len(view) >= options.exhaustive_below:
+            built, built_on = _index(vectors, view, options, build)
+            kind = options.kind if built_on else None
+        if built is not None:
+            writer.write("form", [built.form])
+        header = Header(
+            library.id,
+            model.identity,
+            model.dim,
+            len(view),
+            view.last_embedding,
+            view.last_tombstone,
+            kind,
+            built_on,
+            built.settings if built else None,
+        )
+        checksum = writer.seal(header)
+        _remember(library, model, checksum)
+        writer.publish()
+
+
+def _index(
+    vectors: np.ndarray, view: View, options: IndexOptions, build: bool
+) -> tuple[Built | None, int]:
+    """Return the index of these vectors, if it has one, and how many there were when it was built.
+
+    The stored index takes new vectors in, as long as they have not doubled and its recall is still
+    good enough. Without ``build`` none is built, and recall is not measured.
+    """
+    kind, stored = KINDS[options.kind], view.stored.index
+    built_on = view.header.built_on if view.header and view.header.kind == options.kind else 0
+    if stored.name == options.kind and not (build and len(vectors) > 2 * built_on):
+        appended = len(view.stored) == len(view.stored.rows)
+        if built := kind.extend(stored, vectors, appended=appended, measure=build):
+            return built, built_on
+    if not build:
+        return None, built_on
+    built = kind.build(vectors)
+    if built is None:
+        log.warning(
+            "no %s index equals exhaustive search here; searching exhaustively", options.kind
+        )
+    return built, len(vectors)
+
+
+def _remember(library: Library, model: ModelRow, checksum: str) -> None:
+    """Keep the checksum of a snapshot in the database, beside that of the one it replaces."""
+    with library.transaction() as conn:
+        conn.execute(
+            "INSERT INTO snapshots (model_id, checksum) VALUES (?, ?)", (model.id, checksum)
+        )
+        conn.execute(
+            "DELETE FROM snapshots WHERE model_id = ? AND id NOT IN "
+            "(SELECT id FROM snapshots WHERE model_id = ? ORDER BY id DESC LIMIT ?)",
+            (model.id, model.id, REMEMBERED),
+        )
