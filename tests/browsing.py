@@ -1,4 +1,4 @@
-"""Chromium for tests: a served library, and pages that are watched."""
+"""Chromium for tests: a served library, and pages whose problems are recorded."""
 
 import base64
 import os
@@ -26,11 +26,11 @@ ARGUMENTS = (
     "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-PATIENCE = 120.0  # seconds that a server has to answer, and a page to show something
+PATIENCE = 120.0  # seconds to wait for a server or a page
 
 
 def chromium() -> str:
-    """The system's browser; skip the test where there is none, which CI does not let pass."""
+    """Return the path of the system's browser; without one skip the test, or fail it in CI."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         reason = "no Chromium on this machine (apt-get install chromium)"
@@ -40,7 +40,7 @@ def chromium() -> str:
 
 @contextmanager
 def launched() -> Iterator:
-    """A browser that reaches this machine alone."""
+    """Start a browser that can reach this machine only."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     path = chromium()
     with playwright.sync_playwright() as driver:
@@ -62,7 +62,7 @@ def indexed(library: Path, *folders: Path) -> Path:
 
 @contextmanager
 def served(library: Path, *folders: Path, model: str | None = None) -> Iterator[str]:
-    """``fovea serve`` as a process of its own on a free port; its address."""
+    """Run ``fovea serve`` on a free port; yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -96,11 +96,11 @@ def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
 
 
 class Watch:
-    """What goes wrong in a page: errors, complaints, boxes, requests that leave the machine."""
+    """Records a page's errors, warnings, dialogs and requests to other machines."""
 
     def __init__(self, page) -> None:
         self.problems: list[str] = []
-        self.expected: list[str] = []  # parts of complaints that a test provokes
+        self.expected: list[str] = []  # parts of problems that a test provokes
         page.on("console", self._said)
         page.on("pageerror", lambda error: self._note(f"script: {error}"))
         page.on("dialog", self._asked)
@@ -111,18 +111,18 @@ class Watch:
             self._note(f"console: {message.text} ({message.location.get('url')})")
 
     def _asked(self, dialog) -> None:
-        self._note(f"a box: {dialog.message}")
+        self._note(f"dialog: {dialog.message}")
         dialog.dismiss()
 
     def _requested(self, request) -> None:
         if not request.url.startswith(("http://127.0.0.1:", "data:", "blob:http://127.0.0.1:")):
-            self._note(f"asked {request.url}")
+            self._note(f"request to {request.url}")
 
     def _note(self, problem: str) -> None:
         self.problems.append(problem)
 
     def unexpected(self) -> list[str]:
-        """The problems that no test has announced."""
+        """Return the problems that the test does not expect."""
         return [
             problem
             for problem in self.problems
@@ -132,7 +132,7 @@ class Watch:
 
 @contextmanager
 def visited(browser, address: str, **options) -> Iterator:
-    """A fresh page at ``address`` that must end without a problem; ``page.watch`` is its Watch."""
+    """Open ``address`` in a new context; fail on unexpected problems in ``page.watch``."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | options)
     try:
         page = context.new_page()
@@ -147,10 +147,11 @@ def visited(browser, address: str, **options) -> Iterator:
 
 
 def violations(page) -> list[str]:
-    """What axe-core finds serious or critical in the page as it is now, a line each."""
+    """Return what axe-core finds serious or critical in the page now, one line each."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-    found = axe.Axe().run(page, options={"runOnly": {"type": "tag", "values": tags}}).response
+    options = {"runOnly": {"type": "tag", "values": tags}, "resultTypes": ["violations"]}
+    found = axe.Axe().run(page, options=options).response
     return [
         f"{rule['id']}: {node['target']}: {node.get('failureSummary', '')}"
         for rule in found["violations"]
@@ -160,18 +161,18 @@ def violations(page) -> list[str]:
 
 
 def answer(page, path: str) -> dict:
-    """What the API says to the page."""
+    """Fetch JSON from the API inside the page."""
     return page.evaluate("path => fetch(path).then(answer => answer.json())", path)
 
 
 def shown(page) -> list[int]:
-    """The ids of the pictures in the page, in the order of the results."""
+    """Return the ids of the pictures in the page, in the order of the results."""
     tiles = "tiles => tiles.map(tile => [+tile.dataset.index, +tile.dataset.imageId])"
     return [image_id for _, image_id in sorted(page.eval_on_selector_all(".tile", tiles))]
 
 
 def wait_for_first(page, image_id: int, among: int = 1) -> None:
-    """Wait until a picture is among the first of the results."""
+    """Wait until a picture is among the first results."""
     page.wait_for_function(
         """([id, among]) => [...document.querySelectorAll(".tile")].some(
             (tile) => +tile.dataset.imageId === id && +tile.dataset.index < among)""",
@@ -180,7 +181,7 @@ def wait_for_first(page, image_id: int, among: int = 1) -> None:
 
 
 def names(page) -> dict[str, int]:
-    """The name of every picture in the library, and its id."""
+    """Return name -> id of every picture in the library."""
     found, cursor = {}, ""
     while cursor is not None:
         document = answer(page, f"/api/search?q=&limit=100&cursor={cursor}")
@@ -190,7 +191,7 @@ def names(page) -> dict[str, int]:
 
 
 def drop(page, *files: Path, place: str = "body") -> None:
-    """Let go of files over the page, as a file manager's drag does."""
+    """Drop files on the page, as a drag from a file manager does."""
     contents = [
         {"name": file.name, "data": base64.b64encode(file.read_bytes()).decode()} for file in files
     ]

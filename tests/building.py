@@ -52,7 +52,7 @@ def make_environment(folder: Path) -> Path:
     """Make a virtual environment with all packages of this one but fovea; return its Python."""
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
-    packages = folder / "packages"
+    packages = folder / "other-packages"
     packages.mkdir()
     for place in sys.path:
         if place.endswith("-packages") and os.path.isdir(place):
@@ -68,7 +68,8 @@ def make_environment(folder: Path) -> Path:
 
 
 def install(python: Path, *requirements: str | Path) -> None:
-    """Let pip install into an environment, from files of this machine alone."""
+    """Install into an environment with this one's pip, without a network."""
+    pytest.importorskip("pip")
     command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
     options = ["--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
     run = subprocess.run([*command, *options, *requirements], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Fixtures that several tests share: generated images, a toy encoder, a small library."""
+"""Shared fixtures: generated images, a toy encoder, small libraries, the app, a browser."""
 
 import hashlib
 import io
@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
 
-# Threads that wait in a loop for each other take minutes where other programs keep the cores busy.
+# Threads that spin while they wait take minutes on machines with other work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from browsing import chromium, indexed, launched, served  # noqa: E402
@@ -31,7 +31,7 @@ def encoder() -> ColourEncoder:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder of eight PNG files of one colour each, named for it."""
+    """A folder of eight PNG files, each of one colour and named after it."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for colour in COLOURS:
@@ -41,14 +41,14 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def library(tmp_path: Path) -> Iterator[Library]:
-    """An empty library in a folder of its own."""
+    """An empty library."""
     with Library.open(tmp_path / "library", create=True) as opened:
         yield opened
 
 
 @pytest.fixture
 def add_file(encoder: ColourEncoder) -> Callable[..., int]:
-    """Store one file of the disk under a root as an indexer would, and return its image's id."""
+    """A function that stores a file under a root like an indexer and returns the image's id."""
 
     def add(library: Library, root_id: int, path: Path | bytes) -> int:
         model = library.set_model(encoder.name, encoder.identity, encoder.dim, "test")
@@ -68,16 +68,16 @@ def add_file(encoder: ColourEncoder) -> Callable[..., int]:
 
 @pytest.fixture
 def colour_library(library: Library, photos: Path, add_file: Callable[..., int]) -> Library:
-    """A library of the eight photos under one root."""
+    """A library with the eight photos under one root."""
     root = library.add_root(photos)
     for path in sorted(photos.iterdir()):
         add_file(library, root.id, path)
     return library
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator:
-    """The system's Chromium, which reaches this machine alone; skip where there is none."""
+    """The system's Chromium; each test opens contexts of its own in it."""
     with launched() as started:
         yield started
 
@@ -92,7 +92,7 @@ def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of the photographs (or drawings), by the bundled model."""
-    chromium()  # nothing to look at the pages with: do not index for nothing
+    chromium()  # skips before indexing
     library = indexed(tmp_path_factory.mktemp("gallery") / "library", PHOTOS)
     with served(library) as address:
         yield address
@@ -100,7 +100,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def app(colour_library: Library) -> Iterator[Flask]:
-    """The web app over the eight photos, which answers by the toy encoder."""
+    """The web app for the eight photos, with the toy encoder."""
     encoder = TolerantEncoder()
     shared = SharedEncoder(
         encoder.name,
@@ -117,12 +117,12 @@ def app(colour_library: Library) -> Iterator[Flask]:
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """A client of the app on this machine, as curl is one: no browser."""
+    """A client of the app, which sends no headers of a browser."""
     return app.test_client()
 
 
 class NotedScans:
-    """Notes the scans that it is asked for, and runs none."""
+    """Records requested scans without running them."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
@@ -150,6 +150,6 @@ class NotedScans:
 
 @pytest.fixture
 def scans(app: Flask) -> NotedScans:
-    """What the app asks for when folders are to be indexed; no process is started."""
+    """The scans that the app requests; none is run."""
     noted = app.extensions["fovea.scans"] = NotedScans()
     return noted
