@@ -1,4 +1,4 @@
-"""Put the web app together."""
+"""Build the web app."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -45,11 +45,11 @@ PARTS = (
     scans,
     thumbnails,
 )
-BODY_BYTES = 1 << 20  # unless a route takes pictures, which raises it for itself
+BODY_BYTES = 1 << 20  # routes that take pictures raise this themselves
 
 
 class RowId(IntegerConverter):
-    """A number in an address that SQLite can hold."""
+    """A row id in an address, small enough for SQLite."""
 
     regex = r"[0-9]{1,18}"
 
@@ -64,9 +64,10 @@ def create_app(
     testing: bool = False,
     **settings: Any,
 ) -> Flask:
-    """Build the web app for the library in this folder, which is made where it is missing.
+    """Build the web app for the library in this folder, which is created if it is missing.
 
-    ``hosts`` are the names that a request may ask for, and ``token`` what it must bring.
+    ``hosts`` are the names allowed in a request's Host header; with a ``token``, requests must
+    present it.
     """
     app = Flask("fovea.web")
     app.config.update(

@@ -1,4 +1,4 @@
-"""A page that shows what a model, or two of them, answered: one file, without scripts or links."""
+"""Show how one or two models performed: one HTML file, without scripts or links."""
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from fovea.search.clip.evaluation.examples import ExampleQuery, ModelAnswer, ShownImage
+from fovea.search.clip.evaluation.examples import ExampleQuery, ShownImage
 from fovea.search.library.paths import printable
 
 __all__ = ["Report", "page"]
@@ -37,9 +37,9 @@ p { margin: .2rem 0 }
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a page shows: the models' names, their figures by name, and example queries.
+    """The names of the models, their figures by name, and example queries.
 
-    ``images`` is the number of pictures that each query was asked of; ``data`` says which.
+    Each query searched all ``images`` pictures of the data set ``data``.
     """
 
     models: Sequence[str]
@@ -50,8 +50,8 @@ class Report:
 
 
 def page(report: Report) -> str:
-    """Return the page: HTML that holds its pictures, and in which every text is escaped."""
-    title = " against ".join(report.models)
+    """Return the page as HTML: its pictures are embedded, and every text is escaped."""
+    title = " vs. ".join(report.models)
     return "\n".join(
         (
             "<!doctype html>",
@@ -63,9 +63,9 @@ def page(report: Report) -> str:
             f"<h1>{_text(title)}</h1>",
             f"<p>Measured on {_text(report.data)}.</p>",
             *_table(report),
-            f"<h2>{len(report.examples)} queries, drawn at random, and their first hits</h2>",
-            f"<p>Each was asked of all {report.images:,} pictures. A right one is framed, and "
-            "marked so.</p>",
+            f"<h2>First hits of {len(report.examples)} random queries</h2>",
+            f"<p>Each query searched all {report.images:,} pictures. Correct hits have a frame and "
+            "a check mark.</p>",
             *(part for example in report.examples for part in _example(example, report)),
             "</body></html>",
             "",
@@ -74,7 +74,7 @@ def page(report: Report) -> str:
 
 
 def _table(report: Report) -> Iterator[str]:
-    """Yield the figures, a column a model."""
+    """Yield the figures, one column per model."""
     yield "<h2>Figures</h2><table><thead><tr><th></th>"
     yield from (f'<th scope="col">{_text(name)}</th>' for name in report.models)
     yield "</tr></thead><tbody>"
@@ -94,24 +94,15 @@ def _example(example: ExampleQuery, report: Report) -> Iterator[str]:
     yield f"<section><h3>{_text(example.query)}</h3>"
     for name, answer in zip(report.models, example.answers, strict=True):
         model = f"{_text(name)}: " if len(report.models) > 1 else ""
-        yield f"<p>{model}{_said(answer, report.images)}</p>"
+        yield f"<p>{model}first correct picture: rank {answer.rank:,} of {report.images:,}</p>"
         yield f"<ol>{''.join(map(_hit, answer.hits))}</ol>"
     if not any(hit.is_right for answer in example.answers for hit in answer.hits):
-        yield f"<p>Looked for:</p><ol>{_hit(example.right)}</ol>"
+        yield f"<p>Correct picture:</p><ol>{_hit(example.right)}</ol>"
     yield "</section>"
 
 
-def _said(answer: ModelAnswer, images: int) -> str:
-    return f"first right picture: {_ordinal(answer.rank)} of {images:,}"
-
-
-def _ordinal(number: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number:,}{'th' if number % 100 in (11, 12, 13) else ending}"
-
-
 def _hit(hit: ShownImage) -> str:
-    kind, mark = (' class="right"', "✓ right: ") if hit.is_right else ("", "")
+    kind, mark = (' class="right"', "✓ correct: ") if hit.is_right else ("", "")
     data = b64encode(hit.picture).decode("ascii")
     name = _text(hit.file)
     return (

@@ -2,15 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from fovea.search.clip.errors import FoveaError
-
-if TYPE_CHECKING:
-    pass
-
 
 from .opening import library_folder
 from .options import FILE, library_option, model_option
@@ -24,7 +19,7 @@ from .output import talk
     metavar="ADDRESS",
     default="127.0.0.1",
     show_default=True,
-    help="Where to listen; any but this machine's own needs a token, which is printed.",
+    help="Address to listen on. Other machines need the token that is printed.",
 )
 @click.option(
     "--port",
@@ -32,9 +27,9 @@ from .output import talk
     default=8000,
     show_default=True,
     type=click.IntRange(0, 65535),
-    help="The port; 0 takes a free one.",
+    help="Port to listen on; 0 picks a free one.",
 )
-@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+@click.option("--no-browser", is_flag=True, help="Do not open the page in a browser.")
 @library_option
 @model_option("Embed with this model in a new library.  [default: the best at hand]")
 def serve(
@@ -45,12 +40,12 @@ def serve(
     folder: Path | None,
     name: str | None,
 ) -> None:
-    """Serve the library as a web page, and index each FOLDER meanwhile.
+    """Serve the library as a web page, and index each FOLDER in the background.
 
     \b
     fovea serve ~/Pictures
     """
-    # Each request computes on one core: products that want them all at once wait for each other.
+    # One core per request: matrix products that each want all cores wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from fovea.web.app import create_app
     from fovea.web.serving.security import bound_names, is_loopback, new_token
@@ -58,7 +53,7 @@ def serve(
 
     for place in folders:
         if not place.is_dir():
-            raise FoveaError(f"{place} is no folder; name one that holds pictures")
+            raise FoveaError(f"{place} is not a folder; name a folder of pictures")
     token = None if is_loopback(host) else new_token()
     app = create_app(library_folder(folder), model=name, token=token, hosts=bound_names(host))
 
@@ -75,11 +70,11 @@ def serve(
         serve_app(app, host, port, on_ready=ready)
     finally:
         app.extensions["fovea"].close()
-    talk("ended")
+    talk("stopped")
 
 
 def _addresses(host: str, port: int, token: str | None) -> list[str]:
-    """What a browser opens; for a wildcard, by this machine's name and by its address."""
+    """List the addresses to open; for a wildcard, this machine's name and its address."""
     import socket
 
     from fovea.web.serving.security import outward_address
@@ -98,10 +93,10 @@ def _say_where(addresses: list[str], host: str) -> None:
 
     if not is_loopback(host):
         talk(
-            "the photos will be visible to the network: whoever has this address, which is shown "
-            "only now, sees all of them, and what is sent is not encrypted"
+            "the photos are now visible on the network to anyone with the address below; it is "
+            "shown only once, and the connection is not encrypted"
         )
-    click.echo(f"fovea: open {' or '.join(addresses)} (Ctrl-C ends it)")
+    click.echo(f"fovea: open {' or '.join(addresses)} (Ctrl-C to stop)")
 
 
 def _open_browser(address: str) -> None:

@@ -141,7 +141,7 @@ def test_two_models_are_compared_on_one_page(home, tmp_path):
     assert done.code == 0, done.err
     assert [len(line.split("\t")) for line in done.out.splitlines()] == [3] * 8
     text = (tmp_path / "page.html").read_text()
-    assert "model (1) against model (2)" in text and text.count("<section>") == 3
+    assert "model (1) vs. model (2)" in text and text.count("<section>") == 3
     found = run("evaluate", *data, *models, "--json").json
     assert found["against"].keys() == found.keys() - {"against"}
     assert run("evaluate", *data, "--model", other, *report).code == 0

@@ -1,4 +1,4 @@
-"""What routes take and answer: declared once, read by views, published as OpenAPI.
+"""Requests and answers of the API: declared once, read by views, published as OpenAPI.
 
 May import ``fovea.search``. Start reading at ``describe.py``.
 """

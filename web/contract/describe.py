@@ -1,4 +1,4 @@
-"""What a route takes and answers, said once: views read by it, the API is described by it."""
+"""Declare what a route takes and returns: for reading requests and for describing the API."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ Schema = Mapping[str, Any]
 
 
 class Parameter(Protocol):
-    """A value in the query of an address."""
+    """A parameter in the query of an address."""
 
     @property
     def name(self) -> str: ...
@@ -41,7 +41,7 @@ class Parameter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A whole number between bounds, both included."""
+    """An integer between two bounds, inclusive."""
 
     name: str
     help: str
@@ -55,7 +55,7 @@ class Number:
         return {"type": "integer", **bounds, "default": self.default}
 
     def read(self) -> int:
-        """The request's value. Raise ``Problem`` for what is no such number."""
+        """Read the request's value. Raise ``Problem`` 400 if it is not such a number."""
         text = request.args.get(self.name)
         if text is None:
             return self.default
@@ -64,13 +64,13 @@ class Number:
             if self.minimum <= value <= self.maximum:
                 return value
         raise bad_request(
-            f"{self.name} is a whole number from {self.minimum:,} to {self.maximum:,}"
+            f"{self.name} must be a whole number from {self.minimum:,} to {self.maximum:,}"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text of bounded length, of a pattern where that is given."""
+    """A text of limited length, which may have to match a pattern."""
 
     name: str
     help: str
@@ -83,12 +83,12 @@ class Text:
         return {"type": "string", "maxLength": self.longest, **pattern}
 
     def read(self) -> str:
-        """The request's value, "" without one. Raise ``Problem`` for what does not fit."""
+        """Read the request's value, "" by default. Raise ``Problem`` 400 if it is not valid."""
         if not _is_utf8(unquote_to_bytes(request.query_string)):
-            raise bad_request("the address has bytes that are not UTF-8")
+            raise bad_request("the address contains bytes that are not UTF-8")
         value = text_of(self.name, request.args.get(self.name, ""), self.longest)
         if value and self.pattern and not re.fullmatch(self.pattern, value, re.ASCII):
-            raise bad_request(f"{self.name} is not one that this server has given")
+            raise bad_request(f"{self.name} is not a value that this server has issued")
         return value
 
 
@@ -106,30 +106,30 @@ class Choice:
         return {"type": "string", "enum": list(self.choices), "default": self.default}
 
     def read(self) -> str:
-        """The request's value. Raise ``Problem`` for another word."""
+        """Read the request's value. Raise ``Problem`` 400 if it is another word."""
         value = request.args.get(self.name, self.default)
         if value not in self.choices:
-            raise bad_request(f"{self.name} is one of {', '.join(self.choices)}")
+            raise bad_request(f"{self.name} must be one of {', '.join(self.choices)}")
         return value
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One route of the API as its document shows it."""
+    """A route of the API as its description shows it."""
 
     summary: str
     answers: Mapping[int, str | Schema]  # status -> a schema or its name, or {media type: schema}
     tag: str
     parameters: Sequence[Parameter] = ()
     body: Mapping[str, Schema] = field(default_factory=dict)  # media type -> schema
-    problems: Sequence[int] = ()  # beside those that every route can end in
+    problems: Sequence[int] = ()  # statuses of errors beside those that every route can return
     body_required: bool = True
 
 
 def describe(
     summary: str, answers: Mapping[int, str | Schema], **more: Any
 ) -> Callable[[View], View]:
-    """Say what a view takes and answers; see ``Operation`` for the names in ``more``."""
+    """Describe what a view takes and returns; ``more`` are further fields of ``Operation``."""
 
     def attach(view: View) -> View:
         view.operation = Operation(summary, answers, **more)  # type: ignore[attr-defined]
@@ -139,36 +139,37 @@ def describe(
 
 
 def text_of(name: str, value: object, longest: int) -> str:
-    """A text from a request that can be stored and compared. Raise ``Problem`` for another."""
+    """Check a text from a request: its length and characters. Raise ``Problem`` 400."""
     if not isinstance(value, str):
-        raise bad_request(f"{name} is a text")
+        raise bad_request(f"{name} must be a string")
     if len(value) > longest:
-        raise bad_request(f"{name} has at most {longest:,} characters, not {len(value):,}")
+        raise bad_request(f"{name} has {len(value):,} characters; at most {longest:,} are allowed")
     if "\0" in value or not _is_unicode(value):
-        raise bad_request(f"{name} has characters that no text has")
+        raise bad_request(f"{name} contains a null character or half a surrogate pair")
     return value
 
 
 def json_body(names: Iterable[str], *, any_type: bool = False) -> dict[str, Any]:
-    """The object in the request's body, with no members but ``names``.
+    """Read a JSON object with no members but ``names`` from the request's body.
 
-    ``any_type`` also takes a body that is not declared to be JSON. Raise ``Problem`` for others.
+    With ``any_type``, its Content-Type does not matter. Raise ``Problem`` 415 or 400.
     """
     try:
         body = request.get_json(force=any_type)
     except UnsupportedMediaType as exc:
-        raise Problem(415, "Unsupported Media Type", "send JSON, as application/json") from exc
+        detail = "send JSON with Content-Type: application/json"
+        raise Problem(415, "Unsupported Media Type", detail) from exc
     except (BadRequest, RecursionError) as exc:
-        raise bad_request("the body is not JSON") from exc
+        raise bad_request("the body is not valid JSON") from exc
     if not isinstance(body, dict):
-        raise bad_request("the body is no JSON object")
+        raise bad_request("the body must be a JSON object")
     if foreign := set(body).difference(names):
-        raise bad_request(f"the body has a member that is not known: {min(foreign)!a:.100}")
+        raise bad_request(f"the body has an unknown member: {min(foreign)!a:.100}")
     return body
 
 
 def bad_request(detail: str) -> Problem:
-    """The error that a malformed request ends in."""
+    """Build the error for a malformed request."""
     return Problem(400, "Bad Request", detail)
 
 

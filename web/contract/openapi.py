@@ -1,4 +1,4 @@
-"""The API's own description: OpenAPI 3.1, made from the routes, and a page to read it at."""
+"""Describe the API as OpenAPI 3.1, made from its routes, and as a page to read."""
 
 import inspect
 import re
@@ -18,30 +18,30 @@ __all__ = ["blueprint", "document", "program_version"]
 
 blueprint = Blueprint("openapi", __name__)
 
-ALWAYS = (400, 401, 403, 413, 421)  # what any request can end in
+ALWAYS = (400, 401, 403, 413, 421)  # errors that any request can end in
 INTRODUCTION = (
     "Search a library of photographs by words and pictures. Errors are problem documents "
-    "(RFC 9457). Requests that change something must come from this server's own pages, or from "
-    "a client that is no browser. A server that others reach wants its token, as "
+    "(RFC 9457). Browsers may send requests that change something only from this server's own "
+    "pages. A server that is reachable from other machines requires its token, as "
     "`Authorization: Bearer`."
 )
 
 
 @blueprint.get("/api/openapi.json")
 def openapi() -> dict[str, Any]:
-    """The description, for programs."""
+    """Return the description for programs."""
     return document(current_app._get_current_object())  # type: ignore[attr-defined]
 
 
 @blueprint.get("/api/docs")
 def docs() -> str:
-    """The description, for people."""
+    """Show the description to people."""
     found = document(current_app._get_current_object())  # type: ignore[attr-defined]
     return render_template("docs.html", api=found, sections=list(_sections(found)))
 
 
 def document(app: Flask) -> dict[str, Any]:
-    """The OpenAPI document of the app's described routes."""
+    """Build the OpenAPI document of the routes that have a description."""
     paths: dict[str, dict[str, Any]] = {}
     for rule, operation in _operations(app):
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
@@ -58,7 +58,7 @@ def document(app: Flask) -> dict[str, Any]:
 
 
 def program_version() -> str:
-    """The installed version, "0" for a checkout that is not installed."""
+    """Return the installed version; "0" in a checkout that is not installed."""
     try:
         return version("fovea")
     except PackageNotFoundError:
@@ -102,7 +102,7 @@ def _responses(operation: Operation, has_arguments: bool) -> dict[str, Any]:
 
 
 def _content(answer: Any) -> dict[str, Any]:
-    """The media types of an answer: JSON of a named schema, those that are given, or none."""
+    """List the media types of an answer: JSON of a named schema, those given, or none."""
     if not answer:
         return {}
     if isinstance(answer, str):
@@ -112,7 +112,7 @@ def _content(answer: Any) -> dict[str, Any]:
 
 
 def _template(rule: Rule) -> str:
-    """The rule as OpenAPI writes it: ``/api/images/{image_id}``."""
+    """Write a rule as OpenAPI does: ``/api/images/{image_id}``."""
     return re.sub(r"<(?:[^:>]+:)?([^>]+)>", r"{\1}", rule.rule)
 
 
@@ -133,7 +133,7 @@ def _query_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
 
 
 def _sections(api: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str, dict[str, Any]]]]]:
-    """The operations by tag: (method, path, operation) each."""
+    """Group the operations by tag, each as (method, path, operation)."""
     found: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
     for path, methods in api["paths"].items():
         for method, operation in methods.items():

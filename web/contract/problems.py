@@ -1,4 +1,4 @@
-"""Errors as documents: ``application/problem+json``, after RFC 9457."""
+"""Errors as problem documents: ``application/problem+json`` (RFC 9457)."""
 
 import html
 import logging
@@ -18,15 +18,15 @@ __all__ = ["MEDIA_TYPE", "Problem", "members", "problem_response", "show_problem
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-MEMBERS = ("position", "expected", "code", "params")  # beyond the standard's, where there are any
+MEMBERS = ("position", "expected", "code", "params")  # optional extensions of the standard
 THINGS = {"images": "image", "roots": "folder"}
 
 
 class Problem(Exception):
-    """A request that cannot be answered as it was asked; the status says whose doing that is.
+    """An error of a request, with its HTTP status.
 
-    ``code`` names what is wrong, where clients are to tell it from others or to translate it, and
-    ``params`` what the words of ``detail`` are about.
+    ``code`` is a stable name for clients that distinguish or translate errors, and ``params`` are
+    the values that ``detail`` mentions.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Problem(Exception):
 
 
 def members(error: Problem | FoveaError) -> dict[str, Any]:
-    """The members of an error's document that depend on the error alone."""
+    """List the members of a problem document that depend on the error alone."""
     found = {name: getattr(error, name, None) for name in MEMBERS}
     status = error.status if isinstance(error, Problem) else _status_of(error)
     more = {name: value for name, value in found.items() if value not in (None, {})}
@@ -54,7 +54,7 @@ def members(error: Problem | FoveaError) -> dict[str, Any]:
 
 
 def problem_response(status: int, title: str, detail: str, **more: Any) -> Response:
-    """Build the answer that tells a client what is wrong; ``more`` are further members."""
+    """Build the answer to a failed request; ``more`` are further members of its document."""
     body = {
         "type": "about:blank",
         "title": title,
@@ -70,12 +70,12 @@ def problem_response(status: int, title: str, detail: str, **more: Any) -> Respo
 
 
 def _is_for_people() -> bool:
-    """Whether a browser is about to show the answer; scripts and programs ask for no HTML."""
+    """Whether a browser will show the answer: scripts and programs do not accept HTML."""
     return request.method == "GET" and "text/html" in request.accept_mimetypes.values()
 
 
 def _page(status: int, title: str, detail: str) -> Response:
-    """The problem as a page. Its link also brings the cookie that a visit from elsewhere lacks."""
+    """Show a problem as a page; its link sends the cookie that a visit from another site lacks."""
     place = quote(f"/{request.path.lstrip('/')}", safe="/")
     text = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
@@ -87,7 +87,7 @@ def _page(status: int, title: str, detail: str) -> Response:
 
 
 def show_problems(app: Flask) -> None:
-    """Let every error of this app end in a problem document."""
+    """Answer every error of the app with a problem document."""
     app.register_error_handler(Problem, _show_problem)
     app.register_error_handler(FoveaError, _show_user_error)
     app.register_error_handler(HTTPException, _show_http_error)
@@ -106,7 +106,7 @@ def _show_user_error(error: FoveaError) -> Response:
 
 
 def _status_of(error: FoveaError) -> int:
-    """A moment to wait for, something that only this machine can mend, or the client's mistake."""
+    """Tell whether to try again, to repair something on this machine, or to change the request."""
     if isinstance(error, LibraryBusy):
         return HTTPStatus.CONFLICT
     if isinstance(error, ModelError) or isinstance(error.__cause__, (OSError, sqlite3.Error)):
@@ -125,14 +125,13 @@ def _show_http_error(error: HTTPException) -> Response:
 
 
 def _unknown() -> str | None:
-    """What there is none of, where an address names an image or a folder by no number."""
+    """Explain a 404 for an image or folder whose id in the address is not a number."""
     found = re.match(r"/api/(images|roots)/(?![0-9]{1,18}(?:/|$))([^/]{1,40})", request.path)
     return found and f"there is no {THINGS[found[1]]} {found[2]}"
 
 
 def _show_failure(error: Exception) -> Response:
-    """A mistake of ours: the log has all of it, the client nothing that tells of this machine."""
+    """Log a bug in full; tell the client nothing about this machine."""
     log.exception("%s %s failed", request.method, request.path, exc_info=error)
-    return problem_response(
-        500, "Internal Server Error", "something failed here; the log says what"
-    )
+    detail = "something went wrong in fovea; the server's log has the details"
+    return problem_response(500, "Internal Server Error", detail)

@@ -10,7 +10,7 @@ Schema = dict[str, Any]
 
 
 def _object(properties: dict[str, Schema], *optional: str) -> Schema:
-    """An object of these members and no others; all are there but the optional ones."""
+    """An object with these members and no others; all but the optional ones are required."""
     return {
         "type": "object",
         "properties": properties,
@@ -36,14 +36,14 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 ID: Schema = {"type": "integer", "minimum": 1}
 SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 YES_OR_NO: Schema = {"type": "boolean"}
-CURSOR = _or_null("string", description="What brings the next page; null at the end.")
+CURSOR = _or_null("string", description="For the next page; null at the end.")
 PATH_BYTES: Schema = {
     "type": "string",
     "contentEncoding": "base64",
-    "description": "The path's bytes, where they are not UTF-8.",
+    "description": "The bytes of a path that is not UTF-8.",
 }
 CALIBRATED = _or_null(
-    "number", minimum=0, maximum=1, description="How likely it is a match at all; 0.5 is the line."
+    "number", minimum=0, maximum=1, description="Probability that it is a match; likely from 0.5."
 )
 COUNTED = _list(_object({"name": TEXT, "count": COUNT}))
 
@@ -59,14 +59,14 @@ HIT = _object(
         "path_bytes": PATH_BYTES,
         "paths": _list(TEXT),
         "offline": YES_OR_NO,
-        "by_name": {"type": "boolean", "description": "Found by the name of a file or folder."},
+        "by_name": {**YES_OR_NO, "description": "Whether a file or folder name matches."},
         "name": TEXT,
         "width": _or_null("integer", description="Pixels, upright."),
         "height": _or_null("integer"),
         "format": _or_null("string"),
         "taken_at": _or_null("string", description="ISO 8601, the camera's local time."),
-        "day": _or_null("string", description="The day it is shown under, YYYY-MM-DD."),
-        "thumbnail": {"type": "string", "description": "Its address; &size=256 or 512 may follow."},
+        "day": _or_null("string", description="The day it is listed under, YYYY-MM-DD."),
+        "thumbnail": {"type": "string", "description": "Address; add &size=256 or &size=512."},
     },
     "path_bytes",
 )
@@ -76,8 +76,8 @@ SEARCH = _object(
         "query": TEXT,
         "model": _or_null("string"),
         "took_ms": {"type": "number", "minimum": 0},
-        "total": {**COUNT, "description": "Hits that the cursor leads to in all."},
-        "likely": _or_null("integer", minimum=0, description="Hits above the line, from the top."),
+        "total": {**COUNT, "description": "Hits on all pages."},
+        "likely": _or_null("integer", minimum=0, description="Likely matches; they come first."),
         "kind": {"enum": ["words", "pictures", "mixed", "browse"]},
         "cursor": CURSOR,
         "hits": _list(_named("Hit")),
@@ -98,7 +98,7 @@ IMAGE = _object(
         "height": _or_null("integer"),
         "format": _or_null("string"),
         "taken_at": _or_null("string"),
-        "changed_at": _or_null("string", description="When its oldest file was changed last."),
+        "changed_at": _or_null("string", description="Modification time of its oldest file."),
         "camera": _or_null("string"),
         "lens": _or_null("string"),
         "exposure": _or_null("number", description="Seconds."),
@@ -138,10 +138,10 @@ SCAN = _object(
         "embedded": COUNT,
         "failed": COUNT,
         "skipped": COUNT,
-        "rate": {"type": "number", "minimum": 0, "description": "Pictures a second."},
+        "rate": {"type": "number", "minimum": 0, "description": "Pictures per second."},
         "seconds_left": _or_null("number", minimum=0),
         "roots": _list(TEXT),
-        "unreached": {**_list(TEXT), "description": "Folders that could not be looked at."},
+        "unreached": {**_list(TEXT), "description": "Folders that could not be reached."},
         "started_at": TEXT,
         "message": _or_null("string"),
     }
@@ -200,12 +200,12 @@ PROBLEM = {
             "detail": TEXT,
             "instance": TEXT,
             "position": {**COUNT, "description": "Where a query is wrong, in characters from 0."},
-            "expected": {"type": "string", "description": "What would be right there."},
-            "code": {"type": "string", "description": "A name of what is wrong, which stays."},
+            "expected": {"type": "string", "description": "What was expected there."},
+            "code": {"type": "string", "description": "Stable name of the error."},
             "params": {
                 "type": "object",
                 "additionalProperties": {"type": ["string", "integer"]},
-                "description": "What the words of `detail` are about, by name.",
+                "description": "Values that `detail` mentions, by name.",
             },
         },
         "position",

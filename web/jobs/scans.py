@@ -1,4 +1,4 @@
-"""Indexing while the server runs: in one process at a time, shown as it happens."""
+"""Indexing while the server runs: one process at a time, with live progress."""
 
 import json
 import os
@@ -22,21 +22,21 @@ __all__ = ["Scans", "blueprint", "install"]
 
 blueprint = Blueprint("scans", __name__)
 
-LISTENERS = 8  # streams of events at once: each one holds a thread
-LOOK_S = 1.0  # between two looks at whether the library has changed
-BLAS = "OPENBLAS_NUM_THREADS"  # what holds for the server does not for its indexer
-HEARTBEAT_S = 15.0  # what lies between would close a silent stream
-PATIENCE_S = 5.0  # for the batch in flight, at the server's end
+LISTENERS = 8  # event streams at once: each occupies a thread
+LOOK_S = 1.0  # between two checks for changes of the library
+BLAS = "OPENBLAS_NUM_THREADS"  # limited for the server, not for the indexing process
+HEARTBEAT_S = 15.0  # proxies close silent streams
+PATIENCE_S = 5.0  # for the batch in flight when the server stops
 
 NEW_SCAN = {
     "type": "object",
-    "properties": {"root": {"type": ["integer", "null"], "description": "Of one folder alone."}},
+    "properties": {"root": {"type": ["integer", "null"], "description": "Scan only this folder."}},
     "additionalProperties": False,
 }
 
 
 class Scans:
-    """The scan under way, or the last one; what is asked for meanwhile comes after it."""
+    """The running scan or the last one, and the scans that wait for it."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -47,16 +47,16 @@ class Scans:
         self._count = 0
 
     def document(self) -> dict[str, Any] | None:
-        """The newest scan as the API shows it; None before the first."""
+        """Return the newest scan as the API shows it; None before the first."""
         with self._changed:
             return None if self._document is None else dict(self._document)
 
     def start(self, folders: Sequence[Path] = ()) -> dict[str, Any]:
-        """Index these folders, or all, now or after what is under way; return the newest scan."""
+        """Index these folders, or all, now or after the running scan; return the newest scan."""
         wanted = tuple(folders)
         with self._changed:
             if self._engine.closing.is_set():
-                raise Problem(503, "Service Unavailable", "the server is about to end")
+                raise Problem(503, "Service Unavailable", "the server is shutting down")
             if self._process is None:
                 self._begin(wanted)
             elif wanted not in self._waiting:
@@ -65,14 +65,14 @@ class Scans:
             return dict(self._document)
 
     def stop(self) -> None:
-        """End the scan after the batch in flight, and forget what waits."""
+        """Stop the scan after the batch in flight, and drop the scans that wait."""
         with self._changed:
             self._waiting.clear()
             if self._process is not None:
                 _tell(self._process, "stop\n")
 
     def close(self) -> None:
-        """End the scan with the server, waiting a little for the batch in flight."""
+        """Stop the scan as the server stops, waiting a few seconds for the batch in flight."""
         self.stop()
         process = self._process
         if process is None:
@@ -84,13 +84,13 @@ class Scans:
             process.wait()
 
     def wait(self, seen: dict[str, Any] | None, timeout: float) -> dict[str, Any] | None:
-        """The document as soon as it is another one than ``seen``, or after a while."""
+        """Return the newest scan once it differs from ``seen``, or after ``timeout`` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: self._document != seen, timeout)
             return None if self._document is None else dict(self._document)
 
     def _begin(self, folders: tuple[Path, ...]) -> None:
-        """Start the process; ``_changed`` is held."""
+        """Start the process; the caller has locked ``_changed``."""
         self._count += 1
         self._document = {
             "id": self._count,
@@ -111,14 +111,14 @@ class Scans:
         try:
             process = self._process = _started()
         except OSError as exc:
-            self._document |= _ended({"error": f"indexing cannot be started: {exc.strerror}"}, 1)
+            self._document |= _ended({"error": f"cannot start indexing: {exc.strerror}"}, 1)
         else:
             _tell(process, json.dumps(asked) + "\n")
             threading.Thread(target=self._follow, args=(process,), daemon=True).start()
         self._changed.notify_all()
 
     def _follow(self, process: "subprocess.Popen[str]") -> None:
-        """Take the process's lines until it ends, then begin what waits."""
+        """Read the process's output until it ends, then start the next scan that waits."""
         last: dict[str, Any] = {}
         assert process.stdout is not None
         with process.stdout:
@@ -151,7 +151,7 @@ def _started() -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
-        start_new_session=True,  # Ctrl-C is for the server, which then ends this
+        start_new_session=True,  # Ctrl-C goes to the server, which then stops this
         env={name: value for name, value in os.environ.items() if name != BLAS},
     )
 
@@ -161,16 +161,16 @@ def _tell(process: "subprocess.Popen[str]", line: str) -> None:
         process.stdin.write(line)  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
     except (OSError, ValueError):
-        pass  # it has ended already; who follows it finds out
+        pass  # it has ended already, which _follow() notices
 
 
 def _hang_up(process: "subprocess.Popen[str]") -> None:
-    with suppress(OSError):  # a line that could not be told
+    with suppress(OSError):  # a line that could not be written
         process.stdin.close()  # type: ignore[union-attr]
 
 
 def _said(line: str) -> dict[str, Any]:
-    """A line of the process; nothing for what some library has printed between."""
+    """Parse a line of the process; empty for one that some library has printed."""
     try:
         said = json.loads(line)
     except ValueError:
@@ -188,7 +188,7 @@ def _progressed(now: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ended(last: dict[str, Any], code: int) -> dict[str, Any]:
-    """The last line decides how a scan has ended."""
+    """Tell from the process's last line and exit code how a scan has ended."""
     if "report" in last and code == 0:
         report = last["report"]
         names = ("found", "embedded", "failed", "skipped")
@@ -201,8 +201,8 @@ def _ended(last: dict[str, Any], code: int) -> dict[str, Any]:
         state = "stopped" if report["stopped"] else "done"
         ended = {"done": done, "state": state, "seconds_left": None, "message": None}
         return {**counts, **ended, "unreached": unreached}
-    message = last.get("error", f"the indexing process ended unexpectedly ({code})")
-    return {"state": "failed", "message": str(message), "seconds_left": None}
+    message = f"the indexing process ended unexpectedly (exit code {code}); see the server's log"
+    return {"state": "failed", "message": str(last.get("error", message)), "seconds_left": None}
 
 
 def _printable(folder: Path) -> str:
@@ -210,7 +210,7 @@ def _printable(folder: Path) -> str:
 
 
 def install(app: Flask) -> None:
-    """Let the app have scans, which end with it."""
+    """Add scans to the app; they end with it."""
     engine: Engine = app.extensions["fovea"]
     app.extensions["fovea.scans"] = found = Scans(engine)
     app.extensions["fovea.listeners"] = threading.BoundedSemaphore(LISTENERS)
@@ -218,7 +218,7 @@ def install(app: Flask) -> None:
 
 
 def scans() -> Scans:
-    """The current app's scans."""
+    """Return the current app's scans."""
     found: Scans = current_app.extensions["fovea.scans"]
     return found
 
@@ -227,27 +227,27 @@ def scans() -> Scans:
 
 
 @blueprint.get("/api/scans")
-@describe("Show the scan", {200: "Scans"}, tag="Folders")
+@describe("Get the scan", {200: "Scans"}, tag="Folders")
 def show_scan() -> dict[str, Any]:
-    """The one under way, or the last one; null before the first."""
+    """The running scan or the last one; null before the first."""
     return {"scan": scans().document()}
 
 
 @blueprint.post("/api/scans")
 @describe(
-    "Scan a folder again, or all",
+    "Scan all folders, or one",
     {202: "Scans"},
     tag="Folders",
     body={"application/json": NEW_SCAN},
     problems=(404, 415, 503),
 )
 def start_scan() -> tuple[dict[str, Any], int]:
-    """Where a scan is under way, this one comes after it."""
+    """If a scan is running, this one waits for it."""
     root_id = json_body(["root"]).get("root")
     if root_id is None:
         return {"scan": scans().start()}, 202
     if not isinstance(root_id, int) or isinstance(root_id, bool):
-        raise bad_request("root is the number of a folder, or null")
+        raise bad_request("root must be the id of a folder, or null for all folders")
     for root in current_engine().library.roots():
         if root.id == root_id:
             return {"scan": scans().start([Path(os.fsdecode(root.path))])}, 202
@@ -257,7 +257,7 @@ def start_scan() -> tuple[dict[str, Any], int]:
 @blueprint.delete("/api/scans/current")
 @describe("Stop the scan", {202: "Scans"}, tag="Folders")
 def stop_scan() -> tuple[dict[str, Any], int]:
-    """It ends after the batch in flight; what is embedded stays."""
+    """It stops after the batch in flight. Pictures that are indexed stay in the library."""
     scans().stop()
     return {"scan": scans().document()}, 202
 
@@ -267,8 +267,8 @@ def events() -> Response:
     """Server-sent events: ``scan`` and ``library``, as they change."""
     seats: threading.BoundedSemaphore = current_app.extensions["fovea.listeners"]
     if not seats.acquire(blocking=False):
-        headers = {"Retry-After": "15"}
-        raise Problem(503, "Service Unavailable", "too many pages listen", headers=headers)
+        detail = "too many pages are listening for events; close one"
+        raise Problem(503, "Service Unavailable", detail, headers={"Retry-After": "15"})
     gone = request.environ.get("waitress.client_disconnected", lambda: False)
     response = Response(_stream(current_engine(), scans(), gone), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
@@ -278,7 +278,7 @@ def events() -> Response:
 
 
 def _stream(engine: Engine, found: Scans, gone: Callable[[], bool]) -> Iterator[str]:
-    """Say what is, then what changes; a comment now and then keeps the connection open."""
+    """Send the present state, then changes; comments keep a silent connection open."""
     scan: dict[str, Any] | None = None
     generation, quiet_since = engine.generation, time.monotonic()
     yield "retry: 5000\n\n"
@@ -294,7 +294,7 @@ def _stream(engine: Engine, found: Scans, gone: Callable[[], bool]) -> Iterator[
             text += _event("library", {"images": images, "generation": generation})
         if text or time.monotonic() - quiet_since > HEARTBEAT_S:
             quiet_since = time.monotonic()
-            yield text or ": nothing new\n\n"
+            yield text or ": no change\n\n"
 
 
 def _event(name: str, value: object) -> str:

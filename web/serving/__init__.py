@@ -1,4 +1,4 @@
-"""Connections: who may ask, how much, how slowly.
+"""The HTTP server: access, and limits on the size, number and slowness of requests.
 
 May import ``contract``. Start reading at ``server.py``.
 """

@@ -1,7 +1,9 @@
-"""Connections: what the server itself answers on them, and when it closes them.
+"""Connections: the errors that the server itself answers, and when it closes a connection.
 
-The main thread reads and sends for all of them. A thread is held by an answer that is being made,
-so what a client can hold by not reading is closed when nothing of it has moved for a while.
+The main thread reads and writes for all connections; worker threads make answers. Waitress's own
+limits do not suffice: at ``connection_limit`` it accepts nobody until somebody leaves; headers may
+take for ever to arrive; and ``channel_timeout`` spares a client that stops reading an answer, which
+occupies a worker thread for as long.
 """
 
 import socket
@@ -19,21 +21,21 @@ from .request_limits import REFUSED, Parser
 
 __all__ = ["Server"]
 
-IDLE_S = 60  # without a byte, in either direction
+IDLE_S = 60  # without a byte in either direction
 HEADERS_S = 15  # for a request's headers to arrive
-SENT_AHEAD = 1 << 20  # bytes that wait to be sent while another answer is made
+SENT_AHEAD = 1 << 20  # bytes that may wait to be sent while the next answer is made
 
 
 class Task(WSGITask):
-    """A request that the app answers, also where the server has refused it."""
+    """A request that the app answers, even if the server has refused it."""
 
     def execute(self) -> None:
         if self.request.error:
-            self.set_close_on_finish()  # the rest of it is not read
+            self.set_close_on_finish()  # the rest of the request is not read
         super().execute()
         channel = self.channel
         if len(channel.requests) > 1 and channel.total_outbufs_len > SENT_AHEAD:
-            self.close_on_finish = True  # the next answer would hold a thread until this has left
+            self.close_on_finish = True  # the next answer would occupy a thread until this is sent
 
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()
@@ -48,11 +50,11 @@ class Channel(HTTPChannel):
     """A connection."""
 
     task_class = error_task_class = Task
-    request: Any  # the one that is arriving
+    request: Any  # the one being received
 
     @property
     def moved(self) -> float:
-        """When it last did something that keeps it, in seconds since 1970."""
+        """The time of the last progress that counts, in seconds since 1970."""
         return float(self.request.moved if self.request else self.last_activity)
 
     def readable(self) -> bool:
@@ -62,7 +64,7 @@ class Channel(HTTPChannel):
         return self._fileno is not None and super().writable()
 
     def end_if_stuck(self, now: float) -> None:
-        """Close it where nothing moves any more; an app at work may take its time."""
+        """Close the connection if it makes no progress; the app may take its time."""
         with self.outbuf_lock:  # a thread may be about to send
             is_sending = bool(self.total_outbufs_len)
             is_idle = now - self.last_activity > IDLE_S
@@ -71,7 +73,7 @@ class Channel(HTTPChannel):
                 self.handle_close()
         elif self.request and not self.request.headers_finished:
             if now - self.request.began > HEADERS_S:
-                detail = f"the headers have been arriving for more than {HEADERS_S} s"
+                detail = f"the headers did not arrive within {HEADERS_S} s"
                 self.refuse(Problem(408, "Request Timeout", detail))
         elif is_idle or now - HEADERS_S > self.creation_time == self.last_activity:
             self.handle_close()
@@ -80,7 +82,7 @@ class Channel(HTTPChannel):
         return Parser(adj, self)
 
     def refusal(self, request: Parser) -> Problem | None:
-        """Why the app will not answer a request whose headers are here."""
+        """Return the app's reason to refuse a request whose headers have arrived, if any."""
         try:
             self.server.guard(Request(Task(self, request).get_environment()))
         except Problem as problem:
@@ -88,17 +90,17 @@ class Channel(HTTPChannel):
         return None
 
     def refuse(self, problem: Problem) -> None:
-        """Answer the request that is arriving by a problem, and read no more of it."""
+        """Answer the request being received with a problem, and read no more of it."""
         with self.requests_lock:
             request, self.request = self.request, None
             request.error, request.completed = problem, True
             self.requests.append(request)
-            if len(self.requests) == 1:  # else the task before it goes on with it
+            if len(self.requests) == 1:  # otherwise the task before it continues with it
                 self.server.add_task(self)
 
 
 class Server(TcpWSGIServer):
-    """Takes connections at one socket, and keeps their number bounded."""
+    """Accepts connections on one socket, and limits their number."""
 
     channel_class = Channel
 
@@ -117,7 +119,7 @@ class Server(TcpWSGIServer):
         return bool(super().readable())
 
     def _make_room(self) -> None:
-        """Close the connection that has not moved for longest, of the peer that has most."""
+        """Close the longest idle connection of the peer with the most connections."""
         channels = [part for part in self._map.values() if isinstance(part, Channel)]
         peers = Counter(channel.addr[0] for channel in channels)
         waiting = [channel for channel in channels if not channel.requests]

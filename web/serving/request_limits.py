@@ -1,7 +1,9 @@
-"""How large and how slow a request may be, decided while it arrives.
+"""Limits on the size and duration of requests, checked while they arrive.
 
-The server reads requests whole before a thread of the app sees them, so that a slow one holds
-none up. Bodies stay in memory: pictures that somebody searches by are never written to a disk.
+Waitress reads a request whole before a thread of the app sees it, so a slow one delays nobody. It
+has one size limit for all routes and none for time. Here only routes that take pictures accept
+large bodies, only from clients with access, and only a few at once. Bodies stay in memory:
+pictures sent as queries are never written to disk.
 """
 
 import time
@@ -16,17 +18,17 @@ from fovea.web.contract.problems import Problem
 
 __all__ = ["LARGEST", "REFUSED", "InMemory", "Parser", "show_refusals"]
 
-LARGEST = 65 << 20  # bytes: 64 MiB of pictures, and what is around them
-SMALL = (1 << 20) + 1  # of every other request
+LARGEST = 65 << 20  # bytes: 64 MiB of pictures and their encoding
+SMALL = (1 << 20) + 1  # bytes: every other request is smaller
 AT_ONCE = 8  # large bodies in memory
-BLOCK = 64 << 10  # bytes: a body that brings fewer has not moved
+BLOCK = 64 << 10  # bytes that count as progress of a body
 PATIENCE_S = 120.0  # from the first byte of a request to its last
 TAKES_PICTURES = ("/api/search", "/knn-service")
-REFUSED = "fovea.refused"  # in a request's environment: the problem to answer it by
+REFUSED = "fovea.refused"  # in a request's environment: the problem to answer it with
 
 
 class InMemory(Request):
-    """A request whose uploads stay in memory, as large as they may be."""
+    """A request whose uploads stay in memory, whatever their size."""
 
     def _get_file_stream(
         self,
@@ -39,7 +41,7 @@ class InMemory(Request):
 
 
 def show_refusals(app: Flask) -> None:
-    """Let the app answer what the server has refused, as it answers its own errors."""
+    """Let the app answer requests that the server has refused, like its own errors."""
 
     @app.before_request
     def refuse() -> None:
@@ -48,22 +50,22 @@ def show_refusals(app: Flask) -> None:
 
 
 class Parser(HTTPRequestParser):
-    """A request that is arriving on a channel."""
+    """A request that is being received on a channel."""
 
     command, path, query, request_uri, url_scheme = "GET", "/", "", "/", "http"  # if unreadable
     completed: bool
-    error: Any  # what to answer it by: a Problem, or an error of waitress's
-    _large: "weakref.WeakSet[Parser]" = weakref.WeakSet()  # all in one thread, the server's
+    error: Any  # to answer it with: a Problem, or an error of waitress
+    _large: "weakref.WeakSet[Parser]" = weakref.WeakSet()  # used by the server's thread only
 
     def __init__(self, adj: Any, channel: Any) -> None:
         super().__init__(adj)
         self._channel = weakref.ref(channel)
-        self.began = self.moved = time.time()  # seconds since 1970; when a block arrived last
+        self.began = self.moved = time.time()  # seconds since 1970: the start, and the last block
         self._counted = 0  # bytes of the body until then
         self._may_be_large = False
 
     def received(self, data: bytes) -> int:
-        """Take what has arrived, and refuse what goes on for too long."""
+        """Take data that has arrived; refuse a request that is too large or takes too long."""
         consumed: int = super().received(data)
         if self.body_bytes_received - self._counted >= BLOCK:
             self.moved, self._counted = time.time(), self.body_bytes_received
@@ -77,7 +79,7 @@ class Parser(HTTPRequestParser):
         size = max(self.content_length, self.body_bytes_received)
         if size >= SMALL and not self._may_be_large:
             if self.command != "POST" or self.path not in TAKES_PICTURES:
-                detail = f"a request has at most {SMALL - 1:,} bytes here"
+                detail = f"the body may have at most {SMALL - 1:,} bytes here"
                 return Problem(413, "Content Too Large", detail)
             channel = self._channel()
             if channel is not None and (problem := channel.refusal(self)):
@@ -86,14 +88,14 @@ class Parser(HTTPRequestParser):
         if self.body_bytes_received >= SMALL and not self._has_room():
             return _crowded()
         if not self.completed and time.time() - self.began > PATIENCE_S:
-            detail = f"this has been arriving for more than {PATIENCE_S:.0f} s"
+            detail = f"the request did not arrive within {PATIENCE_S:.0f} s"
             return Problem(408, "Request Timeout", detail)
         return None
 
     def _has_room(self) -> bool:
-        """Count this request among the large ones, for as long as it is in memory.
+        """Count this request among the large ones while it is in memory; False if it has no place.
 
-        Where there are too many, the one whose last block came first makes room.
+        If there are too many, the one that has stalled for longest is dropped.
         """
         if self in self._large:
             return True

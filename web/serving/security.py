@@ -1,8 +1,8 @@
-"""Who may ask: this machine, or whoever has the token; and what a page of ours may load.
+"""Access control: this machine, or clients with the token; and what our own pages may load.
 
-A browser runs strangers' scripts beside ours. They cannot read our answers (no CORS), must not
-cause changes (Origin, Fetch Metadata), and must not reach us under a name of theirs (Host: DNS
-rebinding). A client that is no browser sends none of those headers and is let through.
+A browser also runs scripts of other sites. They cannot read answers (no CORS), must not change
+anything (Origin, Fetch Metadata), and must not reach the server under a name of their own (Host:
+DNS rebinding). Clients other than browsers send no Origin or Fetch Metadata and are let through.
 """
 
 import hmac
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-ANY_ADDRESS = "*"  # among the names: whatever address, as opposed to a name, leads here
+ANY_ADDRESS = "*"  # among the allowed names: every IP address
 
 COOKIE = "fovea_token"
 COOKIE_AGE_S = 365 * 24 * 3600
@@ -43,7 +43,7 @@ POLICY = (
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
-    # Not no-referrer: by that a form's Origin would be "null", as a stranger's is.
+    # Not no-referrer: the Origin of our own forms would be "null", like that of another site's.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -52,10 +52,10 @@ HEADERS = {
 
 
 def protect(app: Flask, *, names: Iterable[str], token: str | None) -> None:
-    """Check every request and dress every answer; ``names`` are those that lead to this server.
+    """Check every request, and add security headers to every answer.
 
-    With a token, a request must bring it: as a cookie, in ``Authorization: Bearer``, or once as
-    ``?token=``, which is answered by the cookie.
+    ``names`` are allowed in the Host header. If there is a token, requests must present it: as a
+    cookie, in ``Authorization: Bearer``, or once as ``?token=``, which sets the cookie.
     """
     allowed = frozenset(name.lower() for name in names)
 
@@ -64,11 +64,11 @@ def protect(app: Flask, *, names: Iterable[str], token: str | None) -> None:
         _check_site(asked)
         return None if token is None else _check_token(asked, token)
 
-    app.extensions["fovea.guard"] = guard  # the server asks it too, before it takes a large body
+    app.extensions["fovea.guard"] = guard  # the server calls it too, before it reads a large body
     app.before_request(lambda: guard(request))
 
     @app.after_request
-    def dress(response: Response) -> Response:
+    def add_headers(response: Response) -> Response:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         if "Cache-Control" not in response.headers:
@@ -77,12 +77,12 @@ def protect(app: Flask, *, names: Iterable[str], token: str | None) -> None:
 
 
 def new_token() -> str:
-    """A secret that nobody guesses: 192 random bits, fit for an address."""
+    """Make a secret of 192 random bits that can stand in an address."""
     return secrets.token_urlsafe(24)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that is bound to this name or address."""
+    """Whether a server bound to this name or address is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -92,7 +92,7 @@ def is_loopback(host: str) -> bool:
 
 
 def bound_names(host: str) -> tuple[str, ...]:
-    """The names under which a server that is bound to ``host`` may be asked."""
+    """List the names under which a server bound to ``host`` may be addressed."""
     if is_loopback(host):
         return (*LOOPBACK, host)
     machine = socket.gethostname()
@@ -100,10 +100,10 @@ def bound_names(host: str) -> tuple[str, ...]:
 
 
 def outward_address() -> str | None:
-    """This machine's address in its network, where it is in one; nothing is sent for it."""
+    """Return this machine's address in its network, None without a network; sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # an example's (RFC 5737), to choose a way by
+            probe.connect(("192.0.2.1", 9))  # an example's address (RFC 5737)
         except OSError:
             return None
         return str(probe.getsockname()[0])
@@ -113,15 +113,19 @@ def outward_address() -> str | None:
 
 
 def _check_host(asked: Request, allowed: frozenset[str]) -> None:
-    """Refuse a name that is not ours: a stranger's, which his DNS leads to this address."""
+    """Refuse other names: anyone's DNS can point a name to this address."""
     name = _host_name(asked.headers.get("Host", ""))
     if name in allowed or (ANY_ADDRESS in allowed and _is_address(name)):
         return
-    raise Problem(421, "Misdirected Request", "this server does not answer under the name in Host")
+    raise Problem(
+        421,
+        "Misdirected Request",
+        "the name in Host is not one of this server; use the address that fovea serve printed",
+    )
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host header, lower case, without port and brackets; "" for what is none."""
+    """Return the name in a Host header, lower case, without port and brackets; "" if invalid."""
     found = HOST.fullmatch(host.lower())
     return found["name"].strip("[]").removesuffix(".") if found else ""
 
@@ -138,14 +142,18 @@ def _is_address(name: str) -> bool:
 
 
 def _check_site(asked: Request) -> None:
-    """Refuse what another site's page asks for, unless a person follows a link to a page here."""
+    """Refuse requests from pages of other sites, unless somebody follows a link to a page here."""
     site = asked.headers.get("Sec-Fetch-Site", "none")
     changes = asked.method not in SAFE_METHODS
     if site not in ("same-origin", "none") and (changes or not _is_navigation(asked)):
         raise Problem(403, "Forbidden", "pages of other sites may not use this server")
     origin = asked.headers.get("Origin")
     if changes and origin is not None and not _is_own(asked, origin):
-        raise Problem(403, "Forbidden", "this request comes from a page of another origin")
+        raise Problem(
+            403,
+            "Forbidden",
+            "this request comes from a page of another origin",
+        )
 
 
 def _is_navigation(asked: Request) -> bool:
@@ -164,7 +172,7 @@ def _is_own(asked: Request, origin: str) -> bool:
 
 
 def _check_token(asked: Request, token: str) -> Response | None:
-    """Let through who has the token; answer who brings it in the address with a cookie."""
+    """Let requests with the token through; turn a token in the address into a cookie."""
     offered = asked.args.get("token")
     if offered is not None and asked.method in ("GET", "HEAD") and _same(offered, token):
         return _welcome(asked, token)
@@ -174,11 +182,11 @@ def _check_token(asked: Request, token: str) -> Response | None:
     if scheme.lower() == "bearer" and _same(bearer.strip(), token):
         return None
     if _is_navigation(asked) and asked.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
-        return _turn(asked.full_path)  # a strict cookie stays away from such a visit
+        return _reload(asked.full_path)  # browsers withhold a strict cookie on such a visit
     raise Problem(
         401,
         "Unauthorized",
-        "open the address with the token that fovea serve has printed",
+        "open the address with the token that fovea serve printed",
         headers={"WWW-Authenticate": 'Bearer realm="fovea"'},
     )
 
@@ -188,8 +196,8 @@ def _same(offered: str, token: str) -> bool:
 
 
 def _welcome(asked: Request, token: str) -> Response:
-    """Keep the token as a cookie and go on without it in the address."""
-    response = _turn(asked.path)
+    """Set the token as a cookie and reload the page without it in the address."""
+    response = _reload(asked.path)
     response.set_cookie(
         COOKIE,
         token,
@@ -201,8 +209,8 @@ def _welcome(asked: Request, token: str) -> Response:
     return response
 
 
-def _turn(path: str) -> Response:
-    """Ask the browser to come again by itself: a redirect would count as the link's site's."""
+def _reload(path: str) -> Response:
+    """Let the browser load the page anew: a redirect would count as the linking site's request."""
     place = quote(f"/{path.lstrip('/')}", safe="/?&=+%")  # "//" would be another host
     response = current_app.response_class(
         f'<!doctype html><title>fovea</title><a href="{html.escape(place)}">fovea</a>\n',

@@ -1,4 +1,4 @@
-"""Serve the app: waitress, with threads enough that slow clients do not stop the others."""
+"""Serve the app by waitress, with enough threads that slow clients do not delay others."""
 
 import errno
 import signal
@@ -22,18 +22,18 @@ from .request_limits import LARGEST
 
 __all__ = ["serve"]
 
-THREADS = 32  # most of them wait: for events, for slow readers
+THREADS = 32  # most of them wait, for events or for slow clients
 CONNECTIONS = 512
-TURN_S = 0.0005  # that a thread computes in Python while others wait; Python's own 5 ms add up
-LOOK_S = 5  # between two looks for connections that are stuck
+TURN_S = 0.0005  # before a thread yields to others; Python's default of 5 ms adds up
+LOOK_S = 5  # between two checks for stuck connections
 
 
 def serve(
     app: Flask, host: str, port: int, *, on_ready: Callable[[int], None] | None = None
 ) -> None:
-    """Answer requests until Ctrl-C or SIGTERM; ``on_ready`` is called with the port, once bound.
+    """Answer requests until Ctrl-C or SIGTERM; call ``on_ready`` with the port once it is bound.
 
-    Raise ``FoveaError`` where the address or the port cannot be had.
+    Raise ``FoveaError`` if the address or the port cannot be used.
     """
     sys.setswitchinterval(TURN_S)
     sockets = _listening(host, port)
@@ -44,7 +44,7 @@ def serve(
         max_request_body_size=LARGEST,
         inbuf_overflow=LARGEST,
         cleanup_interval=LOOK_S,
-        channel_request_lookahead=1,  # so that a client that has gone is noticed
+        channel_request_lookahead=1,  # to notice clients that disconnect
         clear_untrusted_proxy_headers=True,
         ident=None,
     )
@@ -64,7 +64,10 @@ def serve(
 
 
 def _listening(host: str, port: int) -> list[socket.socket]:
-    """Bind every address of a host, all to one port; ``port`` 0 takes a free one."""
+    """Bind every address of a host to the same port; 0 means a free one.
+
+    Waitress would bind each address to a free port of its own.
+    """
     with ExitStack() as failing:
         sockets: list[socket.socket] = []
         try:
@@ -79,7 +82,7 @@ def _listening(host: str, port: int) -> list[socket.socket]:
         except OSError as exc:
             if not sockets or exc.errno == errno.EADDRINUSE:
                 raise FoveaError(_explain(host, port, exc)) from exc
-            one.close()  # the host has an address of a kind that this machine lacks
+            one.close()  # for example IPv6, on a machine without it
         failing.pop_all()
     return sockets
 
@@ -96,9 +99,9 @@ def _bind(one: socket.socket, address: tuple[Any, ...]) -> None:
 
 @contextmanager
 def _ended_by_signals(closing: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM first tell all threads to end, so that none is waited for long."""
+    """Let Ctrl-C and SIGTERM set ``closing`` first, so that no thread delays the end."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield  # only the main thread receives signals
         return
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -117,11 +120,11 @@ def _ended_by_signals(closing: threading.Event) -> Iterator[None]:
 def _explain(host: str, port: int, exc: OSError) -> str:
     if exc.errno == errno.EADDRINUSE:
         return (
-            f"port {port} of {host} is taken by another program; choose another: "
+            f"port {port} of {host} is used by another program; choose another one: "
             f"fovea serve --port {port + 1}"
         )
     if exc.errno == errno.EACCES:
-        return f"port {port} needs more rights; choose one above 1023: fovea serve --port 8000"
+        return f"no permission to use port {port}; choose one above 1023: fovea serve --port 8000"
     if isinstance(exc, socket.gaierror) or exc.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is no address of this machine; leave --host out, or name one that is"
+        return f"{host} is not an address of this machine; correct or omit --host"
     return f"cannot serve at {host}:{port}: {exc.strerror or exc}"

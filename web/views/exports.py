@@ -1,4 +1,4 @@
-"""A selection taken away: its originals as a zip file, its data as CSV or JSON, its paths."""
+"""Export a selection: its originals as a zip file, its data as CSV or JSON, or its paths."""
 
 import csv
 import io
@@ -19,15 +19,16 @@ from fovea.web.contract.describe import bad_request, describe, json_body
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import current_engine
 
+from .images import COLUMNS
 from .sources import Source, open_source
 
 __all__ = ["blueprint", "install"]
 
 blueprint = Blueprint("exports", __name__)
 
-MOST = 10_000  # pictures of a selection
-ARCHIVES = 4  # made at once: each holds a thread for as long as its reader takes
-NAME_BYTES = 200  # of a name in an archive: one that is numbered still fits every disk
+MOST = 10_000  # images in one export
+ARCHIVES = 4  # made at once: each occupies a thread until its client has read it
+NAME_BYTES = 200  # of a name in an archive: with a number added it still fits every file system
 BLOCK = 1 << 18  # bytes read at a time
 FORMATS = ("zip", "csv", "json", "paths")
 TYPES = {
@@ -39,11 +40,7 @@ TYPES = {
 ENDINGS = {"zip": "zip", "csv": "csv", "json": "json", "paths": "txt"}
 _DEVICES = frozenset(
     ["CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))]
-)  # names that Windows keeps for itself
-COLUMNS = (
-    "bytes", "width", "height", "format", "taken_at", "camera", "lens", "exposure", "f_number",
-    "iso", "focal_length", "latitude", "longitude", "altitude",
-)  # fmt: skip
+)  # names that Windows reserves
 
 BODY = {
     "type": "object",
@@ -57,7 +54,7 @@ BODY = {
 FORM = {
     "type": "object",
     "properties": {
-        "ids": {"type": "string", "description": "Numbers with commas between them."},
+        "ids": {"type": "string", "description": "Image ids, separated by commas."},
         "format": {"enum": list(FORMATS)},
     },
     "required": ["ids", "format"],
@@ -68,16 +65,17 @@ ANSWER["application/json"] = {"type": "array"}
 
 @blueprint.post("/api/exports")
 @describe(
-    "Take a selection away",
+    "Export images",
     {200: ANSWER},
     tag="Images",
     body={"application/json": BODY, "application/x-www-form-urlencoded": FORM},
     problems=(404, 413, 415, 503),
 )
 def export() -> Response:
-    """Originals as a zip file, data as CSV or JSON, or the paths, one a line.
+    """Originals as a zip file, metadata as CSV or JSON, or paths, one per line.
 
-    Images that are gone by now are left out; a zip file notes the files that cannot be read.
+    Images no longer in the library are left out. A zip file lists files that could not be read in
+    `missing.txt`.
     """
     ids, kind = _asked()
     library = current_engine().library
@@ -104,7 +102,7 @@ def _named(response: Response, kind: str) -> Response:
 
 
 def install(app: Flask) -> None:
-    """Bound how many archives the app makes at once."""
+    """Limit how many archives the app makes at once."""
     app.extensions["fovea.archives"] = threading.BoundedSemaphore(ARCHIVES)
 
 
@@ -113,17 +111,17 @@ def _asked() -> tuple[list[int], str]:
         parts = request.form.get("ids", "").split(",")
         ids: object = [int(p) for p in parts if p.isascii() and p.isdigit() and len(p) < 19]
         if len(ids) != len(parts):  # type: ignore[arg-type]
-            raise bad_request("ids are numbers with commas between them")
+            raise bad_request("ids must be image ids separated by commas")
         kind: object = request.form.get("format")
     else:
         body = json_body(["ids", "format"])
         ids, kind = body.get("ids"), body.get("format")
     if not isinstance(ids, list) or not ids or not all(map(_is_id, ids)):
-        raise bad_request("ids is a list of images' numbers")
+        raise bad_request("ids must be a list of image ids")
     if len(ids) > MOST:
-        raise Problem(413, "Content Too Large", f"at most {MOST:,} images at a time")
+        raise Problem(413, "Content Too Large", f"at most {MOST:,} images per export")
     if kind not in FORMATS:
-        raise bad_request(f"format is one of {', '.join(FORMATS)}")
+        raise bad_request(f"format must be one of {', '.join(FORMATS)}")
     return ids, str(kind)
 
 
@@ -146,7 +144,7 @@ def _rows(
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    """Comma-separated values, with a mark of UTF-8 that spreadsheets look for."""
+    """Write CSV, with the byte order mark by which spreadsheets recognise UTF-8."""
     file = io.StringIO()
     writer = csv.writer(file)
     names = ("image_id", "path", *COLUMNS)
@@ -155,12 +153,12 @@ def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
     return b"\xef\xbb\xbf" + file.getvalue().encode("utf-8", "backslashreplace")
 
 
-# What a spreadsheet takes for the beginning of a formula, in full width too.
+# Spreadsheets take a cell that begins with one of these for a formula, full width included.
 _FORMULAS = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def _harmless(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula (OWASP, CSV injection)."""
+    """Quote a cell that a spreadsheet would take for a formula (OWASP, CSV injection)."""
     if isinstance(value, str) and value.startswith(_FORMULAS):
         return f"'{value}"
     return value
@@ -170,11 +168,11 @@ def _harmless(value: object) -> object:
 
 
 def _archive(library: Library, images: Sequence[tuple[int, str]]) -> Response:
-    """A zip file, as it is read. Raise ``Problem`` 503 where many are being made already."""
+    """Stream a zip file. Raise ``Problem`` 503 if too many are being made already."""
     seats: threading.BoundedSemaphore = current_app.extensions["fovea.archives"]
     if not seats.acquire(blocking=False):
-        headers = {"Retry-After": "30"}
-        raise Problem(503, "Service Unavailable", "too many archives at once", headers=headers)
+        detail = "too many downloads at once; try again in a moment"
+        raise Problem(503, "Service Unavailable", detail, headers={"Retry-After": "30"})
     gone = request.environ.get("waitress.client_disconnected", lambda: False)
     response = current_app.response_class(_zipped(library, images, gone), mimetype=TYPES["zip"])
     response.call_on_close(seats.release)
@@ -182,7 +180,7 @@ def _archive(library: Library, images: Sequence[tuple[int, str]]) -> Response:
 
 
 class _Outlet(io.RawIOBase):
-    """What a zip file is written to: kept until it is fetched; it cannot be sought."""
+    """The unseekable target of a zip file, which keeps what is written until it is taken."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -203,7 +201,7 @@ class _Outlet(io.RawIOBase):
 def _zipped(
     library: Library, images: Sequence[tuple[int, str]], gone: Callable[[], bool]
 ) -> Iterator[bytes]:
-    """A zip file as it is made: pictures are compressed already, so they are only stored."""
+    """Yield a zip file as it is written; pictures are compressed already, so they are stored."""
     outlet, missing, names = _Outlet(), [], set[str]()
     with zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED) as archive:
         for image_id, path in images:
@@ -222,7 +220,7 @@ def _zipped(
 
 
 def _added(archive: zipfile.ZipFile, source: Source, name: str) -> Iterator[None]:
-    """Write a file block by block, no more of it than it had when it was opened."""
+    """Add a file block by block, up to the size it had when it was opened."""
     entry = zipfile.ZipInfo(name, _zip_time(source.mtime))
     entry.external_attr = 0o644 << 16
     left = source.size
@@ -234,7 +232,10 @@ def _added(archive: zipfile.ZipFile, source: Source, name: str) -> Iterator[None
 
 
 def _safe_name(path: str) -> str:
-    """A file's own name, fit for every system: no folders, no control characters, no device."""
+    """Turn a path into a file name that every system accepts.
+
+    Without folders, control characters and the names of Windows devices.
+    """
     name = os.path.basename(os.fsencode(path)).decode("utf-8", "replace")
     name = "".join("_" if c in '<>:"/\\|?*' or not c.isprintable() else c for c in name)
     stem, ending = os.path.splitext(name.strip(" .") or "picture")
@@ -245,7 +246,7 @@ def _safe_name(path: str) -> str:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """The name, numbered where another one is the same but for its case."""
+    """Number a name if it is taken already, whatever its case, and add it to ``taken``."""
     stem, ending = os.path.splitext(name)
     number, found = 1, name
     while found.casefold() in taken:
@@ -256,7 +257,7 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 def _zip_time(seconds: float) -> tuple[int, int, int, int, int, int]:
-    """A file's time as zip files know it: from 1980 to 2107."""
+    """Convert a file's time to that of a zip entry, which lies between 1980 and 2107."""
     try:
         when = datetime.fromtimestamp(seconds)
     except (OverflowError, OSError, ValueError):

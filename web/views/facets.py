@@ -1,4 +1,4 @@
-"""What there is to filter by: folders, cameras, formats, and the span of days."""
+"""The values that filters can take: folders, cameras, formats and the range of days."""
 
 import os
 from collections import Counter
@@ -15,14 +15,14 @@ from .search import LONGEST
 
 blueprint = Blueprint("facets", __name__)
 
-FOLDERS = 2000  # those that hold most; more would make no menu
+FOLDERS = 2000  # those with the most pictures; a menu with more is of no use
 SEPARATOR = os.fsencode(os.sep)
 
 
 @blueprint.get("/api/facets")
-@describe("List what there is to filter by", {200: "Facets"}, tag="Search", problems=(503,))
+@describe("List values to filter by", {200: "Facets"}, tag="Search", problems=(503,))
 def facets() -> dict[str, Any]:
-    """Folders with the pictures below them, cameras and formats by how many pictures they have."""
+    """Folders, cameras and formats with their numbers of pictures, and the range of days."""
     engine = current_engine()
     found: dict[str, Any] = engine.remembered("facets", lambda: _facets(engine.library))
     return found
@@ -51,7 +51,7 @@ def _counted(library: Library, column: str) -> list[dict[str, Any]]:
 
 
 def _folders(library: Library) -> list[dict[str, Any]]:
-    """The folders from each root down, by path: those that a query can name."""
+    """Count the pictures below each folder of the library that a query can name, by path."""
     rows = library.rows("SELECT DISTINCT path, image_id FROM files WHERE state = 'indexed'")
     direct: dict[bytes, set[int]] = {}
     for path, image_id in rows:
@@ -73,7 +73,7 @@ def _folders(library: Library) -> list[dict[str, Any]]:
 
 
 def _has_query(place: bytes) -> bool:
-    """Whether a query for a folder can be written into a search box and an address."""
+    """Whether a query for the folder fits into a search box and an address."""
     try:
         text = str(Query(filters=(Filter("in", place.decode()),)))
     except UnicodeDecodeError:
@@ -82,7 +82,7 @@ def _has_query(place: bytes) -> bool:
 
 
 def _upwards(folder: bytes, root: bytes) -> list[bytes]:
-    """A folder and those around it, up to a root; none where it is not below that."""
+    """List a folder and its parents up to a root; empty if it is not below the root."""
     inside = root.rstrip(SEPARATOR) + SEPARATOR
     places = []
     while (folder + SEPARATOR).startswith(inside):

@@ -1,12 +1,10 @@
-"""Original files: shown where a browser can show them safely, else offered for download."""
+"""Original files: shown where a browser can do so safely, otherwise offered for download."""
 
 import io
 import os
-from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
-from flask import Blueprint, Response, current_app, request
-from werkzeug.http import dump_options_header
+from flask import Blueprint, Response, request, send_file
 from werkzeug.wsgi import wrap_file
 
 from fovea.search.clip.formats import browser_media_type
@@ -15,11 +13,11 @@ from fovea.web.engine.engine import current_engine
 
 from .sources import Source, source_of
 
-__all__ = ["blueprint", "disposition"]
+__all__ = ["blueprint"]
 
 blueprint = Blueprint("originals", __name__)
 
-DOWNLOAD = Choice("download", "1 offers the file for download.", ("0", "1"), "0")
+DOWNLOAD = Choice("download", "1 sends the file as a download.", ("0", "1"), "0")
 BYTES = {"*/*": {"type": "string", "contentMediaType": "application/octet-stream"}}
 OTHER = "application/octet-stream"
 
@@ -33,44 +31,51 @@ OTHER = "application/octet-stream"
     problems=(404, 410, 416, 503),
 )
 def original(image_id: int) -> Response:
-    """As a picture if its content is of a kind that browsers show, else as an attachment.
+    """Formats that browsers can show are sent as pictures, all others as attachments.
 
-    Only from a folder of the library, wherever links may lead. Ranges are answered.
+    Only files inside the library's folders are sent; links are not followed. Range requests are
+    supported.
     """
     as_file = DOWNLOAD.read() == "1"
     source = source_of(current_engine().library, image_id)
     try:
         response = _response(source, as_file)
-    except BaseException:  # a range that the file has not, for one
+    except BaseException:  # for example a range beyond the end of the file
         source.file.close()
         raise
     if request.method == "HEAD" or response.status_code == 304:
-        source.file.close()  # otherwise the server closes it when it has sent it
+        source.file.close()  # otherwise the server closes it once it is sent
     return response
 
 
 def _response(source: Source, as_file: bool) -> Response:
     kind = browser_media_type(source.file.read(32)) or OTHER
     source.file.seek(0)
-    response = current_app.response_class(mimetype=kind, direct_passthrough=True)
+    name = os.fsencode(os.path.basename(source.path)).decode("utf-8", "replace")
+    response = send_file(
+        source.file,
+        mimetype=kind,
+        as_attachment=as_file or kind == OTHER,
+        download_name="".join(c if c.isprintable() else "_" for c in name),
+        conditional=False,  # below, once the length is known
+        etag=f"{source.size:x}-{int(source.mtime * 1e6):x}",
+        last_modified=source.mtime,
+    )
     response.content_length = source.size
-    response.last_modified = datetime.fromtimestamp(source.mtime, UTC)
-    response.set_etag(f"{source.size:x}-{int(source.mtime * 1e6):x}")
-    response.headers["Cache-Control"] = "private, no-cache"
-    shown = not as_file and kind != OTHER
-    name = os.path.basename(source.path)
-    response.headers["Content-Disposition"] = disposition(name, attachment=not shown)
+    response.cache_control.private = True
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response.make_conditional(request, accept_ranges=True, complete_length=source.size)
-    file: Any = source.file  # which the server sends by itself; an iterator would hold a thread
     if response.status_code == 206:
-        file = Part(file, response.content_range.start or 0, response.content_length or 0)
-    response.response = wrap_file(request.environ, file, 1 << 16)
+        # Werkzeug's range is an iterator, which occupies a thread until a slow client has read it;
+        # the server sends a file on its own.
+        start, size = response.content_range.start or 0, response.content_length or 0
+        part: Any = Part(source.file, start, size)
+        response.response = wrap_file(request.environ, part)
     return response
 
 
 class Part(io.RawIOBase):
-    """``size`` bytes of a file, from ``start`` on, as a file of their own that closes the whole."""
+    """``size`` bytes of a file from ``start`` on, as a file; closing it closes the whole file."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
         self._file, self._start, self._size = file, start, size
@@ -93,18 +98,3 @@ class Part(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
-
-
-def disposition(name: str, *, attachment: bool) -> str:
-    """A Content-Disposition for any name of a file (RFC 6266, RFC 8187)."""
-    from urllib.parse import quote
-
-    plain = "".join(
-        c if c.isascii() and c.isprintable() and c not in '"\\/%' else "_" for c in name
-    )
-    kind = "attachment" if attachment else "inline"
-    header = dump_options_header(kind, {"filename": plain or "picture"})
-    if plain != name:
-        exact = quote(name.encode("utf-8", "replace"), safe="")
-        header += f"; filename*=UTF-8''{exact}"
-    return header

@@ -1,4 +1,4 @@
-"""The folders that the library covers: list, add and remove them."""
+"""List, add and remove the folders of the library."""
 
 import os
 from pathlib import Path
@@ -18,23 +18,23 @@ from fovea.web.engine.engine import current_engine
 blueprint = Blueprint("roots", __name__)
 
 LONGEST = 4096  # characters of a path
-PATIENCE_S = 10.0  # for a scan that was told to stop, to let go of the library
+PATIENCE_S = 10.0  # until a scan that was told to stop has released the library
 
-# Whole systems, and what a kernel shows as files: nobody keeps photographs there.
+# System folders, and those whose files a kernel makes up: nobody keeps photographs there.
 WHOLE = frozenset(
     "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /private /proc /run /sbin "
     "/snap /srv /sys /usr /var /Applications /Library /System /Users /Volumes".split()
 )
 KERNEL = ("/dev/", "/proc/", "/sys/")
 
-# Why a folder cannot be added, by the names that others translate it by.
+# Why a folder cannot be added, by code; the page translates them.
 REFUSALS = {
     "forbidden": "cannot open {path!r}: permission denied",
-    "library": "{path!r} is where the library itself lies",
-    "missing": "there is no folder {path!r}",
-    "no_folder": "{path!r} is no folder",
-    "relative": "{path!r} is not a whole path; begin at the root of the disk",
-    "system": "{path!r} is a whole system; choose the folder that holds pictures",
+    "library": "{path!r} is where fovea keeps its library; choose a folder of pictures",
+    "missing": "{path!r} does not exist",
+    "no_folder": "{path!r} is not a folder",
+    "relative": "{path!r} is not an absolute path; start at the root, such as /home/me/Pictures",
+    "system": "{path!r} is a system folder; choose the folder with the pictures",
     "unreadable": "cannot open {path!r}: {reason}",
 }
 
@@ -48,7 +48,7 @@ NEW_ROOT = {
 @blueprint.get("/api/roots")
 @describe("List the folders", {200: "Roots"}, tag="Folders", problems=(503,))
 def roots() -> dict[str, Any]:
-    """Each with how many pictures are known below it. An offline one is missing or unmounted."""
+    """Each with its number of pictures. An offline folder is missing or not mounted."""
     library = current_engine().library
     return {"roots": [_fields(library, root) for root in library.roots_now()]}
 
@@ -62,7 +62,7 @@ def roots() -> dict[str, Any]:
     problems=(415, 422, 503),
 )
 def add_root() -> tuple[dict[str, Any], int]:
-    """The folder is on the machine that serves. Its pictures are indexed in the background."""
+    """A folder on the server's machine. Its pictures are indexed in the background."""
     path = _folder(_asked_path())
     library = current_engine().library
     root = library.add_root(os.path.realpath(path))
@@ -71,9 +71,9 @@ def add_root() -> tuple[dict[str, Any], int]:
 
 
 @blueprint.delete("/api/roots/<int:root_id>")
-@describe("Forget a folder", {204: {}}, tag="Folders", problems=(409, 503))
+@describe("Remove a folder", {204: {}}, tag="Folders", problems=(409, 503))
 def remove_root(root_id: int) -> tuple[str, int]:
-    """Its pictures leave the library; the files themselves stay as they are."""
+    """Its pictures leave the library. The files themselves are not touched."""
     library = current_engine().library
     if not any(root.id == root_id for root in library.roots()):
         raise Problem(404, "Not Found", f"there is no folder {root_id}")
@@ -83,7 +83,7 @@ def remove_root(root_id: int) -> tuple[str, int]:
 
 
 def _asked_path() -> Path:
-    """The absolute path in the request's body."""
+    """Read the absolute path in the request's body."""
     text = text_of("path", json_body(["path"]).get("path"), LONGEST)
     path = Path(os.path.expanduser(text)) if text.startswith("~") else Path(text)
     if not path.is_absolute():
@@ -92,7 +92,7 @@ def _asked_path() -> Path:
 
 
 def _folder(path: Path) -> Path:
-    """The folder itself, links resolved. Raise ``Problem`` for what is none or must not be one."""
+    """Resolve the links of a folder. Raise ``Problem`` 422 if it cannot be added."""
     try:
         real = Path(os.path.realpath(path, strict=True))
         is_folder = real.is_dir()
@@ -101,7 +101,7 @@ def _folder(path: Path) -> Path:
     except PermissionError as exc:
         raise _refusal("forbidden", path) from exc
     except (OSError, ValueError, RuntimeError) as exc:
-        reason = getattr(exc, "strerror", None) or "it cannot be a path"
+        reason = getattr(exc, "strerror", None) or "not a valid path"
         raise _refusal("unreadable", path, reason=reason) from exc
     if not is_folder:
         raise _refusal("no_folder", path)

@@ -1,4 +1,4 @@
-"""The files of an image, opened only where they lie inside a registered folder at that moment."""
+"""Open the files of images, only inside the library's folders and never through links."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ from fovea.web.contract.problems import Problem
 
 __all__ = ["Source", "open_source", "source_of"]
 
-# O_NONBLOCK: what has become a FIFO must not hold a thread until somebody writes. O_NOFOLLOW: the
-# walk follows no link, so a path through one is not what was indexed. O_PATH: a folder that may be
-# entered need not be one that may be listed.
+# O_NONBLOCK: opening a file that has become a FIFO must not block a thread. O_NOFOLLOW: the walk
+# follows no links, so a path through one is not what was indexed. O_PATH: a folder may be entered
+# without being listed.
 
 
 def _flags(*names: str) -> int:
@@ -41,7 +41,7 @@ class Source:
 
 @contextlib.contextmanager
 def open_source(library: Library, image_id: int) -> Iterator[Source]:
-    """The source of an image for as long as it is needed. Raise as ``source_of`` does."""
+    """Open the source of an image and close it afterwards. Raise as ``source_of`` does."""
     source = source_of(library, image_id)
     with source.file:
         yield source
@@ -60,11 +60,12 @@ def source_of(library: Library, image_id: int) -> Source:
         source = _opened(path, roots)
         if source is not None:
             return source
-    raise Problem(410, "Gone", "the file cannot be reached now, or lies outside its folder")
+    detail = "the file is missing, offline or outside the library's folders; rescan its folder"
+    raise Problem(410, "Gone", detail)
 
 
 def _opened(path: str, roots: tuple[bytes, ...]) -> Source | None:
-    """Open a file below one of the roots, then look at what was opened; None if it is no file."""
+    """Open a file below one of the roots; None if there is no regular file."""
     whole = os.fsencode(path)
     if not whole.startswith(roots):
         return None
@@ -80,10 +81,10 @@ def _opened(path: str, roots: tuple[bytes, ...]) -> Source | None:
 
 
 def _descriptor(path: bytes) -> int:
-    """Open an absolute path without following a link anywhere on it.
+    """Open an absolute path without following links anywhere along it.
 
-    Each folder is opened from within the one before: whoever swaps one for a link while we look
-    gains nothing by it. Raise ``OSError`` where a link or nothing is found.
+    Each folder is opened relative to its parent's descriptor, so swapping one for a link meanwhile
+    gains nothing. Raise ``OSError`` for a link or a missing part.
     """
     *folders, name = path.split(b"/")[1:]
     here = os.open(b"/", _FOLDER)

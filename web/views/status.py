@@ -1,4 +1,4 @@
-"""How the library and the program are doing."""
+"""The state of the server and of the library."""
 
 import os
 from typing import Any
@@ -14,24 +14,24 @@ from fovea.web.engine.engine import current_engine
 
 blueprint = Blueprint("status", __name__)
 
-AFTER = Text("cursor", "Where the page before has ended.", 20, r"[0-9]{1,18}")
-LIMIT = Number("limit", "How many at most.", default=200, minimum=1, maximum=1000)
+AFTER = Text("cursor", "The cursor of the previous page.", 20, r"[0-9]{1,18}")
+LIMIT = Number("limit", "Maximum number of files.", default=200, minimum=1, maximum=1000)
 STATE = Choice(
-    "state", "Those that failed, those passed over, or all.", ("all", "failed", "skipped"), "all"
+    "state", "Failed files, ignored (skipped) ones, or all.", ("all", "failed", "skipped"), "all"
 )
 
 
 @blueprint.get("/health")
-@describe("Say that the server answers", {200: "Health"}, tag="Library")
+@describe("Check that the server runs", {200: "Health"}, tag="Library")
 def health() -> dict[str, str]:
-    """It looks at nothing: use it to see whether the program runs."""
+    """Does not touch the library."""
     return {"status": "ok"}
 
 
 @blueprint.get("/api/status")
 @describe("Describe the library", {200: "Status"}, tag="Library", problems=(503,))
 def status() -> dict[str, Any]:
-    """How much it holds, by which model it answers, and which formats can be indexed."""
+    """Its size, its model and index, and the formats that can be indexed."""
     engine = current_engine()
     counts, model, index = engine.library.counts(), engine.model(), engine.index()
     return {
@@ -51,21 +51,21 @@ def _index_fields(index: VectorIndex) -> dict[str, Any]:
 
 
 def _formats() -> list[str]:
-    """The extensions that are indexed, without their dots."""
+    """List the extensions that are indexed, without their dots."""
     there = EXTENSIONS if raw_available() else EXTENSIONS - RAW_EXTENSIONS
     return sorted(name[1:].decode() for name in there)
 
 
 @blueprint.get("/api/failures")
 @describe(
-    "List the files that could not be indexed",
+    "List files that are not indexed",
     {200: "Failures"},
     tag="Library",
     parameters=(STATE, AFTER, LIMIT),
     problems=(503,),
 )
 def failures() -> dict[str, Any]:
-    """Each with the reason: it failed, or was passed over."""
+    """Files that failed or are ignored, each with the reason."""
     state, after, limit = STATE.read(), int(AFTER.read() or 0), LIMIT.read()
     states = ("failed", "skipped") if state == "all" else (state, state)
     rows = current_engine().library.rows(

@@ -1,4 +1,4 @@
-"""Small pictures: made once, kept beside the library, served for ever."""
+"""Thumbnails and previews: made once, and cached in the library's folder."""
 
 import os
 import secrets
@@ -30,20 +30,20 @@ blueprint = Blueprint("thumbnails", __name__)
 SIZES = (256, 512)  # pixels of the short side: for plain and for dense screens
 PREVIEW = 2048  # pixels of the long side
 LARGEST_CACHE = 4 << 30  # bytes; about 80,000 pictures in both sizes
-REFUSALS = 10_000  # that are remembered
-PRUNE_EVERY = 500  # pictures made between two looks at how large it has grown
+REFUSALS = 10_000  # remembered
+PRUNE_EVERY = 500  # pictures made between two checks of the size of the cache
 YEAR_S = 365 * 24 * 3600
 
-SIZE = Choice("size", "Pixels of the short side.", tuple(map(str, SIZES)), str(SIZES[0]))
-VERSION = Text("v", "The content's mark, which makes the address one that never changes.", 64)
+SIZE = Choice("size", "Length of the short side in pixels.", tuple(map(str, SIZES)), str(SIZES[0]))
+VERSION = Text("v", "Start of the content's SHA-256; the answer may then be cached for good.", 64)
 WEBP = {"image/webp": {"type": "string", "contentMediaType": "image/webp"}}
 IMAGE_PROBLEMS = (404, 410, 422, 503)
 
 
 class ThumbnailCache:
-    """Small pictures by content and size in a folder of its own, which can be deleted any time.
+    """A folder of pictures by content and size, which can be deleted at any time.
 
-    What cannot be made is remembered as long as the app runs, so that no page tries it again.
+    Failures are remembered while the app runs, so that no page tries them again.
     """
 
     def __init__(self, folder: Path, renderer: Renderer, largest: int = LARGEST_CACHE) -> None:
@@ -54,11 +54,11 @@ class ThumbnailCache:
         self._made = 0
 
     def get(self, digest: bytes, kind: str, read: Callable[[], tuple[bytes, bool]]) -> bytes:
-        """The picture of a content, ``kind`` a size in ``SIZES`` or "preview".
+        """Return a picture as WebP; ``kind`` is one of ``SIZES`` as text, or "preview".
 
-        ``read`` gives the content and whether it is camera RAW; it is called where the picture
-        must be made, once however many ask. Raise ``Refused`` for what cannot be decoded, and
-        what ``read`` raises.
+        If it must be made, ``read`` is called, once however many requests wait; it returns the
+        content, whose SHA-256 is ``digest``, and whether that is camera RAW. Raise ``Refused`` if
+        the content cannot be decoded, and whatever ``read`` raises.
         """
         kept = _read(self._path(digest, kind))
         if kept is not None:
@@ -82,12 +82,12 @@ class ThumbnailCache:
         path: Path,
         read: Callable[[], tuple[bytes, bool]],
     ) -> None:
-        """Make what others may wait for by now."""
+        """Make a picture that other requests may be waiting for."""
         try:
             data, raw = read()
             make = self._make if key[1] == "thumbnails" else self._make_preview
             made.set_result(make(key[0], data, raw))
-        except BaseException as exc:  # whatever it is, those who wait must hear of it
+        except BaseException as exc:  # the waiting requests must not hang
             if isinstance(exc, Refused):
                 self._remember(key, exc)
             made.set_exception(exc)
@@ -119,7 +119,7 @@ class ThumbnailCache:
         return thumbnail_path(self.folder, digest, kind)
 
     def _keep(self, path: Path, picture: bytes) -> None:
-        """Write whole or not at all; a full disk costs no more than the picture's keeping."""
+        """Write a picture whole or not at all; a full disk only means that it is not cached."""
         part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,12 +130,12 @@ class ThumbnailCache:
                 part.unlink(missing_ok=True)
         with self._lock:
             self._made += 1
-            full = self._made % PRUNE_EVERY == 1  # once each run, too
+            full = self._made % PRUNE_EVERY == 1  # also after the first one of a run
         if full:
             self.prune()
 
     def prune(self) -> None:
-        """Delete the oldest pictures until nine tenths of the most are left."""
+        """Delete the oldest pictures of a cache that is too large, down to 90 % of its limit."""
         found = []
         for path in self.folder.glob("??/*"):
             try:
@@ -154,7 +154,7 @@ class ThumbnailCache:
 
 
 def _read(path: Path) -> bytes | None:
-    """A picture that was kept; None for one that is not whole, as after a power cut."""
+    """Read a cached picture; None if it is missing or, as after a power cut, incomplete."""
     try:
         kept = path.read_bytes()
     except OSError:
@@ -164,7 +164,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def install(app: Flask) -> None:
-    """Set the cache up, and have processes ready for the first page, unless this is a test."""
+    """Set up the cache, and start decoding processes for the first page, except in tests."""
     engine: Engine = app.extensions["fovea"]
     made = Renderer()
     app.extensions["fovea.renderer"] = made
@@ -175,44 +175,47 @@ def install(app: Flask) -> None:
 
 
 def renderer() -> Renderer:
-    """The current app's decoding processes."""
+    """Return the current app's decoding processes."""
     found: Renderer = current_app.extensions["fovea.renderer"]
     return found
 
 
 def is_raw(path: str) -> bool:
-    """Whether a file's name says that it comes from a camera's sensor."""
+    """Whether a file has the extension of a camera RAW format."""
     return extension(os.path.basename(os.fsencode(path))) in RAW_EXTENSIONS
 
 
 def crowded(exc: Crowded) -> Problem:
-    """What a client hears whose picture waits too long for its turn."""
+    """Tell a client to try again, as too many pictures are waiting to be decoded."""
     return Problem(503, "Service Unavailable", str(exc), headers={"Retry-After": "5"})
 
 
 @blueprint.get("/api/images/<int:image_id>/thumbnail")
 @describe(
-    "Show a small picture",
+    "Get a thumbnail",
     {200: WEBP, 304: {}},
     tag="Images",
     parameters=(SIZE, VERSION),
     problems=IMAGE_PROBLEMS,
 )
 def thumbnail(image_id: int) -> Response:
-    """Upright, as sRGB; of an animation the first frame. At most four times as long as wide."""
+    """WebP, upright, in sRGB; of an animation the first frame.
+
+    The long side is at most four times the short one.
+    """
     return _picture(image_id, SIZE.read())
 
 
 @blueprint.get("/api/images/<int:image_id>/preview")
 @describe(
-    "Show a large picture in a format that browsers know",
+    "Get a preview",
     {200: WEBP, 304: {}},
     tag="Images",
     parameters=(VERSION,),
     problems=IMAGE_PROBLEMS,
 )
 def preview(image_id: int) -> Response:
-    """Its long side has at most 2,048 pixels."""
+    """WebP, for formats that browsers cannot show. The long side is at most 2,048 pixels."""
     return _picture(image_id, "preview")
 
 
@@ -229,14 +232,14 @@ def _picture(image_id: int, kind: str) -> Response:
     try:
         response.data = cache.get(digest, kind, lambda: _content(library, image_id, digest))
     except Refused as exc:
-        raise Problem(422, "Unprocessable Content", f"no picture can be made: {exc}") from exc
+        raise Problem(422, "Unprocessable Content", f"cannot decode the file: {exc}") from exc
     except Crowded as exc:
         raise crowded(exc) from exc
     return response
 
 
 def _digest(library: Library, image_id: int) -> bytes:
-    """The SHA-256 of an image's content."""
+    """Look up the SHA-256 of an image's content."""
     if image_id <= 2**63 - 1:
         for (digest,) in library.rows("SELECT hash FROM images WHERE id = ?", (image_id,)):
             return bytes(digest)
@@ -244,11 +247,11 @@ def _digest(library: Library, image_id: int) -> bytes:
 
 
 def _content(library: Library, image_id: int, digest: bytes) -> tuple[bytes, bool]:
-    """The bytes that were indexed, and whether they are camera RAW."""
+    """Read the bytes that were indexed, and tell whether they are camera RAW."""
     limits = renderer().limits
     with open_source(library, image_id) as source:
         if source.size > limits.file_bytes:
-            raise Refused("its file is too large")
+            raise Refused("it is too large")
         data, path = source.file.read(limits.file_bytes + 1), source.path
     if sha256(data).digest() != digest:
         raise Problem(410, "Gone", "the file has changed since it was indexed; rescan its folder")

@@ -1,4 +1,4 @@
-"""Pictures that somebody searches by: decoded like indexed ones, never stored."""
+"""Pictures sent as queries: decoded like indexed ones, never stored."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,9 @@ __all__ = ["embed_pictures"]
 
 
 def embed_pictures(engine: Engine, files: Sequence[bytes]) -> list[np.ndarray]:
-    """The unit vectors, float32 (d,), of pictures' bytes.
+    """Embed the bytes of pictures; return unit vectors, float32 (d,).
 
-    Raise ``Problem`` 422 for one that cannot be decoded, saying which and why, and 503 where too
-    many wait for it.
+    Raise ``Problem`` 422 for a picture that cannot be decoded, and 503 if too many are waiting.
     """
     if not files:
         return []

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,19 @@ def running_instead(program):
 def running(app):
     """The scans of the app, which end with the test."""
     return app.extensions["fovea.scans"]
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """The processes that are started during a test."""
+    found, popen = [], subprocess.Popen
+
+    def started(*args, **options):
+        found.append(popen(*args, **options))
+        return found[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    return found
 
 
 def until(condition, seconds=60):
@@ -147,23 +161,25 @@ def test_progress_is_shown_and_a_scan_can_be_stopped(client, running, monkeypatc
     assert (scan["state"], scan["found"], scan["done"], scan["embedded"]) == ("stopped", 10, 5, 3)
 
 
-def test_the_progress_of_the_indexer_is_what_is_shown():
-    from dataclasses import asdict
+@pytest.mark.parametrize(("walking", "left"), [(True, None), (False, 4.0)])
+def test_the_time_left_is_known_once_all_files_are_counted(
+    client, running, monkeypatch, walking, left
+):
+    said = json.dumps({"progress": asdict(Progress(8, 2, 1, 0, 1, 1.5, walking=walking))})
+    program = f"import sys; print({said!r}, flush=True); sys.stdin.readline(); sys.stdin.readline()"
+    monkeypatch.setattr(module, "command", running_instead(program))
+    client.post("/api/scans", json={"root": None})
+    scan = until(lambda: (s := client.get("/api/scans").json["scan"])["found"] and s)
+    assert (scan["skipped"], scan["seconds_left"]) == (1, left)
 
-    shown = module._progressed(asdict(Progress(8, 2, 1, 0, 1, 1.5, walking=True)))
-    assert (shown["skipped"], shown["seconds_left"]) == (1, None)  # who walks still cannot know
-    shown = module._progressed(asdict(Progress(8, 2, 1, 0, 1, 1.5, walking=False)))
-    assert shown["seconds_left"] == 4.0
 
-
-def test_one_scan_runs_at_a_time_and_the_next_one_follows(client, running, monkeypatch):
+def test_one_scan_runs_at_a_time_and_the_next_one_follows(client, running, processes, monkeypatch):
     monkeypatch.setattr(module, "command", running_instead(TALKING))
     [root] = client.get("/api/roots").json["roots"]
     assert client.post("/api/scans", json={"root": None}).json["scan"]["id"] == 1
-    first = running._process
     for _ in range(3):  # asked for thrice, done once
         assert client.post("/api/scans", json={"root": root["id"]}).json["scan"]["id"] == 1
-    assert running._process is first
+    [first] = processes
     first.stdin.close()
     scan = until(lambda: (s := client.get("/api/scans").json["scan"])["id"] == 2 and s)
     assert scan["roots"] == [root["path"]]
@@ -178,12 +194,14 @@ def test_stopping_forgets_what_waits(client, running, monkeypatch):
     client.post("/api/scans", json={"root": root["id"]})
     client.delete("/api/scans/current")
     assert ended(client)["id"] == 1
-    assert running._process is None
 
 
 @pytest.mark.parametrize(
     ("program", "message"),
-    [(FALLING, "the indexing process ended unexpectedly (3)"), (REFUSING, "the model is gone")],
+    [
+        (FALLING, "the indexing process ended unexpectedly (exit code 3); see the server's log"),
+        (REFUSING, "the model is gone"),
+    ],
 )
 def test_a_scan_that_fails_says_why_and_the_next_one_runs(
     client, running, monkeypatch, program, message
@@ -201,7 +219,7 @@ def test_a_scan_that_fails_says_why_and_the_next_one_runs(
 def test_a_process_that_cannot_be_started_is_a_failed_scan(client, running, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     scan = client.post("/api/scans", json={"root": None}).json["scan"]
-    assert scan["state"] == "failed" and "cannot be started" in scan["message"]
+    assert scan["state"] == "failed" and "cannot start indexing" in scan["message"]
 
 
 @pytest.mark.parametrize(
@@ -236,26 +254,24 @@ def test_another_page_cannot_scan(client, running):
 # The end of the server
 
 
-def test_nothing_runs_once_the_app_has_ended(app, running, monkeypatch):
+def test_nothing_runs_once_the_app_has_ended(app, running, processes, monkeypatch):
     monkeypatch.setattr(module, "command", running_instead(TALKING))
     running.start()
-    process_id = running._process.pid
     running.start([Path("/another")])
     app.extensions["fovea"].closing.set()
     running.close()
-    assert gone(process_id)
-    until(lambda: running._process is None)
+    assert [gone(process.pid) for process in processes] == [True]
+    until(lambda: running.document()["state"] != "running")
     with pytest.raises(module.Problem):
         running.start()
 
 
-def test_a_process_that_does_not_heed_is_ended(app, running, monkeypatch):
+def test_a_process_that_does_not_heed_is_ended(app, running, processes, monkeypatch):
     monkeypatch.setattr(module, "command", running_instead("import time; time.sleep(600)"))
     monkeypatch.setattr(module, "PATIENCE_S", 0.1)
     running.start()
-    process_id = running._process.pid
     running.close()
-    assert gone(process_id)
+    assert [gone(process.pid) for process in processes] == [True]
 
 
 SERVER = """
@@ -319,7 +335,7 @@ def test_events_tell_of_scans_and_of_new_pictures(client, app, running, photos, 
     running.stop()
 
     def change():
-        until(lambda: running._process is None)
+        until(lambda: running.document()["state"] != "running")
         with app.app_context():
             app.extensions["fovea"].library.mark_missing([os.fsencode(photos / "red.png")])
 
@@ -363,7 +379,7 @@ def test_a_quiet_stream_beats(client, monkeypatch):
     stream = iter(response.response)
     assert next(stream) == b"retry: 5000\n\n"
     found = {next(stream) for _ in range(4)}
-    assert b": nothing new\n\n" in found
+    assert b": no change\n\n" in found
     response.close()
 
 

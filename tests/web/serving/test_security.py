@@ -241,7 +241,7 @@ def test_a_browser_without_the_token_reads_why_and_can_try_again(guarded):
     assert page.status_code == 401
     assert page.content_type == "text/html; charset=utf-8"
     text = page.get_data(as_text=True)
-    assert "the token that fovea serve has printed" in text
+    assert "the token that fovea serve printed" in text
     assert "<script>" not in text and 'href="/%22%3E%3Cscript%3E"' in text
     assert page.headers["WWW-Authenticate"].startswith("Bearer")
     assert page.headers["Content-Security-Policy"]

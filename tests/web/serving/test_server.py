@@ -109,7 +109,7 @@ def test_a_signal_ends_it_cleanly(tmp_path, number):
         _, err = process.communicate(timeout=30)
         assert process.returncode == 0, err
         assert "Traceback" not in err
-        assert err.splitlines()[-1] == "fovea: ended"
+        assert err.splitlines()[-1] == "fovea: stopped"
 
 
 def test_a_port_in_use_is_one_clear_line(tmp_path):
@@ -119,8 +119,8 @@ def test_a_port_in_use_is_one_clear_line(tmp_path):
         result = CliRunner().invoke(cli, ["serve", *options])
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: port {port} of 127.0.0.1 is taken by another program; "
-        f"choose another: fovea serve --port {port + 1}\n"
+        f"Error: port {port} of 127.0.0.1 is used by another program; "
+        f"choose another one: fovea serve --port {port + 1}\n"
     )
 
 
@@ -128,14 +128,14 @@ def test_an_address_of_another_machine_is_one_clear_line(tmp_path):
     options = ["--library", str(tmp_path / "library"), "--host", "203.0.113.7", "--no-browser"]
     result = CliRunner().invoke(cli, ["serve", *options])
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: 203.0.113.7 is no address of this machine")
+    assert result.stderr.startswith("Error: 203.0.113.7 is not an address of this machine")
 
 
 def test_a_folder_that_is_none_is_refused_before_anything_is_made(tmp_path):
     options = ["--library", str(tmp_path / "library"), "--no-browser"]
     result = CliRunner().invoke(cli, ["serve", str(tmp_path / "nothing"), *options])
     assert result.exit_code == 1
-    assert "nothing is no folder" in result.stderr
+    assert "nothing is not a folder" in result.stderr
     assert not (tmp_path / "library").exists()
 
 
@@ -151,7 +151,7 @@ def test_another_address_prints_a_token_once_and_says_who_will_see_the_photos(tm
         assert asked(own, headers={"Authorization": f"Bearer {token}"})[0] == 200
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
-    assert "visible to the network" in err
+    assert "visible on the network" in err
     assert token not in out + err
 
 

@@ -86,7 +86,7 @@ def test_a_broken_picture_is_a_problem_with_its_reason(client, app, photos, add_
         )
         [image_id] = conn.execute("SELECT image_id FROM files WHERE path = ?", (path,)).fetchone()
     response = client.get(f"/api/images/{image_id}/thumbnail")
-    assert response.status_code == 422 and "no picture can be made" in response.json["detail"]
+    assert response.status_code == 422 and "cannot decode the file" in response.json["detail"]
 
 
 # The cache
