@@ -1,4 +1,4 @@
-"""What people do with an installed fovea, next to other packages and scripts of the same names."""
+"""An installed fovea works beside packages and scripts with the names of its rooms."""
 
 import os
 import re
@@ -13,13 +13,12 @@ from PIL import Image
 
 from building import copy_checkout, install, make_environment
 
-NAMES = ("data", "indexer", "search", "web")  # of fovea's rooms, and of others' packages
-FLASHY = "import sys; sys.exit('this is not what was meant')\n"
+NAMES = ("data", "indexer", "search", "web")  # the rooms
 
 
 @pytest.fixture(scope="module")
 def neighbours(tmp_path_factory):
-    """A distribution of two packages called as rooms of fovea are called."""
+    """A distribution with packages called data and web."""
     folder = tmp_path_factory.mktemp("neighbours")
     (folder / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
@@ -34,13 +33,13 @@ def neighbours(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A checkout of its own, in which editable installs may build."""
+    """A copy of the checkout for editable installs."""
     return copy_checkout(tmp_path_factory.mktemp("source") / "checkout")
 
 
 @pytest.fixture(scope="module", params=["wheel", "editable", "strict"])
 def installed(request, neighbours, tmp_path_factory):
-    """An environment with fovea and its neighbours; a user's folder with scripts and pictures."""
+    """An environment with fovea and its neighbours, and a user's folder of scripts and pictures."""
     folder = tmp_path_factory.mktemp(request.param)
     python = make_environment(folder / "venv")
     if request.param == "wheel":
@@ -55,19 +54,19 @@ def installed(request, neighbours, tmp_path_factory):
         Image.new("RGB", (64, 48), colour).save(work / "data" / "pictures" / f"{colour}.png")
     for name in ("indexer", "search"):
         (work / f"{name}.py").write_text(f"ME = 'my own {name}'\n")
-    (work / "web.py").write_text(FLASHY)  # shadows the neighbour, but must not disturb fovea
+    (work / "web.py").write_text("raise RuntimeError('fovea imported a module of the user')")
     return SimpleNamespace(kind=request.param, python=python, work=work, env=environment(folder))
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The variables of a user without a network and with a library of their own."""
+    """Return environment variables for a new user without a network."""
     kept = {name: os.environ[name] for name in ("PATH", "OMP_NUM_THREADS") if name in os.environ}
     own = {"HOME": folder, "FOVEA_LIBRARY": folder / "library", "FOVEA_MODELS": folder / "models"}
     return kept | {name: str(place) for name, place in own.items()} | {"FOVEA_OFFLINE": "1"}
 
 
 def run(place, *command, cwd=None):
-    """Run a command in the user's folder; return what it prints."""
+    """Run a command in the user's folder; return its standard output."""
     done = subprocess.run(
         command, cwd=cwd or place.work, env=place.env, capture_output=True, text=True
     )
