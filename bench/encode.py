@@ -25,19 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 
+from bench.common import write_model
 from fovea.search.clip.checkpoints.checkpoint import load_clip
-from fovea.search.clip.checkpoints.shapes import expected_shapes
-from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
 from fovea.search.clip.encoders.base import TorchEncoder, multiplies_bfloat16, pick_device
 from fovea.search.clip.encoders.kernels import Linear, Target
 from fovea.search.clip.encoders.load import load_encoder
 from fovea.search.models.resolve import resolve_model
-
-VIT_B_32 = ClipConfig(
-    512, VisionConfig(224, 12, 768, 12, patch_size=32), TextConfig(77, 49408, 512, 8, 12)
-)
 
 
 def main() -> None:
@@ -113,17 +107,6 @@ def default_dtypes(device: torch.device) -> list[str]:
     return ["float16", "bfloat16"]
 
 
-def write_model(folder: Path) -> None:
-    """Write a ViT-B/32 with random weights, scaled to keep activations in a realistic range."""
-    generator = torch.Generator().manual_seed(0)
-    state = {
-        name: torch.randn(shape, generator=generator) * (shape[-1] if shape else 1) ** -0.5
-        for name, shape in expected_shapes(VIT_B_32).items()
-    }
-    save_file(state, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(VIT_B_32.to_dict()))
-
-
 def baseline(folder: Path, side: int, seconds: float) -> float:
     """Return images/s of the reference model in float32, one picture at a time."""
     model = load_clip(folder, ["image"])
@@ -170,7 +153,7 @@ def matrix_products(batch: int) -> list[tuple[int, int, int, int]]:
     As in the encoder, the last block's query, output and MLP see one position. The products inside
     attention (3 % of all) are left out, which makes the limit stricter.
     """
-    width, layers, positions = VIT_B_32.vision.width, 12, 50
+    width, layers, positions, dim = 768, 12, 50, 512
     rows = batch * positions
     return [
         (batch * (positions - 1), 3 * 32 * 32, width, 1),
@@ -182,7 +165,7 @@ def matrix_products(batch: int) -> list[tuple[int, int, int, int]]:
         (batch, width, width, 2),
         (batch, width, 4 * width, 1),
         (batch, 4 * width, width, 1),
-        (batch, width, VIT_B_32.embed_dim, 1),
+        (batch, width, dim, 1),
     ]
 
 

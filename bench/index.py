@@ -27,6 +27,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.common import write_model
 from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.scanning.scan import index_folders
 from fovea.indexer.walking.walk import Found, walk
@@ -58,7 +59,7 @@ def main() -> None:
     if not any(options.photos.glob("*.jpg")):
         sys.exit(f"no JPEGs in {options.photos}; name a folder with --photos")
     with tempfile.TemporaryDirectory(prefix="fovea-bench-") as scratch:
-        model = make_model(Path(scratch) / "model")
+        model = write_model(Path(scratch) / "model")
         for kind, count in (("small", options.small), ("large", options.large)):
             folder = make_photos(Path(scratch) / kind, options.photos, count, kind)
             print_table(kind, count, measure_all(folder, model, options.runs))
@@ -120,25 +121,6 @@ def enlarged(content: bytes) -> bytes:
     file = io.BytesIO()
     large.save(file, "JPEG", quality=90)
     return file.getvalue()
-
-
-def make_model(folder: Path) -> Path:
-    """Write a ViT-B/32 with random weights; its text tower is small, since it is not used."""
-    import torch
-    from safetensors.torch import save_file
-
-    from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
-    from fovea.search.clip.model import CLIP
-
-    vision = VisionConfig(image_size=SIZE, layers=12, width=768, patch_size=32, heads=12)
-    text = TextConfig(context_length=77, vocab_size=512, width=64, heads=1, layers=1)
-    torch.manual_seed(0)
-    model = CLIP(ClipConfig(embed_dim=512, vision=vision, text=text, activation="quick_gelu"))
-    folder.mkdir()
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(model.config.to_dict()))
-    return folder
 
 
 def index(folder: Path, model: Path) -> dict[str, float]:

@@ -15,28 +15,22 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.common import apart, clustered
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import DATABASE, Library
 from fovea.search.library.rows import NewImage, WriteBatch
 
 K = 10
-BATCH = 10_000
-PER_CLUSTER = 250
 WARM = 20  # untimed queries at the start
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -172,32 +166,6 @@ def one_by_one(
         ids.append(search(query[None])[0])
         times.append((time.perf_counter() - start) * 1000)
     return np.stack(ids[WARM:]), times[WARM:]
-
-
-def clustered(count: int, size: int, dim: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield ``count`` float32 unit rows, a batch at a time, around fixed centres.
-
-    The noise is as long as the centre's vector: the cosine of two images is about 0.5 within a
-    cluster and about 0 otherwise.
-    """
-    centres = unit(np.random.default_rng(0).standard_normal((max(1, size // PER_CLUSTER), dim)))
-    rng = np.random.default_rng(seed)
-    for start in range(0, count, BATCH):
-        rows = min(BATCH, count - start)
-        noise = rng.standard_normal((rows, dim), dtype=np.float32) / np.float32(np.sqrt(dim))
-        yield unit(centres[rng.integers(0, len(centres), rows)] + noise)
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    """Return the rows scaled to length 1, float32."""
-    scaled: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return scaled.astype(np.float32)
-
-
-def apart(work: Callable[..., T], *arguments: object) -> T:
-    """Call a function in a new process, so that memory is counted separately."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
 
 
 def memory() -> tuple[float, float]:

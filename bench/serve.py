@@ -21,11 +21,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -35,6 +33,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.common import apart, clustered
 from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
@@ -49,7 +48,7 @@ from fovea.search.query.run import DEPTHS
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 MODEL = "fovea-small"
-BATCH, PER_CLUSTER, PER_FOLDER = 5_000, 250, 250
+PER_FOLDER = 250
 HITS, RANKED = 50, DEPTHS[0]  # hits of a page, and ranked for the first page
 REPEATED = 40  # texts that all users share
 TYPING_S = 0.5  # between two queries of a user who types
@@ -129,16 +128,12 @@ def fill(folder: Path, photos: Path, count: int) -> None:
     """Write the library: images with embeddings in clusters, each in one file."""
     photos.mkdir()
     model = resolve_model(MODEL, network=False)
-    rng = np.random.default_rng(0)
-    centres = unit(rng.standard_normal((max(1, count // PER_CLUSTER), model.dim)))
     with Library.open(folder, create=True) as library:
         row = library.set_model(model.name, model.identity, model.dim, model.source)
         owner = library.add_root(photos)
-        for start in range(0, count, BATCH):
-            rows = min(BATCH, count - start)
-            noise = rng.standard_normal((rows, model.dim)) / np.sqrt(model.dim)
-            vectors = unit(centres[rng.integers(0, len(centres), rows)] + noise)
-            hashes = [number.to_bytes(32, "little") for number in range(start, start + rows)]
+        start = 0
+        for vectors in clustered(count, count, model.dim, seed=1):
+            hashes = [at.to_bytes(32, "little") for at in range(start, start + len(vectors))]
             images = [
                 NewImage(hash, 2_000_000, ImageMetadata(4000, 3000, "JPEG"), vector)
                 for hash, vector in zip(hashes, vectors, strict=True)
@@ -148,6 +143,7 @@ def fill(folder: Path, photos: Path, count: int) -> None:
                 for at, hash in enumerate(hashes)
             ]
             library.write_batch(WriteBatch(images, files, row.id))
+            start += len(vectors)
 
 
 def path_of(photos: Path, number: int) -> bytes:
@@ -178,12 +174,6 @@ def make_pictures(folder: Path, count: int) -> None:
     for number in range(len(contents), count):
         content = contents[number % len(contents)] + number.to_bytes(4, "little")
         (folder / f"{number}.jpg").write_bytes(content)
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    """Return the rows scaled to length 1, float32."""
-    scaled: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return scaled.astype(np.float32)
 
 
 # The steps of one query
@@ -411,12 +401,6 @@ def serve_plainly(folder: Path) -> None:
     server = create_server(app, host="127.0.0.1", port=0, threads=THREADS)
     print(f"http://127.0.0.1:{server.effective_port}/", flush=True)
     server.run()
-
-
-def apart(work: Callable[..., T], *arguments: object) -> T:
-    """Call a function in a new process, so that it shares no memory or threads."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
 
 
 if __name__ == "__main__":

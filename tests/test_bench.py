@@ -12,7 +12,7 @@ from building import make_environment
 from places import CHECKOUT
 
 FOLDER = CHECKOUT / "bench"
-SCRIPTS = sorted(FOLDER.glob("*.py"), key=lambda path: path.name)
+SCRIPTS = sorted(set(FOLDER.glob("*.py")) - {FOLDER / "common.py"})
 
 
 def load(path: Path) -> ModuleType:
