@@ -64,7 +64,7 @@ def use_model(
     fovea models use ViT-L/14
     fovea models use ViT-L/14 --compare "a dog running on a beach"
     """
-    from fovea.search.maintenance.changeover import call_off, resolve_in
+    from fovea.search.maintenance.changeover import cancel_change, resolve_in
 
     with open_library(folder) as library:
         model = resolve_in(library, name, progress=download_bar)
@@ -72,7 +72,7 @@ def use_model(
         if query is not None:
             show_sides(query, _compare(library, model, query, k, options), as_json)
         elif current is not None and current.identity == model.identity:
-            call_off(library)
+            cancel_change(library)
             talk(f"{library.folder} answers by {model.name}, and stays with it")
         elif background:
             _switch_in_background(library, model, incomplete=incomplete, **options)
@@ -104,11 +104,11 @@ def switch_library(
 
 def _switch_in_background(library: "Library", model: "ModelInfo", **options: Any) -> None:
     from fovea.indexer.switching import background as detached
-    from fovea.search.maintenance.changeover import announce, changeover
+    from fovea.search.maintenance.changeover import changeover, set_next_model
 
     before = changeover(library)
     row = library.add_model(model.name, model.identity, model.dim, model.source)
-    announce(library, row.id)
+    set_next_model(library, row.id)
     if before is not None and before.pid and before.model.id == row.id:
         pid = before.pid
     else:

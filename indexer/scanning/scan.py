@@ -22,6 +22,7 @@ from fovea.search.library.files import HELD_REASON
 from fovea.search.library.library import Library
 from fovea.search.library.paths import printable_name
 from fovea.search.library.rows import Root
+from fovea.search.maintenance.changeover import images_to_embed
 
 from .changes import Survey, inside, known_files
 from .dry_run import Rehearsal
@@ -301,7 +302,7 @@ class _Scan:
         model_id = next(known, None)
         if model_id is None:
             return None
-        return sum(1 for _ in self.library.images_without_embedding(model_id))
+        return sum(1 for _ in images_to_embed(self.library, model_id))
 
     def _left_behind(self, model_id: int) -> Iterator[Problem]:
         """Name the roots with pictures that leave the answers by a change of model."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fovea.search.library.library import Library
-from fovea.search.library.rows import Account
+from fovea.search.library.rows import ReportedState
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class FileState:
     """What became of one file. An offline one is in a root that is not there at present."""
 
     path: str  # as os.fsdecode gives it
-    state: Account
+    state: ReportedState
     reason: str | None
 
 

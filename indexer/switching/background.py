@@ -85,14 +85,14 @@ def _say(text: str) -> None:
 
 def _switched(folder: Path, *, device: str = "auto", dtype: str = "auto", **options: Any) -> str:
     """Embed and flip; return what has become of it."""
-    from fovea.search.maintenance.changeover import coming
+    from fovea.search.maintenance.changeover import next_model
     from fovea.search.models.resolve import resolve_known
     from fovea.search.query.likelihood import Background
 
     from .switch import switch_model
 
     with Library.open(folder) as library:
-        row = coming(library)
+        row = next_model(library)
         if row is None:
             return "nothing is to change"
         model = resolve_known(row, network=False)

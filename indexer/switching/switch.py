@@ -28,14 +28,14 @@ from fovea.search.library.library import Library
 from fovea.search.library.rows import ModelRow
 from fovea.search.maintenance.changeover import (
     LOOK_S,
-    Copy,
+    FileCopy,
     StoredImage,
+    activate,
     add_embeddings,
-    announce,
     changing,
-    coming,
-    flip,
     images_to_embed,
+    next_model,
+    set_next_model,
 )
 
 __all__ = ["SwitchProgress", "SwitchReport", "switch_model"]
@@ -103,10 +103,10 @@ def switch_model(
     stop = stop or threading.Event()
     row = library.add_model(model.name, model.identity, model.dim, model.source)
     if flips:
-        before = coming(library)
+        before = next_model(library)
         if wait_s is None and before is not None and before.id != row.id:
             wait_s = TAKE_OVER_S
-        announce(library, row.id)
+        set_next_model(library, row.id)
     with changing(library, LOOK_S if wait_s is None else wait_s), interruptible(stop):
         switch = _Switch(library, row, model, load_encoder, limits or Limits(), stop, progress)
         switch.workers, switch.batch_size = workers or available_cores(), batch_size
@@ -174,7 +174,7 @@ class _Switch:
                     if self._ended():
                         break
                     held = self._holds_up() and not incomplete
-                    switched = not held and flip(self.library, self.row.id, self.tally.left)
+                    switched = not held and activate(self.library, self.row.id, self.tally.left)
                     return self._report(switched=switched)
             except LibraryBusy as exc:
                 self._tell(waiting=str(exc))
@@ -197,7 +197,7 @@ class _Switch:
     def _ended(self) -> bool:
         """Whether this run is to end before the flip."""
         if self.follows and not self.superseded:
-            wanted = coming(self.library)
+            wanted = next_model(self.library)
             self.superseded = wanted is None or wanted.id != self.row.id
         return self.stop.is_set() or self.superseded
 
@@ -289,7 +289,7 @@ class _Switch:
             del self._under_way[image.id]
         return False
 
-    def _note(self, image: StoredImage, copy: Copy, outcome: Outcome) -> None:
+    def _note(self, image: StoredImage, copy: FileCopy, outcome: Outcome) -> None:
         """Say why an image was not embedded; of several copies, the most hopeful reason."""
         tally = self.tally
         if outcome.outcome == "unreachable" or (outcome.reason or "").startswith(UNREADABLE):
@@ -358,11 +358,11 @@ class _Switch:
         self.progress(SwitchProgress(max(self._images, embedded), embedded, rate, waiting))
 
 
-def _task(image: StoredImage, copy: Copy) -> Task:
+def _task(image: StoredImage, copy: FileCopy) -> Task:
     return Task(copy.path, copy.root_id, copy.size, copy.mtime_ns, image.id)
 
 
-def _has_changed(copy: Copy) -> bool:
+def _has_changed(copy: FileCopy) -> bool:
     """Whether a file is visibly another one than was indexed."""
     try:
         status = os.stat(copy.path, follow_symlinks=False)

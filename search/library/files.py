@@ -12,12 +12,12 @@ from itertools import islice
 
 import numpy as np
 
-from .rows import Account, FileEntry, FileRow, FileWrite, ImageMetadata, NewImage
+from .rows import FileEntry, FileRow, FileWrite, ImageMetadata, NewImage, ReportedState
 
 __all__ = [
     "HELD_REASON",
-    "accounts",
     "below",
+    "count_states",
     "delete_files",
     "entries",
     "files_under",
@@ -31,22 +31,22 @@ __all__ = [
 METADATA = tuple(field.name for field in fields(ImageMetadata))
 SEPARATOR = os.fsencode(os.sep)
 HELD_REASON = "not found at the last scan; kept until --confirm-deletions"
-ACCOUNT = """
+REPORTED = """
     CASE WHEN state <> 'indexed' THEN state
     WHEN root_id IN (SELECT value FROM json_each(?)) THEN 'offline'
     WHEN reason = ? THEN 'missing' ELSE state END
-"""  # what of a file is told; the values are the roots that are offline and HELD_REASON
+"""  # a file's ``ReportedState``; the values are the offline roots and HELD_REASON
 CHUNK = 500  # values in one statement; SQLite allows 999 everywhere
 
 
 def below(folder: bytes) -> tuple[bytes, bytes]:
-    """The half-open range of the paths under a folder, as SQLite orders blobs."""
+    """Return the half-open range of the paths under a folder, as SQLite orders blobs."""
     prefix = folder.rstrip(SEPARATOR) + SEPARATOR
     return prefix, prefix[:-1] + bytes([prefix[-1] + 1])
 
 
 def files_under(conn: sqlite3.Connection, root: bytes) -> dict[bytes, FileRow]:
-    """Every file known under a folder, whichever root it belongs to."""
+    """Return every known file under a folder, whichever root it belongs to."""
     rows = conn.execute(
         "SELECT path, id, size, mtime_ns, state, image_id FROM files WHERE path >= ? AND path < ?",
         below(root),
@@ -55,26 +55,26 @@ def files_under(conn: sqlite3.Connection, root: bytes) -> dict[bytes, FileRow]:
 
 
 def entries(conn: sqlite3.Connection, offline: Collection[int]) -> Iterator[FileEntry]:
-    """Every file ever seen, in the order of the paths; ``offline`` are ids of roots."""
+    """Return every file ever seen, in the order of the paths; ``offline`` has ids of roots."""
     rows = conn.execute(
-        f"SELECT path, {ACCOUNT}, reason FROM files ORDER BY path",
+        f"SELECT path, {REPORTED}, reason FROM files ORDER BY path",
         (json.dumps(list(offline)), HELD_REASON),
     )
     return (FileEntry(*row) for row in rows)
 
 
-def accounts(conn: sqlite3.Connection, offline: Collection[int]) -> dict[Account, int]:
-    """How many files there are of each kind that ``entries`` tells."""
+def count_states(conn: sqlite3.Connection, offline: Collection[int]) -> dict[ReportedState, int]:
+    """Count the files of each state that ``entries`` reports."""
     return dict(
         conn.execute(
-            f"SELECT {ACCOUNT} AS account, count(*) FROM files GROUP BY account ORDER BY account",
+            f"SELECT {REPORTED} AS state, count(*) FROM files GROUP BY 1 ORDER BY 1",
             (json.dumps(list(offline)), HELD_REASON),
         )
     )
 
 
 def image_by_hash(conn: sqlite3.Connection, hashes: Iterable[bytes]) -> dict[bytes, int]:
-    """The ids of those contents that are stored."""
+    """Return the ids of those hashes that are stored."""
     found: dict[bytes, int] = {}
     remaining = iter(set(hashes))
     while chunk := list(islice(remaining, CHUNK)):
@@ -84,7 +84,7 @@ def image_by_hash(conn: sqlite3.Connection, hashes: Iterable[bytes]) -> dict[byt
 
 
 def write_images(conn: sqlite3.Connection, images: Iterable[NewImage]) -> None:
-    """Store contents that are not stored yet."""
+    """Store the images whose content is not stored yet."""
     columns = ("hash", "bytes", *METADATA)
     conn.executemany(
         f"INSERT INTO images ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
@@ -96,7 +96,7 @@ def write_images(conn: sqlite3.Connection, images: Iterable[NewImage]) -> None:
 def write_embeddings(
     conn: sqlite3.Connection, images: Iterable[NewImage], ids: dict[bytes, int], model_id: int
 ) -> None:
-    """Store the embeddings of a model as float16; one that is stored already stays as it is."""
+    """Store the embeddings of a model as float16; stored ones stay as they are."""
     conn.executemany(
         "INSERT INTO embeddings (image_id, model_id, vector) VALUES (?, ?, ?) "
         "ON CONFLICT (image_id, model_id) DO NOTHING",
@@ -110,7 +110,7 @@ def write_embeddings(
 def write_files(
     conn: sqlite3.Connection, files: Iterable[FileWrite], ids: dict[bytes, int]
 ) -> set[int]:
-    """Insert or replace the files' rows; return the images that lost a file by it."""
+    """Insert or replace the rows of files; return the images that have lost a file."""
     lost: set[int] = set()
     for file in files:
         image_id = None if file.hash is None else ids.get(file.hash)
@@ -130,7 +130,7 @@ def write_files(
 
 
 def delete_files(conn: sqlite3.Connection, paths: Iterable[bytes]) -> set[int]:
-    """Forget files; return the images that lost a file by it."""
+    """Forget files; return the images that have lost a file."""
     lost: set[int] = set()
     for path in paths:
         row = conn.execute("DELETE FROM files WHERE path = ? RETURNING image_id", (path,))
@@ -139,7 +139,7 @@ def delete_files(conn: sqlite3.Connection, paths: Iterable[bytes]) -> set[int]:
 
 
 def purge_images(conn: sqlite3.Connection, candidates: Iterable[int]) -> None:
-    """Delete those images that have no file left; their embeddings go with them."""
+    """Delete those images that have no file left, and their embeddings."""
     conn.executemany(
         "DELETE FROM images WHERE id = ? "
         "AND NOT EXISTS (SELECT 1 FROM files WHERE files.image_id = images.id)",

@@ -1,7 +1,7 @@
-"""The library: which folders, which files, which images, which embeddings, which model.
+"""The library: its folders, files, images and embeddings, and its model.
 
-One SQLite database in a folder is the only truth; whatever else lies beside it can be deleted
-and comes back. A ``Library`` is one connection and belongs to one thread.
+One SQLite database in a folder is the only truth; everything else beside it can be deleted and is
+made again. A ``Library`` is one connection and belongs to one thread.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from fovea.search.errors import LibraryError
 from . import files, schema
 from .connection import connect, translated
 from .locks import exclusive
-from .reachable import away
+from .reachable import unreachable
 from .rows import (
     Counts,
     FileEntry,
@@ -43,7 +42,7 @@ PAGE = 1000  # rows fetched at a time where a cursor must not stay open
 
 
 def default_library_folder() -> Path:
-    """``FOVEA_LIBRARY``, else the place where this platform keeps a user's data."""
+    """Return ``FOVEA_LIBRARY``, else where this platform keeps a user's data."""
     if named := os.environ.get("FOVEA_LIBRARY"):
         return Path(named).expanduser()
     from platformdirs import user_data_path
@@ -61,10 +60,11 @@ class Library:
 
     @classmethod
     def open(cls, folder: Path | str, *, create: bool = False) -> "Library":
-        """Open the library in a folder, bringing its tables up to date.
+        """Open the library in a folder, migrating its tables if they are older.
 
-        ``create`` makes folder and library where they are missing. Raise ``LibraryError`` for a
-        folder without a library, an unreadable or foreign database, or a newer program's.
+        ``create`` makes the folder and the library if they are missing. Raise ``LibraryError`` for
+        a folder without a library, and for a database that is unreadable, another program's, or
+        written by a newer fovea.
         """
         folder = Path(folder)
         path = folder / DATABASE
@@ -86,12 +86,7 @@ class Library:
     def __enter__(self) -> "Library":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     # Transactions
@@ -108,7 +103,7 @@ class Library:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write whole or not at all. It waits for its turn at the start, never in the middle."""
+        """Write everything or nothing; another writer is waited for at the start, not later."""
         with translated(self.folder / DATABASE):
             self.conn.execute("BEGIN IMMEDIATE")
             try:
@@ -121,7 +116,7 @@ class Library:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Read several times from one state of the database, whatever others write meanwhile."""
+        """Read several times from one state of the database, even while others write."""
         with translated(self.folder / DATABASE):
             if self.conn.in_transaction:
                 yield self.conn
@@ -134,16 +129,16 @@ class Library:
                     self.conn.execute("ROLLBACK")
 
     def writing(self, wait_s: float | None = 0.0) -> contextlib.AbstractContextManager[None]:
-        """Be the one process that indexes; wait up to ``wait_s`` for another (``None``: for ever).
+        """Be the only process that indexes, waiting up to ``wait_s`` (``None``: for ever).
 
-        Raise ``LibraryBusy``, naming its process, if another one goes on indexing.
+        Raise ``LibraryBusy``, naming its process, if another one is still indexing then.
         """
         return exclusive(self.folder, "writer", wait_s)
 
     # Models
 
     def model(self) -> ModelRow | None:
-        """The model whose embeddings answer queries; ``None`` before the first indexing."""
+        """Return the model that the library uses; ``None`` before the first indexing."""
         found = self.rows(
             "SELECT id, name, identity, dim, source FROM models "
             "WHERE id = (SELECT value FROM library WHERE key = 'model_id')"
@@ -151,17 +146,17 @@ class Library:
         return ModelRow(*found[0]) if found else None
 
     def models(self) -> list[ModelRow]:
-        """Every model that the library has known."""
+        """List every model that the library knows, whether it uses it or not."""
         found = self.rows("SELECT id, name, identity, dim, source FROM models ORDER BY id")
         return [ModelRow(*row) for row in found]
 
     def add_model(self, name: str, identity: str, dim: int, source: str) -> ModelRow:
-        """Make a model known without answering by it; its identity decides whether it is new."""
+        """Add a model without using it; its identity decides whether it is new."""
         with self.transaction() as conn:
             return _store_model(conn, name, identity, dim, source)
 
     def set_model(self, name: str, identity: str, dim: int, source: str) -> ModelRow:
-        """Make a model the one that answers queries."""
+        """Add a model if it is new, and use it."""
         with self.transaction() as conn:
             model = _store_model(conn, name, identity, dim, source)
             conn.execute("UPDATE library SET value = ? WHERE key = 'model_id'", (model.id,))
@@ -173,9 +168,9 @@ class Library:
     # Roots
 
     def add_root(self, path: bytes | str | Path) -> Root:
-        """Register a folder, or return the root that it already is. The disk is not touched.
+        """Register a folder, or return the root that it already is, without touching the disk.
 
-        Files below it that belong to a root around it pass to this one: it may be offline alone.
+        Files below it pass to it from a root around it, since it may be offline alone.
         """
         absolute = os.fsencode(os.path.abspath(path))
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -189,7 +184,7 @@ class Library:
         return next(root for root in self.roots() if root.path == absolute)
 
     def _adopt(self, conn: sqlite3.Connection, path: bytes) -> None:
-        """Hand the files below a new root over to it, from the roots around it."""
+        """Assign the files below a new root to it, taking them from the roots around it."""
         roots = conn.execute("SELECT id, path FROM roots").fetchall()
         [new] = [root_id for root_id, other in roots if other == path]
         for root_id, other in roots:
@@ -201,18 +196,18 @@ class Library:
                 )
 
     def roots(self) -> list[Root]:
-        """The registered folders, oldest first."""
+        """List the registered folders, oldest first."""
         found = self.rows("SELECT id, path, state, added_at, scanned_at FROM roots ORDER BY id")
         return [Root(*row) for row in found]
 
     def roots_now(self) -> list[Root]:
-        """The registered folders; offline are those that a scan left so or that are away now."""
+        """List the roots; offline are those that a scan found so or that are unreachable now."""
         found = self.roots()
-        gone = away(root.path for root in found)
+        gone = unreachable(root.path for root in found)
         return [replace(root, state="offline") if root.path in gone else root for root in found]
 
     def offline(self) -> list[int]:
-        """The ids of the roots that are offline now."""
+        """Return the ids of the roots that are offline now."""
         return [root.id for root in self.roots_now() if root.state == "offline"]
 
     def set_root_state(
@@ -226,9 +221,9 @@ class Library:
             )
 
     def remove_root(self, root_id: int) -> int:
-        """Forget a root and the files that no other root covers; return how many those were.
+        """Forget a root and the files that no other root covers; return their number.
 
-        Files under another root pass to it, the innermost first; images left without a file go,
+        Files under another root pass to the innermost one; images left without a file are deleted
         with their embeddings.
         """
         others = [root for root in self.roots() if root.id != root_id]
@@ -246,13 +241,13 @@ class Library:
         return len(gone)
 
     def compact(self, share: float = 0.0) -> None:
-        """Give free pages back to the disk, and leave nothing of what was deleted in the files.
+        """Give free pages back to the disk, and leave no trace of deleted rows in the files.
 
-        The database is written anew where ``share`` of it is free, as far as the disk has room
-        to; without, later rows take the free pages, which hold zeros.
+        The database is rewritten if ``share`` of it is free and the disk has room; otherwise later
+        rows reuse the free pages, which contain zeros.
         """
         [(free,)], [(pages,)] = self.rows("PRAGMA freelist_count"), self.rows("PRAGMA page_count")
-        statements = ["INSERT INTO names (names) VALUES ('optimize')"]  # its words of deleted rows
+        statements = ["INSERT INTO names (names) VALUES ('optimize')"]  # words of deleted rows
         statements += ["VACUUM"] if free >= share * pages else []
         for statement in (*statements, "PRAGMA wal_checkpoint(TRUNCATE)"):
             with contextlib.suppress(LibraryError):
@@ -261,22 +256,22 @@ class Library:
     # Files and images
 
     def files_under(self, root: bytes) -> dict[bytes, FileRow]:
-        """Every file known under a folder, by path, whichever root it belongs to."""
+        """Return every known file under a folder, by path, whichever root it belongs to."""
         with translated(self.folder / DATABASE):
             return files.files_under(self.conn, root)
 
     def entries(self) -> Iterator[FileEntry]:
-        """Every file ever seen, in the order of the paths."""
+        """Yield every file ever seen, in the order of the paths."""
         with translated(self.folder / DATABASE):
             yield from files.entries(self.conn, self.offline())
 
     def image_by_hash(self, hashes: Iterable[bytes]) -> dict[bytes, int]:
-        """The ids of those contents that are stored."""
+        """Return the ids of those hashes that are stored."""
         with translated(self.folder / DATABASE):
             return files.image_by_hash(self.conn, hashes)
 
     def has_embedding(self, image_ids: Iterable[int], model_id: int) -> set[int]:
-        """Those of the images that the model has embedded."""
+        """Return those images that the model has embedded."""
         found = self.rows(
             "SELECT image_id FROM embeddings WHERE model_id = ? "
             "AND image_id IN (SELECT value FROM json_each(?))",
@@ -287,9 +282,9 @@ class Library:
     def write_batch(self, batch: WriteBatch) -> None:
         """Store images, embeddings and files in one transaction.
 
-        A content that is known keeps its image, a file that is known gets its new row, and an
-        image whose last file now shows something else goes. Raise ``ValueError`` for a vector
-        that does not suit the model, before anything is written.
+        A known content keeps its image, a known file gets its new row, and an image without a file
+        left is deleted. Raise ``ValueError``, before anything is written, for a vector that does
+        not fit the model.
         """
         embedded = [image for image in batch.new_images if image.vector is not None]
         model_id = self._check_vectors(embedded, batch.model_id) if embedded else None
@@ -303,11 +298,11 @@ class Library:
             files.purge_images(conn, files.write_files(conn, batch.files, ids))
 
     def mark_missing(self, paths: Iterable[bytes], reason: str | None = None) -> None:
-        """Note that files are gone, and why. Their images leave the answers, but are kept."""
+        """Record that files are gone, and why; their images are kept, but not searchable."""
         self._mark("missing", ((path, reason) for path in paths))
 
     def mark_skipped(self, reasons: Iterable[tuple[bytes, str | None]]) -> None:
-        """Note of each path why it is passed over. The images leave the answers, but are kept."""
+        """Record why each path is ignored; the images are kept, but not searchable."""
         self._mark("skipped", reasons)
 
     def _mark(self, state: FileState, reasons: Iterable[tuple[bytes, str | None]]) -> None:
@@ -318,9 +313,9 @@ class Library:
             )
 
     def mark_present(self, paths: Iterable[bytes]) -> None:
-        """Note that files which were missing or passed over are back unchanged.
+        """Record that missing or ignored files are back unchanged.
 
-        Those never indexed stay as they are.
+        Files that were never indexed stay as they are.
         """
         with self.transaction() as conn:
             conn.executemany(
@@ -330,46 +325,29 @@ class Library:
             )
 
     def note(self, paths: Iterable[bytes], reason: str) -> None:
-        """Record something about files that changes neither their state nor the answers."""
+        """Record a remark about files that does not change their state."""
         with self.transaction() as conn:
             conn.executemany(
                 "UPDATE files SET reason = ? WHERE path = ?", ((reason, path) for path in paths)
             )
 
     def delete_files(self, paths: Iterable[bytes]) -> None:
-        """Forget files; an image without a file left goes, with its embeddings."""
+        """Forget files; an image without a file left is deleted with its embeddings."""
         with self.transaction() as conn:
             files.purge_images(conn, files.delete_files(conn, paths))
 
-    def images_without_embedding(self, model_id: int) -> Iterator[tuple[int, bytes]]:
-        """Yield each image that the model has not embedded, with one file that shows it.
-
-        The caller may write meanwhile: no cursor stays open between two rows.
-        """
-        last = 0
-        while page := self.rows(
-            "SELECT images.id, min(files.path) FROM images JOIN files "
-            "ON files.image_id = images.id AND files.state = 'indexed' "
-            "WHERE images.id > ? AND NOT EXISTS (SELECT 1 FROM embeddings "
-            "WHERE embeddings.image_id = images.id AND model_id = ?) "
-            "GROUP BY images.id ORDER BY images.id LIMIT ?",
-            (last, model_id, PAGE),
-        ):
-            yield from page
-            last = page[-1][0]
-
     def counts(self) -> Counts:
-        """How many images, embeddings of the current model, and files of each kind there are."""
+        """Count the images, the embeddings of the current model, and the files of each state."""
         [(images,)] = self.rows("SELECT count(*) FROM images")
         [(embeddings,)] = self.rows(
             "SELECT count(*) FROM embeddings "
             "WHERE model_id = (SELECT value FROM library WHERE key = 'model_id')"
         )
         with translated(self.folder / DATABASE):
-            return Counts(images, embeddings, files.accounts(self.conn, self.offline()))
+            return Counts(images, embeddings, files.count_states(self.conn, self.offline()))
 
     def _check_vectors(self, images: Sequence[NewImage], model_id: int | None) -> int:
-        """The id of the model that these vectors belong to, once they have its shape."""
+        """Return the id of the model of these vectors, once they have its shape and unit length."""
         known = {model.id: model for model in self.models()}
         current = self.model()
         model = current if model_id is None else known.get(model_id)
@@ -386,7 +364,7 @@ class Library:
 
 
 def has_library(folder: Path) -> bool:
-    """Whether a folder holds a library. Raise ``LibraryError`` where one may not look."""
+    """Whether there is a library in a folder. Raise ``LibraryError`` if it cannot be read."""
     with _usable(folder):
         return (folder / DATABASE).is_file()
 

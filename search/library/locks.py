@@ -1,4 +1,4 @@
-"""The lock that lets one process at a time write to a library."""
+"""Locks that let one process at a time write to a library."""
 
 import contextlib
 import json
@@ -20,9 +20,8 @@ def exclusive(
 ) -> Iterator[None]:
     """Hold the lock ``name`` of a library folder, waiting up to ``wait_s`` (``None``: for ever).
 
-    The operating system releases it when the process ends, however that happens. A file beside
-    it says who holds it. Raise ``LibraryBusy``, which says what that one is ``doing`` there, if
-    another holder stays.
+    The operating system releases it when the process ends, however that happens; a file beside it
+    names the process. Raise ``LibraryBusy``, which says what another process is ``doing`` there.
     """
     lock = FileLock(folder / f"{name}.lock", timeout=-1 if wait_s is None else wait_s)
     holder = folder / f"{name}.pid"
@@ -46,24 +45,24 @@ def exclusive(
 
 def _announce(holder: Path) -> None:
     temporary = holder.with_suffix(f".{os.getpid()}.tmp")
-    with contextlib.suppress(OSError):  # only a courtesy: the lock itself is held
+    with contextlib.suppress(OSError):  # only for messages: the lock itself is held
         temporary.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
         os.replace(temporary, holder)
 
 
 def holder_of(folder: Path, name: str) -> str | None:
-    """The id of the process that holds the lock ``name`` now; None where nobody does."""
+    """Return the id of the process that holds the lock ``name``; None if none does."""
     try:
         with FileLock(folder / f"{name}.lock", timeout=0):
             return None
     except Timeout:
         return _pid(folder / f"{name}.pid")
     except OSError:
-        return None  # a folder that may only be read
+        return None  # a read-only folder
 
 
 def _pid(holder: Path) -> str:
-    for _ in range(10):  # the holder may have locked a moment ago and not yet said so
+    for _ in range(10):  # the holder may not have written it yet
         try:
             return str(json.loads(holder.read_text(encoding="utf-8"))["pid"])
         except (OSError, ValueError, KeyError):

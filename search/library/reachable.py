@@ -1,18 +1,18 @@
-"""Whether folders are there now: asked seldom, and without waiting for a dead network."""
+"""Check whether folders are reachable, rarely, and without waiting for a dead network."""
 
 import os
 import threading
 import time
 from collections.abc import Iterable
 
-__all__ = ["away"]
+__all__ = ["unreachable"]
 
-KEPT_S = 2.0  # an answer is believed for so long
-PATIENCE_S = 0.5  # for a disk or network; one that takes longer counts as away meanwhile
+KEPT_S = 2.0  # for which a result is reused
+PATIENCE_S = 0.5  # for a disk or network; a slower one counts as unreachable meanwhile
 
 
 class _Look:
-    """One look at a folder, by a thread of its own: a dead mount may hold that for ever."""
+    """One look at a folder in its own thread, which a dead mount may block for ever."""
 
     def __init__(self, path: bytes) -> None:
         self.began, self.is_there = time.monotonic(), False
@@ -31,17 +31,17 @@ class _Look:
         return not self._thread.is_alive() and time.monotonic() - self.began > KEPT_S
 
     def wait(self) -> bool:
-        """Whether the folder is there, as far as that is known in time."""
+        """Whether the folder turned out to be there in time."""
         self._thread.join(max(0.0, self.began + PATIENCE_S - time.monotonic()))
         return self.is_there
 
 
-_looks: dict[bytes, _Look] = {}  # of the process: threads that hang must not become more
+_looks: dict[bytes, _Look] = {}  # shared by the process, so that blocked threads do not pile up
 _looking = threading.Lock()
 
 
-def away(paths: Iterable[bytes]) -> frozenset[bytes]:
-    """Those of the folders that are missing, empty, or cannot be listed."""
+def unreachable(paths: Iterable[bytes]) -> frozenset[bytes]:
+    """Return those folders that are missing, empty, or cannot be listed."""
     asked = list(paths)
     with _looking:
         for path in asked:

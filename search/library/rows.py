@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 __all__ = [
-    "Account",
     "Counts",
     "FileEntry",
     "FileRow",
@@ -16,19 +15,20 @@ __all__ = [
     "ImageMetadata",
     "ModelRow",
     "NewImage",
+    "ReportedState",
     "Root",
     "RootState",
     "WriteBatch",
 ]
 
 FileState = Literal["indexed", "skipped", "failed", "missing"]
-Account = Literal["indexed", "skipped", "failed", "missing", "offline"]  # to tell people
+ReportedState = Literal["indexed", "skipped", "failed", "missing", "offline"]  # to people
 RootState = Literal["online", "offline"]
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A folder asked for. An offline one is missing or unmounted: its files stay in answers."""
+    """An indexed folder. An offline one is missing or unmounted; its files stay searchable."""
 
     id: int
     path: bytes
@@ -39,7 +39,7 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """A model that the library has embeddings of; its identity is its weights' SHA-256."""
+    """A model that the library knows; its identity is its weights' SHA-256."""
 
     id: int
     name: str
@@ -60,19 +60,19 @@ class FileRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One file as ``verify`` accounts for it.
+    """One file as ``verify`` reports it.
 
-    A file in answers is ``offline`` where its root is, ``missing`` where it is kept nevertheless.
+    A searchable file is ``offline`` with its root, and ``missing`` if it is kept though it is gone.
     """
 
     path: bytes
-    state: Account
+    state: ReportedState
     reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class ImageMetadata:
-    """What is known of an image beside its content; ``None`` where a file does not say."""
+    """The metadata of an image; ``None`` where its file has none."""
 
     width: int | None = None  # pixels, after the orientation is applied
     height: int | None = None
@@ -92,7 +92,7 @@ class ImageMetadata:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """A content to be stored: its SHA-256, its length and, unless it is known, its embedding."""
+    """An image to store: its SHA-256, its length and, unless it is known, its embedding."""
 
     hash: bytes
     bytes: int
@@ -102,7 +102,7 @@ class NewImage:
 
 @dataclass(frozen=True, slots=True)
 class FileWrite:
-    """A file's new row; ``hash`` names its content, which is stored already or in the batch."""
+    """A file's new row; ``hash`` is its content's, which is stored already or in the batch."""
 
     path: bytes
     root_id: int
@@ -115,7 +115,7 @@ class FileWrite:
 
 @dataclass(frozen=True, slots=True)
 class WriteBatch:
-    """What one transaction writes. Vectors belong to ``model_id``, else to the current model."""
+    """The rows of one transaction; vectors belong to ``model_id``, else to the current model."""
 
     new_images: Sequence[NewImage] = ()
     files: Sequence[FileWrite] = ()
@@ -124,8 +124,8 @@ class WriteBatch:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How much a library holds; ``files`` counts as ``verify`` accounts for them."""
+    """The size of a library; ``files`` counts the states that ``verify`` reports."""
 
     images: int
     embeddings: int  # of the current model
-    files: dict[Account, int]
+    files: dict[ReportedState, int]

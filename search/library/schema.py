@@ -1,4 +1,4 @@
-"""The library's tables, and the steps that lead from one version of them to the next."""
+"""The library's tables, and the migrations from one version of them to the next."""
 
 import sqlite3
 
@@ -78,7 +78,7 @@ FIRST = (
         UNIQUE (image_id, model_id)
     )
     """,
-    # An SQL index holds the row's id after its own columns: (model_id, id), so that one model's
+    # An SQL index has the row's id after its own columns: (model_id, id), so that one model's
     # newest embeddings are found without reading another's.
     "CREATE INDEX embeddings_model_id ON embeddings (model_id)",
     """
@@ -103,13 +103,13 @@ FIRST = (
     CREATE TABLE snapshots (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         model_id INTEGER NOT NULL REFERENCES models (id) ON DELETE CASCADE,
-        checksum TEXT NOT NULL  -- the snapshots that this database has written last
+        checksum TEXT NOT NULL  -- of the snapshots written last for this database
     )
     """,
 )
 
-# A file's name, and the folders that lead to it from its root, as words. A path is bytes; what is
-# not UTF-8 in it is no word.
+# A file's name and the folders from its root to it, as words. A path is bytes; whatever is not
+# UTF-8 is not part of a word.
 _PLACES = """
     SELECT files.id AS id, CAST(substr(files.path, length(roots.path) + 1) AS TEXT) AS place
     FROM files JOIN roots ON roots.id = files.root_id
@@ -141,9 +141,9 @@ NAMES = (
     """,
 )
 
-# An image is shown where a file holds it. Its date is when it was taken, as far as it says so, else
-# when the oldest of those files was changed last, in local time. Both would take a look at every
-# file for each answer.
+# The searchable images: those of indexed files. Their date is when they were taken, if they say so,
+# else the earliest time at which one of their files was last changed, in local time. Without this
+# table, each query would have to look at every file.
 _DATED = """
     INSERT INTO shown (image_id, date)
     SELECT id, coalesce(
@@ -206,15 +206,15 @@ VERSION = len(MIGRATIONS)
 
 
 def version_of(conn: sqlite3.Connection) -> int:
-    """The version of the tables in this database; 0 for an empty one."""
+    """Return the version of the tables in this database; 0 for an empty one."""
     return int(conn.execute("PRAGMA user_version").fetchone()[0])
 
 
 def migrate(conn: sqlite3.Connection, name: str) -> None:
     """Bring the database to ``VERSION``, all steps in one transaction.
 
-    ``name`` is what an error calls the database. Raise ``LibraryError`` for a database of a
-    newer program and for one that is not ours. ``conn`` is in autocommit mode.
+    ``name`` is the database's in errors. Raise ``LibraryError`` for the database of a newer fovea
+    or of another program. ``conn`` is in autocommit mode.
     """
     if version_of(conn) == VERSION and _is_ours(conn):
         return  # the usual case takes no lock
@@ -235,14 +235,14 @@ def migrate(conn: sqlite3.Connection, name: str) -> None:
 
 
 def _check(conn: sqlite3.Connection, version: int, name: str) -> None:
-    """Refuse a database that these migrations must not touch."""
+    """Reject a database that these migrations must not touch."""
     tables = conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if (tables or version) and not _is_ours(conn):
         raise LibraryError(f"{name} is a database of another program; choose another folder")
     if version > VERSION:
         raise LibraryError(
             f"{name} has schema version {version}, written by a newer fovea; "
-            f"this one knows {VERSION}: upgrade fovea"
+            f"this one knows {VERSION}; upgrade fovea"
         )
 
 

@@ -1,4 +1,4 @@
-"""What is done to a whole library: change its model, forget a folder.
+"""Work on a whole library: change its model, forget a folder.
 
 May import every other room of ``search``. Start reading at ``changeover.py``.
 """

@@ -1,8 +1,8 @@
-"""A change of model in the library: what is still to embed, the flip, and what is left behind.
+"""Change the model that a library uses, and remove a model from it.
 
-Until the flip, the former model answers; the new one's embeddings lie beside its, and an
-interruption loses none. Which model is to come is a value of the library, so that whoever embeds
-for it learns when somebody has decided otherwise.
+Until the new model is activated, the library uses the former one; their embeddings lie side by
+side, and an interruption loses none. Which model is next is stored in the library, so that the
+process that embeds for it notices when another one has been chosen.
 """
 
 import contextlib
@@ -30,35 +30,35 @@ __all__ = [
     "LOCK",
     "LOOK_S",
     "Changeover",
-    "Copy",
+    "FileCopy",
     "Removed",
     "StoredImage",
+    "activate",
     "add_embeddings",
-    "announce",
-    "call_off",
+    "cancel_change",
     "check_removable",
     "changeover",
     "changing",
-    "coming",
     "embedded_counts",
     "find_model",
-    "flip",
     "images_to_embed",
+    "next_model",
     "remove_model",
     "resolve_in",
+    "set_next_model",
 ]
 
-CHUNK = 20_000  # embeddings deleted in one transaction, so that others get their turn
+CHUNK = 20_000  # embeddings deleted in one transaction, so that other processes get a turn
 LOCK = "changeover"
-LOOK_S = 1.0  # seconds; whoever only looks whether the lock is held may hold it for a moment
-COMING = "SELECT value FROM library WHERE key = 'next_model_id'"
+LOOK_S = 1.0  # seconds; a process that checks whether the lock is held takes it for a moment
+NEXT_MODEL = "SELECT value FROM library WHERE key = 'next_model_id'"
 EMBEDDED = (
     "EXISTS (SELECT 1 FROM embeddings WHERE embeddings.image_id = shown.image_id AND model_id = ?)"
 )
 
 
-class Copy(NamedTuple):
-    """A file that shows an image, as it was when it was indexed."""
+class FileCopy(NamedTuple):
+    """A file of an image, as it was when it was indexed."""
 
     path: bytes
     root_id: int
@@ -68,26 +68,26 @@ class Copy(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image in answers that a model has not embedded, and the files that show it."""
+    """A searchable image that a model has not embedded, and its files."""
 
     id: int
     hash: bytes
-    copies: tuple[Copy, ...]
+    copies: tuple[FileCopy, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Changeover:
-    """How far a change of model has come."""
+    """The progress of a change of model."""
 
     model: ModelRow
-    images: int  # in answers
-    embedded: int  # of them, by the model that is to come
-    pid: str | None  # the process that embeds them now; None where it was interrupted
+    images: int  # searchable
+    embedded: int  # of them, by the next model
+    pid: str | None  # of the process that embeds them; None if it was interrupted
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What a removed model leaves free."""
+    """A removed model, and the space that this has freed."""
 
     model: ModelRow
     embeddings: int
@@ -95,39 +95,39 @@ class Removed:
 
 
 def changing(library: Library, wait_s: float = LOOK_S) -> contextlib.AbstractContextManager[None]:
-    """Be the one process that embeds for another model.
+    """Be the only process that embeds for another model.
 
-    Raise ``LibraryBusy`` if another one still is after ``wait_s`` seconds.
+    Raise ``LibraryBusy`` if another process still does after ``wait_s`` seconds.
     """
     return exclusive(library.folder, LOCK, wait_s, doing="is embedding for a change of model in")
 
 
-# What is to come
+# The next model
 
 
-def coming(library: Library) -> ModelRow | None:
-    """The model that is to answer once it has embedded everything; None where nothing changes."""
+def next_model(library: Library) -> ModelRow | None:
+    """Return the model to use once it has embedded everything; None if none is to change."""
     found = library.rows(
-        f"SELECT id, name, identity, dim, source FROM models WHERE id = ({COMING})"
+        f"SELECT id, name, identity, dim, source FROM models WHERE id = ({NEXT_MODEL})"
     )
     return ModelRow(*found[0]) if found else None
 
 
-def announce(library: Library, model_id: int) -> None:
-    """Say that a model is to answer; it takes the place of another one that was to."""
+def set_next_model(library: Library, model_id: int) -> None:
+    """Choose the next model, instead of any other one."""
     with library.transaction() as conn:
         conn.execute("INSERT OR REPLACE INTO library VALUES ('next_model_id', ?)", (model_id,))
 
 
-def call_off(library: Library) -> None:
-    """Stay with the model that answers; what was embedded for another one is kept."""
+def cancel_change(library: Library) -> None:
+    """Keep using the present model; what was embedded by another one is kept."""
     with library.transaction() as conn:
         conn.execute("DELETE FROM library WHERE key = 'next_model_id'")
 
 
 def changeover(library: Library) -> Changeover | None:
-    """How far the change of model under way has come; None where there is none."""
-    model = coming(library)
+    """Return the progress of the change of model under way; None if there is none."""
+    model = next_model(library)
     if model is None:
         return None
     [(images, embedded)] = library.rows(
@@ -137,7 +137,7 @@ def changeover(library: Library) -> Changeover | None:
 
 
 def embedded_counts(library: Library) -> dict[int, int]:
-    """How many embeddings each model has, by its id."""
+    """Count the embeddings of each model, by its id."""
     rows = library.rows(
         "SELECT models.id, (SELECT count(*) FROM embeddings INDEXED BY embeddings_model_id "
         "WHERE model_id = models.id) FROM models"
@@ -149,7 +149,7 @@ def embedded_counts(library: Library) -> dict[int, int]:
 
 
 def images_to_embed(library: Library, model_id: int) -> Iterator[StoredImage]:
-    """Yield each image in answers that the model has not embedded.
+    """Yield each searchable image that the model has not embedded.
 
     The caller may write meanwhile: no cursor stays open between two images.
     """
@@ -160,24 +160,24 @@ def images_to_embed(library: Library, model_id: int) -> Iterator[StoredImage]:
         (last, model_id, PAGE),
     ):
         last = images[-1][0]
-        copies: dict[int, list[Copy]] = {image_id: [] for image_id, _ in images}
+        copies: dict[int, list[FileCopy]] = {image_id: [] for image_id, _ in images}
         for image_id, *copy in library.rows(
             "SELECT image_id, path, root_id, size, mtime_ns FROM files WHERE state = 'indexed' "
             "AND image_id IN (SELECT value FROM json_each(?)) ORDER BY path",
             (json.dumps(list(copies)),),
         ):
-            copies[image_id].append(Copy(*copy))
+            copies[image_id].append(FileCopy(*copy))
         for image_id, digest in images:
-            if copies[image_id]:  # an indexer may have deleted them since
+            if copies[image_id]:  # they may have been deleted since
                 yield StoredImage(image_id, digest, tuple(copies[image_id]))
 
 
 def add_embeddings(
     library: Library, model: ModelRow, image_ids: Sequence[int], vectors: np.ndarray
 ) -> None:
-    """Store a model's embeddings, float32 unit rows (n, d), of images; gone ones are passed over.
+    """Store a model's embeddings, float32 unit rows (n, d), of images that still exist.
 
-    One that is stored already stays as it is.
+    Stored ones stay as they are.
     """
     if vectors.shape != (len(image_ids), model.dim):
         raise ValueError(f"vectors {vectors.shape} for {len(image_ids)} images of {model.name}")
@@ -192,11 +192,11 @@ def add_embeddings(
         )
 
 
-def flip(library: Library, model_id: int, left_behind: Iterable[int] = ()) -> bool:
-    """Let a model answer from now on, if it has embedded all images but those left behind.
+def activate(library: Library, model_id: int, left_behind: Iterable[int] = ()) -> bool:
+    """Use a model from now on, if it has embedded all images but those left behind.
 
-    One transaction: every search is answered by the one model or the other. Return whether it
-    was complete; if not, nothing has changed.
+    This is one transaction: each search uses one of the two models throughout. Return whether it
+    was done; if not, images are missing and nothing has changed.
     """
     with library.transaction() as conn:
         [missing] = conn.execute(
@@ -215,9 +215,9 @@ def flip(library: Library, model_id: int, left_behind: Iterable[int] = ()) -> bo
 
 
 def find_model(library: Library, name: str) -> ModelRow | None:
-    """The model that the library knows by this name, folder, or beginning of its identity.
+    """Return the library's model of this name, folder, or beginning of its identity.
 
-    Raise ``LibraryError`` where several are called that.
+    Raise ``LibraryError`` if several match.
     """
     wanted = name.lower()
     path = str(Path(name).expanduser().absolute())
@@ -229,15 +229,15 @@ def find_model(library: Library, name: str) -> ModelRow | None:
         marks = ", ".join(model.identity[:12] for model in found)
         raise LibraryError(
             f"{len(found)} models of {library.folder} are called {name}; "
-            f"name one by how its SHA-256 begins: {marks}"
+            f"give the beginning of a SHA-256 instead: {marks}"
         )
     return found[0] if found else None
 
 
 def resolve_in(library: Library, name: str, *, progress: "Reporter | None" = None) -> ModelInfo:
-    """A model by a name that the library knows it by, or by one that ``resolve_model`` knows.
+    """Return a model by its name in the library, or else as ``resolve_model`` does.
 
-    Raise ``ModelError`` for one that cannot be had.
+    Raise ``ModelError`` for one that is not available.
     """
     row = find_model(library, name)
     if row is None or Path(name).expanduser().exists():
@@ -245,24 +245,24 @@ def resolve_in(library: Library, name: str, *, progress: "Reporter | None" = Non
     try:
         return resolve_known(row, progress=progress)
     except ModelError as exc:
-        raise ModelError(f"{row.name} cannot be used: {exc}") from exc
+        raise ModelError(f"{row.name} is not available: {exc}") from exc
 
 
 def check_removable(library: Library, identity: str | None) -> None:
-    """Raise ``LibraryError`` for the model that answers."""
+    """Raise ``LibraryError`` for the model that the library uses."""
     current = library.model()
     if current is not None and current.identity == identity:
         raise LibraryError(
-            f"{library.folder} answers by {current.name}; let it answer by another one first: "
+            f"{library.folder} uses {current.name}; switch to another model first: "
             "fovea models use NAME"
         )
 
 
 def remove_model(library: Library, model: ModelRow) -> Removed:
-    """Delete a model's embeddings and its index, and give the space back.
+    """Delete a model's embeddings and index, and give the space back to the disk.
 
-    Raise ``LibraryError`` for the model that answers, ``LibraryBusy`` while another process
-    writes to the library or embeds.
+    Raise ``LibraryError`` for the model that the library uses, ``LibraryBusy`` while another
+    process writes to the library or embeds.
     """
     with changing(library), library.writing():
         check_removable(library, model.identity)
@@ -274,7 +274,7 @@ def remove_model(library: Library, model: ModelRow) -> Removed:
         count = _delete_embeddings(library, model.id)
         with library.transaction() as conn:
             conn.execute("DELETE FROM models WHERE id = ?", (model.id,))
-            # Nobody needs to hear which embeddings of a forgotten model are gone.
+            # No index of a removed model needs to know which embeddings are gone.
             conn.execute("DELETE FROM tombstones WHERE model_id = ?", (model.id,))
         _delete_files(library, model)
         library.compact()
@@ -298,7 +298,7 @@ def _delete_embeddings(library: Library, model_id: int) -> int:
 
 
 def _delete_files(library: Library, model: ModelRow) -> None:
-    """Delete what only this model needed: it could be made again, and is now of no use."""
+    """Delete the files that only this model needed."""
     snapshot = snapshot_path(library, model.id)
     for path in (
         snapshot,
@@ -311,7 +311,7 @@ def _delete_files(library: Library, model: ModelRow) -> None:
 
 
 def _bytes(library: Library) -> int:
-    """How much the library's files take on the disk."""
+    """Return the size of the library's files."""
     total = 0
     for path in library.folder.iterdir():
         with contextlib.suppress(OSError):

@@ -21,7 +21,13 @@ from fovea.search.index.vector_index import VectorIndex
 from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import Library
 from fovea.search.library.locks import holder_of
-from fovea.search.maintenance.changeover import LOCK, announce, changeover, changing, coming
+from fovea.search.maintenance.changeover import (
+    LOCK,
+    changeover,
+    changing,
+    next_model,
+    set_next_model,
+)
 from fovea.search.models import installed
 from fovea.search.models import resolve as models
 from loopback import serving
@@ -109,7 +115,7 @@ def test_the_model_in_use_stays_and_ends_what_was_under_way(own):
         with library.transaction() as conn:
             conn.execute("INSERT INTO library VALUES ('next_model_id', ?)", (row.id,))
         assert run("models", "use", "first").err.endswith("answers by first, and stays with it\n")
-        assert coming(library) is None
+        assert next_model(library) is None
 
 
 def test_answers_stand_side_by_side_and_nothing_is_switched(own):
@@ -196,7 +202,7 @@ def test_a_background_that_falls_at_once_says_why(own):
     with library_of(own) as library:
         info = models.resolve_model(str(own / "second"))
         row = library.add_model(info.name, info.identity, info.dim, info.source)
-        announce(library, row.id)
+        set_next_model(library, row.id)
     shutil.rmtree(own / "second")
     with pytest.raises(FoveaError, match="there is no model"):
         detached.start(own / "library")
@@ -206,7 +212,7 @@ def test_a_background_that_falls_at_once_says_why(own):
 def test_a_background_that_is_under_way_is_not_started_twice(own, monkeypatch):
     with library_of(own) as other, changing(other):
         info = models.resolve_model(str(own / "second"))
-        announce(other, other.add_model(info.name, info.identity, info.dim, info.source).id)
+        set_next_model(other, other.add_model(info.name, info.identity, info.dim, info.source).id)
         monkeypatch.setattr(detached, "start", None)
         done = run("models", "use", own / "second", "--background")
     assert done.code == 0 and f"process {os.getpid()} embeds by second" in done.err
@@ -222,7 +228,7 @@ def test_a_former_model_that_is_gone_is_told(own):
     run("models", "use", own / "second", "--workers", 1)
     shutil.rmtree(own / "first")
     done = run("models", "use", "first")
-    assert done.code == 1 and "first cannot be used" in done.err
+    assert done.code == 1 and "first is not available" in done.err
 
 
 def test_a_library_whose_model_is_gone_can_be_given_another(own):
@@ -260,7 +266,7 @@ def test_the_model_in_use_is_never_removed(own):
     for words in (["first"], ["first", "--files"], [own / "first"]):
         done = run("models", "remove", *words)
         assert (done.code, done.out) == (1, "")
-        assert "answers by first; let it answer by another one first" in done.err
+        assert "uses first; switch to another model first" in done.err
     assert run("search", "the dog").code == 0
 
 
@@ -294,7 +300,7 @@ def test_files_that_fovea_put_there_go_when_asked_for(own):
     write_model(place, seed=3)
     assert run("models", "use", "ViT-B/32", "--workers", 1).code == 0
     done = run("models", "remove", "vit-b-32", "--files")
-    assert done.code == 1 and "answers by ViT-B/32" in done.err and place.is_dir()
+    assert done.code == 1 and "uses ViT-B/32" in done.err and place.is_dir()
     run("models", "use", "first")
     done = run("models", "remove", "ViT-B/32", "--files")
     assert done.code == 0, done.err

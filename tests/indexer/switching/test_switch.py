@@ -19,7 +19,13 @@ from fovea.search.errors import FoveaError, LibraryBusy
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import Library
-from fovea.search.maintenance.changeover import announce, call_off, changeover, changing, coming
+from fovea.search.maintenance.changeover import (
+    cancel_change,
+    changeover,
+    changing,
+    next_model,
+    set_next_model,
+)
 from places import CHECKOUT
 from toys import COLOURS, ColourEncoder
 from wide import FORMER, NEW, THIRD, WideEncoder, described, switch
@@ -54,7 +60,7 @@ def test_the_new_model_embeds_everything_and_then_answers(indexed):
     encoder = WideEncoder()
     report = switch(indexed, encoder=encoder)
     assert (report.switched, report.images, report.embedded) == (True, 8, 8)
-    assert indexed.model().identity == NEW and coming(indexed) is None
+    assert indexed.model().identity == NEW and next_model(indexed) is None
     assert encoder.encoded == 8
     assert embedded(indexed, NEW) == embedded(indexed, FORMER) == set(COLOURS)
     index = VectorIndex.open(indexed, indexed.model().id)
@@ -93,7 +99,7 @@ def test_the_index_is_on_the_disk_before_the_flip(indexed):
     there = []
 
     def prepare():
-        model = coming(indexed)
+        model = next_model(indexed)
         there.append((indexed.model().identity, snapshot_path(indexed, model.id).exists()))
 
     switch(indexed, prepare=prepare)
@@ -199,7 +205,7 @@ def test_too_many_changed_files_hold_the_switch_up_until_it_is_meant(indexed, ph
         Image.new("RGB", (5, 5), colour).save(photos / f"{colour}.png")
     report = switch(indexed)
     assert (report.switched, report.embedded, report.changed) == (False, 2, 6)
-    assert indexed.model().identity == FORMER and coming(indexed).identity == NEW
+    assert indexed.model().identity == FORMER and next_model(indexed).identity == NEW
     assert switch(indexed, incomplete=True).switched
     assert indexed.model().identity == NEW
 
@@ -350,10 +356,10 @@ def test_another_decision_ends_a_switch(indexed, wanted):
     def decide(batch):
         def act(other):
             if wanted is None:
-                call_off(other)
+                cancel_change(other)
             else:
                 model = described(wanted)
-                announce(other, other.add_model(model.name, wanted, model.dim, "test").id)
+                set_next_model(other, other.add_model(model.name, wanted, model.dim, "test").id)
 
         elsewhere(indexed, act)
 
@@ -369,7 +375,7 @@ def test_an_indexing_that_switches_meanwhile_has_done_it(indexed):
 
     report = switch(indexed, encoder=WideEncoder(take_over))
     assert report.switched and not report.superseded
-    assert indexed.model().identity == NEW and coming(indexed) is None
+    assert indexed.model().identity == NEW and next_model(indexed) is None
 
 
 # Indexing before and after
@@ -400,5 +406,5 @@ def test_an_empty_library_takes_the_model_at_once(library):
 def test_embedding_alone_flips_nothing(indexed):
     report = switch(indexed, flips=False)
     assert (report.switched, report.embedded) == (False, 8)
-    assert indexed.model().identity == FORMER and coming(indexed) is None
+    assert indexed.model().identity == FORMER and next_model(indexed) is None
     assert switch(indexed).embedded == 0

@@ -17,13 +17,14 @@ from fovea.search.library import schema
 from fovea.search.library.files import below
 from fovea.search.library.library import DATABASE, Library, default_library_folder
 from fovea.search.library.rows import FileRow, FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.maintenance.changeover import images_to_embed
 from places import CHECKOUT
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_away(monkeypatch):
+def nothing_is_unreachable(monkeypatch):
     """The roots of these tests are on no disk."""
-    monkeypatch.setattr("fovea.search.library.library.away", lambda paths: frozenset())
+    monkeypatch.setattr("fovea.search.library.library.unreachable", lambda paths: frozenset())
 
 
 def content(number: int) -> bytes:
@@ -393,12 +394,12 @@ def test_a_second_model_embeds_the_images_that_are_there(library):
         put(library, root.id, b"/p/%d" % number, number)
     put(library, root.id, b"/p/again", 0)
     other = library.add_model("large", "b" * 64, 4, "test")
-    todo = list(library.images_without_embedding(other.id))
+    todo = [(image.id, image.copies[0].path) for image in images_to_embed(library, other.id)]
     assert todo == [(n + 1, b"/p/%d" % n) for n in range(5)]
-    for image_id, _ in library.images_without_embedding(other.id):
-        new = NewImage(content(image_id - 1), 10, vector=unit(image_id, 4))
+    for image in images_to_embed(library, other.id):
+        new = NewImage(image.hash, 10, vector=unit(image.id, 4))
         library.write_batch(WriteBatch([new], model_id=other.id))
-    assert list(library.images_without_embedding(other.id)) == []
+    assert list(images_to_embed(library, other.id)) == []
     assert library.has_embedding([1, 2, 99], other.id) == {1, 2}
     assert images(library) == [1, 2, 3, 4, 5]
 

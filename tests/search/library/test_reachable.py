@@ -7,7 +7,7 @@ import time
 import pytest
 
 import fovea.search.library.reachable
-from fovea.search.library.reachable import away
+from fovea.search.library.reachable import unreachable
 
 
 @pytest.fixture(autouse=True)
@@ -15,42 +15,41 @@ def at_once(monkeypatch):
     monkeypatch.setattr(fovea.search.library.reachable, "KEPT_S", 0.0)
 
 
-def test_what_is_missing_empty_or_no_folder_is_away(tmp_path):
+def test_what_is_missing_empty_or_no_folder_is_unreachable(tmp_path):
     names = [os.fsencode(tmp_path / name) for name in ("full", "empty", "missing", "file")]
     (tmp_path / "full" / "inner").mkdir(parents=True)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    assert away(names) == frozenset(names[1:])
+    assert unreachable(names) == frozenset(names[1:])
     (tmp_path / "full").rename(tmp_path / "missing")
-    assert away(names) == {names[0], names[1], names[3]}
-    assert away([]) == frozenset()
+    assert unreachable(names) == {names[0], names[1], names[3]}
+    assert unreachable([]) == frozenset()
 
 
 def test_an_answer_is_kept_for_a_moment(tmp_path, monkeypatch):
     monkeypatch.setattr(fovea.search.library.reachable, "KEPT_S", 60.0)
     path = os.fsencode(tmp_path / "folder")
     (tmp_path / "folder" / "inner").mkdir(parents=True)
-    assert not away([path])
+    assert not unreachable([path])
     (tmp_path / "folder").rename(tmp_path / "elsewhere")
-    assert not away([path])
+    assert not unreachable([path])
 
 
-def test_a_mount_that_hangs_is_away_and_asked_once(tmp_path, monkeypatch):
+def test_a_mount_that_hangs_is_unreachable_and_asked_once(tmp_path, monkeypatch):
     hung, real, asked = threading.Event(), os.scandir, []
 
     def hang(path):
         if path.endswith(b"dead"):
             asked.append(path)
-            assert hung.wait(30)
+            hung.wait()
         return real(path)
 
     monkeypatch.setattr("fovea.search.library.reachable.os.scandir", hang)
     dead, alive = os.fsencode(tmp_path / "dead"), os.fsencode(tmp_path)
     (tmp_path / "dead" / "inner").mkdir(parents=True)
-    began = time.monotonic()
-    assert away([dead, alive]) == {dead}
-    assert away([dead, alive]) == {dead}
-    assert (len(asked), time.monotonic() - began < 10) == (1, True)
+    assert unreachable([dead, alive]) == {dead}
+    assert unreachable([dead, alive]) == {dead}
+    assert len(asked) == 1
     hung.set()
-    fovea.search.library.reachable._looks[dead]._thread.join()
-    assert away([dead, alive]) == frozenset()
+    while unreachable([dead, alive]):  # until the look has ended
+        time.sleep(0.01)
