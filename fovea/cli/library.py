@@ -3,16 +3,11 @@
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from fovea.search.clip.errors import FoveaError
+from fovea.search.errors import FoveaError
 from fovea.search.library.paths import path_fields, printable, printable_name
-
-if TYPE_CHECKING:
-    pass
-
 
 from .opening import open_library
 from .options import FILE, json_option, library_option
@@ -23,7 +18,7 @@ from .output import print_json, talk
 @library_option
 @json_option()
 def status(folder: Path | None, as_json: bool) -> None:
-    """Show what the library holds.
+    """Show the library's model, pictures, files and folders.
 
     \b
     fovea status
@@ -67,9 +62,9 @@ def status(folder: Path | None, as_json: bool) -> None:
     click.echo(f"model\t{model.name if model else 'none yet'}")
     if change is not None:
         done = f"{change.embedded:,} of {change.images:,} pictures"
-        step = f"interrupted: fovea models use {shlex.quote(change.model.name)} goes on"
+        step = f"interrupted; to resume: fovea models use {shlex.quote(change.model.name)}"
         if change.pid:
-            step = f"process {change.pid} embeds"
+            step = f"process {change.pid} is embedding"
         click.echo(f"switching\tto {change.model.name}, {done}; {step}")
     for known in others:
         if embedded[known.id] and (change is None or known.id != change.model.id):
@@ -77,7 +72,7 @@ def status(folder: Path | None, as_json: bool) -> None:
     click.echo(f"images\t{counts.images:,}, of which {counts.embeddings:,} embedded")
     click.echo(f"files\t{files or 'none yet'}")
     for root in roots:
-        when = f"looked at {root['scanned']}" if root["scanned"] else "not looked at yet"
+        when = f"scanned {root['scanned']}" if root["scanned"] else "not scanned yet"
         click.echo(f"root\t{printable_name(str(root['path']))}\t{root['state']}, {when}")
 
 
@@ -85,9 +80,9 @@ def status(folder: Path | None, as_json: bool) -> None:
 @library_option
 @json_option()
 def verify(folder: Path | None, as_json: bool) -> None:
-    """Account for every file ever seen, and compare the index with the database.
+    """List the state of every file ever seen, and check the index.
 
-    Exit with 1 where those disagree; broken files alone are no reason.
+    Exits with 1 if the index disagrees with the database, but not for files that cannot be read.
 
     \b
     fovea verify
@@ -109,13 +104,16 @@ def verify(folder: Path | None, as_json: bool) -> None:
             reason = f"\t{printable(file.reason)}" if file.reason else ""
             click.echo(f"{file.state}\t{printable_name(file.path)}{reason}")
     if not report.ok:
-        raise click.ClickException("the index and the database disagree")
+        raise click.ClickException(
+            "the index and the database disagree; delete index-*.snapshot in the library's folder, "
+            "and search reads the database instead"
+        )
 
 
 @click.group(invoke_without_command=True)
 @click.pass_context
 def roots(ctx: click.Context) -> None:
-    """List or remove the folders that the library covers.
+    """List the indexed folders, or remove one.
 
     \b
     fovea roots remove ~/Pictures/old
@@ -128,7 +126,7 @@ def roots(ctx: click.Context) -> None:
 @library_option
 @json_option()
 def list_roots(folder: Path | None, as_json: bool) -> None:
-    """List the folders.
+    """List the indexed folders.
 
     \b
     fovea roots list
@@ -146,7 +144,7 @@ def list_roots(folder: Path | None, as_json: bool) -> None:
 @click.argument("root", metavar="FOLDER", type=FILE)
 @library_option
 def remove_root(root: Path, folder: Path | None) -> None:
-    """Forget FOLDER and its pictures; the files themselves stay as they are.
+    """Remove FOLDER and its pictures from the library, not from the disk.
 
     \b
     fovea roots remove ~/Pictures/old
@@ -157,6 +155,6 @@ def remove_root(root: Path, folder: Path | None) -> None:
         names = {os.path.abspath(os.fsencode(root)), os.path.realpath(os.fsencode(root))}
         found = [known for known in library.roots() if known.path in names]
         if not found:
-            raise FoveaError(f"{root} is no root of this library; fovea roots lists them")
+            raise FoveaError(f"{root} is not a folder of this library; fovea roots lists them")
         gone = forget_root(library, found[0].id)
-    click.echo(f"forgot {gone:,} files of {printable_name(os.fsdecode(found[0].path))}")
+    click.echo(f"removed {gone:,} files of {printable_name(os.fsdecode(found[0].path))}")

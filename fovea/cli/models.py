@@ -1,16 +1,11 @@
 """``fovea models``: list, pull, info, remove."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from fovea.search.clip.errors import FoveaError
+from fovea.search.errors import FoveaError
 from fovea.search.library.paths import printable, printable_name
-
-if TYPE_CHECKING:
-    pass
-
 
 from .opening import any_model, library_folder, open_library
 from .options import complete_model, json_option, library_option
@@ -21,7 +16,7 @@ from .progress import download_bar
 @click.group(invoke_without_command=True)
 @click.pass_context
 def models(ctx: click.Context) -> None:
-    """List, fetch and describe models.
+    """List, download, describe and remove models.
 
     \b
     fovea models pull ViT-B/32
@@ -33,7 +28,7 @@ def models(ctx: click.Context) -> None:
 @models.command("list")
 @json_option()
 def list_models(as_json: bool) -> None:
-    """List the models that can be asked for by name.
+    """List the models that can be used by name.
 
     \b
     fovea models list
@@ -59,12 +54,13 @@ def list_models(as_json: bool) -> None:
 
 
 @models.command("pull")
-@click.argument("name", metavar="NAME|ADDRESS", shell_complete=complete_model)
-@click.option("--sha256", metavar="HEX", help="What the file at ADDRESS must have.")
+@click.argument("name", metavar="NAME|URL", shell_complete=complete_model)
+@click.option("--sha256", metavar="HEX", help="The SHA-256 of the file at URL.")
 def pull_model(name: str, sha256: str | None) -> None:
-    """Download the model NAME, unless it is here: a published one, or owner/name of the hub.
+    """Download a model, unless it is on this disk already.
 
-    Or what is at ADDRESS: weights, or a zip or tar of a model's folder. Its checksum must be known.
+    NAME is one of OpenAI's, or owner/name on the Hugging Face hub. URL leads to weights, or to a
+    zip or tar of a model's folder, and needs --sha256.
 
     \b
     fovea models pull ViT-L/14
@@ -82,7 +78,7 @@ def pull_model(name: str, sha256: str | None) -> None:
 @library_option
 @json_option()
 def model_info(name: str | None, folder: Path | None, as_json: bool) -> None:
-    """Describe a model that is here: by default the one that would be used.
+    """Describe a model on this disk, by default the one that would be used.
 
     \b
     fovea models info fovea-small
@@ -106,13 +102,13 @@ def model_info(name: str | None, folder: Path | None, as_json: bool) -> None:
 
 @models.command("remove")
 @click.argument("name", metavar="NAME|SHA256", shell_complete=complete_model)
-@click.option("--files", is_flag=True, help="Delete the model itself from this disk, too.")
+@click.option("--files", is_flag=True, help="Also delete the model's files from this disk.")
 @library_option
 def remove_model(name: str, files: bool, folder: Path | None) -> None:
-    """Forget what the model NAME has embedded in the library, and free the space.
+    """Delete the embeddings of the model NAME from the library.
 
-    Never the model that answers. Files go only with --files, and only those that fovea has put
-    there.
+    The model that the library uses cannot be removed. --files also deletes the model's files, if
+    fovea has downloaded them.
 
     \b
     fovea models remove ViT-B/32
@@ -133,8 +129,8 @@ def remove_model(name: str, files: bool, folder: Path | None) -> None:
             if known is not None:
                 gone = remove_model(library, known)
                 freed = size_text(gone.bytes)
-                click.echo(f"forgot {gone.embeddings:,} embeddings by {known.name}: {freed}")
+                click.echo(f"deleted {gone.embeddings:,} embeddings by {known.name}: {freed} freed")
     if files:
         click.echo(f"deleted {size_text(delete_files(name, known))} of files")
     elif known is None:
-        raise FoveaError(f"{place} has nothing embedded by {name}; fovea status says by what")
+        raise FoveaError(f"{place} has no embeddings by {name}; fovea status lists its models")

@@ -1,18 +1,17 @@
-"""Libraries and models that commands work on."""
+"""The library and the model that a command works on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fovea.search.clip.errors import FoveaError
+from fovea.search.errors import FoveaError
 
 if TYPE_CHECKING:
     import fovea
     from fovea.search.library.library import Library
     from fovea.search.library.rows import ModelRow
     from fovea.search.models.info import ModelInfo
-
 
 from .progress import download_bar
 
@@ -45,19 +44,19 @@ def searchable(folder: Path | None, device: str, dtype: str) -> "Iterator[fovea.
 def current_model(library: "Library") -> "ModelRow":
     model = library.model()
     if model is None:
-        raise FoveaError(f"nothing is indexed in {library.folder} yet: fovea index FOLDER")
+        raise FoveaError(f"nothing is indexed in {library.folder} yet; run fovea index FOLDER")
     return model
 
 
 def library_model(library: "Library") -> "ModelInfo":
-    """The model that the library answers by, on the disk."""
+    """Return the model that the library uses."""
     from fovea.search.models.resolve import resolve_model
 
     return resolve_model(None, current_model(library), progress=download_bar)
 
 
 def any_model(name: str | None, folder: Path | None, *, network: bool = True) -> "ModelInfo":
-    """The model asked for, else that of the library if there is one, else the best at hand."""
+    """Return the model asked for, else the library's if it has one, else the best at hand."""
     from fovea.search.library.library import has_library
     from fovea.search.models.resolve import resolve_model
 

@@ -2,13 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
-
-if TYPE_CHECKING:
-    pass
-
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,7 +30,7 @@ def machine_options(command: Command) -> Command:
         type=click.Choice(DTYPES),
         default="auto",
         show_default=True,
-        help="Precision; auto takes what the device multiplies fastest.",
+        help="Precision; auto is the fastest on the device.",
     )(command)
     return click.option(
         "--device", metavar="D", default="auto", show_default=True, help=f"Where to run: {DEVICES}"
@@ -73,11 +69,11 @@ def embedding_options(command: Command) -> Command:
         "--workers",
         metavar="N",
         type=click.IntRange(min=1),
-        help="Processes that decode.  [default: one a core]",
+        help="Decoding processes.  [default: one per core]",
     )(command)
 
 
 k_option = click.option(
     "-k", default=10, show_default=True, type=click.IntRange(min=1), help="Number of hits."
 )
-FILE = click.Path(path_type=Path, readable=False)  # whoever reads it says in one line why not
+FILE = click.Path(path_type=Path, readable=False)  # the reader explains why it cannot

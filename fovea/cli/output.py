@@ -1,4 +1,4 @@
-"""What commands print: plain lines and JSON on standard output, remarks on standard error."""
+"""Printing: plain lines and JSON on standard output, remarks on standard error."""
 
 import json
 
@@ -8,7 +8,7 @@ from fovea.search.library.paths import printable
 
 
 def talk(text: str) -> None:
-    """Print a remark, which is not a result, to standard error."""
+    """Print a remark, which is not part of the results."""
     click.echo(f"fovea: {printable(text)}", err=True)
 
 
@@ -17,5 +17,5 @@ def size_text(length: int) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print one document on one line; bytes that are not UTF-8 as surrogate escapes."""
+    """Print one document on one line; bytes that are not UTF-8 become surrogate escapes."""
     click.echo(json.dumps(value))

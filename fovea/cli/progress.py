@@ -17,7 +17,7 @@ from .output import print_json, talk
 def scan_bar(dry_run: bool) -> "Iterator[Callable[[Progress], None]]":
     from tqdm import tqdm
 
-    name = "looking" if dry_run else "indexing"
+    name = "scanning" if dry_run else "indexing"
     with tqdm(desc=name, unit=" files", disable=None, smoothing=0.1, leave=False) as bar:
 
         def show(progress: "Progress") -> None:
@@ -43,7 +43,7 @@ def switch_bar() -> "Iterator[Callable[[SwitchProgress], None]]":
             bar.refresh()
             if progress.waiting and progress.waiting not in waits:
                 waits.append(progress.waiting)
-                talk(f"all is embedded; to switch, {progress.waiting}")
+                talk(f"everything is embedded; to switch, {progress.waiting}")
 
         yield show
 

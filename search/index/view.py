@@ -80,8 +80,8 @@ def load_view(library: Library, model: ModelRow, options: IndexOptions) -> View:
             return view
         except UnusableSnapshot as exc:
             log.warning(
-                "%s is not used: %s; reading the database instead. It will be saved again, by "
-                "fovea index at the latest",
+                "%s is not used: %s; reading the database instead. fovea index saves it again, "
+                "unless this command does",
                 path,
                 exc,
             )

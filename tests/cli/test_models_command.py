@@ -250,7 +250,7 @@ def test_a_removed_model_leaves_nothing_behind(own):
     (own / "library" / f"background-{first.identity[:16]}.npz").write_bytes(b"x")
     assert snapshot.exists()
     done = run("models", "remove", "first")
-    assert done.out.startswith("forgot 6 embeddings by first: ")
+    assert done.out.startswith("deleted 6 embeddings by first: ")
     assert not snapshot.exists() and not list((own / "library").glob(f"*{first.identity[:16]}*"))
     with library_of(own) as library:
         assert [model.name for model in library.models()] == ["second"]
@@ -272,7 +272,7 @@ def test_the_model_in_use_is_never_removed(own):
 
 def test_a_model_that_embedded_nothing_is_told(own):
     done = run("models", "remove", "ViT-B/32")
-    assert done.code == 1 and "has nothing embedded by ViT-B/32; fovea status says" in done.err
+    assert done.code == 1 and "has no embeddings by ViT-B/32; fovea status lists" in done.err
 
 
 def test_nothing_is_removed_while_another_process_embeds_for_it(own):
@@ -304,7 +304,7 @@ def test_files_that_fovea_put_there_go_when_asked_for(own):
     run("models", "use", "first")
     done = run("models", "remove", "ViT-B/32", "--files")
     assert done.code == 0, done.err
-    assert "forgot 6 embeddings" in done.out and "of files" in done.out
+    assert "deleted 6 embeddings" in done.out and "of files" in done.out
     assert not place.exists()
 
 
