@@ -71,18 +71,18 @@ def translated(path: Path) -> Iterator[None]:
         raise LibraryError(_explain(path, exc)) from exc
 
 
+# What SQLite's messages contain -> what to tell.
+ADVICE = {
+    "locked": f"has been locked for {BUSY_S:.0f} s; close the program that uses it",
+    "busy": f"has been busy for {BUSY_S:.0f} s; close the program that uses it",
+    "not a database": "is not a library's database; move it away, or choose another folder",
+    "malformed": "is damaged; restore it from a backup, or move it away and index again",
+    "full": "cannot grow, since the disk is full; make room and try again",
+    "readonly": "is read-only; check its permissions",
+    "unable to open": "cannot be opened; check that it exists, and its permissions",
+}
+
+
 def _explain(path: Path, exc: sqlite3.DatabaseError) -> str:
-    text = str(exc)
-    if "locked" in text or "busy" in text:
-        return f"{path} has been locked for {BUSY_S:.0f} s; close the program that uses it"
-    if "not a database" in text:
-        return f"{path} is not a library's database; move it away, or choose another folder"
-    if "malformed" in text:
-        return f"{path} is damaged ({text}); restore it from a backup, or move it and index again"
-    if "full" in text:
-        return f"{path} cannot grow: the disk is full; make room and try again"
-    if "readonly" in text:
-        return f"{path} is read-only; check its permissions"
-    if "unable to open" in text:
-        return f"{path} cannot be opened; check that it exists and its permissions"
-    return f"{path}: {text}"
+    advice = next((advice for sign, advice in ADVICE.items() if sign in str(exc)), None)
+    return f"{path} {advice}" if advice else f"{path}: {exc}"

@@ -1,26 +1,20 @@
-"""Files and images in the library: what a scan reads and what a batch writes.
+"""SQL of the rows of files and images; functions that write belong inside a transaction."""
 
-Each function takes an open database. Those that write belong inside a transaction.
-"""
-
-import json
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import astuple, fields
 from itertools import islice
 
 import numpy as np
 
-from .rows import FileEntry, FileRow, FileWrite, ImageMetadata, NewImage, ReportedState
+from .rows import FileWrite, ImageMetadata, NewImage
 
 __all__ = [
     "HELD_REASON",
+    "REPORTED",
     "below",
-    "count_states",
     "delete_files",
-    "entries",
-    "files_under",
     "image_by_hash",
     "purge_images",
     "write_embeddings",
@@ -43,34 +37,6 @@ def below(folder: bytes) -> tuple[bytes, bytes]:
     """Return the half-open range of the paths under a folder, as SQLite orders blobs."""
     prefix = folder.rstrip(SEPARATOR) + SEPARATOR
     return prefix, prefix[:-1] + bytes([prefix[-1] + 1])
-
-
-def files_under(conn: sqlite3.Connection, root: bytes) -> dict[bytes, FileRow]:
-    """Return every known file under a folder, whichever root it belongs to."""
-    rows = conn.execute(
-        "SELECT path, id, size, mtime_ns, state, image_id FROM files WHERE path >= ? AND path < ?",
-        below(root),
-    )
-    return {path: FileRow(*rest) for path, *rest in rows}
-
-
-def entries(conn: sqlite3.Connection, offline: Collection[int]) -> Iterator[FileEntry]:
-    """Return every file ever seen, in the order of the paths; ``offline`` has ids of roots."""
-    rows = conn.execute(
-        f"SELECT path, {REPORTED}, reason FROM files ORDER BY path",
-        (json.dumps(list(offline)), HELD_REASON),
-    )
-    return (FileEntry(*row) for row in rows)
-
-
-def count_states(conn: sqlite3.Connection, offline: Collection[int]) -> dict[ReportedState, int]:
-    """Count the files of each state that ``entries`` reports."""
-    return dict(
-        conn.execute(
-            f"SELECT {REPORTED} AS state, count(*) FROM files GROUP BY 1 ORDER BY 1",
-            (json.dumps(list(offline)), HELD_REASON),
-        )
-    )
 
 
 def image_by_hash(conn: sqlite3.Connection, hashes: Iterable[bytes]) -> dict[bytes, int]:

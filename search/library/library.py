@@ -257,13 +257,17 @@ class Library:
 
     def files_under(self, root: bytes) -> dict[bytes, FileRow]:
         """Return every known file under a folder, by path, whichever root it belongs to."""
+        sql = "SELECT path, id, size, mtime_ns, state, image_id FROM files "
         with translated(self.folder / DATABASE):
-            return files.files_under(self.conn, root)
+            rows = self.conn.execute(f"{sql} WHERE path >= ? AND path < ?", files.below(root))
+            return {path: FileRow(*rest) for path, *rest in rows}
 
     def entries(self) -> Iterator[FileEntry]:
         """Yield every file ever seen, in the order of the paths."""
+        sql = f"SELECT path, {files.REPORTED}, reason FROM files ORDER BY path"
         with translated(self.folder / DATABASE):
-            yield from files.entries(self.conn, self.offline())
+            rows = self.conn.execute(sql, (json.dumps(self.offline()), files.HELD_REASON))
+            yield from (FileEntry(*row) for row in rows)
 
     def image_by_hash(self, hashes: Iterable[bytes]) -> dict[bytes, int]:
         """Return the ids of those hashes that are stored."""
@@ -343,8 +347,11 @@ class Library:
             "SELECT count(*) FROM embeddings "
             "WHERE model_id = (SELECT value FROM library WHERE key = 'model_id')"
         )
-        with translated(self.folder / DATABASE):
-            return Counts(images, embeddings, files.count_states(self.conn, self.offline()))
+        states = self.rows(
+            f"SELECT {files.REPORTED}, count(*) FROM files GROUP BY 1 ORDER BY 1",
+            (json.dumps(self.offline()), files.HELD_REASON),
+        )
+        return Counts(images, embeddings, dict(states))
 
     def _check_vectors(self, images: Sequence[NewImage], model_id: int | None) -> int:
         """Return the id of the model of these vectors, once they have its shape and unit length."""

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from fovea.search.errors import ModelError, ModelUnreachable
 
-__all__ = ["HASTY", "Patience", "Progress", "Reporter", "answers", "download"]
+__all__ = ["HASTY", "USUAL", "Patience", "Progress", "Reporter", "answers", "download"]
 
 BLOCK = 1 << 18  # bytes read at a time
 AGENT = "fovea"
@@ -42,6 +42,7 @@ class Patience:
     then: "Patience | None" = None  # once one connection has brought as many
 
 
+USUAL = Patience()
 # For a file with a substitute at hand: seeing that the network is dead or too slow may cost only a
 # few seconds, but a download that is well under way is worth waiting for.
 HASTY = Patience(first=2.5, silence=2.5, slowest=50_000.0, tries=1, least=16 << 20, then=Patience())
@@ -69,7 +70,7 @@ def download(
     ``ModelUnreachable`` if nothing comes within ``patience.first`` seconds or the download stalls,
     and ``ModelError`` for any other failure, such as a wrong checksum.
     """
-    patience = patience or Patience()
+    patience = patience or USUAL
     part = path.with_name(path.name + ".part")
     with _alone(path):
         if path.is_file() and _sha256(path) == sha256:

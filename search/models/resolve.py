@@ -22,7 +22,7 @@ from .url import find_url_model, is_url, pull_url
 if TYPE_CHECKING:
     from fovea.search.clip.encoders.base import TorchEncoder
 
-    from .download import Patience, Reporter
+    from .download import Reporter
 
 __all__ = ["load_model", "planned_model", "pull", "resolve_known", "resolve_model"]
 
@@ -55,7 +55,6 @@ def resolve_model(
     *,
     network: bool = True,
     progress: "Reporter | None" = None,
-    patience: "Patience | None" = None,
 ) -> ModelInfo:
     """Return the model asked for, or choose one.
 
@@ -67,9 +66,9 @@ def resolve_model(
     """
     network = network and not is_offline()
     if requested is not None:
-        return _requested(requested, network, progress, patience)
+        return _requested(requested, network, progress)
     if current is not None:
-        return _current(current, network, progress, patience)
+        return _current(current, network, progress)
     if best := best_on_disk():
         return best
     if network:
@@ -78,7 +77,7 @@ def resolve_model(
         default = find_openai(DEFAULT)
         assert default is not None  # it is one of them
         try:
-            folder = pull_openai(default, progress, patience=patience or HASTY)
+            folder = pull_openai(default, progress, patience=HASTY)
             return describe_model(folder, DEFAULT, "published")
         except ModelError as exc:
             reason = str(exc)
@@ -104,7 +103,6 @@ def pull(
     progress: "Reporter | None" = None,
     *,
     sha256: str | None = None,
-    patience: "Patience | None" = None,
 ) -> ModelInfo:
     """Download a model, unless it is on the disk; ``name`` as in ``resolve_model``.
 
@@ -112,28 +110,19 @@ def pull(
     """
     network = not is_offline()
     if sha256 is None:
-        return _requested(name, network, progress, patience)
+        return _requested(name, network, progress)
     if not is_url(name):
         raise ModelError(f"--sha256 needs a URL, https://HOST/FILE, but {name!r} is not one")
-    model = pull_url(
-        name,
-        sha256,
-        progress,
-        check=lambda folder: check_vocabulary(describe_model(folder, folder.name, "address")),
-        network=network,
-        patience=patience,
-    )
+    model = pull_url(name, sha256, progress, network=network)
     return check_vocabulary(describe_model(model.folder, model.name, "address"))
 
 
-def _requested(
-    name: str, network: bool, progress: "Reporter | None", patience: "Patience | None"
-) -> ModelInfo:
+def _requested(name: str, network: bool, progress: "Reporter | None") -> ModelInfo:
     if name.lower() == BUNDLED:
         return bundled()
     looks_like_path = name.startswith((".", "~", os.sep)) or Path(name).is_absolute()
     if not looks_like_path and (model := find_openai(name)):
-        return _openai(model, network, progress, patience)
+        return _openai(model, network, progress)
     place = Path(name).expanduser()
     if name and place.exists():
         place = place.absolute()
@@ -154,13 +143,11 @@ def _requested(
     )
 
 
-def _openai(
-    model: OpenAIModel, network: bool, progress: "Reporter | None", patience: "Patience | None"
-) -> ModelInfo:
+def _openai(model: OpenAIModel, network: bool, progress: "Reporter | None") -> ModelInfo:
     if on_disk(model) is None and not network:
         raise ModelUnreachable(f"{model.name} is not on this disk: fovea models pull {model.name}")
     try:
-        folder = pull_openai(model, progress, patience=patience)
+        folder = pull_openai(model, progress)
     except ModelUnreachable as exc:
         raise ModelUnreachable(
             f"cannot fetch {model.name}: {exc}; try again when online, name a mirror in "
@@ -169,12 +156,10 @@ def _openai(
     return describe_model(folder, model.name, "published")
 
 
-def _current(
-    row: ModelRow, network: bool, progress: "Reporter | None", patience: "Patience | None"
-) -> ModelInfo:
+def _current(row: ModelRow, network: bool, progress: "Reporter | None") -> ModelInfo:
     """Return the library's model, or say what to do without it."""
     try:
-        return resolve_known(row, network=network, progress=progress, patience=patience)
+        return resolve_known(row, network=network, progress=progress)
     except ModelError as exc:
         raise ModelError(
             f"this library uses {row.name}, which is not available: {exc}. "
@@ -187,7 +172,6 @@ def resolve_known(
     *,
     network: bool = True,
     progress: "Reporter | None" = None,
-    patience: "Patience | None" = None,
 ) -> ModelInfo:
     """Return a model that a library knows, from where it was or wherever its weights are now.
 
@@ -195,7 +179,7 @@ def resolve_known(
     """
     reason = "its weights have changed"
     try:
-        info = _requested(name_of(row), network and not is_offline(), progress, patience)
+        info = _requested(name_of(row), network and not is_offline(), progress)
         if info.identity == row.identity:
             return info
     except ModelError as exc:

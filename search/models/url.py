@@ -25,13 +25,14 @@ from fovea.data import BUNDLED
 from fovea.search.clip.checkpoints.checkpoint import WEIGHTS_FILES, convert, read_config
 from fovea.search.errors import ModelError, ModelUnreachable
 
+from .info import check_vocabulary, describe_model
 from .openai import VOCABULARY, find_openai
 from .store import models_folder
 
 if TYPE_CHECKING:
     from fovea.search.clip.config import ClipConfig
 
-    from .download import Patience, Reporter
+    from .download import Reporter
 
 __all__ = ["UrlModel", "find_url_model", "is_url", "pull_url", "url_models"]
 
@@ -88,15 +89,12 @@ def pull_url(
     sha256: str,
     progress: "Reporter | None" = None,
     *,
-    check: Callable[[Path], object] = lambda folder: None,
     network: bool = True,
-    patience: "Patience | None" = None,
 ) -> UrlModel:
     """Download the file at a URL unless it is here, check it, and make a model's folder of it.
 
-    ``sha256`` is the file's, in hex. ``check`` gets the finished folder and raises ``ModelError``
-    to reject it. Raise ``ModelUnreachable`` without a network, ``ModelError`` for any other
-    failure.
+    ``sha256`` is the file's, in hex. Raise ``ModelUnreachable`` without a network, ``ModelError``
+    for any other failure, such as a file that is not a model.
     """
     sha256 = sha256.strip().lower()
     if not _SHA256.fullmatch(sha256):
@@ -115,9 +113,8 @@ def pull_url(
         downloads / f"{sha256[:16]}-{file_name}",
         sha256=sha256,
         progress=progress(file_name) if progress else None,
-        patience=patience,
     )
-    model = _install(path, url, sha256, check, progress, patience)
+    model = _install(path, url, sha256, progress)
     path.unlink(missing_ok=True)
     return model
 
@@ -157,14 +154,7 @@ def _name(url: str, sha256: str) -> str:
 # From a file to a folder
 
 
-def _install(
-    path: Path,
-    url: str,
-    sha256: str,
-    check: Callable[[Path], object],
-    progress: "Reporter | None",
-    patience: "Patience | None",
-) -> UrlModel:
+def _install(path: Path, url: str, sha256: str, progress: "Reporter | None") -> UrlModel:
     """Make the folder whole or not at all; a file that is not a model is deleted."""
     name = _name(url, sha256)
     folder = models_folder() / "fetched" / name
@@ -176,8 +166,8 @@ def _install(
         with _members(path) as members:
             _extract(members, unfinished, url)
         if not members:
-            _take_weights(path, unfinished, url, progress, patience)
-        check(unfinished)
+            _take_weights(path, unfinished, url, progress)
+        check_vocabulary(describe_model(unfinished, name, "address"))
         note = json.dumps({"url": model.url, "sha256": sha256}, indent=1)
         (unfinished / "source.json").write_text(note, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
@@ -198,13 +188,7 @@ def _install(
     return model
 
 
-def _take_weights(
-    path: Path,
-    folder: Path,
-    url: str,
-    progress: "Reporter | None",
-    patience: "Patience | None",
-) -> None:
+def _take_weights(path: Path, folder: Path, url: str, progress: "Reporter | None") -> None:
     """Put bare weights into a folder, as a CLIP of the original release."""
     config = _configuration(path, folder)
     if config.text.vocab_size != _VOCABULARY_SIZE:
@@ -212,7 +196,7 @@ def _take_weights(
             f"the model at {url} has its own vocabulary ({config.text.vocab_size} tokens); "
             "download it as an archive of its folder"
         )
-    vocabulary = VOCABULARY.fetch(progress, patience)
+    vocabulary = VOCABULARY.fetch(progress)
     shutil.copyfile(vocabulary, folder / vocabulary.name)
 
 

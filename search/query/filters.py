@@ -61,8 +61,8 @@ class FilterKind:
     examples: tuple[str, ...]
     help: str
     also: tuple[str, ...] = ()  # what people write instead of its key
-    of_files: bool = False
     problem: str = "value_form"  # for an invalid value, by its name in ``language.PROBLEMS``
+    of_files: bool = False
 
 
 def allowed_images(library: Library, filters: Sequence[Filter]) -> np.ndarray:
@@ -136,10 +136,6 @@ def _read_folder(value: str) -> str | None:
     return value if value == "/" else re.sub(r"/+", "/", value)
 
 
-def _read_name(value: str) -> str:
-    return value
-
-
 def _any_form(condition: Callable[[str], Selection]) -> Callable[[str], Selection]:
     """Files that meet a condition in any Unicode form of the value."""
 
@@ -190,18 +186,6 @@ def _read_date(value: str) -> str | None:
     return value
 
 
-def _on(value: str) -> Selection:
-    return "shown.date >= ? AND shown.date < ?", [value, value + AFTER_ANY_DATE]
-
-
-def _after(value: str) -> Selection:
-    return "shown.date >= ?", [value + AFTER_ANY_DATE]
-
-
-def _before(value: str) -> Selection:
-    return "shown.date < ?", [value]
-
-
 def _read_words(value: str) -> str | None:
     """Read words; white space in them counts as one space. None for what is not UTF-8."""
     try:
@@ -209,10 +193,6 @@ def _read_words(value: str) -> str | None:
     except UnicodeEncodeError:
         return None
     return " ".join(value.split())
-
-
-def _camera(value: str) -> Selection:
-    return "camera LIKE ? ESCAPE '\\'", [f"%{_escaped(value)}%"]
 
 
 def _format(value: str) -> Selection:
@@ -295,84 +275,52 @@ def distance_km(
 
 FILTERS: dict[str, FilterKind] = {
     "in": FilterKind(
-        _read_folder,
-        _in_folder,
-        ("in:holidays/2019", "in:/photos/a"),
+        _read_folder, _in_folder, ("in:holidays/2019", "in:/photos/a"),
         "below a folder, given by the last part of its path or by its whole path",
-        ("folder", "path", "dir", "directory"),
-        of_files=True,
-        problem="folder",
+        ("folder", "path", "dir", "directory"), "folder", of_files=True,
     ),
     "name": FilterKind(
-        _read_name,
-        _named,
-        ("name:IMG_*", "name:beach"),
+        str, _named, ("name:IMG_*", "name:beach"),
         "with such a file name; `*` and `?` work as in a shell, without them a part is enough",
         ("file", "filename", "title"),
         of_files=True,
     ),
     "on": FilterKind(
-        _read_date,
-        _on,
-        ("on:2024-07-01", "on:2024-07", "on:2024"),
-        "of that day, month or year",
-        ("date", "day", "month", "year", "taken"),
-        problem="date",
+        _read_date, lambda day: ("shown.date >= ? AND shown.date < ?", [day, day + AFTER_ANY_DATE]),
+        ("on:2024-07-01", "on:2024-07", "on:2024"), "of that day, month or year",
+        ("date", "day", "month", "year", "taken"), "date",
     ),
     "after": FilterKind(
-        _read_date,
-        _after,
-        ("after:2019",),
-        "later than the end of that day, month or year",
-        ("since", "from"),
-        problem="date",
+        _read_date, lambda day: ("shown.date >= ?", [day + AFTER_ANY_DATE]),
+        ("after:2019",), "later than the end of that day, month or year", ("since", "from"), "date",
     ),
     "before": FilterKind(
-        _read_date,
-        _before,
-        ("before:2020-06",),
+        _read_date, lambda day: ("shown.date < ?", [day]), ("before:2020-06",),
         "earlier than its beginning; `-before:2019 -after:2020` leaves 2019 and 2020",
-        ("until", "to"),
-        problem="date",
+        ("until", "to"), "date",
     ),
     "camera": FilterKind(
-        _read_words,
-        _camera,
-        ("camera:canon",),
-        "whose camera's name contains that",
-        ("make", "model", "device"),
-        problem="utf8",
+        _read_words, lambda name: ("camera LIKE ? ESCAPE '\\'", [f"%{_escaped(name)}%"]),
+        ("camera:canon",), "whose camera's name contains that", ("make", "model", "device"), "utf8",
     ),
     "format": FilterKind(
-        _read_words,
-        _format,
-        ("format:heic",),
+        _read_words, _format, ("format:heic",),
         "of that format, given by its name or a file extension",
-        ("type", "ext", "extension"),
-        problem="utf8",
+        ("type", "ext", "extension"), "utf8",
     ),
     "is": FilterKind(
-        _read_shape,
-        _shape,
-        ("is:portrait", "is:landscape", "is:square"),
+        _read_shape, _shape, ("is:portrait", "is:landscape", "is:square"),
         "of that shape; sides that differ by up to 5 % count as square",
-        ("shape", "orientation"),
-        problem="shape",
+        ("shape", "orientation"), "shape",
     ),
     "size": FilterKind(
-        _read_size,
-        _size,
-        ("size:>10MP", "size:<=500kB"),
+        _read_size, _size, ("size:>10MP", "size:<=500kB"),
         "of so many megapixels, or bytes (`B`, `kB`, `MB`, `GB`)",
-        ("pixels", "resolution", "bytes"),
-        problem="size",
+        ("pixels", "resolution", "bytes"), "size",
     ),
     "near": FilterKind(
-        _read_near,
-        _near,
-        ("near:48.2,16.4,10km",),
+        _read_near, _near, ("near:48.2,16.4,10km",),
         "taken within that distance of a latitude and longitude (`km` or `m`)",
-        ("place", "location", "gps", "geo"),
-        problem="near",
+        ("place", "location", "gps", "geo"), "near",
     ),
-}
+}  # fmt: skip

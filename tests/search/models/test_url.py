@@ -13,6 +13,7 @@ import torch
 
 from fovea.search.clip.config import ClipConfig, TextConfig
 from fovea.search.errors import ModelError, ModelUnreachable
+from fovea.search.models import download
 from fovea.search.models import url as fetched
 from fovea.search.models.download import Patience
 from fovea.search.models.installed import known_models
@@ -32,6 +33,7 @@ def place(tmp_path, monkeypatch):
     """An empty folder of models."""
     monkeypatch.setenv("FOVEA_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(download, "USUAL", QUICK)
     for name in ("FOVEA_OFFLINE", "HF_HUB_OFFLINE", "FOVEA_MODELS_URL"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "models"
@@ -150,7 +152,7 @@ def test_a_download_that_was_killed_goes_on(server, folder, place):
 def told(url, sha256, **options):
     """The one line that says what is wrong; nothing is left that could be taken for a model."""
     with pytest.raises(ModelError) as caught:
-        pull(url, sha256=sha256, **({"patience": QUICK} | options))
+        pull(url, sha256=sha256, **options)
     assert url_models() == []
     kept = models_folder() / "fetched"
     assert not kept.is_dir() or list(kept.iterdir()) == []
@@ -270,10 +272,10 @@ def test_a_vocabulary_that_cannot_be_had_costs_no_second_download(server, monkey
     server.status = None
     monkeypatch.setattr(fetched, "VOCABULARY", Remote("http://127.0.0.1:1/none", "0" * 64))
     with pytest.raises(ModelUnreachable):
-        pull(url, sha256=sha256, patience=QUICK)
+        pull(url, sha256=sha256)
     server.asked.clear()
     with pytest.raises(ModelUnreachable):
-        pull(url, sha256=sha256, patience=QUICK)
+        pull(url, sha256=sha256)
     assert server.asked == []
 
 
@@ -311,7 +313,7 @@ def test_a_password_in_an_address_is_not_kept(server, folder, place):
     url, sha256 = offered(server, "/tiny.zip", zipped(folder))
     secret = url.replace("http://", "http://me:secret@")
     with pytest.raises(ModelError):  # urllib takes no password in an address
-        pull(secret, sha256=sha256, patience=QUICK)
+        pull(secret, sha256=sha256)
     assert not [p for p in place.rglob("*") if p.is_file() and b"secret" in p.read_bytes()]
 
 
