@@ -19,12 +19,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fovea.indexer.scanning.pipeline import PixelEncoder
 from fovea.indexer.scanning.scan import index_folders
 from fovea.indexer.walking.walk import Found, walk
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileWrite, NewImage, WriteBatch
+from fovea.search.maintenance.prepare import IndexingEncoder
 
 DIM, PER_FOLDER, BATCH = 512, 250, 2000
 MODEL = SimpleNamespace(
@@ -94,9 +94,9 @@ def rescan(library: Library, count: int) -> None:
     assert report.unchanged == report.found == count, report
 
 
-def no_encoder() -> PixelEncoder:
-    """Raise, since nothing needs embedding."""
-    raise AssertionError("the model was loaded although no file has changed")
+def no_encoder() -> IndexingEncoder:
+    """Stand for a model that must not be loaded."""
+    raise AssertionError("nothing has changed, and yet something is to be embedded")
 
 
 def timed(work: Callable[[], None]) -> float:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import Library
     from .indexer.scanning.pipeline import Progress
-    from .indexer.scanning.scan import ScanReport
+    from .indexer.scanning.scan import ModelChanged, ScanReport
     from .indexer.scanning.verify import VerifyReport
     from .indexer.switching.switch import SwitchProgress, SwitchReport
+    from .indexer.workers.pool import WorkersError
     from .search.clip.zeroshot import class_embeddings, class_probabilities
     from .search.errors import (
         FoveaError,
@@ -35,6 +36,7 @@ __all__ = [
     "Library",
     "LibraryBusy",
     "LibraryError",
+    "ModelChanged",
     "ModelError",
     "ModelUnreachable",
     "Progress",
@@ -44,6 +46,7 @@ __all__ = [
     "SwitchReport",
     "Unanswerable",
     "VerifyReport",
+    "WorkersError",
     "__version__",
     "available_models",
     "class_embeddings",
@@ -58,6 +61,7 @@ _HOMES = {
     "Library": "api",
     "LibraryBusy": "search.errors",
     "LibraryError": "search.errors",
+    "ModelChanged": "indexer.scanning.scan",
     "ModelError": "search.errors",
     "ModelUnreachable": "search.errors",
     "Progress": "indexer.scanning.pipeline",
@@ -67,6 +71,7 @@ _HOMES = {
     "SwitchReport": "indexer.switching.switch",
     "Unanswerable": "search.errors",
     "VerifyReport": "indexer.scanning.verify",
+    "WorkersError": "indexer.workers.pool",
     "available_models": "search.models.installed",
     "class_embeddings": "search.clip.zeroshot",
     "class_probabilities": "search.clip.zeroshot",

@@ -125,7 +125,7 @@ class Library:
 
         A new library takes ``model``, else the best at hand. ``ignore`` holds gitignore patterns.
         ``progress`` is called ten times a second; ``stop`` ends the run after the batch in flight.
-        ``dry_run`` counts what would happen and writes nothing. Raise ``LibraryError`` where the
+        ``dry_run`` counts what would happen and writes nothing. Raise ``ModelChanged`` where the
         library uses another model than the one named, ``LibraryBusy`` where another process is
         indexing, ``FoveaError`` for a folder that is not there.
         """
@@ -144,7 +144,6 @@ class Library:
             progress=progress,
             stop=stop,
             ignore=ignore,
-            keeps_model=True,
         )
 
     def verify(self) -> "VerifyReport":

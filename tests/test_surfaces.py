@@ -8,7 +8,6 @@ import pytest
 import fovea
 from coloured import COLOURS, encoded
 from commands import run
-from fovea.search.query.likelihood import Background
 from fovea.web.app import create_app
 from small_clips import write_model
 
@@ -38,8 +37,6 @@ def home(tmp_path_factory):
         with fovea.Library.open(create=True, device="cpu", dtype="float32") as library:
             report = library.index(folder / "photos", model=str(folder / "model"), workers=1)
         assert report.embedded == 3 * len(COLOURS)
-        encoder = fovea.load_model(folder / "model", device="cpu", dtype="float32")
-        Background.of(encoder.identity, encoder).save(folder / "library")
         yield folder
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fovea.indexer.switching.switch import switch_model
 from fovea.search.clip.preprocess import Preprocess
-from toys import ColourEncoder
+from toys import TolerantEncoder
 
 FORMER, NEW, THIRD = "c0" * 32, "d1" * 32, "e2" * 32
 DIMS = {FORMER: 3, NEW: 4, THIRD: 4}
@@ -19,7 +19,7 @@ def described(identity):
     )  # fmt: skip
 
 
-class WideEncoder(ColourEncoder):
+class WideEncoder(TolerantEncoder):
     """Red, green, blue, and how bright; ``before`` is called with the number of each batch."""
 
     dim = 4
@@ -32,13 +32,20 @@ class WideEncoder(ColourEncoder):
         self.batches += 1
         if self.before:
             self.before(self.batches)
-        rows = super().encode_pixels(pixels)
-        rows = np.concatenate([rows, rows.sum(axis=1, keepdims=True)], axis=1)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return widened(super().encode_pixels(pixels))
+
+    def encode_texts(self, texts):
+        return widened(super().encode_texts(texts))
+
+
+def widened(rows):
+    """Rows of one more column: their sum."""
+    rows = np.concatenate([rows, rows.sum(axis=1, keepdims=True)], axis=1)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def switch(library, identity=NEW, encoder=None, **options):
-    encoder = encoder or (ColourEncoder() if identity == FORMER else WideEncoder())
+    encoder = encoder or (TolerantEncoder() if identity == FORMER else WideEncoder())
     options = {"batch_size": 3} | options
     return switch_model(
         library, model=described(identity), load_encoder=lambda: encoder, workers=1, **options

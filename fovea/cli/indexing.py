@@ -29,23 +29,24 @@ from .options import (
 )
 from .output import print_json, talk
 from .progress import download_bar, scan_bar
+from .switching import switch_library, switch_result
 
 
 @click.command()
 @click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=FILE)
 @library_option
 @model_option("Embed with this model.  [default: the library's, else the best at hand]")
-@click.option("--switch-model", is_flag=True, help="Let the library answer by --model from now on.")
+@click.option("--switch-model", is_flag=True, help="Change the library's model to --model.")
 @machine_options
 @embedding_options
 @click.option(
     "--ignore",
     metavar="PATTERN",
     multiple=True,
-    help="Pass over what matches, as in .gitignore; repeatable.",
+    help="Ignore what matches, as in .gitignore; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing.")
-@click.option("--confirm-deletions", is_flag=True, help="Believe that many files are gone at once.")
+@click.option("--confirm-deletions", is_flag=True, help="Accept large-scale deletions.")
 @json_option()
 def index(
     folders: tuple[Path, ...],
@@ -70,6 +71,10 @@ def index(
     current = _model_before(place, folders)
     model = _model_to_index(place, current, name, switch_model, dry_run)
     with _library_to_write(place, dry_run) as library:
+        if switch_model and not dry_run and current is not None:
+            shared = {name: options[name] for name in ("workers", "batch_size")}
+            shared |= {"device": device, "dtype": dtype}
+            folders = _switched(library, model, current, folders, **shared)
         with scan_bar(dry_run) as progress:
             report = index_folders(
                 library,
@@ -78,22 +83,49 @@ def index(
                 load_encoder=lambda: model.load(device=device, dtype=dtype),
                 dry_run=dry_run,
                 progress=progress,
-                keeps_model=not switch_model,
                 **options,
             )
-        if not dry_run:
-            _save_index(library)
-        if not dry_run and (report.embedded or report.deleted):
-            save_background(library, model, device, dtype)
-    _show_report(report, library.folder, model, dry_run, as_json)
+    _show_report(report, model, dry_run, as_json)
     if report.stopped:
         raise click.ClickException("stopped; run the command again to go on")
 
 
-def _model_before(place: Path, folders: Sequence[Path]) -> "ModelRow | None":
-    """The library's model, if it has one already.
+def _switched(
+    library: "Library",
+    model: "ModelInfo",
+    current: "ModelRow",
+    folders: tuple[Path, ...],
+    **options: Any,
+) -> tuple[Path, ...]:
+    """Change the library's model as ``models use`` does; return the folders to index then.
 
-    Raise ``FoveaError``, before anything is made, where nothing could come into a new library.
+    Files that have changed do not prevent it: they are indexed afterwards, in all folders. Raise
+    ``FoveaError`` if the library keeps its model.
+    """
+    from fovea.indexer.scanning.scan import check_folder, root_path
+    from fovea.search.maintenance.changeover import cancel_change
+
+    known = [root.path for root in library.roots()]
+    for path in map(root_path, folders):
+        if path not in known:
+            check_folder(path, root_path(library.folder))
+
+    if current.identity == model.identity:
+        cancel_change(library)
+        return folders
+    report = switch_library(library, model, **options)
+    if not (report.switched or report.stopped or report.superseded or report.unreachable):
+        report = switch_library(library, model, incomplete=True, **options)
+    talk(switch_result(report, model, current))
+    if not (report.changed or report.failed):
+        return folders
+    return (*(Path(os.fsdecode(path)) for path in known), *folders)
+
+
+def _model_before(place: Path, folders: Sequence[Path]) -> "ModelRow | None":
+    """Return the library's model, if it has one already.
+
+    Raise ``FoveaError``, before a new library is made, for a folder that cannot be indexed.
     """
     from fovea.indexer.scanning.scan import check_folder, root_path
     from fovea.search.library.library import Library, has_library
@@ -107,7 +139,7 @@ def _model_before(place: Path, folders: Sequence[Path]) -> "ModelRow | None":
 
 
 def _check_machine(device: str, dtype: str) -> None:
-    """Refuse what this machine has not, before anything is done; torch is asked if it must be."""
+    """Refuse a device or precision that this machine lacks, importing torch only if needed."""
     if device not in ("auto", "cpu") or dtype == "float16":
         from fovea.search.clip.encoders.base import pick_device, pick_dtype
 
@@ -116,7 +148,7 @@ def _check_machine(device: str, dtype: str) -> None:
 
 @contextlib.contextmanager
 def _library_to_write(place: Path, dry_run: bool) -> "Iterator[Library]":
-    """Open or make the library; a dry run without one makes none."""
+    """Open or make the library; a dry run without one uses a temporary one."""
     from tempfile import TemporaryDirectory
 
     from fovea.search.library.library import Library, has_library
@@ -130,7 +162,7 @@ def _library_to_write(place: Path, dry_run: bool) -> "Iterator[Library]":
 def _model_to_index(
     place: Path, current: "ModelRow | None", name: str | None, switch: bool, dry_run: bool
 ) -> "ModelInfo":
-    """Choose the model; another one than the library's only if that is meant."""
+    """Choose the model; another one than the library's needs ``switch``."""
     from fovea.search.models.resolve import planned_model, resolve_model
 
     if dry_run:
@@ -139,47 +171,21 @@ def _model_to_index(
         model = resolve_model(name, current, progress=download_bar)
     if current is not None and current.identity != model.identity and not switch:
         raise FoveaError(
-            f"{place} answers by {current.name}, not by {model.name}; to embed all its "
-            f"pictures by {model.name} and answer by that: fovea models use {name}; to keep both, "
-            "choose another folder with --library"
+            f"{place} uses {current.name}, not {model.name}; to change its model: "
+            f"fovea models use {name}; to keep both, choose another folder with --library"
         )
     return model
 
 
-def _save_index(library: "Library") -> None:
-    """Spare the next search the work: it would read from the database what the snapshot lacks."""
-    from fovea.search.index.vector_index import VectorIndex
-
-    model = library.model()
-    if model is not None:
-        VectorIndex.open(library, model.id).save()
-
-
-def save_background(library: "Library", model: "ModelInfo", device: str, dtype: str) -> None:
-    """Leave beside the library what likelihoods take: seconds with a large model, once."""
-    from fovea.search.query.likelihood import Background
-
-    if Background.load(library.folder, model.identity) is None:
-        encoder = model.load(device=device, dtype=dtype)
-        Background.of(model.identity, encoder).save(library.folder)
-
-
-def _show_report(
-    report: "ScanReport", folder: Path, model: "ModelInfo", dry_run: bool, as_json: bool
-) -> None:
+def _show_report(report: "ScanReport", model: "ModelInfo", dry_run: bool, as_json: bool) -> None:
     fields = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped", "seconds")
     for problem in report.problems:
         talk(f"{printable_name(os.fsdecode(problem.path))}: {problem.reason}")
     if report.passed_over:
         talk(
-            f"{report.passed_over} pictures {'would ' if dry_run else ''}leave the answers: an "
-            "ignore pattern or a link covers them; without it they come back at no cost"
-        )
-    if report.unembedded:
-        talk(
-            f"{report.unembedded} pictures in folders that are offline are not embedded by "
-            f"{model.name} yet; bring them back and run again: until then the library answers "
-            "by its former model"
+            f"{report.passed_over} pictures {'would not be' if dry_run else 'are no longer'} "
+            "searchable: an ignore pattern or a link covers them; without it they come back at no "
+            "cost"
         )
     if report.failed and not dry_run:
         talk(f"{report.failed} files could not be read; fovea verify says which, and why")

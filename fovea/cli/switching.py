@@ -13,6 +13,7 @@ from fovea.search.library.paths import printable_name
 
 if TYPE_CHECKING:
     from fovea.indexer.switching.switch import SwitchReport
+    from fovea.search.clip.encoders.base import TorchEncoder
     from fovea.search.library.library import Library
     from fovea.search.library.rows import ModelRow
     from fovea.search.models.info import ModelInfo
@@ -37,9 +38,12 @@ from .searching import answer_fields
 @click.argument("name", metavar="NAME|DIR", shell_complete=complete_model)
 @click.option("--background", is_flag=True, help="Return at once; embed at low priority.")
 @click.option(
-    "--compare", "query", metavar="QUERY", help="Switch nothing: show both answers side by side."
+    "--compare",
+    "query",
+    metavar="QUERY",
+    help="Change nothing; show both models' answers side by side.",
 )
-@click.option("--incomplete", is_flag=True, help="Leave pictures behind that cannot be read now.")
+@click.option("--incomplete", is_flag=True, help="Leave out pictures that cannot be read now.")
 @k_option
 @library_option
 @machine_options
@@ -55,10 +59,11 @@ def use_model(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Let the library answer by the model NAME once that has embedded all its pictures.
+    """Change the library's model to NAME, once that has embedded all its pictures.
 
-    Until then the former model answers, and folders can be indexed. An interrupted switch goes on
-    when the command is repeated. Going back is instant: embeddings stay until models remove.
+    Until then the library uses the former model, and folders can be indexed. An interrupted change
+    resumes when the command is repeated. Going back is instant: embeddings stay until fovea models
+    remove.
 
     \b
     fovea models use ViT-L/14
@@ -73,7 +78,7 @@ def use_model(
             show_sides(query, _compare(library, model, query, k, options), as_json)
         elif current is not None and current.identity == model.identity:
             cancel_change(library)
-            talk(f"{library.folder} answers by {model.name}, and stays with it")
+            talk(f"{library.folder} already uses {model.name}")
         elif background:
             _switch_in_background(library, model, incomplete=incomplete, **options)
         else:
@@ -84,26 +89,18 @@ def use_model(
 def switch_library(
     library: "Library", model: "ModelInfo", *, device: str, dtype: str, **options: Any
 ) -> "SwitchReport":
-    """Embed what is missing, and flip unless told otherwise; the encoder is loaded once."""
-    from functools import cache
-
+    """Change the library's model, showing a progress bar."""
     from fovea.indexer.switching.switch import switch_model
-    from fovea.search.query.likelihood import Background
 
-    load = cache(lambda: model.load(device=device, dtype=dtype))
-
-    def prepare() -> None:
-        if Background.load(library.folder, model.identity) is None:
-            Background.of(model.identity, load()).save(library.folder)
+    def load() -> "TorchEncoder":
+        return model.load(device=device, dtype=dtype)
 
     with switch_bar() as progress:
-        return switch_model(
-            library, model=model, load_encoder=load, prepare=prepare, progress=progress, **options
-        )
+        return switch_model(library, model=model, load_encoder=load, progress=progress, **options)
 
 
 def _switch_in_background(library: "Library", model: "ModelInfo", **options: Any) -> None:
-    from fovea.indexer.switching import background as detached
+    from fovea.indexer.switching import background
     from fovea.search.maintenance.changeover import changeover, set_next_model
 
     before = changeover(library)
@@ -112,49 +109,57 @@ def _switch_in_background(library: "Library", model: "ModelInfo", **options: Any
     if before is not None and before.pid and before.model.id == row.id:
         pid = before.pid
     else:
-        pid = str(detached.start(library.folder, **options))
+        pid = str(background.start(library.folder, **options))
     talk(
-        f"process {pid} embeds by {model.name}; fovea status says how far it is, and "
-        f"{detached.log_path(library.folder)} what has become of it"
+        f"process {pid} embeds with {model.name}; fovea status shows its progress, and "
+        f"{background.log_path(library.folder)} its result"
     )
 
 
 def show_switch(
     report: "SwitchReport", model: "ModelInfo", before: "ModelRow | None", as_json: bool
 ) -> None:
+    """Print what a switch did; raise ``FoveaError`` if the library keeps its model."""
     from dataclasses import asdict
 
-    counts = {
-        "out of reach": report.unreachable,
-        "changed or gone since they were indexed": report.changed,
-        "not to be decoded now": report.failed,
-    }
-    amiss = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-    answers = before.name if before is not None else "no model"
     if as_json:
         print_json({"model": model.name, **asdict(report)})
+    result = switch_result(report, model, before)
+    if not as_json:
+        click.echo(result)
+
+
+def switch_result(report: "SwitchReport", model: "ModelInfo", before: "ModelRow | None") -> str:
+    """Say in one line what a switch did; raise ``FoveaError`` if the library keeps its model."""
+    counts = {
+        "unreachable": report.unreachable,
+        "changed or gone since they were indexed": report.changed,
+        "cannot be decoded now": report.failed,
+    }
+    left_out = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    kept = f"the library still uses {before.name if before is not None else 'no model'}"
     if report.superseded:
-        raise FoveaError(f"another model was asked for meanwhile; {answers} answers until then")
+        raise FoveaError(f"another model was asked for meanwhile; {kept}")
     if report.stopped:
-        raise FoveaError(f"stopped, and {answers} answers; run the command again to go on")
+        raise FoveaError(f"stopped; {kept}; run the command again to go on")
     if not report.switched:
         raise FoveaError(
-            f"{answers} goes on answering, since some pictures are not embedded: {amiss}; bring "
-            "them back, or run fovea index, and repeat this; or leave them behind: --incomplete"
+            f"{kept}, since some pictures are not embedded: {left_out}; bring them back, or run "
+            f"fovea index, and try again; or leave them out: fovea models use {model.name} "
+            "--incomplete"
         )
-    if amiss:
-        talk(f"in no answer until fovea index finds them: {amiss}")
-    if not as_json:
-        click.echo(
-            f"{model.name} answers: {report.images:,} pictures, {report.embedded:,} embedded in "
-            f"{report.seconds:.1f} s"
-        )
+    if left_out:
+        talk(f"not searchable until fovea index finds them: {left_out}")
+    return (
+        f"{model.name} is used now: {report.images:,} pictures, {report.embedded:,} embedded in "
+        f"{report.seconds:.1f} s"
+    )
 
 
 def _compare(
     library: "Library", model: "ModelInfo", query: str, k: int, options: dict[str, Any]
 ) -> "list[Side]":
-    """What the library's model and another one answer, once that has embedded what there is."""
+    """Return the answers of the library's model and of another, embedding with that first."""
     from fovea.search.errors import LibraryBusy
     from fovea.search.maintenance.changeover import find_model
     from fovea.search.models.info import LazyEncoder
@@ -162,13 +167,13 @@ def _compare(
 
     current = current_model(library)
     if current.identity == model.identity:
-        raise FoveaError(f"{library.folder} answers by {model.name} already; name another one")
+        raise FoveaError(f"{library.folder} already uses {model.name}; name another model")
     try:
-        switch_library(library, model, flips=False, **options)
+        switch_library(library, model, only_embed=True, **options)
     except LibraryBusy as exc:
-        talk(f"{exc}; the answer is from what is embedded by now")
+        talk(f"{exc}; the comparison takes what is embedded so far")
     row = find_model(library, model.identity)
-    assert row is not None  # added at the least
+    assert row is not None  # switch_library has added it
     machine = {name: options[name] for name in ("device", "dtype")}
     sides = []
     for known, info in ((current, library_model(library)), (row, model)):
@@ -187,7 +192,7 @@ class Side:
 
 
 def show_sides(query: str, sides: "Sequence[Side]", as_json: bool) -> None:
-    """Print two answers in two columns; a star marks what only one of them has."""
+    """Print two answers in two columns; a star marks hits that only one of them has."""
     if as_json:
         answers = [{"embedded": side.embedded, **answer_fields(side.answer)} for side in sides]
         print_json({"query": query, "answers": answers})
@@ -198,8 +203,8 @@ def show_sides(query: str, sides: "Sequence[Side]", as_json: bool) -> None:
     for first, second in zip_longest(*columns, fillvalue=""):
         click.echo(f"{first:<{width}}  |  {second}".rstrip())
     if left ^ right:
-        talk("a star marks what is among the first of one answer alone")
-    talk(f"nothing is switched: {sides[0].answer.model} answers")
+        talk("* appears only in that model's top k")
+    talk(f"nothing has changed: the library uses {sides[0].answer.model}")
 
 
 def _column(side: "Side", shared: set[int]) -> list[str]:

@@ -35,25 +35,27 @@ from .switching import show_switch, switch_library
     "--captions",
     metavar="FILE",
     type=FILE,
-    help="Learn these: JSON Lines, TSV or CSV: file, captions.",
+    help="Learn the captions in this file: JSON Lines, TSV or CSV.",
 )
 @click.option(
     "--words",
     multiple=True,
     type=click.Choice(("names", "keywords")),
-    help="Learn names of files and folders, or what is written into pictures; repeatable.  "
-    "[default: both, or neither where --captions is given]",
+    help="Learn names of files and folders, or keywords and descriptions in pictures; repeatable.  "
+    "[default: both, or neither with --captions]",
 )
 @click.option("--list", "only_list", is_flag=True, help="Print the captions found; train nothing.")
-@model_option("Begin with this model.  [default: the library's]")
-@click.option("--out", metavar="DIR", type=FILE, help="Where it is kept.  [default: LIBRARY/tuned]")
+@model_option("Start from this model.  [default: the library's]")
+@click.option(
+    "--out", metavar="DIR", type=FILE, help="Folder for the new model.  [default: LIBRARY/tuned]"
+)
 @click.option(
     "--tune",
     metavar="N",
     type=click.IntRange(min=0),
     default=3,
     show_default=True,
-    help="Last blocks of each tower that learn, with the projections.",
+    help="How many of each tower's last blocks learn, with the projections.",
 )
 @click.option(
     "--epochs",
@@ -61,7 +63,7 @@ from .switching import show_switch, switch_library
     type=click.IntRange(min=1),
     default=20,
     show_default=True,
-    help="Times that every picture is seen.",
+    help="How often every picture is seen.",
 )
 @click.option(
     "--batch-size",
@@ -69,7 +71,7 @@ from .switching import show_switch, switch_library
     type=click.IntRange(min=2),
     default=128,
     show_default=True,
-    help="Pictures a step.",
+    help="Pictures per step.",
 )
 @click.option(
     "--lr",
@@ -83,7 +85,7 @@ from .switching import show_switch, switch_library
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="Weight of what the model knew before.",
+    help="Weight of staying close to the original model.",
 )
 @click.option(
     "--limit",
@@ -91,31 +93,35 @@ from .switching import show_switch, switch_library
     type=click.IntRange(min=1),
     default=10_000,
     show_default=True,
-    help="The most pictures to learn from.",
+    help="Learn from at most this many pictures.",
 )
-@click.option("--seed", metavar="N", default=0, show_default=True, help="Of all that is drawn.")
+@click.option(
+    "--seed", metavar="N", default=0, show_default=True, help="Seed of all random choices."
+)
 @click.option(
     "--least-agreement",
     metavar="SHARE",
     type=click.FloatRange(0, 1),
     default=0.8,
     show_default=True,
-    help="Refuse a model that knows less than this of what it knew before.",
+    help="Refuse a model that agrees with the original on less than this share of pictures.",
 )
 @click.option(
     "--workers",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Processes that decode.  [default: one a core]",
+    help="Decoding processes.  [default: one per core]",
 )
-@click.option("--use", is_flag=True, help="Let the library answer by it, unless it is refused.")
+@click.option(
+    "--use", is_flag=True, help="Change the library to the new model, unless it is refused."
+)
 @click.option("--device", metavar="D", default="auto", show_default=True, help=f"Where: {DEVICES}")
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES[:3]),
     default="auto",
     show_default=True,
-    help="Precision of the products.",
+    help="Precision of the matrix products.",
 )
 @json_option()
 def finetune(
@@ -135,10 +141,11 @@ def finetune(
     """Fine-tune a model on a library's own pictures and words.
 
     The words are captions from a file, the names of files and folders, and keywords and
-    descriptions in pictures and XMP files. A part of the pictures is held out, and the recall on it
-    shown before and after. The model stays as it is: the new one is kept beside it, and refused
-    where it got worse. A run that was stopped goes on when the command is repeated. With --use the
-    library is switched to it, as by models use, and back again by the same.
+    descriptions in pictures and XMP files. Some of the pictures are held out, and the recall on
+    them is shown before and after. The original model is not changed: the new one is stored beside
+    it, and refused if it got worse. A stopped run resumes when the command is repeated. --use
+    changes the library's model to the new one, as fovea models use does, which also changes it
+    back.
 
     \b
     fovea finetune --from ~/photos-library --captions captions.tsv
@@ -163,12 +170,12 @@ def finetune(
         )
         show_tuned(tuned, as_json)
         if tuned.refusal:
-            raise FoveaError(f"not to be used: {tuned.refusal}; it is in {tuned.folder}")
+            raise FoveaError(f"the new model is refused: {tuned.refusal}; it is in {tuned.folder}")
         if use:
             machine = {key: options[key] for key in ("device", "dtype")}
             return _use_tuned(library, tuned, workers=workers, **machine)
         command = ["fovea", "models", "use", str(tuned.folder), "--library", str(library.folder)]
-    talk(f"to answer by it: {shlex.join(command)}")
+    talk(f"to use it: {shlex.join(command)}")
 
 
 def _finetuned(
@@ -192,14 +199,14 @@ def _finetuned(
 
 
 def _use_tuned(library: "Library", tuned: "Tuned", **options: Any) -> None:
-    """Switch the library to a tuned model; raise ``FoveaError`` where it stays as it was."""
+    """Change the library's model to a tuned one; raise ``FoveaError`` if it keeps its model."""
     from fovea.search.maintenance.changeover import resolve_in
 
     model, before = resolve_in(library, str(tuned.folder)), current_model(library)
     report = switch_library(library, model, incomplete=False, **options)
     if not report.switched:
         show_switch(report, model, before, as_json=False)
-    talk(f"{library.folder} answers by it; to go back: fovea models use {before.name}")
+    talk(f"{library.folder} uses it now; to go back: fovea models use {before.name}")
 
 
 def show_captions(path: bytes, captions: Sequence[str], as_json: bool) -> None:
@@ -215,7 +222,7 @@ def show_captions(path: bytes, captions: Sequence[str], as_json: bool) -> None:
 
 
 def show_tuned(tuned: "Tuned", as_json: bool) -> None:
-    """Print what fine-tuning has brought: a table, or one JSON document."""
+    """Print what fine-tuning has achieved: a table, or one JSON document."""
     found = tuned.comparison
     if as_json:
         fields: dict[str, Any] = {"model": str(tuned.folder), "pictures": tuned.pictures}

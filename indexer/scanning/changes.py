@@ -1,13 +1,13 @@
-"""What a walk means against the library: what is new, what has changed, what has vanished."""
+"""Compare a walk with the library: what is new, what has changed, what has disappeared."""
 
 import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
-from fovea.indexer.decoding.decoder_versions import changed_decoders
 from fovea.indexer.decoding.formats import RAW_EXTENSIONS, RAW_REASON, extension, raw_available
 from fovea.indexer.walking.ignore import Ignore
 from fovea.indexer.walking.walk import Closed, Found, is_empty, walk
@@ -15,9 +15,11 @@ from fovea.indexer.workers.pool import Task
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileRow, FileState, FileWrite, Root
 
+DECODERS = ("fovea", "pillow", "pillow-heif", "rawpy")
 
-class Leftover(NamedTuple):
-    """A file that the library knows and that a walk did not take."""
+
+class LostFile(NamedTuple):
+    """A file that the library knows, and that a walk did not find or must not open."""
 
     path: bytes
     root_id: int
@@ -27,16 +29,16 @@ class Leftover(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the library says before a walk: read once, so that a walk needs no database."""
+    """What the library knows before a walk: read once, so that the walk needs no database."""
 
     files: dict[bytes, FileRow]  # under all roots; a walk takes out what it finds
-    noted: frozenset[bytes]  # indexed files with a remark: kept though they were not found or read
-    retry: frozenset[bytes]  # failed, but not for what they hold, or by other decoders
-    unembedded: set[int]  # images that the model has still to embed
+    noted: frozenset[bytes]  # indexed files with a remark: kept though not found or not readable
+    retry: frozenset[bytes]  # failed, but not because of their content, or with other decoders
+    unembedded: set[int]  # images that the model has yet to embed
 
 
 def known_files(library: Library, roots: Sequence[Root], model_id: int | None) -> Known:
-    """Read what a walk of these roots is compared with; ``model_id`` None is a new model."""
+    """Read what a walk of these roots is compared with; None is a model new to the library."""
     files: dict[bytes, FileRow] = {}
     for root in _outermost(roots):
         files |= library.files_under(root.path)
@@ -44,7 +46,7 @@ def known_files(library: Library, roots: Sequence[Root], model_id: int | None) -
     retry = library.rows(
         "SELECT path FROM files WHERE state = 'failed' AND (reason LIKE 'unreadable:%' "
         "OR reason LIKE 'not embedded:%' OR root_id IN (SELECT value FROM json_each(?)))",
-        [json.dumps(changed_decoders(library, [root.id for root in roots]))],
+        [json.dumps(_decoded_otherwise(library, [root.id for root in roots]))],
     )
     if model_id is None:
         unembedded = {row.image_id for row in files.values() if row.image_id is not None}
@@ -79,7 +81,7 @@ def inside(path: bytes, folder: bytes) -> bool:
 class Survey:
     """One walk of some roots, and what it noticed on the way.
 
-    Iterate over ``changes`` to the end; what is then left in ``known.files`` was not met.
+    Iterate over ``changes`` to the end; what is left in ``known.files`` was not found.
     """
 
     roots: Sequence[Root]
@@ -89,7 +91,9 @@ class Survey:
     found: int = 0
     unchanged: int = 0
     present: list[bytes] = field(default_factory=list)  # back again, or without a remark now
-    refused: list[Leftover] = field(default_factory=list)  # pictures not to be opened any more
+    refused: list[LostFile] = field(
+        default_factory=list
+    )  # pictures that must not be opened any more
     closed: list[Closed] = field(default_factory=list)
     offline: dict[int, str] = field(default_factory=dict)  # root id -> why
     totals: dict[int, int] = field(default_factory=dict)  # root id -> files found there
@@ -97,7 +101,7 @@ class Survey:
     halt: threading.Event = field(default_factory=threading.Event)  # ends the walk early
 
     def changes(self) -> Iterator[Task | FileWrite]:
-        """Walk all roots; yield a task for what must be read, and a row for what must not."""
+        """Walk all roots; yield a task for each file to read, and a row for each other change."""
         stops = self.excluded | {root.path for root in self.roots}
         for root in self.roots:
             before = self.found
@@ -131,7 +135,7 @@ class Survey:
                 and row.image_id not in unembedded
                 and path not in noted
             ):
-                self.unchanged += 1  # nearly always: as short a way as Python allows
+                self.unchanged += 1  # nearly always, so this path is as short as Python allows
                 continue
             change = self._judge(root, entry, row)
             if change is None:
@@ -151,8 +155,8 @@ class Survey:
         if refusal is not None:
             state: FileState = "failed" if refusal.startswith("unreadable") else "skipped"
             if row is not None and row.image_id is not None:
-                if row.state != state:  # what is known of it stays; its end is judged with others'
-                    self.refused.append(Leftover(entry.path, root.id, row, refusal))
+                if row.state != state:  # what is known of it stays; ``missing`` decides about it
+                    self.refused.append(LostFile(entry.path, root.id, row, refusal))
                 return None
             if same and row is not None and row.state == state:
                 return None
@@ -165,12 +169,45 @@ class Survey:
         return None
 
     def _to_be_read(self, path: bytes, row: FileRow) -> bool:
-        """Say whether a file that is as it was must be read all the same."""
+        """Say whether an unchanged file must be read nevertheless."""
         if row.image_id is not None:
             if row.image_id in self.known.unembedded:
                 self.known.unembedded.discard(row.image_id)  # one of its files is enough
                 return True
             return False
-        if row.state == "failed":  # for what it holds: not again; for its permissions: if they fit
+        if row.state == "failed":  # because of its permissions: again once they allow it
             return path in self.known.retry and os.access(path, os.R_OK)
         return True  # skipped or gone before it was ever read
+
+
+# A failure is worth another attempt when the program or a decoder has another version
+
+
+def decoder_versions() -> str:
+    """Name the packages that decode, with their versions."""
+    return ", ".join(f"{name} {_version(name)}" for name in DECODERS)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "-"
+
+
+def _decoded_otherwise(library: Library, root_ids: Iterable[int]) -> list[int]:
+    """Return those of the roots that were last scanned to the end by other decoders."""
+    rows = library.rows("SELECT key, value FROM library WHERE key LIKE 'decoders:%'")
+    noted, today = dict(rows), decoder_versions()
+    return [root_id for root_id in root_ids if noted.get(f"decoders:{root_id}", today) != today]
+
+
+def note_decoders(library: Library, root_ids: Iterable[int]) -> None:
+    """Remember that these roots have been scanned to the end by today's decoders."""
+    today = decoder_versions()
+    with library.transaction() as conn:
+        conn.executemany(
+            "INSERT INTO library (key, value) VALUES (?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            [(f"decoders:{root_id}", today) for root_id in root_ids],
+        )

@@ -1,4 +1,4 @@
-"""What a run would do, told without doing it: counted, and read only where that decides."""
+"""Count what a run would do, without doing it."""
 
 import os
 from hashlib import sha256
@@ -12,11 +12,11 @@ from fovea.search.library.rows import FileWrite
 from .pipeline import Tally
 
 
-class Rehearsal:
-    """Takes the changes that a walk finds, in their order, and counts what would become of them.
+class DryRun:
+    """Counts what would become of the changes that a walk finds.
 
-    Nothing is decoded, so that a broken file counts as embedded. A file is read only where its size
-    is that of another one, known or new: it may hold the same.
+    Nothing is decoded, so a broken file counts as embedded. A file is read only if another one,
+    known or new, has the same size: the content may be the same.
     """
 
     def __init__(self, library: Library, model_id: int | None, limits: Limits) -> None:
@@ -29,7 +29,7 @@ class Rehearsal:
         self._first: dict[int, bytes | None] = {}  # size -> the new file that has it, until read
         self._new: set[bytes] = set()  # hashes of new files
 
-    def take(self, change: Task | FileWrite) -> None:
+    def count(self, change: Task | FileWrite) -> None:
         """Count one change."""
         if isinstance(change, FileWrite):
             failed = change.state == "failed"

@@ -1,4 +1,4 @@
-"""What became of the files that the library knows and a walk did not meet."""
+"""Decide what became of the files that the library knows and a walk did not find."""
 
 import errno
 import json
@@ -12,38 +12,37 @@ from fovea.indexer.walking.walk import is_empty
 from fovea.search.library.library import Library
 from fovea.search.library.rows import Root
 
-from .changes import Leftover, Survey, inside
+from .changes import LostFile, Survey, inside
 
-HANDFUL = 5  # so many files may vanish from a root at once, or
-SHARE = 0.1  # this share of it, before we wait for a confirmation
+HANDFUL = 5  # so many files may disappear from a root at once, or
+SHARE = 0.1  # this share of it, without a confirmation
 DELETED_REASON = "deleted"
 MOVED_REASON = "moved or renamed"
 LINKED_REASON = "not a file: its folder is a symbolic link"
 
-Kind = Literal["folder", "link", "file", "nothing"]  # what a name is; a file of any kind
+EntryKind = Literal["folder", "link", "file", "nothing"]  # "file": anything but the others
 Fate = Literal["here", "linked", "gone"]  # linked: one of its folders is a symbolic link now
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What to write about the files that a walk did not take."""
+    """What to write about the lost files."""
 
     moved: list[bytes] = field(default_factory=list)  # the same run found their content elsewhere
     deleted: list[bytes] = field(default_factory=list)
-    skipped: list[Leftover] = field(default_factory=list)
-    held: list[Leftover] = field(default_factory=list)  # too many at once: they stay in answers
+    skipped: list[LostFile] = field(default_factory=list)
+    held: list[LostFile] = field(default_factory=list)  # too many at once: they stay searchable
 
     @property
     def passed_over(self) -> int:
-        """How many pictures leave the answers though they are there."""
+        """How many pictures are not searchable any more though they are there."""
         return sum(entry.row.state == "indexed" for entry in self.skipped)
 
 
-def leftovers(survey: Survey) -> list[Leftover]:
-    """Explain what is left of ``survey.known`` once its walk has come to its end.
+def lost_files(survey: Survey) -> list[LostFile]:
+    """Return the files of ``survey.known`` that its walk, now over, did not find or take.
 
-    Nothing is said of roots that are offline, by now at least, nor of what lies in a folder that
-    could not be listed or cannot be looked at now.
+    Roots that are offline by now are left out, and folders that could not or cannot be listed.
     """
     closed = [entry.path for entry in survey.closed]
     roots = sorted(survey.roots, key=lambda root: len(root.path), reverse=True)
@@ -58,16 +57,16 @@ def leftovers(survey: Survey) -> list[Leftover]:
             continue
         fate = listings.fate(path, root.path)
         if fate == "gone":
-            found.append(Leftover(path, root.id, row, None))
+            found.append(LostFile(path, root.id, row, None))
         elif fate is not None and row.state != "skipped":
             linked = LINKED_REASON if fate == "linked" else None
             if reason := linked or rules[root.id].covers(path, root.path):
-                found.append(Leftover(path, root.id, row, reason))
+                found.append(LostFile(path, root.id, row, reason))
     return found
 
 
 def _look_again(survey: Survey, roots: Sequence[Root]) -> dict[int, Ignore]:
-    """Note the roots that went offline after their walk: embedding may have taken hours.
+    """Mark the roots that went offline after their walk: embedding may have taken hours.
 
     Return the rules of the others, by root id.
     """
@@ -87,16 +86,16 @@ def _look_again(survey: Survey, roots: Sequence[Root]) -> dict[int, Ignore]:
 
 @dataclass(slots=True)
 class _Listings:
-    """Folders as they are listed, each once.
+    """Lists folders, each once.
 
     A name is there only as it is listed: where case does not matter to a file system, looking a
     renamed file's old name up would find the new one.
     """
 
-    _listed: dict[bytes, dict[bytes, Kind] | None] = field(default_factory=dict)
+    _listed: dict[bytes, dict[bytes, EntryKind] | None] = field(default_factory=dict)
 
     def fate(self, path: bytes, root: bytes) -> Fate | None:
-        """Say what became of a path below a root; None where that cannot be told now."""
+        """Say what became of a path below a root; None if that cannot be known now."""
         folder = root
         *folders, name = path[len(root.rstrip(b"/")) + 1 :].split(b"/")
         for part in folders:
@@ -111,14 +110,14 @@ class _Listings:
             return None
         return "gone" if kind in ("folder", "nothing") else "here"
 
-    def _kind(self, folder: bytes, name: bytes) -> Kind | None:
+    def _kind(self, folder: bytes, name: bytes) -> EntryKind | None:
         if folder not in self._listed:
             self._listed[folder] = _listing(folder)
         listed = self._listed[folder]
         return None if listed is None else listed.get(name, "nothing")
 
 
-def _listing(folder: bytes) -> dict[bytes, Kind] | None:
+def _listing(folder: bytes) -> dict[bytes, EntryKind] | None:
     """List a folder's names with what each is; None if it cannot be listed now."""
     try:
         with os.scandir(folder) as entries:
@@ -127,30 +126,30 @@ def _listing(folder: bytes) -> dict[bytes, Kind] | None:
         return {} if exc.errno in (errno.ENOENT, errno.ENOTDIR) else None
 
 
-def _kind_of(entry: "os.DirEntry[bytes]") -> Kind:
+def _kind_of(entry: "os.DirEntry[bytes]") -> EntryKind:
     if entry.is_symlink():
         return "link"
     return "folder" if entry.is_dir(follow_symlinks=False) else "file"
 
 
-def judged(
+def judge(
     library: Library,
     survey: Survey,
-    found: Sequence[Leftover],
+    found: Sequence[LostFile],
     gained: Collection[int],
     confirmed: bool,
 ) -> Verdict:
-    """Split the leftovers into those moved, deleted, passed over and to be kept.
+    """Sort lost files into those moved, deleted, ignored and held back.
 
-    ``gained`` are images that some file has shown for the first time in this run. Too many at
-    once are kept, unless ``confirmed``; but only pictures that would leave the answers: not what
-    was never in them, nor what another root shows as well. A pattern is believed: somebody wrote
-    it.
+    ``gained`` are images that got a new file in this run. Too many losses at once are held back
+    unless ``confirmed``, but only of pictures that would stop being searchable: not those that
+    never were, nor those that another root shows as well. Files that a pattern covers are never
+    held back: somebody wrote it.
     """
     verdict = Verdict()
     elsewhere = _shown_elsewhere(library, found)
-    met = {entry.path for entry in survey.refused}
-    doubtful: dict[int, list[Leftover]] = {}
+    refused = {entry.path for entry in survey.refused}
+    doubtful: dict[int, list[LostFile]] = {}
     for entry in found:
         moved = entry.row.image_id in gained
         shown = (
@@ -163,7 +162,7 @@ def judged(
         else:
             (verdict.moved if moved else verdict.deleted).append(entry.path)
     for root_id, entries in doubtful.items():
-        remaining = survey.totals.get(root_id, 0) - sum(entry.path in met for entry in entries)
+        remaining = survey.totals.get(root_id, 0) - sum(entry.path in refused for entry in entries)
         if not confirmed and too_many(len(entries), remaining):
             verdict.held += entries
         else:
@@ -172,14 +171,14 @@ def judged(
     return verdict
 
 
-def _is_lost(entry: Leftover) -> bool:
-    """Whether a file went by itself, so to speak: no pattern covers it."""
+def _is_lost(entry: LostFile) -> bool:
+    """Whether a file disappeared, rather than being ignored."""
     return entry.refusal is None or entry.refusal.startswith("not a file")
 
 
-def _shown_elsewhere(library: Library, found: Sequence[Leftover]) -> set[tuple[int | None, int]]:
-    """Return (image, root) where the image has a file, no leftover itself, in another root."""
-    left = {entry.path for entry in found}
+def _shown_elsewhere(library: Library, found: Sequence[LostFile]) -> set[tuple[int | None, int]]:
+    """Return (image, root) where the image has a file in another root that is not lost."""
+    lost = {entry.path for entry in found}
     roots = {entry.root_id for entry in found}
     images = {entry.row.image_id for entry in found if entry.row.image_id}
     if not images:
@@ -191,7 +190,7 @@ def _shown_elsewhere(library: Library, found: Sequence[Leftover]) -> set[tuple[i
     )
     homes: dict[int, set[int]] = {}
     for image_id, path, root_id in rows:
-        if path not in left:
+        if path not in lost:
             homes.setdefault(image_id, set()).add(root_id)
     return {
         (image_id, root_id)
@@ -201,6 +200,6 @@ def _shown_elsewhere(library: Library, found: Sequence[Leftover]) -> set[tuple[i
     }
 
 
-def too_many(vanished: int, remaining: int) -> bool:
-    """Say whether so many files vanished from a root that a person should confirm it."""
-    return vanished > HANDFUL and vanished > SHARE * (vanished + remaining)
+def too_many(lost: int, remaining: int) -> bool:
+    """Say whether so many files disappeared from a root that a person should confirm it."""
+    return lost > HANDFUL and lost > SHARE * (lost + remaining)

@@ -1,11 +1,10 @@
-"""Take changed files through decoding, encoding and writing, a batch at a time."""
+"""Take changed files through decoding, embedding and writing, a batch at a time."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
 
 import numpy as np
 
@@ -15,19 +14,12 @@ from fovea.search.clip.errors import FoveaError
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileState, FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.maintenance.prepare import IndexingEncoder
 
 SETTLED = 500  # rows that need no encoding are written when so many wait,
 SETTLED_S = 5.0  # or after so long
 LENGTH_ERROR = 1e-2  # by which an embedding may miss the length of 1; no number misses it too
 UNSOUND = "not embedded: the model gave no unit vector for it"
-
-
-class PixelEncoder(Protocol):
-    """What the pipeline asks of an encoder."""
-
-    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Turn uint8 (n, s, s, 3) into float32 unit rows (n, d)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +59,7 @@ class Pipeline:
         library: Library,
         model_id: int,
         preprocess: Preprocess,
-        load_encoder: Callable[[], PixelEncoder],
+        load_encoder: Callable[[], IndexingEncoder],
         *,
         limits: Limits,
         workers: int,
@@ -80,7 +72,7 @@ class Pipeline:
         self.stop, self.tick, self.tally = stop, tick, Tally()
         self.gained: set[int] = set()  # images that a file new to them shows
         self._load_encoder = load_encoder
-        self._encoder: PixelEncoder | None = None
+        self._encoder: IndexingEncoder | None = None
         self._pictures: list[Outcome] = []
         self._known: list[Outcome] = []
         self._settled: list[FileWrite] = []

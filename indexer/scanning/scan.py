@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from fovea.indexer.decoding.decoder_versions import note_decoders
 from fovea.indexer.decoding.limits import Limits
-from fovea.indexer.walking.prefetch import Ahead
+from fovea.indexer.walking.prefetch import Prefetch
 from fovea.indexer.workers.host import available_cores
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.errors import FoveaError
@@ -22,19 +22,19 @@ from fovea.search.library.files import HELD_REASON
 from fovea.search.library.library import Library
 from fovea.search.library.paths import printable_name
 from fovea.search.library.rows import Root
-from fovea.search.maintenance.changeover import images_to_embed
+from fovea.search.maintenance.prepare import IndexingEncoder, prepare
 
-from .changes import Survey, inside, known_files
-from .dry_run import Rehearsal
-from .missing import DELETED_REASON, MOVED_REASON, Verdict, judged, leftovers
-from .pipeline import Pipeline, PixelEncoder, Progress, Tally
+from .changes import Survey, inside, known_files, note_decoders
+from .dry_run import DryRun
+from .missing import DELETED_REASON, MOVED_REASON, Verdict, judge, lost_files
+from .pipeline import Pipeline, Progress, Tally
 
 AHEAD = 200_000  # changed files that the walk may be ahead of the decoding: about 60 MB
-KERNEL = frozenset({b"/dev", b"/proc", b"/sys"})  # left out where a root is around them
+KERNEL = frozenset({b"/dev", b"/proc", b"/sys"})  # left out of roots around them
 REPORT_S = 0.1  # seconds between two calls of ``progress``
 HELD = (
-    "files are gone or behind links now, too many at once to believe: they stay in answers. "
-    "If it is right, run again with --confirm-deletions"
+    "files are gone or behind links now, too many at once: they stay searchable. If they were "
+    "deleted or moved on purpose, run again with --confirm-deletions"
 )
 
 
@@ -54,12 +54,12 @@ class Model(Protocol):
 
 
 class ModelChanged(FoveaError):
-    """The library has changed its model since this run's was chosen."""
+    """The library uses another model than this run's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A folder that a scan could not look at, or not believe; what is known of it stays."""
+    """A folder that a scan could not list, or in which too much was gone; its pictures stay."""
 
     path: bytes
     reason: str
@@ -73,17 +73,16 @@ class ScanReport:
 
     found: int  # files with a picture's extension
     embedded: int
-    unchanged: int  # as they were last time, failures included: these are not tried again
+    unchanged: int  # since the last scan, failures included: these are not tried again
     moved: int  # new files of a known content: moved, renamed or copied
-    deleted: int  # no longer there, and no longer in answers
+    deleted: int  # no longer there, and not searchable any more
     failed: int
     skipped: int
     seconds: float
     held: int = 0  # no longer there, but too many at once: kept until confirmed
-    passed_over: int = 0  # there, but in no answer any more: a pattern covers them, or a link
-    problems: tuple[Problem, ...] = ()  # folders and roots that could not be looked at
+    passed_over: int = 0  # there, but not searchable any more: ignored now, or behind a link
+    problems: tuple[Problem, ...] = ()  # folders and roots that could not be listed
     stopped: bool = False
-    unembedded: int = 0  # images that keep the library from switching to the model
 
 
 def index_folders(
@@ -91,7 +90,7 @@ def index_folders(
     folders: Sequence[Path | bytes | str] = (),
     *,
     model: Model,
-    load_encoder: Callable[[], PixelEncoder],
+    load_encoder: Callable[[], IndexingEncoder],
     workers: int | None = None,
     batch_size: int = 32,
     dry_run: bool = False,
@@ -101,42 +100,43 @@ def index_folders(
     ignore: Iterable[str] = (),
     limits: Limits | None = None,
     wait_s: float | None = 0.0,
-    keeps_model: bool = False,
 ) -> ScanReport:
     """Walk folders, embed what is new or changed, and note what has moved or gone.
 
-    Without folders, every root is walked again; a folder that is no root yet becomes one.
+    Without folders, every root is walked again; a folder that is not a root yet becomes one.
     ``load_encoder`` is called when the first picture is ready to be embedded. Ctrl-C, or ``stop``,
-    ends the run after the batch in flight; a second Ctrl-C at once. ``dry_run`` counts what would
-    happen and writes nothing. ``ignore`` holds gitignore patterns, after each root's own.
+    ends the run after the batch in flight; a second Ctrl-C at once. A run that is not stopped
+    leaves the library prepared for answers. ``dry_run`` counts what would happen and writes
+    nothing. ``ignore`` holds gitignore patterns, after each root's own.
 
-    A model other than the library's embeds all roots, and answers once nothing is left to embed;
-    or once another run has found the same images out of reach, in a root that stays offline. Those
-    are in no answer until a run finds them again. With ``keeps_model`` it is a mistake instead:
-    ``ModelChanged`` is raised where the library answers by another model by the time it is this
-    run's turn.
-
-    Raise ``FoveaError`` for a folder that is none, and ``LibraryBusy`` if another process has been
-    indexing for more than ``wait_s`` seconds.
+    Raise ``FoveaError`` for what is not a folder, ``ModelChanged`` if the library uses another
+    model by the time it is this run's turn (a dry run counts what that would embed), and
+    ``LibraryBusy`` if another process has been indexing for more than ``wait_s`` seconds.
     """
     started = time.monotonic()
     stop = stop or threading.Event()
     scan = _Scan(library, model, tuple(ignore), confirm_deletions, stop, progress)
     paths = [root_path(folder) for folder in folders]
+    load_encoder = cache(load_encoder)
     if dry_run:
-        report = scan.rehearse(scan.roots(paths, add=False))
+        report = scan.dry_run(scan.roots(paths, add=False))
     else:
         with library.writing(wait_s), interruptible(stop):
-            if keeps_model and scan.switches():
+            current = library.model()
+            if current is not None and current.identity != model.identity:
                 raise ModelChanged(
-                    f"{library.folder} does not answer by {model.name} any more; "
-                    "run the command again"
+                    f"{library.folder} uses {current.name}, not {model.name}; to change that: "
+                    f"fovea models use {model.name}"
                 )
             roots = scan.roots(paths, add=True)
             scan.limits, scan.batch_size = limits or Limits(), batch_size
             scan.workers = workers or available_cores()
             report = scan.run(roots, load_encoder)
-    return replace(report, seconds=round(time.monotonic() - started, 3))
+    report = replace(report, seconds=round(time.monotonic() - started, 3))
+    current = library.model()
+    if not dry_run and not report.stopped and current is not None:
+        prepare(library, current, load_encoder if report.embedded or report.deleted else None)
+    return report
 
 
 def root_path(folder: Path | bytes | str) -> bytes:
@@ -189,8 +189,8 @@ class _Scan:
     def roots(self, folders: Sequence[bytes], add: bool) -> list[Root]:
         """Choose the roots to walk: those asked for, and the registered ones inside them.
 
-        All of them without a folder, or where the library changes its model. ``add`` registers
-        new ones, all or none. Raise ``FoveaError`` for a folder that is no root and cannot be one.
+        Without a folder, all of them. ``add`` registers new ones, all or none. Raise ``FoveaError``
+        for a folder that cannot become a root.
         """
         registered = {root.path: root for root in self.library.roots()}
         new = [path for path in dict.fromkeys(folders) if path not in registered]
@@ -203,7 +203,7 @@ class _Scan:
                 registered[path] = Root(-len(registered) - 1, path, "online", "", None)
         if not registered:
             raise FoveaError("no folder has been indexed yet; name one: fovea index FOLDER")
-        if not folders or self.switches():
+        if not folders:
             return list(registered.values())
         return [
             root
@@ -217,22 +217,21 @@ class _Scan:
 
     # The run itself
 
-    def run(self, roots: list[Root], load_encoder: Callable[[], PixelEncoder]) -> ScanReport:
-        """Do all of it, and write it."""
-        before = self._left() if self.switches() else None
-        model = self.library.add_model(*self._details())
+    def run(self, roots: list[Root], load_encoder: Callable[[], IndexingEncoder]) -> ScanReport:
+        """Walk the roots, and write what has changed."""
+        model = self.library.add_model(*self._details)
         survey = self._survey(roots, model.id)
 
-        def load() -> PixelEncoder:
+        def load() -> IndexingEncoder:
             encoder = load_encoder()
-            if self.library.model() is None:  # not before: a library without a picture is free
-                self.library.set_model(*self._details())
+            if self.library.model() is None:  # not before: an empty library may get any model
+                self.library.set_model(*self._details)
             return encoder
 
-        with Ahead(survey.changes(), AHEAD, survey.halt) as changes:
+        with Prefetch(survey.changes(), AHEAD, survey.halt) as changes:
 
             def tick(tally: Tally) -> None:
-                self._tell(survey, tally, changes.drawing)
+                self._tell(survey, tally, changes.is_active)
 
             pipeline = Pipeline(
                 self.library,
@@ -249,15 +248,15 @@ class _Scan:
         if self.stop.is_set():
             return replace(_report(survey, pipeline.tally), stopped=True)
         self.library.mark_present(survey.present)
-        verdict = self._settle_leftovers(survey, pipeline.gained)
+        verdict = self._settle_lost(survey, pipeline.gained)
         self._note_roots(survey)
         report = _report(survey, pipeline.tally, verdict)
         self._tell(survey, pipeline.tally, False, last=True)
-        return self._switched(report, before) if self.switches() else report
+        return report
 
-    def _settle_leftovers(self, survey: Survey, gained: set[int]) -> Verdict:
-        """Note what has moved, what was deleted or is passed over, and what is to be confirmed."""
-        verdict = judged(self.library, survey, leftovers(survey), gained, self.confirmed)
+    def _settle_lost(self, survey: Survey, gained: set[int]) -> Verdict:
+        """Note what has moved, was deleted or is ignored, and what needs a confirmation."""
+        verdict = judge(self.library, survey, lost_files(survey), gained, self.confirmed)
         self.library.mark_skipped((entry.path, entry.refusal) for entry in verdict.skipped)
         self.library.mark_missing(verdict.moved, MOVED_REASON)
         self.library.mark_missing(verdict.deleted, DELETED_REASON)
@@ -275,48 +274,9 @@ class _Scan:
             self.library, [root.id for root in survey.roots if root.id not in survey.offline]
         )
 
-    # A change of model
-
-    def switches(self) -> bool:
-        """Whether the library answers by another model than this run's."""
-        current = self.library.model()
-        return current is not None and current.identity != self.model.identity
-
-    def _switched(self, report: ScanReport, before: int | None) -> ScanReport:
-        """Answer by the model from now on, unless images are left that it has not embedded.
-
-        As many as ``before`` the run are out of reach, and do not hold it up for ever.
-        """
-        left = self._left()
-        if left and left != before:
-            return replace(report, unembedded=left)
-        model = self.library.set_model(*self._details())
-        return replace(report, problems=(*report.problems, *self._left_behind(model.id)))
-
+    @property
     def _details(self) -> tuple[str, str, int, str]:
         return self.model.name, self.model.identity, self.model.dim, self.model.source
-
-    def _left(self) -> int | None:
-        """Count the images in answers that the model has to embed; None if it is new here."""
-        known = (row.id for row in self.library.models() if row.identity == self.model.identity)
-        model_id = next(known, None)
-        if model_id is None:
-            return None
-        return sum(1 for _ in images_to_embed(self.library, model_id))
-
-    def _left_behind(self, model_id: int) -> Iterator[Problem]:
-        """Name the roots with pictures that leave the answers by a change of model."""
-        rows = self.library.rows(
-            "SELECT roots.path, count(DISTINCT image_id) FROM files "
-            "JOIN roots ON roots.id = root_id WHERE files.state = 'indexed' AND NOT EXISTS "
-            "(SELECT 1 FROM embeddings WHERE embeddings.image_id = files.image_id "
-            "AND model_id = ?) GROUP BY roots.id",
-            (model_id,),
-        )
-        for path, count in rows:
-            yield Problem(
-                path, f"{count} pictures are in no answer until {self.model.name} embeds them"
-            )
 
     def _tell(self, survey: Survey, tally: Tally, walking: bool, last: bool = False) -> None:
         now = time.monotonic()
@@ -340,23 +300,23 @@ class _Scan:
 
     # What would happen
 
-    def rehearse(self, roots: list[Root]) -> ScanReport:
-        """Count what a run would do. Files are read only where one may be a known content."""
+    def dry_run(self, roots: list[Root]) -> ScanReport:
+        """Count what a run would do."""
         model_id = next(
             (row.id for row in self.library.models() if row.identity == self.model.identity), None
         )
         survey = self._survey(roots, model_id)
         survey.halt = self.stop
-        rehearsal = Rehearsal(self.library, model_id, self.limits)
+        run = DryRun(self.library, model_id, self.limits)
         for change in survey.changes():
             if self.stop.is_set():
                 break
-            rehearsal.take(change)
-            self._tell(survey, rehearsal.tally, True)
+            run.count(change)
+            self._tell(survey, run.tally, True)
         if self.stop.is_set():
-            return replace(_report(survey, rehearsal.tally), stopped=True)
-        verdict = judged(self.library, survey, leftovers(survey), rehearsal.gained, self.confirmed)
-        return _report(survey, rehearsal.tally, verdict)
+            return replace(_report(survey, run.tally), stopped=True)
+        verdict = judge(self.library, survey, lost_files(survey), run.gained, self.confirmed)
+        return _report(survey, run.tally, verdict)
 
 
 def check_folder(path: bytes, own: bytes) -> None:
@@ -367,7 +327,7 @@ def check_folder(path: bytes, own: bytes) -> None:
     if not os.path.isdir(path):
         raise FoveaError(f"{name} is not a folder; name the folder that it is in")
     if inside(path, own):
-        raise FoveaError(f"{name} is the library's own folder; keep it elsewhere: --library DIR")
+        raise FoveaError(f"{name} is the library's own folder; name another one")
     try:
         os.scandir(path).close()
     except OSError as exc:

@@ -1,4 +1,4 @@
-"""Account for every file ever seen, and hold the index against the database."""
+"""Account for every file ever seen, and compare the index with the database."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from fovea.search.library.rows import ReportedState
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What became of one file. An offline one is in a root that is not there at present."""
+    """What became of one file. An offline one is in a root that is not there now."""
 
     path: str  # as os.fsdecode gives it
     state: ReportedState
@@ -29,7 +29,7 @@ class VerifyReport:
 def verify(library: Library) -> VerifyReport:
     """Account for every file ever seen under the roots.
 
-    Nothing is read but the library; of the roots, only whether they are there.
+    Only the library is read; of the roots, only whether they are there.
     """
     problems = [*_contradictions(library), *_index_problems(library)]
     return VerifyReport(not problems, list(_accounts(library)), problems)
@@ -43,7 +43,7 @@ def _accounts(library: Library) -> Iterator[FileState]:
 
 
 def _unembedded(library: Library) -> dict[bytes, str]:
-    """Say of which indexed files the library's model has no embedding: a change of model's."""
+    """Return the indexed files that the library's model has not embedded, with the reason."""
     model = library.model()
     if model is None:
         return {}
@@ -52,10 +52,10 @@ def _unembedded(library: Library) -> dict[bytes, str]:
         "WHERE embeddings.image_id = files.image_id AND model_id = ?)",
         (model.id,),
     )
-    return {path: f"not embedded by {model.name} yet; in no answer" for (path,) in rows}
+    return {path: f"not searchable: {model.name} has not embedded it yet" for (path,) in rows}
 
 
-# What each query counts must not be there; after a crash either, since a batch is written whole.
+# What these queries count must not exist, even after a crash: a batch is written whole.
 _CHECKS = (
     (
         "{} indexed files without an image",
@@ -90,7 +90,7 @@ _CHECKS = (
 
 
 def _contradictions(library: Library) -> Iterator[str]:
-    """Say what in the database contradicts itself."""
+    """Say where the database contradicts itself."""
     for complaint, sql in _CHECKS:
         [(count,)] = library.rows(sql)
         if count:

@@ -1,8 +1,7 @@
-"""A change of model that goes on in a process of its own, at low priority, after its command ends.
+"""A change of model in a background process, which outlives the command that started it.
 
-What it is to do stands in the library: the model that is to come. So it can be started again after
-an interruption, and ends where another decision is made. What it says goes to a log beside the
-library.
+The model to change to is recorded in the library, so the process can be started again after an
+interruption, and ends when something else is decided. It writes to a log beside the library.
 """
 
 import json
@@ -24,20 +23,20 @@ from fovea.search.maintenance.changeover import LOCK
 __all__ = ["log_path", "start"]
 
 NICE = 10
-START_S = 20.0  # for the process to begin; one that falls does so before
-TAKE_OVER_S = 300.0  # for another one to end its last batch
+START_S = 20.0  # for the process to begin, or to fail
+TAKE_OVER_S = 300.0  # for another process to end its last batch
 
 
 def log_path(folder: Path) -> Path:
-    """Where the process writes what becomes of it."""
+    """Return the log of the process."""
     return folder / "changeover.log"
 
 
 def start(folder: Path, **options: Any) -> int:
-    """Embed in the background for the model that is to come in the library of a folder.
+    """Embed with the pending model of the library in a folder, in the background.
 
     ``options`` are ``device``, ``dtype``, ``workers``, ``batch_size`` and ``incomplete``. Return
-    the process's id once it works. Raise ``FoveaError`` where it ends at once, with its reason.
+    the process's id once it works. Raise ``FoveaError`` with the reason if it ends at once.
     """
     asked = json.dumps({"library": str(folder.absolute()), **options})
     with log_path(folder).open("ab") as log:
@@ -49,7 +48,7 @@ def start(folder: Path, **options: Any) -> int:
             cwd=folder.absolute().anchor,
             start_new_session=True,  # it outlives the terminal
         )
-    # A thread waits for its end, so that it leaves no trace in a caller that lives longer.
+    # A thread waits for its end, so that it does not stay a zombie of a caller that lives longer.
     waiting = threading.Thread(target=process.wait, daemon=True)
     waiting.start()
     deadline = time.monotonic() + START_S
@@ -68,7 +67,7 @@ def _last_line(path: Path) -> str:
 
 
 def main(settings: str) -> None:
-    """Do it: the other end of ``start``, which says in JSON what."""
+    """Change the model as ``settings`` say, the JSON that ``start`` has written."""
     step_back(NICE)
     asked = json.loads(settings)
     try:
@@ -84,30 +83,23 @@ def _say(text: str) -> None:
 
 
 def _switched(folder: Path, *, device: str = "auto", dtype: str = "auto", **options: Any) -> str:
-    """Embed and flip; return what has become of it."""
+    """Embed and activate the pending model; return what came of it, for the log."""
     from fovea.search.maintenance.changeover import next_model
     from fovea.search.models.resolve import resolve_known
-    from fovea.search.query.likelihood import Background
 
     from .switch import switch_model
 
     with Library.open(folder) as library:
         row = next_model(library)
         if row is None:
-            return "nothing is to change"
+            return "no change of model is pending"
         model = resolve_known(row, network=False)
-        _say(f"embedding by {model.name}")
-
-        def prepare() -> None:
-            if Background.load(folder, model.identity) is None:
-                encoder = model.load(device=device, dtype=dtype)
-                Background.of(model.identity, encoder).save(folder)
+        _say(f"embedding with {model.name}")
 
         report = switch_model(
             library,
             model=model,
             load_encoder=lambda: model.load(device=device, dtype=dtype),
-            prepare=prepare,
             wait_s=TAKE_OVER_S,
             **options,
         )

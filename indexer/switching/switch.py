@@ -1,8 +1,8 @@
-"""Let a library answer by another model: embed what it shows, then flip.
+"""Change a library's model: embed its pictures with the new one, then activate it.
 
-Files are read again where they are, those alone that still hold what the library knows; nothing is
-walked, and indexing may go on meanwhile, by the former model. What that adds is embedded before
-the flip, which waits for it to end.
+Files are read again where they are, if they still hold what the library knows; nothing is walked,
+and indexing with the former model may go on meanwhile. What that adds is embedded before the new
+model is activated, which waits for the indexing to end.
 """
 
 import os
@@ -10,19 +10,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import chain
 
 import numpy as np
 
 from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.scanning.missing import too_many
-from fovea.indexer.scanning.pipeline import PixelEncoder, checked_rows
+from fovea.indexer.scanning.pipeline import checked_rows
 from fovea.indexer.scanning.scan import Model, interruptible
 from fovea.indexer.walking.walk import is_empty
 from fovea.indexer.workers.host import available_cores
 from fovea.indexer.workers.pool import Outcome, Pool, Task
 from fovea.search.errors import LibraryBusy
-from fovea.search.index.vector_index import VectorIndex
 from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ModelRow
@@ -37,6 +37,8 @@ from fovea.search.maintenance.changeover import (
     next_model,
     set_next_model,
 )
+from fovea.search.maintenance.prepare import IndexingEncoder, prepare
+from fovea.search.query.likelihood import background_path
 
 __all__ = ["SwitchProgress", "SwitchReport", "switch_model"]
 
@@ -50,10 +52,10 @@ UNREADABLE = "unreadable:"  # how the reason begins where only permissions are i
 class SwitchProgress:
     """How far a switch has come."""
 
-    images: int  # in answers
-    embedded: int  # of them, by the new model
+    images: int  # searchable ones
+    embedded: int  # of them, with the new model
     rate: float  # pictures embedded per second by this run
-    waiting: str | None = None  # for whom, where all is embedded but another process indexes
+    waiting: str | None = None  # for whom, when all is embedded but another process indexes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,13 @@ class SwitchReport:
     """What a switch did. Pictures that were not embedded are in one of the last three counts."""
 
     switched: bool
-    images: int  # in answers
+    images: int  # searchable ones
     embedded: int  # by this run
     seconds: float
     stopped: bool = False
-    superseded: bool = False  # somebody has asked for another model meanwhile
+    superseded: bool = False  # another model was asked for meanwhile
     unreachable: int = 0  # their folder is offline, or their files cannot be read now
-    changed: int = 0  # their files have changed or gone since they were indexed
+    changed: int = 0  # their files have changed or disappeared since they were indexed
     failed: int = 0  # they cannot be decoded now, or the model gave no vector
 
 
@@ -75,25 +77,25 @@ def switch_model(
     library: Library,
     *,
     model: Model,
-    load_encoder: Callable[[], PixelEncoder],
-    prepare: Callable[[], None] = lambda: None,
+    load_encoder: Callable[[], IndexingEncoder],
     workers: int | None = None,
     batch_size: int = 32,
     incomplete: bool = False,
-    flips: bool = True,
+    only_embed: bool = False,
     progress: Callable[[SwitchProgress], None] | None = None,
     stop: threading.Event | None = None,
     limits: Limits | None = None,
     wait_s: float | None = None,
 ) -> SwitchReport:
-    """Embed everything that the library shows by another model, then let it answer.
+    """Embed all searchable pictures with another model, then make it the library's.
 
-    The former model answers until then, and for good where pictures are out of reach: in folders
-    that are offline, or too many of them changed, gone or broken at once. ``incomplete`` flips all
-    the same; what is not embedded is then in no answer until indexing finds it. What has been
-    embedded stays, so that the same call goes on after an interruption. ``load_encoder`` is called
-    when the first picture is decoded, ``prepare`` before the flip, once all is embedded. Without
-    ``flips`` nothing but the embedding happens.
+    Until then the library uses the former model. It keeps it while pictures are unreachable (in
+    folders that are offline) or too many of them have changed, disappeared or broken at once;
+    ``incomplete`` activates the model nevertheless, and what is not embedded is not searchable
+    until indexing finds it. What has been embedded stays, so that the same call resumes after an
+    interruption. ``load_encoder`` is called when the first picture is decoded. The library is
+    prepared for the new model's answers before it is activated. With ``only_embed``
+    it stays as it is.
 
     Ctrl-C, or ``stop``, ends the run after the batch in flight; so does another change of model
     that is asked for meanwhile. Raise ``LibraryBusy`` if another process still embeds after
@@ -102,16 +104,17 @@ def switch_model(
     started = time.monotonic()
     stop = stop or threading.Event()
     row = library.add_model(model.name, model.identity, model.dim, model.source)
-    if flips:
+    if not only_embed:
         before = next_model(library)
         if wait_s is None and before is not None and before.id != row.id:
             wait_s = TAKE_OVER_S
         set_next_model(library, row.id)
     with changing(library, LOOK_S if wait_s is None else wait_s), interruptible(stop):
-        switch = _Switch(library, row, model, load_encoder, limits or Limits(), stop, progress)
+        load = cache(load_encoder)
+        switch = _Switch(library, row, model, load, limits or Limits(), stop, progress)
         switch.workers, switch.batch_size = workers or available_cores(), batch_size
-        switch.follows = flips
-        report = switch.run(prepare, incomplete) if flips else switch.embed_only()
+        switch.follows = not only_embed
+        report = switch.embed_only() if only_embed else switch.run(incomplete)
     return replace(report, seconds=round(time.monotonic() - started, 3))
 
 
@@ -133,14 +136,14 @@ class _Switch:
     """One call of ``switch_model``."""
 
     workers, batch_size = 1, 32
-    follows = True  # the library's announcement: another one ends this run
+    follows = True  # the announced change of model: another one ends this run
 
     def __init__(
         self,
         library: Library,
         row: ModelRow,
         model: Model,
-        load_encoder: Callable[[], PixelEncoder],
+        load_encoder: Callable[[], IndexingEncoder],
         limits: Limits,
         stop: threading.Event,
         progress: Callable[[SwitchProgress], None] | None,
@@ -150,7 +153,7 @@ class _Switch:
         self.tally = _Tally()
         self.superseded = False
         self._load_encoder = load_encoder
-        self._encoder: PixelEncoder | None = None
+        self._encoder: IndexingEncoder | None = None
         self._under_way: dict[int, StoredImage] = {}
         self._reachable: dict[int, bool] = {}  # by root
         self._before: int = 0  # embedded when this run began
@@ -160,21 +163,22 @@ class _Switch:
 
     # The run
 
-    def run(self, prepare: Callable[[], None], incomplete: bool) -> SwitchReport:
-        """Embed, wait for whoever indexes, and flip."""
+    def run(self, incomplete: bool) -> SwitchReport:
+        """Embed, wait until nobody indexes, and activate the model."""
         self._count()
         self._embed()
         if self._ended():
             return self._report(switched=False)
-        self._prepare(prepare)
+        if self.tally.embedded or not self._is_prepared():  # it may take minutes; nobody waits yet
+            prepare(self.library, self.row, self._load_encoder)
         while not self._ended():
             try:
                 with self.library.writing():
                     self._embed()  # what was indexed since
                     if self._ended():
                         break
-                    held = self._holds_up() and not incomplete
-                    switched = not held and activate(self.library, self.row.id, self.tally.left)
+                    complete = incomplete or self._is_complete()
+                    switched = complete and activate(self.library, self.row.id, self.tally.left)
                     return self._report(switched=switched)
             except LibraryBusy as exc:
                 self._tell(waiting=str(exc))
@@ -188,28 +192,26 @@ class _Switch:
         self._embed()
         return self._report(switched=False)
 
-    def _prepare(self, prepare: Callable[[], None]) -> None:
-        """Make what the first answers take; it may last minutes, and nobody waits for it yet."""
-        if self.tally.embedded or not snapshot_path(self.library, self.row.id).exists():
-            VectorIndex.open(self.library, self.row.id).save()
-        prepare()
+    def _is_prepared(self) -> bool:
+        """Whether the model's index and background are there, from an earlier use."""
+        background = background_path(self.library.folder, self.row.identity)
+        return snapshot_path(self.library, self.row.id).exists() and background.exists()
 
     def _ended(self) -> bool:
-        """Whether this run is to end before the flip."""
+        """Whether this run must end without activating the model."""
         if self.follows and not self.superseded:
             wanted = next_model(self.library)
             self.superseded = wanted is None or wanted.id != self.row.id
         return self.stop.is_set() or self.superseded
 
-    def _holds_up(self) -> bool:
-        """Whether what is not embedded is more than files come to in the course of time."""
+    def _is_complete(self) -> bool:
+        """Whether no more is left unembedded than the files that change in everyday use."""
         lost = len(self.tally.changed) + len(self.tally.failed)
-        return bool(self.tally.unreachable) or too_many(lost, self._before + self.tally.embedded)
+        embedded = self._before + self.tally.embedded
+        return not self.tally.unreachable and not too_many(lost, embedded)
 
     def _report(self, *, switched: bool) -> SwitchReport:
         tally = self.tally
-        current = self.library.model()
-        switched |= self.superseded and current is not None and current.id == self.row.id
         [(images,)] = self.library.rows("SELECT count(*) FROM shown")
         return SwitchReport(
             switched=switched,
@@ -217,7 +219,7 @@ class _Switch:
             embedded=tally.embedded,
             seconds=0.0,
             stopped=self.stop.is_set() and not switched,
-            superseded=self.superseded and not switched,
+            superseded=self.superseded,
             unreachable=len(tally.unreachable),
             changed=len(tally.changed),
             failed=len(tally.failed),
@@ -234,7 +236,7 @@ class _Switch:
         )
 
     def _embed(self) -> None:
-        """Embed what the model has not, but for what this run has met already."""
+        """Embed what the model has not embedded yet, except what this run has failed to."""
         tasks = self._tasks()
         first = next(tasks, None)
         if first is None:
@@ -271,7 +273,10 @@ class _Switch:
                 yield _task(image, image.copies[0])
 
     def _is_sound(self, pool: Pool, outcome: Outcome) -> bool:
-        """Whether a file was decoded and still holds what the library knows; else deal with it."""
+        """Whether a file was decoded and still has the content that the library knows.
+
+        If not, note why, and try the image's next copy.
+        """
         image_id = outcome.task.image_id
         assert image_id is not None
         image = self._under_way[image_id]
@@ -290,7 +295,7 @@ class _Switch:
         return False
 
     def _note(self, image: StoredImage, copy: FileCopy, outcome: Outcome) -> None:
-        """Say why an image was not embedded; of several copies, the most hopeful reason."""
+        """Note why an image was not embedded; of several copies, the most hopeful reason."""
         tally = self.tally
         if outcome.outcome == "unreachable" or (outcome.reason or "").startswith(UNREADABLE):
             fate = tally.unreachable
@@ -341,7 +346,7 @@ class _Switch:
         self.tally.embedded += len(ids)
 
     def _forget(self, image_id: int) -> None:
-        """An image that one copy has shown after all is not amiss."""
+        """Take back what was noted of an image's other copies."""
         for fate in (self.tally.unreachable, self.tally.changed, self.tally.failed):
             fate.discard(image_id)
 
@@ -363,7 +368,7 @@ def _task(image: StoredImage, copy: FileCopy) -> Task:
 
 
 def _has_changed(copy: FileCopy) -> bool:
-    """Whether a file is visibly another one than was indexed."""
+    """Whether a file's size or time differ from when it was indexed."""
     try:
         status = os.stat(copy.path, follow_symlinks=False)
     except OSError:

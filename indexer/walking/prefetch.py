@@ -1,4 +1,4 @@
-"""Draw from an iterator in a thread of its own, a bounded way ahead."""
+"""Read ahead of a consumer: iterate in another thread, a bounded way ahead."""
 
 import queue
 import threading
@@ -11,12 +11,12 @@ T = TypeVar("T")
 CHUNK = 256  # items handed over at a time
 
 
-class Ahead(Generic[T]):
-    """Iterate over ``source`` in another thread; here its items come out, or None for "not yet".
+class Prefetch(Generic[T]):
+    """Iterate over ``source`` in another thread, and yield its items here, or None for "not yet".
 
     At most ``limit`` items wait. What ``source`` raises is raised here. Leaving the block sets
-    ``halt`` and waits for the thread: it ends at its next item, or as soon as a ``source`` that
-    goes long without one heeds ``halt`` itself.
+    ``halt`` and waits for the thread: it ends at its next item, so a ``source`` that goes long
+    without one should check ``halt`` itself.
     """
 
     def __init__(self, source: Iterator[T], limit: int, halt: threading.Event) -> None:
@@ -24,9 +24,9 @@ class Ahead(Generic[T]):
         self._waiting: queue.Queue[list[T]] = queue.Queue(max(1, limit // CHUNK))
         self._halt = halt
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._draw, name="fovea-ahead", daemon=True)
+        self._thread = threading.Thread(target=self._iterate, name="fovea-prefetch", daemon=True)
 
-    def __enter__(self) -> "Ahead[T]":
+    def __enter__(self) -> "Prefetch[T]":
         self._thread.start()
         return self
 
@@ -40,8 +40,8 @@ class Ahead(Generic[T]):
         self._thread.join()
 
     @property
-    def drawing(self) -> bool:
-        """Say whether more may come."""
+    def is_active(self) -> bool:
+        """Whether more items may come."""
         return self._thread.is_alive()
 
     def __iter__(self) -> Iterator[T | None]:
@@ -58,7 +58,7 @@ class Ahead(Generic[T]):
         if self._error is not None:
             raise self._error
 
-    def _draw(self) -> None:
+    def _iterate(self) -> None:
         chunk: list[T] = []
         try:
             for item in self._source:
@@ -69,7 +69,7 @@ class Ahead(Generic[T]):
                     chunk = []
                 if self._halt.is_set():
                     return
-        except BaseException as exc:  # whatever it is, the other thread must hear of it
+        except BaseException as exc:  # whatever it is, the consumer must see it
             self._error = exc
         if chunk:
             self._put(chunk)

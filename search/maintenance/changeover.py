@@ -193,7 +193,7 @@ def add_embeddings(
 
 
 def activate(library: Library, model_id: int, left_behind: Iterable[int] = ()) -> bool:
-    """Use a model from now on, if it has embedded all images but those left behind.
+    """Make a model the library's, if it has embedded all images except those left behind.
 
     This is one transaction: each search uses one of the two models throughout. Return whether it
     was done; if not, images are missing and nothing has changed.

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import time
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -93,12 +94,58 @@ def test_a_library_switches_and_back_by_name(own):
     before = run("search", "the dog", "--json").json
     done = run("models", "use", own / "second", "--workers", 1)
     assert done.code == 0, done.err
-    assert done.out.startswith("second answers: 6 pictures, 6 embedded in ")
+    assert done.out.startswith("second is used now: 6 pictures, 6 embedded in ")
     assert run("search", "the dog", "--json").json["model"] == "second"
     back = run("models", "use", "first", "--json").json
     assert (back["switched"], back["embedded"]) == (True, 0)
     assert run("search", "the dog", "--json").json["hits"] == before["hits"]
     assert run("models", "use", "second", "--json").json["embedded"] == 0
+
+
+def test_indexing_changes_the_model_first_where_that_is_asked_for(own):
+    (own / "more").mkdir()
+    (own / "more" / "new.png").write_bytes(encoded("red", 99))
+    for place, path in enumerate(sorted((own / "photos").iterdir())):
+        path.rename(path.with_name(f"renamed-{place}.png"))
+    done = run("index", own / "more", "--model", own / "second", "--switch-model", "--workers", 1)
+    assert done.code == 0, done.err
+    assert "second is used now: " in done.err and "7 embedded by second" in done.out
+    assert models_of(own)[1] == "second"
+    found = run("search", "the dog", "--json").json["hits"]
+    assert sorted(Path(hit["path"]).name for hit in found) == [
+        "new.png", *(f"renamed-{place}.png" for place in range(6)),
+    ]  # fmt: skip
+
+
+def test_indexing_keeps_the_model_while_pictures_are_unreachable(own):
+    (own / "more").mkdir()
+    (own / "more" / "new.png").write_bytes(encoded("red", 99))
+    (own / "photos").rename(own / "away")
+    words = ("index", own / "more", "--model", own / "second", "--switch-model", "--workers", 1)
+    done = run(*words)
+    assert (done.code, done.out) == (1, "") and "6 unreachable" in done.err
+    assert models_of(own)[1] == "first"
+    (own / "away").rename(own / "photos")
+    done = run(*words)
+    assert done.code == 0 and "1 embedded by second" in done.out, done.err
+    assert models_of(own)[1] == "second"
+
+
+def test_a_folder_that_cannot_be_indexed_changes_no_model(own):
+    done = run("index", own / "none", "--model", own / "second", "--switch-model")
+    assert done.code == 1 and "there is no folder" in done.err
+    with library_of(own) as library:
+        assert next_model(library) is None and library.model().name == "first"
+
+
+def test_indexing_by_the_model_in_use_ends_what_was_under_way(own):
+    with library_of(own) as library:
+        info = models.resolve_model(str(own / "second"))
+        set_next_model(
+            library, library.add_model(info.name, info.identity, info.dim, info.source).id
+        )
+        assert run("index", "--model", own / "first", "--switch-model").code == 0
+        assert next_model(library) is None
 
 
 def test_indexing_goes_on_by_the_model_in_use(own):
@@ -114,7 +161,7 @@ def test_the_model_in_use_stays_and_ends_what_was_under_way(own):
         row = library.add_model(info.name, info.identity, info.dim, info.source)
         with library.transaction() as conn:
             conn.execute("INSERT INTO library VALUES ('next_model_id', ?)", (row.id,))
-        assert run("models", "use", "first").err.endswith("answers by first, and stays with it\n")
+        assert run("models", "use", "first").err.endswith("library already uses first\n")
         assert next_model(library) is None
 
 
@@ -132,7 +179,7 @@ def test_answers_stand_side_by_side_and_nothing_is_switched(own):
         alone = [line.split("\t") for line in run("search", "the dog", "-k", 3).out.splitlines()]
         shown = [line.split("  |  ")[column].split() for line in lines]
         assert [(score, place) for score, *_, place in shown] == [(s, p) for s, p in alone]
-        assert "first answers" in done.err
+        assert "the library uses first" in done.err
 
 
 def test_a_comparison_for_machines_has_both_answers(own):
@@ -149,13 +196,16 @@ def test_a_comparison_takes_what_is_there_while_another_process_embeds(own):
     with library_of(own) as other, changing(other):
         done = run("models", "use", own / "second", "--compare", "the dog")
         assert done.code == 0, done.err
-        assert "the answer is from what is embedded by now" in done.err
+        assert "the comparison takes what is embedded so far" in done.err
         assert "second, 0 pictures" in done.out
 
 
 def test_a_comparison_with_itself_is_told(own):
     done = run("models", "use", "first", "--compare", "x")
-    assert (done.code, done.err.count("\n")) == (1, 1) and "name another one" in done.err
+    assert (done.code, done.err.count("\n")) == (
+        1,
+        1,
+    ) and "already uses first; name another model" in done.err
 
 
 def test_a_query_that_cannot_be_read_is_told(own):
@@ -167,7 +217,7 @@ def test_what_holds_a_switch_up_is_told_with_the_next_step(own):
     (own / "photos").rename(own / "away")
     done = run("models", "use", own / "second", "--workers", 1)
     assert (done.code, done.out) == (1, "")
-    assert "first goes on answering" in done.err and "6 out of reach" in done.err
+    assert "the library still uses first" in done.err and "6 unreachable" in done.err
     assert "--incomplete" in done.err and done.err.count("\n") == 1
     assert "switching\tto second, 0 of 6 pictures" in run("status").out
     assert "interrupted" in run("status").out
@@ -175,14 +225,14 @@ def test_what_holds_a_switch_up_is_told_with_the_next_step(own):
         "model": "second", "images": 6, "embedded": 0, "pid": None,
     }  # fmt: skip
     done = run("models", "use", own / "second", "--incomplete", "--workers", 1)
-    assert done.code == 0 and "in no answer until fovea index finds them" in done.err
+    assert done.code == 0 and "not searchable until fovea index finds them" in done.err
     assert run("status", "--json").json["changeover"] is None
 
 
 def test_a_model_embeds_in_the_background_and_then_answers(own):
     done = run("models", "use", own / "second", "--background", "--workers", 1)
     assert done.code == 0, done.err
-    assert "embeds by second" in done.err
+    assert "embeds with second" in done.err
     deadline = time.monotonic() + 120
     while models_of(own)[1] != "second":
         assert time.monotonic() < deadline, (own / "library" / "changeover.log").read_text()
@@ -215,7 +265,7 @@ def test_a_background_that_is_under_way_is_not_started_twice(own, monkeypatch):
         set_next_model(other, other.add_model(info.name, info.identity, info.dim, info.source).id)
         monkeypatch.setattr(detached, "start", None)
         done = run("models", "use", own / "second", "--background")
-    assert done.code == 0 and f"process {os.getpid()} embeds by second" in done.err
+    assert done.code == 0 and f"process {os.getpid()} embeds with second" in done.err
 
 
 @pytest.mark.parametrize("words", [["nothing"], ["/no/such"], ["./a"]])

@@ -1,8 +1,8 @@
 """The process that indexes for the server, at low priority.
 
-It prints a line of JSON as it goes on. A line on its standard input asks it to end after the batch
-in flight. Once that input is closed, by the server or by the server's own end, however that came,
-this process ends within seconds: what is lost is at most that batch.
+It prints its progress as lines of JSON. A line on its standard input asks it to end after the batch
+in flight. When that input is closed, because the server closes it or has ended in any way, this
+process ends within seconds; at most that batch is lost.
 """
 
 import json
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 NICE = 10
 EVERY_S = 0.2  # between two lines
-LOOK_S = 0.5  # between two looks at whether another process still indexes
-FAREWELL_S = 10.0  # for the batch in flight, once nobody listens
+LOOK_S = 0.5  # between two checks whether another process still indexes
+FAREWELL_S = 10.0  # for the batch in flight, once the server has gone
 
 FIELDS = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped", "stopped")
 
@@ -48,10 +48,8 @@ def main() -> None:
 
 def _index(asked: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
     from fovea.indexer.scanning.scan import ModelChanged
-    from fovea.search.index.vector_index import VectorIndex
     from fovea.search.library.library import Library
     from fovea.search.models.resolve import resolve_model
-    from fovea.search.query.likelihood import Background
 
     with Library.open(Path(asked["library"]), create=True) as library:
         while True:
@@ -65,12 +63,6 @@ def _index(asked: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
                 continue
         if report is None:
             return {**dict.fromkeys(FIELDS, 0), "stopped": True, "unreached": []}
-        answering = library.model()
-        if answering is not None:
-            VectorIndex.open(library, answering.id).save()
-        if answering is not None and (report.embedded or report.deleted):
-            if not stop.is_set() and Background.load(library.folder, model.identity) is None:
-                Background.of(model.identity, model.load()).save(library.folder)
     unreached = [os.fsdecode(problem.path) for problem in report.problems]
     return {**{name: getattr(report, name) for name in FIELDS}, "unreached": unreached}
 
@@ -78,7 +70,7 @@ def _index(asked: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
 def _report(
     library: "Library", folders: Sequence[str], model: "ModelInfo", stop: threading.Event
 ) -> "ScanReport | None":
-    """Index as soon as no other process does; None if told to stop before."""
+    """Index as soon as no other process does; return None if told to stop before."""
     from fovea.indexer.scanning.scan import index_folders
     from fovea.search.errors import LibraryBusy
 
@@ -100,7 +92,6 @@ def _report(
                 progress=progress,
                 stop=stop,
                 wait_s=LOOK_S,
-                keeps_model=True,
             )
         except LibraryBusy as exc:
             _say("waiting", str(exc))
@@ -108,7 +99,7 @@ def _report(
 
 
 def _heed(told: BinaryIO, stop: threading.Event) -> None:
-    """Stop when told to, and end for good where nobody is left to tell."""
+    """Stop when told to, and end this process when the server has gone."""
     while told.readline():
         stop.set()
     stop.set()

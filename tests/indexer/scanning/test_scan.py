@@ -10,19 +10,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fovea.indexer.scanning.scan
 import fovea.indexer.walking.walk
 from fovea.indexer.decoding.formats import RAW_REASON
 from fovea.indexer.scanning.missing import DELETED_REASON, LINKED_REASON, MOVED_REASON, too_many
-from fovea.indexer.scanning.scan import Problem, _Scan, index_folders
+from fovea.indexer.scanning.scan import ModelChanged, Problem, index_folders
 from fovea.indexer.scanning.verify import verify
+from fovea.indexer.switching.switch import switch_model
 from fovea.indexer.walking.walk import Found
 from fovea.indexer.workers.pool import Outcome, Pool
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.errors import FoveaError, LibraryBusy, LibraryError
+from fovea.search.index.vector_index import VectorIndex
+from fovea.search.index.view import snapshot_path
 from fovea.search.library.files import HELD_REASON
 from fovea.search.library.library import Library
-from fovea.search.library.rows import Root
-from toys import COLOURS, ColourEncoder
+from fovea.search.query.likelihood import background_path
+from toys import COLOURS, ColourEncoder, TolerantEncoder
 
 COUNTS = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped")
 
@@ -276,19 +280,6 @@ def test_files_moved_to_another_root_are_not_held(scan, tmp_path):
     assert (counts(report), report.held) == ({"found": 1, "unchanged": 1, "deleted": 11}, 0)
 
 
-def test_files_renamed_before_another_model_embeds_them_are_not_held(scan, tmp_path):
-    root = tmp_path / "root"
-    many(root, 12)
-    scan(root)
-    for path in list(root.iterdir()):
-        path.rename(path.with_name(f"new{path.name}"))
-    scan.model = scan.another("d1" * 32)
-    for dry_run in (True, False):
-        report = scan(dry_run=dry_run)
-        assert (counts(report), report.held) == ({"found": 12, "embedded": 12}, 0)
-    assert scan.files()[b"000.png"] == ("missing", MOVED_REASON)
-
-
 def test_a_root_that_goes_while_its_pictures_are_embedded_loses_nothing(scan, photos):
     scan(photos)
     (photos / "red.png").unlink()
@@ -530,11 +521,13 @@ def test_a_root_can_be_named_in_any_way(scan, photos, monkeypatch):
     assert [root.path for root in scan.library.roots()] == [os.fsencode(photos)]
 
 
-def test_what_the_kernel_makes_up_is_left_out_of_the_root_of_all(library):
-    scan = Scanner(library)
-    root = Root(1, b"/", "online", "", None)
-    survey = _Scan(library, scan.model, (), False, threading.Event(), None)._survey([root], None)
-    assert {b"/proc", b"/sys", b"/dev"} <= survey.excluded
+def test_what_the_kernel_makes_up_is_left_out_of_roots_around_it(scan, photos, monkeypatch):
+    (photos / "proc").mkdir()
+    (photos / "red.png").rename(photos / "proc" / "red.png")
+    kernel = frozenset({os.fsencode(photos / "proc")})
+    assert {b"/proc", b"/sys", b"/dev"} <= fovea.indexer.scanning.scan.KERNEL
+    monkeypatch.setattr("fovea.indexer.scanning.scan.KERNEL", kernel)
+    assert counts(scan(photos)) == {"found": 7, "embedded": 7}
 
 
 def test_a_dry_run_tells_and_writes_nothing(scan, photos):
@@ -580,64 +573,81 @@ def test_a_second_writer_is_told(scan, photos, library):
             scan(photos)
 
 
-def test_another_model_embeds_everything_and_then_answers(scan, photos):
+def test_a_model_other_than_the_librarys_is_refused(scan, photos):
+    scan(photos)
+    (photos / "red.png").unlink()
+    scan.model = scan.another("d1" * 32)
+    with pytest.raises(ModelChanged, match="uses colour, not colour.*fovea models use colour"):
+        scan(photos)
+    assert scan.library.model().identity == "c0" * 32
+    assert scan.files()[b"red.png"] == ("indexed", None)
+
+
+def test_a_dry_run_counts_what_another_model_would_embed(scan, photos):
     scan(photos)
     scan.model = scan.another("d1" * 32)
     (photos / "copy.png").write_bytes((photos / "lime.png").read_bytes())
-    for report in (scan(dry_run=True), scan()):
-        # Of the two that show one content, the second to be read costs nothing.
-        assert (report.found, report.embedded, report.moved + report.unchanged) == (9, 8, 1)
-    assert (report.unembedded, scan.library.model().identity) == (0, "d1" * 32)
-    assert scan.library.counts().embeddings == 8
-    assert verify(scan.library).ok
-
-
-def test_a_model_does_not_answer_while_a_root_is_offline(scan, photos, tmp_path):
-    many(tmp_path / "disk", 3)
-    scan(photos, tmp_path / "disk")
-    (tmp_path / "disk").rename(tmp_path / "away")
-    scan.model = scan.another("d1" * 32)
-    report = scan(photos)
-    assert (report.embedded, report.unembedded) == (8, 3)
+    report = scan(dry_run=True)
+    # Of the two that show one content, the second to be read costs nothing.
+    assert (report.found, report.embedded, report.moved + report.unchanged) == (9, 8, 1)
     assert scan.library.model().identity == "c0" * 32
-    assert verify(scan.library).ok
-    (tmp_path / "away").rename(tmp_path / "disk")
-    assert scan(photos).unembedded == 0
-    assert scan.library.model().identity == "d1" * 32
 
 
-def test_a_root_that_stays_offline_does_not_hold_another_model_up_for_ever(scan, photos, tmp_path):
+def test_pictures_that_the_librarys_model_has_not_embedded_are_embedded(scan, photos, tmp_path):
     many(tmp_path / "disk", 3)
     scan(photos, tmp_path / "disk")
     (tmp_path / "disk").rename(tmp_path / "away")
     scan.model = scan.another("d1" * 32)
-    assert scan(photos).unembedded == 3
-    report = scan(photos)
-    assert (counts(report), report.unembedded) == ({"found": 8, "unchanged": 8}, 0)
-    assert [problem.reason for problem in report.problems] == [
-        "offline: No such file or directory",
-        "3 pictures are in no answer until colour embeds them",
-    ]
-    assert scan.library.model().identity == "d1" * 32
+    switch_model(scan.library, model=scan.model, load_encoder=scan.load, incomplete=True)
+    assert counts(scan()) == {"found": 8, "unchanged": 8}
     accounts = verify(scan.library)
     assert accounts.ok
     [reason] = {file.reason for file in accounts.files if file.state == "offline"}
-    assert reason == "not embedded by colour yet; in no answer"
+    assert reason == "not searchable: colour has not embedded it yet"
     (tmp_path / "away").rename(tmp_path / "disk")
     assert counts(scan()) == {"found": 11, "embedded": 3, "unchanged": 8}
     assert {file.reason for file in verify(scan.library).files} == {None}
 
 
-def test_pictures_embedded_by_the_next_model_alone_are_no_contradiction(scan, photos, tmp_path):
-    many(tmp_path / "disk", 3)
-    scan(photos, tmp_path / "disk")
-    (tmp_path / "disk").rename(tmp_path / "away")
-    Image.new("RGB", (8, 8), "pink").save(photos / "new.png")
-    scan.model = scan.another("d1" * 32)
-    assert scan(photos).unembedded == 3
-    assert verify(scan.library).ok
-    scan.model = scan.another("c0" * 32)  # changed one's mind
-    assert counts(scan(photos)) == {"found": 9, "embedded": 1, "unchanged": 8}
+def test_a_run_leaves_the_library_prepared_for_answers(scan, photos):
+    scan.encoder = TolerantEncoder()
+    scan(photos, dry_run=True)
+    assert scan.loads == 0
+    scan(photos)
+    [model] = scan.library.models()
+    snapshot = snapshot_path(scan.library, model.id)
+    background = background_path(scan.library.folder, model.identity)
+    assert scan.loads == 1 and snapshot.exists() and background.exists()
+    snapshot.write_bytes(b"damaged")
+    background.unlink()
+    scan()
+    assert VectorIndex.open(scan.library, model.id).check() == []
+    assert snapshot.stat().st_size > 100
+    assert scan.loads == 1 and not background.exists(), "unchanged files cost no model"
+
+
+def test_a_run_that_is_stopped_prepares_nothing(scan, photos):
+    stop = threading.Event()
+
+    class Stopping(TolerantEncoder):
+        def encode_pixels(self, pixels):
+            stop.set()
+            return super().encode_pixels(pixels)
+
+    scan.encoder = Stopping()
+    assert scan(photos, stop=stop, batch_size=2).stopped
+    assert not background_path(scan.library.folder, scan.model.identity).exists()
+
+
+def test_what_cannot_be_prepared_is_a_line_in_the_log(scan, photos, caplog, monkeypatch):
+    def refuse(*arguments):
+        raise LibraryError("the disk is full")
+
+    monkeypatch.setattr(VectorIndex, "save", refuse)
+    assert counts(scan(photos)) == {"found": 8, "embedded": 8}
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0] == "the index is not saved: the disk is full"
+    assert told[1].startswith("likelihoods are not prepared: "), "it knows colours alone"
 
 
 def test_stopping_keeps_what_is_done_and_the_next_run_goes_on(scan, tmp_path):
@@ -756,7 +766,7 @@ def test_failures_are_tried_again_by_other_decoders(scan, photos, monkeypatch):
     (photos / "broken.jpg").write_bytes(b"no picture")
     scan(photos)
     assert counts(scan()) == {"found": 9, "unchanged": 9}
-    monkeypatch.setattr("fovea.indexer.decoding.decoder_versions.decoders", lambda: "pillow 99")
+    monkeypatch.setattr("fovea.indexer.scanning.changes.decoder_versions", lambda: "pillow 99")
     assert counts(scan()) == {"found": 9, "failed": 1, "unchanged": 8}
     assert counts(scan()) == {"found": 9, "unchanged": 9}
 
@@ -873,7 +883,7 @@ def test_a_second_ctrl_c_ends_the_run_at_once(scan, tmp_path, interruptible):
     with pytest.raises(KeyboardInterrupt):
         scan(tmp_path / "root", batch_size=4)
     assert signal.getsignal(signal.SIGINT) is before
-    assert "fovea-ahead" not in {thread.name for thread in threading.enumerate()}
+    assert "fovea-prefetch" not in {thread.name for thread in threading.enumerate()}
     assert verify(scan.library).ok
     scan.encoder = ColourEncoder()
     report = scan()

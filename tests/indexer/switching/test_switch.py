@@ -26,8 +26,9 @@ from fovea.search.maintenance.changeover import (
     next_model,
     set_next_model,
 )
+from fovea.search.query.likelihood import Background
 from places import CHECKOUT
-from toys import COLOURS, ColourEncoder
+from toys import COLOURS, TolerantEncoder
 from wide import FORMER, NEW, THIRD, WideEncoder, described, switch
 
 
@@ -39,7 +40,7 @@ def indexed(library, photos):
 
 
 def index(library, *folders, identity=FORMER, **options):
-    encoder = ColourEncoder() if identity == FORMER else WideEncoder()
+    encoder = TolerantEncoder() if identity == FORMER else WideEncoder()
     return index_folders(
         library, folders, model=described(identity), load_encoder=lambda: encoder, workers=1,
         **options,
@@ -95,15 +96,18 @@ def test_a_picture_deleted_by_an_indexer_meanwhile_is_passed_over(indexed, monke
     assert embedded(indexed, NEW) == set(COLOURS) - {"red"}
 
 
-def test_the_index_is_on_the_disk_before_the_flip(indexed):
+def test_the_library_is_prepared_before_the_model_is_activated(indexed):
     there = []
 
-    def prepare():
-        model = next_model(indexed)
-        there.append((indexed.model().identity, snapshot_path(indexed, model.id).exists()))
+    class Looking(WideEncoder):
+        def encode_texts(self, texts):
+            model = next_model(indexed)
+            there.append((indexed.model().identity, snapshot_path(indexed, model.id).exists()))
+            return super().encode_texts(texts)
 
-    switch(indexed, prepare=prepare)
-    assert there == [(FORMER, True)]
+    switch(indexed, encoder=Looking())
+    assert set(there) == {(FORMER, True)}
+    assert Background.load(indexed.folder, NEW) is not None
 
 
 def test_a_switch_that_is_stopped_goes_on_where_it_ended(indexed):
@@ -124,8 +128,8 @@ sys.path[:0] = [sys.argv[1], os.path.join(sys.argv[1], "tests")]
 from fovea.search.library.library import Library
 from wide import WideEncoder, switch
 with Library.open(sys.argv[2]) as library:
-    fall = lambda batch: batch == 3 and os.kill(os.getpid(), signal.SIGKILL)
-    switch(library, encoder=WideEncoder(fall))
+    die = lambda batch: batch == 3 and os.kill(os.getpid(), signal.SIGKILL)
+    switch(library, encoder=WideEncoder(die))
 """
 
 
@@ -284,7 +288,7 @@ def elsewhere(library, act):
         return act(other)
 
 
-def test_what_is_indexed_meanwhile_has_both_models_embeddings_at_the_flip(indexed, photos):
+def test_what_is_indexed_meanwhile_has_both_models_embeddings_when_it_is_activated(indexed, photos):
     def add(batch):
         if batch == 1:
             Image.new("RGB", (32, 24), "navy").save(photos / "navy.png")
@@ -305,7 +309,7 @@ def test_what_is_deleted_meanwhile_is_passed_over(indexed, photos):
     assert indexed.rows("SELECT count(*) FROM embeddings") == [(0,)]
 
 
-def test_the_flip_waits_for_whoever_indexes_and_embeds_what_that_has_added(indexed, photos):
+def test_activation_waits_for_whoever_indexes_and_embeds_what_that_has_added(indexed, photos):
     begun, told = threading.Event(), threading.Event()
 
     def index_slowly():
@@ -368,32 +372,22 @@ def test_another_decision_ends_a_switch(indexed, wanted):
     assert indexed.model().identity == FORMER
 
 
-def test_an_indexing_that_switches_meanwhile_has_done_it(indexed):
-    def take_over(batch):
-        if batch == 2:
-            elsewhere(indexed, lambda other: index(other, identity=NEW))
-
-    report = switch(indexed, encoder=WideEncoder(take_over))
-    assert report.switched and not report.superseded
-    assert indexed.model().identity == NEW and next_model(indexed) is None
-
-
 # Indexing before and after
 
 
-def test_indexing_goes_on_by_the_new_model_after_the_flip(indexed, photos):
+def test_indexing_goes_on_by_the_new_model_after_the_switch(indexed, photos):
     switch(indexed)
     Image.new("RGB", (32, 24), "navy").save(photos / "navy.png")
-    report = index(indexed, identity=NEW, keeps_model=True)
+    report = index(indexed, identity=NEW)
     assert (report.embedded, report.unchanged) == (1, 8)
     assert "navy" in embedded(indexed, NEW) and "navy" not in embedded(indexed, FORMER)
     assert switch(indexed, FORMER).embedded == 1, "and switching back catches up"
 
 
-def test_an_indexing_that_comes_after_the_flip_does_not_switch_back(indexed):
+def test_an_indexing_that_comes_after_the_switch_does_not_switch_back(indexed):
     switch(indexed)
-    with pytest.raises(ModelChanged, match="does not answer by model-c0 any more"):
-        index(indexed, identity=FORMER, keeps_model=True)
+    with pytest.raises(ModelChanged, match="uses model-d1, not model-c0"):
+        index(indexed, identity=FORMER)
     assert indexed.model().identity == NEW
 
 
@@ -403,8 +397,8 @@ def test_an_empty_library_takes_the_model_at_once(library):
     assert library.model().identity == NEW
 
 
-def test_embedding_alone_flips_nothing(indexed):
-    report = switch(indexed, flips=False)
+def test_embedding_alone_changes_nothing(indexed):
+    report = switch(indexed, only_embed=True)
     assert (report.switched, report.embedded) == (False, 8)
     assert indexed.model().identity == FORMER and next_model(indexed) is None
     assert switch(indexed).embedded == 0

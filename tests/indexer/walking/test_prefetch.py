@@ -1,11 +1,11 @@
-"""Items are drawn ahead in another thread, and nothing of it is lost."""
+"""Items are prefetched in another thread, and none is lost."""
 
 import threading
 import time
 
 import pytest
 
-from fovea.indexer.walking.prefetch import CHUNK, Ahead
+from fovea.indexer.walking.prefetch import CHUNK, Prefetch
 
 
 def drawn(ahead):
@@ -13,9 +13,9 @@ def drawn(ahead):
 
 
 def test_all_items_come_out_in_order():
-    with Ahead(iter(range(5000)), 10_000, threading.Event()) as ahead:
+    with Prefetch(iter(range(5000)), 10_000, threading.Event()) as ahead:
         assert drawn(ahead) == list(range(5000))
-        assert not ahead.drawing
+        assert not ahead.is_active
 
 
 def test_what_the_source_raises_is_raised_here_after_its_items():
@@ -23,7 +23,7 @@ def test_what_the_source_raises_is_raised_here_after_its_items():
         yield from range(3)
         raise OSError("disk")
 
-    with Ahead(source(), 1000, threading.Event()) as ahead:
+    with Prefetch(source(), 1000, threading.Event()) as ahead:
         found = []
         with pytest.raises(OSError, match="disk"):
             for item in ahead:
@@ -40,11 +40,11 @@ def test_no_more_wait_than_the_limit():
             taken += 1
             yield taken
 
-    with Ahead(source(), 4 * CHUNK, threading.Event()) as ahead:
+    with Prefetch(source(), 4 * CHUNK, threading.Event()) as ahead:
         time.sleep(0.3)
         assert taken <= 6 * CHUNK
         assert next(item for item in ahead if item is not None) == 1
-    assert "fovea-ahead" not in {thread.name for thread in threading.enumerate()}
+    assert "fovea-prefetch" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_slow_source_gives_turns():
@@ -53,7 +53,7 @@ def test_a_slow_source_gives_turns():
         time.sleep(0.1)
         yield 2
 
-    with Ahead(source(), 10, threading.Event()) as ahead:
+    with Prefetch(source(), 10, threading.Event()) as ahead:
         items = list(ahead)
     assert [item for item in items if item is not None] == [1, 2]
     assert None in items
@@ -67,6 +67,6 @@ def test_a_source_without_items_can_be_told_to_end():
         while not halt.wait(0.01):
             pass
 
-    with Ahead(source(), 10, halt) as ahead:
+    with Prefetch(source(), 10, halt) as ahead:
         assert next(item for item in ahead if item is not None) == 1
-    assert not ahead.drawing
+    assert not ahead.is_active

@@ -1,0 +1,52 @@
+"""Leave beside a library what its answers need, so that no search has to make it."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from fovea.search.errors import LibraryError
+from fovea.search.index.vector_index import VectorIndex
+from fovea.search.library.library import Library
+from fovea.search.library.rows import ModelRow
+from fovea.search.query.likelihood import Background
+
+__all__ = ["IndexingEncoder", "prepare"]
+
+log = logging.getLogger(__name__)
+
+
+class IndexingEncoder(Protocol):
+    """What indexing asks of a model."""
+
+    @property
+    def logit_scale(self) -> float: ...
+
+    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Turn uint8 (n, s, s, 3) into float32 unit rows (n, d)."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Turn texts into float32 unit rows (n, d)."""
+        ...
+
+
+def prepare(
+    library: Library, model: ModelRow, load_encoder: Callable[[], IndexingEncoder] | None
+) -> None:
+    """Save a model's index snapshot, and the background that likelihoods need if it is missing.
+
+    The encoder is loaded for the background alone; without ``load_encoder`` none is made. It may
+    take minutes where the index is trained. Both are caches: what cannot be saved is logged.
+    """
+    try:
+        VectorIndex.open(library, model.id).save()
+    except LibraryError as exc:
+        log.warning("the index is not saved: %s", exc)
+    if load_encoder is None or Background.load(library.folder, model.identity) is not None:
+        return
+    try:
+        Background.of(model.identity, load_encoder()).save(library.folder)
+    except Exception as exc:  # whatever a model's text tower raises: the library is whole without
+        log.warning("likelihoods are not prepared: %s", exc)
