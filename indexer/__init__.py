@@ -1,8 +1,8 @@
 """The way in: walk folders, notice changes, decode, embed, write.
 
 Rooms, each importing only those before it: ``decoding`` (bytes to pixels, under limits),
-``workers`` (the processes that do it), ``walking`` (what lies under a folder), ``scanning`` (the
-disk against the library), ``switching`` (embed by another model), ``learning`` (a library as
+``workers`` (the processes that do it), ``walking`` (what lies under a folder), ``scanning``
+(compare the disk with the library), ``switching`` (change the model), ``learning`` (a library as
 training data). May import ``fovea.search``; prints nothing.
 
 Start reading at ``scanning/scan.py``: one photograph's way in.

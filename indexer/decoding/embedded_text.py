@@ -1,7 +1,7 @@
-"""What people have written into a picture: titles, descriptions and keywords.
+"""Text embedded in pictures: titles, descriptions and keywords that people have written.
 
-Read from XMP (ISO 16684-1), IPTC-IIM 4.2 and Exif, and from the XMP file that an editor of
-photographs has put beside a picture. Nothing in them is to be trusted, so nothing here raises.
+Read from XMP (ISO 16684-1), IPTC-IIM 4.2 and Exif, and from the XMP file that a photo editor has
+put beside a picture. None of it can be trusted, so nothing here raises.
 """
 
 import logging
@@ -43,7 +43,7 @@ _UTF8 = b"\x1b%G"
 # Exif 2.32, and the tags that Windows adds
 _DESCRIPTION, _XP_TITLE, _XP_COMMENT, _XP_KEYWORDS = 0x010E, 0x9C9B, 0x9C9C, 0x9C9E
 
-# What cameras and programs write of their own accord.
+# What cameras and programs write by themselves.
 _MADE = re.compile(
     r"digital (?:still )?camera|^sony dsc$|exif.?jpeg|^dcim|created (?:with|by)|^screenshot$"
     r"|^(?:untitled|default|image|photo|picture)$"
@@ -54,7 +54,7 @@ _MADE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What a picture is said to show."""
+    """The descriptions and keywords of a picture."""
 
     descriptions: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ def sound_words(descriptions: Iterable[str], keywords: Iterable[str]) -> Words:
 
 
 def picture_words(image: Image.Image) -> Words:
-    """Return what an opened image says about itself."""
+    """Return the text embedded in an opened image."""
     words = Words()
     for read in (_xmp, _iptc, _exif):
         try:
@@ -93,7 +93,7 @@ def picture_words(image: Image.Image) -> Words:
 
 
 def sidecar_words(path: bytes, limits: Limits) -> Words:
-    """Return what the XMP file beside a picture says: ``a.jpg.xmp``, else ``a.xmp``."""
+    """Return the text in the XMP file beside a picture: ``a.jpg.xmp``, else ``a.xmp``."""
     for beside in (path + b".xmp", os.path.splitext(path)[0] + b".xmp"):
         try:
             contents = read_file(beside, limits)
@@ -104,7 +104,7 @@ def sidecar_words(path: bytes, limits: Limits) -> Words:
 
 
 def parse_xmp(packet: bytes) -> Words:
-    """Return the titles, descriptions and keywords of an XMP packet; none of a broken one."""
+    """Return the titles, descriptions and keywords of an XMP packet; a broken one has none."""
     from defusedxml import DefusedXmlException, ElementTree
 
     if len(packet) > XMP_BYTES:
@@ -155,7 +155,7 @@ def _iptc(image: Image.Image) -> Words:
 
 
 def _decoded(value: bytes, utf8: bool) -> str:
-    """Return a text; one that does not say what it is written in is UTF-8 if it can be."""
+    """Decode a text; one that does not name its encoding is UTF-8 if it can be."""
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:

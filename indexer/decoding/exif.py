@@ -1,4 +1,4 @@
-"""What a photograph says about itself. Nothing in it is to be trusted, so nothing here raises."""
+"""Read a photograph's EXIF. None of it can be trusted, so nothing here raises."""
 
 import math
 import re
@@ -25,7 +25,7 @@ _DATE = re.compile(r"(\d{4})[:\-/.](\d\d)[:\-/.](\d\d)[ T](\d\d):(\d\d)(?::(\d\d
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """How, when and where a photograph was taken; ``None`` where it does not say, or nonsense."""
+    """How, when and where a photograph was taken; ``None`` for what is missing or invalid."""
 
     taken_at: str | None = None  # ISO 8601, the camera's local time
     camera: str | None = None
@@ -40,7 +40,7 @@ class Shot:
 
 
 def read_shot(exif: Image.Exif) -> Shot:
-    """Take what an image's EXIF says about the shot."""
+    """Read what an image's EXIF says about the shot."""
     main, details, place = exif, _ifd(exif, _EXIF_IFD), _ifd(exif, _GPS_IFD)
     iso = _number(details, _ISO, 1, 2**31)
     latitude, longitude = _coordinates(place)
@@ -80,7 +80,7 @@ def _text(values: Mapping[int, Any], tag: int) -> str | None:
 
 
 def _float(value: Any) -> float | None:
-    """Turn a number or a fraction into a finite float; a fraction of zeros is no number."""
+    """Turn a number or a fraction into a finite float; None for what is not one."""
     if isinstance(value, tuple) and len(value) == 1:
         value = value[0]
     try:
@@ -118,7 +118,7 @@ def _taken_at(main: Mapping[int, Any], details: Mapping[int, Any]) -> str | None
 
 
 def _coordinates(place: Mapping[int, Any]) -> tuple[float | None, float | None]:
-    """Latitude and longitude in degrees, or neither: one alone is no place."""
+    """Latitude and longitude in degrees, or neither: one alone is useless."""
     latitude = _degrees(place, _LAT, _LAT_REF, "NS", 90)
     longitude = _degrees(place, _LON, _LON_REF, "EW", 180)
     if latitude is None or longitude is None:

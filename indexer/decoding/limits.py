@@ -1,4 +1,4 @@
-"""What one file may cost, and how a file is turned away."""
+"""What one file may cost, and the exceptions that reject a file."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ MB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one file may cost before it is recorded as failed and left alone."""
+    """What one file may cost before it is recorded as failed."""
 
     seconds: float = 30.0  # from opening the file to its pixels
     memory: int = 1024 * MB  # bytes that a worker may grow by while it decodes
@@ -24,7 +24,7 @@ class Refused(Exception):
 
 
 class Unreadable(Refused):
-    """A file that the operating system does not let us read; another attempt may succeed."""
+    """A file that the operating system does not let us read; a later attempt may succeed."""
 
 
 class Unreachable(Unreadable):
@@ -32,7 +32,7 @@ class Unreachable(Unreadable):
 
 
 class Gone(Exception):
-    """A file that vanished between being listed and being opened."""
+    """A file that disappeared between being listed and being opened."""
 
 
 def one_line(text: str, length: int = 200) -> str:
@@ -43,5 +43,5 @@ def one_line(text: str, length: int = 200) -> str:
 
 
 def megabytes(count: int) -> str:
-    """Write a number of bytes for a reason: ``"512 MB"``."""
+    """Format a number of bytes: ``"512 MB"``."""
     return f"{count / MB:,.0f} MB" if count >= 10 * MB else f"{count / MB:,.1f} MB"

@@ -11,13 +11,13 @@ from .limits import Limits, Refused, megabytes
 
 __all__ = ["Picture", "check_decoded", "check_pixels"]
 
-# Bytes that Pillow keeps for a pixel, where it is not 4.
+# Bytes that Pillow uses per pixel, where that is not 4.
 _WIDE = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded file: its pixels, uint8 (size, size, 3), and what is known of it."""
+    """A decoded file: its pixels, uint8 (size, size, 3), and its metadata."""
 
     pixels: np.ndarray
     width: int  # as shown: after the orientation is applied
@@ -29,7 +29,7 @@ class Picture:
 
 
 def check_pixels(size: tuple[int, int], limits: Limits) -> None:
-    """Raise ``Refused`` for a picture that says it has more pixels than the limit."""
+    """Raise ``Refused`` for a picture that declares more pixels than the limit."""
     width, height = size
     if width * height > limits.pixels:
         raise Refused(
@@ -39,7 +39,7 @@ def check_pixels(size: tuple[int, int], limits: Limits) -> None:
 
 
 def check_decoded(image: Image.Image, limits: Limits) -> None:
-    """Raise ``Refused`` where the picture, at the scale it will be decoded at, fills too much."""
+    """Raise ``Refused`` for a picture that, once decoded at its scale, takes too much memory."""
     width, height = image.size
     needed = width * height * _WIDE.get(image.mode, 4)
     if needed > limits.decoded:

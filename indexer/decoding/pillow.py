@@ -20,8 +20,8 @@ from .limits import Limits, Refused, megabytes, one_line
 from .picture import Picture, check_decoded, check_pixels
 from .precheck import screened
 
-# What decoders raise on purpose, in words for people; other kinds are their own mistakes.
-_SAID = (OSError, SyntaxError, ValueError, RuntimeError)
+# Errors whose messages decoders write for people; errors of other kinds are bugs in them.
+_WITH_MESSAGE = (OSError, SyntaxError, ValueError, RuntimeError)
 
 
 def prepare() -> None:
@@ -30,8 +30,8 @@ def prepare() -> None:
     For worker processes alone, since it changes Pillow's settings.
     """
     warnings.simplefilter("ignore")
-    Image.MAX_IMAGE_PIXELS = None  # we count ourselves, and Pillow only warns
-    # Pillow loads these itself only where any format is welcome.
+    Image.MAX_IMAGE_PIXELS = None  # ``check_pixels`` counts them, and Pillow only warns
+    # Pillow imports these by itself only where all formats are accepted.
     for module in PLUGINS:
         import_module(module)
     avif: Any = import_module("PIL.AvifImagePlugin")
@@ -42,11 +42,11 @@ def prepare() -> None:
 def decode(
     data: bytes, preprocess: Preprocess, limits: Limits, raw: bool = False, words: bool = False
 ) -> Picture:
-    """Decode a file's bytes; ``raw`` says that they come from a camera's sensor.
+    """Decode a file's bytes; ``raw`` says that they are camera RAW.
 
-    ``words`` asks for what is written into the picture, too; of a camera's raw file, nothing is.
-    Raise ``Refused`` with the reason for whatever cannot be decoded within the limits of pixels,
-    memory and scans. Seconds are for the caller to hold: no thread can be stopped in C.
+    ``words`` asks for the embedded text, too, except of camera RAW. Raise ``Refused`` with the
+    reason for what cannot be decoded within the limits of pixels, memory and scans. The limit of
+    seconds is the caller's to enforce: a thread cannot be stopped inside C code.
     """
     try:
         if raw:
@@ -89,11 +89,11 @@ def _explain(exc: Exception, data: bytes) -> str:
         return "the file is empty"
     if isinstance(exc, UnidentifiedImageError):
         return f"not a picture that can be read; it begins with {_beginning(data)}"
-    text = one_line(str(exc)) if isinstance(exc, _SAID) else ""
-    return text or f"its decoder gave up ({type(exc).__name__})"
+    text = one_line(str(exc)) if isinstance(exc, _WITH_MESSAGE) else ""
+    return text or f"its decoder failed ({type(exc).__name__})"
 
 
 def _beginning(data: bytes) -> str:
-    """The first bytes of a file: as text where they are one, else as hexadecimal numbers."""
+    """Return the first bytes of a file: as text if they are ASCII, else in hexadecimal."""
     text = data[:8].decode("ascii", "replace")
     return f'"{text}"' if text.isascii() and text.isprintable() else data[:8].hex(" ")

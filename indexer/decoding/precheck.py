@@ -1,4 +1,4 @@
-"""Look at a file's bytes before a decoder does: what Pillow would pay for without a word."""
+"""Inspect a file's bytes before decoding, for what would cost Pillow too much."""
 
 import re
 import struct
@@ -14,13 +14,13 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
 def screened(data: bytes, limits: Limits) -> bytes:
-    """Return a file's bytes without the parts that cost much and show nothing.
+    """Return a file's bytes without parts that are expensive and invisible.
 
     Raise ``Refused`` for a JPEG with more than ``limits.scans`` scans: each one walks every block
     of the picture, and even Pillow's draft mode pays for all of them.
     """
     if data.startswith(_JPEG):
-        # Counting the byte pairs first is quick, and what it finds is never too few.
+        # Counting byte pairs first is quick, and never finds too few.
         if data.count(b"\xff\xda") > limits.scans and (count := jpeg_scans(data)) > limits.scans:
             raise Refused(f"too slow: a JPEG of {count:,} scans; the limit is {limits.scans:,}")
     elif data.startswith(_PNG):
@@ -29,7 +29,7 @@ def screened(data: bytes, limits: Limits) -> bytes:
 
 
 def jpeg_scans(data: bytes) -> int:
-    """Count the scans of a JPEG (ITU-T T.81, annex B), up to its end or its first nonsense."""
+    """Count the scans of a JPEG (ITU-T T.81, annex B), up to its end or first invalid marker."""
     count, position = 0, 2
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
@@ -52,9 +52,9 @@ def jpeg_scans(data: bytes) -> int:
 
 
 def without_bulky_text(data: bytes, limits: Limits) -> bytes:
-    """Drop a PNG's text and colour profiles where they are too large or too many.
+    """Drop a PNG's texts and colour profiles if they are too large or too many.
 
-    Pillow would refuse the whole picture for them. They say nothing that embedding it needs.
+    Pillow would refuse the whole picture for them, and embedding does not need them.
     """
     chunks = list(_png_chunks(data))
     texts = [chunk for chunk in chunks if chunk[0] in (b"tEXt", b"zTXt", b"iTXt", b"iCCP")]
@@ -74,7 +74,7 @@ def without_bulky_text(data: bytes, limits: Limits) -> bytes:
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield each whole chunk's type, and where it begins and ends."""
+    """Yield the type, start and end of each complete chunk."""
     position = len(_PNG)
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -86,7 +86,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _inflated(kind: bytes, body: bytes, limit: int) -> int:
-    """Say how large a chunk's text becomes, without inflating more than just past the limit."""
+    """Return the size of a chunk's text, without inflating more than just past the limit."""
     if kind == b"tEXt" or len(body) > limit:
         return len(body)
     keyword, _, rest = body.partition(b"\0")
@@ -99,4 +99,4 @@ def _inflated(kind: bytes, body: bytes, limit: int) -> int:
     try:
         return len(zlib.decompressobj().decompress(rest, limit + 1))
     except zlib.error:
-        return limit + 1  # broken, so of no use to anybody
+        return limit + 1  # broken, so dropped

@@ -20,10 +20,9 @@ _TRANSPOSED = {
 
 
 def decode_raw(data: bytes, preprocess: Preprocess, limits: Limits) -> Picture:
-    """Decode a RAW file: the preview that the camera stored if it is large enough, else the data.
+    """Decode a RAW file: the camera's preview if it is large enough, else the sensor's data.
 
-    Developing the sensor's data takes seconds, and the camera's own preview looks as its owner
-    saw it.
+    Developing the data takes seconds, and the preview looks as the photographer saw it.
     """
     import rawpy
 
@@ -35,20 +34,20 @@ def decode_raw(data: bytes, preprocess: Preprocess, limits: Limits) -> Picture:
             preview = _preview(raw, preprocess, limits)
             if preview is None:
                 upright = Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True))
-                pixels = preprocess.pixels(upright)  # LibRaw has turned it
+                pixels = preprocess.pixels(upright)  # LibRaw has applied the orientation
             else:
                 pixels = _turned_pixels(preview, turned, preprocess)
             shot = _shot(data, preview)
     except rawpy.LibRawError as exc:
-        raise Refused(f"broken: RAW data that cannot be read: {_said(exc)}") from exc
+        raise Refused(f"broken: cannot read RAW data: {_said(exc)}") from exc
     width, height = size[::-1] if turned >= 5 else size
     return Picture(pixels, width, height, "RAW", turned, shot)
 
 
 def developed(data: bytes, size: int, limits: Limits) -> Image.Image:
-    """A RAW file as a picture to look at, upright: its stored preview if that has ``size`` pixels
-    on its short side, else the data, developed at half its size.
+    """Return a RAW file as an upright picture to look at.
 
+    That is its preview if the short side has ``size`` pixels, else the data at half its size.
     Raise ``Refused`` as ``decode_raw`` does.
     """
     import rawpy
@@ -65,7 +64,7 @@ def developed(data: bytes, size: int, limits: Limits) -> Image.Image:
                 return preview.convert("RGB").rotate(quarters or 0, expand=True)
             return to_rgb(preview)
     except rawpy.LibRawError as exc:
-        raise Refused(f"broken: RAW data that cannot be read: {_said(exc)}") from exc
+        raise Refused(f"broken: cannot read RAW data: {_said(exc)}") from exc
 
 
 def _said(exc: Exception) -> str:
@@ -74,7 +73,7 @@ def _said(exc: Exception) -> str:
 
 
 def _preview(raw: object, preprocess: Preprocess, limits: Limits) -> Image.Image | None:
-    """Open the stored JPEG, if there is one that has enough pixels for the model."""
+    """Open the stored JPEG, if it has enough pixels for the model."""
     import rawpy
 
     try:

@@ -1,4 +1,4 @@
-"""Read a file whole, once, without ever waiting on something that is no file."""
+"""Read a regular file whole, without ever waiting for a pipe or a device."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .limits import Gone, Limits, Refused, Unreachable, Unreadable, megabytes
 
 # O_NONBLOCK: opening a FIFO must not wait for a writer. O_NOFOLLOW: a link may point out of the
-# root. O_NOCTTY: a terminal must not become ours. Platforms without one of them get 0.
+# root. O_NOCTTY: a terminal must not become ours. Systems without one of them do without.
 _FLAGS = os.O_RDONLY
 for _name in ("O_NONBLOCK", "O_NOFOLLOW", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
     _FLAGS |= getattr(os, _name, 0)
@@ -17,7 +17,7 @@ for _name in ("O_NONBLOCK", "O_NOFOLLOW", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
 TICK_NS = 20_000_000  # the coarsest clock that stamps files with parts of a second: 50 Hz
 SECONDS_NS = 2_000_000_000  # file systems that only know whole seconds may know every other one
 
-STEP = 16 << 20  # bytes asked for at a time; so much memory is set aside for them
+STEP = 16 << 20  # bytes per read, which allocates as many
 
 KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -33,8 +33,8 @@ KINDS = {
 class Contents:
     """A file's bytes, and its size and modification time from before they were read.
 
-    ``mtime_ns`` is one less than the truth, and so never equal to it, where a later change might
-    leave no other trace: in a file modified a moment ago, by the same tick of its clock.
+    ``mtime_ns`` is one less than the truth if a later change might leave no other trace: in a file
+    modified a moment ago, within the same tick of its clock.
     """
 
     data: bytes
@@ -43,16 +43,16 @@ class Contents:
 
 
 def what_is(mode: int) -> str:
-    """Name the kind of thing that a mode describes, where it is no regular file."""
-    return KINDS.get(stat.S_IFMT(mode), "no regular file")
+    """Name what a mode describes, if that is not a regular file."""
+    return KINDS.get(stat.S_IFMT(mode), "of an unknown kind")
 
 
 def read_file(path: bytes, limits: Limits) -> Contents:
     """Read a regular file of at most ``limits.file_bytes``.
 
     Raise ``Gone`` if it is no longer there, ``Unreadable`` if the system refuses it,
-    ``Unreachable`` if a device fails, and ``Refused`` if it is too large or no regular file;
-    neither is read at all.
+    ``Unreachable`` if a device fails, and ``Refused``, without reading it, if it is too large or
+    not a regular file.
     """
     now = time.time_ns()
     try:
@@ -65,7 +65,7 @@ def read_file(path: bytes, limits: Limits) -> Contents:
             raise Refused(f"not a file: {what_is(found.st_mode)}")
         if found.st_size > limits.file_bytes:
             raise _too_large(found.st_size, limits)
-        # A size of 0 may also mean that a kernel makes the contents up as they are read.
+        # A size of 0 may also mean that the kernel generates the contents as they are read.
         data = _read(descriptor, found.st_size or limits.file_bytes + 1)
     except OSError as exc:
         raise _translate(exc) from exc
@@ -77,7 +77,7 @@ def read_file(path: bytes, limits: Limits) -> Contents:
 
 
 def distinct_mtime(mtime_ns: int, now_ns: int) -> int:
-    """Return a time to remember a file by, read now: another one if it may yet be given again."""
+    """Return the time to store for a file read now, or another if a later change may repeat it."""
     tick = TICK_NS if mtime_ns % 1_000_000_000 else SECONDS_NS
     return mtime_ns - 1 if abs(now_ns - mtime_ns) < tick else mtime_ns
 

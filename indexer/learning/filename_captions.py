@@ -1,10 +1,10 @@
-"""What people have written into the names of files and folders, without what cameras write."""
+"""Captions from the names of files and folders, without what cameras write there."""
 
 import os
 import re
 import unicodedata
 
-# What cameras, phones and programs call pictures and folders of their own accord.
+# What cameras, phones and programs call pictures and folders by themselves.
 _CODES = frozenset(
     """
     img image images pic pics pict picture pictures photo photos foto fotos bild bilder dsc dscn
@@ -37,7 +37,7 @@ def name_captions(path: bytes, root: bytes) -> tuple[str, ...]:
     """Return what a file's name and the folders between it and its root say about the picture.
 
     First the name alone, then the name with the nearest folder that says something; or that folder
-    alone. Nothing where people have named neither.
+    alone. Nothing if people have named neither.
     """
     inner = os.path.relpath(path, root).decode("utf-8", "ignore")
     *folders, name = inner.split(os.sep)
@@ -73,7 +73,7 @@ def _plain(word: str) -> str:
     if low in _CODES or (len(word) == 1 and word.isascii() and low != "a"):
         return ""
     if word.isascii() and len(word) >= 4 and not _VOWEL.search(word):
-        return ""  # no word of any language in these letters
+        return ""  # not a word of any language in these letters
     if len(word) >= 8 and set(low) <= set("abcdef"):
         return ""  # a part of a hash
     return word

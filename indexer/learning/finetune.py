@@ -26,7 +26,7 @@ FIGURES = "finetuned.json"  # in the tuned model's folder
 
 
 class Model(Protocol):
-    """The model to begin with."""
+    """The model to start from."""
 
     @property
     def name(self) -> str: ...
@@ -67,10 +67,10 @@ def finetune_library(
 ) -> Tuned:
     """Tune the last blocks of ``model`` to the library's pictures and their captions.
 
-    All is kept below ``out``, by default the folder ``tuned`` of the library: the features of the
-    pictures, the run, and the new model in a folder of its own name, or below ``refused`` where it
-    got worse. The model that it began with stays as it is. What was killed goes on when the call
-    is repeated. Raise ``FoveaError`` where there is too little to learn from, and for all that
+    Everything is kept below ``out``, by default the folder ``tuned`` of the library: the features
+    of the pictures, the run, and the new model in a folder of its own name, or below ``refused`` if
+    it got worse. The original model is not changed. A killed run resumes when the call is repeated.
+    Raise ``FoveaError`` if there is too little to learn from, and for all that
     ``fovea.search.clip.finetuning.finetune.finetune`` raises.
     """
     keep_allocations()
@@ -99,30 +99,30 @@ def finetune_library(
 
 
 def refused(found: Comparison, least_agreement: float) -> str | None:
-    """Say why a tuned model should not replace the one before; None where it may."""
+    """Return why a tuned model should not replace the original; None if it may."""
     before, after = found.before.mean, found.after.mean
-    if not after >= before:  # nor where either is no number
+    if not after >= before:  # nor if either is NaN
         return (
-            f"it finds the held-out pictures worse: a mean recall of {after:.1%} where it was "
+            f"it finds the held-out pictures worse: a mean recall of {after:.1%}, which was "
             f"{before:.1%}; more captions may help, or a lower --lr"
         )
     if not found.agreement >= least_agreement:
         return (
-            f"it has forgotten too much: what it took {found.general} pictures for before is among "
-            f"the five likeliest labels now for {found.agreement:.1%} of them, and not for "
-            f"{least_agreement:.0%}; a larger --keep or fewer --epochs forget less"
+            f"it has forgotten too much: for {found.agreement:.1%} of {found.general} pictures "
+            "the former best label is among the five best now; it takes "
+            f"{least_agreement:.0%}. A larger --keep or fewer --epochs forget less"
         )
     return None
 
 
 def _lasting(options: TuneOptions) -> dict[str, object]:
-    """Return the options that make another model, and not only another way to it."""
+    """Return the options that change the resulting model, not only how it is computed."""
     passing = ("device", "dtype", "log_every", "save_every")
     return {name: value for name, value in asdict(options).items() if name not in passing}
 
 
 def _base(name: str) -> str:
-    """Return what a model is called in a folder's name, without an earlier tuning."""
+    """Return a model's name for a folder, without the mark of an earlier tuning."""
     return re.sub(r"[^\w.-]+", "-", name.partition("-tuned-")[0]).strip("-.") or "model"
 
 

@@ -9,7 +9,7 @@ BLOCK = 1024  # rows compared at a time
 
 
 def thumbnail(square: np.ndarray) -> np.ndarray:
-    """Return uint8 (192,): what tells a picture, uint8 (s, s, 3), from others, and not its size."""
+    """Return uint8 (192,): a thumbnail of a picture, uint8 (s, s, 3), independent of its size."""
     small = Image.fromarray(square).resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.asarray(small).reshape(-1)
 

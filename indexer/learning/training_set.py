@@ -1,4 +1,4 @@
-"""Gather what a model can learn from a library: its pictures, and the words that go with them."""
+"""Gather a training set from a library: its pictures, and the words that go with them."""
 
 import logging
 import os
@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 SOURCES = ("names", "keywords")
 PART = 128  # pictures of one part of the features
 LEAST_LEARNED, LEAST_HELD_OUT = 10, 5  # pictures with captions
-GENERAL = 500  # pictures without captions by which to tell what a model has forgotten,
-REHEARSED = 500  # and, at most, those that are to remind it
-COMMON = 0.5  # a caption of a larger share of the pictures tells too few apart
+GENERAL = 500  # pictures without captions that measure what a model has forgotten,
+REHEARSED = 500  # and, at most, those that keep it from forgetting
+COMMON = 0.5  # a caption of a larger share of the pictures distinguishes too few
 SHOWN = 32  # pixels a side, where pictures are only read for their words
 
 
@@ -77,8 +77,8 @@ class Gathered:
 def candidates(library: Library, wanted: Wanted) -> list[Candidate]:
     """Return the pictures that may have words, at most ``wanted.limit``, and some without.
 
-    In the order of their ids. Raise ``FoveaError`` for captions that cannot be read or belong to
-    no picture.
+    They are in the order of their ids. Raise ``FoveaError`` for captions that cannot be read, or
+    that all belong to other pictures.
     """
     rows = library.rows(
         "SELECT images.hash, files.path, roots.path FROM files "
@@ -100,7 +100,7 @@ def candidates(library: Library, wanted: Wanted) -> list[Candidate]:
 
 
 def _chosen(found: Mapping[bytes, Candidate], wanted: Wanted) -> Iterator[Candidate]:
-    """Yield those to look at; the content decides, so that it is the same ones every time."""
+    """Yield the pictures to read; their contents decide, so that they are the same every time."""
     plain = [content for content, entry in found.items() if not entry.captions]
     general = set(sorted(plain, reverse=True)[: GENERAL + REHEARSED])
     worded = found.keys() - set(plain)
@@ -128,7 +128,7 @@ def _given(
         if len(found) > 1:
             raise FoveaError(
                 f"{captions} names {file}, which the library has {len(found)} times; "
-                "name it by its whole path"
+                "name it by its full path"
             )
         words = tuple(filter(None, texts))
         empty += not words
@@ -141,7 +141,7 @@ def _given(
     if not any(given.values()):
         raise FoveaError(
             f"{captions} has no caption of a picture in the library; name files by their path, or "
-            "by their last part where that is enough"
+            "by their last part if that is unique"
         )
     return given
 
@@ -156,10 +156,10 @@ def gather(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Gathered:
-    """Read the pictures, keep their features in ``store``, and part what is learned from the rest.
+    """Read the pictures, keep their features in ``store``, and split off the held-out ones.
 
     Pictures that cannot be read are counted. What ``store`` has already is not read again. Raise
-    ``FoveaError`` where too few pictures have words.
+    ``FoveaError`` if too few pictures have words.
     """
     listed = candidates(library, wanted)
     reader = _Reader(wanted, lower, store, workers or available_cores())
@@ -256,7 +256,7 @@ class _Reader:
     def _made(
         self, part: Sequence[Candidate], found: Sequence[tuple[Outcome, np.ndarray | None]]
     ) -> FeaturePart:
-        """Compute one part from what its files hold."""
+        """Compute one part from its files."""
         left_out: Counter[str] = Counter()
         notes: list[dict[str, Any]] = []
         squares: list[np.ndarray] = []
@@ -283,7 +283,7 @@ class _Reader:
 
 
 def _keys(part: Sequence[Candidate]) -> list[bytes]:
-    """Return what a part's features depend on: the contents, and which are wanted in any case."""
+    """Return what a part's features depend on: the contents, and which are always wanted."""
     return [entry.content + (b"+" if entry.captions or entry.general else b"-") for entry in part]
 
 
@@ -296,7 +296,7 @@ def _read(part: Sequence[Candidate], kept: FeaturePart) -> Iterator[_Picture]:
 
 
 def _without_common(pictures: Sequence[_Picture]) -> list[_Picture]:
-    """Take away captions that too many pictures share to tell them apart by."""
+    """Remove captions that too many pictures share to tell them apart."""
     counts = Counter(text for picture in pictures for text in picture.captions)
     worded = sum(bool(picture.captions) for picture in pictures)
     most = max(LEAST_LEARNED, COMMON * worded)
@@ -330,8 +330,8 @@ def _parted(pictures: Sequence[_Picture], share: float, labels: Sequence[str]) -
             learned.append(example)
     if len(learned) < LEAST_LEARNED or len(held_out) < LEAST_HELD_OUT:
         raise FoveaError(
-            f"{len(learned)} pictures with captions to learn from and {len(held_out)} to measure "
-            f"by are too few; {LEAST_LEARNED} and {LEAST_HELD_OUT} are the least, and hundreds "
+            f"too few pictures with captions: {len(learned)} to learn from and {len(held_out)} to "
+            f"measure with, where {LEAST_LEARNED} and {LEAST_HELD_OUT} are the least, and hundreds "
             "help. Name a file of captions with --captions, or see what is found with --list"
         )
     general = [*held_out, *general[:GENERAL]]

@@ -16,9 +16,9 @@ from fovea.search.library.library import Library
 from fovea.search.library.rows import FileState, FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.search.maintenance.prepare import IndexingEncoder
 
-SETTLED = 500  # rows that need no encoding are written when so many wait,
+SETTLED = 500  # rows that need no embedding are written when so many wait,
 SETTLED_S = 5.0  # or after so long
-LENGTH_ERROR = 1e-2  # by which an embedding may miss the length of 1; no number misses it too
+LENGTH_ERROR = 1e-2  # by which the length of an embedding may differ from 1
 UNSOUND = "not embedded: the model gave no unit vector for it"
 
 
@@ -44,7 +44,7 @@ class Tally:
     same: int = 0  # written again with the same content
     failed: int = 0
     skipped: int = 0
-    gone: int = 0  # vanished between the walk and their turn
+    gone: int = 0  # disappeared between the walk and their turn
 
     @property
     def done(self) -> int:
@@ -52,7 +52,7 @@ class Tally:
 
 
 class Pipeline:
-    """One run's way from changed files to rows: workers decode, this thread encodes and writes."""
+    """Takes the changed files of one run to rows: workers decode, this thread embeds and writes."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Pipeline:
         self._flushed = time.monotonic()
 
     def run(self, changes: Iterator[Task | FileWrite | None]) -> None:
-        """Deal with all changes; or, once ``stop`` is set, with those decoded so far."""
+        """Process all changes; or, once ``stop`` is set, those decoded so far."""
         tasks = self._tasks(changes)
         first = next((task for task in tasks if task is not None), None)
         if first is not None:
@@ -88,7 +88,7 @@ class Pipeline:
         self._write([], np.empty((0, 0), np.float32), [])
 
     def _tasks(self, changes: Iterator[Task | FileWrite | None]) -> Iterator[Task | None]:
-        """Pick the tasks out of the changes, and keep the rows that are settled already."""
+        """Yield the tasks among the changes, and set aside the rows that need no reading."""
         for change in changes:
             if self.stop.is_set():
                 return
@@ -175,7 +175,7 @@ class Pipeline:
         for outcome in outcomes:
             image_id = ids.get(outcome.hash or b"")
             if outcome.hash not in new and image_id not in embedded:
-                # It was known, but its image has gone meanwhile.
+                # It was known, but its image has been deleted meanwhile.
                 pool.retry(outcome.task._replace(force=True))
             elif not good.get(outcome.hash, True):
                 self._settle(_row(outcome, "failed", UNSOUND))
@@ -190,7 +190,7 @@ class Pipeline:
         self._write(kept, vectors[sound], files)
 
     def _count(self, outcome: Outcome, image_id: int | None, embedded: bool) -> None:
-        """Take an indexed file into the tally, as embedded, as it was, or as moved."""
+        """Count an indexed file as embedded, unchanged or moved."""
         before = outcome.task.image_id
         if image_id is not None and image_id != before:
             self.gained.add(image_id)
@@ -227,7 +227,7 @@ class Pipeline:
 def checked_rows(vectors: np.ndarray, *, is_first: bool) -> np.ndarray:
     """Say which rows are unit vectors: bool (n,).
 
-    Raise ``FoveaError`` where none of the first batch is: the model gives none here.
+    Raise ``FoveaError`` if none of the first batch is: the model does not work here.
     """
     with np.errstate(all="ignore"):
         sound: np.ndarray = np.abs(np.linalg.norm(vectors, axis=1) - 1) < LENGTH_ERROR

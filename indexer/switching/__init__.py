@@ -1,4 +1,4 @@
-"""Embed a library by another model, in the foreground or in the background.
+"""Change a library's model, in the foreground or in the background.
 
 May import the rooms before it. Start reading at ``switch.py``.
 """

@@ -1,4 +1,4 @@
-"""Which names a walk passes over."""
+"""Decide which names a walk ignores."""
 
 import os
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ from fovea.search.clip.errors import FoveaError
 
 IGNORE_FILE = b".foveaignore"
 
-# Besides everything whose name begins with a dot: folders that hold no photographs of anybody's,
-# or copies that other programs keep. A pattern ("!lost+found/") brings one back.
+# Besides everything whose name begins with a dot: folders without anybody's photographs, or with
+# copies that other programs keep. A pattern ("!lost+found/") includes one again.
 IGNORED_NAMES = frozenset(
     {
         b"#recycle",
@@ -34,8 +34,8 @@ IGNORED_NAMES = frozenset(
 class Ignore:
     """The built-in rules of one root, and the patterns that come after them.
 
-    Patterns follow .gitignore: the last one that matches decides, ``!`` brings a name back, and
-    nothing comes back from inside a folder that is passed over.
+    Patterns follow .gitignore: the last one that matches decides, ``!`` includes a name again,
+    and nothing inside an ignored folder is included.
     """
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
@@ -49,13 +49,13 @@ class Ignore:
     def for_root(cls, root: bytes, patterns: Iterable[str] = ()) -> "Ignore":
         """Take the patterns in the root's ``.foveaignore``, if any, and then ``patterns``.
 
-        Raise ``FoveaError`` for a file that is there and cannot be used, ``OSError`` where it
-        cannot be told whether there is one.
+        Raise ``FoveaError`` if that file cannot be used, ``OSError`` if it is unknown whether there
+        is one.
         """
         return cls([*_ignore_file(root), *patterns])
 
     def reason(self, name: bytes, relative: bytes, folder: bool) -> str | None:
-        """Say why to pass over a name, or return None to take it.
+        """Return why a name is ignored, or None if it is not.
 
         ``relative`` is the path from the root, with ``/`` between its parts.
         """
@@ -71,7 +71,7 @@ class Ignore:
         )
 
     def covers(self, path: bytes, root: bytes) -> str | None:
-        """Say why a walk of the root passes over a path below it, or one of its folders."""
+        """Return why a walk of the root ignores a path below it, or None if it does not."""
         relative = path[len(root.rstrip(b"/")) + 1 :]
         parts = relative.split(b"/")
         for depth, name in enumerate(parts, 1):
@@ -85,7 +85,7 @@ class Ignore:
 def _ignore_file(root: bytes) -> list[str]:
     path = os.path.join(root, IGNORE_FILE)
     try:
-        os.lstat(path)  # the folder may be what cannot be entered
+        os.lstat(path)  # tells a missing file from a folder that cannot be entered
         contents = read_file(path, Limits(file_bytes=1 << 20))
     except (Gone, FileNotFoundError, NotADirectoryError):
         return []

@@ -14,7 +14,7 @@ from .ignore import Ignore
 
 
 class Found(NamedTuple):
-    """One name with a picture's extension; ``refusal`` says why it is not to be opened, if so."""
+    """A file with a picture's extension; ``refusal`` says why it must not be opened, if so."""
 
     path: bytes
     size: int
@@ -23,7 +23,7 @@ class Found(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """A folder that could not be listed: nothing is known about what it holds."""
+    """A folder that could not be listed, so that what it contains is unknown."""
 
     path: bytes
     reason: str
@@ -39,9 +39,9 @@ def walk(
 
     Symbolic links are not followed: a link to a picture inside the root adds nothing, and one that
     leads out of it must not. Folders in ``stops`` are left out: they are roots of their own.
-    Folders passed over by ``ignore`` are not entered; pictures passed over are yielded with their
-    refusal. What vanishes while we look is not there. ``halt`` ends the walk wherever it is, in a
-    folder of a million other files too. Raise ``OSError`` if the root itself cannot be listed.
+    Ignored folders are not entered; ignored pictures are yielded with their refusal. What
+    disappears meanwhile is left out. ``halt`` ends the walk at once, even in a folder of a million
+    other files. Raise ``OSError`` if the root itself cannot be listed.
     """
     ignore, halted = ignore or Ignore(), (halt or threading.Event()).is_set
     offset = len(root) if root.endswith(b"/") else len(root) + 1
@@ -63,8 +63,8 @@ def walk(
                         return
                     if entry.is_dir(follow_symlinks=False):
                         path = entry.path
-                        passed_over = ignore.reason(entry.name, path[offset:], True)
-                        if passed_over is None and path not in stops:
+                        ignored = ignore.reason(entry.name, path[offset:], True)
+                        if ignored is None and path not in stops:
                             folders.append(path)
                     elif extension(entry.name) in EXTENSIONS:
                         found = _picture(entry, ignore, offset)
@@ -75,7 +75,7 @@ def walk(
 
 
 def _picture(entry: "os.DirEntry[bytes]", ignore: Ignore, offset: int) -> Found | None:
-    """Describe an entry that is no folder; None if it has vanished."""
+    """Describe an entry that is not a folder; None if it has disappeared."""
     path = entry.path
     try:
         status = entry.stat(follow_symlinks=False)
@@ -91,7 +91,7 @@ def _picture(entry: "os.DirEntry[bytes]", ignore: Ignore, offset: int) -> Found 
 
 
 def is_empty(root: bytes) -> bool:
-    """Say whether a root holds nothing but what the built-in rules pass over.
+    """Say whether a root contains nothing but what the built-in rules ignore.
 
     A disk that is not mounted leaves an empty folder behind, or one with a hidden marker. Raise
     ``OSError`` if the root cannot be listed.

@@ -116,7 +116,7 @@ def test_a_refused_model_is_not_used(library, home, tmp_path):
     ("words", "told"),
     [
         (["--captions", "none.tsv"], "cannot read none.tsv"),
-        (["--words", "keywords"], "0 pictures with captions"),
+        (["--words", "keywords"], "too few pictures with captions: 0 "),
         (["--keep", "nan"], "keep is nan"),
     ],
 )

@@ -151,9 +151,9 @@ def test_a_broken_exif_does_not_cost_the_picture():
     ("error", "reason"),
     [
         (OSError("image file is truncated"), "broken: image file is truncated"),
-        (AssertionError(), "broken: its decoder gave up (AssertionError)"),
-        (TypeError("takes at most 3 arguments"), "broken: its decoder gave up (TypeError)"),
-        (OSError(), "broken: its decoder gave up (OSError)"),
+        (AssertionError(), "broken: its decoder failed (AssertionError)"),
+        (TypeError("takes at most 3 arguments"), "broken: its decoder failed (TypeError)"),
+        (OSError(), "broken: its decoder failed (OSError)"),
     ],
 )
 def test_a_decoders_own_mistake_is_told_in_plain_words(monkeypatch, error, reason):

@@ -795,16 +795,16 @@ class Unreachable(Pool):
                 yield Outcome(task, "unreachable", reason="unreadable: Input/output error")
 
 
-def test_a_file_that_cannot_be_looked_at_keeps_its_embedding(scan, photos, monkeypatch):
+def test_a_file_whose_status_is_unknown_keeps_its_embedding(scan, photos, monkeypatch):
     scan(photos)
-    real = fovea.indexer.walking.walk._picture
 
-    def fail(entry, ignore, offset):
-        if entry.name == b"red.png":
-            return Found(entry.path, -1, -1, "unreadable: Input/output error")
-        return real(entry, ignore, offset)
+    def failing(*arguments):
+        for entry in fovea.indexer.walking.walk.walk(*arguments):
+            is_red = entry.path.endswith(b"red.png")
+            reason = "unreadable: Input/output error"
+            yield Found(entry.path, -1, -1, reason) if is_red else entry
 
-    monkeypatch.setattr("fovea.indexer.walking.walk._picture", fail)
+    monkeypatch.setattr("fovea.indexer.scanning.changes.walk", failing)
     report = scan()
     assert counts(report) == {"found": 8, "unchanged": 8}
     [problem] = report.problems
