@@ -53,7 +53,7 @@ _MADE = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class EmbeddedText:
     """The descriptions and keywords of a picture."""
 
     descriptions: tuple[str, ...] = ()
@@ -64,26 +64,26 @@ class Words:
         together = (", ".join(self.keywords),) if len(self.keywords) > 1 else ()
         return tuple(dict.fromkeys((*self.descriptions, *together, *self.keywords)))
 
-    def __add__(self, other: "Words") -> "Words":
+    def __add__(self, other: "EmbeddedText") -> "EmbeddedText":
         return sound_words(
             (*self.descriptions, *other.descriptions), (*self.keywords, *other.keywords)
         )
 
 
-def sound_words(descriptions: Iterable[str], keywords: Iterable[str]) -> Words:
+def sound_words(descriptions: Iterable[str], keywords: Iterable[str]) -> EmbeddedText:
     """Return words without repetitions, empty ones, and what cameras write by themselves."""
     texts = (one_line(text, TEXT) for text in descriptions)
     last = (re.split(r"[|/\\]", keyword)[-1] for keyword in keywords)  # of "Places|Norway|Oslo"
     names = (one_line(text, KEYWORD) for text in last)
-    return Words(
+    return EmbeddedText(
         tuple(dict.fromkeys(text for text in texts if not _MADE.search(text))),
         tuple(dict.fromkeys(name for name in names if not _MADE.search(name)))[:KEYWORDS],
     )
 
 
-def picture_words(image: Image.Image) -> Words:
+def picture_words(image: Image.Image) -> EmbeddedText:
     """Return the text embedded in an opened image."""
-    words = Words()
+    words = EmbeddedText()
     for read in (_xmp, _iptc, _exif):
         try:
             words += read(image)
@@ -92,7 +92,7 @@ def picture_words(image: Image.Image) -> Words:
     return words
 
 
-def sidecar_words(path: bytes, limits: Limits) -> Words:
+def sidecar_words(path: bytes, limits: Limits) -> EmbeddedText:
     """Return the text in the XMP file beside a picture: ``a.jpg.xmp``, else ``a.xmp``."""
     for beside in (path + b".xmp", os.path.splitext(path)[0] + b".xmp"):
         try:
@@ -100,19 +100,19 @@ def sidecar_words(path: bytes, limits: Limits) -> Words:
         except (Gone, Refused):
             continue
         return parse_xmp(contents.data)
-    return Words()
+    return EmbeddedText()
 
 
-def parse_xmp(packet: bytes) -> Words:
+def parse_xmp(packet: bytes) -> EmbeddedText:
     """Return the titles, descriptions and keywords of an XMP packet; a broken one has none."""
     from defusedxml import DefusedXmlException, ElementTree
 
     if len(packet) > XMP_BYTES:
-        return Words()
+        return EmbeddedText()
     try:
         root = ElementTree.fromstring(packet.strip(b"\0 \r\n\t"))
     except (ParseError, DefusedXmlException, ValueError, LookupError):
-        return Words()
+        return EmbeddedText()
     descriptions: list[str] = []
     keywords: list[str] = []
     for node in root.iter(f"{_RDF}Description"):
@@ -134,14 +134,14 @@ def _best(node: Element) -> Iterator[str]:
     yield (default or items)[0].text or ""
 
 
-def _xmp(image: Image.Image) -> Words:
+def _xmp(image: Image.Image) -> EmbeddedText:
     packet = image.info.get("xmp")
     if isinstance(packet, str):
         packet = packet.encode("utf-8", "replace")
-    return parse_xmp(packet) if isinstance(packet, bytes) else Words()
+    return parse_xmp(packet) if isinstance(packet, bytes) else EmbeddedText()
 
 
-def _iptc(image: Image.Image) -> Words:
+def _iptc(image: Image.Image) -> EmbeddedText:
     found: dict[tuple[int, int], Any] = IptcImagePlugin.getiptcinfo(image) or {}  # type: ignore[arg-type]
     utf8 = found.get(_CHARACTER_SET) == _UTF8
 
@@ -162,7 +162,7 @@ def _decoded(value: bytes, utf8: bool) -> str:
         return value.decode("utf-8", "replace") if utf8 else value.decode("latin-1")
 
 
-def _exif(image: Image.Image) -> Words:
+def _exif(image: Image.Image) -> EmbeddedText:
     exif = image.getexif()
     described = [_plain(exif.get(_DESCRIPTION))]
     described += [_wide(exif.get(tag)) for tag in (_XP_TITLE, _XP_COMMENT)]

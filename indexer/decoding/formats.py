@@ -5,8 +5,8 @@ from importlib.util import find_spec
 from fovea.search.clip.formats import FORMATS
 
 # Pillow's readers, whatever a file is called, and the modules that register them.
-PILLOW_FORMATS = tuple(name for entry in FORMATS for name in entry.pillow)
-PLUGINS = tuple(module for entry in FORMATS for module in entry.plugins)
+PILLOW_FORMATS = tuple(name for entry in FORMATS for name in entry.pillow.split())
+PLUGINS = tuple(module for entry in FORMATS for module in entry.plugins.split())
 
 RAW_EXTENSIONS = frozenset(
     suffix.encode() for entry in FORMATS if not entry.pillow for suffix in entry.suffixes

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .embedded_text import Words
+from .embedded_text import EmbeddedText
 from .exif import Shot
 from .limits import Limits, Refused, megabytes
 
@@ -25,7 +25,7 @@ class Picture:
     format: str
     orientation: int  # EXIF, 1 to 8
     shot: Shot
-    words: Words = Words()
+    words: EmbeddedText = EmbeddedText()
 
 
 def check_pixels(size: tuple[int, int], limits: Limits) -> None:

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from fovea.search.clip.formats import format_named
 from fovea.search.clip.preprocess import Preprocess, orientation
 
-from .embedded_text import Words, picture_words
+from .embedded_text import EmbeddedText, picture_words
 from .exif import read_shot
 from .formats import PILLOW_FORMATS, PLUGINS
 from .limits import Limits, Refused, megabytes, one_line
@@ -68,7 +68,7 @@ def _decode(data: bytes, preprocess: Preprocess, limits: Limits, words: bool) ->
         check_pixels(image.size, limits)
         turned, shot, size = orientation(image), read_shot(_exif(image)), image.size
         found = format_named(image.format or "")  # Pillow may say MPO where the table says JPEG
-        written = picture_words(image) if words else Words()
+        written = picture_words(image) if words else EmbeddedText()
         preprocess.draft(image)
         check_decoded(image, limits)
         pixels = preprocess.pixels(image)

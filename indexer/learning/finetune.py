@@ -25,7 +25,7 @@ LEAST_AGREEMENT = 0.8  # of a tuned model with what it was, see ``Comparison.agr
 FIGURES = "finetuned.json"  # in the tuned model's folder
 
 
-class Model(Protocol):
+class OriginalModel(Protocol):
     """The model to start from."""
 
     @property
@@ -54,7 +54,7 @@ class Tuned:
 
 def finetune_library(
     library: Library,
-    model: Model,
+    model: OriginalModel,
     *,
     wanted: Wanted,
     options: TuneOptions,
@@ -126,7 +126,7 @@ def _base(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name.partition("-tuned-")[0]).strip("-.") or "model"
 
 
-def _note(tuned: Tuned, model: Model) -> None:
+def _note(tuned: Tuned, model: OriginalModel) -> None:
     figures = {
         "from": {"name": model.name, "sha256": model.identity},
         "pictures": tuned.pictures,

@@ -9,7 +9,7 @@ from fovea.search.library.rows import ReportedState
 
 
 @dataclass(frozen=True, slots=True)
-class FileState:
+class FileAccount:
     """What became of one file. An offline one is in a root that is not there now."""
 
     path: str  # as os.fsdecode gives it
@@ -22,7 +22,7 @@ class VerifyReport:
     """Every file, and where index and database disagree (``ok``: nowhere)."""
 
     ok: bool
-    files: list[FileState]
+    files: list[FileAccount]
     problems: list[str]
 
 
@@ -35,11 +35,11 @@ def verify(library: Library) -> VerifyReport:
     return VerifyReport(not problems, list(_accounts(library)), problems)
 
 
-def _accounts(library: Library) -> Iterator[FileState]:
+def _accounts(library: Library) -> Iterator[FileAccount]:
     unembedded = _unembedded(library)
     for entry in library.entries():
         reason = entry.reason or unembedded.get(entry.path)
-        yield FileState(os.fsdecode(entry.path), entry.state, reason)
+        yield FileAccount(os.fsdecode(entry.path), entry.state, reason)
 
 
 def _unembedded(library: Library) -> dict[bytes, str]:

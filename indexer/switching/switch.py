@@ -286,10 +286,10 @@ class _Switch:
             assert outcome.slot is not None
             pool.release(outcome.slot)
         paths = [copy.path for copy in image.copies]
-        place = paths.index(outcome.task.path) + 1
-        self._note(image, image.copies[place - 1], outcome)
-        if place < len(paths):  # another file may still show it
-            pool.retry(_task(image, image.copies[place]))
+        tried = paths.index(outcome.task.path) + 1
+        self._note(image, image.copies[tried - 1], outcome)
+        if tried < len(paths):  # another copy may still be sound
+            pool.retry(_task(image, image.copies[tried]))
         else:
             del self._under_way[image.id]
         return False

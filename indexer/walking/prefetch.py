@@ -3,7 +3,6 @@
 import queue
 import threading
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -30,12 +29,7 @@ class Prefetch(Generic[T]):
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._halt.set()
         self._thread.join()
 

@@ -78,10 +78,10 @@ class Renderer:
 
     def _webps(self, make: str, data: bytes, sizes: Sequence[int], raw: bool) -> dict[int, bytes]:
         answer, made = self._ask({"make": make, "sizes": list(sizes), "raw": raw}, data)
-        found, place = {}, 0
+        found, start = {}, 0
         for size, length in answer["sizes"].items():
-            found[int(size)] = made[place : place + length]
-            place += length
+            found[int(size)] = made[start : start + length]
+            start += length
         return found
 
     def _ask(self, request: dict[str, Any], data: bytes) -> Message:

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import wait
-from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -121,12 +120,7 @@ class Pool:
     def __enter__(self) -> "Pool":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -269,9 +263,9 @@ class Pool:
             if self._early_deaths == START_ATTEMPTS:
                 raise WorkersError(f"cannot start a worker process: {worker.complaint}")
         failed: list[Outcome] = []
-        for place, (task, slot) in enumerate(worker.given):
+        for position, (task, slot) in enumerate(worker.given):
             self.release(slot)
-            if place > 0 or not worker.is_ready or worker.is_tired:
+            if position > 0 or not worker.is_ready or worker.is_tired:
                 self._again.append(task)
             elif code in (-signal.SIGKILL, -signal.SIGTERM) and not task.retried:
                 self._again.append(task._replace(retried=True))  # perhaps not the file's doing

@@ -4,7 +4,6 @@ import errno
 import os
 from hashlib import sha256
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -45,12 +44,7 @@ class QueryImageDecoder:
     def __enter__(self) -> "QueryImageDecoder":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._pool.close()
 
     def pixels(self, file: Path | str) -> np.ndarray:

@@ -111,5 +111,5 @@ class Worker:
 
     def _knows(self, digest: bytes) -> bool:
         prefix = int.from_bytes(digest[:8], "little")
-        place = int(self.known.searchsorted(self.known.dtype.type(prefix)))
-        return place < len(self.known) and int(self.known[place]) == prefix
+        position = int(self.known.searchsorted(self.known.dtype.type(prefix)))
+        return position < len(self.known) and int(self.known[position]) == prefix

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 __all__ = ["FORMATS", "Format", "browser_media_type", "format_named"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Format:
-    """A picture format.
+    """A picture format; several names in one field are separated by spaces.
 
     ``pillow`` are its names in Pillow, and ``plugins`` the modules that register them when they
     are imported; both are empty for camera RAW. ``media_type`` and ``signature``, a pattern of a
@@ -22,8 +22,8 @@ class Format:
 
     name: str  # as the library stores it
     extensions: str  # lower case, without dots; ``format:`` understands them too
-    pillow: tuple[str, ...] = ()
-    plugins: tuple[str, ...] = ()
+    pillow: str = ""
+    plugins: str = ""
     media_type: str = ""
     signature: bytes = b""
 
@@ -34,84 +34,21 @@ class Format:
 
 
 FORMATS = (
-    Format(
-        name="JPEG",
-        extensions="jpg jpeg jpe jfif mpo",  # an MPO is a JPEG with a preview behind it
-        pillow=("JPEG",),
-        plugins=("PIL.JpegImagePlugin", "PIL.MpoImagePlugin"),
-        media_type="image/jpeg",
-        signature=rb"\xff\xd8\xff",
-    ),
-    Format(
-        name="PNG",
-        extensions="png apng",
-        pillow=("PNG",),
-        plugins=("PIL.PngImagePlugin",),
-        media_type="image/png",
-        signature=rb"\x89PNG\r\n\x1a\n",
-    ),
-    Format(
-        name="WEBP",
-        extensions="webp",
-        pillow=("WEBP",),
-        plugins=("PIL.WebPImagePlugin",),
-        media_type="image/webp",
-        signature=rb"RIFF.{4}WEBP",
-    ),
-    Format(
-        name="GIF",
-        extensions="gif",
-        pillow=("GIF",),
-        plugins=("PIL.GifImagePlugin",),
-        media_type="image/gif",
-        signature=rb"GIF8[79]a",
-    ),
-    Format(
-        name="TIFF",
-        extensions="tif tiff",
-        pillow=("TIFF",),
-        plugins=("PIL.TiffImagePlugin",),
-    ),
-    Format(
-        name="BMP",
-        extensions="bmp dib",
-        pillow=("BMP", "DIB"),
-        plugins=("PIL.BmpImagePlugin",),
-        media_type="image/bmp",
-        signature=rb"BM",
-    ),
-    Format(
-        name="AVIF",
-        extensions="avif avifs",
-        pillow=("AVIF",),
-        plugins=("PIL.AvifImagePlugin",),
-        media_type="image/avif",
-        signature=rb".{4}ftypavi[fs]",
-    ),
-    Format(
-        name="JPEG2000",
-        extensions="jp2 j2k j2c jpc jpf jpx",
-        pillow=("JPEG2000",),
-        plugins=("PIL.Jpeg2KImagePlugin",),
-    ),
-    Format(
-        name="PPM",
-        extensions="ppm pgm pbm pnm pfm",
-        pillow=("PPM",),
-        plugins=("PIL.PpmImagePlugin",),
-    ),
-    Format(
-        name="HEIF",
-        extensions="heic heics heif heifs hif",
-        pillow=("HEIF",),
-        plugins=("pillow_heif.HeifImagePlugin",),
-    ),
-    Format(
-        name="RAW",
-        extensions="3fr arw cr2 cr3 dcr dng erf iiq k25 kdc mef mos mrw nef nrw orf pef raf rw2 "
-        "rwl srf srw x3f",
-    ),
-)
+    # To Pillow, a JPEG with a preview behind it is an MPO.
+    Format("JPEG", "jpg jpeg jpe jfif mpo", "JPEG", "PIL.JpegImagePlugin PIL.MpoImagePlugin",
+           "image/jpeg", rb"\xff\xd8\xff"),
+    Format("PNG", "png apng", "PNG", "PIL.PngImagePlugin", "image/png", rb"\x89PNG\r\n\x1a\n"),
+    Format("WEBP", "webp", "WEBP", "PIL.WebPImagePlugin", "image/webp", rb"RIFF.{4}WEBP"),
+    Format("GIF", "gif", "GIF", "PIL.GifImagePlugin", "image/gif", rb"GIF8[79]a"),
+    Format("TIFF", "tif tiff", "TIFF", "PIL.TiffImagePlugin"),
+    Format("BMP", "bmp dib", "BMP DIB", "PIL.BmpImagePlugin", "image/bmp", rb"BM"),
+    Format("AVIF", "avif avifs", "AVIF", "PIL.AvifImagePlugin", "image/avif", rb".{4}ftypavi[fs]"),
+    Format("JPEG2000", "jp2 j2k j2c jpc jpf jpx", "JPEG2000", "PIL.Jpeg2KImagePlugin"),
+    Format("PPM", "ppm pgm pbm pnm pfm", "PPM", "PIL.PpmImagePlugin"),
+    Format("HEIF", "heic heics heif heifs hif", "HEIF", "pillow_heif.HeifImagePlugin"),
+    Format("RAW", "3fr arw cr2 cr3 dcr dng erf iiq k25 kdc mef mos mrw nef nrw orf pef raf rw2 rwl "
+           "srf srw x3f"),
+)  # fmt: skip
 
 
 def format_named(name: str) -> Format | None:

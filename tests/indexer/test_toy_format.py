@@ -23,8 +23,7 @@ Image.register_open("TOY", ToyImageFile, lambda beginning: beginning.startswith(
 
 ROW = """
 from fovea.search.clip import formats
-row = formats.Format(name="TOY", extensions="toy ty", pillow=("TOY",), plugins=("toyplugin",))
-formats.FORMATS += (row,)
+formats.FORMATS += (formats.Format("TOY", "toy ty", "TOY", "toyplugin"),)
 """
 
 PROGRAM = """

@@ -29,10 +29,7 @@ log = logging.getLogger(__name__)
 
 # What Pillow reads by itself.
 IMAGE_SUFFIXES = frozenset(
-    suffix
-    for entry in FORMATS
-    if any(module.startswith("PIL.") for module in entry.plugins)
-    for suffix in entry.suffixes
+    suffix for entry in FORMATS if entry.plugins.startswith("PIL.") for suffix in entry.suffixes
 )
 
 # How a class name becomes a caption in training; the first one is drawn as often as the rest.

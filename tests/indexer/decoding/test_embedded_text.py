@@ -3,7 +3,12 @@ import io
 import pytest
 from PIL import Image
 
-from fovea.indexer.decoding.embedded_text import Words, parse_xmp, picture_words, sidecar_words
+from fovea.indexer.decoding.embedded_text import (
+    EmbeddedText,
+    parse_xmp,
+    picture_words,
+    sidecar_words,
+)
 from fovea.indexer.decoding.limits import Limits
 
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -15,7 +20,7 @@ XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <dc:subject><rdf:Bag><rdf:li>sailing</rdf:li><rdf:li>Places|Norway|Bergen</rdf:li>
 <rdf:li>sailing</rdf:li><rdf:li>2019</rdf:li></rdf:Bag></dc:subject>
 </rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>""".encode()
-SAID = Words(("Regatta", "A boat & its crew"), ("sailing", "Bergen"))
+SAID = EmbeddedText(("Regatta", "A boat & its crew"), ("sailing", "Bergen"))
 
 
 def test_a_packet_gives_its_descriptions_and_keywords():
@@ -39,7 +44,7 @@ def test_a_packet_gives_its_descriptions_and_keywords():
     ],
 )
 def test_a_broken_or_hostile_packet_says_nothing(packet):
-    assert parse_xmp(packet) == Words()
+    assert parse_xmp(packet) == EmbeddedText()
 
 
 def opened(kind, **options):
@@ -79,7 +84,7 @@ def test_a_jpegs_iptc_is_read_in_its_character_set(mark, coding):
     Image.new("RGB", (8, 8)).save(file, "JPEG")
     data = file.getvalue()
     with Image.open(io.BytesIO(data[:2] + iim(*sets) + data[2:])) as image:
-        assert picture_words(image) == Words(("Ein Café am Meer",), ("Küste", "sea"))
+        assert picture_words(image) == EmbeddedText(("Ein Café am Meer",), ("Küste", "sea"))
 
 
 def test_exif_descriptions_are_read():
@@ -88,7 +93,7 @@ def test_exif_descriptions_are_read():
     exif[0x9C9B] = "Hafen\0".encode("utf-16-le")
     exif[0x9C9E] = "sea;boat;\0".encode("utf-16-le")
     with opened("JPEG", exif=exif) as image:
-        assert picture_words(image) == Words(("A boat", "Hafen"), ("sea", "boat"))
+        assert picture_words(image) == EmbeddedText(("A boat", "Hafen"), ("sea", "boat"))
 
 
 @pytest.mark.parametrize(
@@ -99,12 +104,12 @@ def test_what_cameras_write_is_no_description(text):
     exif = Image.Exif()
     exif[0x010E] = text
     with opened("JPEG", exif=exif) as image:
-        assert picture_words(image) == Words()
+        assert picture_words(image) == EmbeddedText()
 
 
 def test_a_sidecar_is_found_by_either_name(tmp_path):
     path = bytes(tmp_path / "a.jpg")
-    assert sidecar_words(path, Limits()) == Words()
+    assert sidecar_words(path, Limits()) == EmbeddedText()
     (tmp_path / "a.xmp").write_bytes(XMP.replace(b"sailing", b"rowing"))
     assert sidecar_words(path, Limits()).keywords == ("rowing", "Bergen")
     (tmp_path / "a.jpg.xmp").write_bytes(XMP)

@@ -48,15 +48,20 @@ def test_no_more_wait_than_the_limit():
 
 
 def test_a_slow_source_gives_turns():
+    turn = threading.Event()
+
     def source():
         yield 1
-        time.sleep(0.1)
+        assert turn.wait(30)
         yield 2
 
+    found = []
     with Prefetch(source(), 10, threading.Event()) as ahead:
-        items = list(ahead)
-    assert [item for item in items if item is not None] == [1, 2]
-    assert None in items
+        for item in ahead:
+            found.append(item)
+            if item is None:
+                turn.set()
+    assert [item for item in found if item is not None] == [1, 2]
 
 
 def test_a_source_without_items_can_be_told_to_end():

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -88,11 +87,9 @@ def test_known_contents_are_not_decoded_unless_forced(tmp_path):
 def test_a_late_worker_is_replaced_and_only_its_file_fails(tmp_path):
     slow = slow_jpeg(tmp_path / "slow.jpg")
     fine = [png(tmp_path / f"{n}.png") for n in range(6)]
-    started = time.monotonic()
     found = run([fine[0], slow, *fine[1:]], limits=Limits(seconds=1.5, scans=10**6))
     assert found[slow][:2] == ("failed", "too slow: not decoded within 1.5 seconds")
     assert all(found[path][0] == "pixels" for path in fine)
-    assert time.monotonic() - started < 30
 
 
 def test_a_worker_that_grows_too_large_loses_only_its_file(tmp_path):
