@@ -2,9 +2,11 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from fovea.indexer.scanning.pipeline import Progress
     from fovea.indexer.switching.switch import SwitchProgress
     from fovea.search.clip.training.train import Metrics
@@ -13,12 +15,17 @@ if TYPE_CHECKING:
 from .output import print_json, talk
 
 
-@contextlib.contextmanager
-def scan_bar(dry_run: bool) -> "Iterator[Callable[[Progress], None]]":
+def _bar(**options: Any) -> "tqdm[NoReturn]":
+    """Open a bar on standard error, where that is a terminal."""
     from tqdm import tqdm
 
+    return tqdm(**{"disable": None, "leave": False} | options)
+
+
+@contextlib.contextmanager
+def scan_bar(dry_run: bool) -> "Iterator[Callable[[Progress], None]]":
     name = "scanning" if dry_run else "indexing"
-    with tqdm(desc=name, unit=" files", disable=None, smoothing=0.1, leave=False) as bar:
+    with _bar(desc=name, unit=" files", smoothing=0.1) as bar:
 
         def show(progress: "Progress") -> None:
             bar.total = None if progress.walking else progress.found
@@ -32,10 +39,8 @@ def scan_bar(dry_run: bool) -> "Iterator[Callable[[Progress], None]]":
 
 @contextlib.contextmanager
 def switch_bar() -> "Iterator[Callable[[SwitchProgress], None]]":
-    from tqdm import tqdm
-
     waits: list[str] = []
-    with tqdm(desc="embedding", unit=" pictures", disable=None, leave=False) as bar:
+    with _bar(desc="embedding", unit=" pictures") as bar:
 
         def show(progress: "SwitchProgress") -> None:
             bar.total, bar.n = progress.images, progress.embedded
@@ -49,10 +54,8 @@ def switch_bar() -> "Iterator[Callable[[SwitchProgress], None]]":
 
 
 def download_bar(name: str) -> "Callable[[int, int | None], None]":
-    from tqdm import tqdm
-
     talk(f"downloading {name}")
-    bar = tqdm(unit="B", unit_scale=True, unit_divisor=1024, disable=None, desc=name)
+    bar = _bar(unit="B", unit_scale=True, unit_divisor=1024, leave=True, desc=name)
 
     def show(done: int, total: int | None) -> None:
         bar.total = total
@@ -65,9 +68,7 @@ def download_bar(name: str) -> "Callable[[int, int | None], None]":
 
 @contextlib.contextmanager
 def counting_bar(unit: str) -> "Iterator[Callable[[int, int], None]]":
-    from tqdm import tqdm
-
-    with tqdm(unit=unit, disable=None, leave=False) as bar:
+    with _bar(unit=unit) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
@@ -80,9 +81,7 @@ def counting_bar(unit: str) -> "Iterator[Callable[[int, int], None]]":
 def training_bar(steps: int, *, shown: bool) -> "Iterator[Callable[[Metrics], None]]":
     from dataclasses import asdict
 
-    from tqdm import tqdm
-
-    with tqdm(total=steps, unit="step", disable=None if shown else True) as bar:
+    with _bar(total=steps, unit="step", leave=True, disable=None if shown else True) as bar:
 
         def show(metrics: "Metrics") -> None:
             print_json(asdict(metrics))
@@ -94,9 +93,7 @@ def training_bar(steps: int, *, shown: bool) -> "Iterator[Callable[[Metrics], No
 
 @contextlib.contextmanager
 def tuning_bar() -> "Iterator[Callable[[Metrics], None]]":
-    from tqdm import tqdm
-
-    with tqdm(unit="step", disable=None, leave=False) as bar:
+    with _bar(unit="step") as bar:
 
         def show(metrics: "Metrics") -> None:
             bar.total = metrics.steps

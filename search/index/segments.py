@@ -102,14 +102,14 @@ def nearest(
     exclude: np.ndarray | None,
 ) -> Neighbours:
     """Search several segments as if they were one."""
-    answers = [segment.search(queries, k, allowed, exclude) for segment in segments if len(segment)]
-    if not answers:
+    found = [segment.search(queries, k, allowed, exclude) for segment in segments if len(segment)]
+    if not found:
         shape = (len(queries), k)
         return Neighbours(np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64))
-    if len(answers) == 1:
-        return Neighbours(*answers[0])
-    scores = np.concatenate([scores for scores, _ in answers], axis=1)
-    ids = np.concatenate([ids for _, ids in answers], axis=1)
+    if len(found) == 1:
+        return Neighbours(*found[0])
+    scores = np.concatenate([scores for scores, _ in found], axis=1)
+    ids = np.concatenate([ids for _, ids in found], axis=1)
     return Neighbours(*best(scores, ids, k))
 
 

@@ -89,13 +89,7 @@ class VectorIndex:
         if k < 1:
             raise ValueError(f"k is {k}; ask for at least one neighbour")
         view = self._view
-        asked = min(k, max(1, len(view)))
-        found = nearest((view.stored, view.tail), queries, asked, _ids(allowed), _ids(exclude))
-        short = ((0, 0), (0, k - asked))
-        return Neighbours(
-            np.pad(found.scores, short, constant_values=-np.inf),
-            np.pad(found.ids, short, constant_values=-1),
-        )
+        return nearest((view.stored, view.tail), queries, k, _ids(allowed), _ids(exclude))
 
     def holds(self, image_ids: np.ndarray) -> np.ndarray:
         """Return which of the images, int64 (n,), can be found in this index, bool (n,)."""

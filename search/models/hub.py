@@ -137,9 +137,7 @@ def _downloaded(name: str) -> Path:
         folders = {Path(hf_hub_download(name, file)).parent for file in reversed(wanted)}
     except FoveaError:
         raise
-    except (
-        Exception
-    ) as exc:  # the client's errors, its transport's, the disk's: there is no common base
+    except Exception as exc:  # the client's, its transport's, the disk's: no common base
         raise ModelError(f"cannot fetch {name} from {endpoint}: {_first_line(exc)}") from exc
     if len(folders) > 1:  # its owner has just pushed a new revision
         raise ModelError(f"{name} has just changed on the hub; pull it again")

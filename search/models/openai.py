@@ -43,7 +43,7 @@ class Remote:
     sha256: str
 
     @property
-    def address(self) -> str:
+    def download_url(self) -> str:
         """The URL to fetch it from: a mirror's, where ``FOVEA_MODELS_URL`` names one."""
         if mirror := os.environ.get(_MIRROR):
             return f"{mirror.rstrip('/')}/{self.file_name}"
@@ -63,7 +63,7 @@ class Remote:
         from .download import download
 
         return download(
-            self.address,
+            self.download_url,
             models_folder() / "downloads" / self.file_name,
             sha256=self.sha256,
             progress=progress(self.file_name) if progress else None,
