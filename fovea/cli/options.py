@@ -38,9 +38,9 @@ def machine_options(command: Command) -> Command:
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    from fovea.search.models.installed import known_models
+    from fovea.search.models import available_models
 
-    return [model.name for model in known_models() if model.name.startswith(incomplete)]
+    return [name for name in available_models() if name.startswith(incomplete)]
 
 
 def model_option(text: str) -> Callable[[Command], Command]:

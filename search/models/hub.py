@@ -76,7 +76,9 @@ def pull_hub(name: str, *, network: bool = True) -> Path:
     folder = _cached(name)
     if folder is None:
         if not network or is_offline():
-            raise ModelUnreachable(f"{name} is not on this disk: fovea models pull {name}")
+            raise ModelUnreachable(
+                f"{name} is not on this disk; to download it: fovea models pull {name}"
+            )
         folder = _downloaded(name)
     _write_register(hub_models() | {name: folder})
     return folder

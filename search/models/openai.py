@@ -137,7 +137,6 @@ def pull_openai(
     model: OpenAIModel,
     progress: "Reporter | None" = None,
     *,
-    vocabulary: Remote | None = None,
     patience: "Patience | None" = None,
 ) -> Path:
     """Download, check and convert a model unless it is there; return its folder.
@@ -147,7 +146,7 @@ def pull_openai(
     """
     if found := on_disk(model):
         return found
-    vocabulary_file = (vocabulary or VOCABULARY).fetch(progress, patience)
+    vocabulary_file = VOCABULARY.fetch(progress, patience)
     archive = model.archive.fetch(progress, patience)
     folder = _assemble(model, vocabulary_file, archive)
     archive.unlink()

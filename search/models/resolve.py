@@ -145,7 +145,9 @@ def _requested(name: str, network: bool, progress: "Reporter | None") -> ModelIn
 
 def _openai(model: OpenAIModel, network: bool, progress: "Reporter | None") -> ModelInfo:
     if on_disk(model) is None and not network:
-        raise ModelUnreachable(f"{model.name} is not on this disk: fovea models pull {model.name}")
+        raise ModelUnreachable(
+            f"{model.name} is not on this disk; to download it: fovea models pull {model.name}"
+        )
     try:
         folder = pull_openai(model, progress)
     except ModelUnreachable as exc:

@@ -9,16 +9,16 @@ from fovea.search.library.library import Library
 
 __all__ = ["named_images"]
 
-LOOKED_AT = 20_000  # files whose names hold the words, the newest first
+LOOKED_AT = 20_000  # files whose names contain the words, the newest first
 PAGE = 500  # files read at a time
-CANDIDATES = 4  # times as many as are wanted are compared with each other
-BEGINNING = 3  # characters of a word that may be the beginning of another one
-BEGUN = 12  # images that names with such words may bring an answer to
+CANDIDATES = 4  # times the limit: so many images are compared with each other
+BEGINNING = 3  # characters from which a word may be the beginning of another one
+BEGUN = 12  # images up to which such names are added
 
 Ids = np.ndarray
 
-# Writing without spaces between words: a run of it is one token to SQLite. Thai, Lao and Khmer,
-# kana, Chinese characters, and Hangul, whose words carry their endings.
+# Scripts without spaces between words, where a run of characters is one token to SQLite: Thai, Lao
+# and Khmer, kana, Chinese characters, and Hangul, whose words carry their endings.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff"
     "\U00020000-\U0003ffff]"
@@ -26,12 +26,12 @@ _UNSPACED = re.compile(
 
 
 def named_images(library: Library, words: str, limit: int, allowed: Ids | None = None) -> list[int]:
-    """At most ``limit`` visible images of which one file's name and folders hold all the words.
+    """Return at most ``limit`` searchable images with a file whose name and folders have all words.
 
-    Images whose file's own name holds them all come first, the shortest name ahead; then those
-    found by their folders, the newest file ahead. Where these are few, some follow whose file's own
-    name has a word that begins as the last one does, which may not be typed to its end yet.
-    ``allowed``, ascending ids, limits them.
+    Images whose file's own name has them all come first, the shortest name ahead; then those found
+    by their folders, the newest file ahead. If these are few, some follow whose file's own name has
+    a word that begins with the last one, which may be unfinished. ``allowed``, ascending ids,
+    limits them.
     """
     tokens = re.findall(r"\w+", unicodedata.normalize("NFC", words).replace("_", " "))
     if not tokens:
@@ -56,7 +56,7 @@ def _by_length(lengths: dict[int, int]) -> list[int]:
 def _candidates(
     library: Library, condition: tuple[str, list[str]], most: int, allowed: Ids | None
 ) -> dict[int, int]:
-    """Images with files that meet a condition, and the shortest of these files' names."""
+    """Find images with files that meet a condition, and the length of their shortest name."""
     where, values = condition
     sql = (
         "SELECT image_id, length(name) FROM names CROSS JOIN files ON files.id = names.rowid "
@@ -84,9 +84,9 @@ def _permitted(rows: list[tuple[int, int]], allowed: Ids | None) -> list[tuple[i
 def _condition(
     tokens: list[str], columns: tuple[str, ...], *, begun: str = ""
 ) -> tuple[str, list[str]]:
-    """Words in some columns as SQLite tells them apart, and the beginning of one in the name.
+    """Make SQL that finds words in some columns, and the beginning of one in the name.
 
-    Characters of unspaced writing are looked for wherever they stand.
+    Characters of scripts without spaces are found anywhere.
     """
     spaced = " ".join(f'"{token}"' for token in tokens if not _UNSPACED.search(token))
     matches, parts, values = [], [], []

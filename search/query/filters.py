@@ -66,7 +66,7 @@ class FilterKind:
 
 
 def allowed_images(library: Library, filters: Sequence[Filter]) -> np.ndarray:
-    """Return the ids of the visible images that meet every filter, int64 (n,), ascending."""
+    """Return the ids of the searchable images that meet every filter, int64 (n,), ascending."""
     chosen, values = selection(library, filters)
     rows = library.rows(f"SELECT image_id FROM {chosen}", values)
     return np.sort(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows)))

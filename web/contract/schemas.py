@@ -200,7 +200,7 @@ PROBLEM = {
             "detail": TEXT,
             "instance": TEXT,
             "position": {**COUNT, "description": "Where a query is wrong, in characters from 0."},
-            "expected": {"type": "string", "description": "What was expected there."},
+            "expected": {"type": "string", "description": "What is wrong, and what to write."},
             "code": {"type": "string", "description": "Stable name of the error."},
             "params": {
                 "type": "object",

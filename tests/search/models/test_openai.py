@@ -8,6 +8,7 @@ import torch
 from fovea.search.clip.checkpoints.checkpoint import load_clip, read_config
 from fovea.search.clip.tokenizer import Tokenizer
 from fovea.search.errors import ModelError
+from fovea.search.models import openai
 from fovea.search.models.download import Patience
 from fovea.search.models.openai import (
     DEFAULT,
@@ -107,10 +108,11 @@ def test_an_archive_becomes_a_folder_once(server, place, release, monkeypatch):
         model.name, Remote("http://a.invalid/tiny.pt", model.archive.sha256), 1.0
     )
     words = Remote("http://b.invalid/bpe_simple_vocab_16e6.txt.gz", vocabulary.sha256)
+    monkeypatch.setattr(openai, "VOCABULARY", words)
     monkeypatch.setenv("FOVEA_MODELS_URL", f"{server.url}/")
     told = []
     report = lambda name: lambda done, total: told.append((name, done == total))  # noqa: E731
-    folder = pull_openai(elsewhere, report, vocabulary=words, patience=PATIENCE)
+    folder = pull_openai(elsewhere, report, patience=PATIENCE)
     assert folder == place / "Tiny-8-9px"
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",
@@ -125,24 +127,26 @@ def test_an_archive_becomes_a_folder_once(server, place, release, monkeypatch):
     for name, tensor in expected.items():
         assert torch.allclose(found[name].float(), tensor.float(), atol=1e-3), name
     asked = len(server.asked)
-    assert pull_openai(elsewhere, vocabulary=words) == folder == on_disk(model)
+    assert pull_openai(elsewhere) == folder == on_disk(model)
     assert len(server.asked) == asked
 
 
-def test_a_wrong_archive_leaves_no_model(server, place):
+def test_a_wrong_archive_leaves_no_model(server, place, monkeypatch):
     model, vocabulary = tiny(server)
+    monkeypatch.setattr(openai, "VOCABULARY", vocabulary)
     server.files["/tiny.pt"] = server.files["/tiny.pt"][:-1] + b"x"
     with pytest.raises(ModelError, match="has the SHA-256"):
-        pull_openai(model, vocabulary=vocabulary, patience=PATIENCE)
+        pull_openai(model, patience=PATIENCE)
     assert on_disk(model) is None
     assert not list(place.glob("**/*.pt*.part"))
 
 
-def test_an_archive_that_is_no_clip_leaves_no_model(server, place):
+def test_an_archive_that_is_no_clip_leaves_no_model(server, place, monkeypatch):
     server.files["/tiny.pt"] = b"no archive"
     model, vocabulary = tiny(server)
+    monkeypatch.setattr(openai, "VOCABULARY", vocabulary)
     with pytest.raises(ModelError):
-        pull_openai(model, vocabulary=vocabulary, patience=PATIENCE)
+        pull_openai(model, patience=PATIENCE)
     assert on_disk(model) is None
     assert not [path for path in place.iterdir() if path.name.startswith(".")]
 
