@@ -38,7 +38,7 @@ def machine_options(command: Command) -> Command:
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    from fovea.search.models import available_models
+    from fovea.search.models.installed import available_models
 
     return [name for name in available_models() if name.startswith(incomplete)]
 

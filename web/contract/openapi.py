@@ -37,7 +37,7 @@ def openapi() -> dict[str, Any]:
 def docs() -> str:
     """Show the description to people."""
     found = document(current_app._get_current_object())  # type: ignore[attr-defined]
-    return render_template("docs.html", api=found, sections=list(_sections(found)))
+    return render_template("api.html", api=found, sections=list(_sections(found)))
 
 
 def document(app: Flask) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def test_pictures_appear_while_more_come_in(page):
 def test_an_empty_page_tells_of_the_scan_that_fills_it(page):
     assert "Add a folder" in page.inner_text("#empty")
     page.library.say("scan", **SCAN)
-    assert "Indexing is under way" in page.inner_text("#empty")
+    assert "Indexing your pictures" in page.inner_text("#empty")
     assert "30 of 1,200 files" in page.inner_text("#empty")
     page.library.say("scan", **SCAN | {"done": 31})
     assert "31 of 1,200 files" in page.inner_text("#empty")
@@ -130,8 +130,8 @@ def test_an_answer_without_a_likely_match_says_so_once(page):
     page.library.likely = 0
     page.fill("input[name=q]", "red")
     page.wait_for_selector(".grid-line")
-    assert page.inner_text(".grid-line") == "No sure matches; the nearest ones come first"
-    assert page.inner_text("#status") == "2 pictures, nearest first"
+    assert page.inner_text(".grid-line") == "No likely matches; the closest pictures come first"
+    assert page.inner_text("#status") == "2 pictures, closest first"
 
 
 def test_days_of_few_pictures_share_a_row(page):

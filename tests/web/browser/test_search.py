@@ -235,7 +235,7 @@ def test_a_picture_that_cannot_be_had_leaves_a_message_alone(page):
     page.route(re.compile("/(thumbnail|preview|original)"), lambda route: route.abort())
     page.click(".tile[data-index='1'] .tile-open")
     page.wait_for_selector("[data-part=problem]:not([hidden])")
-    assert "cannot be reached" in part(page, "problem")
+    assert "cannot be opened" in part(page, "problem")
     assert page.locator(".detail-small").is_hidden()
 
 

@@ -1,10 +1,10 @@
-/** The server's JSON API. A refusal is an Error with the members of the server's problem document. */
+/** The server's JSON API. Failures are Errors with the members of the server's problem document. */
 
 import { t } from "./i18n.js";
 import { refusal } from "./problems.js";
 
 const PAGE = 100; // hits
-export const LARGEST_PAGE = 200; // hits that the server gives at once
+export const LARGEST_PAGE = 200; // hits in one answer of the server
 
 async function ask(address, options = {}) {
   const response = await fetch(address, options).catch(silent);
@@ -13,7 +13,7 @@ async function ask(address, options = {}) {
   throw refusal({ title: response.statusText, status: response.status, ...problem });
 }
 
-/** Nobody answers; or the page itself wants no answer any more. */
+/** The server does not answer, or the page has aborted the request. */
 function silent(error) {
   throw error.name === "AbortError" ? error : new Error(t("problem.silent"));
 }
@@ -44,7 +44,7 @@ export function searchWithPictures(q, pictures, { limit = PAGE, signal } = {}) {
   return ask("/api/search", { method: "POST", body: form, signal });
 }
 
-/** The next page of an answer; one to pictures is remembered by its cursor alone. */
+/** The next page of an answer; the cursor also identifies searches by pictures. */
 export const more = (cursor, { limit = PAGE, signal } = {}) =>
   ask(`/api/search?${new URLSearchParams({ cursor, limit })}`, { signal });
 
@@ -58,6 +58,6 @@ export const startScan = async (root) => (await send("POST", "/api/scans", { roo
 export const stopScan = () => send("DELETE", "/api/scans/current");
 export const status = () => ask("/api/status");
 
-/** Files that were not indexed, of a `state`: "failed" or "skipped". */
+/** Files that are not indexed, by `state`: "failed" or "skipped". */
 export const failures = (state, cursor) =>
   ask(`/api/failures?${new URLSearchParams({ state, cursor: cursor ?? "" })}`);

@@ -1,4 +1,4 @@
-/** The terms of a query as chips that can be weighed, turned round and removed. */
+/** The terms of a query as chips, which change their weight and sign and remove them. */
 
 import { element, printable } from "./dom.js";
 import { t } from "./i18n.js";
@@ -6,20 +6,20 @@ import { isTerm, items, joined, written } from "./querytext.js";
 
 const WEIGHTS = [0.25, 0.5, 1, 2, 4];
 
-const names = new Map(); // id of an image -> its file's name, of those that are searched by
+const names = new Map(); // image id -> file name, of images that are terms of a query
 
 let box;
 let change; // called with the new text of the query
-let changePictures; // called where a picture's weight changes or it goes
+let changePictures; // called with the new list of pictures
 
-/** `onText(text)` hears of a changed query, `onPictures(pictures)` of changed pictures. */
+/** `onText(text)` is called with a changed query, `onPictures(pictures)` with changed pictures. */
 export function start({ onText, onPictures }) {
   box = document.getElementById("chips");
   change = onText;
   changePictures = onPictures;
 }
 
-/** Learn the names of the images that `text` asks for from the hits; true where one is new. */
+/** Learn the names of images in `text` from the hits; return whether one is new. */
 export function learn(text, hits) {
   const before = names.size;
   const wanted = new Set(items(text).map((item) => item.key === "like" && item.value));
@@ -27,7 +27,7 @@ export function learn(text, hits) {
   return names.size > before;
 }
 
-/** Show the terms of `text` and the `pictures`; one plain term needs no chip. */
+/** Show the terms of `text` and the `pictures`; a single plain term has no chip. */
 export function show(text, pictures) {
   const list = items(text);
   const terms = list.filter(isTerm);
@@ -40,14 +40,14 @@ export function show(text, pictures) {
   if (place) focusAt(place);
 }
 
-/** Which control of which chip has the focus; null where it is elsewhere. */
+/** Which control of which chip has the focus; null if none has. */
 function placeOfFocus() {
   const { activeElement } = document;
   const index = [...box.children].findIndex((chip) => chip.contains(activeElement));
   return index < 0 ? null : { index, control: activeElement.className };
 }
 
-/** The same control of the new chip there; the box where no chip is left. */
+/** Focus the same control of the new chip there, or the search box if no chip is left. */
 function focusAt({ index, control }) {
   const chip = box.children[Math.min(index, box.children.length - 1)];
   (chip?.querySelector(`.${control}`) ?? document.querySelector("input[name=q]")).focus();
@@ -74,7 +74,7 @@ const likeness = (id) =>
 
 function ofPicture(picture, pictures) {
   const image = element("img", { src: picture.address, alt: "", class: "chip-picture" });
-  image.addEventListener("error", () => image.remove()); // a format that the browser cannot show
+  image.addEventListener("error", () => image.remove()); // a format that the browser does not support
   const others = pictures.filter((other) => other !== picture);
   const put = (weight) =>
     changePictures(pictures.map((other) => (other === picture ? { ...picture, weight } : other)));

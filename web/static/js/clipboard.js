@@ -1,4 +1,4 @@
-/** Copy text, on pages without a secure context too. */
+/** Copy text, also on pages without a secure context. */
 
 /** Put `text` on the clipboard; reject where the browser refuses. */
 export async function copyText(text) {
@@ -9,7 +9,7 @@ export async function copyText(text) {
   }
 }
 
-/** An address that is neither https nor loopback has no `navigator.clipboard`. */
+/** `navigator.clipboard` exists only on https and loopback addresses. */
 function copyOldWay(text) {
   const area = document.createElement("textarea");
   area.value = text;

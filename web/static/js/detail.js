@@ -1,4 +1,4 @@
-/** The detail view: one picture large, what is known of it, and what lies near it. */
+/** The picture view: one picture large, its facts, and similar pictures. */
 
 import { image } from "./api.js";
 import { copyText } from "./clipboard.js";
@@ -13,7 +13,7 @@ import { emit, on } from "./store.js";
 
 const ADDRESS = /^#image-(\d+)$/;
 
-/** What next and previous walk along: the grid's hits, or the neighbours of a picture. */
+/** The lists for next and previous: the hits of the grid, or pictures similar to one. */
 const results = {
   total: 0,
   count: () => results.total,
@@ -36,10 +36,10 @@ let dialog;
 let parts; // the elements of the dialog, by their data-part
 let picture;
 let shown = null; // {id, index, list}
-let about = null; // the document of the shown image, once it is here
-let request = null; // the AbortController of that document
-const walks = [results]; // lists by the number that the history's entries carry
-let afterwards = null; // what to do once the view has closed
+let about = null; // the document of the shown image, once it has arrived
+let request = null; // the AbortController of that document's request
+const walks = [results]; // lists, by the number in the history's entries
+let afterwards = null; // called once the view has closed
 
 export function start() {
   dialog = document.getElementById("detail");
@@ -60,7 +60,7 @@ export function start() {
 
 export const isOpen = () => dialog.open;
 
-/** Show an image from anywhere, with an entry in the history: back leads to where one was. */
+/** Show an image and add an entry to the history, so that back returns to where one was. */
 function open(id, index, list) {
   if (!walks.includes(list)) walks.push(list);
   const depth = (history.state?.depth ?? 0) + 1;
@@ -69,7 +69,7 @@ function open(id, index, list) {
   show(id, index, list);
 }
 
-/** Show or close as the address says, after back, forward, or the start of the page. */
+/** Follow the address after back, forward, or loading the page: show its image, or close. */
 function followAddress() {
   const [, id] = ADDRESS.exec(location.hash) ?? [];
   if (id) {
@@ -80,7 +80,7 @@ function followAddress() {
   }
 }
 
-/** The list has changed under the open view: the picture stays, its place is looked up. */
+/** The hits have changed under the open view: keep the picture, and find its new position. */
 function followHits({ total }) {
   results.total = total;
   if (!dialog.open || shown?.list !== results) return;
@@ -144,7 +144,7 @@ async function preloadAround({ index, list }) {
   picture.preload(hits.filter(Boolean));
 }
 
-/** Go `by` pictures along the list; the address follows without another entry. */
+/** Go `by` pictures along the list; the address changes without another history entry. */
 async function step(by) {
   const { index, list } = shown;
   const next = index + by;
@@ -167,15 +167,15 @@ function showPosition() {
   setDisabled(parts.next, !known || index === count - 1);
 }
 
-/** Stays in the tab order, so that the focus is not lost at either end of the list. */
+/** Keep the button in the tab order, so that the focus is not lost at the ends of the list. */
 function setDisabled(button, disabled) {
   button.setAttribute("aria-disabled", String(disabled));
 }
 
-/** A neighbour of the shown picture becomes the shown one; its siblings are what next walks along. */
+/** Show a similar picture; next and previous then go through the similar ones. */
 function jump(id, hits) {
   const list = neighboursOf(hits);
-  dialog.focus(); // the link that was followed is about to go
+  dialog.focus(); // the link that has the focus will be removed
   open(id, list.find(id), list);
 }
 
@@ -232,7 +232,7 @@ const keys = {
 function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const onControl = event.target.closest("button, a, input, textarea, summary");
-  if (onControl && event.key === " ") return; // pressing the control is what it means there
+  if (onControl && event.key === " ") return; // it presses the control
   if (event.shiftKey && event.key.startsWith("Arrow")) return pan(event);
   const action = keys[event.key];
   if (!action) return;
@@ -283,19 +283,19 @@ function showInfo(visible, remember = false) {
   if (remember) localStorage.setItem("detail-info", visible ? "shown" : "hidden");
 }
 
-/** As it was left; at first shown where there is room beside the picture. */
+/** Whether to show the facts: as last time, at first if there is room beside the picture. */
 function preferredInfo() {
   const left = localStorage.getItem("detail-info");
   return left ? left === "shown" : window.matchMedia("(min-width: 60rem)").matches;
 }
 
-/** Close, and do `then` when the address is that of the results again. */
+/** Close, and call `then` when the address is that of the results again. */
 function leave(then = null) {
   afterwards = then;
   dialog.close();
 }
 
-/** Lead the focus to the picture's place in the grid, and take the picture out of the address. */
+/** Focus the picture in the grid, and remove it from the address. */
 async function closed() {
   const { id, index, list } = shown ?? {};
   const then = afterwards;
@@ -311,7 +311,7 @@ async function closed() {
   then?.();
 }
 
-/** Go back to before the view was opened, or where it was the first page, forget its picture. */
+/** Go back to the entry before the view was opened; without one, only remove the picture. */
 async function leaveAddress() {
   if (!ADDRESS.test(location.hash)) return;
   const depth = history.state?.depth ?? 0;

@@ -1,4 +1,4 @@
-/** Elements made in code: text only ever becomes text, never markup. */
+/** Create elements. Text is inserted as text, never as markup. */
 
 /** The element `tag` with these properties (`class`, `dataset`, attributes or DOM properties). */
 export function element(tag, properties = {}, ...children) {
@@ -19,7 +19,7 @@ const HIDDEN =
   // eslint-disable-next-line no-control-regex
   /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]/gu;
 
-/** A file's name in which nothing can hide: control, bidirectional and stray characters escaped. */
+/** A file name with control, bidirectional and invalid characters escaped. */
 export function printable(name) {
   return name.replace(HIDDEN, (character) => {
     const code = character.codePointAt(0);

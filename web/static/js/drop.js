@@ -1,4 +1,4 @@
-/** Search by picture: files dropped on the page, pasted, or chosen. */
+/** Search by picture: files that are dropped, pasted or chosen. */
 
 import { emit } from "./store.js";
 import { t } from "./i18n.js";
@@ -9,8 +9,8 @@ const NAMES =
   /\.(jpe?g|jfif|png|webp|gif|avif|hei[cf]|tiff?|bmp|dng|cr2|cr3|nef|arw|orf|rw2|raf)$/i;
 
 let overlay;
-let depth = 0; // a drag enters and leaves every element it crosses
-let ownDrag = false; // a picture of this page under the pointer is no file
+let depth = 0; // elements entered and not left: a drag enters every element it crosses
+let ownDrag = false; // a picture of this page is being dragged, not a file
 
 export function start() {
   overlay = document.getElementById("drop");
@@ -37,7 +37,7 @@ function enter(event) {
   depth += 1;
   overlay.hidden = false;
   const dialog = document.querySelector("dialog:modal");
-  (dialog ?? document.body).append(overlay); // above an open dialog too
+  (dialog ?? document.body).append(overlay); // also above an open dialog
 }
 
 function over(event) {
@@ -54,7 +54,7 @@ function leave(event) {
 
 function drop(event) {
   if (!carriesFiles(event)) return;
-  event.preventDefault(); // else the browser leaves the page for the file
+  event.preventDefault(); // otherwise the browser opens the file
   hide();
   offer([...event.dataTransfer.files]);
 }
@@ -64,7 +64,7 @@ function hide() {
   overlay.hidden = true;
 }
 
-/** Pasted text stays the text field's own; only files are taken. */
+/** Take pasted files; leave pasted text to the text field. */
 function paste(event) {
   const files = [...(event.clipboardData?.files ?? [])];
   if (!files.length) return;
@@ -72,7 +72,7 @@ function paste(event) {
   offer(files);
 }
 
-/** Hand on what can be searched by; say what cannot. */
+/** Pass on pictures, and tell which files cannot be used. */
 function offer(files) {
   const pictures = files.filter((file) => isPicture(file) && file.size <= LARGEST);
   const refused = files.find((file) => !isPicture(file));

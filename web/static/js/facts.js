@@ -1,4 +1,4 @@
-/** What is known of a picture, beside it in the detail view. */
+/** The facts beside a picture in the picture view. */
 
 import { copyText } from "./clipboard.js";
 import { element, printable } from "./dom.js";
@@ -7,8 +7,8 @@ import { t } from "./i18n.js";
 import { emit } from "./store.js";
 
 /**
- * Fill the `parts` of the view from the document of an image, and from the `hit` that a search has
- * found it as; `jump(id, hits)` shows a neighbour.
+ * Fill the `parts` of the view from the document of an image, and from its `hit` in a search, if
+ * any; `jump(id, hits)` shows a similar picture.
  */
 export function showFacts(parts, about, { jump, hit }) {
   parts.folder.textContent = printable(about.folder ?? "");
@@ -21,7 +21,7 @@ export function showFacts(parts, about, { jump, hit }) {
   );
 }
 
-/** Show a section's list, or hide the whole section where there is nothing to show. */
+/** Fill the list of a section, or hide the section if it is empty. */
 function fill(list, items, made) {
   list.closest("section").hidden = items.length === 0;
   list.replaceChildren(...items.map((item) => made(item, items)));
@@ -29,7 +29,7 @@ function fill(list, items, made) {
 
 const row = (name, ...values) => [element("dt", {}, t(name)), element("dd", {}, ...values)];
 
-/** How likely the picture is what was searched for. */
+/** How likely the picture matches the search. */
 function matchRows(hit) {
   const isRated = hit?.likelihood !== null && hit?.likelihood !== undefined;
   const said = [isRated && format.percent(hit.likelihood), hit?.by_name && t("hits.by_name")];
@@ -66,7 +66,7 @@ function exposure({ exposure: seconds, f_number: stop, iso, focal_length: length
   return said.filter(Boolean).join(" · ");
 }
 
-/** Coordinates; a map is another party that would learn the place, so its link is asked for. */
+/** Coordinates. A map service would learn them, so its link appears only on request. */
 function placeRows({ latitude, longitude, altitude }) {
   if (latitude === null || latitude === undefined) return [];
   const height = altitude

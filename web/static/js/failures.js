@@ -1,11 +1,11 @@
-/** The files that were not indexed: those that could not be read, and those passed over. */
+/** Lists of the files that are not indexed: unreadable and ignored ones. */
 
 import * as api from "./api.js";
 import { element, printable } from "./dom.js";
 import * as format from "./format.js";
 import { t } from "./i18n.js";
 
-/** One list, filled page by page once it is opened; `attempt(work)` says what goes wrong. */
+/** One list, loaded page by page once it is opened; `attempt(work)` reports errors. */
 export class Failures {
   constructor(section, attempt) {
     this.section = section;
@@ -17,7 +17,7 @@ export class Failures {
     this.more.addEventListener("click", () => attempt(() => this.next()));
   }
 
-  /** Show how many there are, and those of an open list anew. */
+  /** Show how many files there are; reload an open list. */
   async show(count) {
     this.section.hidden = count === 0;
     const text = t(`library.${this.state}`, { count: format.number(count) });

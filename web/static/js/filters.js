@@ -1,4 +1,4 @@
-/** Menus beside the box. They write the same query that one can type. */
+/** Menus for filters. They edit the text of the query, as typing does. */
 
 import * as api from "./api.js";
 import { element, printable } from "./dom.js";
@@ -10,12 +10,12 @@ import { on } from "./store.js";
 const ISO_DAY = /^\d{4}-\d{2}-\d{2}$/;
 
 let form;
-let toggle; // on a narrow screen it shows the form
+let toggle; // shows the form on narrow screens
 let current = ""; // the text of the query
-let hasPictures = false; // searched by beside the text
+let hasPictures = false; // among what is searched for
 let change;
 
-/** `onText(text)` hears of a query whose filters were changed here. */
+/** `onText(text)` is called with a query whose filters were changed here. */
 export function start(onText) {
   form = document.getElementById("filters");
   change = onText;
@@ -44,7 +44,7 @@ const kinds = {
   sort: ["sort"],
 };
 
-/** Between two days, both included, is not before the one and not after the other. */
+/** From one day to another, inclusive: not before the one and not after the other. */
 const filterOf = {
   folder: (value) => `in:${quoted(value)}`,
   from: (value) => `-before:${value}`,
@@ -60,7 +60,7 @@ function changed(name) {
   change(withFilters(current, kinds[name], value ? [filterOf[name](value)] : []));
 }
 
-/** Show what the query says, as far as the menus can; pictures may be searched by besides. */
+/** Show the query's filters in the menus, as far as they can. */
 export function show(text, withPictures) {
   current = text;
   hasPictures = withPictures;
@@ -82,14 +82,14 @@ export function show(text, withPictures) {
   toggle.querySelector("[data-part=count]").textContent = active ? `(${format.number(active)})` : "";
 }
 
-/** Without a match the newest come first, and need no second option. */
+/** Without a term the newest come first anyway, which needs no option of its own. */
 function showUsualOrder(hasMatch) {
   const [usual, newest] = form.elements.sort.options;
   usual.text = t(hasMatch ? "filter.by_match" : "filter.by_date");
   newest.hidden = !hasMatch && !newest.selected;
 }
 
-/** Choose an option, made where the menu has none for a typed value. */
+/** Select an option; add it if the menu lacks a typed value. */
 function choose(name, value) {
   const menu = form.elements[name];
   const known = [...menu.options].find(
@@ -102,7 +102,7 @@ function choose(name, value) {
 
 async function fill() {
   const facets = await api.facets().catch(() => null);
-  if (!facets) return; // the menus stay as they are
+  if (!facets) return; // keep the menus as they are
   options("folder", facets.folders.map(({ path, name, count }) => [path, name, count]));
   options("camera", facets.cameras.map(({ name, count }) => [name, name, count]));
   options("format", facets.formats.map(({ name, count }) => [name, name, count]));

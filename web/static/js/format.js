@@ -1,6 +1,6 @@
-/** Numbers, dates and places as people of the page's language write them. */
+/** Numbers, dates and places as written in the page's language. */
 
-/** The page's language, as the reader's country writes it where the browser says so. */
+/** The page's language, in the browser's regional variant if it names one. */
 const page = document.documentElement.lang || "en";
 const language = navigator.languages.find((name) => name.split("-")[0] === page) ?? page;
 const plain = new Intl.NumberFormat(language);
@@ -21,14 +21,14 @@ export function bytes(count) {
   return new Intl.NumberFormat(language, { ...style, ...digits }).format(count / 1000 ** power);
 }
 
-/** "4,032 × 3,024 (12.2 MP)"; megapixels where there is at least half a one. */
+/** "4,032 × 3,024 (12.2 MP)"; megapixels from 0.5 on. */
 export function pixels(width, height) {
   const mega = (width * height) / 1e6;
   const size = `${plain.format(width)} × ${plain.format(height)}`;
   return mega < 0.5 ? size : `${size} (${oneDigit.format(mega)} MP)`;
 }
 
-/** An ISO 8601 time, without a zone as its place's clock showed it; "" where it is none. */
+/** An ISO 8601 time; without a zone it is local time where it was taken. "" if invalid. */
 export const date = (text) => said(moment, text);
 export const day = (text) => said(calendar, text);
 
@@ -37,7 +37,7 @@ function said(style, text) {
   return Number.isNaN(time.valueOf()) ? "" : style.format(time);
 }
 
-/** Seconds as a photographer says them: "1/250 s", "2.5 s". */
+/** Seconds of exposure: "1/250 s", "2.5 s". */
 export function exposureTime(seconds) {
   if (!(seconds > 0)) return "";
   return seconds < 0.3 ? `1/${Math.round(1 / seconds)} s` : `${oneDigit.format(seconds)} s`;

@@ -1,4 +1,4 @@
-/** The help: every key, and what can be typed into the search box. */
+/** The help: search syntax and keys. */
 
 let dialog;
 

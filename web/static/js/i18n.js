@@ -1,4 +1,4 @@
-/** The page's texts in its language. */
+/** The texts of the page in its language. */
 
 const messages = JSON.parse(document.getElementById("messages").textContent);
 
@@ -6,7 +6,7 @@ export const knows = (key) => key in messages;
 
 const forms = new Intl.PluralRules(document.documentElement.lang || "en");
 
-/** The text of a key, `{names}` in it replaced by `params`; a `count` may have a form of its own. */
+/** The text of a key, with `{names}` replaced by `params`; `count` selects a plural form. */
 export function t(key, params = {}) {
   const form = `${key}.${forms.select(Number(params.count ?? NaN))}`; // "key.one"
   return (messages[form] ?? messages[key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => params[name] ?? whole);

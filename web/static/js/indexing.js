@@ -1,4 +1,4 @@
-/** The library's panel: its folders, indexing as it happens, and the files left out. */
+/** The library panel: folders, progress of indexing, and files that are not indexed. */
 
 import * as api from "./api.js";
 import { element, printable } from "./dom.js";
@@ -11,11 +11,11 @@ const RETRY = 15_000; // milliseconds until a refused stream of events is tried 
 
 let panel;
 let parts;
-let events = null; // the stream, while the page is seen
-let retry; // the timer of the next try
+let events = null; // the stream, while the page is visible
+let retry; // the timer of the next attempt
 let scan = null; // the newest document of a scan
 let removing = null; // the root that the open question is about
-let failures; // the lists of files that were not indexed
+let failures; // lists of files that are not indexed
 
 export function start() {
   panel = document.getElementById("library");
@@ -45,8 +45,8 @@ function addFolder() {
 }
 
 /**
- * Hear of scans as they go on. A browser opens few connections to one server, whatever the number of
- * its tabs: a page that nobody sees gives its own back.
+ * Listen for events while the page is visible. A browser opens few connections to a server, however
+ * many tabs there are, so a hidden page closes its own.
  */
 function follow() {
   clearTimeout(retry);
@@ -58,13 +58,13 @@ function follow() {
   }
 }
 
-/** Where no more listeners are let in, ask now and then. */
+/** Open the stream of events; if the server has too many listeners, ask it now and then. */
 function listen() {
   events = new EventSource("/api/events");
   events.addEventListener("scan", (event) => showScan(JSON.parse(event.data)));
   events.addEventListener("library", (event) => emit("library", JSON.parse(event.data)));
   events.addEventListener("error", () => {
-    if (events?.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    if (events?.readyState !== EventSource.CLOSED) return; // the browser reconnects by itself
     events = null;
     retry = setTimeout(follow, RETRY);
     api.scan().then(showScan, () => null);
@@ -131,7 +131,7 @@ function rootItem(root) {
   );
 }
 
-/** Draw a scan; say in words only that one has begun or ended: counts would be spoken without end. */
+/** Show a scan. Screen readers hear of its start and end only: counts would never stop. */
 function showScan(document_) {
   const before = scan?.state;
   scan = document_;
@@ -179,7 +179,7 @@ function ended() {
   if (panel.open) refresh();
 }
 
-/** What a scan has brought, and which folders it could not look at. */
+/** The result of a scan, and the folders that it could not reach. */
 function result({ state, embedded = 0, failed = 0, unreached = [] }) {
   const counts = { count: format.number(embedded), failed: format.number(failed) };
   if (state === "stopped") return t("scan.stopped", counts);
@@ -241,5 +241,5 @@ async function confirmed() {
   if (parts.confirm.returnValue !== "remove") return;
   await attempt(() => api.removeRoot(Number(removing)));
   await refresh();
-  parts.title.focus(); // the button that was pressed is gone
+  parts.title.focus(); // the button that had the focus is gone
 }

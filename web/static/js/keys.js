@@ -1,4 +1,4 @@
-/** The keys of the page; those of an open dialog are its own. */
+/** Keyboard shortcuts of the page; open dialogs handle their own. */
 
 import * as grid from "./grid.js";
 import * as help from "./help.js";
@@ -39,7 +39,7 @@ function pressed(event) {
   anywhere(event);
 }
 
-/** On a picture, Ctrl+A chooses all that are loaded. */
+/** Ctrl+A on a picture selects all loaded ones. */
 function withControl(event) {
   const isAll = event.key.toLowerCase() === "a" && !event.shiftKey;
   if (!isAll || grid.focusedIndex() < 0 || document.querySelector("dialog:modal")) return;
@@ -49,7 +49,7 @@ function withControl(event) {
 
 const done = (event) => event.preventDefault();
 
-/** Down from the box goes to the first picture, escape takes a text away. */
+/** Arrow down in the search box goes to the first picture. */
 function inBox(event) {
   if (event.key === "ArrowDown" && grid.count()) {
     grid.focusIndex(0);
@@ -99,7 +99,7 @@ function onTile(event, index) {
   }
 }
 
-/** Shift with an arrow chooses on from the picture that has the focus. */
+/** Shift and an arrow extend the selection from the focused picture. */
 function rangeTo(index, next) {
   const hit = grid.hitAt(index);
   if (hit && !selection.has(hit.image_id)) selection.toggle(hit, index);

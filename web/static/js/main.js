@@ -1,4 +1,4 @@
-/** Start the parts of the page. */
+/** Start all parts of the page. */
 
 import * as detail from "./detail.js";
 import * as drop from "./drop.js";

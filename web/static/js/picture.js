@@ -1,4 +1,4 @@
-/** The large picture of the detail view: the thumbnail at once, the file itself over it. */
+/** The large picture of the picture view: the thumbnail at once, then the file itself over it. */
 
 import { printable } from "./dom.js";
 import { t } from "./i18n.js";
@@ -7,12 +7,12 @@ import { Zoom } from "./zoom.js";
 const SHOWN_BY_BROWSERS = new Set(["JPEG", "MPO", "PNG", "WEBP", "GIF", "AVIF"]);
 
 export class Picture {
-  /** `parts` are the view's elements; the rest is Zoom's. */
+  /** `parts` are the elements of the view; the callbacks are those of Zoom. */
   constructor(parts, { onSwipe, onChange }) {
     this.parts = parts;
     this.zoom = new Zoom(parts.stage, { onSwipe, onChange });
     this.hit = null;
-    this.ahead = new Map(); // address -> Image, loaded before it is asked for
+    this.ahead = new Map(); // address -> Image, loaded in advance
     parts.small.addEventListener("error", () => (parts.small.hidden = true));
     parts.large.addEventListener("load", () => this.loaded());
     parts.large.addEventListener("error", () => this.failed());
@@ -37,7 +37,7 @@ export class Picture {
     this.zoom.show(this.parts.picture, hit.width, hit.height);
   }
 
-  /** Load these hits' pictures, and forget all others. */
+  /** Load the pictures of these hits, and drop all others. */
   preload(hits) {
     const wanted = new Set(hits.map(addressOf));
     for (const address of this.ahead.keys()) if (!wanted.has(address)) this.ahead.delete(address);
@@ -57,7 +57,7 @@ export class Picture {
     }
   }
 
-  /** What a browser cannot show after all has a converted preview; else the file is out of reach. */
+  /** Fall back to the converted preview; if that fails too, the file is out of reach. */
   failed() {
     if (!this.hit) return;
     const preview = addressIn("preview", this.hit);
@@ -76,5 +76,5 @@ function addressOf(hit) {
   return addressIn(canShow ? "original" : "preview", hit);
 }
 
-/** A picture's address in another shape than its thumbnail's, wherever the app is mounted. */
+/** The address of a picture's `shape`, "original" or "preview", derived from its thumbnail's. */
 export const addressIn = (shape, { thumbnail }) => thumbnail.replace(/thumbnail(\?.*)?$/, shape);

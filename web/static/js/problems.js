@@ -1,4 +1,4 @@
-/** Problem documents, in the page's language where it knows their code. */
+/** Problem documents as Errors, in the page's language if it has a text for their code. */
 
 import { knows, t } from "./i18n.js";
 

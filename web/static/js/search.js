@@ -1,4 +1,4 @@
-/** The search box, the address and the answer: one follows the other. */
+/** The search box, the address and the answer, kept in step. */
 
 import * as api from "./api.js";
 import * as chips from "./chips.js";
@@ -11,26 +11,26 @@ import { refusal } from "./problems.js";
 import { isFilter, items } from "./querytext.js";
 import { emit, on } from "./store.js";
 
-const PAUSE = 180; // milliseconds without a key before a search
-const MERCY = 800; // milliseconds that one who types has to end what is no query yet
-const SETTLED = 1500; // milliseconds after which a typed query stays in the history
-const KEPT = 12; // answers that going back finds again
-const SETS = 24; // sets of pictures that going back finds again
-const QUIET = 1500; // milliseconds between a change of the library and a fresh answer
+const PAUSE = 180; // milliseconds without a keystroke before a search
+const MERCY = 800; // milliseconds before an error is shown to somebody who is typing
+const SETTLED = 1500; // milliseconds before a typed query gets a history entry of its own
+const KEPT = 12; // answers cached for going back
+const SETS = 24; // sets of pictures cached for going back
+const QUIET = 1500; // milliseconds between a change of the library and a new search
 
 let box;
 let status;
 let problem;
 let pictures = []; // [{file, address, weight}]
-let running = null; // AbortController of the search under way
+let running = null; // AbortController of the running search
 let pause = 0;
 let settle = 0;
-let complaint = 0; // the timer of one that waits
-let isReturning = false; // on the way to the place that the history remembers
-let isTyping = false; // the latest entry of the history is not settled yet
-const sets = new Map(); // id in the history's entries -> pictures; this tab's alone
+let complaint = 0; // timer of an error that will be shown
+let isReturning = false; // scrolling to the position in the history
+let isTyping = false; // the latest history entry still changes with the text
+const sets = new Map(); // id in history entries -> pictures; of this tab only
 const kept = new Map(); // set and text -> answer
-let scan = null; // the document of the newest scan
+let scan = null; // the newest scan
 
 export function start(first) {
   box = document.querySelector("input[name=q]");
@@ -84,7 +84,7 @@ function typed() {
   }, PAUSE);
 }
 
-/** Typing makes one entry of the history, however many keys it takes. */
+/** Update the address; typing makes one history entry, however many keystrokes it takes. */
 function follow() {
   const address = addressOf(textNow());
   if (address === location.pathname + location.search) return;
@@ -104,7 +104,7 @@ function settleNow() {
 const addressOf = (text) =>
   location.pathname + (text ? `?${new URLSearchParams({ q: text })}` : "");
 
-/** Search for a text that a chip or a menu has made. */
+/** Search for a text written by a chip or a menu. */
 function commit(text) {
   clearTimeout(pause);
   settleNow();
@@ -119,7 +119,7 @@ const placeNow = () => `${history.state?.set ?? ""} ${location.search}`;
 let lastPlace = placeNow();
 
 function wentBack(event) {
-  if (placeNow() === lastPlace) return; // only the detail view opened or closed
+  if (placeNow() === lastPlace) return; // only the picture view opened or closed
   clearTimeout(pause);
   settleNow();
   box.value = new URLSearchParams(location.search).get("q") ?? "";
@@ -140,7 +140,7 @@ function addPictures(files) {
   searchPictures([...pictures, ...added]);
 }
 
-/** Other pictures are another entry of the history. */
+/** Search by other pictures, as a new history entry. */
 function searchPictures(next) {
   clearTimeout(pause);
   settleNow();
@@ -150,7 +150,7 @@ function searchPictures(next) {
   run();
 }
 
-/** Remember a set and return its id, which no set of an earlier page has. */
+/** Keep a set of pictures; return its id, which is unique across reloads. */
 function keepSet(set) {
   const id = performance.timeOrigin + performance.now();
   sets.set(id, set);
@@ -165,7 +165,7 @@ function forgetSet(id) {
   for (const { address } of gone) if (!used.has(address)) URL.revokeObjectURL(address);
 }
 
-/** More of a picture (or less): a term of the query; one that is there already is turned. */
+/** Add a picture as a term (negative if `weight` is), or replace its term if there is one. */
 function addLike({ image_id, weight }) {
   const term = `${weight < 0 ? "-" : ""}like:${image_id}`;
   const others = items(textNow()).filter((item) => item.key !== "like" || item.value !== `${image_id}`);
@@ -203,7 +203,7 @@ async function run({ y = 0, fromKept = false, isTyped = false } = {}) {
   }
 }
 
-/** Show the server's document; one with a problem came with the page itself. */
+/** Show an answer; the one in the page itself may be a problem instead. */
 function receive(text, found, y) {
   if (found.problem) {
     complain(text, refusal(found.problem));
@@ -250,7 +250,7 @@ function present(text, answer, y) {
   else if (scrollY) scrollTo({ top: 0 });
 }
 
-/** Go back to a place that further pages may have to be asked for, unless one has left meanwhile. */
+/** Scroll back to a position, loading further pages first, unless somebody scrolls meanwhile. */
 async function scrollDeep(y) {
   scrollTo({ top: 0 });
   isReturning = true;
@@ -286,7 +286,7 @@ function invitation() {
   ];
 }
 
-/** What an empty page says while a scan has brought nothing yet. */
+/** What the page shows while a scan has not found pictures yet. */
 function filling() {
   const { found, done } = scan;
   const counts = { found: format.number(found), done: format.number(done) };
@@ -297,18 +297,18 @@ function filling() {
   ];
 }
 
-/** What was refused: a picture by the name of its file, which the server does not know. */
+/** The message of an error; the server does not know the names of pictures, the page does. */
 function worded({ code, params, message }) {
   const picture = code === "picture" && pictures[params.number - 1];
   return picture ? t("hits.bad_picture", { name: printable(picture.file.name) }) : message;
 }
 
-/** Say what is wrong beside the box, and mark its place. The last answer stays, but fades. */
+/** Show an error below the search box, and mark its place. The last answer stays, faded. */
 function complain(text, error) {
   grid.resume();
   document.getElementById("grid").classList.add("is-stale");
   const hasPlace = Number.isInteger(error.position);
-  const isRefused = error.status >= 400 && error.status < 500; // and would be again
+  const isRefused = error.status >= 400 && error.status < 500; // and would be refused again
   const parts = [isRefused ? worded(error) : t("hits.failed", { message: error.message })];
   if (hasPlace && text) {
     const characters = [...text];
@@ -331,9 +331,9 @@ function complain(text, error) {
 
 const heardOfChange = throttled(libraryChanged, QUIET);
 
-/** At the top of the page new pictures appear by themselves; further down on request. */
+/** Refresh the answer at the top of the page; further down, offer to. */
 function libraryChanged() {
-  if (running) return heardOfChange(); // what is under way first
+  if (running) return heardOfChange(); // let it finish first
   kept.clear();
   const isBusy = document.querySelector("#detail[open]") || scrollY > 100;
   if (isBusy && grid.count()) document.getElementById("refresh").hidden = false;
@@ -353,7 +353,7 @@ function debounced(work, time) {
   };
 }
 
-/** Do the work `time` after the first call; those until then change nothing. */
+/** Do the work `time` after the first call; ignore the calls until then. */
 function throttled(work, time) {
   let timer = 0;
   return () => {

@@ -1,4 +1,4 @@
-/** Events between the parts of the page, which know each other by these names alone. */
+/** Events between parts of the page that do not import each other. */
 
 const listeners = new Map();
 

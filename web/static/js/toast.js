@@ -1,4 +1,4 @@
-/** Short messages at the foot of the page, which screen readers speak. */
+/** Short messages at the bottom of the page, announced by screen readers. */
 
 import { on } from "./store.js";
 
@@ -14,7 +14,7 @@ export function start() {
   for (const change of ["close", "toggle"]) document.addEventListener(change, moveToTop, true);
 }
 
-/** Show `text` in place of the same one; an `error` stays longer and is spoken at once. */
+/** Show `text`, replacing an equal message; an `error` stays longer and is announced at once. */
 function show({ text, kind = "info" }) {
   moveToTop();
   for (const same of region.querySelectorAll("p")) if (said.get(same) === text) same.remove();
@@ -24,7 +24,7 @@ function show({ text, kind = "info" }) {
   toast.setAttribute("role", kind === "error" ? "alert" : "status");
   region.append(toast);
   while (region.children.length > MOST) region.firstElementChild.remove();
-  requestAnimationFrame(() => (toast.textContent = text)); // a live region speaks what changes
+  requestAnimationFrame(() => (toast.textContent = text)); // a live region announces changes
   removeLater(toast, SHOWN[kind]);
 }
 
@@ -37,7 +37,7 @@ function removeLater(toast, time) {
   toast.addEventListener("click", () => toast.remove());
 }
 
-/** All outside an open modal dialog is inert and silent: the region moves into the topmost one. */
+/** Move into the topmost modal dialog, if any: everything outside it is inert and silent. */
 function moveToTop() {
   const open = [...document.querySelectorAll("dialog:modal")].pop();
   const host = open ?? document.body;

@@ -1,10 +1,10 @@
 /**
- * One picture in a stage: fitted, zoomed, moved and swiped away, by wheel, pointer and keys.
+ * One picture in a box, the stage: fit, zoom, pan and swipe it by wheel, pointer and keys.
  *
- * Scale 1 is the fitted picture. Offsets are CSS pixels from the stage's middle.
+ * Scale 1 fits the picture to the stage. Offsets are CSS pixels from the centre of the stage.
  */
 
-const FIT_UP = 2; // a small picture is shown at most at twice its pixels
+const FIT_UP = 2; // small pictures are enlarged at most twofold to fit
 const MOST_PIXELS = 4; // zoomed in, a pixel of the picture covers at most 4 × 4 CSS pixels
 const STEP = 1.5;
 const SWIPE = 60; // CSS pixels
@@ -15,8 +15,8 @@ const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 export class Zoom {
   /**
-   * `stage` is the box, `onSwipe("left" | "right" | "down")` hears of swipes of the fitted picture,
-   * `onChange(percent, zoomed)` of every new scale; percent is in pixels of the picture.
+   * `onSwipe("left" | "right" | "down")` is called for swipes of the fitted picture,
+   * `onChange(percent, zoomed)` for every new scale; 100 percent are the picture's own pixels.
    */
   constructor(stage, { onSwipe, onChange }) {
     this.stage = stage;
@@ -97,7 +97,7 @@ export class Zoom {
     this.picture.style.transform = `translate(-50%, -50%) translate(${x}px, ${y}px) scale(${this.scale})`;
   }
 
-  /** Scale to `scale`, keeping what lies at the window's point (`x`, `y`) where it is. */
+  /** Zoom to `scale`, keeping the point (`x`, `y`) of the window fixed. */
   zoomTo(scale, x, y) {
     if (!this.picture) return;
     const box = this.stage.getBoundingClientRect();
@@ -118,12 +118,12 @@ export class Zoom {
     this.zoomTo(this.scale / STEP);
   }
 
-  /** Between fitted and the picture's own pixels (twice fitted where those are no larger). */
+  /** Toggle between fitted and the picture's own pixels, or twice the fitted size if larger. */
   toggle(x, y) {
     this.zoomTo(this.zoomed ? 1 : Math.max(this.actual, 2), x, y);
   }
 
-  /** Move the window over a zoomed picture by so many parts of the stage. */
+  /** Pan a zoomed picture by fractions of the stage. */
   pan(parts, down) {
     this.x -= parts * this.stage.clientWidth;
     this.y -= down * this.stage.clientHeight;
@@ -164,7 +164,7 @@ export class Zoom {
     this.pointers.set(event.pointerId, now);
   }
 
-  /** Scale by how far the two fingers have parted, and move with their middle. */
+  /** Zoom by the distance of two fingers, and move with their midpoint. */
   pinch(id, before, now) {
     const [other] = [...this.pointers].filter(([key]) => key !== id).map(([, place]) => place);
     const apart = (a) => Math.hypot(a.x - other.x, a.y - other.y) || 1;
@@ -194,7 +194,7 @@ export class Zoom {
     }
   }
 
-  /** Two taps of a finger zoom, as a double click of a mouse does. */
+  /** A double tap zooms, like a double click. */
   tap(event) {
     if (event.pointerType !== "touch") return;
     const last = this.lastTap;
