@@ -7,6 +7,12 @@ import pytest
 from browsing import answer, violations, visited
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+NARROW = PHONE | {"viewport": {"width": 320, "height": 640}}
+CUT_OFF = """() => [...document.querySelectorAll("dialog[open] *, .tools *, .selection *")]
+    .filter((one) => one.clientWidth && getComputedStyle(one).overflow === "visible")
+    .filter((one) => one.scrollWidth > one.clientWidth + 1
+        || one.getBoundingClientRect().right > innerWidth)
+    .map((one) => one.outerHTML.slice(0, 100))"""
 VIEWS = ("results", "browse", "detail", "selection", "library", "help", "filters", "problem")
 
 
@@ -50,11 +56,12 @@ def test_axe_finds_nothing_serious(browser, gallery, scheme):
 
 @pytest.mark.parametrize("view", ["results", "detail", "selection", "library", "help"])
 def test_a_phone_shows_everything_without_scrolling_sideways(browser, gallery, view):
-    with visited(browser, gallery, reduced_motion="reduce", **PHONE) as page:
+    with visited(browser, gallery, reduced_motion="reduce", **NARROW) as page:
         page.wait_for_selector(".tile img")
         show(page, view)
         width = page.evaluate("document.scrollingElement.scrollWidth")
-        assert width <= PHONE["viewport"]["width"]
+        assert width <= NARROW["viewport"]["width"]
+        assert page.evaluate(CUT_OFF) == []
         assert violations(page) == []
 
 
@@ -158,7 +165,7 @@ def test_what_is_wrong_is_said_in_the_language_of_the_page(browser, gallery):
         page.wait_for_selector(".tile img")
         show(page, "problem")
         page.wait_for_selector("#problem:not([hidden])")
-        said = "查询的第 6 个字符处应为：大小，如 >10MP、<=2MP、>5MB 或 <500kB"
+        said = "第 6 个字符处有误。应为：大小，如 >10MP、<=2MP、>5MB 或 <500kB"
         assert said in page.inner_text("#problem")
         page.reload()  # drawn with the page itself
         assert said in page.inner_text("#problem")
@@ -166,7 +173,7 @@ def test_what_is_wrong_is_said_in_the_language_of_the_page(browser, gallery):
         page.fill("#add-path", "/no/such/folder")
         page.keyboard.press("Enter")
         page.wait_for_selector("#add-problem:not(:empty)")
-        assert page.inner_text("#add-problem") == "没有文件夹 /no/such/folder"
+        assert page.inner_text("#add-problem") == "文件夹 /no/such/folder 不存在"
 
 
 def test_every_control_has_a_name_and_a_visible_focus(browser, gallery):

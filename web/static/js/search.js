@@ -261,7 +261,7 @@ async function scrollDeep(y) {
 
 function summary({ total, likely }) {
   const count = format.number(total);
-  if (likely === null || likely === undefined) return t("hits.all", { count });
+  if (!total || likely === null || likely === undefined) return t("hits.all", { count });
   if (!likely) return t("hits.none_likely", { count });
   return t("hits.likely", { likely: format.number(likely), count });
 }
