@@ -1,7 +1,7 @@
-"""Make the pictures of the page in docs/screenshots anew: python docs/screenshots.py
+"""Take the screenshots in docs/screenshots again: python docs/screenshots.py
 
-The library holds the photographs that come with scikit-image, and parts of them, so that there is
-something to scroll through; all of them may be shared. Needs Chromium and the test extra.
+The library contains the photographs of scikit-image, and parts of them, so that there is something
+to scroll through; all of them may be shared. Needs Chromium, a Chinese font and the test extra.
 """
 
 import os
@@ -59,7 +59,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class View:
-    """One picture of the page: how the page gets there, and on which screen."""
+    """One screenshot: how to reach the view, and on which screen."""
 
     name: str
     reach: Callable[[Any], None]
@@ -69,7 +69,7 @@ class View:
 
 
 def write_photographs(folder: Path) -> None:
-    """Lay the photographs and their parts into folders, each folder's on a day of its own."""
+    """Write the photographs and their parts into folders, those of each folder on one day."""
     originals = {path.stem: path for path in demo_photographs()}
     for age, (name, members) in enumerate(FOLDERS.items()):
         (folder / name).mkdir(parents=True)
@@ -91,7 +91,7 @@ def _parts(whole: Image.Image, boxes: list[tuple[int, int, int, int]]) -> Iterat
 
 
 def browse(page: Any) -> None:
-    """The library as it opens: newest first, by day."""
+    """Stay on the first page: newest first, by day."""
 
 
 def search(page: Any) -> None:
@@ -146,20 +146,20 @@ VIEWS = (
 
 
 def take(browser: Any, address: str, view: View) -> None:
-    """Bring a fresh page to the view, and write its picture."""
+    """Bring a new page to the view, and take its screenshot."""
     options = {"color_scheme": view.scheme, "locale": view.locale, "reduced_motion": "reduce"}
     with visited(browser, address, **view.screen, **options) as page:
         page.wait_for_selector(".tile img")
         view.reach(page)
         page.wait_for_function("() => [...document.images].every((image) => image.complete)")
-        page.wait_for_timeout(300)  # what fades in has
+        page.wait_for_timeout(300)  # let transitions end
         with Image.open(BytesIO(page.screenshot())) as picture:
             picture.convert("RGB").save(PLACE / f"{view.name}.webp", quality=QUALITY, method=6)
 
 
 @contextmanager
 def gallery() -> Iterator[str]:
-    """The address of a server for the photographs, whose folder has a name to show."""
+    """Serve the photographs, from a folder with a presentable name; yield the address."""
     with TemporaryDirectory() as place:
         folder = Path(gettempdir()) / "Pictures"
         folder.mkdir()

@@ -166,7 +166,7 @@ def test_a_server_that_is_gone_is_missed_in_plain_words(page):
     page.route("**/api/search?*", lambda route: route.abort())
     page.fill(BOX, "keyboard")
     page.wait_for_selector("#problem:not([hidden])")
-    assert "fovea does not answer; is it still running?" in page.inner_text("#problem")
+    assert "fovea does not respond. Is it still running?" in page.inner_text("#problem")
     page.unroute("**/api/search?*")
     page.click("#problem button")
     page.wait_for_selector("#problem", state="hidden")
@@ -201,7 +201,7 @@ def test_the_view_shows_a_picture_and_what_is_known_of_it(page):
     wait_for_first(page, names(page)["p021.jpg"])
     open_first(page)
     assert part(page, "name") == "p021.jpg"
-    assert part(page, "folder") == str(PHOTOS)
+    assert part(page, "folder") == str(PHOTOS.resolve())
     assert "JPEG" in part(page, "facts") and "File changed" in part(page, "facts")
     assert page.locator("[data-part=labels] li").count() == 5
     assert page.locator("[data-part=similar] li").count() == 12
