@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from flask import request
@@ -15,7 +15,6 @@ __all__ = [
     "Choice",
     "Number",
     "Operation",
-    "Parameter",
     "Text",
     "bad_request",
     "json_body",
@@ -28,20 +27,9 @@ View = TypeVar("View", bound=Callable[..., Any])
 Schema = Mapping[str, Any]
 
 
-class Parameter(Protocol):
-    """A parameter in the query of an address."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def help(self) -> str: ...
-    @property
-    def schema(self) -> Schema: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Number:
-    """An integer between two bounds, inclusive."""
+    """A parameter that is an integer between two bounds, inclusive."""
 
     name: str
     help: str
@@ -70,7 +58,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text of limited length, which may have to match a pattern."""
+    """A parameter that is a text of limited length, which may have to match a pattern."""
 
     name: str
     help: str
@@ -94,7 +82,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of a few words."""
+    """A parameter that is one of a few words."""
 
     name: str
     help: str
@@ -111,6 +99,9 @@ class Choice:
         if value not in self.choices:
             raise bad_request(f"{self.name} must be one of {', '.join(self.choices)}")
         return value
+
+
+Parameter = Number | Text | Choice  # in the query of an address
 
 
 @dataclass(frozen=True, slots=True)

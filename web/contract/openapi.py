@@ -30,13 +30,13 @@ INTRODUCTION = (
 @blueprint.get("/api/openapi.json")
 def openapi() -> dict[str, Any]:
     """Return the description for programs."""
-    return document(current_app._get_current_object())  # type: ignore[attr-defined]
+    return document(current_app)
 
 
 @blueprint.get("/api/docs")
 def docs() -> str:
     """Show the description to people."""
-    found = document(current_app._get_current_object())  # type: ignore[attr-defined]
+    found = document(current_app)
     return render_template("api.html", api=found, sections=list(_sections(found)))
 
 

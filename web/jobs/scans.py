@@ -131,7 +131,8 @@ class Scans:
                 last = said or last
         code = process.wait()
         with self._changed:
-            _hang_up(process)
+            with suppress(OSError):  # a line that could not be written
+                process.stdin.close()  # type: ignore[union-attr]
             self._process = None
             self._document = {**(self._document or {}), **_ended(last, code)}
             if self._waiting and not self._engine.closing.is_set():
@@ -157,16 +158,9 @@ def _started() -> "subprocess.Popen[str]":
 
 
 def _tell(process: "subprocess.Popen[str]", line: str) -> None:
-    try:
+    with suppress(OSError, ValueError):  # it has ended already, which _follow() notices
         process.stdin.write(line)  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
-    except (OSError, ValueError):
-        pass  # it has ended already, which _follow() notices
-
-
-def _hang_up(process: "subprocess.Popen[str]") -> None:
-    with suppress(OSError):  # a line that could not be written
-        process.stdin.close()  # type: ignore[union-attr]
 
 
 def _said(line: str) -> dict[str, Any]:

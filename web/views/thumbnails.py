@@ -60,7 +60,7 @@ class ThumbnailCache:
         content, whose SHA-256 is ``digest``, and whether that is camera RAW. Raise ``Refused`` if
         the content cannot be decoded, and whatever ``read`` raises.
         """
-        kept = _read(self._path(digest, kind))
+        kept = _read(thumbnail_path(self.folder, digest, kind))
         if kept is not None:
             return kept
         key = digest, "preview" if kind == "preview" else "thumbnails"
@@ -72,25 +72,31 @@ class ThumbnailCache:
             if made is None:
                 made = self._making[key] = Future()
         if mine:
-            self._fulfil(made, key, self._path(digest, kind), read)
+            self._fulfil(made, key, read)
         return made.result()[kind]
 
     def _fulfil(
         self,
-        made: "Future[dict[str, bytes]]",
+        waiting: "Future[dict[str, bytes]]",
         key: tuple[bytes, str],
-        path: Path,
         read: Callable[[], tuple[bytes, bool]],
     ) -> None:
-        """Make a picture that other requests may be waiting for."""
+        """Make pictures that other requests may be waiting for."""
+        digest, group = key
         try:
             data, raw = read()
-            make = self._make if key[1] == "thumbnails" else self._make_preview
-            made.set_result(make(key[0], data, raw))
+            if group == "preview":
+                made = {"preview": self.renderer.preview(data, PREVIEW, raw=raw)}
+            else:
+                sizes = self.renderer.thumbnails(data, SIZES, raw=raw)
+                made = {str(size): picture for size, picture in sizes.items()}
+            for kind, picture in made.items():
+                self._keep(thumbnail_path(self.folder, digest, kind), picture)
+            waiting.set_result(made)
         except BaseException as exc:  # the waiting requests must not hang
             if isinstance(exc, Refused):
                 self._remember(key, exc)
-            made.set_exception(exc)
+            waiting.set_exception(exc)
         finally:
             with self._lock:
                 del self._making[key]
@@ -100,23 +106,6 @@ class ThumbnailCache:
             self._refused[key] = refusal.with_traceback(None)
             while len(self._refused) > REFUSALS:
                 self._refused.popitem(last=False)
-
-    def _make(self, digest: bytes, data: bytes, raw: bool) -> dict[str, bytes]:
-        made = {
-            str(size): picture
-            for size, picture in self.renderer.thumbnails(data, SIZES, raw=raw).items()
-        }
-        for kind, picture in made.items():
-            self._keep(self._path(digest, kind), picture)
-        return made
-
-    def _make_preview(self, digest: bytes, data: bytes, raw: bool) -> dict[str, bytes]:
-        picture = self.renderer.preview(data, PREVIEW, raw=raw)
-        self._keep(self._path(digest, "preview"), picture)
-        return {"preview": picture}
-
-    def _path(self, digest: bytes, kind: str) -> Path:
-        return thumbnail_path(self.folder, digest, kind)
 
     def _keep(self, path: Path, picture: bytes) -> None:
         """Write a picture whole or not at all; a full disk only means that it is not cached."""
