@@ -1,5 +1,5 @@
-"""Text to hits: the query language, ranking, likelihoods, and where the likely matches end.
+"""From a query to hits: the query language, ranking, likelihoods, and the line between hits.
 
-May import ``clip``, ``library``, ``models`` and ``index``. Start reading at ``run.py``, which
-everybody calls; ``language.py`` reads a query, ``filters.py`` turns filters into SQL.
+May import ``clip``, ``library``, ``models`` and ``index``. Start reading at ``run.py``, which all
+callers use; ``language.py`` parses a query, ``filters.py`` turns filters into SQL.
 """

@@ -1,4 +1,4 @@
-"""The line in an answer at which the likely matches end."""
+"""Draw the line in an answer where the likely matches end."""
 
 from dataclasses import replace
 
@@ -11,11 +11,11 @@ __all__ = ["falling", "line_drawn"]
 
 
 def line_drawn(ranking: Ranking, likelihoods: np.ndarray) -> tuple[Ranking, int]:
-    """Draw the line in a ranking by score: return it reordered, and how many are likely.
+    """Draw the line in a ranking by score; return it reordered, and how many hits are likely.
 
-    Above the line stand the first images, as far as their likelihoods, made to fall with the score
-    (see ``falling``), reach ``LINE``, and those that are found by name, which are mixed in by rank
-    and keep their own likelihood. Within either side the order stays.
+    ``falling`` first makes the likelihoods fall with the score. Images with at least ``LINE`` then
+    stay above the line, and so do all images found by name, which keep their own likelihoods. The
+    order on each side of the line stays the same.
     """
     named = np.isin(ranking.ids, list(ranking.by_name))
     fallen = np.array(likelihoods, dtype=np.float32)
@@ -28,13 +28,13 @@ def line_drawn(ranking: Ranking, likelihoods: np.ndarray) -> tuple[Ranking, int]
 
 
 def falling(likelihoods: np.ndarray, most: float = 1.0) -> np.ndarray:
-    """The falling sequence nearest to likelihoods in the order of their scores, float32 (n,).
+    """Return the non-increasing sequence nearest to the likelihoods, float32 (n,), up to ``most``.
 
-    Nearest by least squares, and at most ``most``: the isotonic regression by which scores are
-    calibrated (Zadrozny and Elkan 2002, KDD), found by pooling adjacent violators (Ayer et al.
-    1955, Annals of Mathematical Statistics 26).
+    The likelihoods are in order of score, best first. Nearest means by least squares: isotonic
+    regression, as used to calibrate scores (Zadrozny and Elkan 2002, KDD), computed by pooling
+    adjacent violators (Ayer et al. 1955, Annals of Mathematical Statistics 26).
     """
-    pools: list[tuple[float, int]] = []  # sums and counts, their means falling
+    pools: list[tuple[float, int]] = []  # sum and count of each; the means decrease
     for value in np.asarray(likelihoods, dtype=np.float64).tolist():
         total, count = value, 1
         while pools and pools[-1][0] * count <= total * pools[-1][1]:

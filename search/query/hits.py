@@ -1,4 +1,4 @@
-"""Hits: the images of an answer, joined to the files that show them."""
+"""Hits: ranked images joined to their files and metadata."""
 
 import json
 import os
@@ -16,47 +16,47 @@ __all__ = ["Answer", "Hit", "Place", "day_of", "hits", "places"]
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One image of an answer. ``os.fsencode`` gives a path's bytes back, whatever they are."""
+    """One image of an answer. ``os.fsencode`` turns a path back into its exact bytes."""
 
     rank: int  # from 1
-    score: float | None  # cosine, -1 to 1; None where nothing was looked for
+    score: float | None  # cosine, -1 to 1; None when browsing
     image_id: int
-    path: str  # a file that shows the image: one that the filters ask for and that can be reached
-    paths: tuple[str, ...]  # all of them, ``path`` first
-    offline: bool  # none can be reached now: their roots are missing or unmounted
-    width: int | None = None  # pixels, upright
+    path: str  # one of the image's files, preferably one that passes the filters and is online
+    paths: tuple[str, ...]  # all of its files, ``path`` first
+    offline: bool  # all of its files are offline: their roots are missing or unmounted
+    width: int | None = None  # pixels, after rotation to upright
     height: int | None = None
     format: str | None = None
-    taken_at: str | None = None  # ISO 8601, the camera's local time, where the image says so
-    date: str | None = None  # that, or else when its oldest file was changed, in local time
-    by_name: bool = False  # a file's or folder's name holds the words
+    taken_at: str | None = None  # ISO 8601, the camera's local time, if the file records it
+    date: str | None = None  # ``taken_at``, else its oldest file's modification time, local
+    by_name: bool = False  # the name of a file or folder contains the words
     likelihood: float | None = None  # of being a match at all, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The first hits of a query, and what is known of all of them."""
+    """The first hits of a query, with figures about all of its hits."""
 
     query: str
     model: str | None  # None before anything is indexed
     took_ms: float
     total: int  # hits that can be reached by asking for more
-    likely: int | None  # of all hits, how many of the first are likely; None where no line is drawn
+    likely: int | None  # how many of the first ``total`` are likely; None where no line is drawn
     hits: tuple[Hit, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an image can be seen: its files, those that are asked for and can be reached first."""
+    """An image's files: those that pass the filters first, of these those that are online first."""
 
     paths: tuple[str, ...]
-    offline: bool  # none of them can be reached
+    offline: bool  # all of them are offline
 
 
 def places(
     library: Library, image_ids: Iterable[int], filters: Sequence[Filter] = ()
 ) -> dict[int, Place]:
-    """The files of those images that have any; a missing file does not count."""
+    """Return the files of each image that has any, by image id; missing files do not count."""
     met, values = files_chosen(filters) or ("NULL", [])
     rows = library.rows(
         "SELECT image_id, path, root_id IN (SELECT value FROM json_each(?)) AS offline FROM files "
@@ -75,9 +75,9 @@ def places(
 def hits(
     library: Library, ranking: Ranking, start: int, stop: int, filters: Sequence[Filter] = ()
 ) -> list[Hit]:
-    """The hits of a ranking from ``start`` to before ``stop``; those gone since are left out.
+    """Return the hits ``start`` to ``stop - 1`` of a ranking, leaving out images deleted since.
 
-    ``filters`` choose which of an image's files stands for it.
+    ``filters`` decide which of an image's files comes first.
     """
     ids = ranking.ids[start:stop].tolist()
     seen, facts = places(library, ids, filters), _facts(library, ids, filters)
@@ -100,7 +100,7 @@ def hits(
 
 
 def day_of(hit: Hit) -> str | None:
-    """The day under which browsing shows an image: 2024-07-01."""
+    """Return the day of a hit's date, as in 2024-07-01; None without a date."""
     return hit.date[:10] if hit.date else None
 
 

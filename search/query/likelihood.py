@@ -1,8 +1,8 @@
-"""How likely a hit is a match at all, so that an answer can end where the matches end.
+"""Estimate how likely each hit is a match at all, so that an answer can end with the matches.
 
 A cosine says little by itself: its level differs from model to model, between words and pictures,
-and from image to image. It is compared with a background: for words, what a few hundred everyday
-labels score with the same image; for pictures, how the library's own images resemble each other.
+and from image to image. So it is compared with a background: for words, the cosines of a few
+hundred everyday labels with the same image; for pictures, those between the library's own images.
 docs/likelihood.md has the method, its sources and its figures.
 """
 
@@ -38,49 +38,50 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-LINE = 0.5  # the likelihood at which the likely matches end
-TAIL = 0.01  # share of the labels' scores that shows how they fall off
-FEW = 20  # images that tell half of what many would
-SAME = 0.9995  # a cosine of one picture with itself, but for rounding
-SAMPLE = 400  # images of the library that stand for all of them
+LINE = 0.5  # hits with at least this likelihood are likely matches
+TAIL = 0.01  # share of the labels' scores to which the tail is fitted
+FEW = 20  # sample size at which a measured quartile counts half
+SAME = 0.9995  # from this cosine on, two embeddings are those of one picture
+SAMPLE = 400  # images that represent the whole library
 TEMPLATE = "a photo of a {}."
 
 
 class ScaledTextEncoder(TextEncoder, Protocol):
-    """Embeds texts, and knows the factor of cosines in its model's logits."""
+    """Embeds texts, and has the logit scale of its model."""
 
     @property
-    def logit_scale(self) -> float: ...
+    def logit_scale(self) -> float:
+        """The factor that turns cosines into logits."""
 
 
 @cache
 def default_labels() -> tuple[str, ...]:
-    """Everyday things, beings and scenes, in English, that ship with the program."""
+    """Return the everyday things, beings and scenes, in English, that ship with fovea."""
     text = files("fovea.data").joinpath("labels.txt").read_text("utf-8")
     return tuple(line for line in text.splitlines() if line)
 
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """What one model makes of the default labels; it is kept beside the library's index."""
+    """The default labels as embedded by one model, saved beside the library's index."""
 
     identity: str  # the model's
     vectors: np.ndarray  # float32 (b, d), unit rows, in the order of ``default_labels``
-    scale: float  # the inverse temperature of the model's training
+    scale: float  # the model's logit scale
     measured: dict[str, tuple[tuple[int, ...], "Surroundings"]] = field(
         default_factory=dict, repr=False
-    )  # of the library that was searched last
+    )  # a cache: the surroundings of the library that was searched last, with their key
 
     @classmethod
     def of(cls, identity: str, encoder: ScaledTextEncoder) -> "Background":
-        """Embed the default labels; this takes seconds where the model is large."""
+        """Embed the default labels, which takes seconds with a large model."""
         texts = [TEMPLATE.format(label) for label in default_labels()]
         parts = [encoder.encode_texts(texts[n : n + 64]) for n in range(0, len(texts), 64)]
         return cls(identity, np.concatenate(parts), float(encoder.logit_scale))
 
     @classmethod
     def load(cls, folder: Path, identity: str) -> "Background | None":
-        """Read what ``save`` has left in a library's folder; None on any doubt."""
+        """Read a saved background from a library's folder; None if it is missing or unsound."""
         try:
             with background_path(folder, identity).open("rb") as file:
                 data = np.load(file, allow_pickle=False)
@@ -94,7 +95,7 @@ class Background:
         return cls(identity, rows / np.linalg.norm(rows, axis=1, keepdims=True), scale)
 
     def save(self, folder: Path) -> None:
-        """Keep it; a disk that is full or may not be written costs no more than time later."""
+        """Save the background in a library's folder. Log a failed write: it can be made again."""
         path = background_path(folder, self.identity)
         part = path.with_suffix(f".{os.getpid()}.part")
         try:
@@ -108,17 +109,17 @@ class Background:
             part.replace(path)
         except OSError as exc:
             part.unlink(missing_ok=True)
-            log.debug("the background is not kept: %s", exc)
+            log.debug("cannot save %s: %s; it will be computed again", path, exc)
 
     def levels(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation (n,) of the cosines of all labels with each image (n, d)."""
+        """Return mean and standard deviation (n,) of all labels' cosines with images (n, d)."""
         mean, covariance = self._moments
         variance = np.einsum("nd,nd->n", vectors @ covariance, vectors)
         return vectors @ mean, np.sqrt(np.maximum(variance, 1e-6))
 
     @cached_property
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (d,) and covariance (d, d) of the labels: they tell as much as every cosine does."""
+        """Mean (d,) and covariance (d, d) of the labels, from which ``levels`` are exact."""
         mean = self.vectors.mean(axis=0)
         apart = self.vectors - mean
         return mean, apart.T @ apart / len(apart)
@@ -126,21 +127,21 @@ class Background:
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """Some images of a library, and how the labels' highest scores with them fall off.
+    """A sample of a library's images, and the tail of the labels' scores with them.
 
-    They do so exponentially above ``start``.
+    Above ``start``, the scores follow an exponential distribution with mean excess ``slope``.
     """
 
     vectors: np.ndarray  # float32 (m, d), unit rows
-    mean: np.ndarray  # (m,), of the cosines of all labels with each
-    deviation: np.ndarray  # (m,)
+    mean: np.ndarray  # (m,), of all labels' cosines with each image
+    deviation: np.ndarray  # (m,), their standard deviation
     start: float
-    slope: float  # mean of what lies above the start, measured from there
-    expected: float  # labels above the start with an average image
+    slope: float
+    expected: float  # mean number of labels that score above ``start`` with an image
 
     @classmethod
     def of(cls, background: Background, vectors: np.ndarray) -> "Surroundings":
-        """Measure images (m, d)."""
+        """Fit the tail on a sample of images, float32 (m, d), unit rows."""
         mean, deviation = background.levels(vectors)
         scores = (background.vectors @ vectors.T - mean) / deviation  # (b, m)
         scores -= _usual(scores)[:, None]
@@ -150,14 +151,15 @@ class Surroundings:
         return cls(vectors, mean, deviation, start, slope, TAIL * len(background.vectors))
 
     def usual(self, query: np.ndarray) -> float:
-        """What a query (d,) scores with images that it does not mean."""
+        """Return the typical score of a query (d,) with images that do not match it."""
         return float(_usual(((self.vectors @ query - self.mean) / self.deviation)[None])[0])
 
 
 def likeliest(background: Background, vector: np.ndarray, k: int = 5) -> list[tuple[str, float]]:
-    """The ``k`` default labels that fit an image (d,) best, with zero-shot probabilities.
+    """Return the ``k`` default labels that fit an image (d,) best, with their probabilities.
 
-    The probabilities of all labels add up to 1 (Radford et al. 2021, arXiv:2103.00020, 3.1.2).
+    The zero-shot probabilities of all labels, not only of these ``k``, add up to 1 (Radford et al.
+    2021, arXiv:2103.00020, section 3.1.2).
     """
     logits = background.scale * background.vectors @ (vector / np.linalg.norm(vector))
     powers = np.exp(logits - logits.max())
@@ -169,9 +171,9 @@ def likeliest(background: Background, vector: np.ndarray, k: int = 5) -> list[tu
 def likelihoods(
     library: Library, index: VectorIndex, background: Background, ranking: Ranking
 ) -> np.ndarray | None:
-    """How likely each image of a ranking is a match, float32 (n,), 0 to 1; None when browsing.
+    """Return how likely each image of a ranking is a match, float32 (n,), 0 to 1.
 
-    An image that the index does not hold, or no longer, gets 0.
+    None when browsing. An image that the index does not have, or no longer has, gets 0.
     """
     if ranking.scores is None or ranking.vector is None:
         return None
@@ -195,13 +197,13 @@ def of_words(
     scores: np.ndarray,
     vectors: np.ndarray,
 ) -> np.ndarray:
-    """The likelihood of words (d,), float32 (n,), from their cosines (n,) with images (n, d).
+    """Return the likelihoods of images (n, d) for words (d,), float32 (n,).
 
-    Each cosine is measured against what the labels score with the same image, then against what
-    the words score with the library: the normalisations of speaker verification, by cohort and
-    by query (Auckenthaler et al. 2000). Of all labels, so many would score as high with an image
-    by the tail of their own scores (Pickands 1975): where that is one, the words are as likely a
-    match as not.
+    ``scores`` are the cosines (n,) of both. Each is normalised as in speaker verification
+    (Auckenthaler et al. 2000): by cohort, against the labels' scores with the same image, then by
+    query, against the words' scores with the library. The exponential tail of the labels' scores
+    (Pickands 1975) then gives the number of labels expected to score as high with an image; where
+    that is 1, the likelihood is 0.5.
     """
     mean, deviation = background.levels(vectors)
     standard = (scores - mean) / deviation - around.usual(query)
@@ -209,10 +211,10 @@ def of_words(
 
 
 def _usual(standard: np.ndarray) -> np.ndarray:
-    """What each row of scores (q, m) comes to with images that it does not mean, (q,).
+    """Return the typical score of each row (q, m) with images that do not match, (q,).
 
-    The lower quartile, since the words may mean most of the library; nearer to 0, the labels'
-    own mean, where there are few images to tell by.
+    That is the lower quartile, since a query may match most of the library, shrunk towards 0, the
+    labels' own mean, when there are few images.
     """
     count = standard.shape[1]
     quartile: np.ndarray = np.percentile(standard, 25, axis=1) * (count / (count + FEW))
@@ -222,13 +224,13 @@ def _usual(standard: np.ndarray) -> np.ndarray:
 def of_pictures(
     query: np.ndarray, scores: np.ndarray, vectors: np.ndarray, sample: np.ndarray, total: int
 ) -> np.ndarray:
-    """The likelihood of pictures, float32 (n,), from their cosines (n,) with images (n, d).
+    """Return the likelihoods of images (n, d) for pictures, embedded as one vector, float32 (n,).
 
-    Each cosine, its range stretched to that of a normal law (Fisher 1915), is measured against
-    those that the image, and the query, have with a sample (m, d) of the library: the symmetric
-    normalisation of speaker verification (Kenny 2010). Of ``total`` unrelated images the largest
-    such score follows a Gumbel law (Leadbetter et al. 1983, theorem 1.5.3): the likelihood is
-    that it stays below this one.
+    ``scores`` are the cosines (n,) of both. Each is made roughly normal by Fisher's transform
+    (Fisher 1915) and normalised against the cosines of image and query with a sample (m, d) of the
+    library, as in speaker verification (symmetric normalisation, Kenny 2010). The largest such
+    score among ``total`` unrelated images follows a Gumbel distribution (Leadbetter et al. 1983,
+    theorem 1.5.3); the likelihood is the probability that it is lower than this one.
     """
     if len(sample) < 3:
         return np.ones(len(scores), dtype=np.float32)
@@ -242,7 +244,7 @@ def of_pictures(
 
 
 def _standard(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Scores (n,) in deviations from the mean of those in each row of ``others`` (n or 1, m)."""
+    """Standardise scores (n,) by mean and deviation of each row of ``others`` (n or 1, m)."""
     others = np.where(others > SAME, np.nan, others)  # the image itself, or a copy of it
     usual = np.isfinite(others).sum(axis=1) > 1
     others = _stretched(np.where(usual[:, None], others, 0.0))
@@ -252,7 +254,7 @@ def _standard(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _stretched(cosines: np.ndarray) -> np.ndarray:
-    """Fisher's transform; what is nearly 1 counts as ``SAME``."""
+    """Apply Fisher's transform; cosines beyond ``SAME`` count as ``SAME``."""
     stretched: np.ndarray = np.arctanh(np.clip(cosines, -SAME, SAME))
     return stretched
 
@@ -266,11 +268,11 @@ def _floats(blobs: bytes, count: int) -> np.ndarray:
 
 
 def _surroundings(library: Library, model_id: int, background: Background) -> Surroundings:
-    """What was measured last, unless the library has grown much or lost images since.
+    """Return the library's surroundings, measured anew once it has grown much or lost images.
 
-    It depends on nothing but the library, so that every process comes to the same likelihoods.
+    They depend on the library alone, so all processes compute the same likelihoods.
     """
-    first, last = (  # min() and max() at once would read the whole SQL index
+    first, last = (  # one query with both min() and max() would scan the whole SQL index
         library.rows(
             f"SELECT id FROM embeddings WHERE model_id = ? ORDER BY id {order} LIMIT 1",
             (model_id,),
@@ -288,9 +290,10 @@ def _surroundings(library: Library, model_id: int, background: Background) -> Su
 
 
 def _stepped(first: int, last: int) -> int:
-    """The end of what stands for a library that grows: of many images, a few more change nothing.
+    """Return the last embedding id to sample from: ``last``, rounded down to a coarse step.
 
-    It moves on by a sixteenth to a thirty-second of all, for every process at the same places.
+    A step is 1/32 to 1/16 of the span, so a few more images change nothing, and all processes step
+    at the same ids.
     """
     span = last - first + 1
     step = 1 if span <= SAMPLE else 1 << (span.bit_length() - 5)
@@ -298,7 +301,7 @@ def _stepped(first: int, last: int) -> int:
 
 
 def _sample(library: Library, model_id: int, first: int, last: int) -> np.ndarray:
-    """Embeddings (m, d) of some of the library's images, the same ones while it is the same."""
+    """Return the embeddings (m, d) of a sample of the images; the same library, the same sample."""
     span = last - first + 1
     rng = np.random.default_rng(span)
     chosen = np.arange(span) if span <= SAMPLE else rng.choice(span, 4 * SAMPLE)
@@ -308,7 +311,7 @@ def _sample(library: Library, model_id: int, first: int, last: int) -> np.ndarra
         "AND id IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
         (model_id, ids, SAMPLE),
     )
-    if len(rows) < min(span, FEW):  # there are gaps: deleted images, or another model's
+    if len(rows) < min(span, FEW):  # most ids are of deleted images or of another model
         rows = library.rows(
             "SELECT vector FROM embeddings WHERE model_id = ? AND id <= ? ORDER BY id LIMIT ?",
             (model_id, last, SAMPLE),
@@ -317,11 +320,11 @@ def _sample(library: Library, model_id: int, first: int, last: int) -> np.ndarra
 
 
 def background_path(folder: Path, identity: str) -> Path:
-    """Where a library keeps the background of a model."""
+    """Return the file in a library's folder that holds a model's background."""
     return folder / f"background-{identity[:16]}.npz"
 
 
 def _mark(identity: str) -> str:
-    """What a kept background must agree in: the model, the labels and how they are asked."""
-    asked = "\0".join((identity, TEMPLATE, *default_labels()))
-    return hashlib.sha256(asked.encode()).hexdigest()
+    """Return a digest of model, template and labels, which a saved background must match."""
+    parts = "\0".join((identity, TEMPLATE, *default_labels()))
+    return hashlib.sha256(parts.encode()).hexdigest()

@@ -1,7 +1,8 @@
-"""Rank the images that a query means.
+"""Rank images by a query: nearest neighbours of one vector, merged with matching file names.
 
-Words and pictures are weighted, added and subtracted as unit vectors. Names of files and folders
-that hold all the words join by reciprocal rank fusion (Cormack, Clarke and Büttcher 2009).
+The query vector is the weighted sum of the unit vectors of its words and pictures. Images whose
+file or folder names contain all the words are merged in by reciprocal rank fusion (Cormack, Clarke
+and Büttcher 2009).
 """
 
 import json
@@ -23,18 +24,18 @@ from .language import Query, Term
 
 __all__ = ["DEEPEST", "Picture", "Ranking", "rank", "stored_vector"]
 
-NAMED = 24  # images that names may add to an answer, so that they do not drown the others
+NAMED = 24  # most images found by name; more would push the nearest ones off the first page
 FUSION = 60  # k of reciprocal rank fusion, from the paper
-SORTED = 200  # nearest images that sort:date and sort:name put in order
+SORTED = 200  # nearest images reordered by sort:date and sort:name; at most ``run.DEPTHS[0]``
 AMONG = "image_id IN (SELECT value FROM json_each(?))"
-DEEPEST = 10_000  # hits of words or pictures that can be reached
+DEEPEST = 10_000  # most hits of a query with words or pictures; browsing has no limit
 
 Kind = Literal["words", "pictures", "mixed", "browse"]
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture to be near to (or, with a weight below 0, far from), embedded already."""
+    """An embedded picture to search by; with a negative weight, one to stay away from."""
 
     vector: np.ndarray  # float32 (d,), unit length
     weight: float = 1.0
@@ -42,16 +43,16 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The images of an answer in its order."""
+    """The first images of an answer, in order."""
 
     ids: np.ndarray  # int64 (n,)
-    scores: np.ndarray | None  # float32 (n,), cosines; None where nothing was looked for
-    total: int  # how many of them a larger limit reaches
+    scores: np.ndarray | None  # float32 (n,), cosines; None when browsing
+    total: int  # hits that can be reached with a larger limit
     kind: Kind
-    by_name: frozenset[int] = frozenset()  # those whose names hold the words
-    vector: np.ndarray | None = None  # what was looked for, float32 (d,), unit length
-    likelihoods: np.ndarray | None = None  # float32 (n,), 0 to 1, once they are known
-    among: int = 0  # how many images the filters leave, near or far
+    by_name: frozenset[int] = frozenset()  # ids of images whose file or folder names match
+    vector: np.ndarray | None = None  # the query vector, float32 (d,), unit length
+    likelihoods: np.ndarray | None = None  # float32 (n,), 0 to 1; None until computed
+    among: int = 0  # images that pass the filters, near or far
 
 
 def rank(
@@ -64,11 +65,11 @@ def rank(
     without: int | None = None,
     limit: int = DEEPEST,
 ) -> Ranking:
-    """The first ``limit`` images that a query means, but for the image ``without``.
+    """Return the first ``limit`` images for a query, leaving out the image ``without``.
 
-    Where it names neither words nor pictures, these are all that the filters leave, the newest
-    first. Raise ``Unanswerable`` for an image that is not there, and for terms that cancel out or
-    have no weight.
+    A query without words and pictures returns the images that pass its filters, newest first.
+    Raise ``Unanswerable`` if the query names an unknown image, if its terms cancel out, or if all
+    their weights are 0.
     """
     if not query.terms and not pictures:
         ids, total = _browse(library, query, limit)
@@ -76,20 +77,20 @@ def rank(
     allowed = allowed_images(library, query.filters) if query.filters else None
     index.refresh(library)
     vector = _vector(library, index, encoder, query.terms, pictures)
-    left = _Left(library, index, allowed, without)
+    eligible = _Eligible(library, index, allowed, without)
     is_sorted = query.sort in ("date", "name")
-    total = min(left.count(), SORTED if is_sorted else DEEPEST)
-    ids, scores = _nearest(left, vector, min(limit, total))
-    kind, among = _kind(query, pictures), left.among()
+    total = min(eligible.searchable(), SORTED if is_sorted else DEEPEST)
+    ids, scores = _nearest(eligible, vector, min(limit, total))
+    kind, among = _kind(query, pictures), eligible.count()
     ranking = Ranking(ids, scores, total, kind, vector=vector, among=among)
     if is_sorted:
         return _sorted(library, ranking, query)
-    return _with_named(left, query, ranking)
+    return _with_named(eligible, query, ranking)
 
 
 @dataclass(frozen=True, slots=True)
-class _Left:
-    """The images that may be in an answer: visible, allowed by the filters, and not left out."""
+class _Eligible:
+    """The images that an answer may hold: visible, passing the filters, and not excluded."""
 
     library: Library
     index: VectorIndex
@@ -100,16 +101,16 @@ class _Left:
     def exclude(self) -> Sequence[int]:
         return () if self.without is None else (self.without,)
 
-    def among(self) -> int:
-        """How many the filters leave, embedded or not."""
+    def count(self) -> int:
+        """Count the images, embedded or not."""
         if self.allowed is None:
             [(count,)] = self.library.rows("SELECT count(*) FROM shown")
         else:
             count = len(self.allowed)
         return max(0, int(count) - len(self.exclude))
 
-    def count(self) -> int:
-        """How many of them the index holds, as far as ``DEEPEST`` and one more."""
+    def searchable(self) -> int:
+        """Count the images with an embedding; without filters, stop counting at ``DEEPEST``."""
         if self.allowed is not None:
             held = self.allowed[self.index.holds(self.allowed)]
             return int(np.count_nonzero(~np.isin(held, self.exclude)))
@@ -121,7 +122,7 @@ class _Left:
         return int(count)
 
 
-# What is looked for
+# The query vector
 
 
 def _vector(
@@ -131,7 +132,7 @@ def _vector(
     terms: Sequence[Term],
     pictures: Sequence[Picture],
 ) -> np.ndarray:
-    """The unit vector (d,) that the terms and pictures add up to."""
+    """Return the weighted sum of the terms and pictures, scaled to unit length, float32 (d,)."""
     parts = [(picture.weight, np.asarray(picture.vector, np.float32)) for picture in pictures]
     texts = [term for term in terms if term.kind == "text"]
     if texts:
@@ -141,23 +142,23 @@ def _vector(
         if term.kind == "like":
             stored = stored_vector(library, int(term.value), index.model.id)
             if stored is None:
-                message = f"like:{term.value} names no image of this library"
+                message = f"like:{term.value}: this library has no image {term.value}"
                 raise Unanswerable(message, "query.no_image", id=term.value)
             parts.append((term.weight, stored))
     if not any(weight for weight, _ in parts):
-        message = "what has weight 0 is not looked for; give it another weight"
+        message = "every term has weight 0; give at least one another weight"
         raise Unanswerable(message, "query.weightless")
     total = np.stack([np.float32(weight) * row for weight, row in parts]).sum(axis=0)
     length = float(np.linalg.norm(total))
     if not length > 1e-6:
-        message = "these terms cancel each other out; leave one out, or weigh it"
+        message = "these terms cancel each other out; remove one or change its weight"
         raise Unanswerable(message, "query.cancelled")
     unit: np.ndarray = total / np.float32(length)
     return unit
 
 
 def stored_vector(library: Library, image_id: int, model_id: int) -> np.ndarray | None:
-    """The unit vector that a model gave an image, float32 (d,); None where there is none."""
+    """Return an image's embedding by a model, float32 (d,), unit length; None if it has none."""
     rows = library.rows(
         "SELECT vector FROM embeddings WHERE image_id = ? AND model_id = ?", (image_id, model_id)
     )
@@ -178,24 +179,24 @@ def _kind(query: Query, pictures: Sequence[Picture]) -> Kind:
 # Order
 
 
-def _nearest(left: _Left, vector: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """The images nearest to a vector: ids (n,) and cosines (n,), n at most ``limit``."""
-    index, asked = left.index, max(1, limit)
+def _nearest(eligible: _Eligible, vector: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images nearest to a vector: ids (n,) and cosines (n,), n at most ``limit``."""
+    index, asked = eligible.index, max(1, limit)
     while True:
         found = index.search(
             vector[None],
             min(asked, max(1, len(index))),
-            allowed=left.allowed,
-            exclude=left.exclude or None,
+            allowed=eligible.allowed,
+            exclude=eligible.exclude or None,
         )
         ids, scores = found.ids[0], found.scores[0]
         ids, scores = ids[ids >= 0], scores[ids >= 0]
         exhausted = len(ids) < asked
-        if left.allowed is None:  # the filters leave none but visible ones
-            kept = np.isin(ids, _visible(left.library, ids))
+        if eligible.allowed is None:  # the index also holds hidden images; filters exclude them
+            kept = np.isin(ids, _visible(eligible.library, ids))
             ids, scores = ids[kept], scores[kept]
         if len(ids) >= limit or exhausted:
-            return ids[:limit], np.clip(scores[:limit], -1, 1)  # float16 rounds a little beyond
+            return ids[:limit], np.clip(scores[:limit], -1, 1)  # float16 can round past 1
         asked *= 4
 
 
@@ -205,11 +206,11 @@ def _visible(library: Library, ids: np.ndarray) -> np.ndarray:
 
 
 def _browse(library: Library, query: Query, limit: int) -> tuple[np.ndarray, int]:
-    """The first of the images that the filters leave, by date or name, and how many they leave."""
+    """Return the first images that pass the filters, by date or name, and how many pass them."""
     chosen, values = selection(library, query.filters)
     order, more = _order(query)
     sql = f"SELECT shown.image_id FROM {chosen} ORDER BY"
-    if query.filters:  # the plus sign: selected first and sorted then, not read in order
+    if query.filters:  # the plus sign makes SQLite filter first, then sort
         ids = _ids(library, f"{sql} +{order}", [*values, *more])
         return ids[:limit], len(ids)
     ids = _ids(library, f"{sql} {order} LIMIT ?", [*more, limit])
@@ -218,7 +219,7 @@ def _browse(library: Library, query: Query, limit: int) -> tuple[np.ndarray, int
 
 
 def _sorted(library: Library, ranking: Ranking, query: Query) -> Ranking:
-    """The same images by date or by name."""
+    """Return the ranking reordered by date or by name."""
     (shown, values), (order, more) = dated(query.filters), _order(query)
     sql = f"SELECT image_id FROM {shown} WHERE {AMONG} ORDER BY {order}"
     ids = _ids(library, sql, [*values, json.dumps(ranking.ids.tolist()), *more])
@@ -234,7 +235,7 @@ def _ids(library: Library, sql: str, values: Sequence[object]) -> np.ndarray:
 
 
 def _order(query: Query) -> Selection:
-    """What follows ORDER BY for rows of ``shown``, and its values."""
+    """Return the ORDER BY clause for rows of ``shown``, and its values."""
     if query.sort != "name":
         return "shown.date DESC, shown.image_id DESC", []
     met, values = files_chosen(query.filters) or ("NULL", [])
@@ -248,21 +249,21 @@ def _order(query: Query) -> Selection:
 # Names
 
 
-def _with_named(left: _Left, query: Query, ranking: Ranking) -> Ranking:
-    """Mix in the images whose names hold the wanted words.
+def _with_named(eligible: _Eligible, query: Query, ranking: Ranking) -> Ranking:
+    """Merge in images whose file and folder names contain the wanted words, at most ``NAMED``.
 
-    An image gets 1 / (60 + rank) from each of the two lists that it is in; a list that it is not
-    in gives nothing. So the best names stand among the first hits, two dozen at most.
+    An image scores 1 / (60 + rank) in each of the two lists that contain it, so the best name
+    matches land among the first hits.
     """
     wanted = [str(term.value) for term in query.terms if term.kind == "text" and term.weight > 0]
     if not wanted:
         return ranking
-    named = named_images(left.library, " ".join(wanted), NAMED, left.allowed)
+    named = named_images(eligible.library, " ".join(wanted), NAMED, eligible.allowed)
     assert ranking.scores is not None and ranking.vector is not None
     scores = dict(zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True))
-    missing = np.array([n for n in named if n not in scores and n != left.without], dtype=np.int64)
-    if len(missing):
-        found = left.index.search(ranking.vector[None], len(missing), allowed=missing)
+    unscored = [n for n in named if n not in scores and n != eligible.without]
+    if unscored:
+        found = eligible.index.search(ranking.vector[None], len(unscored), allowed=unscored)
         scores |= dict(zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True))
     named = [image_id for image_id in named if image_id in scores]
     if not named:
@@ -274,9 +275,9 @@ def _with_named(left: _Left, query: Query, ranking: Ranking) -> Ranking:
 
 
 def _fused(near: Sequence[int], named: Sequence[int]) -> list[int]:
-    """Both lists in one order; equal shares keep the nearer one first."""
-    shares: dict[int, float] = {}
+    """Merge both lists; on a tie, the image from ``near`` comes first."""
+    fused: dict[int, float] = {}
     for image_ids in (near, named):
         for place, image_id in enumerate(image_ids, start=1):
-            shares[image_id] = shares.get(image_id, 0.0) + 1 / (FUSION + place)
-    return sorted(shares, key=lambda image_id: -shares[image_id])
+            fused[image_id] = fused.get(image_id, 0.0) + 1 / (FUSION + place)
+    return sorted(fused, key=lambda image_id: -fused[image_id])

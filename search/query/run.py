@@ -1,8 +1,8 @@
-"""One query's way out: ranked, likelihoods, the line, hits. Whoever asks, asks here.
+"""Answer a query: rank it, compute likelihoods, draw the line, fetch the hits.
 
-The terminal, the page, the API and Python get the same order, the same likelihoods and the same
-line, however many hits they ask for: an answer is ranked to one of the depths in ``DEPTHS``, and
-going deeper changes nothing of what is there.
+The terminal, the page, the API and Python all call this module, so they get the same order,
+likelihoods and line, however many hits they ask for: rankings end at fixed depths (``DEPTHS``), and
+ranking deeper only appends hits.
 """
 
 import hashlib
@@ -25,13 +25,13 @@ from .rank import DEEPEST, Picture, Ranking, rank
 
 __all__ = ["DEPTHS", "Listing", "Question", "Searcher"]
 
-DEPTHS = (200, 2_000, DEEPEST)  # hits ranked: most people look at the first page, few any further
-EVERYTHING = 2**31 - 1
+DEPTHS = (200, 2_000, DEEPEST)  # hits ranked at a time: few people look beyond the first page
+EVERYTHING = 2**31 - 1  # a limit for browsing
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A query as it was written and as it was read; ``without`` is an image to leave out."""
+    """A query as typed and as parsed, with pictures; ``without`` is an image to leave out."""
 
     text: str
     query: Query
@@ -40,18 +40,18 @@ class Question:
 
     @classmethod
     def of(cls, text: str, *pictures: Picture) -> "Question":
-        """Read a query. Raise ``QueryError`` where it cannot be read."""
+        """Parse a query. Raise ``QueryError`` if it is malformed."""
         return cls(text, parse(text), pictures)
 
     @classmethod
     def like(cls, image_id: int) -> "Question":
-        """Ask for the other images that are nearest to one."""
+        """Ask for the images nearest to an image, without that image itself."""
         query = Query((Term("like", image_id, 1.0),), (), None)
         return cls(str(query), query, without=image_id)
 
     @property
     def key(self) -> Hashable:
-        """Equal for questions that have the same answer."""
+        """A cache key, equal for questions with the same answer."""
         pictures = [
             (hashlib.sha256(picture.vector.tobytes()).digest(), picture.weight)
             for picture in self.pictures
@@ -61,43 +61,40 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The images that a question leads to, in their order, as deep as they were ranked."""
+    """A question with its ranking so far."""
 
     question: Question
     ranking: Ranking
-    likely: int | None  # how many of the first are likely; None where no line is drawn
-    total: int  # how many hits can be reached
+    likely: int | None  # how many of the first hits are likely; None where no line is drawn
+    total: int  # hits that can be reached by ranking deeper
 
     @property
     def is_whole(self) -> bool:
-        """Whether the ranking goes as far as any cursor leads."""
+        """Whether the ranking has all hits that can be reached."""
         return len(self.ranking.ids) >= self.total
 
 
 @dataclass(frozen=True, slots=True)
 class Searcher:
-    """What it takes to answer: a library, the index and encoder of its model, its background.
-
-    ``index`` is None before anything is indexed, ``background`` until likelihoods can be told.
-    """
+    """Answers questions about a library, using one model's index, encoder and background."""
 
     library: Library
-    index: VectorIndex | None
-    encoder: TextEncoder | None  # None as the index is
-    background: Background | None
+    index: VectorIndex | None  # None before anything is indexed
+    encoder: TextEncoder | None  # None before anything is indexed
+    background: Background | None  # None: hits have no likelihoods
 
     @classmethod
     def of(
         cls, library: Library, model: ModelRow | None, encoder: TextEncoder | None
     ) -> "Searcher":
-        """Open what a model has left in a library; None is a library before its first model."""
+        """Open a model's index and background; ``model`` is None before anything is indexed."""
         if model is None:
             return cls(library, None, encoder, None)
         index = VectorIndex.open(library, model.id)
         return cls(library, index, encoder, Background.load(library.folder, model.identity))
 
     def answer(self, question: Question, k: int = 10) -> Answer:
-        """The first ``k`` hits. Raise ``Unanswerable`` where the question has no answer."""
+        """Return the first ``k`` hits. Raise ``Unanswerable`` for a question without an answer."""
         started = time.perf_counter()
         listing = self.deepened(self.listing(question), k)
         found = self.hits(listing, 0, k)
@@ -106,7 +103,7 @@ class Searcher:
         return Answer(question.text, model, took_ms, listing.total, listing.likely, tuple(found))
 
     def listing(self, question: Question) -> Listing:
-        """What a question leads to, deep enough for a first page and for the line."""
+        """Rank a question, deep enough for a first page and for the line."""
         ranking = self._rank(question, DEPTHS[0])
         chances, likely = self._likelihoods(ranking), None
         if chances is not None and question.query.sort in ("date", "name"):
@@ -117,25 +114,26 @@ class Searcher:
         while not listing.is_whole and len(listing.ranking.ids) < DEPTHS[1]:
             if 10 * (listing.likely or 0) <= 9 * len(listing.ranking.ids):
                 break
-            listing = self._deeper(listing)  # nearly all are likely: the line may lie further down
+            listing = self._deeper(listing)  # nearly all are likely: the line may be further down
         return listing
 
     def deepened(self, listing: Listing, k: int) -> Listing:
-        """The listing with at least ``k`` hits, if there are as many; what was there stays."""
+        """Return the listing ranked to at least ``k`` hits, or to its end; hits are only added."""
         while k > len(listing.ranking.ids) and not listing.is_whole:
             listing = self._deeper(listing)
         return listing
 
     def hits(self, listing: Listing, start: int, stop: int) -> list[Hit]:
-        """The hits from ``start`` to before ``stop``; images that have gone since are left out."""
+        """Return the hits ``start`` to ``stop - 1``, leaving out images deleted since."""
         filters = listing.question.query.filters
         return hits(self.library, listing.ranking, start, stop, filters)
 
     def _deeper(self, listing: Listing) -> Listing:
-        """The listing ranked to the next depth."""
-        head = listing.ranking
-        depth = next((depth for depth in DEPTHS if depth > len(head.ids)), EVERYTHING)
-        deep = self._rank(listing.question, depth if head.scores is not None else EVERYTHING)
+        """Rank a listing to the next depth, or to its end when browsing."""
+        head, depth = listing.ranking, EVERYTHING
+        if head.scores is not None:
+            depth = next((depth for depth in DEPTHS if depth > len(head.ids)), EVERYTHING)
+        deep = self._rank(listing.question, depth)
         new = ~np.isin(deep.ids, head.ids)
         ids, scores = np.concatenate([head.ids, deep.ids[new]]), None
         if head.scores is not None and deep.scores is not None:
@@ -145,7 +143,8 @@ class Searcher:
         if head.likelihoods is not None:
             chances = self._likelihoods(ranking)
             assert chances is not None
-            more = falling(chances[len(head.ids) :], float(head.likelihoods.min(initial=1.0)))
+            most = float(head.likelihoods.min(initial=1.0))
+            more = falling(chances[len(head.ids) :], most)
             joined = np.concatenate([head.likelihoods, more])
             ranking = replace(ranking, likelihoods=joined)
             likely = None if likely is None else likely + int(np.count_nonzero(more >= LINE))

@@ -22,20 +22,20 @@ def test_a_likelihood_out_of_order_is_shared_with_those_before_it():
     assert likely == 3
 
 
-def test_a_late_likely_one_alone_does_not_carry_the_line_down():
+def test_one_late_likely_image_does_not_move_the_line_down():
     found, likely = ranked([0.9, 0.1, 0.1, 0.7])
     assert found.likelihoods.tolist() == pytest.approx([0.9, 0.3, 0.3, 0.3])
     assert likely == 1
 
 
-def test_what_is_found_by_name_stands_above_the_line():
+def test_images_found_by_name_stay_above_the_line():
     found, likely = ranked([0.9, 0.4, 0.1, 0.2, 0.3], named={3, 5})
     assert found.ids.tolist() == [1, 3, 5, 2, 4]
     assert likely == 3
     assert found.likelihoods.tolist() == np.array([0.9, 0.1, 0.3, 0.4, 0.2], "f4").tolist()
 
 
-def test_nothing_likely_and_nothing_at_all():
+def test_without_likely_images_the_line_comes_first():
     assert ranked([0.1, 0.2])[1] == 0
     assert ranked([])[1] == 0
 
@@ -61,7 +61,7 @@ def test_each_side_keeps_its_order_and_none_below_is_likely(rows):
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=8))
 def test_no_falling_sequence_is_nearer(values):
-    """Against the closed form of isotonic regression: the least of largest means (min-max)."""
+    """Compare with the closed form of isotonic regression: the min-max of means."""
     exact = [
         min(
             max(np.mean(values[first : last + 1]) for last in range(place, len(values)))
@@ -72,5 +72,5 @@ def test_no_falling_sequence_is_nearer(values):
     assert falling(np.array(values)).tolist() == pytest.approx(exact, abs=1e-6)
 
 
-def test_a_sequence_goes_on_below_what_came_before():
+def test_a_sequence_is_capped_at_the_one_before_it():
     assert falling(np.array([0.8, 0.2]), most=0.5).tolist() == pytest.approx([0.5, 0.2])

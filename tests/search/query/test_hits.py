@@ -1,4 +1,4 @@
-"""Images are joined to the files that show them."""
+"""Images are joined to their files."""
 
 import os
 
@@ -17,7 +17,7 @@ def test_an_image_has_the_paths_of_all_its_files(colour_library, photos, add_fil
     assert found == {image_id: Place((f"{photos}/copy.png", f"{photos}/red.png"), False)}
 
 
-def test_a_missing_file_is_no_place(colour_library, photos):
+def test_missing_files_are_left_out(colour_library, photos):
     ids = ids_by_name(colour_library)
     colour_library.mark_missing([os.fsencode(photos / "red.png")])
     found = places(colour_library, ids.values())
@@ -50,6 +50,6 @@ def test_a_path_that_is_not_utf8_survives_the_round_trip(colour_library, tmp_pat
     assert os.fsencode(found) == path
 
 
-def test_no_images_have_no_places(colour_library):
+def test_unknown_images_have_no_places(colour_library):
     assert places(colour_library, []) == {}
     assert places(colour_library, [999]) == {}

@@ -25,7 +25,7 @@ DIM = 24
 
 @dataclass
 class Words:
-    """A toy encoder of texts: each has a vector of its own."""
+    """A toy encoder that gives each text its own vector."""
 
     logit_scale: float = 20.0
 
@@ -42,13 +42,13 @@ def unit(rows):
     return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def test_labels_are_many_and_each_is_there_once():
+def test_the_default_labels_are_many_and_distinct():
     labels = default_labels()
     assert len(labels) >= 400 and len(set(labels)) == len(labels)
     assert all(label == label.strip() and label for label in labels)
 
 
-def test_words_are_as_likely_as_not_where_one_label_would_score_as_high(background):
+def test_words_have_likelihood_one_half_where_one_label_would_score_as_high(background):
     images, query = clustered(300, DIM, 3), clustered(1, DIM, 4)[0]
     cosines = images @ background.vectors.T
     centre, spread = cosines.mean(axis=1), cosines.std(axis=1)
@@ -68,7 +68,7 @@ def test_words_are_as_likely_as_not_where_one_label_would_score_as_high(backgrou
     )
 
 
-def test_the_line_of_labels_lies_where_one_label_an_image_is_above_it(background):
+def test_on_average_one_label_per_image_is_above_the_line(background):
     images = clustered(300, DIM, 3)
     around = Surroundings.of(background, images)
     above = sum(
@@ -78,7 +78,7 @@ def test_the_line_of_labels_lies_where_one_label_an_image_is_above_it(background
     assert above / len(images) == pytest.approx(1, abs=0.4)
 
 
-def test_words_that_are_nearer_to_every_image_are_no_likelier_for_that(background):
+def test_being_near_to_every_image_makes_words_no_likelier(background):
     images, query = clustered(300, DIM, 3), clustered(1, DIM, 4)[0]
     around = Surroundings.of(background, images)
     middle = unit(images.mean(axis=0))
@@ -90,14 +90,14 @@ def test_words_that_are_nearer_to_every_image_are_no_likelier_for_that(backgroun
 
 
 @pytest.mark.parametrize("count", [1, 2, 12])
-def test_a_few_images_are_enough_for_an_answer(background, count):
+def test_a_few_images_are_enough_for_likelihoods(background, count):
     images, query = clustered(count, DIM, 3), clustered(1, DIM, 4)[0]
     around = Surroundings.of(background, images)
     found = of_words(background, around, query, images @ query, images)
     assert found.shape == (count,) and ((found >= 0) & (found <= 1)).all()
 
 
-def test_pictures_are_likely_where_chance_would_not_bring_forth_their_score():
+def test_pictures_are_likely_if_unrelated_ones_would_not_score_as_high():
     rng = np.random.default_rng(0)
     sample, query = unit(rng.standard_normal((300, DIM))), unit(rng.standard_normal(DIM))
     strangers = unit(rng.standard_normal((1000, DIM)))
@@ -109,7 +109,7 @@ def test_pictures_are_likely_where_chance_would_not_bring_forth_their_score():
     assert (more <= far + 1e-6).all()  # among more strangers a high score says less
 
 
-def test_likelihood_never_falls_where_the_score_rises(background):
+def test_likelihood_never_falls_as_the_score_rises(background):
     image, sample = clustered(1, DIM, 5), clustered(100, DIM, 6)
     around = Surroundings.of(background, sample)
     scores = np.linspace(-1, 1, 50, dtype=np.float32)
@@ -131,7 +131,7 @@ def test_the_likeliest_labels_are_the_zero_shot_ones(background):
     assert [share for _, share in found] == pytest.approx(shares[order].tolist(), abs=1e-5)
 
 
-def test_a_kept_background_is_read_again_and_any_doubt_makes_it_anew(background, tmp_path):
+def test_a_saved_background_is_loaded_unless_it_is_unsound(background, tmp_path):
     assert Background.load(tmp_path, background.identity) is None
     background.save(tmp_path)
     read = Background.load(tmp_path, background.identity)
@@ -144,7 +144,7 @@ def test_a_kept_background_is_read_again_and_any_doubt_makes_it_anew(background,
     assert Background.load(tmp_path, background.identity) is None
 
 
-def test_a_background_that_cannot_be_kept_costs_nothing(background, tmp_path):
+def test_a_background_that_cannot_be_saved_raises_nothing(background, tmp_path):
     background.save(tmp_path / "no" / "folder")
     assert not (tmp_path / "no").exists()
 
@@ -164,7 +164,7 @@ def test_every_hit_of_a_ranking_has_a_likelihood(colour_library, encoder):
     assert likelihoods(colour_library, index, background, browsing) is None
 
 
-def test_a_library_that_grows_is_measured_anew_only_now_and_then(background, tmp_path, monkeypatch):
+def test_a_growing_library_is_measured_anew_only_now_and_then(background, tmp_path, monkeypatch):
     measured = []
     of = Surroundings.of
 
@@ -187,5 +187,5 @@ def test_a_library_that_grows_is_measured_anew_only_now_and_then(background, tmp
                 likelihoods(library, index, known, ranking) for known in (background, fresh)
             )
             assert one.tolist() == other.tolist()
-    # the fresh one always; the other for 100, 101, 1,000 and 1,116 images, not for 1,001 and 1,016
+    # fresh: every time; background: at 100, 101, 1,000 and 1,116 images, not at 1,001 and 1,016
     assert measured == [100, 100, 101, 101, 400, 400, 400, 400, 400, 400]

@@ -18,14 +18,14 @@ DIM = 16
 
 @dataclass
 class Words:
-    """A toy encoder of texts: each has a vector of its own."""
+    """A toy encoder that gives each text its own vector."""
 
     def encode_texts(self, texts):
         return np.concatenate([clustered(1, DIM, sum(map(ord, text))) for text in texts])
 
 
 class Shelf:
-    """A library of images whose formats and years split it at several selectivities."""
+    """A library of images with formats and years for filters of several selectivities."""
 
     def __init__(self, library, count, options=None):
         self.library = library
@@ -53,7 +53,7 @@ class Shelf:
         return rank(self.library, self.index, Words(), parse(query), **more)
 
     def mask(self, year=None, kind=None, negated=False):
-        """By the definition: which images are visible and meet the filters."""
+        """Return which images are visible and pass the filters, bool (n,), by definition."""
         meets = [
             (year is None or (own == year) != negated) and (kind is None or form == kind)
             for own, form in zip(self.years, self.kinds, strict=True)
@@ -71,7 +71,7 @@ def shelf(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The same with a trained index, which approximates where no filter applies."""
+    """A larger shelf with a trained index, which is approximate without filters."""
     from fovea.search.library.library import Library
 
     with Library.open(tmp_path_factory.mktemp("trained"), create=True) as library:
@@ -95,7 +95,9 @@ SELECTIONS = st.sampled_from([
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(SELECTIONS, st.text("abcxyz", min_size=1, max_size=5), st.integers(1, 60))
-def test_a_filtered_answer_equals_exhaustive_search_over_what_it_leaves(shelf, chosen, words, k):
+def test_a_filtered_answer_equals_exhaustive_search_over_the_allowed_images(
+    shelf, chosen, words, k
+):
     filters, meets = chosen
     mask = shelf.mask(**meets)
     ranking = shelf.rank(f"{words} {filters}", limit=k)
@@ -110,7 +112,7 @@ def test_a_filtered_answer_equals_exhaustive_search_over_what_it_leaves(shelf, c
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(SELECTIONS, st.text("abcxyz", min_size=1, max_size=5))
-def test_a_trained_index_answers_whole_under_any_filter(trained, chosen, words):
+def test_a_trained_index_gives_complete_answers_under_any_filter(trained, chosen, words):
     filters, meets = chosen
     mask, k = trained.mask(**meets), 30
     ranking = trained.rank(f"{words} {filters}", limit=k)
@@ -134,7 +136,7 @@ def test_terms_add_up(shelf):
     assert ranking.ids[0] == shelf.ids[order[0, 0]]
 
 
-def test_what_is_subtracted_alone_comes_last(shelf):
+def test_a_lone_negative_term_reverses_the_order(shelf):
     near, far = shelf.rank("sea", limit=700), shelf.rank("-sea", limit=700)
     assert near.ids[0] == far.ids[-1] and near.kind == far.kind == "words"
     assert near.scores == pytest.approx(-far.scores[::-1], abs=1e-3)
@@ -149,7 +151,7 @@ def test_terms_that_cancel_out_and_unknown_images_are_errors(shelf):
     assert (caught.value.code, caught.value.params) == ("query.no_image", {"id": 99999})
 
 
-def test_without_terms_the_newest_come_first(shelf):
+def test_browsing_shows_the_newest_first(shelf):
     ranking = shelf.rank("format:png")
     assert ranking.scores is None and ranking.kind == "browse"
     days = [day_of(hit) for hit in hits(shelf.library, ranking, 0, 30)]
@@ -160,7 +162,7 @@ def test_without_terms_the_newest_come_first(shelf):
     assert len(shelf.rank("", limit=5).ids) == 5
 
 
-def test_an_order_by_name_or_date(shelf):
+def test_answers_can_be_sorted_by_name_or_date(shelf):
     by_name = hits(shelf.library, shelf.rank("sort:name"), 0, 40)
     assert [hit.path for hit in by_name] == sorted(hit.path for hit in by_name)
     nearest = shelf.rank("sea sort:date")
@@ -169,21 +171,21 @@ def test_an_order_by_name_or_date(shelf):
     assert set(nearest.ids) == set(shelf.rank("sea", limit=200).ids)
 
 
-def test_names_join_an_answer_without_drowning_it(shelf):
+def test_name_matches_join_an_answer_without_crowding_out_the_nearest(shelf):
     plain = shelf.rank("sea", limit=50)
     named = shelf.rank("00003 sea", limit=50)
     assert not plain.by_name and not named.by_name  # "sea" is in no name
     found = shelf.rank("00003", limit=50)
     assert found.by_name == {shelf.ids[3]} and list(found.ids).index(shelf.ids[3]) <= 1
-    common = shelf.rank("jpg", limit=50)  # every name holds it
+    common = shelf.rank("jpg", limit=50)  # in every name
     assert 0 < len(common.by_name) <= 24
     nearest = set(exhaustive(shelf.vectors, Words().encode_texts(["jpg"]), 20, shelf.mask())[1][0])
     assert nearest <= {int(np.flatnonzero(shelf.ids == image_id)[0]) for image_id in common.ids}
-    assert shelf.rank("00003 on:2010").by_name == frozenset()  # a filter holds for names too
+    assert shelf.rank("00003 on:2010").by_name == frozenset()  # filters apply to names too
     assert len(found.ids) == 50 and len(set(found.ids.tolist())) == 50
 
 
-def test_hits_say_what_a_page_needs(shelf):
+def test_hits_have_the_fields_that_a_page_shows(shelf):
     ranking = shelf.rank("sea", limit=5)
     [hit] = hits(shelf.library, ranking, 2, 3)
     number = int(np.flatnonzero(shelf.ids == hit.image_id)[0])

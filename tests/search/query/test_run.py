@@ -1,4 +1,4 @@
-"""One way to answer: whatever is asked for, and however much of it, the answer is the same."""
+"""A query has one answer, however many hits are asked for and however they are fetched."""
 
 import hashlib
 from pathlib import Path
@@ -26,7 +26,7 @@ CHOOSING = ("in:odd", "sea in:odd", "name:dog*", "sea in:odd name:*1*", "in:odd 
 
 
 class Words:
-    """A toy encoder of texts: each has a vector of its own."""
+    """A toy encoder that gives each text its own vector."""
 
     def encode_texts(self, texts):
         seeds = [int(hashlib.sha256(text.encode()).hexdigest()[:6], 16) for text in texts]
@@ -34,7 +34,7 @@ class Words:
 
 
 def filled(folder, count, seed):
-    """A library of ``count`` images in two folders, a third of them with a copy in the other."""
+    """Build a library of ``count`` images in two folders; a third have a copy in the other one."""
     library = Library.open(folder, create=True)
     model = library.set_model("toy", MODEL, DIM, "test")
     root = library.add_root(b"/p")
@@ -56,7 +56,7 @@ def filled(folder, count, seed):
 
 
 def searcher_of(library):
-    """What answers, with made-up surroundings in the place of a real model's."""
+    """Open a searcher with a random background in place of a real model's."""
     vectors = clustered(len(default_labels()), DIM, 77)
     background = Background(MODEL, vectors, 30.0)
     opened = Searcher.of(library, library.model(), Words())
@@ -69,7 +69,7 @@ def listed(answer):
 
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory):
-    """Libraries of several sizes, opened once."""
+    """Libraries of several sizes, built once."""
     sizes = (1, 7, 60, 400)
     made = [filled(tmp_path_factory.mktemp("library"), n, n) for n in sizes]
     yield made
@@ -85,7 +85,7 @@ def libraries(tmp_path_factory):
     depths=st.sampled_from([(60, 100, 1000), (200, 300, 1000), (200, 2000, 10_000)]),
     ks=st.lists(st.integers(1, 450), min_size=1, max_size=4),
 )
-def test_an_answer_is_the_same_however_much_of_it_is_asked_for(
+def test_an_answer_does_not_depend_on_how_many_hits_are_asked_for(
     libraries, size, query, picture, depths, ks
 ):
     library = libraries[size]
@@ -96,7 +96,7 @@ def test_an_answer_is_the_same_however_much_of_it_is_asked_for(
         patch.setattr("fovea.search.query.run.DEPTHS", depths)
         question = Question.of(query, *pictures)
         whole = searcher_of(library).answer(question, 1000)
-        assert len(whole.hits) == whole.total, "the total is what can be reached"
+        assert len(whole.hits) == whole.total, "the total counts the hits that can be reached"
         for k in ks:
             part = searcher_of(library).answer(question, k)
             assert (part.total, part.likely) == (whole.total, whole.likely)
@@ -116,12 +116,12 @@ def test_an_answer_is_the_same_however_much_of_it_is_asked_for(
 
 
 @pytest.mark.parametrize("query", ["sea sort:date", "dog sort:name"])
-def test_an_order_of_its_own_promises_no_more_than_it_puts_in_order(libraries, query):
+def test_a_sorted_answer_ends_with_the_images_that_are_sorted(libraries, query):
     answer = searcher_of(libraries[3]).answer(Question.of(query), 1000)
     assert answer.total == len(answer.hits) == 200 and answer.likely is None
 
 
-def test_an_image_is_not_like_itself_and_all_others_are(libraries):
+def test_like_ranks_all_visible_images_but_the_image_itself(libraries):
     library = libraries[3]
     visible = len(searcher_of(library).answer(Question.of("sea"), 1000).hits)
     answer = searcher_of(library).answer(Question.like(9), 1000)
@@ -129,7 +129,7 @@ def test_an_image_is_not_like_itself_and_all_others_are(libraries):
     assert len(answer.hits) == answer.total == visible - 1
 
 
-def test_a_hit_shows_the_file_that_the_filters_ask_for(libraries):
+def test_a_hit_shows_a_file_that_passes_the_filters(libraries):
     for library in libraries[1:]:
         for query in (
             "in:odd",
@@ -146,7 +146,7 @@ def test_a_hit_shows_the_file_that_the_filters_ask_for(libraries):
                 assert hit.path == hit.paths[0] and len(set(hit.paths)) == len(hit.paths)
 
 
-def test_the_date_is_that_of_the_file_that_is_shown(tmp_path):
+def test_a_hit_has_the_date_of_the_file_that_passes_the_filters(tmp_path):
     library = Library.open(tmp_path / "library", create=True)
     model, root = library.set_model("toy", MODEL, DIM, "test"), library.add_root(b"/p")
     day = 86_400 * 10**9
@@ -173,14 +173,14 @@ def test_the_date_is_that_of_the_file_that_is_shown(tmp_path):
     library.close()
 
 
-def test_a_library_before_its_first_model_has_an_empty_answer(tmp_path):
+def test_a_library_without_a_model_gives_an_empty_answer(tmp_path):
     with Library.open(tmp_path / "library", create=True) as library:
         answer = Searcher.of(library, library.model(), None).answer(Question.of("sea in:odd"), 5)
     assert (answer.hits, answer.total, answer.likely, answer.model) == ((), 0, None, None)
 
 
 @pytest.mark.parametrize("count", [60, 700])
-def test_who_asked_before_a_change_gets_what_a_newcomer_gets(tmp_path, count):
+def test_a_searcher_opened_before_a_deletion_answers_like_a_new_one(tmp_path, count):
     library = filled(tmp_path / "library", count, 5)
     before = searcher_of(library)
     before.answer(Question.of("sea"), 5)
