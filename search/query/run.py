@@ -94,7 +94,13 @@ class Searcher:
         return cls(library, index, encoder, Background.load(library.folder, model.identity))
 
     def answer(self, question: Question, k: int = 10) -> Answer:
-        """Return the first ``k`` hits. Raise ``Unanswerable`` for a question without an answer."""
+        """Return the first ``k`` hits.
+
+        Raise ``Unanswerable`` for a question without an answer, ``ValueError`` for a negative
+        ``k``.
+        """
+        if k < 0:
+            raise ValueError(f"k is {k}; it cannot be negative")
         started = time.perf_counter()
         listing = self.deepened(self.listing(question), k)
         found = self.hits(listing, 0, k)
@@ -143,7 +149,8 @@ class Searcher:
         if head.likelihoods is not None:
             chances = self._likelihoods(ranking)
             assert chances is not None
-            most = float(head.likelihoods.min(initial=1.0))
+            by_score = ~np.isin(head.ids, list(head.by_name))  # names keep their own likelihoods
+            most = float(head.likelihoods[by_score].min(initial=1.0))
             more = falling(chances[len(head.ids) :], most)
             joined = np.concatenate([head.likelihoods, more])
             ranking = replace(ranking, likelihoods=joined)

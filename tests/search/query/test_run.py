@@ -115,6 +115,23 @@ def test_an_answer_does_not_depend_on_how_many_hits_are_asked_for(
             assert (hit.likelihood >= LINE or hit.by_name) == (hit.rank <= whole.likely)
 
 
+def test_an_unlikely_hit_by_name_does_not_end_the_likely_ones(libraries, monkeypatch):
+    def by_name_unlikely(library, index, background, ranking):
+        named = np.isin(ranking.ids, list(ranking.by_name))
+        return np.where(named, 0.1, 0.9).astype(np.float32)
+
+    monkeypatch.setattr("fovea.search.query.run.likelihoods", by_name_unlikely)
+    answer = searcher_of(libraries[3]).answer(Question.of("dog"), 1000)
+    assert any(hit.by_name for hit in answer.hits) and answer.total > 300
+    assert answer.likely == answer.total
+    assert all((hit.likelihood < LINE) == hit.by_name for hit in answer.hits)
+
+
+def test_a_negative_number_of_hits_is_refused(libraries):
+    with pytest.raises(ValueError, match="-1"):
+        searcher_of(libraries[1]).answer(Question.of("sea"), -1)
+
+
 @pytest.mark.parametrize("query", ["sea sort:date", "dog sort:name"])
 def test_a_sorted_answer_ends_with_the_images_that_are_sorted(libraries, query):
     answer = searcher_of(libraries[3]).answer(Question.of(query), 1000)
