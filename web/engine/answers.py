@@ -1,4 +1,4 @@
-"""Answers read page by page: ranked once, kept for a while, followed by cursor."""
+"""Answer questions page by page: a listing is ranked once, kept for a while, read by cursor."""
 
 import time
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ __all__ = ["ask", "follow", "page"]
 
 
 def ask(engine: Engine, question: Question) -> Kept:
-    """The listing that answers a question as the library is now."""
+    """Return the listing for a question, ranked now unless the library has not changed since."""
     searcher = engine.searcher()
     model_id = None if searcher.index is None else searcher.index.model.id
     key = (question.key, model_id, engine.generation, searcher.background is not None)
@@ -31,10 +31,10 @@ def ask(engine: Engine, question: Question) -> Kept:
 
 
 def follow(engine: Engine, cursor: Cursor, question: Question | None) -> Kept:
-    """The listing that a cursor means; where it was forgotten, the question is asked again.
+    """Return the listing that a cursor points into; if it is gone, ask the question again.
 
-    A listing of a model that the library no longer uses counts as forgotten. Raise ``Problem`` for
-    a cursor of another question, or a forgotten one without its question.
+    A listing is also gone once the library uses another model. Raise ``Problem`` if the cursor
+    belongs to another question, or if the listing is gone and there is no question.
     """
     found = engine.listings.by_id(cursor.listing_id)
     model = engine.model()
@@ -43,14 +43,17 @@ def follow(engine: Engine, cursor: Cursor, question: Question | None) -> Kept:
     if found is None and question is not None:
         return ask(engine, question)
     if found is None:
-        raise Problem(410, "Gone", "this answer was forgotten; search again")
+        raise Problem(410, "Gone", "this cursor has expired; search again")
     if question is not None and question.key != found.listing.question.key:
-        raise Problem(400, "Bad Request", "cursor belongs to another query")
+        raise Problem(400, "Bad Request", "this cursor belongs to another query; search without it")
     return found
 
 
 def page(engine: Engine, kept: Kept, start: int, limit: int, started: float) -> dict[str, Any]:
-    """The document of some hits, from ``start`` on; ``started`` is when the work began."""
+    """Return a page of at most ``limit`` hits as members of a JSON document.
+
+    ``started`` is the ``time.perf_counter()`` at which the request began.
+    """
     listing = engine.searcher().deepened(kept.listing, start + limit)
     if listing is not kept.listing:
         kept = replace(kept, listing=listing)
@@ -70,7 +73,7 @@ def page(engine: Engine, kept: Kept, start: int, limit: int, started: float) -> 
 
 
 def _hits(engine: Engine, kept: Kept, start: int, stop: int) -> list[dict[str, Any]]:
-    """The hits of a page; a first page's are kept while library and disks stay as they are."""
+    """Return the hits of a page; cache a first page until the library or its roots change."""
     searcher = engine.searcher()
     if start:
         return _hit_fields(engine, searcher.hits(kept.listing, start, stop))
@@ -84,7 +87,7 @@ def _hits(engine: Engine, kept: Kept, start: int, stop: int) -> list[dict[str, A
 
 
 def _hit_fields(engine: Engine, found: Sequence[Hit]) -> list[dict[str, Any]]:
-    addresses = thumbnail_urls(engine.library, (hit.image_id for hit in found))
+    thumbnails = thumbnail_urls(engine.library, (hit.image_id for hit in found))
     return [
         {
             "rank": hit.rank,
@@ -101,8 +104,8 @@ def _hit_fields(engine: Engine, found: Sequence[Hit]) -> list[dict[str, Any]]:
             "format": hit.format,
             "taken_at": hit.taken_at,
             "day": day_of(hit),
-            "thumbnail": addresses[hit.image_id],
+            "thumbnail": thumbnails[hit.image_id],
         }
         for hit in found
-        if hit.image_id in addresses  # it was not deleted this moment
+        if hit.image_id in thumbnails  # not deleted in the meantime
     ]

@@ -1,4 +1,4 @@
-"""One model's encoder for all threads: words are answered before torch has been imported."""
+"""One model's encoder, shared by all threads; it embeds words before torch has been imported."""
 
 import gc
 import logging
@@ -21,27 +21,28 @@ __all__ = ["SharedEncoder"]
 
 log = logging.getLogger(__name__)
 
-TORCH_AFTER_S = 5.0  # its import keeps a core busy for seconds
-REMEMBERED = 4096  # texts; 2 KiB each where embeddings have 512 values
+TORCH_AFTER_S = 5.0  # importing torch keeps a core busy for seconds, so the page comes first
+REMEMBERED = 4096  # texts whose embeddings are cached, 2 KiB each for 512 dimensions
 
 
 class PictureEncoder(TextEncoder, Protocol):
-    """What turns words and pictures into embeddings."""
+    """Embeds words and pictures."""
 
     @property
-    def logit_scale(self) -> float: ...
+    def logit_scale(self) -> float:
+        """The factor that turns cosines into zero-shot logits."""
 
     def encode_images(self, images: Sequence["Image"]) -> np.ndarray:
-        """float32 (n, d), unit rows."""
+        """Embed decoded pictures as float32 unit rows (n, d)."""
         ...
 
     def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (n, s, s, 3) -> float32 (n, d), unit rows."""
+        """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
         ...
 
 
 class SharedEncoder:
-    """Loads each tower once, when it is first needed, and remembers the embeddings of texts."""
+    """Loads each tower once, when it is first needed, and caches embeddings of texts."""
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class SharedEncoder:
 
     @classmethod
     def of(cls, model: ModelInfo) -> "SharedEncoder":
-        """The encoder of a model on the disk; nothing is read yet."""
+        """Wrap a model on the disk; its files are read on first use."""
 
         def open_words() -> TextEncoder | None:
             from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder
@@ -81,11 +82,11 @@ class SharedEncoder:
 
     @property
     def logit_scale(self) -> float:
-        """The factor of cosines in zero-shot logits."""
+        """The factor that turns cosines into zero-shot logits."""
         return self.full().logit_scale
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts as float32 unit rows (n, d); those asked for lately are remembered."""
+        """Embed texts as float32 unit rows (n, d); recent ones come from a cache."""
         if not texts:
             return np.empty((0, self.dim), np.float32)
         return np.stack([self._recall(text) for text in texts])
@@ -99,31 +100,31 @@ class SharedEncoder:
         return self.full().encode_pixels(pixels)
 
     def full(self) -> PictureEncoder:
-        """The encoder with both towers; loading it takes seconds, once."""
+        """Return the encoder with both towers; the first call takes seconds to load it."""
         with self._loading:
             if self._full is None:
                 self._full = self._load()
             return self._full
 
     def words(self) -> TextEncoder:
-        """The text tower alone, where it can be had without torch."""
+        """Return the text tower alone where it runs without torch, else the full encoder."""
         with self._opening:
             if self._words is None:
                 self._words = self._open_words() or self.full()
             return self._words
 
     def warm(self, closing: threading.Event) -> None:
-        """Load what will be needed, the words at once; torch waits until the page is there."""
+        """Load the text tower now, and the rest once the page has had time to load."""
         try:
             self.words()
             if not closing.wait(TORCH_AFTER_S):
                 self.full()
-                gc.freeze()  # what torch brought stays; to look through it takes all a tenth second
+                gc.freeze()  # torch's objects stay; scanning them would pause all for 0.1 s
         except FoveaError as exc:
-            log.warning("%s is not loaded ahead: %s", self.name, exc)
+            log.warning("cannot load %s in advance: %s", self.name, exc)
 
     def _recall(self, text: str) -> np.ndarray:
-        """The embedding (d,) of one text."""
+        """Return the embedding (d,) of one text, from the cache if it is there."""
         with self._remembering:
             known = self._texts.get(text)
             if known is not None:

@@ -1,4 +1,4 @@
-"""What all requests share: the library, its index and its encoder, each safe to use in threads."""
+"""The engine that all requests share: the library, its index and its encoder, all thread-safe."""
 
 import contextlib
 import logging
@@ -31,20 +31,20 @@ __all__ = ["Engine", "current_engine"]
 
 log = logging.getLogger(__name__)
 
-FORMER_S = 60.0  # that a former model is kept for, once another one answers
-LOOK_S = 5.0  # between two looks for a newer snapshot
-CACHE_KIB = 4096  # pages of the database that each thread's connection keeps
+FORMER_S = 60.0  # how long the former model stays loaded after a switch
+LOOK_S = 5.0  # between two checks for a newer snapshot
+CACHE_KIB = 4096  # of database pages, for each thread's connection
 
 
 class _Connection:
-    """A thread's library, closed when its thread ends."""
+    """One thread's library, closed when the thread ends."""
 
     def __init__(self, folder: Path) -> None:
         self.library = Library.open(folder)
         self.library.conn.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
     def close(self) -> None:
-        with contextlib.suppress(sqlite3.ProgrammingError):  # another thread's: it ends with it
+        with contextlib.suppress(sqlite3.ProgrammingError):  # another thread's, which closes it
             self.library.close()
 
     def __del__(self) -> None:
@@ -63,10 +63,10 @@ class Engine:
         encoder_of: Callable[[ModelRow], SharedEncoder] | None = None,
         ahead: bool = True,
     ) -> None:
-        """Open the library, making it where it is missing.
+        """Open the library, creating it if it is missing.
 
-        ``model`` is what indexing shall use in a library that has none yet, ``encoder_of``
-        replaces the models on the disk, and ``ahead`` loads in the background what will be needed.
+        ``model`` names the model for indexing a library that has none yet, ``encoder_of`` replaces
+        the models on the disk, and ``ahead`` loads index and encoder before they are needed.
         """
         self.folder, self.requested_model, self._ahead = folder, model, ahead
         Library.open(folder, create=True).close()
@@ -77,14 +77,14 @@ class Engine:
         self._snapshot: tuple[int, int] | None = None  # the one that the index was read from
         self._look_again = 0.0
         self._encoder: SharedEncoder | None = None
-        # What requests that began before a change of model still need.
+        # For requests that began before the model changed.
         self._former_index: VectorIndex | None = None
         self._former_encoder: SharedEncoder | None = None
         self._forget_at = 0.0
         self._background: Background | None = None
-        self._making = ""  # the identity of the model whose background is on its way
+        self._making = ""  # the identity of the model whose background is being computed
         self.listings = Listings()
-        # More at once would only wait for the interpreter's lock, and for each other.
+        # More rankings at once would only wait for the interpreter lock and for each other.
         self.turns = threading.BoundedSemaphore(available_cores())
         self._remembered: dict[str, tuple[int, Any]] = {}
         self.closing = threading.Event()
@@ -100,18 +100,18 @@ class Engine:
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = _Connection(self.folder)
-            faiss.omp_set_num_threads(1)  # of this thread: many ask at once
+            faiss.omp_set_num_threads(1)  # for this thread: many requests search at once
         return connection.library
 
     @property
     def generation(self) -> int:
-        """A number that changes with every change of the library, by whichever process."""
+        """A number that changes whenever any process writes to the library."""
         with self._watching:
             [value] = self._watcher.execute("PRAGMA data_version").fetchone()
         return int(value)
 
     def remembered(self, name: str, make: Callable[[], Any]) -> Any:
-        """What ``make`` returns, made anew only where the library has changed since."""
+        """Return what ``make`` returns, cached by ``name`` until the library changes."""
         generation = self.generation
         found = self._remembered.get(name)
         if found is None or found[0] != generation:
@@ -121,9 +121,9 @@ class Engine:
     # The model
 
     def model(self) -> ModelRow | None:
-        """The model that answers: for one request the same throughout, whatever changes meanwhile.
+        """Return the model that the library uses; None before anything is indexed.
 
-        None before anything is indexed.
+        Within one request it stays the same, even if the library switches to another one.
         """
         if not has_request_context():
             return self.library.model()
@@ -133,7 +133,7 @@ class Engine:
         return found
 
     def index(self) -> VectorIndex | None:
-        """The index of the model that answers; None before anything is indexed."""
+        """Return the index of the model in use; None before anything is indexed."""
         model = self.model()
         if model is None:
             return None
@@ -159,7 +159,7 @@ class Engine:
         self._index, self._snapshot = VectorIndex.open(self.library, model_id), mark
 
     def _is_outdated(self, model_id: int) -> bool:
-        """Whether another process has written a new snapshot; looked at now and then."""
+        """Whether another process has written a new snapshot, checked every ``LOOK_S``."""
         now = time.monotonic()
         if now < self._look_again:
             return False
@@ -168,9 +168,9 @@ class Engine:
         return self._snapshot != before
 
     def encoder(self) -> SharedEncoder:
-        """The encoder of the model that answers.
+        """Return the encoder of the model in use.
 
-        Raise ``LibraryError`` before anything is indexed, ``ModelError`` where the model is gone.
+        Raise ``LibraryError`` before anything is indexed, ``ModelError`` if the model is missing.
         """
         model = self.model()
         if model is None:
@@ -188,11 +188,11 @@ class Engine:
             return self._encoder
 
     def searcher(self) -> Searcher:
-        """What answers queries: this thread's library, and the model that it uses now."""
+        """Return a searcher for this thread and the model in use."""
         return Searcher(self.library, self.index(), _Texts(self), self.background())
 
     def warm(self) -> None:
-        """Load in the background what the first search will need."""
+        """Load index and encoder in the background, before the first search."""
 
         def load() -> None:
             if self.index() is not None:
@@ -204,13 +204,13 @@ class Engine:
         def run() -> None:
             try:
                 work(*arguments)
-            except FoveaError as exc:  # the request that needs it will say so
+            except FoveaError as exc:  # a request that needs the result reports it
                 log.warning("%s", exc)
 
         threading.Thread(target=run, daemon=True).start()
 
     def background(self) -> Background | None:
-        """What the model makes of the default labels; None until that is known."""
+        """Return the background of the model in use; None until it has been computed."""
         model = self.model()
         if model is None:
             return None
@@ -230,16 +230,16 @@ class Engine:
             made.save(self.folder)
             self._background = made
 
-    # The end
+    # Closing
 
     def on_close(self, farewell: Callable[[], None]) -> None:
-        """Have this called when the app ends, the last one first."""
+        """Call ``farewell`` when the engine is closed, the last one registered first."""
         self._farewells.append(farewell)
 
     def close(self) -> None:
-        """End what runs in the background, and let go of this thread's connection.
+        """Stop background work and close this thread's connection.
 
-        The others' connections end with their threads.
+        Other threads' connections close when those threads end.
         """
         self.closing.set()
         while self._farewells:
@@ -253,7 +253,7 @@ class Engine:
 
 
 class _Texts:
-    """The encoder of texts, looked for only once a query has words."""
+    """A text encoder that opens the model only when a query has words."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -263,13 +263,13 @@ class _Texts:
 
 
 def current_engine() -> Engine:
-    """The engine of the app that answers this request."""
+    """Return the engine of the current app."""
     found: Engine = current_app.extensions["fovea"]
     return found
 
 
 def _mark(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is written anew; None where there is none."""
+    """Return a file's inode and mtime, which change when it is replaced; None if it is missing."""
     try:
         status = path.stat()
     except OSError:

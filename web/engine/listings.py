@@ -1,4 +1,4 @@
-"""Answers that are read page by page: kept for a while, so that a cursor leads on where it was."""
+"""Recent listings, kept for a while so that cursors can continue them."""
 
 import re
 import secrets
@@ -17,12 +17,12 @@ CURSOR_PATTERN = r"[0-9a-f]{16}-[0-9]{1,9}"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A listing that cursors lead on in."""
+    """A kept listing, into which cursors point."""
 
     id: str
     key: Hashable  # the question, the model and the state of the library
     listing: Listing
-    model_id: int | None  # whose ranking it is; no other one can lead further
+    model_id: int | None  # the model that ranked it; only the same one can rank deeper
     pages: dict[Hashable, list[dict[str, Any]]] = field(default_factory=dict, compare=False)
 
 
@@ -35,7 +35,7 @@ class Cursor:
 
     @classmethod
     def read(cls, text: str) -> "Cursor":
-        """Read what ``str`` has written; the text fits ``CURSOR_PATTERN``."""
+        """Parse a cursor's ``str``; the text must match ``CURSOR_PATTERN``."""
         assert re.fullmatch(CURSOR_PATTERN, text)
         listing_id, offset = text.split("-")
         return cls(listing_id, int(offset))
@@ -45,7 +45,7 @@ class Cursor:
 
 
 class Listings:
-    """The listings that were asked for lately, by question and by id; safe to use in threads."""
+    """The last ``most`` listings, by question and by id. Thread-safe."""
 
     def __init__(self, most: int = 128) -> None:
         self._most = most
@@ -54,17 +54,17 @@ class Listings:
         self._lock = threading.Lock()
 
     def by_key(self, key: Hashable) -> Kept | None:
-        """The listing that answers this question as the library is now."""
+        """Return the listing with this key; None if it is not kept."""
         with self._lock:
             return self._touched(self._ids.get(key, ""))
 
     def by_id(self, listing_id: str) -> Kept | None:
-        """The listing that a cursor means, unless it was forgotten."""
+        """Return the listing with this id; None if it is not kept."""
         with self._lock:
             return self._touched(listing_id)
 
     def keep(self, listing: Kept) -> None:
-        """Remember a listing, in place of the one with its id, and forget the oldest."""
+        """Keep a listing, replacing the one with its id, and drop the least recently used."""
         with self._lock:
             self._by_id[listing.id] = listing
             self._by_id.move_to_end(listing.id)
@@ -82,5 +82,5 @@ class Listings:
 
 
 def new_id() -> str:
-    """An id that no other listing has, of this run or an earlier one."""
+    """Return a random id, unique across restarts of the server."""
     return secrets.token_hex(8)

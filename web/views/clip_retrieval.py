@@ -1,7 +1,7 @@
-"""The protocol of clip-retrieval's back end, so that its clients can ask a fovea library.
+"""The protocol of clip-retrieval's back end, so that its clients can search a fovea library.
 
-There is one index, whatever ``indice_name`` says. What a library has no models for is accepted
-and does nothing: ``aesthetic_score``, ``use_mclip`` and the detectors of unsafe pictures.
+There is one index, whatever ``indice_name`` says. Options for models that fovea does not have are
+accepted and ignored: ``aesthetic_score``, ``use_mclip`` and the detectors of unsafe pictures.
 """
 
 import math
@@ -27,27 +27,27 @@ from .uploads import embed_pictures
 blueprint = Blueprint("knn", __name__)
 
 INDEX = "fovea"
-MOST = 3000  # hits of one answer
+MOST = 3000  # hits in one answer
 LONGEST = 2000  # characters of a text
-ALIKE = 0.98  # cosine from which two pictures are the same one, as far as any model sees
+ALIKE = 0.98  # from this cosine on, deduplication takes two pictures for the same one
 FIELDS = (
     "text", "image", "image_url", "embedding_input", "modality", "num_images", "num_result_ids",
     "indice_name", "deduplicate", "use_safety_model", "use_violence_detector", "use_mclip",
     "aesthetic_score", "aesthetic_weight", "verbose",
 )  # fmt: skip
 
-ANYTHING: dict[str, Any] = {"description": "Accepted, and of no effect here."}
+ANYTHING: dict[str, Any] = {"description": "Accepted and ignored."}
 COUNT: dict[str, Any] = {"type": ["integer", "null"], "minimum": 1, "maximum": MOST, "default": 100}
 ASKED = {
     "type": "object",
     "properties": {
         "text": {"type": ["string", "null"], "maxLength": LONGEST},
         "image": {"type": ["string", "null"], "contentEncoding": "base64"},
-        "image_url": {"type": ["string", "null"], "description": "Refused: nothing is fetched."},
+        "image_url": {"type": ["string", "null"], "description": "Refused: fovea fetches no URLs."},
         "embedding_input": {"type": ["array", "null"], "items": {"type": "number"}},
         "modality": {"enum": ["image", None]},
-        "num_images": {**COUNT, "description": "Hits with their paths."},
-        "num_result_ids": {**COUNT, "description": "Hits in all; further ones are ids alone."},
+        "num_images": {**COUNT, "description": "How many hits come with path, URL and caption."},
+        "num_result_ids": {**COUNT, "description": "How many hits to return in all."},
         "deduplicate": {"type": ["boolean", "null"], "default": True},
         **{name: ANYTHING for name in FIELDS[7:] if name != "deduplicate"},
     },
@@ -65,7 +65,7 @@ WANTED = {
 @blueprint.get("/indices-list")
 @describe("List the indices", {200: "Indices"}, tag="clip-retrieval")
 def indices() -> list[str]:
-    """There is one."""
+    """Return the name of the one index."""
     return [INDEX]
 
 
@@ -78,9 +78,9 @@ def indices() -> list[str]:
     problems=(415, 422, 503),
 )
 def knn() -> list[dict[str, Any]]:
-    """The first of `text`, `image` (base64) and `embedding_input` that is there is searched by.
+    """Search by the first of `text`, `image` (base64) and `embedding_input` that is given.
 
-    The body may come without a Content-Type. `text` is taken as it is, not as a query.
+    The body needs no Content-Type. `text` is embedded as it is, not parsed as a query.
     """
     request.max_content_length = PICTURES_BYTES
     body = json_body(FIELDS, any_type=True)
@@ -88,7 +88,7 @@ def knn() -> list[dict[str, Any]]:
     shown = _count(body, "num_images")
     most = max(_count(body, "num_result_ids"), shown)
     if body.get("modality") not in (None, "image"):
-        raise bad_request("there is no index of texts here, only of images: modality is image")
+        raise bad_request('modality must be "image"; this server has no index of texts')
     searcher = engine.searcher()
     question = _question(engine, body, searcher.index)
     if searcher.index is None or question is None:
@@ -106,25 +106,25 @@ def knn() -> list[dict[str, Any]]:
 
 @blueprint.post("/metadata")
 @describe(
-    "Say where images lie",
+    "Return the paths and URLs of images",
     {200: "Metadata"},
     tag="clip-retrieval",
     body={"application/json": WANTED},
     problems=(415, 503),
 )
 def metadata() -> list[dict[str, Any]]:
-    """Ids that are not in the library, or no longer, are left out."""
+    """Return path, URL and caption of each image, leaving out ids that the library lacks."""
     ids = json_body(["ids", "indice_name"], any_type=True).get("ids")
     if not isinstance(ids, list) or len(ids) > MOST:
-        raise bad_request(f"ids is a list of at most {MOST:,}")
+        raise bad_request(f"ids must be a list of at most {MOST:,} image ids")
     if not all(type(image_id) is int and abs(image_id) < 2**63 for image_id in ids):
-        raise bad_request("ids are whole numbers")
+        raise bad_request("ids must be whole numbers")
     known = _metadata(current_engine().library, ids)
     return [{"id": image_id, "metadata": known[image_id]} for image_id in ids if image_id in known]
 
 
 def _question(engine: Engine, body: dict[str, Any], index: VectorIndex | None) -> Question | None:
-    """What is asked; None before anything is indexed."""
+    """Read the question from a body; None if it needs an index and nothing is indexed yet."""
     if body.get("text"):
         text = text_of("text", body["text"], LONGEST)
         return Question(text, Query((Term("text", text),)))
@@ -132,7 +132,7 @@ def _question(engine: Engine, body: dict[str, Any], index: VectorIndex | None) -
         picture = decoded("image", body["image"])
         return _near(embed_pictures(engine, [picture])[0]) if index is not None else None
     if body.get("image_url"):
-        raise bad_request("image_url is not supported: fovea fetches nothing; send image in base64")
+        raise bad_request("image_url is refused, since fovea fetches no URLs; send image in base64")
     if body.get("embedding_input") is not None:
         vector = _unit(body["embedding_input"], index)
         return None if vector is None else _near(vector)
@@ -144,19 +144,19 @@ def _near(vector: np.ndarray) -> Question:
 
 
 def _unit(values: object, index: VectorIndex | None) -> np.ndarray | None:
-    """A vector from a request, scaled to length 1."""
+    """Scale a vector from a request to length 1, float32 (d,); None before anything is indexed."""
     if not isinstance(values, list) or not all(_is_number(value) for value in values):
-        raise bad_request("embedding_input is a list of numbers")
+        raise bad_request("embedding_input must be a list of numbers below 1e30")
     if index is None:
         return None
     if len(values) != index.model.dim:
         raise bad_request(
-            f"embedding_input has {len(values)} numbers; {index.model.name} has {index.model.dim}"
+            f"embedding_input has {len(values)} numbers; {index.model.name} needs {index.model.dim}"
         )
     vector = np.array(values, dtype=np.float64)
     length = float(np.linalg.norm(vector))
     if not 0 < length < math.inf:
-        raise bad_request("embedding_input has no direction")
+        raise bad_request("embedding_input has length 0; send an embedding")
     return (vector / length).astype(np.float32)
 
 
@@ -171,12 +171,12 @@ def _count(body: dict[str, Any], name: str) -> int:
     if value is None:
         return 100
     if type(value) is not int or not 1 <= value <= MOST:
-        raise bad_request(f"{name} is a whole number from 1 to {MOST:,}")
+        raise bad_request(f"{name} must be a whole number from 1 to {MOST:,}")
     return value
 
 
 def _distinct(index: VectorIndex, found: Sequence[Hit]) -> list[Hit]:
-    """The hits without those that look like a better one."""
+    """Drop hits whose embedding is within ``ALIKE`` of a better hit's."""
     places, vectors = index.vectors(np.array([hit.image_id for hit in found], dtype=np.int64))
     rows = np.zeros((len(found), index.model.dim), np.float32)
     rows[places] = vectors
@@ -188,7 +188,7 @@ def _distinct(index: VectorIndex, found: Sequence[Hit]) -> list[Hit]:
 
 
 def _metadata(library: Library, ids: list[int]) -> dict[int, dict[str, str]]:
-    """Where images lie: path, address of the original, and the file's name as a caption."""
+    """Return each image's path, the URL of its original, and its file name as a caption."""
     host = request.host_url.rstrip("/").removesuffix(request.script_root)
     return {
         image_id: {

@@ -1,4 +1,4 @@
-"""One image: what is known of it, and what is like it."""
+"""One image: its details, and images like it."""
 
 import os
 import time
@@ -36,7 +36,7 @@ COLUMNS = (
 @blueprint.get("/api/images/<int:image_id>")
 @describe("Describe an image", {200: "Image"}, tag="Images", problems=(503,))
 def image(image_id: int) -> dict[str, Any]:
-    """Its files, what its file says of it, its likeliest labels and its nearest neighbours."""
+    """Return its files, metadata, likeliest labels and nearest neighbours."""
     started = time.perf_counter()
     engine = current_engine()
     known = _known(engine, image_id)
@@ -60,14 +60,14 @@ def image(image_id: int) -> dict[str, Any]:
 
 @blueprint.get("/api/images/<int:image_id>/similar")
 @describe(
-    "Search for what is like an image",
+    "Find images like this one",
     {200: "Search"},
     tag="Images",
     parameters=(LIMIT, CURSOR),
     problems=(503,),
 )
 def similar(image_id: int) -> dict[str, Any]:
-    """The nearest first, without the image itself."""
+    """Return the nearest images, best first, without the image itself."""
     started = time.perf_counter()
     engine = current_engine()
     _known(engine, image_id)
@@ -75,7 +75,7 @@ def similar(image_id: int) -> dict[str, Any]:
 
 
 def _known(engine: Engine, image_id: int) -> dict[str, Any]:
-    """What the library knows of an image that some file shows. Raise ``Problem`` for another."""
+    """Return the stored metadata of an image. Raise ``Problem`` if no file shows that image."""
     rows = engine.library.rows(
         f"SELECT {', '.join(COLUMNS)} FROM images WHERE id = ? AND EXISTS "
         "(SELECT 1 FROM files WHERE image_id = images.id AND state = 'indexed')",
@@ -87,7 +87,7 @@ def _known(engine: Engine, image_id: int) -> dict[str, Any]:
 
 
 def _labels(engine: Engine, image_id: int) -> list[dict[str, Any]]:
-    """The likeliest labels; none before the model's are known, or without an embedding."""
+    """Return the likeliest labels; an empty list without a background or an embedding."""
     model, background = engine.model(), engine.background()
     vector = None if model is None else stored_vector(engine.library, image_id, model.id)
     if vector is None or background is None:

@@ -1,4 +1,4 @@
-"""The page itself: its markup in the reader's language, with the first hits in it."""
+"""The page: HTML in the reader's language, with the first hits included."""
 
 import hashlib
 import json
@@ -32,21 +32,21 @@ blueprint = Blueprint("pages", __name__)
 
 HERE = Path(__file__).parents[1]
 LANGUAGES = {"en": "English", "zh-Hans": "简体中文"}
-CHINESE = ("zh-Hans", "zh-CN", "zh-SG", "zh")  # what browsers of simplified Chinese ask for
+CHINESE = ("zh-Hans", "zh-CN", "zh-SG", "zh")  # how browsers name simplified Chinese
 LANGUAGE_COOKIE = "fovea_language"
-FIRST = 60  # hits in the page itself, so that it shows pictures before any script has asked
+FIRST = 60  # hits in the page itself, so that it shows pictures before any script asks for them
 YEAR_S = 365 * 24 * 3600
 
 
 def install(app: Flask) -> None:
-    """Give templates the assets' addresses, and names that nothing can hide in."""
+    """Give templates ``asset``, the URL of an asset, and ``printable``, which escapes names."""
     app.add_template_global(asset_url, "asset")
     app.add_template_filter(printable)
 
 
 @blueprint.get("/")
 def index() -> Response:
-    """The search page; ``?lang=`` switches its language for good."""
+    """Return the search page; ``?lang=`` switches its language and stores the choice."""
     language = language_of(request.args.get("lang"))
     texts = messages(language)
     body = render_template(
@@ -71,7 +71,7 @@ def index() -> Response:
 
 @blueprint.get("/assets/<version>/<path:name>")
 def asset(version: str, name: str) -> Response:
-    """A script, a sheet or a drawing; an address that names the present version never changes."""
+    """Return a static file; under the current version's URL, browsers may cache it for good."""
     response = send_from_directory(HERE / "static", name)
     if version == _version():
         response.headers["Cache-Control"] = f"public, max-age={YEAR_S}, immutable"
@@ -79,12 +79,12 @@ def asset(version: str, name: str) -> Response:
 
 
 def asset_url(name: str) -> str:
-    """The address of an asset. Scripts import each other beside it, and so of one version."""
+    """Return the URL of an asset; relative imports of scripts then load the same version."""
     return f"{request.script_root}/assets/{_version()}/{name}"
 
 
 def language_of(chosen: str | None) -> str:
-    """The language that was chosen now or earlier, else the one that the browser prefers."""
+    """Return the language chosen now or earlier, else the one that the browser prefers."""
     for name in (chosen, request.cookies.get(LANGUAGE_COOKIE)):
         if name in LANGUAGES:
             return str(name)
@@ -94,7 +94,7 @@ def language_of(chosen: str | None) -> str:
 
 @cache
 def messages(language: str) -> dict[str, str]:
-    """The page's texts by their keys."""
+    """Return the page's texts by key."""
     path = HERE / "translations" / f"{language.replace('-', '_')}.json"
     texts: dict[str, str] = json.loads(path.read_text("utf-8"))
     return texts
@@ -102,7 +102,7 @@ def messages(language: str) -> dict[str, str]:
 
 @cache
 def _version() -> str:
-    """A digest of all assets: it changes with any of them."""
+    """Return a digest of all assets, which changes with any of them."""
     digest = hashlib.sha256()
     for path in sorted((HERE / "static").rglob("*")):
         if path.is_file():
@@ -111,7 +111,7 @@ def _version() -> str:
 
 
 def _first_hits() -> dict[str, Any]:
-    """The first page of the answer, or the problem with the query."""
+    """Return the first page of hits, or the problem with the query."""
     started = time.perf_counter()
     try:
         engine = current_engine()

@@ -1,4 +1,4 @@
-"""Answers to words, to pictures, and to both."""
+"""Search by words, by pictures, or by both."""
 
 import base64
 import binascii
@@ -25,13 +25,13 @@ __all__ = ["CURSOR", "LIMIT", "PICTURES_BYTES", "answer_page", "decoded"]
 blueprint = Blueprint("search", __name__)
 
 LONGEST = 2000  # characters of a query
-PICTURES = 8  # of a request
-PICTURES_BYTES = 64 << 20  # of a request's whole body
+PICTURES = 8  # most in one request
+PICTURES_BYTES = 64 << 20  # most in the body of a request with pictures
 WEIGHTS = (-10.0, 10.0)
 
-QUERY = Text("q", "The query, as one types it: words and filters.", LONGEST)
-LIMIT = Number("limit", "How many hits at most.", default=50, minimum=1, maximum=200)
-CURSOR = Text("cursor", "What the page before has given: go on there.", 26, CURSOR_PATTERN)
+QUERY = Text("q", "The query: words and filters, as typed into the page.", LONGEST)
+LIMIT = Number("limit", "The largest number of hits to return.", default=50, minimum=1, maximum=200)
+CURSOR = Text("cursor", "The `cursor` of the previous page, to continue it.", 26, CURSOR_PATTERN)
 
 WEIGHT = {"type": "number", "minimum": WEIGHTS[0], "maximum": WEIGHTS[1], "default": 1}
 QUERY_BODY = {"type": "string", "maxLength": LONGEST}
@@ -67,7 +67,7 @@ FORM = {
             "maxItems": PICTURES,
             "items": {"type": "string", "contentMediaType": "application/octet-stream"},
         },
-        "weights": {"type": "string", "description": "A JSON list: one number a picture."},
+        "weights": {"type": "string", "description": "A JSON list of one number per picture."},
     },
 }
 
@@ -81,10 +81,10 @@ FORM = {
     problems=(410, 503),
 )
 def search() -> dict[str, Any]:
-    """The pictures nearest to the query, best first; without words, the newest first.
+    """Return the pictures nearest to the query, best first; without words, the newest first.
 
-    `likely` says where the likely matches end. A cursor leads on in the same answer, even where
-    the library has changed meanwhile.
+    `likely` is the number of hits, from the first, that are likely matches. A cursor continues the
+    same answer, even if the library has changed in the meantime.
     """
     started = time.perf_counter()
     engine, text = current_engine(), QUERY.read()
@@ -101,10 +101,10 @@ def search() -> dict[str, Any]:
     problems=(415, 422, 503),
 )
 def search_by_pictures() -> dict[str, Any]:
-    """Pictures are weighted, and added to the words; a negative weight means "less like this".
+    """Add weighted pictures to the words; a negative weight means "less like this".
 
-    They are kept in memory, and no longer than the answer takes. The cursor of the answer is for
-    `GET /api/search`, without `q`.
+    Pictures stay in memory, and only until the request is answered. To continue with the `cursor`,
+    use `GET /api/search` without `q`.
     """
     started = time.perf_counter()
     request.max_content_length = PICTURES_BYTES
@@ -118,7 +118,7 @@ def search_by_pictures() -> dict[str, Any]:
 
 
 def answer_page(engine: Engine, question: Question | None, started: float) -> dict[str, Any]:
-    """The page of an answer that the request's ``limit`` and ``cursor`` ask for."""
+    """Return the page of hits selected by the request's ``limit`` and ``cursor``."""
     limit, cursor = LIMIT.read(), CURSOR.read()
     if not cursor:
         assert question is not None
@@ -128,13 +128,13 @@ def answer_page(engine: Engine, question: Question | None, started: float) -> di
 
 
 def decoded(name: str, value: object) -> bytes:
-    """The bytes of a base64 text. Raise ``Problem`` for another value."""
+    """Decode a base64 string. Raise ``Problem`` for any other value."""
     if not isinstance(value, str):
-        raise bad_request(f"{name} is a text in base64")
+        raise bad_request(f"{name} must be a string in base64")
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise bad_request(f"{name} is not base64") from exc
+        raise bad_request(f"{name} is not valid base64") from exc
 
 
 def _pictures(
@@ -147,15 +147,15 @@ def _pictures(
 
 
 def _body() -> tuple[str, int, list[bytes], list[float]]:
-    """Query, limit, pictures and their weights from a JSON body."""
+    """Read query, limit, pictures and their weights from a JSON body."""
     body = json_body(["q", "limit", "pictures"])
     pictures = body.get("pictures", [])
     if not isinstance(pictures, list) or len(pictures) > PICTURES:
-        raise bad_request(f"pictures is a list of at most {PICTURES}")
+        raise bad_request(f"pictures must be a list of at most {PICTURES}")
     files, weights = [], []
     for picture in pictures:
         if not isinstance(picture, dict) or set(picture) - {"data", "weight"}:
-            raise bad_request('a picture is {"data": base64, "weight": number}')
+            raise bad_request('each picture must be {"data": base64, "weight": number}')
         files.append(decoded("data", picture.get("data")))
         weights.append(_weight(picture.get("weight", 1)))
     text = text_of("q", body.get("q", ""), LONGEST)
@@ -163,18 +163,18 @@ def _body() -> tuple[str, int, list[bytes], list[float]]:
 
 
 def _form() -> tuple[str, int, list[bytes], list[float]]:
-    """Query, limit, pictures and their weights from a form."""
+    """Read query, limit, pictures and their weights from a form."""
     uploads = request.files.getlist("picture")
     if len(uploads) > PICTURES:
-        raise bad_request(f"at most {PICTURES} pictures at a time")
+        raise bad_request(f"{len(uploads)} pictures; send at most {PICTURES}")
     weights: object = [1.0] * len(uploads)
     if "weights" in request.form:
         try:
             weights = json.loads(request.form["weights"])
         except (ValueError, RecursionError) as exc:
-            raise bad_request("weights is a JSON list of numbers") from exc
+            raise bad_request("weights must be a JSON list of numbers") from exc
     if not isinstance(weights, list) or len(weights) != len(uploads):
-        raise bad_request("weights is a JSON list: one number a picture")
+        raise bad_request(f"weights must be a JSON list of {len(uploads)} numbers, one per picture")
     limit = request.form.get("limit", str(LIMIT.default))
     text = text_of("q", request.form.get("q", ""), LONGEST)
     return (
@@ -189,11 +189,11 @@ def _limit(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         if LIMIT.minimum <= value <= LIMIT.maximum:
             return value
-    raise bad_request(f"limit is a whole number from {LIMIT.minimum} to {LIMIT.maximum}")
+    raise bad_request(f"limit must be a whole number from {LIMIT.minimum} to {LIMIT.maximum}")
 
 
 def _weight(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         if WEIGHTS[0] <= value <= WEIGHTS[1]:
             return float(value)
-    raise bad_request(f"a weight is a number from {WEIGHTS[0]:g} to {WEIGHTS[1]:g}")
+    raise bad_request(f"each weight must be a number from {WEIGHTS[0]:g} to {WEIGHTS[1]:g}")
