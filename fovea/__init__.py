@@ -1,8 +1,8 @@
-"""Find photographs by what is in them: words and pictures, on one machine, offline.
+"""Find photographs by what is in them: search by words and pictures, on one machine, offline.
 
-``fovea.Library`` indexes folders and answers queries; ``fovea.load_model`` is a CLIP alone. Names
-are imported on first use, so that ``import fovea`` costs nothing. docs/python-api.md has all of
-them.
+``fovea.Library`` indexes folders and answers queries; ``fovea.load_model`` loads a CLIP without a
+library. Names are imported on first use, so ``import fovea`` is instant. docs/python-api.md
+documents them all.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The public Python API: a library of pictures, and the models that embed them."""
+"""The public Python API: a library of pictures and the model that embeds them."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -13,6 +13,7 @@ from fovea.search.library.library import default_library_folder
 from fovea.search.models.info import LazyEncoder, ModelInfo
 from fovea.search.models.resolve import resolve_model
 from fovea.search.query.hits import Answer, places
+from fovea.search.query.likelihood import Background
 from fovea.search.query.rank import Picture, stored_vector
 from fovea.search.query.run import Question, Searcher
 
@@ -32,10 +33,10 @@ Download = Callable[[str], Callable[[int, int | None], None]]
 
 
 class Library:
-    """Folders of pictures, what is known of them, and the model that embeds them.
+    """A library of pictures: its folders, their index, and the model that embeds them.
 
     Use it as a context manager. A library belongs to the thread that opened it; other threads and
-    processes open it again.
+    processes open it themselves.
     """
 
     def __init__(
@@ -60,20 +61,20 @@ class Library:
         dtype: str = "auto",
         on_download: Download | None = None,
     ) -> "Library":
-        """Open the library in a folder; ``create`` makes it where it is missing.
+        """Open the library in a folder, creating it with ``create`` if it is missing.
 
-        Without a folder it is that of ``FOVEA_LIBRARY``, else one in the user's data folder.
-        ``device`` (auto, cpu, cuda, cuda:N or mps) and ``dtype`` (auto, float32, bfloat16 or
-        float16) are where models run, and how. ``on_download`` is called with a model's name when
-        it has to be fetched, and returns what is called with the bytes so far and in all. Raise
-        ``LibraryError`` where there is no library, or none that can be used.
+        The default folder is ``FOVEA_LIBRARY``, else one in the user's data folder. Models run on
+        ``device`` (auto, cpu, cuda, cuda:N or mps) in ``dtype`` (auto, float32, bfloat16 or
+        float16). Before a model is downloaded, ``on_download`` is called with its name, and
+        returns a function that is called with the bytes so far and in all (None if unknown). Raise
+        ``LibraryError`` if there is no library, or if it cannot be used.
         """
         place = default_library_folder() if folder is None else Path(folder).expanduser()
         store = Store.open(place, create=create)
         return cls(store, device=device, dtype=dtype, on_download=on_download)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._store.close()
 
     def __enter__(self) -> "Library":
@@ -89,7 +90,7 @@ class Library:
 
     @property
     def folder(self) -> Path:
-        """Where the library lies."""
+        """The library's folder."""
         return self._store.folder
 
     @property
@@ -104,7 +105,7 @@ class Library:
         return [Path(os.fsdecode(root.path)) for root in self._store.roots()]
 
     def counts(self) -> "Counts":
-        """How many images, embeddings and files there are."""
+        """Count images, embeddings, and files by state."""
         return self._store.counts()
 
     # Indexing
@@ -123,11 +124,11 @@ class Library:
     ) -> "ScanReport":
         """Bring the library up to date with these folders, or with all that it covers.
 
-        A new library takes ``model``, else the best at hand. ``ignore`` holds gitignore patterns.
-        ``progress`` is called ten times a second; ``stop`` ends the run after the batch in flight.
-        ``dry_run`` counts what would happen and writes nothing. Raise ``ModelChanged`` where the
-        library uses another model than the one named, ``LibraryBusy`` where another process is
-        indexing, ``FoveaError`` for a folder that is not there.
+        A new library uses ``model``, else the best one at hand. ``ignore`` has gitignore
+        patterns. ``dry_run`` counts what would happen and writes nothing. ``progress`` is called
+        ten times a second; ``stop`` ends the run after the batch in flight. Raise ``ModelChanged``
+        if the library uses another model than ``model``, ``LibraryBusy`` while another process is
+        indexing, ``FoveaError`` for a missing folder.
         """
         from fovea.indexer.scanning.scan import index_folders
 
@@ -147,13 +148,13 @@ class Library:
         )
 
     def verify(self) -> "VerifyReport":
-        """Account for every file that was ever seen, and compare the index with the database."""
+        """Report the state of every file ever seen, and compare the index with the database."""
         from fovea.indexer.scanning.verify import verify
 
         return verify(self._store)
 
     def forget(self, folder: str | os.PathLike[str]) -> int:
-        """Forget a folder and its pictures, and return how many files those were.
+        """Remove a folder and its pictures from the library; return how many files those were.
 
         The files themselves stay as they are. Raise ``LibraryError`` for a folder that the library
         does not cover.
@@ -165,7 +166,8 @@ class Library:
         names = {os.path.abspath(place), os.path.realpath(place)}
         found = [root for root in self._store.roots() if root.path in names]
         if not found:
-            raise LibraryError(f"{self.folder} does not cover {folder}; it covers {self.roots}")
+            covered = ", ".join(map(str, self.roots)) or "no folder yet"
+            raise LibraryError(f"{self.folder} does not cover {folder}; it covers {covered}")
         return forget_root(self._store, found[0].id)
 
     # Searching
@@ -173,12 +175,12 @@ class Library:
     def search(
         self, query: str = "", *, image: "str | os.PathLike[str] | Image | None" = None, k: int = 10
     ) -> Answer:
-        """The ``k`` images nearest to a query, to a picture, or to both, best first.
+        """Return the ``k`` images nearest to a query, to a picture, or to both, best first.
 
-        ``query`` is in the query language (docs/queries.md). Filters alone, or nothing at all,
-        bring the newest first. A picture counts as much as words without a weight. Raise
-        ``QueryError`` for a query that cannot be read, ``Unanswerable`` for one whose terms cancel
-        out, ``LibraryError`` for a picture that cannot be read.
+        ``query`` is in the query language (docs/queries.md). Filters alone, or an empty query,
+        return the newest images first. A picture has weight 1. Raise ``QueryError`` for a malformed
+        query, ``Unanswerable`` if its terms cancel out, ``LibraryError`` for a picture that cannot
+        be read.
         """
         question, searcher = Question.of(query), self._current_searcher()
         if image is not None and searcher.index is not None:
@@ -186,10 +188,10 @@ class Library:
         return searcher.answer(question, k)
 
     def similar(self, picture: "int | str | os.PathLike[str] | Image", *, k: int = 10) -> Answer:
-        """The ``k`` images nearest to a picture: an image's id, a file, or one in memory.
+        """Return the ``k`` images nearest to a picture: an image id, a file, or one in memory.
 
-        A file need not be in the library; if its content is, it is not among its own hits. Raise
-        ``LibraryError`` for a file that cannot be read, ``Unanswerable`` for an unknown id.
+        A file need not be in the library; if its content is, that image is left out of the hits.
+        Raise ``LibraryError`` for a file that cannot be read, ``Unanswerable`` for an unknown id.
         """
         searcher = self._current_searcher()
         if isinstance(picture, int):
@@ -203,7 +205,7 @@ class Library:
         return searcher.answer(replace(Question.of("", embedded), without=known), k)
 
     def find(self, file: str | os.PathLike[str]) -> int | None:
-        """The id of the image with a file's content; None where the library has none such.
+        """Return the id of the image with a file's content; None if the library does not have it.
 
         Raise ``LibraryError`` for a file that cannot be read.
         """
@@ -213,7 +215,7 @@ class Library:
         return self._store.image_by_hash([digest]).get(digest)
 
     def paths(self, image_id: int) -> tuple[str, ...]:
-        """The files that show an image, those that can be reached now first."""
+        """Return the paths of an image's files, those online first; empty for an unknown id."""
         place = places(self._store, [image_id]).get(image_id)
         return () if place is None else place.paths
 
@@ -231,9 +233,10 @@ class Library:
     ) -> "SwitchReport":
         """Embed all pictures with another model, then use it.
 
-        Until then, and where pictures cannot be read and are not to be left behind
-        (``incomplete``), the library goes on with the model that it has; the report says so.
-        Going back is instant. Raise ``ModelError`` for a model that cannot be had.
+        The library uses its current model until all pictures are embedded. It stays with that one
+        if pictures are offline or too many cannot be read, unless ``incomplete`` leaves them
+        behind; see the report's ``switched``. Going back is instant. Raise ``ModelError`` if the
+        model does not exist or cannot be loaded.
         """
         from fovea.indexer.switching.switch import switch_model
         from fovea.search.maintenance.changeover import resolve_in
@@ -250,29 +253,32 @@ class Library:
             stop=stop,
         )
 
-    # What searching needs
+    # The model and the searcher in use
 
     def _resolved(self, name: str | None = None) -> ModelInfo:
         return resolve_model(name, self._store.model(), progress=self._on_download)
 
     def _current_searcher(self) -> Searcher:
-        """What answers now: opened again where the library has changed its model."""
+        """Return the searcher for the library's model, opening it anew after a change of model."""
         row, known = self._store.model(), self._searcher
         if row is None:
             return Searcher.of(self._store, None, None)
         if known is None or known.index is None or known.index.model.id != row.id:
             self._encoder = LazyEncoder(self._resolved(), device=self._device, dtype=self._dtype)
             known = self._searcher = Searcher.of(self._store, row, self._encoder)
+        elif known.background is None:  # indexing may have saved it since
+            background = Background.load(self.folder, row.identity)
+            known = self._searcher = replace(known, background=background)
         return known
 
     def _embedded(self, picture: "str | os.PathLike[str] | Image") -> "np.ndarray":
-        """The unit vector (d,) of a picture; a file is decoded in a process of its own."""
+        """Return a picture's unit vector, float32 (d,); a file is decoded in a separate process."""
         encoder = self._encoder
         if not isinstance(picture, str | os.PathLike):
             return encoder.encode_images([picture])[0]
         from fovea.indexer.workers.query_image import QueryImageDecoder
 
-        with QueryImageDecoder(encoder.preprocess) as decoder:  # it starts while torch is imported
+        with QueryImageDecoder(encoder.preprocess) as decoder:  # starts while torch is imported
             encoder.load()
             pixels = decoder.pixels(Path(picture).expanduser())
         return encoder.encode_pixels(pixels[None])[0]

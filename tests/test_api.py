@@ -1,4 +1,4 @@
-"""The Python API: what its page says works as written, and every public name is on it."""
+"""The Python API: the examples on its page run as written, and it lists every public name."""
 
 import re
 import shutil
@@ -12,6 +12,7 @@ from PIL import Image
 
 import fovea
 from coloured import COLOURS, encoded
+from fovea.search.query.likelihood import Background
 from places import CHECKOUT
 from small_clips import write_model
 
@@ -21,7 +22,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A user's home: pictures, two models on the disk, no library yet; it is the current folder."""
+    """A user's home folder: pictures, two models, no library. It is the working directory."""
     pictures = tmp_path / "Pictures"
     pictures.mkdir()
     for number, colour in enumerate(COLOURS):
@@ -80,7 +81,7 @@ def test_every_error_that_a_caller_can_meet_is_exported():
     assert run.returncode == 0, run.stderr
 
 
-def test_importing_fovea_costs_nothing():
+def test_importing_fovea_loads_no_heavy_package():
     code = (
         "import sys, fovea; dir(fovea)\n"
         "heavy = {'torch', 'faiss', 'flask', 'numpy', 'PIL', 'sqlite_utils'} & set(sys.modules)\n"
@@ -92,9 +93,9 @@ def test_importing_fovea_costs_nothing():
     assert run.returncode == 0, run.stderr
 
 
-def test_indexing_leaves_a_library_ready(library):
+def test_indexing_prepares_a_library_for_searching(library):
     assert list(library.folder.glob("*.faiss*")) or list(library.folder.glob("index*"))
-    assert library.search("the dog").likely is not None, "its background is there"
+    assert library.search("the dog").likely is not None, "the background is saved"
     assert library.roots == [library.folder.parent / "Pictures"]
     assert library.counts().images == len(COLOURS) and library.verify().ok
 
@@ -125,7 +126,7 @@ def test_a_picture_may_be_a_file_or_in_memory(library, home):
     np.testing.assert_allclose(*scores, atol=2e-3)
 
 
-def test_a_picture_of_the_library_is_known_wherever_it_lies(library, home):
+def test_a_picture_of_the_library_is_recognised_in_any_folder(library, home):
     copy = shutil.copyfile(home / "Pictures" / "red.png", home / "elsewhere.png")
     known = library.find(copy)
     assert library.paths(known) == (str(home / "Pictures" / "red.png"),)
@@ -133,7 +134,7 @@ def test_a_picture_of_the_library_is_known_wherever_it_lies(library, home):
     assert library.find("beach.jpg") is None and library.paths(10**6) == ()
 
 
-def test_an_empty_library_answers_with_nothing(home):
+def test_an_empty_library_gives_empty_answers(home):
     with fovea.Library.open("empty", create=True) as library:
         assert library.model is None
         for answer in (
@@ -146,7 +147,7 @@ def test_an_empty_library_answers_with_nothing(home):
             library.search("size:large")
 
 
-def test_mistakes_are_errors_of_one_family(library, home):
+def test_mistakes_raise_one_line_fovea_errors(library, home):
     for mistake in (
         lambda: fovea.Library.open("nowhere"),
         lambda: library.index("no-such-folder"),
@@ -165,7 +166,7 @@ def test_mistakes_are_errors_of_one_family(library, home):
         assert "\n" not in str(caught.value)
 
 
-def test_another_model_takes_over_and_back(library):
+def test_a_library_switches_to_another_model_and_back(library):
     before = library.search("the dog", k=4)
     assert library.use_model("ViT-L/14", workers=1).switched
     assert library.model == "ViT-L/14" == library.search("the dog").model
@@ -174,6 +175,22 @@ def test_another_model_takes_over_and_back(library):
     assert [h.image_id for h in library.search("the dog", k=4).hits] == [
         hit.image_id for hit in before.hits
     ]
+
+
+def test_likelihoods_appear_once_a_background_is_saved(library):
+    for file in library.folder.glob("background-*"):
+        file.unlink()
+    answer = library.search("the dog")
+    assert answer.likely is None and answer.hits[0].likelihood is None
+    model = fovea.load_model("ViT-B/32", device="cpu")
+    Background.of(model.identity, model).save(library.folder)
+    answer = library.search("the dog")
+    assert answer.likely is not None and answer.hits[0].likelihood is not None
+
+
+def test_a_folder_that_is_not_covered_cannot_be_forgotten(library, home):
+    with pytest.raises(fovea.LibraryError, match=f"it covers {home}/Pictures$"):
+        library.forget("~/elsewhere")
 
 
 def test_a_folder_is_forgotten(library, home):

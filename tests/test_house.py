@@ -1,4 +1,4 @@
-"""The rooms of the house: who may import whom, how large they are, what they say of themselves."""
+"""The rooms: which may import which, how large they are, and what their docstrings say."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ import pytest
 
 from places import CHECKOUT
 
-# Each room may import those before it, and nothing of a room behind it.
+# Each room may import from itself and from the rooms listed before it.
 ORDER = (
     "data",
     "search.clip",
@@ -44,7 +44,7 @@ MOST_FILES, MOST_LINES = 16, 500
 
 
 def sources():
-    """Every module of fovea by its name: ``search.query.run`` -> its file."""
+    """Map the name of every module to its file: ``search.query.run`` -> search/query/run.py."""
     found = {}
     for top in ("data", "fovea", "indexer", "search", "web"):
         for file in (CHECKOUT / top).rglob("*.py"):
@@ -52,7 +52,7 @@ def sources():
             if parts[0] == "fovea":
                 parts = parts[1:]
                 if parts[0] in ("data", "indexer", "search", "web"):
-                    continue  # behind the links, which old versions of Python follow
+                    continue  # reached through a link: old versions of Python follow links
             found[".".join(parts).removesuffix("__init__").rstrip(".")] = file
     return found
 
@@ -61,7 +61,7 @@ SOURCES = sources()
 
 
 def imports(name):
-    """The modules of fovea that one imports, anywhere in it."""
+    """Yield the modules of fovea that a module imports, at any level of its code."""
     file = SOURCES[name]
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
@@ -84,14 +84,14 @@ def imports(name):
 
 
 def room(name):
-    """The innermost room that a module lies in."""
+    """Return the innermost room of a module; "" if it is in none."""
     return max(
         (known for known in ORDER if f"{name}.".startswith(f"{known}.")), key=len, default=""
     )
 
 
 @pytest.mark.parametrize("name", sorted(filter(room, SOURCES)))
-def test_imports_run_one_way(name):
+def test_rooms_import_only_earlier_rooms(name):
     own = ORDER.index(room(name))
     for other in filter(room, imports(name)):
         assert ORDER.index(room(other)) <= own, f"{name} imports {other}"
@@ -104,7 +104,7 @@ SHEETS = {file.name: file.read_text("utf-8") for file in (CHECKOUT / "web").rglo
 
 
 @pytest.mark.parametrize("language", ["Python", "JavaScript"])
-def test_no_modules_import_each_other_in_a_circle(language):
+def test_modules_do_not_import_each_other_in_circles(language):
     if language == "Python":
         graph = {name: set(imports(name)) - {name} for name in SOURCES}
     else:
@@ -119,13 +119,13 @@ def test_no_modules_import_each_other_in_a_circle(language):
         pytest.fail(" -> ".join(exc.args[1]))
 
 
-def test_no_script_and_no_sheet_is_too_large():
+def test_scripts_and_style_sheets_are_small_enough():
     assert SCRIPTS and SHEETS
     for name, text in (SCRIPTS | SHEETS).items():
         assert text.count("\n") <= MOST_LINES, name
 
 
-def test_no_room_and_no_file_is_too_large():
+def test_rooms_and_files_are_small_enough():
     for name, file in SOURCES.items():
         assert file.read_text("utf-8").count("\n") <= MOST_LINES, name
         if file.name == "__init__.py":

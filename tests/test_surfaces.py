@@ -1,4 +1,4 @@
-"""Terminal, Python, API, page and clip-retrieval's protocol give one and the same answer."""
+"""Terminal, Python, API, page and clip-retrieval's protocol all give the same answer."""
 
 import json
 import re
@@ -24,7 +24,7 @@ QUERIES = (
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A model, pictures of one colour each, and a library of them."""
+    """A folder with a model, pictures of a single colour each, and a library of them."""
     folder = tmp_path_factory.mktemp("home")
     write_model(folder / "model")
     (folder / "photos").mkdir()
@@ -43,13 +43,13 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(home):
     app = create_app(home / "library", testing=True)
-    assert app.extensions["fovea"].background() is not None, "indexing leaves it behind"
+    assert app.extensions["fovea"].background() is not None, "the background is saved"
     yield app.test_client()
     app.extensions["fovea"].close()
 
 
 def rows(hits):
-    """What a hit says on every surface."""
+    """Return the members of hits that every surface has."""
     return [
         (hit["image_id"], round(hit["score"], 6) if hit["score"] is not None else None, hit["path"])
         for hit in hits
@@ -70,7 +70,7 @@ def in_python(library, query, k):
 
 
 def by_cursor(client, query, limit):
-    """Every page of an answer, ``limit`` hits each."""
+    """Read an answer page by page, ``limit`` hits each."""
     place = {"q": query}
     page = client.get("/api/search", query_string=place | {"limit": limit}).json
     hits, likely, total = page["hits"], page["likely"], page["total"]

@@ -1,7 +1,7 @@
-"""The command line: one module a subject; each command parses, calls and prints.
+"""The command line: one module per subject; each command parses, calls and prints.
 
-May import all of fovea, but heavy packages only once a command needs them. Start reading at
-``searching.py``; ``options.py``, ``output.py`` and ``opening.py`` hold what commands share.
+May import all of fovea, but heavy packages only inside the commands that need them. Start reading
+at ``searching.py``; ``options.py``, ``output.py`` and ``opening.py`` are shared by all commands.
 """
 
 import contextlib
@@ -43,20 +43,20 @@ class LibraryGroup(click.Group):
 def main() -> None:
     """Run the command line: the ``fovea`` script."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # a stream that somebody put there
+        with contextlib.suppress(AttributeError):  # a replaced stream may lack the method
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         cli(prog_name="fovea")
     except OSError as exc:
         if exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or exc.filename:
-            raise  # files have a name; standard output has none
-        _let_go(sys.stdout)
-        talk(f"cannot write the results: {exc.strerror}; make room, or write them elsewhere")
+            raise  # an error with a file name is not about standard output
+        _discard(sys.stdout)
+        talk(f"cannot write the results: {exc.strerror}; free some space or redirect the output")
         sys.exit(1)
 
 
-def _let_go(stream: IO[str]) -> None:
-    """Drop what a stream still holds, or the interpreter would try to write it at its end."""
+def _discard(stream: IO[str]) -> None:
+    """Send a stream's buffered text nowhere, so that the interpreter's last flush cannot fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
@@ -69,7 +69,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         try:
             click.echo(f"fovea {version('fovea')}")
         except PackageNotFoundError:
-            click.echo("fovea, not installed")
+            click.echo("fovea, version unknown: running from a checkout that is not installed")
         ctx.exit()
 
 
@@ -93,7 +93,7 @@ def cli() -> None:
 
 
 def _log_to_stderr() -> None:
-    """Show what the rooms below log as one printable line each."""
+    """Print log records to standard error, each as one printable line."""
     import logging
 
     class OneLine(logging.Formatter):

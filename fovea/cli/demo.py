@@ -22,9 +22,7 @@ QUERIES = ("a cat", "a motorcycle", "a cup of coffee", "grass")
 @model_option("Embed with this model.  [default: the best on this disk, else the bundled one]")
 @machine_options
 def demo(name: str | None, device: str, dtype: str) -> None:
-    """Index a few photographs that come with scikit-image, and answer some queries.
-
-    Your own library is not touched.
+    """Index a few photographs from scikit-image in a temporary library, and search them.
 
     \b
     fovea demo
@@ -37,7 +35,7 @@ def demo(name: str | None, device: str, dtype: str) -> None:
 
     photographs = demo_photographs()
     if not photographs:
-        raise FoveaError("the demo needs scikit-image's pictures: pip install 'fovea[demo]'")
+        raise FoveaError("the demo needs scikit-image's photographs: pip install 'fovea[demo]'")
     with (
         TemporaryDirectory(prefix="fovea-demo-") as place,
         fovea.Library.open(
@@ -51,14 +49,14 @@ def demo(name: str | None, device: str, dtype: str) -> None:
         folder = _copied(photographs, Path(place) / "photographs")
         report = library.index(folder, model=name or (best_on_disk() or bundled()).name)
         if library.model == BUNDLED:
-            talk("this is the small bundled model; a better one: fovea demo --model ViT-B/32")
+            talk("using the small bundled model; for a better one: fovea demo --model ViT-B/32")
         click.echo(f"{report.embedded} photographs embedded by {library.model}")
         for query in QUERIES:
             click.echo(f'\nfovea search "{query}" -k 3')
             answer = library.search(query, k=3)
             hits = tuple(replace(hit, path=Path(hit.path).name) for hit in answer.hits)
             show_answer(replace(answer, hits=hits), as_json=False)
-    click.echo("\nNow your own: fovea index FOLDER, then fovea search WORDS")
+    click.echo("\nNow try your own pictures: fovea index FOLDER, then fovea search WORDS")
 
 
 def _copied(files: Iterable[Path], folder: Path) -> Path:

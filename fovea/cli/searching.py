@@ -18,13 +18,14 @@ from .opening import any_model, searchable
 from .options import FILE, json_option, k_option, library_option, machine_options, model_option
 from .output import print_json, talk
 
-NONE_LIKELY = "no likely matches; the nearest ones follow"
+LIKELY_END = "the likely matches end here; the nearest other pictures follow"
+NONE_LIKELY = "no likely matches; the nearest pictures follow"
 
 
 @click.command()
 @click.argument("query", required=False)
 @k_option
-@click.option("--image", metavar="FILE", type=FILE, help="A picture to search by.")
+@click.option("--image", metavar="FILE", type=FILE, help="Search by this picture.")
 @library_option
 @machine_options
 @json_option()
@@ -39,8 +40,8 @@ def search(
 ) -> None:
     """Print the pictures nearest to QUERY, to a picture, or to both, best first.
 
-    A QUERY has words to add and take away, and filters; filters alone print the newest first.
-    docs/queries.md has them all.
+    A QUERY has words to add or subtract, and filters; filters alone print the newest pictures
+    first. See docs/queries.md.
 
     \b
     fovea search "a dog running on a beach"
@@ -48,7 +49,7 @@ def search(
     fovea search "at night" --image street.jpg
     """
     if not (query and query.strip()) and image is None:
-        raise click.UsageError("say what to search for: words, --image FILE, or both")
+        raise click.UsageError("nothing to search for; give a QUERY, --image FILE, or both")
     with searchable(folder, device, dtype) as library:
         answer = library.search(query or "", image=image, k=k)
         show_answer(replace(answer, query=query or str(image)), as_json)
@@ -63,7 +64,7 @@ def search(
 def similar(
     file: Path, k: int, folder: Path | None, device: str, dtype: str, as_json: bool
 ) -> None:
-    """Print the pictures nearest to that in FILE, which need not be in the library.
+    """Print the pictures nearest to the one in FILE, which need not be in the library.
 
     \b
     fovea similar ~/Pictures/beach.jpg
@@ -77,22 +78,22 @@ def similar(
 
 
 def show_answer(answer: "Answer", as_json: bool) -> None:
-    """Print an answer: a line a hit, or one JSON document."""
+    """Print an answer: one line per hit, or one JSON document."""
     if as_json:
         print_json(answer_fields(answer))
         return
     for place, hit in enumerate(answer.hits):
         if place == answer.likely:
-            talk("the likely matches end here; the nearest ones follow" if place else NONE_LIKELY)
+            talk(LIKELY_END if place else NONE_LIKELY)
         note = "\t(offline)" if hit.offline else ""
         mark = (hit.date or "")[:10] if hit.score is None else f"{hit.score:.3f}"
         click.echo(f"{mark}\t{printable_name(hit.path)}{note}")
     if not answer.hits:
-        talk("no picture is found; is a folder indexed? fovea index FOLDER")
+        talk("no pictures found; change the query, or index more folders: fovea index FOLDER")
 
 
 def answer_fields(answer: "Answer") -> dict[str, Any]:
-    """An answer as members of a JSON document."""
+    """Return an answer as members of a JSON document."""
     fields = {"query": answer.query, "model": answer.model, "took_ms": answer.took_ms}
     counts = {"total": answer.total, "likely": answer.likely}
     return {**fields, **counts, "hits": [hit_fields(hit) for hit in answer.hits]}
@@ -114,19 +115,19 @@ def hit_fields(hit: "Hit") -> dict[str, Any]:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE)
-@click.option("--label", "labels", multiple=True, required=True, help="A class; repeatable.")
+@click.option("--label", "labels", multiple=True, required=True, help="A label; repeatable.")
 @click.option(
     "--template",
     "templates",
     multiple=True,
     default=("a photo of a {}.",),
     show_default=True,
-    help="A prompt around {}, the label; repeatable: an ensemble.",
+    help="A prompt with {} for the label; repeat it to average several.",
 )
-@model_option("Classify by this model.  [default: the library's, else the best at hand]")
+@model_option("Classify with this model.  [default: the library's, else the best at hand]")
 @library_option
 @machine_options
-@json_option("Print one JSON document a file, a line each.")
+@json_option("Print one JSON document per file, each on its own line.")
 def classify(
     files: tuple[Path, ...],
     labels: tuple[str, ...],
@@ -137,25 +138,25 @@ def classify(
     dtype: str,
     as_json: bool,
 ) -> None:
-    """Say how likely each label is for the picture in each FILE.
+    """Print the probability of each label for the picture in each FILE.
 
     \b
     fovea classify pet.jpg --label cat --label dog
     """
     if not all("{}" in template for template in templates):
-        raise click.UsageError("a --template needs {} where the label goes")
+        raise click.UsageError("each --template needs {} where the label goes")
     from fovea.indexer.workers.query_image import QueryImageDecoder
     from fovea.search.clip.zeroshot import class_embeddings, class_probabilities
 
     model = any_model(name, folder)
     labels = tuple(dict.fromkeys(labels))
     unread = 0
-    with QueryImageDecoder(model.preprocess) as asked:
+    with QueryImageDecoder(model.preprocess) as decoder:
         encoder = model.load(device=device, dtype=dtype)
         classes = class_embeddings(encoder, labels, templates)  # (c, d)
         for file in files:
             try:
-                pixels = asked.pixels(file)
+                pixels = decoder.pixels(file)
             except FoveaError as exc:
                 talk(str(exc))
                 unread += 1
@@ -168,7 +169,7 @@ def classify(
 
 
 def show_labels(file: Path, labels: dict[str, float], as_json: bool) -> None:
-    """Print one file's labels, the likeliest first."""
+    """Print one file's labels with their probabilities, the likeliest first."""
     ranked = dict(sorted(labels.items(), key=lambda entry: entry[1], reverse=True))
     if as_json:
         print_json({**path_fields(str(file)), "labels": ranked})
