@@ -24,32 +24,20 @@ from .options import (
 )
 from .output import print_json, talk
 from .progress import counting_bar
-from .training import more_images
+from .training import data_options
 
 
 @click.command()
-@more_images
-@click.option("--captions", metavar="FILE", type=FILE, help="JSON Lines or TSV: file, captions.")
-@click.option("--labels", metavar="FILE", type=FILE, help="JSON Lines: file, label.")
-@click.option("--classes", metavar="FILE", type=FILE, help="JSON: label, names.")
+@data_options(required=True, images="Images; repeatable.")
+@model_option("Model to measure.  [default: the library's, else the best available]")
 @click.option(
-    "--images",
-    metavar="FOLDER|TAR",
-    multiple=True,
-    required=True,
-    type=FILE,
-    help="The images, one or more.",
-)
-@click.option("--split", metavar="NAME", help="Only lines of this split.  [default: all]")
-@model_option("Measure this model.  [default: the library's, else the best at hand]")
-@click.option(
-    "--against", metavar="NAME|DIR", shell_complete=complete_model, help="Measure this one, too."
+    "--against", metavar="NAME|DIR", shell_complete=complete_model, help="Also measure this model."
 )
 @click.option(
     "--report",
     metavar="FILE.html",
     type=FILE,
-    help="Write a page with example queries and their first hits.",
+    help="Write a page of example queries and their first hits.",
 )
 @click.option(
     "--examples",
@@ -57,7 +45,7 @@ from .training import more_images
     type=click.IntRange(min=1),
     default=24,
     show_default=True,
-    help="Queries on that page.",
+    help="Number of queries on that page.",
 )
 @library_option
 @machine_options
@@ -90,7 +78,9 @@ def evaluate(
     if (labels is None) != (classes is None):
         raise click.UsageError("--labels and --classes go together")
     if report is not None and not report.absolute().parent.is_dir():
-        raise FoveaError(f"there is no folder {report.parent} for {report.name}; make it first")
+        raise FoveaError(
+            f"cannot write {report}: there is no folder {report.parent}; create it first"
+        )
     from fovea.search.clip.datasets.pairs import PairSource, open_pairs
     from fovea.search.clip.evaluation.evaluate import embed_pairs
 
@@ -109,11 +99,11 @@ def evaluate(
     if as_json:
         print_json({**results[0], "against": results[1]} if against is not None else results[0])
         return
-    show_figures([_flat(result) for result in results])
+    _show_figures([_flat(result) for result in results])
 
 
 def _flat(result: Mapping[str, object]) -> dict[str, object]:
-    """Name each figure in words: "text to image recall@10"."""
+    """Flatten nested figures under names such as "text to image recall@10"."""
     flat: dict[str, object] = {}
     for field, value in result.items():
         for key, figure in value.items() if isinstance(value, dict) else [("", value)]:
@@ -121,8 +111,8 @@ def _flat(result: Mapping[str, object]) -> dict[str, object]:
     return flat
 
 
-def show_figures(results: Sequence[Mapping[str, object]]) -> None:
-    """Print a line a figure, with a column for each model."""
+def _show_figures(results: Sequence[Mapping[str, object]]) -> None:
+    """Print a line per figure, with a column per model."""
     for name in results[0]:
         shown = [
             f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
@@ -148,7 +138,7 @@ def _write_report(
         names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
     figures = [_flat(one.figures().to_dict()) for one in measured]
     examples = pick_examples(found, measured, count=count)
-    data = ", ".join(place.name for place in found.places) + (f", {split}" if split else "")
+    data = ", ".join(path.name for path in found.paths) + (f", {split}" if split else "")
     text = page(Report(names, figures, examples, len(measured[0].pairs), data))
     replace_file(path, lambda file: file.write(text.encode()))
-    talk(f"the page is {path}")
+    talk(f"report saved to {path}")

@@ -3,71 +3,84 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    pass
-
 
 from .options import DEVICES, DTYPES, FILE, Command
 from .output import talk
 from .progress import download_bar, training_bar
 
-# So that --images takes several at once: what follows the first is an argument to click.
-more_images = click.argument("more", nargs=-1, metavar="[FOLDER|TAR]...", type=FILE)
+
+def data_options(*, required: bool, images: str) -> Callable[[Command], Command]:
+    """Add the options that name images with their captions or labels."""
+    options = (
+        # --images takes several at once: click sees those after the first as arguments
+        click.argument("more", nargs=-1, metavar="[FOLDER|TAR]...", type=FILE),
+        click.option(
+            "--captions", metavar="FILE", type=FILE, help="JSON Lines or TSV: file, captions."
+        ),
+        click.option("--labels", metavar="FILE", type=FILE, help="JSON Lines: file, label."),
+        click.option("--classes", metavar="FILE", type=FILE, help="JSON: label, names."),
+        click.option(
+            "--images",
+            metavar="FOLDER|TAR",
+            multiple=True,
+            required=required,
+            type=FILE,
+            help=images,
+        ),
+        click.option("--split", metavar="NAME", help="Only lines of this split.  [default: all]"),
+    )
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 def train_option(
     name: str, kind: click.ParamType | type | None, text: str, metavar: str | None, default: object
 ) -> Callable[[Command], Command]:
-    """Add an option of a training run, which a recipe may set too: no default of its own."""
+    """Add a training option without a default value, so that a recipe may set it."""
     return click.option(name, type=kind, metavar=metavar, help=f"{text}  [default: {default}]")
 
 
 @click.command()
-@more_images
-@click.option("--out", metavar="DIR", required=True, type=FILE, help="Where the run is kept.")
-@click.option("--recipe", metavar="FILE.toml", type=FILE, help="Options and data, as a file.")
+@click.option("--out", metavar="DIR", required=True, type=FILE, help="Folder of the run.")
+@click.option("--recipe", metavar="FILE.toml", type=FILE, help="Read options and data from a file.")
 @click.option(
     "--data",
     metavar="DIR",
     type=FILE,
-    help="What the recipe's paths start from.  [default: its own]",
+    help="Base of the recipe's paths.  [default: its folder]",
 )
-@click.option("--captions", metavar="FILE", type=FILE, help="JSON Lines or TSV: file, captions.")
-@click.option("--labels", metavar="FILE", type=FILE, help="JSON Lines: file, label.")
-@click.option("--classes", metavar="FILE", type=FILE, help="JSON: label, names.")
-@click.option(
-    "--images",
-    metavar="FOLDER|TAR",
-    multiple=True,
-    type=FILE,
-    help="The images, one or more. Alone: WebDataset shards.",
-)
-@click.option("--split", metavar="NAME", help="Only lines of this split.  [default: all]")
+@data_options(required=False, images="Images; repeatable. Alone: WebDataset shards.")
 @click.option("--init", "initial", metavar="NAME|DIR", help="Fine-tune this model.")
-@train_option("--tune", None, "What learns: all, or the last N blocks.", "all|N", "all")
-@train_option("--image-size", click.IntRange(min=8), "Pixels a side.", "N", "the model's, or 64")
-@train_option("--batch-size", click.IntRange(min=2), "Pairs a step, in all processes.", "N", 256)
-@train_option("--accumulate", click.IntRange(min=1), "Slices that a batch is cut into.", "N", 1)
-@train_option("--samples", click.IntRange(min=1), "Pairs seen in all.", "N", 1_000_000)
-@train_option("--lr", float, "The highest learning rate.", "X", 0.001)
-@train_option("--weight-decay", float, "Decay of the matrices.", "X", 0.1)
-@train_option("--muon", float, "The highest rate of Muon, for hidden matrices.", "X", "0, AdamW")
-@train_option("--warmup", click.FloatRange(0, 1), "Share of the steps that rise.", "X", 0.05)
-@train_option("--stop-after", click.IntRange(min=1), "End at this step.", "N", "the last")
-@train_option("--seed", int, "Of everything that is drawn.", "N", 0)
-@train_option("--workers", click.IntRange(min=1), "Threads that decode.", "N", 2)
-@train_option("--log-every", click.IntRange(min=1), "Steps a line of metrics.", "N", 20)
-@train_option("--save-every", click.IntRange(min=1), "Steps a checkpoint.", "N", 200)
-@train_option("--device", None, f"Where to run: {DEVICES}", "D", "auto")
-@train_option("--dtype", click.Choice(DTYPES[:3]), "Precision of the products.", None, "auto")
-@train_option("--measure-every", click.IntRange(min=1), "Steps a measuring.", "N", 1000)
-@click.option(
-    "--plot", is_flag=True, help="Draw DIR/metrics.png afterwards, or of a run that is there."
+@train_option("--tune", None, "What to train: all, or the last N blocks.", "all|N", "all")
+@train_option(
+    "--image-size", click.IntRange(min=8), "Side of the input in pixels.", "N", "the model's, or 64"
 )
+@train_option(
+    "--batch-size", click.IntRange(min=2), "Pairs per step, over all processes.", "N", 256
+)
+@train_option("--accumulate", click.IntRange(min=1), "Compute a batch in N slices.", "N", 1)
+@train_option("--samples", click.IntRange(min=1), "Pairs to see in total.", "N", 1_000_000)
+@train_option("--lr", float, "Highest learning rate.", "X", 0.001)
+@train_option("--weight-decay", float, "Weight decay of matrices.", "X", 0.1)
+@train_option("--muon", float, "Highest rate of Muon, for hidden matrices.", "X", "0, AdamW only")
+@train_option("--warmup", click.FloatRange(0, 1), "Share of the steps that warm up.", "X", 0.05)
+@train_option("--stop-after", click.IntRange(min=1), "Stop early, at this step.", "N", "the last")
+@train_option("--seed", int, "Random seed.", "N", 0)
+@train_option("--workers", click.IntRange(min=1), "Threads that decode.", "N", 2)
+@train_option("--log-every", click.IntRange(min=1), "Steps between lines of metrics.", "N", 20)
+@train_option("--save-every", click.IntRange(min=1), "Steps between checkpoints.", "N", 200)
+@train_option("--device", None, f"Where to run: {DEVICES}", "D", "auto")
+@train_option("--dtype", click.Choice(DTYPES[:3]), "Precision of products.", None, "auto")
+@train_option("--measure-every", click.IntRange(min=1), "Steps between measurements.", "N", 1000)
+@click.option("--plot", is_flag=True, help="Plot DIR/metrics.png afterwards, or now without data.")
 def train(
     out: Path,
     recipe: Path | None,
@@ -82,12 +95,12 @@ def train(
     plot: bool,
     **options: Any,
 ) -> None:
-    """Train a CLIP, or fine-tune one, on images and captions.
+    """Train or fine-tune a CLIP on images and captions.
 
-    A line of metrics, JSON, is printed every --log-every steps. A run that was stopped goes on
-    from its last checkpoint when the command is repeated. The model is left in DIR/model. An
-    option that is not given has the recipe's value, and only then its default. On several GPUs:
-    torchrun --nproc-per-node N -m fovea train ...
+    Prints a line of metrics, as JSON, every --log-every steps. Repeat the command to resume a
+    stopped run from its last checkpoint. The model is written to DIR/model. Options that are not
+    given come from the recipe, then from their defaults. On several GPUs: torchrun
+    --nproc-per-node N -m fovea train ...
 
     \b
     fovea train --out runs/mine --captions captions.jsonl --images photos.tar
@@ -96,7 +109,7 @@ def train(
     images += more
     if recipe is None and not images:
         if not plot:
-            raise click.UsageError("say what to train on: --images, or a --recipe that does")
+            raise click.UsageError("there is no data; give --images, or a --recipe with sources")
         return _draw_run(out)
     from fovea.search.clip.datasets.pairs import PairSource
     from fovea.search.clip.training.recipe import TrainOptions, read_recipe
@@ -109,14 +122,14 @@ def train(
     if initial is not None:
         chosen["init"] = resolve_model(initial, progress=download_bar).folder
     if recipe is not None:
-        todo = read_recipe(recipe, folder=data, out=out, **chosen)
+        run_options = read_recipe(recipe, folder=data, out=out, **chosen)
     else:
-        todo = TrainOptions(out=out, **chosen)
-    leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
-    with training_bar(todo.steps, shown=leads) as on_metrics:
-        model = run(todo, on_metrics)
+        run_options = TrainOptions(out=out, **chosen)
+    leads = os.environ.get("RANK", "0") == "0"  # among the processes of torchrun
+    with training_bar(run_options.steps, shown=leads) as on_metrics:
+        model = run(run_options, on_metrics)
     if leads:
-        talk(f"the model is in {model}")
+        talk(f"model saved to {model}")
         if plot:
             _draw_run(out)
 
@@ -125,4 +138,4 @@ def _draw_run(out: Path) -> None:
     from fovea.search.clip.training.plot import draw_run
 
     draw_run(out / "metrics.jsonl", out / "metrics.png")
-    talk(f"its course is drawn in {out / 'metrics.png'}")
+    talk(f"training curves saved to {out / 'metrics.png'}")

@@ -1,4 +1,4 @@
-"""Replace a file whole or not at all, whatever happens on the way."""
+"""Replace a file atomically: either all of it or nothing."""
 
 import errno
 import os
@@ -8,15 +8,15 @@ from typing import IO, Any, cast
 
 from .errors import ModelError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk, or of what its user may have of it
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or the user's quota of it
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let ``write`` fill a new file, which then takes the place of the one at ``path``.
+    """Let ``write`` fill a new file, then replace the one at ``path`` with it.
 
-    A kill or a power failure leaves the old file or the new one, whole. The new one has the
-    permissions that the user's umask asks for. Raise ``ModelError`` where it cannot be written, a
-    full disk included; the old one is still there then.
+    A kill or a power failure leaves either the old file or the new one, complete. The new one's
+    permissions follow the user's umask. Raise ``ModelError`` if it cannot be written, for example
+    because the disk is full; the old one is then unchanged.
     """
     partial = path.with_name(f"{path.name}.part")
     watched = None
@@ -28,18 +28,18 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as exc:  # torch makes a RuntimeError of what the disk says
+    except (OSError, RuntimeError) as exc:  # torch turns errors of the disk into a RuntimeError
         partial.unlink(missing_ok=True)
         cause = (watched and watched.error) or exc
         reason = (isinstance(cause, OSError) and cause.strerror) or cause
-        whole = "; what was there before is whole" if path.exists() else ""
+        whole = "; the earlier file is unchanged" if path.exists() else ""
         full = isinstance(cause, OSError) and cause.errno in FULL
         room = "; make room there and repeat the command" if full else ""
         raise ModelError(f"cannot write {path}: {reason}{whole}{room}") from exc
 
 
 class _Watched:
-    """A file that remembers why it could not be written, whatever its writer makes of that."""
+    """A file that keeps the error of a failed write, which its writer may disguise."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -58,7 +58,7 @@ class _Watched:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a renaming last; only POSIX systems let a folder be synchronised."""
+    """Make a rename durable; only POSIX systems can synchronise a folder."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""The shape of one CLIP: what its configuration file says, without torch.
+"""The configuration of a CLIP: both towers and the preprocessing; imports no torch.
 
 Radford et al. 2021 (arXiv:2103.00020), section 2.4 and tables 19 and 20, describe the family: a
 Vision Transformer or a modified ResNet beside a causal text Transformer.
@@ -20,11 +20,11 @@ Squaring = Literal["crop", "squash"]
 PUBLISHED_MEAN: Colour = (0.48145466, 0.4578275, 0.40821073)
 PUBLISHED_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
 
-# open_clip's names for how a picture becomes a square
+# open_clip's names for how an image becomes a square
 _SQUARINGS: dict[str, Squaring] = {"shortest": "crop", "squash": "squash"}
 
-RESNET_STRIDE = 32  # pixels of the image to one of the map that attention pools
-RESNET_POOL = 32  # times the tower's width is the map's
+RESNET_STRIDE = 32  # pixels of the image per position of the map that attention pools
+RESNET_POOL = 32  # channels of that map per unit of the tower's width
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,9 @@ class TextConfig:
 
 @dataclass(frozen=True, slots=True)
 class ClipConfig:
-    """Both towers and what pictures must look like before they enter; ``embed_dim`` is d.
+    """Both towers and their preprocessing; ``embed_dim`` is the width d of an embedding.
 
-    ``fit``, ``resize`` and ``resampling`` are those of ``preprocess.Preprocess``.
+    For ``fit``, ``resize`` and ``resampling`` see ``preprocess.Preprocess``.
     """
 
     embed_dim: int
@@ -76,7 +76,7 @@ class ClipConfig:
     resampling: str = "BICUBIC"
 
     def to_dict(self) -> dict[str, Any]:
-        """Lay the configuration out as open_clip does, ready for ``json.dump``."""
+        """Return the configuration in open_clip's layout, ready for ``json.dump``."""
         vision: dict[str, Any] = {
             "image_size": self.vision.image_size,
             "layers": self.vision.layers
@@ -104,7 +104,7 @@ class ClipConfig:
         }
 
     def _pixels_to_dict(self) -> dict[str, Any]:
-        """What differs from open_clip's own; ``resize`` is a word of ours."""
+        """Return what differs from open_clip's defaults; ``resize`` is fovea's extension."""
         pixels: dict[str, Any] = {"mean": list(self.mean), "std": list(self.std)}
         if self.fit == "squash":
             pixels["resize_mode"] = "squash"
@@ -116,9 +116,9 @@ class ClipConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "ClipConfig":
-        """Read what ``to_dict`` or open_clip wrote; raise ``ModelError`` where a field is off.
+        """Read what ``to_dict`` or open_clip wrote; raise ``ModelError`` for an invalid field.
 
-        Heads that the file leaves out follow from open_clip's ``head_width`` of 64.
+        Where heads are missing they follow from open_clip's default ``head_width`` of 64.
         """
         try:
             model = data.get("model_cfg", data)
@@ -137,7 +137,7 @@ class ClipConfig:
 
 
 def checked(config: ClipConfig) -> ClipConfig:
-    """Return the configuration; raise ``ModelError`` where its numbers make no model."""
+    """Return the configuration; raise ``ModelError`` if no model can have these numbers."""
     vision, text = config.vision, config.text
     stages = [vision.layers] if isinstance(vision.layers, int) else vision.layers
     if min(stages) < 1:
@@ -160,7 +160,9 @@ def checked(config: ClipConfig) -> ClipConfig:
         ("text", text.width, text.heads),
     ):
         if heads < 1 or width < 1 or width % heads:
-            raise ModelError(f"the {name} tower's width, {width}, is not shared by {heads} heads")
+            raise ModelError(
+                f"the {name} tower's width, {width}, is not divisible by its {heads} heads"
+            )
     if min(config.embed_dim, text.layers, text.vocab_size, text.context_length - 2) < 1:
         raise ModelError("the model's configuration has a width, depth or length below 1")
     return config
@@ -195,36 +197,36 @@ def _text(data: Mapping[str, Any]) -> TextConfig:
 
 
 def _pixels(data: Mapping[str, Any], side: int) -> dict[str, Any]:
-    """Read open_clip's ``preprocess_cfg``; raise ``ValueError`` for what fovea does not do."""
-    said = {name: value for name, value in data.items() if value is not None}
-    size = said.get("size", side)
+    """Read open_clip's ``preprocess_cfg``; raise ``ValueError`` for what fovea does not support."""
+    given = {name: value for name, value in data.items() if value is not None}
+    size = given.get("size", side)
     if size not in (side, [side, side], (side, side)):
         raise ValueError(f"size {size} in preprocess_cfg is not the image_size, {side}")
-    fit = said.get("resize_mode", "shortest")
+    fit = given.get("resize_mode", "shortest")
     if fit not in _SQUARINGS:
         raise ValueError(f"resize_mode {fit} is not one of {', '.join(_SQUARINGS)}")
-    resampling = str(said.get("interpolation", "bicubic")).upper()
+    resampling = str(given.get("interpolation", "bicubic")).upper()
     if resampling == "RANDOM":
-        resampling = "BICUBIC"  # open_clip's choice where nothing is drawn
+        resampling = "BICUBIC"  # as in open_clip's evaluation
     if resampling not in ("BICUBIC", "BILINEAR"):
         raise ValueError(f"interpolation {resampling.lower()} is neither bicubic nor bilinear")
-    if said.get("mode", "RGB") != "RGB":
-        raise ValueError(f"mode {said['mode']} is not RGB")
-    mean, std = colour(said.get("mean", PUBLISHED_MEAN)), colour(said.get("std", PUBLISHED_STD))
+    if given.get("mode", "RGB") != "RGB":
+        raise ValueError(f"mode {given['mode']} is not RGB")
+    mean, std = colour(given.get("mean", PUBLISHED_MEAN)), colour(given.get("std", PUBLISHED_STD))
     if min(std) <= 0:
-        raise ValueError(f"a std of {std} is none")
+        raise ValueError(f"invalid std {std}; each value should be above 0")
     return {
         "mean": mean,
         "std": std,
         "fit": _SQUARINGS[fit],
-        "resize": int(said.get("resize", 0)),
+        "resize": int(given.get("resize", 0)),
         "resampling": resampling,
     }
 
 
 def colour(values: Any) -> Colour:
-    """Three numbers, such as the mean of the pixels; raise ``ValueError`` for anything else."""
+    """Return red, green and blue as floats; raise ``ValueError`` for anything else."""
     numbers = [float(value) for value in values] if isinstance(values, list | tuple) else []
     if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"a mean or std of {values!r} is not one of red, green and blue")
+        raise ValueError(f"a mean or std should be three numbers, not {values!r}")
     return numbers[0], numbers[1], numbers[2]

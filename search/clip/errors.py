@@ -1,8 +1,8 @@
-"""The errors that a user can meet and put right."""
+"""Errors that a user can fix."""
 
 
 class FoveaError(Exception):
-    """Base of the errors a user can meet and put right: one line, with the next step."""
+    """Base of the errors that a user can fix; its message is one line with the next step."""
 
 
 class ModelError(FoveaError):

@@ -1,8 +1,9 @@
-"""Pictures of any shape for image towers that take patches of them, packed into squares of bytes.
+"""Pack images of any shape, as patches, into squares of bytes.
 
-NaFlex (Tschannen et al. 2025, arXiv:2502.14786, section 2.4.2): a picture keeps its shape, and its
-sides become multiples of a patch's such that at most so many patches cover it. A square of bytes
-carries them like other pixels: rows and columns as two 16-bit numbers, then patch after patch.
+NaFlex (Tschannen et al. 2025, arXiv:2502.14786, section 2.4.2) keeps an image's aspect ratio: its
+sides become multiples of the patch's, as large as a limit on the number of patches allows. So that
+such images travel like other pixels, a square of bytes carries them: the numbers of rows and
+columns, 16 bits each, then patch after patch.
 """
 
 import math
@@ -18,12 +19,12 @@ LARGEST_SCALE = 100.0
 
 
 def side_for(patch: int, patches: int) -> int:
-    """The side of the square of bytes that holds so many patches of ``patch`` pixels a side."""
+    """Return the side of the square that holds ``patches`` patches of ``patch`` pixels a side."""
     return math.isqrt(-(-(patches * patch * patch * 3 + SHAPE_BYTES) // 3) - 1) + 1
 
 
 def grid_of(width: int, height: int, patch: int, patches: int) -> tuple[int, int]:
-    """The rows and columns of patches that a picture becomes: as many as fit, one at least."""
+    """Return the rows and columns of patches that an image becomes: as many as fit, at least 1."""
 
     def grid(scale: float) -> tuple[int, int]:
         return (
@@ -46,7 +47,7 @@ def grid_of(width: int, height: int, patch: int, patches: int) -> tuple[int, int
 def packed(
     image: Image.Image, patch: int, patches: int, resampling: Image.Resampling
 ) -> np.ndarray:
-    """Resize an RGB picture to its grid of patches; return uint8 (s, s, 3), s by ``side_for``."""
+    """Resize an RGB image to its grid of patches; return uint8 (s, s, 3), s from ``side_for``."""
     rows, columns = grid_of(*image.size, patch, patches)
     resized = np.asarray(image.resize((columns * patch, rows * patch), resampling))
     cut = resized.reshape(rows, patch, columns, patch, 3).swapaxes(1, 2)  # (rows, columns, p, p, 3)
@@ -58,9 +59,9 @@ def packed(
 
 
 def unpacked(pixels: np.ndarray, patch: int, patches: int) -> tuple[np.ndarray, np.ndarray]:
-    """Take packed pictures (n, s, s, 3) apart: uint8 (n, patches, p * p * 3), int64 (n, 2).
+    """Unpack (n, s, s, 3) into patches, uint8 (n, patches, p * p * 3), and grids, int64 (n, 2).
 
-    What no patch fills is 0; the second array says how many rows and columns do.
+    A grid is an image's rows and columns of patches; patches beyond it are 0.
     """
     flat = pixels.reshape(len(pixels), -1)
     length = patches * patch * patch * 3

@@ -1,6 +1,6 @@
-"""Turn any decoded picture into the square of pixels that an image tower takes.
+"""Turn any decoded image into the square of pixels that an image tower takes.
 
-Pillow and NumPy alone: indexing workers import this module and must stay light.
+Imports Pillow and NumPy only, because indexing workers use it and must stay light.
 """
 
 import math
@@ -33,13 +33,14 @@ Fit = Literal["crop", "squash", "patches"]
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """What one model wants to see: ``size`` pixels a side, and its mean and deviation (0 to 1).
+    """How a model's images become pixels, ``size`` a side; mean and deviation are those of 0 to 1.
 
-    ``fit`` says how a picture becomes a square: cropped from its middle, squashed, or packed as
-    patches (see ``patches``), where ``size`` is that of the packed square. Before a crop, the short
-    side gets ``resize`` pixels, or ``size`` where that is 0. ``resampling`` is Pillow's name of
-    the filter. Where a crop leaves an odd number of pixels, ``rounds_down`` puts the larger half
-    behind it, as ``transformers`` does; else Python's ``round`` decides, as in the reference.
+    ``fit`` is how an image becomes a square: cropped from its middle, squashed, or packed as
+    patches (see ``patches.py``), in which case ``size`` is that of the packed square. Before a
+    crop, the short side is resized to ``resize`` pixels, or ``size`` if that is 0. ``resampling``
+    is Pillow's name of the filter. If a crop leaves an odd number of pixels, ``rounds_down`` puts
+    the larger half after it, as ``transformers`` does; otherwise Python's ``round`` decides, as in
+    the reference code.
     """
 
     size: int
@@ -50,11 +51,11 @@ class Preprocess:
     resampling: str = "BICUBIC"
     rounds_down: bool = False
     patch: int = 0  # pixels a side of a patch, and
-    patches: int = 0  # how many of them a picture may have, where ``fit`` is "patches"
+    patches: int = 0  # the most of them an image may have, if ``fit`` is "patches"
 
     @classmethod
     def from_config(cls, config: ClipConfig) -> "Preprocess":
-        """Take what a model's configuration says of pictures."""
+        """Return the preprocessing that a model's configuration asks for."""
         return cls(
             config.vision.image_size,
             config.mean,
@@ -68,7 +69,7 @@ class Preprocess:
     def of_patches(
         cls, patch: int, patches: int, mean: Colour, std: Colour, resampling: str = "BILINEAR"
     ) -> "Preprocess":
-        """Keep each picture's shape, as at most ``patches`` patches of ``patch`` pixels a side."""
+        """Keep the aspect ratio, in at most ``patches`` patches of ``patch`` pixels a side."""
         return cls(
             side_for(patch, patches),
             mean,
@@ -81,7 +82,7 @@ class Preprocess:
 
     @property
     def draft_size(self) -> tuple[int, int]:
-        """The least (width, height) to decode at; a square, so it holds for turned pictures too."""
+        """The least (width, height) to decode at; a square, so that it suits rotated images too."""
         if self.fit == "patches":
             side = math.isqrt(self.patches) * self.patch  # no short side exceeds a square's
         else:
@@ -89,10 +90,9 @@ class Preprocess:
         return side, side
 
     def draft(self, image: Image.Image) -> None:
-        """Ask an opened, not yet loaded image to decode at a reduced scale that still suffices.
+        """Have an opened, not yet loaded JPEG decode at the smallest scale that suffices.
 
-        Only JPEG can; ``image.size`` shrinks to at least ``draft_size``, so read the true size
-        before.
+        ``image.size`` shrinks to no less than ``draft_size``, so read the true size before.
         """
         image.draft(None, self.draft_size)
 
@@ -112,7 +112,7 @@ class Preprocess:
         left, top = self._margin(width), self._margin(height)
         right, bottom = left + self.size, top + self.size
         if max(width, height) > LONGEST * target:
-            # Only the crop's share: the whole strip that a panorama becomes need not fit in memory.
+            # Resize the crop only: all of a panorama, resized, might not fit in memory.
             x, y = image.width / width, image.height / height
             box = (
                 left * x,
@@ -127,7 +127,7 @@ class Preprocess:
         return np.asarray(square)
 
     def _margin(self, side: int) -> int:
-        """How many pixels lie before the crop."""
+        """Return the number of pixels before the crop."""
         left = side - self.size
         return left // 2 if self.rounds_down else round(left / 2)
 
@@ -139,10 +139,10 @@ class Preprocess:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the picture upright and as RGB; of an animation, the first frame.
+    """Return the image upright and as RGB, its first frame if it is animated.
 
-    Transparent parts show white. 16-bit and wider greys are scaled to 8 bits. Raise what Pillow
-    raises for a picture that cannot be decoded.
+    Transparent parts become white. Greys of 16 bits or more are scaled to 8. Raise what Pillow
+    raises for an image that cannot be decoded.
     """
     if image.mode == "RGB" and not image.info and not hasattr(image, "fp"):
         return image  # made in memory
@@ -154,10 +154,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    """Return the EXIF orientation, 1 to 8, or 1 if it is missing or unreadable."""
     try:
         value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # Pillow raises many kinds for broken EXIF, which must not cost the picture
+    except Exception:  # Pillow raises many types for broken EXIF, which must not cost the image
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -181,8 +181,8 @@ def _on_white(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Scale a grey of 16 or 32 bits, or of floats, to 8 bits.
 
-    The range is the smallest of 0 to 1 (floats only), 255 and 65535 that holds all values, or the
-    values' own where none does.
+    The range is the smallest of 0 to 1 (floats only), 255 and 65535 that holds all values, or else
+    the values' own.
     """
     values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
     low, high = float(values.min()), float(values.max())

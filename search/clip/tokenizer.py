@@ -2,7 +2,7 @@
 
 Byte-pair encoding: Sennrich et al. 2016 (arXiv:1508.07909). The byte alphabet is GPT-2's (Radford
 et al. 2019, section 2.2); the lower-casing and the end-of-word mark are CLIP's (Radford et al.
-2021, arXiv:2103.00020, section 2.4). The merges belong to a model and come with its folder.
+2021, arXiv:2103.00020, section 2.4). The merges belong to a model and are in its folder.
 """
 
 import gzip
@@ -33,17 +33,17 @@ _WORD = regex.compile(
     regex.IGNORECASE,
 )
 _SPACE = regex.compile(r"\s+")
-_SOUND = regex.compile(r"[A-Za-z0-9 .,!?'-]*")  # text that ftfy leaves as it is
+_SOUND = regex.compile(r"[A-Za-z0-9 .,!?'-]*")  # text that ftfy never changes
 
 
 def clean(text: str) -> str:
-    """Mend encoding faults, undo HTML entities twice over, fold white space and lower the case."""
-    text = html.unescape(html.unescape(_mended(text))).strip()
+    """Repair encoding errors, unescape HTML twice, collapse white space and lower the case."""
+    text = html.unescape(html.unescape(_repaired(text))).strip()
     return _SPACE.sub(" ", text).strip().lower()
 
 
-def _mended(text: str) -> str:
-    """Mend encoding faults; ftfy is imported, which takes a tenth of a second, where it may act."""
+def _repaired(text: str) -> str:
+    """Repair encoding errors; import ftfy, which takes 0.1 s, only for text it might change."""
     if _SOUND.fullmatch(text):
         return text
     import ftfy
@@ -54,7 +54,7 @@ def _mended(text: str) -> str:
 class Tokenizer:
     """Turn text into the token ids of one vocabulary.
 
-    The ids: 256 bytes, 256 bytes that end a word, one a merge, then start and end of text.
+    The ids are 256 bytes, 256 bytes that end a word, one per merge, then start and end of text.
     """
 
     def __init__(self, merges: Sequence[Merge]) -> None:
@@ -71,7 +71,7 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Tokenizer":
-        """Read the vocabulary in a model's folder; raise ``ModelError`` where there is none."""
+        """Read the vocabulary in a model's folder; raise ``ModelError`` if there is none."""
         for name in VOCABULARY_FILES:
             if (folder / name).is_file():
                 tokenizer = cls(read_merges(folder / name))
@@ -91,7 +91,7 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text that these ids spell, a space after each word."""
+        """Return the text of these ids, words separated by spaces."""
         symbols = {number: symbol for symbol, number in self._ids.items()}
         byte_of = {symbol: byte for byte, symbol in self._symbol_of_byte.items()}
         spelt = "".join(symbols[number] for number in ids)
@@ -104,8 +104,7 @@ class Tokenizer:
     ) -> np.ndarray:
         """Return int64 (n, context_length): start, the text, end, then zeros.
 
-        A longer text raises ``ModelError``, or with ``truncate`` loses its tail but not its end
-        token.
+        A longer text raises ``ModelError``; with ``truncate`` it is cut before its end token.
         """
         out = np.zeros((len(texts), context_length), dtype=np.int64)
         for row, text in zip(out, texts, strict=True):
@@ -143,7 +142,7 @@ class Tokenizer:
         return known
 
     def _merge(self, word: str) -> list[str]:
-        """Join the pair that was learned first until no learned pair is left."""
+        """Apply the merges to one word, the earliest learned first, until none applies."""
         parts = [*word[:-1], word[-1] + "</w>"]
         last = len(self._ranks)
         while len(parts) > 1:
@@ -158,10 +157,10 @@ class Tokenizer:
 
 
 def read_merges(path: Path) -> list[Merge]:
-    """Read merges, one pair a line after a version line, plain or gzipped.
+    """Read merges, one pair per line after a version line, plain or gzipped.
 
-    A file longer than the published vocabulary is cut where that one ends, since the published
-    file lists more merges than its models use.
+    Lines beyond the published vocabulary's size are ignored: the published file lists more merges
+    than its models use.
     """
     try:
         raw = path.read_bytes()
@@ -181,7 +180,7 @@ def read_merges(path: Path) -> list[Merge]:
 def learn_merges(texts: Iterable[str], count: int, *, least: int = 2) -> list[Merge]:
     """Learn at most ``count`` merges from ``texts``, the most frequent pair first.
 
-    Stop where no pair occurs ``least`` times. Ties go to the pair that sorts first, so that the
+    Stop when no pair occurs ``least`` times. Ties go to the pair that sorts first, so that the
     same texts give the same merges.
     """
     symbol_of = _byte_symbols()
@@ -237,7 +236,7 @@ def _joined(parts: Sequence[str], pair: Merge) -> list[str]:
 
 @cache
 def _byte_symbols() -> dict[int, str]:
-    """Give each byte a printable character: its own in Latin-1, else the next from 256 on."""
+    """Map each byte to a printable character: its own in Latin-1, else the next from 256 on."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
     printable += range(ord("®"), ord("ÿ") + 1)
     rest = [byte for byte in range(256) if byte not in printable]
@@ -247,23 +246,23 @@ def _byte_symbols() -> dict[int, str]:
 
 
 def _from_packed(path: Path) -> Tokenizer:
-    """Read a ``tokenizer.json``; raise ``ModelError`` where it is not CLIP's kind of tokenizer."""
+    """Read a ``tokenizer.json``; raise ``ModelError`` if it is not a tokenizer like CLIP's."""
     try:
-        said = json.loads(path.read_text("utf-8"))["model"]
-        merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in said["merges"]]
-        vocabulary, kind = said["vocab"], said.get("type", "BPE")
-        suffix = said.get("end_of_word_suffix")
+        model = json.loads(path.read_text("utf-8"))["model"]
+        merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
+        vocabulary, kind = model["vocab"], model.get("type", "BPE")
+        suffix = model.get("end_of_word_suffix")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ModelError(f"cannot read the vocabulary {path}: {exc!r}; fetch it again") from exc
     if kind != "BPE" or suffix != "</w>" or not all(len(pair) == 2 for pair in merges):
-        raise ModelError(f"{path} is not a tokenizer of CLIP's kind; put merges.txt beside it")
+        raise ModelError(f"{path} is not a tokenizer like CLIP's; put merges.txt beside it")
     tokenizer = Tokenizer([(left, right) for left, right in merges])
     _compare_ids(tokenizer, vocabulary, path)
     return tokenizer
 
 
 def _check_ids(tokenizer: Tokenizer, path: Path) -> None:
-    """Refuse a ``vocab.json`` whose ids are not those that the merges imply."""
+    """Raise ``ModelError`` if the ids in ``vocab.json`` are not those that the merges imply."""
     if not path.is_file():
         return
     try:

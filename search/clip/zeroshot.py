@@ -1,4 +1,4 @@
-"""Classify pictures by the names of classes alone (Radford et al. 2021, section 3.1)."""
+"""Classify images by class names alone (Radford et al. 2021, section 3.1)."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ PLAIN_TEMPLATE = "a photo of a {}."
 def class_embeddings(
     encoder: TextEncoder, labels: Sequence[str], templates: Sequence[str] = (PLAIN_TEMPLATE,)
 ) -> np.ndarray:
-    """Return one float32 unit row a label (n, d): the mean over its prompts, normalised again.
+    """Return a float32 unit row per label (n, d): the normalised mean over its prompts.
 
     ``{}`` in a template stands for the label (section 3.1.4 of the paper). Raise ``ValueError``
     without templates.
@@ -27,7 +27,7 @@ def class_embeddings(
 
 
 def class_probabilities(images: np.ndarray, classes: np.ndarray, logit_scale: float) -> np.ndarray:
-    """Return float32 (n, c): how likely each class is for each picture, rows adding up to 1.
+    """Return float32 (n, c): how likely each class is for each image; rows add up to 1.
 
     ``images`` (n, d) and ``classes`` (c, d) are unit rows; the probabilities are the softmax of
     ``logit_scale`` times their cosines.

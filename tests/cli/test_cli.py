@@ -673,14 +673,14 @@ def test_data_that_is_not_there_is_one_line(used, tmp_path):
 def test_a_recipe_without_data_is_one_line(used, tmp_path):
     (tmp_path / "recipe.toml").write_text("seed = 1\n")
     done = run("train", "--out", tmp_path / "run", "--recipe", tmp_path / "recipe.toml")
-    assert done.code == 1 and "recipe.toml names no data; give it [[sources]], or" in done.err
+    assert done.code == 1 and "recipe.toml has no data; add [[sources]], or" in done.err
 
 
 def test_a_report_that_cannot_be_written_is_told_before_anything_is_measured(used, tmp_path):
     words = ["--captions", tmp_path / "none.jsonl", "--images", tmp_path]
     done = run("evaluate", *words, "--report", tmp_path / "nowhere" / "x.html")
     assert done.code == 1
-    assert f"there is no folder {tmp_path / 'nowhere'} for x.html; make it first" in done.err
+    assert f"there is no folder {tmp_path / 'nowhere'}; create it first" in done.err
 
 
 # Trying it out

@@ -1,5 +1,5 @@
-"""Weights in any dialect: the original archives, ``transformers`` folders, open_clip files.
+"""Read weights in any dialect: original archives, ``transformers`` folders, open_clip files.
 
-May import the modules of ``clip``. Start reading at ``checkpoint.py``: it finds, checks and reads;
-``dialects.py`` knows the names, ``shapes.py`` the tensors.
+May import the modules of ``clip``. Start reading at ``checkpoint.py``: it finds, checks and reads
+them; ``dialects.py`` translates the names, ``shapes.py`` lists the tensors.
 """

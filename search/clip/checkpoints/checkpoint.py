@@ -1,8 +1,8 @@
-"""Find, check and read the weights of a CLIP, whichever of the three dialects they come in.
+"""Find, check and read the weights of a CLIP in any of the three dialects.
 
-safetensors files are mapped into memory, and only the tensors asked for are touched. Pickles are
-read by ``torch.load(weights_only=True)``; TorchScript archives, which that refuses, go through
-their own loader in a child process. Nothing here unpickles without restriction.
+safetensors files are mapped into memory, so only the requested tensors are read. Pickles go through
+``torch.load(weights_only=True)``, and TorchScript archives, which that refuses, through their own
+loader in a child process. Nothing here unpickles without restriction.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ from .dialects import (
     TensorPlan,
     config_from_json,
     is_open_clip,
-    seen_through,
     shapes_of,
     tensor_plans,
+    with_preprocessing,
 )
-from .image_processor import preprocess_of, read_json, says_preprocessing
+from .image_processor import has_preprocessing, preprocess_of, read_json
 from .shapes import Shape, config_from_shapes, expected_shapes, tower_of
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ WEIGHTS_FILES = (
 )
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _CONFIG_FILES = ("config.json", "open_clip_config.json")
-_CONVERSION_S = 600  # seconds for the child that reads an archive
+_CONVERSION_S = 600  # limit for the child process that reads an archive
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights whose names and shapes were checked against their configuration, not yet read."""
+    """Weights whose names and shapes match their configuration, not yet read."""
 
     path: Path
     config: ClipConfig
@@ -62,23 +62,22 @@ class Checkpoint:
     _read: Reader
 
     @classmethod
-    def open(cls, place: Path) -> "Checkpoint":
-        """Look into a model's folder or weights file.
+    def open(cls, path: Path) -> "Checkpoint":
+        """Open a model's folder or weights file.
 
-        Raise ``ModelError``, in one line, for what is damaged, incomplete or no CLIP.
+        Raise ``ModelError`` if it is damaged, incomplete or not a CLIP.
         """
-        path = find_weights(place)
+        path = find_weights(path)
         stored, read = _look_into(path)
         plan = tensor_plans(stored)
-        config = _configuration(path) or _told_by_shapes(path, plan)
+        config = _configuration(path) or _inferred_config(path, plan)
         _check(path, plan, config)
         return cls(path, config, plan, read)
 
     def state(self, towers: Iterable[str] = TOWERS) -> dict[str, "Tensor"]:
         """Read these towers' tensors (and ``logit_scale``) under the published names.
 
-        They keep the precision they are stored in, and may be mapped from the file: copy before
-        changing them.
+        They keep their stored precision and may be mapped from the file: copy before changing.
         """
         wanted = {
             name: part for name, part in self._plan.items() if tower_of(name) in {*towers, None}
@@ -87,31 +86,31 @@ class Checkpoint:
         state = {name: _assemble(part, stored) for name, part in wanted.items()}
         for name, tensor in state.items():
             if not tensor.is_floating_point() and not name.endswith("num_batches_tracked"):
-                raise ModelError(f"{self.path}: {name} is {tensor.dtype}, where floats belong")
+                raise ModelError(f"{self.path}: {name} is {tensor.dtype}; it should be floats")
         return state
 
 
-def find_weights(place: Path) -> Path:
-    """Return the weights file of a model's folder, or ``place`` itself where it is a file.
+def find_weights(path: Path) -> Path:
+    """Return the weights file in a model's folder, or ``path`` itself if it is a file.
 
-    For sharded weights that is their index. A file of no known name counts if it is the only one.
+    Sharded weights are found by their index. A file of another name counts if it is the only one.
     """
-    if place.is_file():
-        return place
-    if not place.is_dir():
-        raise ModelError(f"{place} does not exist; give a model's folder or its weights file")
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise ModelError(f"{path} does not exist; give a model's folder or its weights file")
     for name in WEIGHTS_FILES:
-        if (place / name).is_file():
-            return place / name
-    others = sorted(path for path in place.iterdir() if path.suffix in _SUFFIXES)
+        if (path / name).is_file():
+            return path / name
+    others = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
     if len(others) == 1:
         return others[0]
     found = f"{len(others)} files that could be" if others else "none"
-    raise ModelError(f"{place} should hold weights as {WEIGHTS_FILES[0]}; it has {found}")
+    raise ModelError(f"{path} should hold weights as {WEIGHTS_FILES[0]}; it has {found}")
 
 
 def weights_sha256(path: Path) -> str:
-    """Return the SHA-256 of a weights file in hex; of an index, that of its shards on end."""
+    """Return the SHA-256, in hex, of a weights file, or of the shards of an index in order."""
     digest = hashlib.sha256()
     for shard in _shards(path):
         with shard.open("rb") as file:
@@ -120,24 +119,24 @@ def weights_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_config(place: Path) -> ClipConfig:
-    """Return the configuration beside the weights, or what the weights' shapes tell.
+def read_config(path: Path) -> ClipConfig:
+    """Return the configuration beside the weights, or else one inferred from their shapes.
 
-    Reads no weights and imports no torch where a ``config.json`` or safetensors are there.
+    With a ``config.json`` or safetensors it reads no weights and imports no torch.
     """
-    path = find_weights(place)
-    return _configuration(path) or _told_by_shapes(path, tensor_plans(_look_into(path)[0]))
+    path = find_weights(path)
+    return _configuration(path) or _inferred_config(path, tensor_plans(_look_into(path)[0]))
 
 
 def stored_shapes(path: Path) -> dict[str, Shape]:
-    """Return the shapes of all tensors in a weights file, under the names that they have there."""
+    """Return the shapes of all tensors in a weights file, by their names in it."""
     return _look_into(path)[0]
 
 
 def read_tensors(path: Path, names: Iterable[str]) -> dict[str, "Tensor"]:
-    """Read some tensors of a weights file, under the names that they have there.
+    """Read some tensors of a weights file by their names in it.
 
-    Raise ``ModelError`` for one that is not there.
+    Raise ``ModelError`` if one is missing.
     """
     stored, read = _look_into(path)
     for name in (names := list(names)):
@@ -146,16 +145,16 @@ def read_tensors(path: Path, names: Iterable[str]) -> dict[str, "Tensor"]:
     return read(names)
 
 
-def load_clip(place: Path, towers: Iterable[str] = TOWERS) -> "CLIP":
-    """Return the reference model, float32 and in evaluation mode.
+def load_clip(path: Path, towers: Iterable[str] = TOWERS) -> "CLIP":
+    """Return the reference model, in float32 and evaluation mode.
 
-    A tower that is not asked for stays on the ``meta`` device, without weights.
+    A tower not in ``towers`` stays on the ``meta`` device, without weights.
     """
     import torch
 
     from fovea.search.clip.model import CLIP
 
-    checkpoint, towers = Checkpoint.open(place), tuple(towers)
+    checkpoint, towers = Checkpoint.open(path), tuple(towers)
     state = checkpoint.state(towers)
     with torch.device("meta"):
         model = CLIP(checkpoint.config)
@@ -171,9 +170,9 @@ def load_clip(place: Path, towers: Iterable[str] = TOWERS) -> "CLIP":
 
 
 def convert(archive: Path, folder: Path) -> Path:
-    """Write any checkpoint as ``model.safetensors`` and ``config.json``; return the former.
+    """Write a checkpoint as ``model.safetensors``, whose path it returns, and ``config.json``.
 
-    Precision stays as stored, and the same weights give the same bytes.
+    The precision stays as stored, and the same weights give the same bytes.
     """
     from safetensors.torch import save_file
 
@@ -188,7 +187,7 @@ def convert(archive: Path, folder: Path) -> Path:
 
 
 def _configuration(path: Path) -> ClipConfig | None:
-    """Read the configuration beside ``path``, open_clip's first for its own file."""
+    """Read the configuration beside ``path``; for open_clip's weights, prefer its own file."""
     names = reversed(_CONFIG_FILES) if path.name.startswith("open_clip") else _CONFIG_FILES
     for name in names:
         file = path.with_name(name)
@@ -196,15 +195,17 @@ def _configuration(path: Path) -> ClipConfig | None:
             data = read_json(file)
             try:
                 config = config_from_json(data)
-                if is_open_clip(data) or not says_preprocessing(path.parent):
+                if is_open_clip(data) or not has_preprocessing(path.parent):
                     return config
-                return seen_through(config, preprocess_of(path.parent, config.vision.image_size))
+                return with_preprocessing(
+                    config, preprocess_of(path.parent, config.vision.image_size)
+                )
             except ModelError as exc:
                 raise ModelError(f"{file} cannot be used: {exc}") from exc
     return None
 
 
-def _told_by_shapes(path: Path, plan: Mapping[str, TensorPlan]) -> ClipConfig:
+def _inferred_config(path: Path, plan: Mapping[str, TensorPlan]) -> ClipConfig:
     try:
         return config_from_shapes(shapes_of(plan))
     except ModelError as exc:
@@ -216,10 +217,10 @@ def _check(path: Path, plan: Mapping[str, TensorPlan], config: ClipConfig) -> No
     expected, found = expected_shapes(config), shapes_of(plan)
     missing = [n for n in expected if n not in found and not n.endswith("num_batches_tracked")]
     if missing:
-        raise ModelError(f"{path} lacks {some(missing)}; it is damaged or no CLIP")
-    foreign = [name for name in found if name not in expected]
-    if foreign:
-        raise ModelError(f"{path} has parts that no CLIP has: {some(foreign)}")
+        raise ModelError(f"{path} lacks {some(missing)}; it is damaged or not a CLIP")
+    unknown = [name for name in found if name not in expected]
+    if unknown:
+        raise ModelError(f"{path} has tensors that a CLIP does not have: {some(unknown)}")
     for name, shape in expected.items():
         if (
             name in found
@@ -247,7 +248,7 @@ def _assemble(part: TensorPlan, stored: Mapping[str, "Tensor"]) -> "Tensor":
 
 
 def _shards(path: Path) -> list[Path]:
-    """Return the files that hold the weights: ``path`` itself, or those that an index names."""
+    """Return the files with the weights: ``path`` itself, or those listed in an index."""
     if not path.name.endswith(".index.json"):
         return [path]
     names = read_json(path).get("weight_map")
@@ -256,12 +257,12 @@ def _shards(path: Path) -> list[Path]:
     shards = [path.with_name(Path(str(name)).name) for name in sorted(set(names.values()))]
     for shard in shards:
         if not shard.is_file():
-            raise ModelError(f"{shard} is missing, which {path.name} lists; fetch it again")
+            raise ModelError(f"{shard} is missing but listed in {path.name}; fetch it again")
     return shards
 
 
 def _look_into(path: Path) -> tuple[dict[str, Shape], Reader]:
-    """Return the shapes of all stored tensors, and a way to read some of them."""
+    """Return the shapes of all stored tensors and a function that reads some of them."""
     shards = _shards(path)
     if all(_is_safetensors(shard) for shard in shards):
         homes = {name: shard for shard in shards for name in _safetensors_shapes(shard)}
@@ -275,7 +276,7 @@ def _look_into(path: Path) -> tuple[dict[str, Shape], Reader]:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Tell by the ninth byte, where the header's JSON begins; the suffix decides in doubt."""
+    """Whether the suffix says so, or the ninth byte, with which the header's JSON begins."""
     if path.suffix == ".safetensors":
         return True
     with path.open("rb") as file:
@@ -325,14 +326,14 @@ def _unpickle(path: Path) -> dict[str, "Tensor"]:
     try:
         is_zip = zipfile.is_zipfile(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about protocols; what matters is raised
+            warnings.simplefilter("ignore")  # about pickle protocols; real problems raise
             data = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as exc:
         raise ModelError(
-            f"{path} is damaged or no model of tensors alone, and fovea unpickles nothing else; "
-            "fetch it again, as safetensors where there are some"
+            f"{path} is damaged or not a model of tensors only, and fovea unpickles nothing "
+            "else; fetch it again, as safetensors if available"
         ) from exc
-    except Exception as exc:  # of many kinds, according to where the file is broken
+    except Exception as exc:  # of many types, depending on where the file is broken
         raise _damaged(path, exc) from exc
     if isinstance(data, dict) and isinstance(data.get("state_dict"), dict):
         data = data["state_dict"]  # as training programs save it
@@ -342,7 +343,7 @@ def _unpickle(path: Path) -> dict[str, "Tensor"]:
 
 
 def _tensors_of_archive(path: Path) -> dict[str, "Tensor"]:
-    """Let a child process copy a TorchScript archive's tensors to a file, and read that."""
+    """Read a TorchScript archive, whose tensors a child process copies to a file."""
     script = Path(__file__).with_name("torchscript.py")
     with TemporaryDirectory(prefix="fovea-", ignore_cleanup_errors=True) as folder:
         out = Path(folder) / "archive.safetensors"
@@ -360,4 +361,4 @@ def _tensors_of_archive(path: Path) -> dict[str, "Tensor"]:
 
 def _damaged(path: Path, reason: object) -> ModelError:
     lines = str(reason).strip().splitlines() or [type(reason).__name__]
-    return ModelError(f"{path} is damaged or no model ({lines[0][:160]}); fetch it again")
+    return ModelError(f"{path} is damaged or not a model ({lines[0][:160]}); fetch it again")

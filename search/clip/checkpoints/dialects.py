@@ -1,7 +1,7 @@
-"""Read the three dialects of CLIP checkpoints in the names of the published models; no torch.
+"""Translate the three dialects of CLIP checkpoints into the published names; imports no torch.
 
-The dialects: the original release (OpenAI's, whose names are ours), Hugging Face ``transformers``
-folders, and open_clip's files, some of which keep their text tower under ``text.``.
+The dialects are the original release (OpenAI's, whose names are used throughout), Hugging Face
+``transformers`` folders, and open_clip's files, some with the text tower under ``text.``.
 """
 
 import re
@@ -15,7 +15,7 @@ from fovea.search.clip.preprocess import Preprocess
 
 from .shapes import Shape, Shapes
 
-# Entries that are no weights: the original release's sizes, and buffers of the other two.
+# Entries that are not weights: the original release's sizes, and buffers of the other two.
 _NO_WEIGHTS = re.compile(
     r"(input_resolution|context_length|vocab_size|(text\.)?attn_mask|.*\.position_ids)$"
 )
@@ -46,7 +46,7 @@ _TRANSPOSED = ("text_projection.weight", "visual_projection.weight")
 _QUERY = re.compile(r"\.self_attn\.q_proj\.(weight|bias)$")
 _KEY_OR_VALUE = re.compile(r"\.self_attn\.[kv]_proj\.(weight|bias)$")
 
-# What transformers' CLIPConfig means where config.json is silent.
+# Defaults of transformers' CLIPConfig.
 _HUB_TEXT: dict[str, Any] = {
     "vocab_size": 49408,
     "hidden_size": 512,
@@ -69,13 +69,13 @@ _HUB_VISION: dict[str, Any] = {
 }
 
 
-# What open_clip says of a tower and the weights' shapes confirm, or training alone needs.
+# Options of open_clip's towers that the weights' shapes confirm, or that only training uses.
 _OPEN_CLIP_SIZES = {
     *("image_size", "patch_size", "layers", "width", "head_width", "heads", "mlp_ratio"),
     *("context_length", "vocab_size", "patch_dropout", "output_tokens"),
 }
-# What it means where it is silent.
-_OPEN_CLIP_USUAL: dict[tuple[str, str], Any] = {
+# Its defaults.
+_OPEN_CLIP_DEFAULTS: dict[tuple[str, str], Any] = {
     ("vision_cfg", "pool_type"): "tok",
     ("vision_cfg", "pos_embed_type"): "learnable",
     ("vision_cfg", "norm_kwargs"): {"eps": 1e-5},
@@ -87,7 +87,7 @@ _OPEN_CLIP_USUAL: dict[tuple[str, str], Any] = {
 
 @dataclass(frozen=True, slots=True)
 class TensorPlan:
-    """One tensor under its published name: rows of ``sources`` below each other, or one turned."""
+    """How to make one published tensor: concatenate ``sources`` by rows, or transpose one."""
 
     sources: tuple[str, ...]
     shape: Shape
@@ -95,9 +95,9 @@ class TensorPlan:
 
 
 def tensor_plans(stored: Mapping[str, Shape]) -> dict[str, TensorPlan]:
-    """Say how to make each published tensor out of the ``stored`` ones.
+    """Plan how to make each published tensor from the ``stored`` ones.
 
-    Names that belong to no dialect stay as they are, for the caller to refuse.
+    Names of no known dialect stay as they are, for the caller to refuse.
     """
     # DistributedDataParallel puts every name under "module."
     prefix = "module." if stored and all(name.startswith("module.") for name in stored) else ""
@@ -110,7 +110,7 @@ def tensor_plans(stored: Mapping[str, Shape]) -> dict[str, TensorPlan]:
 
 
 def shapes_of(plan: Mapping[str, TensorPlan]) -> Shapes:
-    """Return the published names with the shapes that they will have."""
+    """Return the shapes that the published tensors will have."""
     return {name: part.shape for name, part in plan.items()}
 
 
@@ -147,33 +147,33 @@ def _hub_name(name: str) -> str:
 
 
 def config_from_json(data: Mapping[str, Any]) -> ClipConfig:
-    """Read a ``config.json`` of ours, open_clip's or ``transformers``'.
+    """Read a ``config.json`` of fovea, open_clip or ``transformers``.
 
-    Raise ``ModelError`` for what is no CLIP, or one with parts that this program does not have.
+    Raise ``ModelError`` if it is not a CLIP, or one with parts that fovea does not support.
     """
     if is_open_clip(data):
         _check_open_clip(data.get("model_cfg", data))
         return ClipConfig.from_dict(data)
     if data.get("model_type") == "clip" or "vision_config" in data:
         return checked(_hub_config(data))
-    kind = data.get("model_type", "nothing it names")
+    kind = data.get("model_type", "an unnamed model")
     raise ModelError(f"its configuration describes {kind}, not a CLIP")
 
 
 def is_open_clip(data: Mapping[str, Any]) -> bool:
-    """Whether a configuration is laid out as open_clip's and ours are."""
+    """Whether a configuration has the layout of open_clip, which fovea shares."""
     return "model_cfg" in data or "vision_cfg" in data
 
 
-def seen_through(config: ClipConfig, pixels: Preprocess) -> ClipConfig:
-    """Return a ``transformers`` configuration with what is said of pictures beside it.
+def with_preprocessing(config: ClipConfig, pixels: Preprocess) -> ClipConfig:
+    """Add to a ``transformers`` configuration the preprocessing described beside it.
 
-    Raise ``ModelError`` where the two disagree.
+    Raise ``ModelError`` if the two disagree.
     """
     if pixels.fit == "patches" or pixels.size != config.vision.image_size:
         raise ModelError(
-            f"its pictures are prepared at {pixels.size} pixels a side, and its image tower takes "
-            f"{config.vision.image_size}"
+            f"its preprocessing makes images of {pixels.size} pixels a side, but its image tower "
+            f"takes {config.vision.image_size}"
         )
     return replace(
         config,
@@ -186,19 +186,22 @@ def seen_through(config: ClipConfig, pixels: Preprocess) -> ClipConfig:
 
 
 def _check_open_clip(data: Mapping[str, Any]) -> None:
-    """Refuse what open_clip can say and would change the embedding without changing a name.
+    """Refuse options of open_clip that change the embedding without changing a tensor's name.
 
-    That is anything but the sizes that the weights are checked against, and what training alone
-    looks at.
+    Those are all but the sizes, which the weights are checked against, and options of training.
     """
     odd = [
         f"{name} {value}" if isinstance(value, str | dict) else name
         for tower in ("vision_cfg", "text_cfg")
         for name, value in dict(data.get(tower) or {}).items()
-        if value and name not in _OPEN_CLIP_SIZES and value != _OPEN_CLIP_USUAL.get((tower, name))
+        if value
+        and name not in _OPEN_CLIP_SIZES
+        and value != _OPEN_CLIP_DEFAULTS.get((tower, name))
     ]
     if odd:
-        raise ModelError(f"its configuration asks for {', '.join(odd)}, which fovea does not have")
+        raise ModelError(
+            f"its configuration asks for {', '.join(odd)}, which fovea does not support"
+        )
 
 
 def _hub_config(data: Mapping[str, Any]) -> ClipConfig:
@@ -239,4 +242,4 @@ def _hub_activation(text: str, vision: str) -> Activation:
         return "quick_gelu"
     if text == "gelu":
         return "gelu"
-    raise ModelError(f"its hidden_act is {text}, where fovea has quick_gelu and gelu")
+    raise ModelError(f"its hidden_act is {text}; fovea supports quick_gelu and gelu")

@@ -1,4 +1,4 @@
-"""Write a trained model as a folder: weights, configuration, vocabulary."""
+"""Write a trained model as a folder of weights, configuration and vocabulary."""
 
 import json
 from pathlib import Path
@@ -22,9 +22,9 @@ def save_model(
 ) -> Path:
     """Write ``model.safetensors`` (in ``dtype``), ``config.json`` and ``bpe.txt.gz``.
 
-    The same weights give the same bytes. Each file replaces an earlier one whole, the weights
-    last; raise ``ModelError`` where one cannot be written, and for weights that are not finite.
-    Counters of batch normalisation are left out: they only matter to training without momentum.
+    The same weights give the same bytes. Each file replaces an earlier one atomically, the weights
+    last. Raise ``ModelError`` if one cannot be written or a weight is not finite. The counters of
+    batch normalisation are left out: they matter only to training without momentum.
     """
     for name, tensor in model.state_dict().items():
         if not tensor.isfinite().all():
@@ -47,7 +47,7 @@ def save_model(
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a tensor in ``dtype``, or as it is where that is too narrow for one of its values."""
+    """Return a tensor in ``dtype``, or unchanged if one of its values would overflow."""
     tensor = tensor.detach().cpu().contiguous()
     narrow = tensor.to(dtype)
     return narrow if narrow.isfinite().all() else tensor

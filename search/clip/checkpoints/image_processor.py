@@ -1,7 +1,7 @@
-"""Read how a model of ``transformers`` wants its pictures, from the file that it keeps about that.
+"""Read the preprocessing of a ``transformers`` model from its folder.
 
-That is ``preprocessor_config.json``, or the part ``image_processor`` of ``processor_config.json``.
-Nothing here imports ``transformers``: indexing workers do the same with Pillow alone.
+It is in ``preprocessor_config.json``, or under ``image_processor`` in ``processor_config.json``.
+Nothing here imports ``transformers``: indexing workers do the same with Pillow.
 """
 
 import json
@@ -15,7 +15,7 @@ from fovea.search.clip.config import PUBLISHED_MEAN, PUBLISHED_STD, Colour, colo
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.preprocess import Preprocess
 
-__all__ = ["preprocess_of", "says_preprocessing", "read_json"]
+__all__ = ["preprocess_of", "has_preprocessing", "read_json"]
 
 _HALF = (0.5, 0.5, 0.5)
 _CROPPING: dict[str, Any] = {
@@ -32,7 +32,7 @@ _SQUASHING: dict[str, Any] = {
     "image_mean": _HALF,
     "image_std": _HALF,
 }
-# What each kind of image processor means where its file is silent.
+# The defaults of each kind of image processor.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "CLIP": _CROPPING,
     "ChineseCLIP": _CROPPING,
@@ -50,7 +50,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; raise ``ModelError`` for a file that is none."""
+    """Read a JSON object; raise ``ModelError`` if the file is anything else."""
     try:
         data = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as exc:
@@ -61,20 +61,21 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def preprocess_of(folder: Path, side: int = 224) -> Preprocess:
-    """Return what the model in a folder wants to see; ``side`` pixels where no size is told.
+    """Return the preprocessing of the model in a folder; ``side`` is the default size in pixels.
 
-    Raise ``ModelError`` where the folder does not say, or asks for what fovea does not do.
+    Raise ``ModelError`` if the folder does not describe it, or fovea does not support it.
     """
     found = _description(folder)
     if found is None:
         raise ModelError(f"{folder} has no preprocessor_config.json; put the model's own there")
-    path, said = found
-    kind = str(said.get("image_processor_type") or said.get("feature_extractor_type") or "CLIP")
+    path, options = found
+    kind = options.get("image_processor_type") or options.get("feature_extractor_type") or "CLIP"
+    kind = str(kind)
     for ending in ("Pil", "Fast", "ImageProcessor", "FeatureExtractor"):
         kind = kind.removesuffix(ending)
     if kind not in _DEFAULTS:
-        raise ModelError(f"{path} asks for {kind}, which fovea does not have")
-    given = {name: value for name, value in said.items() if value is not None}
+        raise ModelError(f"{path} asks for {kind}, which fovea does not support")
+    given = {name: value for name, value in options.items() if value is not None}
     try:
         return _preprocess(kind, {**_sized(_DEFAULTS[kind], side), **given})
     except ModelError as exc:
@@ -84,15 +85,15 @@ def preprocess_of(folder: Path, side: int = 224) -> Preprocess:
 
 
 def _sized(usual: Mapping[str, Any], side: int) -> dict[str, Any]:
-    """The defaults of a processor with each of their sizes in pixels replaced by ``side``."""
+    """Return a processor's defaults with each size replaced by ``side`` pixels."""
     return {
         name: dict.fromkeys(value, side) if name in ("size", "crop_size") else value
         for name, value in usual.items()
     }
 
 
-def says_preprocessing(folder: Path) -> bool:
-    """Whether the model in a folder says what it wants to see."""
+def has_preprocessing(folder: Path) -> bool:
+    """Whether the folder describes its model's preprocessing."""
     return _description(folder) is not None
 
 
@@ -108,26 +109,28 @@ def _description(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def _preprocess(kind: str, said: Mapping[str, Any]) -> Preprocess:
-    if not said.get("do_resize", True):
-        raise ModelError("it resizes no picture (do_resize), so that no two are of one size")
-    if said.get("do_pad"):
-        raise ModelError("it pads pictures (do_pad), which fovea does not do")
-    mean, std = _colours(said)
-    resampling = Image.Resampling(int(said["resample"])).name
+def _preprocess(kind: str, options: Mapping[str, Any]) -> Preprocess:
+    if not options.get("do_resize", True):
+        raise ModelError("it does not resize images (do_resize), so they differ in size")
+    if options.get("do_pad"):
+        raise ModelError("it pads images (do_pad), which fovea does not support")
+    mean, std = _colours(options)
+    resampling = Image.Resampling(int(options["resample"])).name
     if kind == "Siglip2":
-        patch, most = int(said["patch_size"]), int(said["max_num_patches"])
+        patch, most = int(options["patch_size"]), int(options["max_num_patches"])
         if patch < 1 or not 1 <= most < 1 << 16:
-            raise ModelError(f"patch_size {patch} and max_num_patches {most} make no picture")
+            raise ModelError(f"invalid patch_size {patch} or max_num_patches {most}")
         return Preprocess.of_patches(patch, most, mean, std, resampling)
-    squashes, side = _size(said["size"], squashes_numbers=kind in ("Siglip", "ViT"))
-    if not said.get("do_center_crop", False):
+    squashes, side = _size(options["size"], squashes_numbers=kind in ("Siglip", "ViT"))
+    if not options.get("do_center_crop", False):
         if not squashes:
-            raise ModelError("it keeps each picture's shape, where fovea needs one for all")
+            raise ModelError("it keeps each image's aspect ratio; fovea needs squares")
         return Preprocess(side, mean, std, "squash", resampling=resampling)
-    squares, crop = _size(said["crop_size"], squashes_numbers=True)
+    squares, crop = _size(options["crop_size"], squashes_numbers=True)
     if not squares or crop > side or (squashes and crop < side):
-        raise ModelError(f"a crop of {said['crop_size']} from {said['size']} is not one of fovea's")
+        raise ModelError(
+            f"fovea does not support a crop of {options['crop_size']} from {options['size']}"
+        )
     if squashes:
         return Preprocess(side, mean, std, "squash", resampling=resampling)
     resize = 0 if crop == side else side
@@ -135,30 +138,31 @@ def _preprocess(kind: str, said: Mapping[str, Any]) -> Preprocess:
 
 
 def _size(value: Any, *, squashes_numbers: bool) -> tuple[bool, int]:
-    """Whether a size is that of a square, and how many pixels its (short) side has."""
+    """Return whether a size makes a square, and the pixels of its (short) side."""
     if isinstance(value, Mapping):
         given = {name: int(side) for name, side in value.items() if side is not None}
         squashes = set(given) == {"height", "width"}
         if len(set(given.values())) != 1 or not (squashes or set(given) == {"shortest_edge"}):
-            raise ModelError(f"a size of {dict(value)} is not a square's")
+            raise ModelError(f"a size of {dict(value)} is not square")
         side = next(iter(given.values()))
     else:
         squashes, side = squashes_numbers, int(value)
     if not 1 <= side <= 4096:
-        raise ModelError(f"a size of {side} pixels is not one of fovea's")
+        raise ModelError(f"a size of {side} pixels is not from 1 to 4096")
     return squashes, side
 
 
-def _colours(said: Mapping[str, Any]) -> tuple[Colour, Colour]:
-    """Mean and deviation of pixels from 0 to 1, whatever range they are rescaled to."""
+def _colours(options: Mapping[str, Any]) -> tuple[Colour, Colour]:
+    """Return the mean and deviation for pixels from 0 to 1, whatever they are rescaled to."""
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if said.get("do_normalize", True):
-        mean, std = colour(said["image_mean"]), colour(said["image_std"])
-    factor = float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0
+    if options.get("do_normalize", True):
+        mean, std = colour(options["image_mean"]), colour(options["image_std"])
+    rescales = options.get("do_rescale", True)
+    factor = float(options.get("rescale_factor", 1 / 255)) if rescales else 1.0
     if abs(factor * 255 - 1) > 1e-6:
         mean, std = _scaled(mean, 1 / (255 * factor)), _scaled(std, 1 / (255 * factor))
     if min(std) <= 0:
-        raise ModelError(f"an image_std of {std} is none")
+        raise ModelError(f"invalid image_std {std}; each value should be above 0")
     return mean, std
 
 

@@ -1,7 +1,7 @@
-"""Which tensors a CLIP has and how large they are, told from a configuration and back; no torch.
+"""List a CLIP's tensors and their shapes from its configuration, and the reverse; no torch.
 
-The names are those of the published checkpoints. The first part of a name tells the tower:
-``visual.`` is the image's, all others but ``logit_scale`` are the text's.
+Names are those of the published checkpoints. Those with ``visual.`` belong to the image tower, all
+others but ``logit_scale`` to the text tower.
 """
 
 import re
@@ -42,10 +42,10 @@ def expected_shapes(config: ClipConfig) -> Shapes:
 
 
 def config_from_shapes(shapes: Mapping[str, Shape]) -> ClipConfig:
-    """Tell the configuration of an original checkpoint from its tensors alone.
+    """Infer the configuration of an original checkpoint from its tensors' shapes.
 
-    What shapes cannot show is that of the published models: heads of 64, QuickGELU, the mean and
-    the deviation. Raise ``ModelError`` where a tower is missing or out of shape.
+    What shapes do not show is assumed to be as published: heads of 64, QuickGELU, the mean and
+    deviation. Raise ``ModelError`` if a tower is missing or out of shape.
     """
     try:
         vocabulary, width = shapes["token_embedding.weight"]

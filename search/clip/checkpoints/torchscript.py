@@ -1,7 +1,7 @@
 """Copy the tensors of a TorchScript archive to a safetensors file.
 
-A program of its own, run in a child process: the archive is another's program, of which only the
-tensors are wanted, and a broken one may take the process with it.
+Run as a script in a child process: an archive contains a program, of which only the tensors are
+wanted, and a broken one may crash the process.
 """
 
 import sys
@@ -9,7 +9,7 @@ import warnings
 
 
 def main(archive: str, out: str) -> None:
-    """Write the state dict of ``archive`` to ``out``, tensors as they are."""
+    """Write the state dict of ``archive`` to ``out``, its tensors unchanged."""
     import torch
     from safetensors.torch import save_file
 

@@ -1,4 +1,4 @@
-"""Images with words: folders and tar files, and the captions or labels that go with them.
+"""Labelled and captioned images in folders and tar files.
 
 May import ``clip``. Start reading at ``pairs.py``.
 """

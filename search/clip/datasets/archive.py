@@ -25,7 +25,7 @@ class Archive(Protocol):
         """The files' names, in the order they are stored in."""
 
     def read(self, name: str) -> bytes:
-        """Return one file's bytes; raise ``KeyError`` for a name that is not there."""
+        """Return one file's bytes; raise ``KeyError`` for an unknown name."""
 
 
 def open_archive(path: Path) -> Archive:
@@ -38,7 +38,7 @@ def open_archive(path: Path) -> Archive:
 
 
 class FolderArchive:
-    """The files below a folder, named by their path in it with forward slashes."""
+    """The files below a folder, named by their relative path with forward slashes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,7 +50,7 @@ class FolderArchive:
         return sorted(path.relative_to(self.folder).as_posix() for path in files)
 
     def read(self, name: str) -> bytes:
-        """Return one file's bytes; a name that climbs out of the folder is not there."""
+        """Return one file's bytes; a name that leads out of the folder counts as unknown."""
         parts = PurePosixPath(name)
         path = self.folder / parts
         if parts.is_absolute() or ".." in parts.parts or not path.is_file():
@@ -59,9 +59,9 @@ class FolderArchive:
 
 
 class TarArchive:
-    """The regular files of a tar, read at their offsets; a leading ``./`` is not part of a name.
+    """The regular files of a tar, read at their offsets; names lose a leading ``./``.
 
-    A compressed tar is unpacked once into an unnamed temporary file, so memory stays small.
+    A compressed tar is unpacked once into an unnamed temporary file, to save memory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,7 +69,7 @@ class TarArchive:
         weakref.finalize(self, self._file.close)
         try:
             with tarfile.open(fileobj=self._file, mode="r:") as tar:
-                self._places = {
+                self._offsets = {
                     member.name.removeprefix("./"): (member.offset_data, member.size)
                     for member in tar
                     if member.isfile() and not member.issparse()
@@ -81,16 +81,16 @@ class TarArchive:
     @property
     def names(self) -> list[str]:
         """The files' names in the tar's order."""
-        return list(self._places)
+        return list(self._offsets)
 
     def read(self, name: str) -> bytes:
         """Return one member's bytes."""
-        offset, size = self._places[name]
+        offset, size = self._offsets[name]
         return os.pread(self._file.fileno(), size, offset)
 
 
 def _plain_tar(path: Path) -> IO[bytes]:
-    """Open ``path`` itself, or its decompressed copy in a temporary file."""
+    """Open ``path``, or a decompressed copy of it in a temporary file."""
     try:
         file = path.open("rb")
     except OSError as exc:
@@ -132,5 +132,5 @@ def _append(copy: IO[bytes], block: bytes) -> None:
     except OSError as exc:
         raise ModelError(
             f"cannot unpack a tar into {tempfile.gettempdir()}: {exc.strerror}; make room there, "
-            "or set TMPDIR to a folder that has it"
+            "or set TMPDIR to a folder with more"
         ) from exc

@@ -1,4 +1,4 @@
-"""Read the files that say which words belong to which image: captions, labels, classes."""
+"""Read the files of captions, labels and classes."""
 
 import csv
 import json
@@ -14,10 +14,10 @@ CAPTION_FIELDS = ("captions", "caption", "title", "text")
 
 
 def read_captions(path: Path, split: str | None = None) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield (file, captions) from JSON Lines (``file`` and ``captions`` or ``caption``) or from a
-    table separated by tabs with such columns; only lines of ``split`` where one is given.
+    """Yield (file, captions) from JSON Lines, TSV or CSV; only lines of ``split`` if it is given.
 
-    Captions are stripped, so that an empty one is ""; a line without any has one of those.
+    Fields or columns are ``file`` and ``captions`` or ``caption``. Captions are stripped; a line
+    without one yields "".
     """
     for number, row in _rows(path):
         if split is not None and row.get("split") != split:
@@ -29,7 +29,7 @@ def read_captions(path: Path, split: str | None = None) -> Iterator[tuple[str, t
 
 
 def read_labels(path: Path, split: str | None = None) -> Iterator[tuple[str, int]]:
-    """Yield (file, label) from JSON Lines with ``file``, ``label`` and perhaps ``split``."""
+    """Yield (file, label) from JSON Lines with ``file``, ``label`` and an optional ``split``."""
     for number, row in _rows(path):
         if split is not None and row.get("split") != split:
             continue
@@ -40,7 +40,7 @@ def read_labels(path: Path, split: str | None = None) -> Iterator[tuple[str, int
 
 
 def read_classes(path: Path) -> dict[int, tuple[str, ...]]:
-    """Read label → names from a JSON list of objects with ``label`` and ``names``."""
+    """Read the names of each label from a JSON list of objects with ``label`` and ``names``."""
     try:
         listed = json.loads(path.read_text("utf-8-sig"))
         classes = {int(entry["label"]): texts_of(entry["names"]) or () for entry in listed}
@@ -56,16 +56,16 @@ def read_classes(path: Path) -> dict[int, tuple[str, ...]]:
 
 
 def finder(words: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern that finds any of these words or phrases in a text, in whatever case.
+    """Return a pattern that matches any of these whole words or phrases, ignoring case.
 
-    They are found whole, and ``*`` stands for any more letters: "snow*" finds "snowy", too.
+    ``*`` stands for any further letters: "snow*" also matches "snowy".
     """
     parts = (re.escape(word.strip()).replace(r"\*", r"\w*") for word in words)
     return re.compile(rf"\b(?:{'|'.join(parts)})\b", re.IGNORECASE)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield each line's number and fields, from JSON Lines or a table with a head line."""
+    """Yield each line's number and fields, from JSON Lines or a table with a header."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() == ".csv":
@@ -94,10 +94,9 @@ def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str
 
 
 def _unquoted(value: Any) -> Any:
-    """Take off the quotes that some programs put around a field.
+    """Remove the quotes that some programs put around a field of a TSV file.
 
-    Most tables with tabs have none, and there a lone quote must not swallow the lines after it,
-    as it would under the rules of CSV.
+    Most put none, so a lone quote must not swallow the following lines, as it would in CSV.
     """
     if not isinstance(value, str) or len(value) < 2 or value[0] + value[-1] != '""':
         return value
@@ -106,15 +105,12 @@ def _unquoted(value: Any) -> Any:
 
 
 def first_of(row: Mapping[str, Any], names: Iterable[str]) -> Any:
-    """Return the first of these fields that a row has and that is not empty, else None."""
+    """Return the first of these fields that is present and not empty, else None."""
     return next((row[name] for name in names if row.get(name)), None)
 
 
 def texts_of(value: Any) -> tuple[str, ...] | None:
-    """Return the captions in a field, stripped: "" for each without words, and for no field.
-
-    Return None for what is no text.
-    """
+    """Return the captions in a field, stripped; "" for a missing one, None if it is not text."""
     texts = value if isinstance(value, list) else ["" if value is None else value]
     if not all(isinstance(text, str) for text in texts):
         return None

@@ -1,4 +1,4 @@
-"""Image-caption pairs for training and evaluation: which image goes with which words."""
+"""Pairs of an image and its captions or label, for training and evaluation."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ IMAGE_SUFFIXES = frozenset(
     suffix for entry in FORMATS if entry.plugins.startswith("PIL.") for suffix in entry.suffixes
 )
 
-# How a class name becomes a caption in training; the first one is drawn as often as the rest.
+# Captions made from class names; the first is drawn as often as all others together.
 LABEL_TEMPLATES = (
     "a photo of a {}.",
     "a photo of the {}.",
@@ -44,24 +44,24 @@ LABEL_TEMPLATES = (
     "one {}.",
     "{}",
 )
-HYPERNYMS_DRAWN = 0.25  # the share of a class's captions that name it by a hypernym, if it has one
+HYPERNYMS_DRAWN = 0.25  # share of a class's captions that use a hypernym, if it has one
 
 
-Words = TypeVar("Words")
+T = TypeVar("T")
 Member = tuple[int, str]  # the archive's number and the name in it
 AMBIGUOUS: Member = (-1, "")
 
 
 @dataclass(frozen=True, slots=True)
 class PairSource:
-    """One set of images and the words for them, as a user names it.
+    """A set of images and the files of their captions or labels, as the user gives it.
 
-    With neither ``captions`` nor ``labels``, the archives are WebDataset shards, which carry
-    ``key.txt`` or ``key.json`` beside each image. ``weight`` is the share of a batch drawn from
-    here, relative to the other sources. ``exclude`` holds words (see ``captions.finder``): images
-    with one of them in a caption are left out, and so are classes with one of them in a name.
-    ``hypernyms`` are general words, each for the classes (a name of each) that it covers; captions
-    use them, too, and what one covers is not contrasted with it.
+    With neither ``captions`` nor ``labels`` the archives are WebDataset shards, with ``key.txt`` or
+    ``key.json`` beside each image. ``weight`` is the share of a batch drawn from here, relative to
+    other sources. ``exclude`` holds words (see ``captions.finder``): images with one of them in a
+    caption are left out, and so are classes with one in a name. ``hypernyms`` maps a general word
+    to the classes, by any of their names, that it covers; captions use it too, and no class that
+    it covers is contrasted with it.
     """
 
     images: tuple[Path, ...]
@@ -76,7 +76,7 @@ class PairSource:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One image with its captions; ``label`` is -1 where the image has none."""
+    """One image with its captions; ``label`` is -1 if it has none."""
 
     file: str
     archive: int  # which of the set's archives holds it
@@ -85,7 +85,7 @@ class Pair:
 
 
 class Caption(NamedTuple):
-    """A text for an image, and the class's name or hypernym in it where it is made of one."""
+    """A text for an image, and the class name or hypernym that it was made from, if any."""
 
     text: str
     name: str = ""
@@ -93,14 +93,14 @@ class Caption(NamedTuple):
 
 @dataclass(frozen=True)
 class PairSet:
-    """The pairs of one source and the archives, at ``places``, that hold their images.
+    """The pairs of one source and the archives, at ``paths``, of their images.
 
-    ``hypernyms`` gives the labels of the classes that each of those words covers. Left out were
-    ``empty_captions``, and the images ``without_words``, which had no others.
+    ``hypernyms`` maps a word to the labels of the classes that it covers. ``empty_captions``
+    captions and ``without_words`` images were left out.
     """
 
     archives: Sequence[Archive]
-    places: Sequence[Path]
+    paths: Sequence[Path]
     pairs: Sequence[Pair]
     class_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     weight: float = 1.0
@@ -113,7 +113,7 @@ class PairSet:
         return self.archives[pair.archive].read(pair.file)
 
     def caption(self, pair: Pair, rng: np.random.Generator) -> Caption:
-        """Draw one of a pair's captions, or wrap a name of its class in a template."""
+        """Draw one of a pair's captions, or put a name of its class into a template."""
         if pair.label < 0:
             return Caption(pair.captions[int(rng.integers(len(pair.captions)))])
         general = self._hypernyms_of.get(pair.label)
@@ -124,7 +124,7 @@ class PairSet:
     def more_captions(
         self, pair: Pair, first: Caption, count: int, rng: np.random.Generator
     ) -> list[Caption]:
-        """Draw ``count`` captions beside the first: other ones, as far as the pair has them."""
+        """Draw ``count`` more captions, different from the first as far as the pair has them."""
         if pair.label >= 0:
             return [self.caption(pair, rng) for _ in range(count)]
         others = [text for text in pair.captions if text != first.text] or [first.text]
@@ -132,31 +132,31 @@ class PairSet:
         return [Caption(others[int(order[number % len(others)])]) for number in range(count)]
 
     def class_prompt(self, label: int, rng: np.random.Generator) -> Caption:
-        """Wrap one of a class's own names in a template."""
+        """Put one of a class's own names into a template."""
         names = self.class_names[label]
         name = names[0] if rng.random() < 0.6 else names[int(rng.integers(len(names)))]
         return _wrap(name, rng)
 
     def tags(self, pair: Pair, caption: Caption) -> list[int]:
-        """Return what a pair must not share with a negative, each as a number from 0 to 2⁶³ - 1.
+        """Return the tags, from 0 to 2⁶³ - 1, that a pair must not share with its negatives.
 
-        That is its image, the caption that was drawn and all its captions or, for a label, its
-        class's names and those of all classes that the caption covers.
+        They stand for its image, the drawn caption and all its captions or, for a label, the names
+        of its class and of all classes that the caption covers.
         """
-        image = f"{self.places[pair.archive]}\0{pair.file}"
+        image = f"{self.paths[pair.archive]}\0{pair.file}"
         if pair.label < 0:
             return [tag(image), *_text_tags((caption.text, *pair.captions))]
         return [tag(image), *self.class_tags(pair.label, caption)]
 
     def class_tags(self, label: int, caption: Caption) -> list[int]:
-        """Return the tags of a class's caption, which need not belong to an image."""
+        """Return the tags of a class's caption, with or without an image."""
         covered = self.hypernyms.get(caption.name, ())
         names = (name for each in {label, *covered} for name in self.class_names[each])
         return _text_tags((caption.text, *names))
 
     @cached_property
     def _hypernyms_of(self) -> dict[int, list[str]]:
-        """The hypernyms that cover each label."""
+        """The hypernyms of each label."""
         found: dict[int, list[str]] = {}
         for name, labels in self.hypernyms.items():
             for label in labels:
@@ -164,9 +164,9 @@ class PairSet:
         return found
 
     def digest(self) -> str:
-        """Return a digest, in hex, of what is paired: files, captions and classes, in their order.
+        """Return a hex digest of the files, captions and classes in their order.
 
-        Where the archives lie is no part of it. A million pairs take about two seconds.
+        It does not depend on the archives' paths. A million pairs take about two seconds.
         """
         digest = blake2b(digest_size=16)
         for pair in self.pairs:
@@ -177,7 +177,7 @@ class PairSet:
 
     @property
     def most_tags(self) -> int:
-        """How many tags a pair has at most."""
+        """The most tags that a pair has."""
         captions = (len(pair.captions) for pair in self.pairs)
         names = {label: len(found) for label, found in self.class_names.items()}
         covered = (sum(names[label] for label in labels) for labels in self.hypernyms.values())
@@ -196,17 +196,17 @@ def _text_tags(texts: Iterable[str]) -> list[int]:
 
 
 def tag(text: str) -> int:
-    """Return a number from 0 to 2⁶³ - 1 that stands for a text."""
+    """Hash a text to a number from 0 to 2⁶³ - 1."""
     return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()) >> 1
 
 
 def open_pairs(source: PairSource) -> PairSet:
     """Read a source's captions or labels and find their images.
 
-    A line may name an image by its whole name in a folder or tar, or by its last part where that
-    is enough. An image on several lines is one pair with all their captions. Lines whose image is
-    nowhere, empty captions and images without words are counted in the log and left out. Raise
-    ``ModelError`` if nothing is left, or if a file does not hold what it should.
+    A line may give an image's whole name in a folder or tar, or its last part if that is
+    unambiguous. An image on several lines is one pair with all their captions. Lines whose image
+    is missing, empty captions and images without captions are left out and counted in the log.
+    Raise ``ModelError`` if nothing is left or a file has the wrong content.
     """
     _check(source)
     archives = [open_archive(path) for path in source.images]
@@ -229,73 +229,73 @@ def open_pairs(source: PairSource) -> PairSet:
         raise _nothing(source, len(listed))
     empty = sum(not text for pair in listed for text in pair.captions)
     without = len(listed) - len(pairs)
-    place = source.labels or source.captions or source.images[0]
+    words = source.labels or source.captions or source.images[0]
     if empty:
-        log.warning("left out %d empty captions of %s", empty, place)
+        log.warning("left out %d empty captions of %s", empty, words)
     if without:
-        log.warning("left out %d of %d images of %s: no words", without, len(listed), place)
+        log.warning("left out %d of %d images of %s: no words", without, len(listed), words)
     if source.exclude:
         pairs, class_names = _less(pairs, class_names, source.exclude)
         hypernyms = _still_covered(hypernyms, class_names)
         if not pairs:
-            raise ModelError(f"every image of {place} has a word that exclude names; name fewer")
+            raise ModelError(f"every image of {words} matches an excluded word; exclude fewer")
     weight = source.weight
     return PairSet(archives, source.images, pairs, class_names, weight, hypernyms, empty, without)
 
 
 def _nothing(source: PairSource, found: int) -> ModelError:
-    """Say why a source has no pairs: ``found`` images are there, none of them with words."""
+    """Explain why a source has no pairs, although it has ``found`` images."""
     if words := source.labels or source.captions:
         split = f" with split {source.split!r}" if source.split else ""
         if found:
-            return ModelError(f"{words} has no words for the {found} images that it names{split}")
-        return ModelError(f"{words} names no image{split} that is in the given folders or tars")
+            return ModelError(f"{words} has no captions for its {found} images{split}")
+        return ModelError(f"{words} lists no image{split} that is in the given folders or tars")
     place = source.images[0]
     if found:
         return ModelError(
-            f"no words lie beside the {found} images in {place}, such as a.txt or a.json beside "
-            "a.jpg; give --captions or --labels"
+            f"the {found} images in {place} have no captions beside them (a.txt or a.json for "
+            "a.jpg); give --captions or --labels"
         )
     return ModelError(f"there are no images in {place}; check the path")
 
 
 def _check(source: PairSource) -> None:
     if not source.images:
-        raise ModelError("no images are named; give a folder or a tar")
+        raise ModelError("there are no images to read; give a folder or a tar")
     if source.captions is not None and source.labels is not None:
-        raise ModelError(f"give {source.captions} or {source.labels}, captions or labels, not both")
+        raise ModelError(f"give captions ({source.captions}) or labels ({source.labels}), not both")
     if source.labels is not None and source.classes is None:
-        raise ModelError(f"{source.labels} gives labels; name the classes' file too")
+        raise ModelError(f"the labels in {source.labels} need a file of classes; give it too")
     if source.classes is not None and source.labels is None:
-        raise ModelError(f"{source.classes} names classes; name the labels' file too")
+        raise ModelError(f"the classes in {source.classes} need a file of labels; give it too")
     if source.hypernyms and source.classes is None:
-        raise ModelError("hypernyms are of classes; name the labels' and the classes' files too")
+        raise ModelError("hypernyms need files of labels and classes; give them too")
     if source.split is not None and source.captions is None and source.labels is None:
-        raise ModelError(f"shards have no split {source.split!r}; name only those you want")
+        raise ModelError(f"shards have no split {source.split!r}; list only the shards you want")
 
 
 def _found(
-    rows: Iterable[tuple[str, Words]], archives: Sequence[Archive], source: PairSource
-) -> Iterator[tuple[Member, Words]]:
-    """Yield the place of each row's image; log how many have none."""
-    places = _places(archives)
+    rows: Iterable[tuple[str, T]], archives: Sequence[Archive], source: PairSource
+) -> Iterator[tuple[Member, T]]:
+    """Yield each row with the member that holds its image; log how many are missing."""
+    members = _members(archives)
     lines, lost = 0, 0
     for file, words in rows:
-        place = places.get(file.removeprefix("./"))
+        member = members.get(file.removeprefix("./"))
         lines += 1
-        if place is AMBIGUOUS:
+        if member is AMBIGUOUS:
             raise ModelError(f"{file} is in the given folders or tars more than once")
-        if place is None:
+        if member is None:
             lost += 1
         else:
-            yield place, words
+            yield member, words
     if 0 < lost < lines:
         path = source.captions or source.labels
         log.warning("left out %d of %d lines of %s: their images are missing", lost, lines, path)
 
 
-def _places(archives: Sequence[Archive]) -> dict[str, Member]:
-    """Return where each name lies; a name's last part stands for it if no other name ends so."""
+def _members(archives: Sequence[Archive]) -> dict[str, Member]:
+    """Return the member of each name, and of each name's last part if no other ends so."""
     whole: dict[str, Member] = {}
     last: dict[str, Member] = {}
     for number, archive in enumerate(archives):
@@ -308,13 +308,13 @@ def _places(archives: Sequence[Archive]) -> dict[str, Member]:
 
 def _captioned(rows: Iterable[tuple[Member, tuple[str, ...]]]) -> Iterator[Pair]:
     captions: dict[Member, tuple[str, ...]] = {}
-    for place, texts in rows:
-        captions[place] = captions.get(place, ()) + texts
+    for member, texts in rows:
+        captions[member] = captions.get(member, ()) + texts
     return (Pair(file, number, texts) for (number, file), texts in captions.items())
 
 
 def _with_words(pairs: Iterable[Pair]) -> list[Pair]:
-    """Return the pairs that have a caption, each without its empty ones."""
+    """Return the pairs with captions, without the empty ones."""
     kept = []
     for pair in pairs:
         words = tuple(filter(None, pair.captions))
@@ -326,17 +326,17 @@ def _with_words(pairs: Iterable[Pair]) -> list[Pair]:
 def _less(
     pairs: Iterable[Pair], class_names: Mapping[int, tuple[str, ...]], words: Iterable[str]
 ) -> tuple[list[Pair], dict[int, tuple[str, ...]]]:
-    """Return the pairs and the classes that none of these words is about."""
+    """Return the pairs and the classes that mention none of these words."""
     named = finder(words)
 
-    def is_about(texts: Iterable[str]) -> bool:
+    def mentions(texts: Iterable[str]) -> bool:
         return any(named.search(text) for text in texts)
 
-    classes = {label: names for label, names in class_names.items() if not is_about(names)}
+    classes = {label: names for label, names in class_names.items() if not mentions(names)}
     kept = [
         pair
         for pair in pairs
-        if (pair.label in classes if pair.label >= 0 else not is_about(pair.captions))
+        if (pair.label in classes if pair.label >= 0 else not mentions(pair.captions))
     ]
     return kept, classes
 
@@ -344,12 +344,12 @@ def _less(
 def _covered(
     hypernyms: Mapping[str, tuple[str, ...]], class_names: Mapping[int, tuple[str, ...]], path: Path
 ) -> dict[str, tuple[int, ...]]:
-    """Return the labels that each hypernym covers; ``path`` is where the classes are named."""
+    """Return the labels that each hypernym covers; ``path`` is that of the classes."""
     labels = {name.lower(): label for label, names in class_names.items() for name in names}
     covered = {}
     for general, names in hypernyms.items():
         if unknown := [name for name in names if name.lower() not in labels]:
-            raise ModelError(f"{unknown[0]!r}, a kind of {general!r}, is no class in {path}")
+            raise ModelError(f"{unknown[0]!r}, listed under {general!r}, is not a class in {path}")
         covered[general] = tuple(sorted({labels[name.lower()] for name in names}))
     return covered
 
@@ -357,7 +357,7 @@ def _covered(
 def _still_covered(
     hypernyms: Mapping[str, tuple[int, ...]], class_names: Mapping[int, tuple[str, ...]]
 ) -> dict[str, tuple[int, ...]]:
-    """Return the hypernyms of the classes that are left."""
+    """Return the hypernyms of the remaining classes."""
     left = {
         name: tuple(label for label in labels if label in class_names)
         for name, labels in hypernyms.items()
@@ -370,7 +370,7 @@ def _labelled(
 ) -> Iterator[Pair]:
     for (number, file), label in rows:
         if label not in class_names:
-            raise ModelError(f"{path} gives {file} the label {label}, which is no class")
+            raise ModelError(f"{path} gives {file} the label {label}, which is not a class")
         yield Pair(file, number, (), label)
 
 

@@ -1,7 +1,7 @@
-"""What every encoder shares, and where and in which precision it runs.
+"""What encoders on torch share: batches, locking, the device and the precision.
 
-The towers load one by one, each on its first use, and run in the precision that the device
-multiplies fastest: bfloat16 on CPUs with units for it, half precision on GPUs, float32 elsewhere.
+Each tower loads on its first use and runs in the precision that its device multiplies fastest:
+bfloat16 on CPUs with units for it, half precision on GPUs, float32 elsewhere.
 """
 
 import ctypes
@@ -33,7 +33,7 @@ _HIGH = 1 << 30  # bytes
 
 
 class TorchEncoder(ABC):
-    """What encoders on a device share: pictures are sent through their image tower in batches."""
+    """An encoder on one device, in one precision, that embeds images in batches."""
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class TorchEncoder(ABC):
     @property
     @abstractmethod
     def batch_size(self) -> int:
-        """How many pictures one pass takes; multiples of it are as fast, fewer may be slower."""
+        """How many images one pass takes; multiples are as fast, fewer may be slower."""
 
     @cached_property
     def identity(self) -> str:
-        """The SHA-256 of the weights, in hex; the first look reads the whole file."""
+        """The SHA-256 of the weights, in hex; the first access reads the whole file."""
         return weights_sha256(self._weights)
 
     @cached_property
@@ -67,10 +67,10 @@ class TorchEncoder(ABC):
 
     @abstractmethod
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts as float32 unit rows (n, d); what exceeds the context is cut off."""
+        """Embed texts as float32 unit rows (n, d); longer ones are cut at the context length."""
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Embed decoded pictures as float32 unit rows (n, d)."""
+        """Embed decoded images as float32 unit rows (n, d)."""
         size = self.preprocess.size
         pixels = np.empty((len(images), size, size, 3), np.uint8)
         for row, image in zip(pixels, images, strict=True):
@@ -87,7 +87,7 @@ class TorchEncoder(ABC):
         return self._run(lambda: self._image_tower, pixels, self.batch_size)
 
     def _run(self, tower: Callable[[], Tower], rows: np.ndarray, batch: int) -> np.ndarray:
-        """Send rows through a tower, ``batch`` at a time; a GPU computes while others are sent."""
+        """Pass rows through a tower, ``batch`` at a time; a GPU computes while more are sent."""
         with self._lock, torch.inference_mode():
             out = [
                 normalize(tower()(self._send(rows[start : start + batch])).float(), dim=-1)
@@ -106,11 +106,11 @@ class TorchEncoder(ABC):
     @property
     @abstractmethod
     def _image_tower(self) -> Tower:
-        """Turns uint8 (n, s, s, 3) into features (n, d) of any length."""
+        """The function from uint8 (n, s, s, 3) to features (n, d), not yet of unit length."""
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of this name, the fastest at hand for ``auto``."""
+    """Return the device of this name; ``auto`` is the fastest available."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -126,7 +126,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the precision of this name, the device's fastest for ``auto``."""
+    """Return the precision of this name; ``auto`` is the device's fastest."""
     if name == "auto":
         if device.type == "cpu":
             return torch.bfloat16 if multiplies_bfloat16() else torch.float32
@@ -141,8 +141,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 def multiplies_bfloat16() -> bool:
     """Whether this CPU has units for bfloat16 products that torch uses.
 
-    On x86 oneDNN says yes wherever it can emulate them, so the instructions themselves are asked
-    for.
+    On x86 oneDNN also says yes if it can only emulate them, so ask for the instructions as well.
     """
     if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False

@@ -1,4 +1,4 @@
-"""A CLIP as an encoder: the inference towers on one device, in one precision."""
+"""A CLIP as an encoder, on the inference towers."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClipEncoder"]
 
-CPU_POSITIONS = 1600  # in one pass: 32 pictures of a ViT-B/32; more only fall out of the caches
+CPU_POSITIONS = 1600  # in one pass: 32 images of a ViT-B/32; more overflow the CPU's caches
 GPU_BATCH = 256  # rows in one pass
 
 
@@ -40,7 +40,7 @@ class ClipEncoder(TorchEncoder):
 
     @property
     def batch_size(self) -> int:
-        """How many pictures one pass takes; multiples of it are as fast, fewer may be slower."""
+        """How many images one pass takes; multiples are as fast, fewer may be slower."""
         if self.device.type != "cpu":
             return GPU_BATCH
         vision = self._checkpoint.config.vision
@@ -53,10 +53,10 @@ class ClipEncoder(TorchEncoder):
         return math.exp(float(self._checkpoint.state(())["logit_scale"]))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts as float32 unit rows (n, d); what exceeds the context is cut off."""
+        """Embed texts as float32 unit rows (n, d); longer ones are cut at the context length."""
         length = self._checkpoint.config.text.context_length
         tokens = self._tokenizer.tokenize(texts, length, truncate=True)
-        order = tokens.argmax(axis=1).argsort(kind="stable")  # texts of one length together
+        order = tokens.argmax(axis=1).argsort(kind="stable")  # texts of similar length together
         rows = self._run(lambda: self._text_tower, tokens[order], TEXT_BATCH)
         out = np.empty_like(rows)
         out[order] = rows
@@ -82,7 +82,7 @@ class ClipEncoder(TorchEncoder):
         expected = self._checkpoint.config.text.vocab_size
         if tokenizer.vocab_size != expected:
             raise ModelError(
-                f"the vocabulary in {folder} has {tokenizer.vocab_size} entries where the model "
+                f"the vocabulary in {folder} has {tokenizer.vocab_size} entries but the model "
                 f"has {expected}; put the model's own there"
             )
         return tokenizer

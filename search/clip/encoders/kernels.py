@@ -1,9 +1,9 @@
-"""Matrix products and convolutions with weights laid out once for the machine they run on.
+"""Matrix products and convolutions with weights packed for the machine.
 
-On CPUs oneDNN gets its weights packed into the blocks that it multiplies, and applies activation
-or residual while the result is in registers: measured against ``F.linear`` on a Zen 4, that is
-1.1 times as fast on a ViT-B/32's rows in bfloat16, 1.2 in float32, and 2 to 3 times on the few
-rows of a text query. Where oneDNN or its operators are missing, torch's own functions do the same.
+On CPUs the weights are packed once into the blocks that oneDNN multiplies, which also applies the
+activation or adds the residual while the result is in registers. Compared with ``F.linear`` on a
+Zen 4, that is 1.1 times as fast on a ViT-B/32's rows in bfloat16, 1.2 in float32, and 2 to 3 times
+on the few rows of a text query. Without oneDNN's operators torch's own functions do the same.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PACKED_BATCH = 32  # pictures a convolution's weights are laid out for; others run as well
+PACKED_BATCH = 32  # images that a convolution's weights are packed for; other numbers work too
 
-Then = Literal["none", "relu", "silu", "gelu"]  # what follows a product, element by element
+Then = Literal["none", "relu", "silu", "gelu"]  # the activation after a product
 
 _ACTIVATIONS: dict[Then, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -29,18 +29,18 @@ _ONEDNN: dict[Then, str] = {"none": "none", "relu": "relu", "silu": "swish", "ge
 
 @dataclass(frozen=True)
 class Target:
-    """Where and how precisely to compute."""
+    """The device and precision to compute in."""
 
     device: torch.device
     dtype: torch.dtype
 
     def put(self, tensor: Tensor) -> Tensor:
-        """Return the tensor as this target computes with it."""
+        """Return the tensor on this device, in this precision."""
         return tensor.to(self.device, self.dtype).contiguous()
 
     @property
     def packs(self) -> bool:
-        """Whether weights are packed for oneDNN here."""
+        """Whether to pack weights for oneDNN."""
         return self.device.type == "cpu" and onednn_agrees(self.dtype)
 
 
@@ -92,12 +92,12 @@ class Convolution:
         return out
 
     def _pack(self, shape: torch.Size) -> None:
-        """Lay the weights out for pictures of this shape (k, h, w), once.
+        """Pack the weights for maps of this shape (k, h, w), once.
 
         Without the shape oneDNN picks a layout that can be 30 times slower on small maps.
         """
         if self.packed_for != shape:
-            assert not self.packed_for, "a model's pictures have one size"
+            assert not self.packed_for, "a model's images have one size"
             padding, stride, dilation, groups = self._geometry()
             self.weight = _mkldnn()._reorder_convolution_weight(
                 self.weight, padding, stride, dilation, groups, [PACKED_BATCH, *shape]
@@ -111,9 +111,9 @@ class Convolution:
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mix ``v`` (n, h, l, w) by the softmax of ``q`` (n, h, m, w) times ``k`` (n, h, l, w).
 
-    ``q`` comes scaled; ``mask`` is True where a query may look. Return (n, m, h * w). In bfloat16
-    on a CPU plain products take 0.5 to 0.65 times as long as torch's fused attention (measured
-    from 50 to 577 positions).
+    ``q`` is already scaled; ``mask`` is True where a query may look. Return (n, m, h * w). In
+    bfloat16 on a CPU plain products take 0.5 to 0.65 times as long as torch's fused attention
+    (measured from 50 to 577 positions).
     """
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
         logits = q @ k.transpose(-1, -2)  # (n, h, m, l)
@@ -144,7 +144,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, then: Then) -> Tenso
 def onednn_agrees(dtype: torch.dtype) -> bool:
     """Whether this build's oneDNN operators exist and compute what torch's functions compute.
 
-    They are not part of torch's public interface, so they are tried before they are trusted.
+    They are not part of torch's public interface, so they are tried before use.
     """
     if not torch.backends.mkldnn.is_available():
         return False

@@ -1,4 +1,4 @@
-"""Open a model as an encoder, whatever family it is of."""
+"""Open a model of any family as an encoder."""
 
 from pathlib import Path
 
@@ -14,12 +14,11 @@ __all__ = ["load_encoder"]
 def load_encoder(
     folder: Path, *, name: str | None = None, device: str = "auto", dtype: str = "auto"
 ) -> TorchEncoder:
-    """Open the model in ``folder`` (or of one weights file) on a device.
+    """Open the model in ``folder`` (or a single weights file) on a device.
 
-    One of another family than CLIP goes through ``transformers``.
-
-    ``device`` is auto, cpu, cuda, cuda:N or mps; ``dtype`` auto, float32, bfloat16 or float16.
-    Raise ``ModelError`` where the machine or the model is not as asked.
+    ``transformers`` computes those of other families than CLIP. ``device`` is auto, cpu, cuda,
+    cuda:N or mps; ``dtype`` auto, float32, bfloat16 or float16. Raise ``ModelError`` if the device
+    is not available or the model cannot be used.
     """
     place = pick_device(device)
     precision = pick_dtype(dtype, place)

@@ -1,7 +1,7 @@
-"""The text tower without torch: one query typed in a terminal is answered before torch is there.
+"""The text tower in NumPy, so that a query in a terminal need not wait for torch.
 
-NumPy alone computes a dozen tokens in milliseconds, where importing torch takes a second or more.
-The result is that of ``towers.TextTower`` in float32, to rounding.
+NumPy computes a dozen tokens in milliseconds, while importing torch takes a second or more. The
+result equals that of ``towers.TextTower`` in float32 up to rounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,37 +21,37 @@ __all__ = ["NumpyTextEncoder"]
 
 TABLE = "token_embedding.weight"
 NORM_EPS = 1e-5
-READABLE = ("F16", "F32", "F64")  # safetensors' names for what NumPy has too
+READABLE = ("F16", "F32", "F64")  # safetensors' names of the types that NumPy has
 
 State = dict[str, np.ndarray]
 
 
 class NumpyTextEncoder:
-    """Turns words into embeddings: float32 unit rows."""
+    """Embeds texts by NumPy alone."""
 
     def __init__(self, config: ClipConfig, state: State, tokenizer: Tokenizer) -> None:
         self.config, self._state, self._tokenizer = config, state, tokenizer
         self._activation = _quick_gelu if config.activation == "quick_gelu" else _gelu
 
     @classmethod
-    def open(cls, place: Path) -> "NumpyTextEncoder | None":
-        """Read the text tower of a model's folder; None where only torch can.
+    def open(cls, path: Path) -> "NumpyTextEncoder | None":
+        """Read the text tower in a model's folder; return None if only torch can.
 
-        Raise ``ModelError`` for what is damaged, incomplete or no CLIP.
+        Raise ``ModelError`` if it is damaged, incomplete or not a CLIP.
         """
-        if family_of(place):
+        if family_of(path):
             return None
-        weights = find_weights(place)
+        weights = find_weights(path)
         if weights.suffix != ".safetensors":
             return None
-        config = Checkpoint.open(place).config
+        config = Checkpoint.open(path).config
         state = _read_text_tower(weights)
         if state is None:
             return None
         return cls(config, state, Tokenizer.from_folder(weights.parent))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts as float32 unit rows (n, d); what exceeds the context is cut off."""
+        """Embed texts as float32 unit rows (n, d); longer ones are cut at the context length."""
         length = self.config.text.context_length
         tokens = self._tokenizer.tokenize(texts, length, truncate=True)
         rows = [self._embed(row[: row.argmax() + 1]) for row in tokens]
@@ -83,7 +83,7 @@ class NumpyTextEncoder:
 
     def _linear(self, x: np.ndarray, name: str, mark: str = ".") -> np.ndarray:
         weight, bias = self._state[f"{name}{mark}weight"], self._state[f"{name}{mark}bias"]
-        return (weight @ x.T).T + bias  # for few tokens, sooner there than x @ weight.T
+        return (weight @ x.T).T + bias  # faster than x @ weight.T for few tokens
 
     def _norm(self, x: np.ndarray, name: str) -> np.ndarray:
         centred = x - x.mean(axis=-1, keepdims=True)
@@ -93,7 +93,7 @@ class NumpyTextEncoder:
 
 
 def _read_text_tower(path: Path) -> State | None:
-    """Read the tensors under their published names, the table of tokens as it is stored."""
+    """Read the tensors by their published names; the table of tokens keeps its precision."""
     from safetensors import safe_open
 
     with safe_open(path, framework="np") as file:

@@ -1,14 +1,16 @@
-"""The towers once more, for inference alone: the reference model's results in less time.
+"""The towers for inference: the same results as ``model.py`` in less time.
 
-Against ``model.py``, which is written to be read and trained:
+What differs from ``model.py``, which is written to be read and trained:
 
 - the pixels' normalisation is folded into the first layer of a ViT, so that bytes go in, and that
   layer is one matrix product over the patches;
 - QuickGELU becomes SiLU, with its 1.702 folded into the layers around it;
 - the queries' scale is folded into their projection;
-- in the last block only the position that is read out gets a query and a perceptron;
+- the last block computes only the position that is read out;
 - batch normalisation is folded into the convolutions before it;
-- weights are laid out for the machine (``kernels.py``).
+- weights are packed for the machine (``kernels.py``).
+
+For n, l, w, h and d see ``model.py``.
 """
 
 from collections.abc import Mapping
@@ -24,7 +26,7 @@ from .kernels import Convolution, Linear, Target, Then, attend
 State = Mapping[str, Tensor]
 
 QUICK = 1.702  # QuickGELU(x) = x * sigmoid(1.702 x)
-CENTRE = 128  # bytes are centred to -128..127, exact in every precision, so that sums round less
+CENTRE = 128  # centres bytes to -128..127, exact in every precision, so that sums round less
 NORM_EPS = 1e-5  # of every normalisation layer
 
 
@@ -41,8 +43,8 @@ class Norm:
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, NORM_EPS)
 
 
-class Perceptron:
-    """The two layers of a block, QuickGELU's constant folded into both."""
+class MLP:
+    """A block's MLP, with QuickGELU's constant folded into both layers."""
 
     def __init__(self, target: Target, state: State, name: str, activation: Activation) -> None:
         is_quick = activation == "quick_gelu"
@@ -58,12 +60,12 @@ class Perceptron:
         )
 
     def added_to(self, x: Tensor, residual: Tensor) -> Tensor:
-        """Return the perceptron of ``x`` plus ``residual``, both (…, w)."""
+        """Return the MLP of ``x`` plus ``residual``, both (…, w)."""
         return self.c_proj.added_to(self.c_fc(x, self.then), residual)
 
 
 class Block:
-    """One residual attention block; ``reads_one`` marks the last, of which one position counts."""
+    """One residual attention block; the last one ``reads_one`` position only."""
 
     def __init__(
         self,
@@ -89,21 +91,21 @@ class Block:
             self.in_proj = Linear(target, weight, bias)
         out = f"{name}.attn.out_proj"
         self.out_proj = Linear(target, state[f"{out}.weight"], state[f"{out}.bias"])
-        self.mlp = Perceptron(target, state, f"{name}.mlp", activation)
+        self.mlp = MLP(target, state, f"{name}.mlp", activation)
         self.ln_1, self.ln_2 = (
             Norm(target, state, f"{name}.ln_1"),
             Norm(target, state, f"{name}.ln_2"),
         )
 
     def __call__(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Send all of ``x`` (n, l, w) through; ``mask`` (l, l) is True where a query may look."""
+        """Map ``x`` (n, l, w) to its shape; ``mask`` (l, l) is True where a query may look."""
         n, length, _ = x.shape
         qkv = self.in_proj(self.ln_1(x)).view(n, length, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (n, h, l, w/h)
         return self._finish(x, attend(q, k, v, mask))
 
     def read(self, x: Tensor, at: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return (n, w), what comes out at one position ``at`` (n,) of each row of ``x``.
+        """Return the block's output (n, w) at one position ``at`` (n,) of each row of ``x``.
 
         ``mask`` (n, 1, 1, l) is True where that position may look.
         """
@@ -137,7 +139,7 @@ def _blocks(
 
 
 class VisionTower:
-    """The Vision Transformer from bytes to embeddings."""
+    """The Vision Transformer, from bytes to embeddings."""
 
     def __init__(self, state: State, config: ClipConfig, target: Target) -> None:
         vision = config.vision
@@ -180,12 +182,12 @@ class VisionTower:
 
 
 class TextTower:
-    """The text Transformer from token ids to embeddings."""
+    """The text Transformer, from token ids to embeddings."""
 
     def __init__(self, state: State, config: ClipConfig, target: Target) -> None:
         text = config.text
         self.target = target
-        # The table stays as stored, perhaps in the mapped file: a query needs a few rows of it.
+        # The table keeps its stored precision and may be mapped: a query needs few of its rows.
         self.tokens = state["token_embedding.weight"].to(target.device)
         self.positions = target.put(state["positional_embedding"])
         self.blocks = _blocks(
@@ -197,7 +199,7 @@ class TextTower:
     def __call__(self, tokens: Tensor) -> Tensor:
         """Embed ids (n, l) as (n, d), not yet of unit length, read at each row's highest id.
 
-        The tower is causal, so what follows the last end of text is cut off unseen.
+        The tower is causal, so positions after the last end of text are left out.
         """
         ends = tokens.argmax(dim=-1)
         length = int(ends.max()) + 1
@@ -212,7 +214,7 @@ class TextTower:
 
 
 class FoldedBottleneck:
-    """One bottleneck of the modified ResNet, without its batch norms."""
+    """One bottleneck of the modified ResNet, its batch norms folded in."""
 
     def __init__(self, target: Target, state: State, name: str, stride: int) -> None:
         self.stride = stride
@@ -226,7 +228,7 @@ class FoldedBottleneck:
             )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the block's output, spatially smaller by the stride."""
+        """Return the block's output, its sides divided by the stride."""
         out = self.conv2(self.conv1(x, "relu"), "relu")
         if self.stride > 1:
             x, out = F.avg_pool2d(x, self.stride), F.avg_pool2d(out, self.stride)
@@ -235,7 +237,7 @@ class FoldedBottleneck:
 
 
 class ResNetTower:
-    """The modified ResNet from bytes to embeddings, channels last throughout."""
+    """The modified ResNet, from bytes to embeddings, channels last throughout."""
 
     def __init__(self, state: State, config: ClipConfig, target: Target) -> None:
         layers = config.vision.layers
@@ -265,7 +267,7 @@ class ResNetTower:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Embed uint8 (n, s, s, 3) as (n, d), not yet of unit length."""
-        # The mean must go before the first convolution, which pads with zeros.
+        # Subtract the mean first: the first convolution pads with zeros.
         x = (pixels.permute(0, 3, 1, 2) - self.mean).to(self.dtype)
         for convolution in self.stem:
             x = convolution(x, "relu")
@@ -290,9 +292,9 @@ class ResNetTower:
 def _fold_pixels(weight: Tensor, config: ClipConfig) -> tuple[Tensor, Tensor]:
     """Fold the normalisation of pixels into the first layer of a ViT.
 
-    Return float32 weights (w, 3, p, p) for bytes less ``CENTRE``, and the bias (w,) that goes
-    with them: the sum of weight * (byte / 255 - mean) / std is that of weight / (255 std) times
-    (byte - CENTRE), plus weight / (255 std) times (CENTRE - 255 mean).
+    Return float32 weights (w, 3, p, p) for bytes minus ``CENTRE``, and the bias (w,): the sum of
+    weight * (byte / 255 - mean) / std is that of weight / (255 std) times (byte - CENTRE), plus
+    weight / (255 std) times (CENTRE - 255 mean).
     """
     mean = torch.tensor(config.mean, dtype=torch.float64).view(3, 1, 1)
     std = torch.tensor(config.std, dtype=torch.float64).view(3, 1, 1)

@@ -51,7 +51,7 @@ class TransformersEncoder(TorchEncoder):
         return math.exp(float(read_tensors(self._weights, ["logit_scale"])["logit_scale"]))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts as float32 unit rows (n, d); what exceeds the context is cut off."""
+        """Embed texts as float32 unit rows (n, d); longer ones are cut at the context length."""
         out = np.empty((len(texts), self.dim), np.float32)
         with self._lock, torch.inference_mode():
             for start in range(0, len(texts), TEXT_BATCH):
@@ -100,7 +100,7 @@ class TransformersEncoder(TorchEncoder):
 
     @cached_property
     def _context(self) -> int:
-        """How many tokens a text may have."""
+        """The number of tokens that a text may have."""
         text = self._model.config.text_config
         positions = int(getattr(text, "max_position_embeddings", 0) or 512)
         if self._family.offsets_positions or text.model_type in OFFSET_TEXT_TOWERS:

@@ -1,4 +1,4 @@
-"""How good a model is: retrieval by captions, zero-shot classification by labels.
+"""Measure a model: retrieval by captions, zero-shot classification by labels.
 
 May import ``clip``, ``encoders`` and ``datasets``. Start reading at ``evaluate.py``.
 """

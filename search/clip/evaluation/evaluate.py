@@ -1,4 +1,4 @@
-"""Measure a model on captioned and on labelled images, as its paper does.
+"""Measure a model on captioned or labelled images, as its paper does.
 
 Retrieval: Radford et al. 2021 (arXiv:2103.00020), table 13. Zero-shot classification: section 3.1.
 """
@@ -27,7 +27,7 @@ TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a close-up photo of a {}
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """How often the right partner is among the first k, from 0 to 1, by k."""
+    """Recall, the share of queries with a right answer among the first k, from 0 to 1, by k."""
 
     images: int
     captions: int
@@ -35,7 +35,7 @@ class Retrieval:
     image_to_text: dict[int, float]
 
     def to_dict(self) -> dict[str, object]:
-        """Lay the figures out for JSON."""
+        """Return the figures for JSON."""
         return {
             "images": self.images,
             "captions": self.captions,
@@ -46,7 +46,7 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How often the right class comes first, or among the first five, from 0 to 1."""
+    """The share of images whose class comes first, or among the first five, from 0 to 1."""
 
     images: int
     classes: int
@@ -54,16 +54,16 @@ class Accuracy:
     top5: float
 
     def to_dict(self) -> dict[str, object]:
-        """Lay the figures out for JSON."""
+        """Return the figures for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Pictures and texts as one model sees them: unit rows (n, d) and (m, d).
+    """Images and texts embedded by one model: unit rows (n, d) and (m, d).
 
     A text is right for the images whose key, int (n,), equals its own, int (m,): a caption for its
-    image, a class's name for all images of the class.
+    image, a class name for all images of the class.
     """
 
     pairs: Sequence[Pair]
@@ -74,7 +74,7 @@ class Embedded:
     text_keys: np.ndarray
 
     def figures(self) -> "Retrieval | Accuracy":
-        """Return how well captions find images and the reverse, or how well classes fit them."""
+        """Return the recall of captions and images, or the accuracy of classes."""
         if self.pairs[0].label >= 0:
             right = self.image_keys[:, None] == self.text_keys
             ranks = _ranks(self.images @ self.text_rows.T, right)
@@ -87,10 +87,10 @@ class Embedded:
 def embed_pairs(
     encoder: ImageTextEncoder, found: PairSet, progress: Callable[[int, int], None] | None = None
 ) -> Embedded:
-    """Embed the images that can be decoded, and their captions or the names of all classes.
+    """Embed the images, and their captions or the names of all classes.
 
-    The others are logged and left out. Raise ``ModelError`` where nothing is left to measure, and
-    where embeddings are no numbers.
+    Images that cannot be decoded are logged and left out. Raise ``ModelError`` if none is left or
+    an embedding is not finite.
     """
     pairs, images = embed_images(encoder, found, progress)
     if found.class_names:
@@ -160,7 +160,7 @@ def _ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def class_rows(encoder: ImageTextEncoder, classes: Sequence[Sequence[str]]) -> np.ndarray:
-    """Return a unit row a class (c, d): the ensemble over its prompts and all of its names."""
+    """Return a unit row per class (c, d): the ensemble over its prompts and all its names."""
     names = [name for entry in classes for name in entry]
     rows = class_embeddings(encoder, names, TEMPLATES)
     owner = np.repeat(np.arange(len(classes)), [len(entry) for entry in classes])
@@ -174,7 +174,7 @@ def embed_images(
 ) -> tuple[list[Pair], np.ndarray]:
     """Return the pairs whose image can be decoded and those images' unit rows (n, d).
 
-    Raise ``ModelError`` where none can, or a row is no number.
+    Raise ``ModelError`` if there are none or a row is not finite.
     """
     kept: list[Pair] = []
     rows: list[np.ndarray] = []
@@ -197,7 +197,7 @@ def _decoded(encoder: ImageTextEncoder, found: PairSet) -> Iterator[tuple[Pair, 
             with Image.open(io.BytesIO(found.read(pair))) as image:
                 encoder.preprocess.draft(image)
                 pixels = encoder.preprocess.pixels(image)
-        except Exception as exc:  # Pillow's decoders raise nearly every kind for a broken file
+        except Exception as exc:  # Pillow's decoders raise nearly every type for a broken file
             log.warning("left out %s: %s", pair.file, exc or repr(exc))
             continue
         yield pair, pixels

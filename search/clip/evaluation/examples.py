@@ -1,4 +1,4 @@
-"""ExampleQuery queries and their first hits: figures alone do not say what a model misses."""
+"""Example queries and their first hits, which show what a model misses."""
 
 import io
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ QUALITY = 70  # of its WebP
 
 @dataclass(frozen=True, slots=True)
 class ShownImage:
-    """A picture of an answer: its name, a small WebP, and whether it is a right one."""
+    """An image of an answer: its name, a small WebP, and whether it is a right one."""
 
     file: str
     picture: bytes
@@ -27,7 +27,7 @@ class ShownImage:
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """One model's answer: its first hits, and the rank, from 1, of the first right picture."""
+    """One model's first hits, and the rank, from 1, of the first right image."""
 
     rank: int
     hits: tuple[ShownImage, ...]
@@ -35,7 +35,7 @@ class ModelAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ExampleQuery:
-    """A query, the pictures that are right for it (the first of them), and each model's answer."""
+    """A query, the first of its right images, and each model's answer."""
 
     query: str
     right: ShownImage
@@ -45,10 +45,10 @@ class ExampleQuery:
 def pick_examples(
     found: PairSet, measured: Sequence[Embedded], *, count: int = 24, hits: int = 8, seed: int = 0
 ) -> list[ExampleQuery]:
-    """Draw ``count`` of the texts, of as many images, and show how each model answers them.
+    """Draw ``count`` texts, each of another image, with each model's answer.
 
-    All of ``measured`` are of the same pairs. What is drawn depends on the seed and the number of
-    texts alone, so that two models are compared by the same queries.
+    All of ``measured`` are of the same pairs. The draw depends only on the seed and the number of
+    texts, so that two models are compared by the same queries.
     """
     first = measured[0]
     thumbnails = _Thumbnails(found, first)
@@ -63,7 +63,7 @@ def pick_examples(
 
 
 def _drawn(one: Embedded, count: int, seed: int) -> list[int]:
-    """Return the numbers of the texts, at most one of a key, that have a right image."""
+    """Return the numbers of texts with a right image, at most one per key."""
     seen: set[int] = set()
     drawn: list[int] = []
     keys = set(one.image_keys.tolist())
@@ -76,7 +76,7 @@ def _drawn(one: Embedded, count: int, seed: int) -> list[int]:
 
 
 def _right(one: Embedded, text: int) -> np.ndarray:
-    """Return bool (n,): the images that are right for a text."""
+    """Return bool (n,): which images are right for a text."""
     right: np.ndarray = one.image_keys == one.text_keys[text]
     return right
 
@@ -89,7 +89,7 @@ def _answered(one: Embedded, text: int, hits: int, thumbnails: "_Thumbnails") ->
 
 
 class _Thumbnails:
-    """Small pictures of a measurement's images, each made once."""
+    """Thumbnails of the measured images, each made once."""
 
     def __init__(self, found: PairSet, one: Embedded) -> None:
         self._found, self._one = found, one

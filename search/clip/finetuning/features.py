@@ -1,4 +1,4 @@
-"""Features of pictures, computed once and kept on the disk, from which a model is tuned."""
+"""Features of images, computed once and stored, from which a model is fine-tuned."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -21,13 +21,13 @@ from fovea.search.clip.training.learner import training_dtype
 
 from .split import Halves
 
-ROWS = 64  # in one pass; always as many, so that the same pictures give the same bits
-MARGIN = 8 / 7  # of the square that views are cut from, over the model's input
+ROWS = 64  # in one pass; fixed, so that the same images give the same bits
+MARGIN = 8 / 7  # side of the square that views are cut from, relative to the model's input
 VIEWS = Augmentation(area=(0.6, 1.0), aspect=(0.8, 1.25), flip=0.5, colour=0.1, grey=0.0)
 
 
 class LowerHalf:
-    """The lower half of a model's image tower, which turns pictures into features."""
+    """The lower half of a model's image tower, which turns images into features."""
 
     def __init__(
         self, model: CLIP, tune: int, *, device: str = "auto", dtype: str = "auto"
@@ -41,10 +41,10 @@ class LowerHalf:
     def features(
         self, squares: Sequence[np.ndarray], contents: Sequence[bytes], views: int
     ) -> np.ndarray:
-        """Return float16 (n, views, …) of pictures, uint8 (side, side, 3) each.
+        """Return float16 (n, views, …) for images, uint8 (side, side, 3) each.
 
-        The first view is the whole square; the others are cut out of it at random, as the
-        picture's content and nothing else decides.
+        The first view is the whole square; the others are random crops, seeded by the image's
+        content.
         """
         pixels, colours = [], []
         for square, content in zip(squares, contents, strict=True):
@@ -80,17 +80,17 @@ class LowerHalf:
 
 @dataclass(frozen=True, slots=True)
 class FeaturePart:
-    """Some pictures: what was noted of them, JSON, and float16 features (n, views, …)."""
+    """Some images: notes on them, as JSON, and float16 features (n, views, …)."""
 
     notes: Any
     features: np.ndarray  # mapped from the disk, not in memory
 
 
 class FeatureStore:
-    """Parts in a folder, each whole or not there; ``settings`` is what all of them depend on.
+    """Parts in a folder, each written atomically; ``settings`` is what all of them depend on.
 
-    A part is found by the contents that it was made of, in their order, so that one that has been
-    computed serves every later run over the same pictures.
+    A part is found by its images' contents in their order, so that it serves every later run over
+    the same images.
     """
 
     def __init__(self, folder: Path, settings: Any) -> None:
@@ -103,7 +103,7 @@ class FeatureStore:
             raise ModelError(f"cannot make the folder {folder}: {exc.strerror}") from exc
 
     def get(self, contents: Sequence[bytes]) -> FeaturePart | None:
-        """Return the part that was made of these contents; None where there is none."""
+        """Return the part made from these contents, or None."""
         name = self._name(contents)
         try:
             rows, notes = json.loads((self.folder / f"{name}.json").read_text("utf-8"))
@@ -117,19 +117,19 @@ class FeatureStore:
         return FeaturePart(notes, features)
 
     def put(self, contents: Sequence[bytes], notes: Any, features: np.ndarray) -> FeaturePart:
-        """Keep a part; raise ``ModelError`` where it cannot be written, a full disk included."""
+        """Store a part; raise ``ModelError`` if it cannot be written."""
         name = self._name(contents)
         values = np.ascontiguousarray(features, np.float16)
         replace_file(self.folder / f"{name}.npy", lambda file: np.save(file, values))
-        text = json.dumps([len(values), notes]).encode()  # last: a part with its notes is complete
+        text = json.dumps([len(values), notes]).encode()  # last: a part with notes is complete
         replace_file(self.folder / f"{name}.json", lambda file: file.write(text))
         part = self.get(contents)
         if part is None:
-            raise ModelError(f"{self.folder / name}.npy does not read as it was written")
+            raise ModelError(f"{self.folder / name}.npy cannot be read back; check the disk")
         return part
 
     def drop_others(self) -> None:
-        """Delete the parts that this store has not been asked for: they serve no run now."""
+        """Delete the parts that have not been requested from this store."""
         for path in self.folder.iterdir():
             if path.name.partition(".")[0] not in self._used:
                 path.unlink(missing_ok=True)

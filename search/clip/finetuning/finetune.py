@@ -1,10 +1,9 @@
-"""Tune the last blocks and the projections of a model on features that never change.
+"""Fine-tune the last blocks and the projections of a model on precomputed features.
 
-The loss is CLIP's own (Radford et al. 2021, arXiv:2103.00020, figure 3), and beside it that of
-learning without forgetting (Li and Hoiem 2016, arXiv:1606.09282): what the model made of each
-picture before, told by how it ranks general words, is what it should make of it now. Pictures
-without captions are rehearsed with the others (Rebuffi et al. 2017, arXiv:1611.07725): they, and
-the general words, should keep their places.
+The loss is CLIP's own (Radford et al. 2021, arXiv:2103.00020, figure 3) plus that of learning
+without forgetting (Li and Hoiem 2016, arXiv:1606.09282), which keeps the model's likelihoods of
+general labels for each image as they were. Images without captions are rehearsed with the others
+(Rebuffi et al. 2017, arXiv:1611.07725): their embeddings, and the labels', should not move.
 """
 
 import json
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fovea.search.clip.config import ClipConfig
 from fovea.search.clip.datasets.pairs import tag
@@ -31,9 +30,8 @@ from fovea.search.clip.evaluation.evaluate import shared_recalls
 from fovea.search.clip.model import CLIP
 from fovea.search.clip.tokenizer import Tokenizer
 from fovea.search.clip.training.learner import (
-    LARGEST_GRADIENT,
-    LARGEST_SCALE,
     Diverged,
+    apply_update,
     finite,
     make_adamw,
     training_dtype,
@@ -47,18 +45,18 @@ from .split import Halves
 
 log = logging.getLogger(__name__)
 
-ROWS = 64  # in one pass that has no gradient; always as many, so that results are the same bits
+ROWS = 64  # in one pass without gradients; fixed, so that results are the same bits
 PROMPT = "a photo of a {}."
-SMALL_WIDTH = 256  # of the text tower of a small model, such as the bundled one
+SMALL_WIDTH = 256  # largest text width of a small model, such as the bundled one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuneOptions:
-    """How to tune.
+    """The options of fine-tuning.
 
-    ``tune`` is the number of last blocks of each tower that learn, with the projections; ``keep``
-    the weight of what the model knew before, against that of the new captions. ``lr`` is the
-    highest learning rate; without it, ``usual_rate``.
+    ``tune`` is the number of last blocks of each tower to train, with the projections; ``keep`` the
+    weight of earlier knowledge relative to the new captions. ``lr`` is the highest learning rate,
+    by default ``usual_rate``.
     """
 
     tune: int = 3
@@ -75,7 +73,7 @@ class TuneOptions:
     save_every: int = 50
 
     def __post_init__(self) -> None:
-        """Raise ``ModelError`` for values that make no run."""
+        """Raise ``ModelError`` for invalid values."""
         least = {"tune": 0, "epochs": 1, "batch_size": 2, "seed": 0}
         least |= {"log_every": 1, "save_every": 1}
         for name, low in least.items():
@@ -88,13 +86,13 @@ class TuneOptions:
 
 
 def usual_rate(config: ClipConfig) -> float:
-    """Return a learning rate that suits a model: wide ones, which know more, move less."""
+    """Return the default learning rate: lower for wide models, which know more."""
     return 1e-3 if config.text.width <= SMALL_WIDTH else 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class TuningExample:
-    """A picture: ``features`` (views, …) float16, the first view the whole of it."""
+    """An image: ``features`` float16 (views, …), the first view uncropped."""
 
     content: bytes  # its SHA-256
     captions: tuple[str, ...]
@@ -103,7 +101,7 @@ class TuningExample:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How well a model finds the held-out pictures by their captions, and the reverse."""
+    """Recall of the held-out images by their captions, and the reverse."""
 
     pictures: int
     captions: int
@@ -112,16 +110,16 @@ class Figures:
 
     @property
     def mean(self) -> float:
-        """The mean of all recalls, which one picture more or less changes little."""
+        """The mean of all recalls, which depends little on single images."""
         recalls = [*self.text_to_image.values(), *self.image_to_text.values()]
         return sum(recalls) / len(recalls)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A model before and after it was tuned.
+    """A model before and after fine-tuning.
 
-    ``agreement`` is the share of ``general`` pictures, none of them learned from, whose likeliest
+    ``agreement`` is the share of the ``general`` images, none of them trained on, whose likeliest
     general label before is among the five likeliest now.
     """
 
@@ -131,16 +129,16 @@ class Comparison:
     general: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Lay the figures out for JSON."""
+        """Return the figures for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class TuningSet:
-    """What to learn, what to be measured by, and what not to forget.
+    """Images to train on, to measure with, and to remember.
 
-    ``labels`` are general words; ``general`` pictures show what the model makes of them. The
-    ``rehearsed`` ones have no captions: while others are learned, they should stay what they are.
+    ``labels`` are general words, and the model's answers for the ``general`` images show whether
+    it forgets them. The ``rehearsed`` images have no captions; their embeddings should not move.
     """
 
     learned: Sequence[TuningExample]
@@ -158,11 +156,11 @@ def finetune(
     folder: Path,
     on_metrics: Callable[[Metrics], None] | None = None,
 ) -> Comparison:
-    """Tune ``model``, in place, and compare it with what it was.
+    """Tune ``model`` in place and compare it with the original.
 
-    ``folder`` keeps the checkpoint and ``metrics.jsonl``; a run that was killed goes on from there
-    when the call is repeated, on a CPU to the same weights bit for bit. Raise ``ModelError`` for a
-    loss that is no number and a full disk; the last checkpoint is then whole.
+    ``folder`` keeps the checkpoint and ``metrics.jsonl``; a repeated call resumes a killed run, on
+    a CPU to the same weights bit for bit. Raise ``ModelError`` for a loss that is not finite and a
+    full disk; the last checkpoint stays intact.
     """
     tuner = _Tuner(model, tokenizer, material, options)
     before, agreed = tuner.figures(), tuner.likeliest(1)
@@ -180,7 +178,7 @@ def finetune(
 
 
 def _steps(tuner: "_Tuner", run: RunFolder) -> Iterator[Metrics]:
-    """Make every update that is left, yielding the record now and then."""
+    """Make the remaining updates; yield the metrics when they are due."""
     options, end = tuner.options, tuner.steps
     made, began = 0, time.perf_counter()
     while tuner.step < end:
@@ -199,16 +197,16 @@ def _steps(tuner: "_Tuner", run: RunFolder) -> Iterator[Metrics]:
 
 
 class _Tuner:
-    """A model's upper half on its way; ``step`` updates have been made.
+    """A model's upper half after ``step`` updates.
 
-    ``losses`` are those since the last line of the record.
+    ``losses`` are those since the last line of metrics.
     """
 
     def __init__(
         self, model: CLIP, tokenizer: Tokenizer, material: TuningSet, options: TuneOptions
     ) -> None:
         if not material.learned or not material.held_out:
-            raise ModelError("tuning needs pictures with captions to learn and others to hold out")
+            raise ModelError("tuning needs captioned pictures both to learn from and to hold out")
         self.options, self.material = options, material
         self.device = pick_device(options.device)
         self.dtype = training_dtype(options.dtype, self.device)
@@ -229,7 +227,7 @@ class _Tuner:
             self._remember()
 
     def _remember(self) -> None:
-        """Note what the model makes of the pictures now: their likelihoods of the labels."""
+        """Remember the original embeddings of images and labels."""
         self._old_scale = self.halves.model.logit_scale.exp().item()
         self._old_labels = self.embed_texts(self._prompts)
         self._old_rows, self._rehearsed_rows = (
@@ -247,32 +245,20 @@ class _Tuner:
     # One update
 
     def update(self) -> float:
-        """Make one update and return its loss.
+        """Make one update and return its loss; see ``apply_update``."""
+        model, rate = self.halves.model, self._rate(self.step)
+        loss = apply_update(model, [self.optimizer], rate, self._backward, self.step)
+        self.step += 1
+        return loss
 
-        Raise ``Diverged``, the weights unchanged, where the loss or its gradient is not finite.
-        """
-        rate = self._rate(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
-        self.optimizer.zero_grad(set_to_none=True)
+    def _backward(self) -> Tensor:
         loss = self._loss(*self._draw())
         loss.backward()
-        tuned = [tensor for group in self.optimizer.param_groups for tensor in group["params"]]
-        norm = nn.utils.clip_grad_norm_(tuned, LARGEST_GRADIENT).item()
-        if not math.isfinite(loss.item()) or not math.isfinite(norm):
-            raise Diverged(
-                f"the loss is {loss.item()} and its gradient {norm} at step {self.step}; lower the "
-                "learning rate with --lr"
-            )
-        self.optimizer.step()
-        with torch.no_grad():
-            self.halves.model.logit_scale.clamp_(0, math.log(LARGEST_SCALE))
-        self.step += 1
-        return loss.item()
+        return loss.detach()
 
     def _draw(self) -> tuple[list[int], int, list[str], list[int]]:
-        """Return this step's pictures, the view of all of them, and a caption of each; and the
-        pictures to rehearse."""
+        """Return the numbers of this step's images, their common view, a caption of each, and the
+        numbers of the images to rehearse."""
         learned, rng = self.material.learned, np.random.default_rng((self.options.seed, self.step))
         places = range(self.step * self.batch_size, (self.step + 1) * self.batch_size)
         numbers = [self._number(place) for place in places]
@@ -311,22 +297,21 @@ class _Tuner:
         return loss
 
     def _moved(self, rows: Tensor, old: Tensor) -> Tensor:
-        """Return how far unit rows (n, d) have moved: the mean logit that each has lost with what
-        it was, in nats."""
+        """Return how far unit rows (n, d) have moved: the mean drop, in nats, of each row's logit
+        with its original."""
         return self._old_scale * (1 - (rows * old).sum(dim=1)).mean()
 
     def _forgotten(self, images: Tensor, labels: Tensor, old: Tensor) -> Tensor:
-        """Return how far what the model makes of images has moved, in nats a picture.
+        """Return how far the labels' likelihoods have moved: a divergence in nats per image.
 
-        That is the divergence of the labels' likelihoods now from those before, ``old`` being the
-        images' rows then.
+        ``old`` are the images' original rows.
         """
         then = (self._old_scale * old @ self._old_labels.T).log_softmax(dim=1)
         now = (self._old_scale * images @ labels.T).log_softmax(dim=1)
         return F.kl_div(now, then, reduction="batchmean", log_target=True)
 
     def _tags(self, examples: Sequence[TuningExample]) -> Tensor:
-        """Return int64 (n, m): what no two pictures that are told apart may share."""
+        """Return int64 (n, m): the tags that an image must not share with its negatives."""
         rows = [[tag(text.strip().lower()) for text in example.captions] for example in examples]
         width = max(map(len, rows)) + 1
         filled = [
@@ -339,11 +324,11 @@ class _Tuner:
         rows = np.stack([example.features[view] for example in examples])
         return torch.from_numpy(rows).to(self.device).float()
 
-    # What the model is like now
+    # Measuring
 
     @torch.no_grad()
     def embed_images(self, examples: Sequence[TuningExample], view: int = 0) -> Tensor:
-        """Return unit rows (n, d) of one view of each picture."""
+        """Return unit rows (n, d) of one view of each image."""
         rows = [torch.empty(0, self.halves.model.config.embed_dim, device=self.device)]
         for start in range(0, len(examples), ROWS):
             features = self._features(examples[start : start + ROWS], view)
@@ -353,7 +338,7 @@ class _Tuner:
 
     @torch.no_grad()
     def embed_texts(self, numbers: Sequence[int]) -> Tensor:
-        """Return unit rows (n, d) of texts, by their numbers in ``texts``."""
+        """Return unit rows (n, d) of texts, given by their numbers in ``texts``."""
         rows = []
         for start in range(0, len(numbers), ROWS):
             with self._compute():
@@ -362,9 +347,9 @@ class _Tuner:
         return torch.cat(rows)
 
     def figures(self) -> Figures:
-        """Measure the held-out pictures, the same caption of several counting for each of them.
+        """Measure on the held-out images; a caption that several share is right for each.
 
-        Raise ``Diverged`` where their embeddings, or those of their captions, are no numbers.
+        Raise ``Diverged`` if an embedding is not finite.
         """
         held_out = self.material.held_out
         captions = sorted({text for example in held_out for text in example.captions})
@@ -375,12 +360,12 @@ class _Tuner:
         images = self.embed_images(held_out).cpu().numpy()
         texts = self.embed_texts(self.texts.numbers(captions)).cpu().numpy()
         if not (np.isfinite(images).all() and np.isfinite(texts).all()):
-            hint = "lower the learning rate, --lr" if self.step else "fetch the model again"
-            raise Diverged(f"the embeddings are no numbers after {self.step} updates; {hint}")
+            hint = "lower the learning rate with --lr" if self.step else "fetch the model again"
+            raise Diverged(f"the embeddings are not finite after {self.step} updates; {hint}")
         return Figures(len(held_out), len(captions), **shared_recalls(images, texts, right))
 
     def likeliest(self, k: int) -> np.ndarray:
-        """Return int (n, k): the labels nearest to each general picture."""
+        """Return int (n, k): the labels nearest to each general image."""
         if not self.material.general or not self._prompts:
             return np.empty((0, k), np.int64)
         scores = self.embed_images(self.material.general) @ self.embed_texts(self._prompts).T
@@ -388,7 +373,7 @@ class _Tuner:
         return found
 
     def metrics(self, speed: float) -> Metrics:
-        """Return a line of the run's record, what is held out included."""
+        """Return a line of metrics, with the held-out figures."""
         recall = self.figures().text_to_image
         return Metrics(
             step=self.step,
@@ -401,10 +386,10 @@ class _Tuner:
             held_out={f"held out: recall@{k}": share for k, share in recall.items()},
         )
 
-    # Stopping and going on
+    # Resuming
 
     def identity(self) -> dict[str, Any]:
-        """Return what must agree between a checkpoint and the run that goes on from it."""
+        """Return what must be equal for a run to resume from a checkpoint."""
         names = ("tune", "epochs", "batch_size", "weight_decay", "warmup", "keep", "seed")
         return {
             **{name: getattr(self.options, name) for name in names},
@@ -414,7 +399,7 @@ class _Tuner:
         }
 
     def state(self) -> dict[str, Any]:
-        """Return everything that an update changes; raise ``Diverged`` where it is not finite."""
+        """Return everything that an update changes; raise ``Diverged`` if it is not finite."""
         tuned = {
             name: tensor.detach()
             for name, tensor in self.halves.model.named_parameters()
@@ -424,14 +409,14 @@ class _Tuner:
         return {"tuned": finite(tuned), "optimizer": optimizer, "losses": self.losses}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        """Go back to where ``saved`` was taken."""
+        """Restore what ``state`` returned."""
         self.halves.model.load_state_dict(saved["tuned"], strict=False)
         self.optimizer.load_state_dict(saved["optimizer"])
         self.step, self.losses = int(saved["step"]), saved.get("losses", [])
 
 
 class _Texts:
-    """The features of texts, each computed once and kept in memory as float16."""
+    """The features of texts, computed once and kept in memory as float16."""
 
     def __init__(
         self,
@@ -440,7 +425,7 @@ class _Texts:
         texts: Sequence[str],
         compute: Callable[[], torch.autocast],
     ) -> None:
-        unique = sorted(set(texts), key=lambda text: (len(text), text))  # of like length together
+        unique = sorted(set(texts), key=lambda text: (len(text), text))  # similar lengths together
         self._places = {text: number for number, text in enumerate(unique)}
         self._device = halves.model.logit_scale.device
         self._rows: list[np.ndarray] = []  # (l, w) each
@@ -455,7 +440,7 @@ class _Texts:
                 self._rows.append(row[: end + 1].copy())
 
     def numbers(self, texts: Sequence[str]) -> list[int]:
-        """Return the numbers that stand for these texts."""
+        """Return the numbers of these texts."""
         return [self._places[text] for text in texts]
 
     def features(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -469,7 +454,7 @@ class _Texts:
 
 
 def fingerprint(material: TuningSet) -> int:
-    """Return a number for pictures, captions and labels: what a run's results depend on."""
+    """Hash the images, captions and labels, on which a run's results depend."""
     parts = [
         [(example.content.hex(), example.captions) for example in examples]
         for examples in (

@@ -1,7 +1,7 @@
-"""A CLIP cut in two: the lower half stays as it is, the last blocks and projections are tuned.
+"""Split a CLIP: the lower half is frozen, the last blocks and projections are tuned.
 
-What the lower half makes of an image or a text never changes, so that it is computed once and each
-update costs the upper half alone.
+The lower half's output for an image or text never changes, so it is computed once, and an update
+costs only the upper half.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from fovea.search.clip.training.partial import first_tuned
 
 
 class Halves(nn.Module):
-    """Both halves of both towers; ``count`` is the number of blocks in each upper one.
+    """Both halves of both towers; ``count`` is the number of blocks in each upper half.
 
-    The lower halves' results are features: of an image (l, w) for a Vision Transformer and
-    (c, h, w) for a ResNet, of a text (l, w), a row a token.
+    The lower halves compute features: (l, w) per image for a Vision Transformer, (c, s', s') for a
+    ResNet, and (l, w) per text.
     """
 
     def __init__(self, model: CLIP, count: int) -> None:
@@ -49,7 +49,7 @@ class Halves(nn.Module):
     def upper_texts(self, features: Tensor, ends: Tensor) -> Tensor:
         """Return unit rows (n, d) from the features of texts, each with its end at ``ends`` (n,).
 
-        What follows an end does not matter: the tower is causal.
+        Positions after the end do not matter: the tower is causal.
         """
         x, mask = features, causal_mask(features.shape[1], features)
         for block in self.model.transformer.resblocks[self._text_cut :]:

@@ -1,4 +1,4 @@
-"""Random crops, flips, colours, sharpness and gaps in captions: nothing is seen twice alike."""
+"""Augmentation: random crops, flips, colours, sharpness and dropped words."""
 
 import math
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from torch import Tensor
 
 from fovea.search.clip.errors import ModelError
 
-MOST_DETAIL = 4.0  # the factor of an image's detail at a sharpness of 1, or one over it
+MOST_DETAIL = 4.0  # largest factor of an image's detail at a sharpness of 1; the least is 1/4
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
     """How much to vary: shares of the area, ratios of the sides, strengths from 0 to 1.
 
-    ``sharpness`` blurs and sharpens: where training images are enlarged and those to be searched
-    are not, how sharp they are should tell a model nothing. ``words`` is the share of a caption's
-    words that are left out, each by its own chance; prompts of class names stay whole.
+    ``sharpness`` blurs or sharpens, so that a model trained on enlarged images does not depend on
+    sharpness. ``words`` is the probability of dropping each word of a caption; prompts of class
+    names stay complete.
     """
 
     area: tuple[float, float] = (0.35, 1.0)
@@ -32,7 +32,7 @@ class Augmentation:
     words: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise ``ModelError`` for what cannot be drawn from."""
+        """Raise ``ModelError`` for invalid ranges."""
         for name in ("area", "aspect"):
             value = getattr(self, name)
             is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
@@ -53,10 +53,10 @@ def _is_number(value: object) -> bool:
 def random_crop(
     image: Image.Image, size: int, how: Augmentation, rng: np.random.Generator
 ) -> np.ndarray:
-    """Cut a random box out of an RGB image and squeeze it to uint8 (size, size, 3).
+    """Cut a random box out of an RGB image and resize it to uint8 (size, size, 3).
 
-    The box is that of Szegedy et al. 2015 (arXiv:1409.4842), section 6: a share of the area, with
-    the logarithm of its aspect ratio drawn evenly.
+    As in Szegedy et al. 2015 (arXiv:1409.4842), section 6, its share of the area and the logarithm
+    of its aspect ratio are uniform.
     """
     width, height = image.size
     area = width * height * rng.uniform(*how.area)
@@ -70,7 +70,7 @@ def random_crop(
 
 
 def drop_words(text: str, share: float, rng: np.random.Generator) -> str:
-    """Leave out this share of a text's words, drawn one by one; one stays at least."""
+    """Drop each word of a text with this probability, but keep at least one."""
     words = text.split()
     if not share or len(words) < 2:
         return text
@@ -92,8 +92,8 @@ def draw_colours(count: int, how: Augmentation, rng: np.random.Generator) -> np.
 def vary_colour(images: Tensor, factors: np.ndarray) -> Tensor:
     """Change float (n, 3, s, s) in 0 to 1 by the factors (n, 4) of ``draw_colours``.
 
-    A saturation of 0 leaves an image grey; contrast is about its mean luma; detail is what a
-    binomial blur over 3 x 3 pixels takes away. Works on the images' own device.
+    A saturation of 0 makes an image grey; contrast is relative to its mean luma; detail is the
+    difference from a binomial blur over 3 x 3 pixels. Runs on the images' device.
     """
     drawn = torch.from_numpy(factors).to(images.device)
     bright, contrast, colourful, detail = drawn.T[:, :, None, None, None]
@@ -109,7 +109,7 @@ def vary_colour(images: Tensor, factors: np.ndarray) -> Tensor:
 
 
 def _blur(images: Tensor) -> Tensor:
-    """Average each pixel of (n, 3, s, s) with its neighbours, in the ratio 1 : 2 : 1 each way."""
+    """Blur (n, 3, s, s) by weights of 1 : 2 : 1 in both directions."""
     line = images.new_tensor([0.25, 0.5, 0.25])
     kernel = (line[:, None] * line).expand(images.shape[1], 1, 3, 3)
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")

@@ -1,4 +1,4 @@
-"""Draw, decode and augment training batches ahead of the model, the same ones in every run."""
+"""Draw, decode and augment training batches in advance, reproducibly."""
 
 import io
 import logging
@@ -22,21 +22,21 @@ from .augment import Augmentation, draw_colours, drop_words, random_crop
 
 log = logging.getLogger(__name__)
 
-AHEAD = 3  # batches prepared before they are asked for, or one more than there are workers
-STORED_SIDE = 256  # pixels; a decoded image waits in memory no larger than this on its short side,
-STORED_MORE = 8 / 7  # or than this times the model's input, where that is more
+AHEAD = 3  # batches prepared in advance, or one more than there are workers
+STORED_SIDE = 256  # pixels; the short side of a cached image is at most this,
+STORED_MORE = 8 / 7  # or this times the model's input if that is more
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One step's images and texts.
 
-    ``pixels`` is uint8 (n, s, s, 3); ``tokens`` int64 (t, l), cut at the longest text: each
-    image's own one in the first n rows, then its further captions and the prompts of classes.
-    ``owners`` int64 (t,) is the image that a text describes, -1 for a prompt, which is a negative
-    alone; ``sources`` int64 (t,) the source that a text is from; ``tags`` int64 (t, m) what no
-    negative of a text or its image may share with it, filled up with -1; ``colours`` float32
-    (n, 4) the factors by which each image's colours and detail are to vary.
+    ``pixels`` is uint8 (n, s, s, 3). ``tokens`` is int64 (t, l), cut at the longest text: each
+    image's caption in the first n rows, then further captions and prompts of classes. ``owners``
+    int64 (t,) is the image that a text describes, or -1 for a prompt, which is only a negative.
+    ``sources`` int64 (t,) is each text's source. ``tags`` int64 (t, m), padded with -1, must not be
+    shared with negatives. ``colours`` float32 (n, 4) are each image's factors of
+    ``augment.vary_colour``.
     """
 
     step: int
@@ -49,7 +49,7 @@ class Batch:
 
 
 class BatchText(NamedTuple):
-    """A text of a batch, as ``Batch`` describes it; ``tags`` is of any length."""
+    """A text of a ``Batch``, with any number of tags."""
 
     text: str
     owner: int
@@ -58,9 +58,9 @@ class BatchText(NamedTuple):
 
 
 class ImageCache:
-    """Decoded RGB images, kept until the limit of bytes is reached; later ones are not kept.
+    """Decoded RGB images, cached until ``limit`` bytes are used; later ones are not.
 
-    ``side`` is the most pixels that their short sides have. Safe to share between threads.
+    ``side`` is the largest short side, in pixels. Safe to share between threads.
     """
 
     def __init__(self, limit: int, side: int = STORED_SIDE) -> None:
@@ -71,7 +71,7 @@ class ImageCache:
         self._lock = threading.Lock()
 
     def get(self, key: tuple[int, int], pairs: PairSet, pair: Pair) -> Image.Image | None:
-        """Return the image, or None if it cannot be decoded, which is logged once."""
+        """Return the image, or None (logged once) if it cannot be decoded."""
         pixels = self._pixels.get(key)
         if pixels is not None:
             return Image.fromarray(pixels)
@@ -101,14 +101,13 @@ class ImageCache:
 class Batches:
     """An endless, repeatable stream of batches from several sources.
 
-    Each image comes with ``captions`` of its texts; with ``class_prompts``, each batch also holds a
-    prompt for every class of a labelled source, so that its images are told from all the classes
-    and not only from those of the batch.
+    Each image comes with ``captions`` of its texts. With ``class_prompts`` each batch also has a
+    prompt for every class of a labelled source, so that images are contrasted with all classes and
+    not only with those of the batch.
 
-    Every draw follows from the seed and a sample's place in the stream, so that a run that stops
-    and resumes at a step sees the same batches, and several processes share one joint batch:
-    process ``rank`` of ``world`` gets every ``world``-th pair of it. An image that cannot be
-    decoded gives its place to the next one.
+    Every draw depends on the seed and the sample's position in the stream, so that a resumed run
+    sees the same batches, and several processes share a joint batch: process ``rank`` of ``world``
+    gets every ``world``-th pair. An image that cannot be decoded is replaced by the next one.
     """
 
     def __init__(
@@ -183,7 +182,7 @@ class Batches:
         return rows
 
     def _prompts(self, step: int) -> list[BatchText]:
-        """Draw a prompt for each class; of several processes, each one takes as many of them."""
+        """Draw a prompt for each class; every process gets the same number of them."""
         if not self.class_prompts:
             return []
         rng = np.random.default_rng((self.seed, 1 << 34, step))
@@ -246,7 +245,7 @@ def _order(seed: int, number: int, epoch: int, length: int) -> np.ndarray:
 def _shares(weights: Sequence[float], total: int) -> list[int]:
     """Split ``total`` in proportion to ``weights``; every source gets at least one.
 
-    After the first round, each place goes to the source with the most weight a place.
+    Each further place goes to the source with the most weight per place.
     """
     if len(weights) > total:
         raise ModelError(f"a batch of {total} cannot hold pairs of {len(weights)} sources")

@@ -1,4 +1,4 @@
-"""Several training processes, started by ``torchrun``, that act as one."""
+"""Let several training processes, started by ``torchrun``, act as one."""
 
 import os
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.nn.functional import all_gather
 
 from fovea.search.clip.encoders.base import pick_device
 from fovea.search.clip.errors import ModelError
@@ -15,26 +16,25 @@ from fovea.search.clip.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """This process's place among all of them."""
+    """This process's rank among all."""
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0  # which of its machine's GPUs is its own
+    local_rank: int = 0  # the number of its GPU on its machine
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes the files and talks."""
+        """Whether this process writes files and reports."""
         return self.rank == 0
 
 
 @contextmanager
 def joined_world(device: str = "auto") -> Iterator[World]:
-    """Join the processes that ``torchrun`` announced in the environment; alone without it.
+    """Join the processes that ``torchrun`` describes in the environment, and leave afterwards.
 
-    They talk through NCCL where each has a GPU, through Gloo on CPUs, and part afterwards. A
-    process group that the caller has made already is used and left as it is, so that one start may
-    train several times. Raise ``ModelError`` for an announcement that is not complete, and for a
-    device that cannot be shared out.
+    They communicate through NCCL if each has a GPU, through Gloo on CPUs. A process group that the
+    caller has initialised is used and kept, so that one start may train several times. Raise
+    ``ModelError`` if the environment is incomplete or the device cannot be shared.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield World()
@@ -54,7 +54,7 @@ def _announced() -> World:
         rank, size, local = (int(os.environ[n]) for n in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     except (KeyError, ValueError) as exc:
         raise ModelError(
-            f"WORLD_SIZE announces several processes, but not which one this is: {exc}; start "
+            f"WORLD_SIZE asks for several processes, but this one's rank is missing: {exc}; start "
             "them with torchrun, or unset WORLD_SIZE"
         ) from exc
     return World(rank, size, local)
@@ -67,12 +67,12 @@ def _start(device: torch.device) -> None:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     except (ValueError, RuntimeError) as exc:
         raise ModelError(
-            f"the training processes do not find each other: {exc}; start them with torchrun"
+            f"the training processes cannot connect: {exc}; start them with torchrun"
         ) from exc
 
 
 def own_device(name: str, world: World) -> torch.device:
-    """Return this process's device: of several processes, each one has a GPU of its own."""
+    """Return this process's device; each of several processes has its own GPU."""
     if world.size == 1:
         return pick_device(name)
     if name not in ("auto", "cpu", "cuda"):
@@ -83,7 +83,7 @@ def own_device(name: str, world: World) -> torch.device:
 
 
 def agree(number: int, world: World, device: torch.device) -> bool:
-    """Return whether every process comes with the same number."""
+    """Return whether every process has the same number."""
     numbers = gather_tags(torch.tensor([number], device=device), world)
     return bool((numbers == number).all())
 
@@ -92,7 +92,9 @@ def gather_tags(tags: Tensor, world: World) -> Tensor:
     """Stack every process's int64 rows (n, m) in order of rank."""
     if world.size == 1:
         return tags
-    return _stacked(tags, world)
+    parts = [torch.empty_like(tags) for _ in range(world.size)]
+    dist.all_gather(parts, tags.contiguous())
+    return torch.cat(parts)
 
 
 def gather_rows(rows: Tensor, world: World) -> Tensor:
@@ -104,28 +106,4 @@ def gather_rows(rows: Tensor, world: World) -> Tensor:
     """
     if world.size == 1:
         return rows
-    gathered: Tensor = _GatherRows.apply(rows, world)
-    return gathered
-
-
-class _GatherRows(torch.autograd.Function):
-    """All processes' rows; backward sums what every process wants of this one's rows."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, world: World) -> Tensor:
-        ctx.world, ctx.count = world, len(rows)  # type: ignore[attr-defined]
-        return _stacked(rows, world)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        world, count = ctx.world, ctx.count  # type: ignore[attr-defined]
-        total = grad.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total[world.rank * count : (world.rank + 1) * count], None
-
-
-def _stacked(rows: Tensor, world: World) -> Tensor:
-    rows = rows.contiguous()
-    parts = [torch.empty_like(rows) for _ in range(world.size)]
-    dist.all_gather(parts, rows)
-    return torch.cat(parts)
+    return torch.cat(all_gather(rows.contiguous()))

@@ -1,4 +1,4 @@
-"""Measure a model while it learns, on pairs that it does not learn from."""
+"""Measure a model during training, on pairs that it is not trained on."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ TEXTS = 256  # in one pass
 
 
 class HeldOut:
-    """The pairs of several sources, and the figures of a model on them."""
+    """The held-out pairs of several sources."""
 
     def __init__(self, sources: Sequence[PairSource]) -> None:
         self.sets: list[tuple[str, PairSet]] = [(_name(s), open_pairs(s)) for s in sources]
@@ -27,9 +27,9 @@ class HeldOut:
     def figures(
         self, model: CLIP, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype
     ) -> dict[str, float]:
-        """Return shares from 0 to 1 by name: "flickr8k: recall@10", "tinyimagenet: top-1".
+        """Return figures from 0 to 1 by name: "flickr8k: recall@10", "tinyimagenet: top-1".
 
-        The recall is that of images by their captions. The model's state stays as it is.
+        Recall is that of images by their captions. The model's state is not changed.
         """
         found: dict[str, float] = {}
         with measuring(model):
@@ -51,7 +51,7 @@ def _name(source: PairSource) -> str:
 
 @contextmanager
 def measuring(model: CLIP) -> Iterator[None]:
-    """Put every module into evaluation mode, and each one back as it was."""
+    """Put every module into evaluation mode, and restore each one's mode afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -79,7 +79,7 @@ class TrainingEncoder:
             return _unit_rows(self._model.encode_image(x))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts as float32 unit rows (n, d); what exceeds the context is cut off."""
+        """Embed texts as float32 unit rows (n, d); longer ones are cut at the context length."""
         length = self._model.config.text.context_length
         parts = []
         for start in range(0, len(texts), TEXTS):

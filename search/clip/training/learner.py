@@ -1,15 +1,16 @@
-"""One update of the weights after another: the loss of a batch, its gradients, the optimizer.
+"""Update the weights: the loss of a batch, its gradients, the optimizers.
 
-AdamW without decay on gains and biases and a learned temperature clipped at 100 are those of
-Radford et al. 2021 (arXiv:2103.00020), sections 2.3 and 2.5. A batch too large for memory is
-computed in slices as by Gao et al. 2021 (arXiv:2101.06983): every pair is still contrasted with
-the whole batch.
+As in Radford et al. 2021 (arXiv:2103.00020), sections 2.3 and 2.5, AdamW does not decay gains and
+biases, and the learned temperature is clipped at 100. A batch too large for memory is computed in
+slices as in Gao et al. 2021 (arXiv:2101.06983): every pair is still contrasted with the whole
+batch.
 """
 
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,16 +33,16 @@ from .recipe import TrainOptions
 log = logging.getLogger(__name__)
 
 LARGEST_SCALE = 100.0  # Radford et al. 2021, section 2.5
-USUAL_INPUTS = 256  # of a matrix that learns at the full rate
-LARGEST_GRADIENT = 1.0  # norm over all weights; a longer one is shortened to it
+USUAL_INPUTS = 256  # most inputs of a matrix that learns at the full rate
+LARGEST_GRADIENT = 1.0  # norm over all weights, to which larger ones are clipped
 
 
 class Diverged(ModelError):
-    """A loss, a gradient, a weight or an embedding is not finite."""
+    """A loss, gradient, weight or embedding is not finite."""
 
 
 class Learner:
-    """A model that learns on this process's device, one of ``world``'s."""
+    """A model in training on this process's device."""
 
     def __init__(self, model: CLIP, options: TrainOptions, world: World) -> None:
         self.world, self.slices = world, options.accumulate
@@ -60,60 +61,43 @@ class Learner:
         self._std = torch.tensor(config.std, device=self.device).view(1, 3, 1, 1)
 
     def _join_others(self, tune: str) -> None:
-        """Average gradients, and batch statistics that learn, over all processes."""
+        """Average gradients, and statistics of trained batch norms, over all processes."""
         on_gpu = self.device.type == "cuda"
         if self.model.config.vision.is_resnet and tune == "all":
             if on_gpu:
                 self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
             elif self.world.leads:
-                log.warning("on CPUs each process normalises its own part of a batch")
+                log.warning("on CPUs each process uses its own batch statistics")
         self.network = DistributedDataParallel(
             self.model, device_ids=[self.device.index] if on_gpu else None
         )
 
     @property
     def scale(self) -> float:
-        """The factor of the cosines, the inverse temperature."""
+        """The factor of the cosines: the inverse temperature."""
         return self.model.logit_scale.exp().item()
 
     def state(self) -> dict[str, Any]:
         """Return everything that an update changes, for ``restore``.
 
-        Raise ``Diverged`` where a weight is not finite.
+        Raise ``Diverged`` if a weight is not finite.
         """
         optimizers = {name: each.state_dict() for name, each in self.optimizers.items()}
         return {"model": finite(self.model.state_dict()), "optimizers": optimizers}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to where ``state`` was taken."""
+        """Restore what ``state`` returned."""
         self.model.load_state_dict(state["model"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
 
     def update(self, batch: Batch, rate: float) -> float:
-        """Make one update at this learning rate and return the loss.
-
-        Raise ``Diverged``, the weights unchanged, where the loss or its gradient is not finite.
-        """
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["share"]
-            optimizer.zero_grad(set_to_none=True)
-        loss = self._backward(batch).item()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT).item()
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            raise Diverged(
-                f"the loss is {loss} and its gradient {norm} at step {batch.step}; lower the "
-                "learning rate with --lr and train into another folder with --out"
-            )
-        for optimizer in self.optimizers.values():
-            optimizer.step()
-        with torch.no_grad():
-            self.model.logit_scale.clamp_(0, math.log(LARGEST_SCALE))
-        return loss
+        """Make one update at this learning rate and return the loss; see ``apply_update``."""
+        backward = partial(self._backward, batch)
+        return apply_update(self.model, self.optimizers.values(), rate, backward, batch.step)
 
     def _backward(self, batch: Batch) -> Tensor:
-        """Leave the gradients of the joint loss with the weights and return it."""
+        """Compute the joint loss and its gradients; return the loss."""
         images, tokens = self._images(batch), self._send(batch.tokens)
         marks = self._marks(batch)
         if self.slices > 1:
@@ -123,7 +107,7 @@ class Learner:
         return loss.detach()
 
     def _images(self, batch: Batch) -> Tensor:
-        """Return a batch's pixels, their colours varied, as the model takes them."""
+        """Return a batch's pixels, colours varied and normalised, channels last."""
         images = self._send(batch.pixels).permute(0, 3, 1, 2).float().div_(255)
         images = vary_colour(images, batch.colours)
         images = (images - self._mean) / self._std
@@ -141,7 +125,7 @@ class Learner:
         return out
 
     def _marks(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the joint batch's owners (t,) and hidden negatives (n, t) of all processes."""
+        """Return owners (t,) and hidden negatives (n, t) of the joint batch of all processes."""
         images, texts = len(batch.pixels), len(batch.tokens)
         own = np.column_stack([batch.owners, batch.sources, batch.tags])
         marks = gather_tags(self._send(own), self.world)
@@ -163,8 +147,8 @@ class Learner:
     ) -> Tensor:
         """Do as ``_backward`` with one slice of the batch in memory at a time.
 
-        The embeddings come first, without a graph; the loss gives their gradients; then each
-        slice runs again and takes its share of them back through the towers.
+        First embed all slices without a graph, then compute the loss and the gradients of the
+        embeddings, then embed each slice again and propagate its gradients through the towers.
         """
         parts_of = (rows.tensor_split(self.slices) for rows in (images, tokens))
         slices = list(zip(*parts_of, strict=True))
@@ -181,8 +165,8 @@ class Learner:
             with self.network.no_sync() if alone else nullcontext():  # type: ignore[operator]
                 image_rows, text_rows, out_scale = self._embed(*part)
                 total = (image_rows * to_image).sum() + (text_rows * to_text).sum()
-                # the temperature's share once: the other slices carry it with weight zero, since
-                # every parameter must take part in a distributed backward pass
+                # the temperature's gradient counts once; other slices add it with weight zero,
+                # since every parameter must take part in a distributed backward pass
                 total = total + out_scale * (to_scale if last else 0)
                 total.backward()
         return loss.detach()
@@ -191,7 +175,7 @@ class Learner:
     def _embed_without_graph(
         self, slices: list[tuple[Tensor, Tensor]]
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Embed each slice; running statistics stay, the pass with a graph will update them."""
+        """Embed each slice; keep running statistics, which the pass with a graph updates."""
         before = [buffer.clone() for buffer in self.model.buffers()]
         parts = [self._embed(*part) for part in slices]
         for buffer, old in zip(self.model.buffers(), before, strict=True):
@@ -199,22 +183,53 @@ class Learner:
         return parts
 
 
+def apply_update(
+    model: CLIP,
+    optimizers: Collection[torch.optim.Optimizer],
+    rate: float,
+    backward: Callable[[], Tensor],
+    step: int,
+) -> float:
+    """Make one update at this learning rate and return the loss that ``backward`` computes.
+
+    Raise ``Diverged``, with the weights unchanged, if the loss or its gradient is not finite.
+    """
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        optimizer.zero_grad(set_to_none=True)
+    loss = backward().item()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT).item()
+    if not math.isfinite(loss) or not math.isfinite(norm):
+        raise Diverged(
+            f"the loss is {loss} and its gradient {norm} at step {step}; lower the learning rate "
+            "with --lr and write to another folder with --out"
+        )
+    for optimizer in optimizers:
+        optimizer.step()
+    with torch.no_grad():
+        model.logit_scale.clamp_(0, math.log(LARGEST_SCALE))
+    return loss
+
+
 def finite(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights; raise ``Diverged`` where one is not finite."""
+    """Return the weights; raise ``Diverged`` if one is not finite."""
     for name, tensor in state.items():
         if not tensor.isfinite().all():
-            raise Diverged(f"{name} has values that are not finite; lower the learning rate, --lr")
+            raise Diverged(
+                f"{name} has values that are not finite; lower the learning rate with --lr"
+            )
     return state
 
 
 def training_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the precision of the products in training; the weights are float32 always.
+    """Return the precision of products in training; weights are always float32.
 
-    Gradients in float16 would vanish without a scale of their own, so ``auto`` is bfloat16 where
-    the device multiplies it and else float32; raise ``ModelError`` for float16 and what is none.
+    ``auto`` is bfloat16 if the device multiplies it, else float32. Raise ``ModelError`` for any
+    other name, float16 included, in which gradients would vanish without loss scaling.
     """
     if name not in ("auto", "bfloat16", "float32"):
-        raise ModelError(f"training takes no {name}; use --dtype auto, bfloat16 or float32")
+        raise ModelError(f"cannot train in {name}; use --dtype auto, bfloat16 or float32")
     if name != "auto" or device.type == "cpu":
         return pick_dtype(name, device)
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -222,7 +237,7 @@ def training_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def make_optimizers(model: CLIP, options: TrainOptions) -> dict[str, torch.optim.Optimizer]:
-    """Return AdamW over what learns; with ``options.muon``, Muon for the hidden matrices of it.
+    """Return AdamW for the trainable parameters and, if asked for, Muon for hidden matrices.
 
     Each group has a ``share`` of the run's learning rate.
     """
@@ -242,7 +257,7 @@ def make_optimizers(model: CLIP, options: TrainOptions) -> dict[str, torch.optim
 def make_adamw(
     model: CLIP, weight_decay: float, without: Collection[Tensor] = ()
 ) -> torch.optim.AdamW:
-    """Return AdamW over the trainable parameters; vectors and scalars are not decayed.
+    """Return AdamW for the trainable parameters; vectors and scalars are not decayed.
 
     Each group has a ``share`` of the learning rate (see ``rate_share``).
     """
@@ -261,18 +276,18 @@ def make_adamw(
 
 
 def _is_hidden(name: str, tensor: Tensor) -> bool:
-    """Whether a weight maps features to features: no input, output, embedding or pool."""
+    """Whether a weight is inside a tower: not its input, output, embedding or pool."""
     return tensor.ndim > 1 and ("resblocks." in name or name.startswith("visual.layer"))
 
 
 def rate_share(model: CLIP, name: str) -> float:
-    """Return the share of the learning rate that suits a parameter, 1 for nearly all.
+    """Return a parameter's share of the learning rate, 1 for nearly all.
 
     AdamW moves every weight by about the rate, so an output moves in proportion to the number of
     its inputs (Yang et al. 2022, arXiv:2203.03466, section 4). The attention pool of a ResNet has
-    thousands of them, none of them normalised or negative: at the full rate its logits grow into
-    the hundreds within a few thousand updates, it looks at one position alone, and the gradients
-    below it are noise. Its queries and keys, which are multiplied, get their share twice.
+    thousands, unnormalised and non-negative: at the full rate its logits grow into the hundreds
+    within a few thousand updates, it attends to a single position, and the gradients below it are
+    noise. For queries and keys, which are multiplied, the share is squared.
     """
     if not name.startswith("visual.attnpool."):
         return 1.0

@@ -1,8 +1,8 @@
-"""Muon: momentum whose matrices are made orthogonal before each step.
+"""The Muon optimizer: momentum, orthogonalised before each step.
 
 The method is that of Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/). PyTorch's
-own ``torch.optim.Muon``, from 2.9 on, takes matrices alone; here a convolution's kernel is one
-too, a row an output channel.
+own ``torch.optim.Muon``, from 2.9 on, takes only matrices; here a convolution's kernel counts as
+one, with a row per output channel.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ _ROUNDS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, made orthogonal, with decoupled weight decay.
+    """Orthogonalised Nesterov momentum with decoupled weight decay.
 
     Parameters have two dimensions or more, the first the outputs. Each step moves every direction
     of a matrix by about the rate, or by sqrt(outputs / inputs) of it where that is more.

@@ -1,4 +1,4 @@
-"""Make a trained model ready to be fine-tuned: what learns, and at which input size."""
+"""Prepare a model for fine-tuning: choose the trainable parameters and the input size."""
 
 import math
 from dataclasses import replace
@@ -12,7 +12,7 @@ from fovea.search.clip.model import CLIP, AttentionPool2d, VisionTransformer
 
 
 def choose_trainable(model: CLIP, tune: str) -> None:
-    """Mark what learns: "all", or the last ``tune`` blocks of each tower and the projections."""
+    """Make "all" trainable, or the last ``tune`` blocks of each tower and the projections."""
     if tune == "all":
         return
     for tensor in model.parameters():
@@ -34,12 +34,12 @@ def choose_trainable(model: CLIP, tune: str) -> None:
 
 
 def first_tuned(blocks: int, count: int) -> int:
-    """Return the number of the first block of a tower of so many whose last ``count`` learn."""
+    """Return the number of the first trainable block if the last ``count`` of ``blocks`` are."""
     return max(0, blocks - count)
 
 
 def freeze_batch_norm(model: CLIP, tune: str) -> None:
-    """Keep the statistics of a tower that is only partly tuned: small sets would spoil them."""
+    """Keep the statistics of a partly tuned tower, which a small data set would spoil."""
     if tune == "all":
         return
     for module in model.modules():
@@ -48,11 +48,11 @@ def freeze_batch_norm(model: CLIP, tune: str) -> None:
 
 
 def resized(model: CLIP, image_size: int) -> CLIP:
-    """Return the model for another input size, in pixels: its position embeddings are resampled.
+    """Return the model for another input size, in pixels, its position embeddings resampled.
 
-    The grid part is interpolated bicubically (Dosovitskiy et al. 2020, arXiv:2010.11929, section
-    3.2); the first row, the class token's or the mean's, is kept. Raise ``ModelError`` for a size
-    that the image tower cannot take.
+    The grid is interpolated bicubically (Dosovitskiy et al. 2020, arXiv:2010.11929, section 3.2);
+    the first row, for the class token or the mean, is kept. Raise ``ModelError`` for a size that
+    the image tower cannot take.
     """
     old = model.config
     new = CLIP(checked(replace(old, vision=replace(old.vision, image_size=image_size))))

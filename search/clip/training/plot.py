@@ -1,4 +1,4 @@
-"""Draw what a training run has recorded, through matplotlib, an optional package."""
+"""Plot the metrics of a training run with matplotlib, an optional dependency."""
 
 import json
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from fovea.search.clip.errors import ModelError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INCHES = 8.0  # wide, and a panel
-PANEL = 2.6  # high
-DOTS = 120  # an inch
+INCHES = 8.0  # width
+PANEL = 2.6  # height of a panel, in inches
+DOTS = 120  # per inch
 
 
 def draw_run(metrics: Path, picture: Path) -> None:
-    """Draw ``metrics.jsonl`` of a run as a picture, PNG or SVG by its name's ending.
+    """Plot a run's ``metrics.jsonl`` as PNG or SVG, by the suffix of ``picture``.
 
-    From top to bottom: loss, temperature, learning rate and, where a model was measured on its
-    way, what was found on the held-out pairs; all over the samples seen. Raise ``ModelError``
-    without matplotlib, and for a record that is not there.
+    From top to bottom: loss, temperature, learning rate and, if there are any, the held-out
+    figures, all over the samples seen. Raise ``ModelError`` if matplotlib or the metrics are
+    missing.
     """
     rows = read_metrics(metrics)
     try:
@@ -44,7 +44,7 @@ def draw_run(metrics: Path, picture: Path) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read a run's record, without a last line that was cut short; raise ``ModelError``."""
+    """Read a run's metrics, ignoring an incomplete last line; raise ``ModelError``."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError as exc:
@@ -56,7 +56,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError) as exc:
             if number == len(lines):
                 break
-            raise ModelError(f"{path}, line {number}, is no line of metrics") from exc
+            raise ModelError(f"{path}, line {number}, is not a line of metrics") from exc
     if not rows:
         raise ModelError(f"{path} is empty; train there first")
     return rows
@@ -77,7 +77,7 @@ def _draw_value(
 
 
 def _draw_held_out(axes: "Axes", rows: Sequence[dict[str, Any]]) -> None:
-    """Draw a line a figure, from the lines that have it."""
+    """Plot one curve per held-out figure."""
     names = dict.fromkeys(name for row in rows for name in row["held_out"])
     for name in names:
         found = [(r["samples"], 100 * r["held_out"][name]) for r in rows if name in r["held_out"]]
@@ -90,5 +90,5 @@ def _draw_held_out(axes: "Axes", rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _plain(text: str) -> str:
-    """Keep matplotlib from reading a text as mathematics."""
+    """Escape a text that matplotlib would read as a formula."""
     return text.replace("$", r"\$")

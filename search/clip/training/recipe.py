@@ -1,4 +1,4 @@
-"""What a training run is asked to do, and the recipe file that says it."""
+"""The options of a training run and the recipe file that sets them."""
 
 import math
 import tomllib
@@ -38,7 +38,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "class_prompts": (bool, "true or false"),
     "augmentation": (Augmentation, "a table of its fields"),
 }
-# what a recipe may say of each tower; the vocabulary's size follows from the captions
+# the fields of each tower in a recipe; the vocabulary's size follows from the captions
 _SHAPE = {
     "vision": ("image_size", "layers", "width", "heads", "patch_size"),
     "text": ("context_length", "width", "heads", "layers"),
@@ -50,16 +50,15 @@ _GREATEST_SEED = (1 << 64) - 1  # that torch takes
 class TrainOptions:
     """One training run.
 
-    ``batch_size`` is the joint batch over all processes and ``accumulate`` the number of slices
-    it is computed in, so that memory holds a slice. ``samples`` is the number of pairs seen in
-    all; ``lr`` is the highest rate of AdamW and ``muon``, where it is not 0, that of Muon, which
-    then moves the hidden matrices; ``warmup`` is the share of the samples over which the rates
-    rise. ``tune`` is "all" or the number of last blocks of each tower that learn, with the
-    projections. ``stop_after`` ends the run at that step of its schedule; without it, it goes to
-    the end. ``cache_gb`` is the memory, in GiB over all processes, that decoded images are kept
-    in. ``captions_per_image`` texts go with each image of a batch; ``class_prompts`` tells a
-    labelled source's images from all its classes every step. The model is measured on the sources
-    ``measure`` every ``measure_every`` steps and at the end.
+    ``batch_size`` is the joint batch of all processes, computed in ``accumulate`` slices to save
+    memory. ``samples`` is the total number of pairs seen. ``lr`` is the highest rate of AdamW and
+    ``muon``, unless it is 0, that of Muon, which then updates the hidden matrices; ``warmup`` is
+    the share of the steps over which the rates rise. ``tune`` is "all" or the number of last
+    blocks of each tower to train, with the projections. ``stop_after`` ends the run early, at that
+    step of its schedule. ``cache_gb`` is the memory for decoded images, in GiB over all processes.
+    Each image of a batch comes with ``captions_per_image`` texts; ``class_prompts`` contrasts the
+    images of a labelled source with all its classes in every step. The model is measured on the
+    sources ``measure`` every ``measure_every`` steps and at the end.
     """
 
     out: Path
@@ -93,7 +92,7 @@ class TrainOptions:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        """Raise ``ModelError`` for values that make no run."""
+        """Raise ``ModelError`` for invalid values."""
         for name, (kind, wanted) in _KINDS.items():
             if not isinstance(getattr(self, name), kind):
                 raise ModelError(f"{name} is {getattr(self, name)!r}; give {wanted}")
@@ -120,13 +119,11 @@ class TrainOptions:
         self._check_start()
 
     def _check_shape(self) -> None:
-        """Check that what is said of the towers is known, and of the right kind."""
+        """Check the fields of the towers."""
         for tower, known in _SHAPE.items():
             for name, value in getattr(self, tower).items():
                 if name not in known:
-                    raise ModelError(
-                        f"{tower}: {name!r} is no field of it; one of {', '.join(known)}"
-                    )
+                    raise ModelError(f"{tower} has no field {name!r}; it has {', '.join(known)}")
                 is_list = (tower, name) == ("vision", "layers") and isinstance(value, list | tuple)
                 if not all(_is_whole(number, 1) for number in (value if is_list else [value])):
                     raise ModelError(f"{tower}: {name} is {value!r}; give whole numbers from 1 on")
@@ -138,30 +135,30 @@ class TrainOptions:
             )
 
     def _check_start(self) -> None:
-        """Check that what learns, and its shape, go with where the weights come from."""
+        """Check that ``tune`` and the model's shape agree with ``init``."""
         if self.tune != "all" and not str(self.tune).isdecimal():
             raise ModelError(f"tune is {self.tune!r}; give 'all' or a number of blocks, such as 2")
         if self.init is None and self.tune != "all":
             raise ModelError(
-                f"tune is {self.tune}, but a new model learns whole; name it as --init"
+                f"tune is {self.tune}, but a new model is trained whole; give the model as --init"
             )
         usual = {entry.name: entry.default for entry in fields(TrainOptions)}
         shaped = [name for name in ("vision", "text") if getattr(self, name)]
         shaped += [name for name in ("embed_dim", "merges") if getattr(self, name) != usual[name]]
         if self.init is not None and shaped:
             raise ModelError(
-                f"{shaped[0]} belongs to a new model, and {self.init} has its own; leave out one"
+                f"{shaped[0]} is for a new model, but {self.init} has its own; leave out one"
             )
 
     @property
     def steps(self) -> int:
-        """How many updates the run makes."""
+        """The number of updates."""
         return self.samples // self.batch_size
 
     def config(self, vocab_size: int) -> ClipConfig:
-        """Return the shape of a model trained from scratch: a small ResNet unless told otherwise.
+        """Return the configuration of a new model: a small ResNet by default.
 
-        ``image_size`` is that of ``vision``, or the run's own where it names one.
+        The run's ``image_size`` takes precedence over that of ``vision``.
         """
         vision = {"image_size": 64, "layers": [2, 2, 3, 2], "width": 32} | dict(self.vision)
         if self.image_size:
@@ -176,13 +173,13 @@ def _is_whole(value: Any, least: int) -> bool:
 
 
 def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> TrainOptions:
-    """Read options from a TOML recipe; paths in it are relative to ``folder``, or to its own.
+    """Read options from a TOML recipe; its paths are relative to ``folder`` or the recipe's own.
 
     ``[[sources]]`` and ``[[measure]]`` tables hold ``images`` (a list), ``captions`` or ``labels``
     and ``classes``, ``split``, ``weight``, ``exclude`` (a list) and ``hypernyms`` (a table of
     lists); ``[augmentation]`` the fields of ``Augmentation``; ``[vision]`` and ``[text]`` the
-    shape; everything else the options' own names. Overrides that are None leave the recipe's
-    value. Raise ``ModelError`` for anything unknown.
+    shape; everything else has the options' own names. Overrides that are None leave the
+    recipe's value. Raise ``ModelError`` for anything unknown.
     """
     folder = path.parent if folder is None else folder
     try:
@@ -192,9 +189,9 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
     data |= {name: value for name, value in overrides.items() if value is not None}
     known = {entry.name for entry in fields(TrainOptions)}
     if unknown := sorted(set(data) - known):
-        raise ModelError(f"{path}: {unknown[0]!r} is no option; one of {', '.join(sorted(known))}")
+        raise ModelError(f"{path}: unknown option {unknown[0]!r}; use {', '.join(sorted(known))}")
     if "sources" not in data:
-        raise ModelError(f"{path} names no data; give it [[sources]], or give --images")
+        raise ModelError(f"{path} has no data; add [[sources]], or give --images")
     try:
         for name in ("sources", "measure"):
             if name in data and not isinstance(data[name], tuple):
@@ -220,7 +217,7 @@ def _sources(name: str, entries: Any, folder: Path) -> tuple[PairSource, ...]:
 def _source(entry: Mapping[str, Any], folder: Path) -> PairSource:
     known = [field.name for field in fields(PairSource)]
     if unknown := sorted(entry.keys() - known):
-        raise ModelError(f"{unknown[0]!r} is no field of a source; one of {', '.join(known)}")
+        raise ModelError(f"a source has no field {unknown[0]!r}; it has {', '.join(known)}")
     if not entry.get("images"):
         raise ModelError("a source has no images; give it a list of folders or tars")
     files = {
@@ -250,7 +247,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _words(name: str, value: Any) -> tuple[str, ...]:
-    """Return the words of a field; raise ``ModelError`` for what is none."""
+    """Return a field's list of texts; raise ``ModelError`` for anything else."""
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(w, str) and w.strip("* ") for w in words):
         raise ModelError(f"a source's {name} is {value!r}; give a list of words")
@@ -260,7 +257,7 @@ def _words(name: str, value: Any) -> tuple[str, ...]:
 def _augmentation(entry: Mapping[str, Any]) -> Augmentation:
     known = [field.name for field in fields(Augmentation)]
     if unknown := sorted(entry.keys() - known):
-        raise ModelError(f"augmentation: {unknown[0]!r} is no field; one of {', '.join(known)}")
+        raise ModelError(f"augmentation has no field {unknown[0]!r}; it has {', '.join(known)}")
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()
     }

@@ -1,4 +1,4 @@
-"""What a training run leaves in its folder: the last checkpoint and the record of its metrics."""
+"""The folder of a training run: its last checkpoint and its metrics."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from fovea.search.clip.errors import ModelError
 
 
 class RunFolder:
-    """The folder of the run that ``identity`` tells from others; a run resumes only from its own.
+    """The folder of one run, which resumes only from a checkpoint of the same ``identity``.
 
     ``identity`` holds strings, numbers and lists of them.
     """
@@ -29,7 +29,7 @@ class RunFolder:
     def save(self, step: int, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint by ``state`` after ``step`` updates.
 
-        Raise ``ModelError`` where it cannot be written; the one before is whole then.
+        Raise ``ModelError`` if it cannot be written; the previous one is then unchanged.
         """
         saved = {"run": self.identity, "step": step, **state}
         try:
@@ -38,9 +38,9 @@ class RunFolder:
             raise ModelError(f"{exc}; {self.last_good()}") from exc
 
     def load(self) -> dict[str, Any] | None:
-        """Return ``step`` and the state of the checkpoint, on the CPU; None where there is none.
+        """Return the checkpoint's ``step`` and state, on the CPU, or None if there is none.
 
-        Raise ``ModelError`` for one that is damaged or of another run.
+        Raise ``ModelError`` if it is damaged or belongs to another run.
         """
         if not self.checkpoint.is_file():
             return None
@@ -51,8 +51,8 @@ class RunFolder:
             raise ModelError(f"cannot resume from {self.checkpoint}: {exc.strerror}") from exc
         except Exception as exc:  # a damaged file makes torch raise almost anything
             raise ModelError(
-                f"cannot resume from {self.checkpoint}: it is damaged or cut short; delete it to "
-                "start anew"
+                f"cannot resume from {self.checkpoint}: it is damaged or incomplete; delete it "
+                "to start again"
             ) from exc
         if run != self.identity:
             differing = sorted(
@@ -60,22 +60,22 @@ class RunFolder:
             )
             raise ModelError(
                 f"{self.checkpoint} belongs to a run with other options ({', '.join(differing)}); "
-                "repeat those, or choose another folder with --out"
+                "use those, or choose another folder with --out"
             )
         return dict(saved)
 
     def last_good(self, option: str | None = None) -> str:
-        """Say, for a run that cannot go on, what is left of it.
+        """Describe, for an error message, the checkpoint that a failed run leaves behind.
 
-        ``option`` is the command's that writes a step of its own choice as a model, if it has one.
+        ``option`` is the command's option to stop at a given step and write the model, if any.
         """
         saved = self.load()
         if saved is None:
-            return f"no checkpoint had been written to {self.folder} yet"
-        left = f"{self.checkpoint} holds the weights of step {saved['step']}"
+            return f"no checkpoint has been written to {self.folder} yet"
+        left = f"{self.checkpoint} has the weights of step {saved['step']}"
         if option is None:
             return left
-        return f"{left}, which the same command with {option} {saved['step']} writes as a model"
+        return f"{left}; to write them as a model, repeat the command with {option} {saved['step']}"
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one line of metrics."""
@@ -86,7 +86,7 @@ class RunFolder:
             raise ModelError(f"cannot write {self.metrics}: {exc.strerror}") from exc
 
     def rewind(self, step: int) -> None:
-        """Take back the lines after ``step``: a run that resumes there will write them again."""
+        """Remove the lines after ``step``; a run that resumes there writes them again."""
         if not self.metrics.is_file():
             return
         lines = self.metrics.read_bytes().splitlines(keepends=True)
@@ -96,7 +96,7 @@ class RunFolder:
 
 
 def _step_of(line: bytes) -> float:
-    """Return the step of a line of metrics; infinite for a line that a kill cut short."""
+    """Return the step of a line of metrics; infinite for an incomplete line."""
     try:
         return float(json.loads(line)["step"]) if line.endswith(b"\n") else float("inf")
     except (ValueError, KeyError, TypeError):

@@ -38,8 +38,8 @@ from .run_folder import RunFolder
 class Metrics:
     """One line of a run's record; means and rates are over the interval since the line before.
 
-    ``left_out`` counts the images that could not be decoded since the run was last started;
-    ``empty_captions`` and the images ``without_words`` were left out before the first step;
+    ``left_out`` counts the images that could not be decoded since the run last started;
+    ``empty_captions`` and images ``without_words`` were left out before the first step;
     ``held_out`` holds the figures of ``held_out.HeldOut``, empty where nothing was measured.
     """
 
@@ -59,11 +59,11 @@ class Metrics:
 def train(options: TrainOptions, on_metrics: Callable[[Metrics], None] | None = None) -> Path:
     """Train as asked and return the folder of the model, ``options.out``/model.
 
-    Start from ``options.out``/checkpoint.pt where an interrupted run left one; on a CPU the
-    weights are then bit for bit those of a run without a stop. ``metrics.jsonl`` in the same
-    folder gets a line every ``log_every`` steps, and one wherever the model is measured. Raise
-    ``ModelError`` for data that cannot be read, a checkpoint of another run, a full disk, and a
-    loss that is not a number; the last checkpoint is then whole.
+    Resume from ``options.out``/checkpoint.pt if an interrupted run left one; on a CPU the weights
+    are then bit for bit those of an uninterrupted run. ``metrics.jsonl`` in the same folder gets a
+    line every ``log_every`` steps and for each measurement. Raise ``ModelError`` for unreadable
+    data, a checkpoint of another run, a full disk and a loss that is not finite; the last
+    checkpoint stays intact.
     """
     keep_allocations()
     with joined_world(options.device) as world:
@@ -79,9 +79,9 @@ def train(options: TrainOptions, on_metrics: Callable[[Metrics], None] | None = 
 
 
 class _Run:
-    """One training run: its data, its learner and its folder, ``step`` updates on its way.
+    """One training run after ``step`` updates: its data, learner and folder.
 
-    ``losses`` are those since the last line of the record.
+    ``losses`` are those since the last line of metrics.
     """
 
     def __init__(self, options: TrainOptions, world: World) -> None:
@@ -91,7 +91,7 @@ class _Run:
                 f"times {options.accumulate} slices; choose a multiple"
             )
         if not options.sources:
-            raise ModelError("nothing to train on; name captions and images")
+            raise ModelError("nothing to train on; give captions and images")
         self.options, self.world = options, world
         sets = [open_pairs(source) for source in options.sources]
         self.held_out = HeldOut(options.measure) if world.leads and options.measure else None
@@ -103,7 +103,7 @@ class _Run:
         self.step = self._resume()
 
     def _resume(self) -> int:
-        """Continue after the last checkpoint, where there is one; return its step."""
+        """Restore the last checkpoint, if there is one; return its step."""
         saved = self.folder.load()
         step = int(saved["step"]) if saved else 0
         if not agree(step, self.world, self.learner.device):
@@ -119,7 +119,7 @@ class _Run:
         return step
 
     def steps(self) -> Iterator[Metrics]:
-        """Make every update that is left, yielding the record now and then."""
+        """Make the remaining updates; yield the metrics when they are due."""
         options = self.options
         made, began = 0, time.perf_counter()
         end = min(options.steps, options.stop_after or options.steps)
@@ -142,24 +142,24 @@ class _Run:
         return self.step % interval == 0 or self.step == end
 
     def _update(self, batch: Batch, rate: float) -> float:
-        with self._told():
+        with self._explained():
             return self.learner.update(batch, rate)
 
     def _save(self) -> None:
-        with self._told():
+        with self._explained():
             state = self.learner.state()
         self.folder.save(self.step, {**state, "losses": self.losses})
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Say what is left of a run that diverges."""
+    def _explained(self) -> Iterator[None]:
+        """Add to the error of a diverging run what remains of it."""
         try:
             yield
         except Diverged as exc:
             raise ModelError(f"{exc}; {self.folder.last_good('--stop-after')}") from exc
 
     def _measured(self) -> dict[str, float]:
-        """Return what the held-out pairs say of the model now; nothing but to the first process."""
+        """Measure the model on the held-out pairs, in the first process only."""
         if self.held_out is None:
             return {}
         learner = self.learner
@@ -194,7 +194,7 @@ def learning_rate(step: int, steps: int, highest: float, warmup: float) -> float
 
 
 def _first_model(options: TrainOptions, sets: Sequence[PairSet]) -> tuple[CLIP, Tokenizer]:
-    """Read the model to fine-tune, or draw one whose vocabulary the data's words make."""
+    """Load the model to fine-tune, or initialise one whose vocabulary is learned from the data."""
     torch.manual_seed(options.seed)
     if options.init is None:
         tokenizer = Tokenizer(learn_merges(_all_texts(sets), options.merges))
@@ -204,14 +204,14 @@ def _first_model(options: TrainOptions, sets: Sequence[PairSet]) -> tuple[CLIP, 
     model, tokenizer = load_clip(options.init), Tokenizer.from_folder(options.init)
     if tokenizer.vocab_size != model.config.text.vocab_size:
         raise ModelError(
-            f"the vocabulary in {options.init} has {tokenizer.vocab_size} entries where the model "
+            f"the vocabulary in {options.init} has {tokenizer.vocab_size} entries but the model "
             f"has {model.config.text.vocab_size}; put the model's own there"
         )
     return resized(model, options.image_size) if options.image_size else model, tokenizer
 
 
 def _all_texts(sets: Sequence[PairSet]) -> Iterator[str]:
-    """Yield the captions, and each class's names as often as its images ask for."""
+    """Yield the captions, and each class's names in proportion to its images."""
     for pairs in sets:
         for pair in pairs.pairs:
             yield from pair.captions
@@ -242,7 +242,7 @@ def _batches(
 def _identity(
     options: TrainOptions, model: CLIP, sets: Sequence[PairSet], tokenizer: Tokenizer
 ) -> dict[str, Any]:
-    """Return what must agree between a checkpoint and the run that resumes from it."""
+    """Return what must be equal for a run to resume from a checkpoint."""
     names = (
         *("seed", "batch_size", "samples", "lr", "weight_decay", "warmup", "tune"),
         *("captions_per_image", "class_prompts", "muon"),

@@ -26,7 +26,7 @@ def test_a_failure_leaves_the_old_file(tmp_path, error):
         file.write(b"half")
         raise error
 
-    with pytest.raises(ModelError, match=r"cannot write .*file: .*(space|disk).*is whole"):
+    with pytest.raises(ModelError, match=r"cannot write .*file: .*(space|disk).*is unchanged"):
         replace_file(path, fail)
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
 

@@ -198,8 +198,8 @@ def test_a_url_of_nothing_is_told(server):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"nothing of the kind", "damaged or no model"),
-        (b"", "damaged or no model|lacks"),
+        (b"nothing of the kind", "damaged or not a model"),
+        (b"", "damaged or not a model|lacks"),
         (b"\x08\0\0\0\0\0\0\0{}      ", "is it a CLIP"),
     ],
 )

@@ -126,9 +126,12 @@ def test_the_likeliest_labels_are_the_zero_shot_ones(background):
     logits = 20 * background.vectors @ image
     shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     found = likeliest(background, image, 3)
-    order = np.argsort(-shares)[:3]
-    assert [label for label, _ in found] == [default_labels()[place] for place in order]
-    assert [share for _, share in found] == pytest.approx(shares[order].tolist(), abs=1e-5)
+    best = np.sort(shares)[::-1][:3]
+    # labels whose letters add up alike have the same vector, so that rounding orders them
+    own = [shares[default_labels().index(label)] for label, _ in found]
+    assert len({label for label, _ in found}) == 3
+    assert own == pytest.approx(best, abs=1e-5)
+    assert [share for _, share in found] == pytest.approx(best, abs=1e-5)
 
 
 def test_a_saved_background_is_loaded_unless_it_is_unsound(background, tmp_path):

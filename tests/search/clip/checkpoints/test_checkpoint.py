@@ -335,7 +335,7 @@ class Exploit:
 @pytest.mark.parametrize("content", [b"", b"\x00", b"GIF89a not a model", b"\xff" * 5000])
 def test_a_foreign_file_gets_one_line(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    assert "damaged or no model" in one_line(tmp_path / name)
+    assert "damaged or not a model" in one_line(tmp_path / name)
 
 
 @pytest.mark.parametrize("cut", [7, 100, 0.5, 0.999])
@@ -349,21 +349,21 @@ def test_a_truncated_file_gets_one_line(tmp_path, name, cut):
         torch.save(state, path, _use_new_zipfile_serialization=name == "some.pt")
     content = path.read_bytes()
     path.write_bytes(content[: int(cut if cut > 1 else cut * len(content))])
-    assert "damaged or no model" in one_line(path)
+    assert "damaged or not a model" in one_line(path)
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.98])
 def test_a_truncated_archive_gets_one_line(archive, tmp_path, cut):
     content = archive[0].read_bytes()
     (tmp_path / "ViT.pt").write_bytes(content[: int(cut * len(content))])
-    assert "damaged or no model" in one_line(tmp_path / "ViT.pt")
+    assert "damaged or not a model" in one_line(tmp_path / "ViT.pt")
 
 
 def test_an_archive_of_something_else_gets_one_line_from_its_reader(tmp_path):
     with zipfile.ZipFile(tmp_path / "ViT.pt", "w") as archive:
         archive.writestr("ViT/constants.pkl", b"not a pickle")
         archive.writestr("ViT/data.pkl", b"not a pickle")
-    assert "damaged or no model" in one_line(tmp_path / "ViT.pt")
+    assert "damaged or not a model" in one_line(tmp_path / "ViT.pt")
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch):
@@ -371,7 +371,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch):
     (tmp_path / "plain.pt").write_bytes(pickle.dumps({"x": Exploit()}))
     torch.save({"x": Exploit()}, tmp_path / "zipped.pt")
     for name in ("plain.pt", "zipped.pt"):
-        assert "damaged or no model" in one_line(tmp_path / name)
+        assert "damaged or not a model" in one_line(tmp_path / name)
     assert not (tmp_path / "exploited").exists()
 
 

@@ -196,7 +196,7 @@ def test_threads_share_an_encoder(folders):
 
 def test_a_vocabulary_of_another_model_is_refused(tmp_path):
     write_model(tmp_path, ClipConfig(48, VIT.vision, TextConfig(16, 600, 64, 1, 2)))
-    with pytest.raises(ModelError, match="517 entries where the model has 600"):
+    with pytest.raises(ModelError, match="517 entries but the model has 600"):
         load_encoder(tmp_path, device="cpu").encode_texts(["a"])
 
 

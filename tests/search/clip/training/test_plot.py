@@ -47,7 +47,7 @@ def test_a_line_that_a_kill_cut_short_is_passed_over(tmp_path):
     path.write_text(path.read_text() + '{"step": 15, "lo')
     assert [row["step"] for row in read_metrics(path)] == [5, 10]
     path.write_text('{"step": 15, "lo\n' + json.dumps(ROW) + "\n")
-    with pytest.raises(ModelError, match="line 1, is no line"):
+    with pytest.raises(ModelError, match="line 1, is not a line"):
         read_metrics(path)
 
 

@@ -68,11 +68,11 @@ def test_an_override_wins_over_the_recipe(tmp_path):
     [
         ("colour = 1", "'colour'"),
         ("= 3", "recipe.toml"),
-        ("", r"names no data; give it \[\[sources\]\], or give --images"),
+        ("", r"has no data; add \[\[sources\]\], or give --images"),
         ("sources = [3]", r"not a training recipe: sources is \[3\]; give tables"),
         ("sources = 3", "sources is 3; give tables"),
         ("sources = []\nmeasure = 3", "measure is 3; give tables"),
-        ("[[sources]]\nimages = 'x'\ncaption = 'y'", "'caption' is no field"),
+        ("[[sources]]\nimages = 'x'\ncaption = 'y'", "a source has no field 'caption'"),
         ("[[sources]]\ncaptions = 'y'", "has no images"),
         ("[[sources]]\nimages = 3", "images is 3"),
         ("[[sources]]\nimages = 'x'\nlabels = 3", "labels is 3"),
@@ -83,7 +83,10 @@ def test_an_override_wins_over_the_recipe(tmp_path):
         ("[[sources]]\nimages = 'x'\nexclude = 3", "exclude is"),
         ("[[sources]]\nimages = 'x'\nhypernyms = 3", "hypernyms is 3"),
         ("[[sources]]\nimages = 'x'\nhypernyms.cat = [3]", "cat is"),
-        ("sources = []\n[augmentation]\nblur = 1", "'blur' is no field; one of area, aspect, flip"),
+        (
+            "sources = []\n[augmentation]\nblur = 1",
+            "augmentation has no field 'blur'; it has area, aspect, flip",
+        ),
         ("sources = []\n[augmentation]\narea = 3", "area is 3; give two numbers above 0"),
         ("sources = []\n[augmentation]\narea = [1]", "area is"),
         ("sources = []\n[augmentation]\naspect = [0.5, 'wide']", "aspect is"),
@@ -162,7 +165,7 @@ def test_values_that_make_no_run_are_named(bad):
     [
         ({"image_size": 80}, "not 80"),
         ({"image_size": 0}, "image_size is 0; give whole numbers from 1 on"),
-        ({"foo": 3}, "'foo' is no field of it; one of image_size, layers, width, heads, patch"),
+        ({"foo": 3}, "vision has no field 'foo'; it has image_size, layers, width, heads, patch"),
         ({"layers": [2, 2, 2, "x"]}, "layers is"),
         ({"width": 32.5}, "width is 32.5"),
         ({"patch_size": 16}, "a ResNet has four stages and no patches"),
@@ -179,10 +182,10 @@ def test_a_shape_that_makes_no_model_is_named(vision, told):
 
 def test_what_is_said_of_the_text_tower_is_checked_too():
     for text, told in (
-        ({"vocab_size": 600}, "'vocab_size' is no field"),
-        ({"layers": [1]}, "layers"),
+        ({"vocab_size": 600}, "text has no field 'vocab_size'"),
+        ({"layers": [1]}, "text: layers"),
     ):
-        with pytest.raises(ModelError, match=f"text: {told}"):
+        with pytest.raises(ModelError, match=told):
             TrainOptions(out=Path("x"), sources=(), text=text)
 
 

@@ -23,7 +23,7 @@ def test_a_checkpoint_comes_back(tmp_path):
 
 def test_a_checkpoint_of_another_run_is_refused_and_says_why(tmp_path):
     RunFolder(tmp_path, RUN).save(1, {})
-    with pytest.raises(ModelError, match=r"other options \(lr, seed\); repeat"):
+    with pytest.raises(ModelError, match=r"other options \(lr, seed\); use those"):
         RunFolder(tmp_path, RUN | {"lr": 0.2, "seed": 1}).load()
 
 
@@ -33,8 +33,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path, content):
     with pytest.raises(ModelError) as told:
         RunFolder(tmp_path, RUN).load()
     assert str(told.value) == (
-        f"cannot resume from {tmp_path / 'checkpoint.pt'}: it is damaged or cut short; delete it "
-        "to start anew"
+        f"cannot resume from {tmp_path / 'checkpoint.pt'}: it is damaged or incomplete; delete it "
+        "to start again"
     )
 
 
@@ -44,7 +44,7 @@ def test_a_checkpoint_that_was_cut_short_is_named(tmp_path, share):
     folder.save(1, {"model": {"w": torch.zeros(1000)}})
     whole = folder.checkpoint.read_bytes()
     folder.checkpoint.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(ModelError, match="checkpoint.pt: it is damaged or cut short; delete it"):
+    with pytest.raises(ModelError, match="checkpoint.pt: it is damaged or incomplete; delete it"):
         folder.load()
 
 
@@ -67,12 +67,12 @@ def test_a_checkpoint_that_does_not_fit_says_why_and_what_is_left(tmp_path):
     large = {"model": {"w": torch.zeros(1 << 19)}}
     with no_file_above(1 << 20), pytest.raises(ModelError) as told:
         folder.save(1, large)
-    nothing = f"no checkpoint had been written to {tmp_path} yet"
+    nothing = f"no checkpoint has been written to {tmp_path} yet"
     assert str(told.value) == f"cannot write {path}: File too large; {nothing}"
     folder.save(1, {"model": {}})
     with no_file_above(1 << 20), pytest.raises(ModelError) as told:
         folder.save(2, large)
-    left = f"what was there before is whole; {path} holds the weights of step 1"
+    left = f"the earlier file is unchanged; {path} has the weights of step 1"
     assert str(told.value) == f"cannot write {path}: File too large; {left}"
     assert folder.load()["step"] == 1 and os.listdir(tmp_path) == ["checkpoint.pt"]
 
