@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -51,12 +52,22 @@ def pick_examples(
     texts, so that two models are compared by the same queries.
     """
     first = measured[0]
-    thumbnails = _Thumbnails(found, first)
+    thumbnail = cache(lambda image: _thumbnail(found.read(first.pairs[image])))
+
+    def shown(image: int, text: int) -> ShownImage:
+        is_right = bool(_right(first, text)[image])
+        return ShownImage(first.pairs[image].file, thumbnail(image), is_right)
+
+    def answer(one: Embedded, text: int) -> ModelAnswer:
+        order = np.argsort(-(one.images @ one.text_rows[text]), kind="stable")  # (n,)
+        rank = int(_right(one, text)[order].argmax()) + 1
+        return ModelAnswer(rank, tuple(shown(int(image), text) for image in order[:hits]))
+
     return [
         ExampleQuery(
             first.texts[text],
-            thumbnails.shown(int(_right(first, text).argmax()), text),
-            tuple(_answered(one, text, hits, thumbnails) for one in measured),
+            shown(int(_right(first, text).argmax()), text),
+            tuple(answer(one, text) for one in measured),
         )
         for text in _drawn(first, count, seed)
     ]
@@ -79,28 +90,6 @@ def _right(one: Embedded, text: int) -> np.ndarray:
     """Return bool (n,): which images are right for a text."""
     right: np.ndarray = one.image_keys == one.text_keys[text]
     return right
-
-
-def _answered(one: Embedded, text: int, hits: int, thumbnails: "_Thumbnails") -> ModelAnswer:
-    scores = one.images @ one.text_rows[text]  # (n,)
-    order = np.argsort(-scores, kind="stable")
-    rank = int(_right(one, text)[order].argmax()) + 1
-    return ModelAnswer(rank, tuple(thumbnails.shown(int(image), text) for image in order[:hits]))
-
-
-class _Thumbnails:
-    """Thumbnails of the measured images, each made once."""
-
-    def __init__(self, found: PairSet, one: Embedded) -> None:
-        self._found, self._one = found, one
-        self._made: dict[int, bytes] = {}
-
-    def shown(self, image: int, text: int) -> ShownImage:
-        pair = self._one.pairs[image]
-        if image not in self._made:
-            self._made[image] = _thumbnail(self._found.read(pair))
-        is_right = bool(_right(self._one, text)[image])
-        return ShownImage(pair.file, self._made[image], is_right)
 
 
 def _thumbnail(data: bytes) -> bytes:
