@@ -52,10 +52,7 @@ def train_option(
 @click.option("--out", metavar="DIR", required=True, type=FILE, help="Folder of the run.")
 @click.option("--recipe", metavar="FILE.toml", type=FILE, help="Read options and data from a file.")
 @click.option(
-    "--data",
-    metavar="DIR",
-    type=FILE,
-    help="Base of the recipe's paths.  [default: its folder]",
+    "--data", metavar="DIR", type=FILE, help="Base of the recipe's paths.  [default: its folder]"
 )
 @data_options(required=False, images="Images; repeatable. Alone: WebDataset shards.")
 @click.option("--init", "initial", metavar="NAME|DIR", help="Fine-tune this model.")

@@ -6,7 +6,7 @@ Vision Transformer or a modified ResNet beside a causal text Transformer.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from .errors import ModelError
@@ -77,28 +77,13 @@ class ClipConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration in open_clip's layout, ready for ``json.dump``."""
-        vision: dict[str, Any] = {
-            "image_size": self.vision.image_size,
-            "layers": self.vision.layers
-            if isinstance(self.vision.layers, int)
-            else list(self.vision.layers),
-            "width": self.vision.width,
-            "heads": self.vision.heads,
-        }
-        if self.vision.patch_size is not None:
-            vision["patch_size"] = self.vision.patch_size
+        vision = {name: value for name, value in asdict(self.vision).items() if value is not None}
         return {
             "model_cfg": {
                 "embed_dim": self.embed_dim,
                 "quick_gelu": self.activation == "quick_gelu",
                 "vision_cfg": vision,
-                "text_cfg": {
-                    "context_length": self.text.context_length,
-                    "vocab_size": self.text.vocab_size,
-                    "width": self.text.width,
-                    "heads": self.text.heads,
-                    "layers": self.text.layers,
-                },
+                "text_cfg": asdict(self.text),
             },
             "preprocess_cfg": self._pixels_to_dict(),
         }

@@ -27,10 +27,7 @@ def grid_of(width: int, height: int, patch: int, patches: int) -> tuple[int, int
     """Return the rows and columns of patches that an image becomes: as many as fit, at least 1."""
 
     def grid(scale: float) -> tuple[int, int]:
-        return (
-            max(1, math.ceil(height * scale / patch)),
-            max(1, math.ceil(width * scale / patch)),
-        )
+        return (max(1, math.ceil(height * scale / patch)), max(1, math.ceil(width * scale / patch)))
 
     low, high = PRECISION / 10, LARGEST_SCALE
     while high - low >= PRECISION:

@@ -114,12 +114,7 @@ class Preprocess:
         if max(width, height) > LONGEST * target:
             # Resize the crop only: all of a panorama, resized, might not fit in memory.
             x, y = image.width / width, image.height / height
-            box = (
-                left * x,
-                top * y,
-                min(right * x, image.width),
-                min(bottom * y, image.height),
-            )
+            box = (left * x, top * y, min(right * x, image.width), min(bottom * y, image.height))
             square = image.resize((self.size, self.size), resampling, box=box)
         else:
             square = image.resize((width, height), resampling)

@@ -146,10 +146,7 @@ class Tokenizer:
         parts = [*word[:-1], word[-1] + "</w>"]
         last = len(self._ranks)
         while len(parts) > 1:
-            best = min(
-                zip(parts, parts[1:], strict=False),
-                key=lambda p: self._ranks.get(p, last),
-            )
+            best = min(zip(parts, parts[1:], strict=False), key=lambda p: self._ranks.get(p, last))
             if best not in self._ranks:
                 break
             parts = _joined(parts, best)

@@ -14,11 +14,7 @@ from fovea.search.clip.tokenizer import Tokenizer
 
 
 def save_model(
-    model: CLIP,
-    tokenizer: Tokenizer,
-    folder: Path,
-    *,
-    dtype: torch.dtype = torch.float16,
+    model: CLIP, tokenizer: Tokenizer, folder: Path, *, dtype: torch.dtype = torch.float16
 ) -> Path:
     """Write ``model.safetensors`` (in ``dtype``), ``config.json`` and ``bpe.txt.gz``.
 

@@ -115,11 +115,7 @@ def _plain_tar(path: Path) -> IO[bytes]:
 
 
 def _decompressed(path: Path, magic: bytes) -> Iterator[bytes]:
-    openers: dict[bytes, Any] = {
-        b"\x1f\x8b": gzip.open,
-        b"BZ": bz2.open,
-        b"\xfd7": lzma.open,
-    }
+    openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
     with openers[magic[:2]](path) as file:
         while block := file.read(COPY_BYTES):
             yield block

@@ -457,12 +457,7 @@ def fingerprint(material: TuningSet) -> int:
     """Hash the images, captions and labels, on which a run's results depend."""
     parts = [
         [(example.content.hex(), example.captions) for example in examples]
-        for examples in (
-            material.learned,
-            material.held_out,
-            material.general,
-            material.rehearsed,
-        )
+        for examples in (material.learned, material.held_out, material.general, material.rehearsed)
     ]
     return zlib.crc32(json.dumps([parts, list(material.labels)]).encode())
 
