@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from closeness import assert_close, assert_close_rows
-from fovea.search.clip.checkpoints import checkpoint as checkpoint_module
 from fovea.search.clip.checkpoints.checkpoint import (
     Checkpoint,
     convert,
@@ -251,14 +251,27 @@ def test_published_shapes_configure_themselves(name):
 def test_only_the_tower_asked_for_is_read(tmp_path, monkeypatch):
     write_model(tmp_path)
     read = []
-    original = checkpoint_module._read_safetensors
 
-    def spy(homes, names):
-        names = list(names)
-        read.extend(names)
-        return original(homes, names)
+    class Noted:
+        """A safetensors file that notes which tensors are read."""
 
-    monkeypatch.setattr(checkpoint_module, "_read_safetensors", spy)
+        def __init__(self, path, framework):
+            self.file = safe_open(path, framework=framework)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *failure):
+            return self.file.__exit__(*failure)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def get_tensor(self, name):
+            read.append(name)
+            return self.file.get_tensor(name)
+
+    monkeypatch.setattr("safetensors.safe_open", Noted)
     state = Checkpoint.open(tmp_path).state(["text"])
     assert set(read) == set(state) and "token_embedding.weight" in state
     assert not any(name.startswith("visual.") for name in read)
