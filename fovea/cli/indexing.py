@@ -71,10 +71,10 @@ def index(
     current = _model_before(place, folders)
     model = _model_to_index(place, current, name, switch_model, dry_run)
     with _library_to_write(place, dry_run) as library:
-        if switch_model and not dry_run and current is not None:
+        if switch_model and current is not None:
             shared = {name: options[name] for name in ("workers", "batch_size")}
             shared |= {"device": device, "dtype": dtype}
-            folders = _switched(library, model, current, folders, **shared)
+            folders = _switched(library, model, current, folders, dry_run, **shared)
         with scan_bar(dry_run) as progress:
             report = index_folders(
                 library,
@@ -95,6 +95,7 @@ def _switched(
     model: "ModelInfo",
     current: "ModelRow",
     folders: tuple[Path, ...],
+    dry_run: bool,
     **options: Any,
 ) -> tuple[Path, ...]:
     """Change the library's model as ``models use`` does; return the folders to index then.
@@ -106,20 +107,21 @@ def _switched(
     from fovea.search.maintenance.changeover import cancel_change
 
     known = [root.path for root in library.roots()]
+    everything = (*(Path(os.fsdecode(path)) for path in known), *folders)
     for path in map(root_path, folders):
         if path not in known:
             check_folder(path, root_path(library.folder))
-
     if current.identity == model.identity:
-        cancel_change(library)
+        if not dry_run:
+            cancel_change(library)
         return folders
+    if dry_run:
+        return everything
     report = switch_library(library, model, **options)
     if not (report.switched or report.stopped or report.superseded or report.unreachable):
         report = switch_library(library, model, incomplete=True, **options)
     talk(switch_result(report, model, current))
-    if not (report.changed or report.failed):
-        return folders
-    return (*(Path(os.fsdecode(path)) for path in known), *folders)
+    return everything if report.changed or report.failed else folders
 
 
 def _model_before(place: Path, folders: Sequence[Path]) -> "ModelRow | None":

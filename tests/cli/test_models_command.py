@@ -122,10 +122,13 @@ def test_indexing_keeps_the_model_while_pictures_are_unreachable(own):
     (own / "more" / "new.png").write_bytes(encoded("red", 99))
     (own / "photos").rename(own / "away")
     words = ("index", own / "more", "--model", own / "second", "--switch-model", "--workers", 1)
+    assert "1 would be embedded by second" in run(*words, "--dry-run").out
     done = run(*words)
     assert (done.code, done.out) == (1, "") and "6 unreachable" in done.err
     assert models_of(own)[1] == "first"
     (own / "away").rename(own / "photos")
+    assert "7 would be embedded by second" in run(*words, "--dry-run").out
+    assert models_of(own)[1] == "first"
     done = run(*words)
     assert done.code == 0 and "1 embedded by second" in done.out, done.err
     assert models_of(own)[1] == "second"
