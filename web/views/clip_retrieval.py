@@ -156,7 +156,7 @@ def _unit(values: object, index: VectorIndex | None) -> np.ndarray | None:
     vector = np.array(values, dtype=np.float64)
     length = float(np.linalg.norm(vector))
     if not 0 < length < math.inf:
-        raise bad_request("embedding_input has length 0; send an embedding")
+        raise bad_request("embedding_input is a zero vector; send an embedding")
     return (vector / length).astype(np.float32)
 
 
