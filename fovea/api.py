@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from fovea.search.library.library import Library as Store
 from fovea.search.library.library import default_library_folder
-from fovea.search.models.info import LazyEncoder, ModelInfo
+from fovea.search.models.info import ModelInfo
+from fovea.search.models.lazy import LazyEncoder
 from fovea.search.models.resolve import resolve_model
 from fovea.search.query.hits import Answer, places
 from fovea.search.query.likelihood import Background
@@ -258,7 +259,7 @@ class Library:
         if row is None:
             return Searcher.of(self._store, None, None)
         if known is None or known.index is None or known.index.model.id != row.id:
-            self._encoder = LazyEncoder(self._resolved(), device=self._device, dtype=self._dtype)
+            self._encoder = LazyEncoder.of(self._resolved(), device=self._device, dtype=self._dtype)
             known = self._searcher = Searcher.of(self._store, row, self._encoder)
         elif known.background is None:  # indexing may have saved it since
             background = Background.load(self.folder, row.identity)
@@ -273,6 +274,6 @@ class Library:
         from fovea.indexer.workers.query_image import QueryImageDecoder
 
         with QueryImageDecoder(encoder.preprocess) as decoder:  # starts while torch is imported
-            encoder.load()
+            encoder.full()
             pixels = decoder.pixels(Path(picture).expanduser())
         return encoder.encode_pixels(pixels[None])[0]

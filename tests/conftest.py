@@ -18,8 +18,8 @@ from browsing import chromium, indexed, launched, served  # noqa: E402
 from building import build, copy_checkout  # noqa: E402
 from fovea.search.library.library import Library  # noqa: E402
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
+from fovea.search.models.lazy import LazyEncoder  # noqa: E402
 from fovea.web.app import create_app  # noqa: E402
-from fovea.web.engine.encoders import SharedEncoder  # noqa: E402
 from places import PHOTOS  # noqa: E402
 from toys import COLOURS, ColourEncoder, TolerantEncoder  # noqa: E402
 
@@ -102,7 +102,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def app(colour_library: Library) -> Iterator[Flask]:
     """The web app for the eight photos, with the toy encoder."""
     encoder = TolerantEncoder()
-    shared = SharedEncoder(
+    shared = LazyEncoder(
         encoder.name,
         encoder.identity,
         encoder.dim,

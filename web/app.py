@@ -8,8 +8,8 @@ from flask import Flask
 from werkzeug.routing import IntegerConverter
 
 from fovea.search.library.rows import ModelRow
+from fovea.search.models.lazy import LazyEncoder
 from fovea.web.contract.problems import show_problems
-from fovea.web.engine.encoders import SharedEncoder
 from fovea.web.engine.engine import Engine
 from fovea.web.serving.request_limits import InMemory, show_refusals
 from fovea.web.serving.security import LOOPBACK, protect
@@ -60,7 +60,7 @@ def create_app(
     model: str | None = None,
     token: str | None = None,
     hosts: Iterable[str] = LOOPBACK,
-    encoder_of: Callable[[ModelRow], SharedEncoder] | None = None,
+    encoder_of: Callable[[ModelRow], LazyEncoder] | None = None,
     testing: bool = False,
     **settings: Any,
 ) -> Flask:

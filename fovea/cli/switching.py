@@ -162,7 +162,7 @@ def _compare(
     """Return the answers of the library's model and of another, embedding with that first."""
     from fovea.search.errors import LibraryBusy
     from fovea.search.maintenance.changeover import find_model
-    from fovea.search.models.info import LazyEncoder
+    from fovea.search.models.lazy import LazyEncoder
     from fovea.search.query.run import Question, Searcher
 
     current = current_model(library)
@@ -177,7 +177,7 @@ def _compare(
     machine = {name: options[name] for name in ("device", "dtype")}
     sides = []
     for known, info in ((current, library_model(library)), (row, model)):
-        searcher = Searcher.of(library, known, LazyEncoder(info, **machine))
+        searcher = Searcher.of(library, known, LazyEncoder.of(info, **machine))
         assert searcher.index is not None
         sides.append(Side(len(searcher.index), searcher.answer(Question.of(query), k)))
     return sides

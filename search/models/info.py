@@ -1,13 +1,9 @@
 """A model on the disk: what is known of it before it is loaded. Nothing here imports torch."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from fovea.search.clip.checkpoints.checkpoint import find_weights, read_config, weights_sha256
 from fovea.search.clip.checkpoints.families import FamilyModel, check_usable, family_of
@@ -17,12 +13,9 @@ from fovea.search.errors import ModelError
 from .store import read_notes, write_notes
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from fovea.search.clip.encoders.base import TorchEncoder
-    from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder
 
-__all__ = ["VOCABULARIES", "LazyEncoder", "ModelInfo", "check_vocabulary", "describe_model"]
+__all__ = ["VOCABULARIES", "ModelInfo", "check_vocabulary", "describe_model"]
 
 VOCABULARIES = ("bpe_simple_vocab_16e6.txt.gz", "bpe.txt.gz", "merges.txt")  # of a CLIP
 IDENTITIES = "identities.json"
@@ -48,47 +41,6 @@ class ModelInfo:
         encoder = load_encoder(self.folder, name=self.name, device=device, dtype=dtype)
         encoder.identity = self.identity  # known already: no need to hash all weights again
         return encoder
-
-
-class LazyEncoder:
-    """An encoder that imports torch only when it must: for pictures, or on a device asked for.
-
-    Texts alone go through the text tower in NumPy, which answers before torch is imported.
-    """
-
-    def __init__(self, model: ModelInfo, *, device: str = "auto", dtype: str = "auto") -> None:
-        self.name, self.identity, self.dim = model.name, model.identity, model.dim
-        self.preprocess = model.preprocess
-        self._model, self._device, self._dtype = model, device, dtype
-
-    def load(self) -> "TorchEncoder":
-        """Return the encoder itself. Imports torch."""
-        return self._encoder
-
-    def encode_images(self, images: Sequence["Image"]) -> np.ndarray:
-        """Embed decoded pictures as float32 unit rows (n, d)."""
-        return self._encoder.encode_images(images)
-
-    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
-        return self._encoder.encode_pixels(pixels)
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts as float32 unit rows (n, d)."""
-        words = None if "_encoder" in self.__dict__ else self._words
-        return (words or self._encoder).encode_texts(texts)
-
-    @cached_property
-    def _encoder(self) -> "TorchEncoder":
-        return self._model.load(device=self._device, dtype=self._dtype)
-
-    @cached_property
-    def _words(self) -> "NumpyTextEncoder | None":
-        if self._device not in ("auto", "cpu") or self._dtype not in ("auto", "float32"):
-            return None
-        from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder
-
-        return NumpyTextEncoder.open(self._model.folder)
 
 
 def describe_model(place: Path, name: str, source: str) -> ModelInfo:

@@ -20,11 +20,11 @@ from fovea.search.index.view import snapshot_path
 from fovea.search.library.connection import connect
 from fovea.search.library.library import DATABASE, Library
 from fovea.search.library.rows import ModelRow
+from fovea.search.models.lazy import TORCH_AFTER_S, LazyEncoder
 from fovea.search.models.resolve import resolve_model
 from fovea.search.query.likelihood import Background
 from fovea.search.query.run import Searcher
 
-from .encoders import TORCH_AFTER_S, SharedEncoder
 from .listings import Listings
 
 __all__ = ["Engine", "current_engine"]
@@ -60,7 +60,7 @@ class Engine:
         folder: Path,
         *,
         model: str | None = None,
-        encoder_of: Callable[[ModelRow], SharedEncoder] | None = None,
+        encoder_of: Callable[[ModelRow], LazyEncoder] | None = None,
         ahead: bool = True,
     ) -> None:
         """Open the library, creating it if it is missing.
@@ -76,10 +76,10 @@ class Engine:
         self._index: VectorIndex | None = None
         self._snapshot: tuple[int, int] | None = None  # the one that the index was read from
         self._look_again = 0.0
-        self._encoder: SharedEncoder | None = None
+        self._encoder: LazyEncoder | None = None
         # For requests that began before the model changed.
         self._former_index: VectorIndex | None = None
-        self._former_encoder: SharedEncoder | None = None
+        self._former_encoder: LazyEncoder | None = None
         self._forget_at = 0.0
         self._background: Background | None = None
         self._making = ""  # the identity of the model whose background is being computed
@@ -167,7 +167,7 @@ class Engine:
         before, self._snapshot = self._snapshot, _mark(snapshot_path(self.library, model_id))
         return self._snapshot != before
 
-    def encoder(self) -> SharedEncoder:
+    def encoder(self) -> LazyEncoder:
         """Return the encoder of the model in use.
 
         Raise ``LibraryError`` before anything is indexed, ``ModelError`` if the model is missing.
@@ -277,5 +277,5 @@ def _mark(path: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def _encoder_on_disk(model: ModelRow) -> SharedEncoder:
-    return SharedEncoder.of(resolve_model(None, model, network=False))
+def _encoder_on_disk(model: ModelRow) -> LazyEncoder:
+    return LazyEncoder.of(resolve_model(None, model, network=False))

@@ -16,8 +16,8 @@ from fovea.search.library.rows import ModelRow
 from fovea.search.models import download as fetch
 from fovea.search.models import info as models
 from fovea.search.models import installed
-from fovea.search.models.info import LazyEncoder
 from fovea.search.models.installed import available_models, known_models
+from fovea.search.models.lazy import LazyEncoder
 from fovea.search.models.resolve import load_model, pull, resolve_model
 from loopback import serving
 from places import CHECKOUT
@@ -307,7 +307,7 @@ def test_a_lazy_encoder_loads_the_real_one_for_pictures_alone(bundled, monkeypat
         models.ModelInfo, "load", lambda self, **o: loaded.append(o) or load(self, **o)
     )
     info = resolve_model("fovea-small")
-    lazy = LazyEncoder(info, dtype="float32", device="cpu")
+    lazy = LazyEncoder.of(info, dtype="float32", device="cpu")
     words = lazy.encode_texts(["the dog"])
     assert loaded == []
     real = load(info, dtype="float32", device="cpu")
@@ -323,16 +323,16 @@ def test_a_lazy_encoder_loads_the_real_one_for_pictures_alone(bundled, monkeypat
 
 def test_a_lazy_encoder_heeds_a_precision_that_is_asked_for(bundled):
     info = resolve_model("fovea-small")
-    lazy = LazyEncoder(info, dtype="bfloat16", device="cpu")
+    lazy = LazyEncoder.of(info, dtype="bfloat16", device="cpu")
     rows = lazy.encode_texts(["the dog"])
-    exact = LazyEncoder(info).encode_texts(["the dog"])
+    exact = LazyEncoder.of(info).encode_texts(["the dog"])
     assert_close_rows(rows, exact, "bfloat16")
     assert (rows != exact).any()
 
 
 def test_a_device_that_is_not_there_is_told(bundled):
     with pytest.raises(ModelError, match="no device 'abacus'"):
-        LazyEncoder(resolve_model("fovea-small"), device="abacus").encode_texts(["x"])
+        LazyEncoder.of(resolve_model("fovea-small"), device="abacus").encode_texts(["x"])
 
 
 def test_a_resnet_has_its_own_size(tmp_path):

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from fovea.indexer.switching.switch import switch_model
+from fovea.search.models.lazy import LazyEncoder
 from fovea.web.app import create_app
-from fovea.web.engine.encoders import SharedEncoder
 from toys import TolerantEncoder
 from wide import NEW, WideEncoder, described
 
@@ -17,7 +17,7 @@ def app(colour_library):
 
     def encoder_of(row):
         encoder = WideEncoder() if row.identity == NEW else TolerantEncoder()
-        return SharedEncoder(
+        return LazyEncoder(
             row.name, row.identity, row.dim, encoder.preprocess,
             open_words=lambda: encoder, load=lambda: encoder,
         )  # fmt: skip

@@ -22,7 +22,7 @@ from fovea.search.clip.checkpoints.families import FAMILIES  # noqa: E402
 from fovea.search.clip.encoders.load import load_encoder  # noqa: E402
 from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder  # noqa: E402
 from fovea.search.clip.errors import ModelError  # noqa: E402
-from fovea.search.models.info import LazyEncoder  # noqa: E402
+from fovea.search.models.lazy import LazyEncoder  # noqa: E402
 from fovea.search.models.resolve import resolve_model  # noqa: E402
 from loopback import serving_hub  # noqa: E402
 
@@ -105,7 +105,7 @@ def test_a_folder_is_described_without_torch_or_transformers(chinese, tmp_path):
 def test_words_go_through_transformers_too(chinese):
     folder, own = chinese
     assert NumpyTextEncoder.open(folder) is None
-    lazy = LazyEncoder(resolve_model(str(folder)), device="cpu", dtype="float32")
+    lazy = LazyEncoder.of(resolve_model(str(folder)), device="cpu", dtype="float32")
     assert_close_rows(lazy.encode_texts(TEXTS), own.texts(TEXTS))
 
 

@@ -1,23 +1,26 @@
-"""One model's encoder, shared by all threads; it embeds words before torch has been imported."""
+"""An encoder that loads what it needs when it needs it, and embeds words without torch."""
 
 import gc
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.clip.protocols import TextEncoder
 from fovea.search.errors import FoveaError
-from fovea.search.models.info import ModelInfo
+
+from .info import ModelInfo
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["SharedEncoder"]
+    from fovea.search.clip.encoders.base import TorchEncoder
+
+__all__ = ["TORCH_AFTER_S", "LazyEncoder"]
 
 log = logging.getLogger(__name__)
 
@@ -25,24 +28,13 @@ TORCH_AFTER_S = 5.0  # importing torch keeps a core busy for seconds, so the pag
 REMEMBERED = 4096  # texts whose embeddings are cached, 2 KiB each for 512 dimensions
 
 
-class PictureEncoder(TextEncoder, Protocol):
-    """Embeds words and pictures."""
+class LazyEncoder:
+    """Loads each tower once, when it is first needed, and caches embeddings of texts.
 
-    @property
-    def logit_scale(self) -> float:
-        """The factor that turns cosines into zero-shot logits."""
-
-    def encode_images(self, images: Sequence["Image"]) -> np.ndarray:
-        """Embed decoded pictures as float32 unit rows (n, d)."""
-        ...
-
-    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
-        ...
-
-
-class SharedEncoder:
-    """Loads each tower once, when it is first needed, and caches embeddings of texts."""
+    Texts go through the text tower in NumPy, which is there before torch has been imported; torch
+    is imported for pictures, and on a device or in a precision that NumPy does not have. Safe to
+    share between threads.
+    """
 
     def __init__(
         self,
@@ -52,21 +44,23 @@ class SharedEncoder:
         preprocess: Preprocess,
         *,
         open_words: Callable[[], TextEncoder | None],
-        load: Callable[[], PictureEncoder],
+        load: "Callable[[], TorchEncoder]",
     ) -> None:
         self.name, self.identity, self.dim, self.preprocess = name, identity, dim, preprocess
         self._open_words, self._load = open_words, load
         self._loading, self._opening = threading.Lock(), threading.Lock()
-        self._full: PictureEncoder | None = None
+        self._full: TorchEncoder | None = None
         self._words: TextEncoder | None = None
         self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
         self._remembering = threading.Lock()
 
     @classmethod
-    def of(cls, model: ModelInfo) -> "SharedEncoder":
+    def of(cls, model: ModelInfo, *, device: str = "auto", dtype: str = "auto") -> "LazyEncoder":
         """Wrap a model on the disk; its files are read on first use."""
 
         def open_words() -> TextEncoder | None:
+            if device not in ("auto", "cpu") or dtype not in ("auto", "float32"):
+                return None
             from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder
 
             return NumpyTextEncoder.open(model.folder)
@@ -77,7 +71,7 @@ class SharedEncoder:
             model.dim,
             model.preprocess,
             open_words=open_words,
-            load=model.load,
+            load=lambda: model.load(device=device, dtype=dtype),
         )
 
     @property
@@ -99,7 +93,7 @@ class SharedEncoder:
         """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d). The first call imports torch."""
         return self.full().encode_pixels(pixels)
 
-    def full(self) -> PictureEncoder:
+    def full(self) -> "TorchEncoder":
         """Return the encoder with both towers; the first call takes seconds to load it."""
         with self._loading:
             if self._full is None:
