@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from fovea.indexer.scanning.verify import FileState, verify
+from fovea.indexer.scanning.verify import FileAccount, verify
 from fovea.search.library.files import HELD_REASON
 from fovea.search.library.rows import FileWrite, WriteBatch
 
@@ -30,9 +30,9 @@ def test_every_file_is_accounted_for(colour_library, photos):
     assert report.ok and report.problems == []
     states = {file.path: file for file in report.files}
     assert len(states) == 9
-    assert states[os.fsdecode(red)] == FileState(os.fsdecode(red), "missing", "deleted")
-    assert states[os.fsdecode(blue)] == FileState(os.fsdecode(blue), "missing", HELD_REASON)
-    assert states[os.fsdecode(lime)] == FileState(os.fsdecode(lime), "indexed", None)
+    assert states[os.fsdecode(red)] == FileAccount(os.fsdecode(red), "missing", "deleted")
+    assert states[os.fsdecode(blue)] == FileAccount(os.fsdecode(blue), "missing", HELD_REASON)
+    assert states[os.fsdecode(lime)] == FileAccount(os.fsdecode(lime), "indexed", None)
     assert states[os.fsdecode(odd + b"\xff.jpg")].state == "failed"
     assert library.counts().files == Counter(file.state for file in report.files)
     library.set_root_state(root.id, "offline")
