@@ -310,11 +310,9 @@ class Library:
         self._mark("skipped", reasons)
 
     def _mark(self, state: FileState, reasons: Iterable[tuple[bytes, str | None]]) -> None:
+        sql = "UPDATE files SET state = ?, reason = ? WHERE path = ?"
         with self.transaction() as conn:
-            conn.executemany(
-                "UPDATE files SET state = ?, reason = ? WHERE path = ?",
-                ((state, reason, path) for path, reason in reasons),
-            )
+            conn.executemany(sql, ((state, reason, path) for path, reason in reasons))
 
     def mark_present(self, paths: Iterable[bytes]) -> None:
         """Record that missing or ignored files are back unchanged.
@@ -330,10 +328,9 @@ class Library:
 
     def note(self, paths: Iterable[bytes], reason: str) -> None:
         """Record a remark about files that does not change their state."""
+        sql = "UPDATE files SET reason = ? WHERE path = ?"
         with self.transaction() as conn:
-            conn.executemany(
-                "UPDATE files SET reason = ? WHERE path = ?", ((reason, path) for path in paths)
-            )
+            conn.executemany(sql, ((reason, path) for path in paths))
 
     def delete_files(self, paths: Iterable[bytes]) -> None:
         """Forget files; an image without a file left is deleted with its embeddings."""

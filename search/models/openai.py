@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fovea.search.errors import ModelError
-
-from .store import models_folder
+from .store import models_folder, new_folder
 
 if TYPE_CHECKING:
     from .download import Patience, Reporter
@@ -157,19 +155,11 @@ def _assemble(model: OpenAIModel, vocabulary: Path, archive: Path) -> Path:
     """Make the model's folder from the downloaded files."""
     from fovea.search.clip.checkpoints.checkpoint import convert
 
-    folder = folder_of(model)
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        convert(archive, unfinished)
-        shutil.copyfile(vocabulary, unfinished / vocabulary.name)
-        (unfinished / "README.md").write_text(_card(model), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished, folder)
-    except OSError as exc:
-        raise ModelError(f"cannot write {folder}: {exc.strerror or exc}") from exc
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
+    with new_folder(folder_of(model)) as folder:
+        convert(archive, folder)
+        shutil.copyfile(vocabulary, folder / vocabulary.name)
+        (folder / "README.md").write_text(_card(model), encoding="utf-8")
+    return folder_of(model)
 
 
 def _card(model: OpenAIModel) -> str:

@@ -1,11 +1,16 @@
 """The folder that models are kept in, and the notes beside them."""
 
+import contextlib
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["models_folder", "read_notes", "write_notes"]
+from fovea.search.errors import ModelError
+
+__all__ = ["models_folder", "new_folder", "read_notes", "write_notes"]
 
 
 def models_folder() -> Path:
@@ -15,6 +20,25 @@ def models_folder() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("fovea", appauthor=False) / "models"
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Fill a folder whole or not at all: yield a temporary one, which replaces it at the end.
+
+    Raise ``ModelError`` if the disk fails.
+    """
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(unfinished, folder)
+    except OSError as exc:
+        raise ModelError(f"cannot write {folder}: {exc.strerror or exc}; make room there") from exc
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def read_notes(name: str) -> dict[str, Any]:

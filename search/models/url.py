@@ -7,9 +7,9 @@ tar) of a model's folder. Nothing is used before its checksum has been checked.
 import contextlib
 import json
 import lzma
-import os
 import re
 import shutil
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -27,7 +27,7 @@ from fovea.search.errors import ModelError, ModelUnreachable
 
 from .info import check_vocabulary, describe_model
 from .openai import VOCABULARY, find_openai
-from .store import models_folder
+from .store import models_folder, new_folder
 
 if TYPE_CHECKING:
     from fovea.search.clip.config import ClipConfig
@@ -158,33 +158,24 @@ def _install(path: Path, url: str, sha256: str, progress: "Reporter | None") -> 
     """Make the folder whole or not at all; a file that is not a model is deleted."""
     name = _name(url, sha256)
     folder = models_folder() / "fetched" / name
-    unfinished = folder.with_name(f".{name}.{os.getpid()}.part")
     model = UrlModel(name, _without_secrets(url), sha256, folder)
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        with _members(path) as members:
-            _extract(members, unfinished, url)
-        if not members:
-            _take_weights(path, unfinished, url, progress)
-        check_vocabulary(describe_model(unfinished, name, "address"))
+    with new_folder(folder) as unfinished:
+        try:
+            with _members(path) as members:
+                _extract(members, unfinished, url)
+            if not members:
+                _take_weights(path, unfinished, url, progress)
+            check_vocabulary(describe_model(unfinished, name, "address"))
+        except ModelUnreachable:
+            raise  # it is the vocabulary that is missing: keep the downloaded file
+        except ModelError as exc:
+            path.unlink(missing_ok=True)
+            said = str(exc)
+            for inside in (unfinished / "model.safetensors", unfinished, path):
+                said = said.replace(str(inside), url)
+            raise ModelError(said.replace(unfinished.name, name)) from exc
         note = json.dumps({"url": model.url, "sha256": sha256}, indent=1)
         (unfinished / "source.json").write_text(note, encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished, folder)
-    except ModelUnreachable:
-        raise  # it is the vocabulary that is missing: keep the file that has come
-    except ModelError as exc:
-        path.unlink(missing_ok=True)
-        said = str(exc)
-        for inside in (unfinished / "model.safetensors", unfinished, path):
-            said = said.replace(str(inside), url)
-        said = said.replace(unfinished.name, name)
-        raise ModelError(said) from exc
-    except OSError as exc:
-        raise ModelError(f"cannot write {folder}: {exc.strerror or exc}; make room there") from exc
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return model
 
 
@@ -229,33 +220,24 @@ def _members(path: Path) -> Iterator[list[_Member]]:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                found = list(_zipped(archive))
+                found = [
+                    _Member(PurePosixPath(e.filename), e.file_size, partial(archive.open, e))
+                    for e in archive.infolist()[:MEMBERS]
+                    if not (e.is_dir() or stat.S_ISLNK(e.external_attr >> 16) or e.flag_bits & 1)
+                ]  # bit 0 of the flags: encrypted
                 pickles = ("data.pkl", "constants.pkl")
                 yield [] if any(member.path.name in pickles for member in found) else found
         elif tarfile.is_tarfile(path):
             with tarfile.open(path) as archive:
-                yield list(_tarred(archive))
+                yield [
+                    _Member(PurePosixPath(e.name), e.size, partial(archive.extractfile, e))
+                    for e in islice(archive, MEMBERS)
+                    if e.isreg()
+                ]
         else:
             yield []
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as exc:
         raise ModelError(f"{path} is a damaged archive ({exc})") from exc
-
-
-def _zipped(archive: zipfile.ZipFile) -> Iterator[_Member]:
-    for entry in archive.infolist()[:MEMBERS]:
-        is_link = entry.external_attr >> 16 & 0o170000 == 0o120000
-        if not entry.is_dir() and not is_link and not entry.flag_bits & 1:  # nor encrypted
-            yield _Member(
-                PurePosixPath(entry.filename), entry.file_size, partial(archive.open, entry)
-            )
-
-
-def _tarred(archive: tarfile.TarFile) -> Iterator[_Member]:
-    for entry in islice(archive, MEMBERS):
-        if entry.isreg():
-            yield _Member(
-                PurePosixPath(entry.name), entry.size, partial(archive.extractfile, entry)
-            )
 
 
 def _extract(members: list[_Member], folder: Path, url: str) -> None:

@@ -191,3 +191,9 @@ def test_the_page_on_queries_explains_each_filter():
     for kind in FILTERS.values():
         examples = ", ".join(f"`{example}`" for example in kind.examples)
         assert f"| {examples} | {kind.help} |" in rows
+
+
+def test_the_page_knows_each_filter():
+    script = (CHECKOUT / "web" / "static" / "js" / "querytext.js").read_text("utf-8")
+    listed = script.partition("export const FILTERS = [")[2].partition("];")[0]
+    assert [word for word in listed.split('"')[1::2] if word.isalpha()] == list(FILTERS)
