@@ -165,7 +165,7 @@ def test_what_is_wrong_is_said_in_the_language_of_the_page(browser, gallery):
         page.wait_for_selector(".tile img")
         show(page, "problem")
         page.wait_for_selector("#problem:not([hidden])")
-        said = "第 6 个字符处有误。应为：大小，如 >10MP、<=2MP、>5MB 或 <500kB"
+        said = "'>tall' 不是大小；请写成 >10MP、<=2MP、>5MB 或 <500kB 这样（第 6 个字符处）"
         assert said in page.inner_text("#problem")
         page.reload()  # drawn with the page itself
         assert said in page.inner_text("#problem")

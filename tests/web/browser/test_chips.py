@@ -135,7 +135,8 @@ def read_again(found: list[dict]) -> Query:
         elif item["key"] == "sort":
             sort = item["value"].lower()
         else:
-            filters += parse(str(Filter(item["key"], item["value"], sign < 0))).filters
+            one = Filter(item["key"], item["value"], sign < 0)
+            filters += parse(str(Query(filters=(one,)))).filters
     return Query(tuple(terms), tuple(filters), sort)
 
 
