@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 from .opening import any_model
 from .options import (
     FILE,
+    POSITIVE,
     complete_model,
     json_option,
     library_option,
     machine_options,
     model_option,
+    value_option,
 )
 from .output import print_json, talk
 from .progress import counting_bar
@@ -33,20 +35,10 @@ from .training import data_options
 @click.option(
     "--against", metavar="NAME|DIR", shell_complete=complete_model, help="Also measure this model."
 )
-@click.option(
-    "--report",
-    metavar="FILE.html",
-    type=FILE,
-    help="Write a page of example queries and their first hits.",
+@value_option(
+    "--report", "Write a page of example queries and their first hits.", "FILE.html", FILE
 )
-@click.option(
-    "--examples",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=24,
-    show_default=True,
-    help="Number of queries on that page.",
-)
+@value_option("--examples", "Number of queries on that page.", "N", POSITIVE, 24)
 @library_option
 @machine_options
 @json_option()

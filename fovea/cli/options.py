@@ -9,32 +9,34 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps."
+POSITIVE = click.IntRange(min=1)
+FILE = click.Path(path_type=Path, readable=False)  # the reader explains why it cannot
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
-def library_option(command: Command) -> Command:
+def value_option(
+    name: str, text: str, metavar: str, kind: click.ParamType | type, default: object = None
+) -> Callable[[Command], Command]:
+    """Add an option with a value; its help shows the default, if there is one."""
+    shown: dict[str, Any] = {} if default is None else {"default": default, "show_default": True}
+    return click.option(name, help=text, metavar=metavar, type=kind, **shown)
+
+
+def library_option(command: Command, *, name: str = "--library", metavar: str = "DIR") -> Command:
     """Add ``--library``."""
-    return click.option(
-        "--library",
-        "folder",
-        metavar="DIR",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="The library's folder.  [default: FOVEA_LIBRARY, or the user's data folder]",
-    )(command)
+    place = click.Path(path_type=Path, file_okay=False)
+    text = "The library's folder.  [default: FOVEA_LIBRARY, or the user's data folder]"
+    return click.option(name, "folder", metavar=metavar, type=place, help=text)(command)
 
 
-def machine_options(command: Command) -> Command:
+def machine_options(command: Command, *, dtypes: tuple[str, ...] = DTYPES) -> Command:
     """Add ``--device`` and ``--dtype``."""
-    command = click.option(
-        "--dtype",
-        type=click.Choice(DTYPES),
-        default="auto",
-        show_default=True,
-        help="Precision; auto is the fastest on the device.",
-    )(command)
-    return click.option(
-        "--device", metavar="D", default="auto", show_default=True, help=f"Where to run: {DEVICES}"
-    )(command)
+    text = "Precision; auto is the fastest on the device."
+    kind = click.Choice(dtypes)
+    command = click.option("--dtype", type=kind, default="auto", show_default=True, help=text)(
+        command
+    )
+    return value_option("--device", f"Where to run: {DEVICES}", "D", str, "auto")(command)
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -55,25 +57,13 @@ def json_option(text: str = "Print one JSON document.") -> Callable[[Command], C
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
+workers_option = value_option(
+    "--workers", "Decoding processes.  [default: one per core]", "N", POSITIVE
+)
+k_option = click.option("-k", default=10, show_default=True, type=POSITIVE, help="Number of hits.")
+
+
 def embedding_options(command: Command) -> Command:
     """Add ``--workers`` and ``--batch-size``."""
-    command = click.option(
-        "--batch-size",
-        metavar="N",
-        type=click.IntRange(min=1),
-        default=32,
-        show_default=True,
-        help="Pictures embedded at a time.",
-    )(command)
-    return click.option(
-        "--workers",
-        metavar="N",
-        type=click.IntRange(min=1),
-        help="Decoding processes.  [default: one per core]",
-    )(command)
-
-
-k_option = click.option(
-    "-k", default=10, show_default=True, type=click.IntRange(min=1), help="Number of hits."
-)
-FILE = click.Path(path_type=Path, readable=False)  # the reader explains why it cannot
+    batch_size = value_option("--batch-size", "Pictures embedded at a time.", "N", POSITIVE, 32)
+    return workers_option(batch_size(command))

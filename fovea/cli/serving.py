@@ -8,7 +8,7 @@ import click
 from fovea.search.clip.errors import FoveaError
 
 from .opening import library_folder
-from .options import FILE, library_option, model_option
+from .options import FILE, library_option, model_option, value_option
 from .output import talk
 
 
@@ -21,13 +21,8 @@ from .output import talk
     show_default=True,
     help="Address to listen on. Other machines need the token that is printed.",
 )
-@click.option(
-    "--port",
-    metavar="N",
-    default=8000,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="Port to listen on; 0 picks a free one.",
+@value_option(
+    "--port", "Port to listen on; 0 picks a free one.", "N", click.IntRange(0, 65535), 8000
 )
 @click.option("--no-browser", is_flag=True, help="Do not open the page in a browser.")
 @library_option

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import DEVICES, DTYPES, FILE, Command
+from .options import DEVICES, DTYPES, FILE, Command, value_option
 from .output import talk
 from .progress import download_bar, training_bar
 
@@ -51,9 +51,7 @@ def train_option(
 @click.command()
 @click.option("--out", metavar="DIR", required=True, type=FILE, help="Folder of the run.")
 @click.option("--recipe", metavar="FILE.toml", type=FILE, help="Read options and data from a file.")
-@click.option(
-    "--data", metavar="DIR", type=FILE, help="Base of the recipe's paths.  [default: its folder]"
-)
+@value_option("--data", "Base of the recipe's paths.  [default: its folder]", "DIR", FILE)
 @data_options(required=False, images="Images; repeatable. Alone: WebDataset shards.")
 @click.option("--init", "initial", metavar="NAME|DIR", help="Fine-tune this model.")
 @train_option("--tune", None, "What to train: all, or the last N blocks.", "all|N", "all")

@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,16 @@ if TYPE_CHECKING:
 
 
 from .opening import current_model, open_library
-from .options import DEVICES, DTYPES, FILE, json_option, model_option
+from .options import (
+    DTYPES,
+    FILE,
+    POSITIVE,
+    json_option,
+    machine_options,
+    model_option,
+    value_option,
+    workers_option,
+)
 from .output import print_json, talk
 from .progress import counting_bar, download_bar, tuning_bar
 from .switching import show_switch, switch_library
@@ -31,11 +41,8 @@ from .switching import show_switch, switch_library
     type=click.Path(path_type=Path, file_okay=False),
     help="The library to learn from.  [default: FOVEA_LIBRARY, or the user's data folder]",
 )
-@click.option(
-    "--captions",
-    metavar="FILE",
-    type=FILE,
-    help="Learn the captions in this file: JSON Lines, TSV or CSV.",
+@value_option(
+    "--captions", "Learn the captions in this file: JSON Lines, TSV or CSV.", "FILE", FILE
 )
 @click.option(
     "--words",
@@ -46,83 +53,36 @@ from .switching import show_switch, switch_library
 )
 @click.option("--list", "only_list", is_flag=True, help="Print the captions found; train nothing.")
 @model_option("Start from this model.  [default: the library's]")
-@click.option(
-    "--out", metavar="DIR", type=FILE, help="Folder for the new model.  [default: LIBRARY/tuned]"
-)
-@click.option(
+@value_option("--out", "Folder for the new model.  [default: LIBRARY/tuned]", "DIR", FILE)
+@value_option(
     "--tune",
-    metavar="N",
-    type=click.IntRange(min=0),
-    default=3,
-    show_default=True,
-    help="How many of each tower's last blocks learn, with the projections.",
+    "How many of each tower's last blocks learn, with the projections.",
+    "N",
+    click.IntRange(min=0),
+    3,
 )
-@click.option(
-    "--epochs",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    help="How often every picture is seen.",
+@value_option("--epochs", "How often every picture is seen.", "N", POSITIVE, 20)
+@value_option("--batch-size", "Pictures per step.", "N", click.IntRange(min=2), 128)
+@value_option(
+    "--lr", "The highest learning rate.  [default: 0.001 for small models, else 0.0001]", "X", float
 )
-@click.option(
-    "--batch-size",
-    metavar="N",
-    type=click.IntRange(min=2),
-    default=128,
-    show_default=True,
-    help="Pictures per step.",
+@value_option(
+    "--keep", "Weight of staying close to the original model.", "X", click.FloatRange(min=0), 1.0
 )
-@click.option(
-    "--lr",
-    metavar="X",
-    type=float,
-    help="The highest learning rate.  [default: 0.001 for small models, else 0.0001]",
-)
-@click.option(
-    "--keep",
-    metavar="X",
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    help="Weight of staying close to the original model.",
-)
-@click.option(
-    "--limit",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=10_000,
-    show_default=True,
-    help="Learn from at most this many pictures.",
-)
-@click.option(
-    "--seed", metavar="N", default=0, show_default=True, help="Seed of all random choices."
-)
-@click.option(
+@value_option("--limit", "Learn from at most this many pictures.", "N", POSITIVE, 10_000)
+@value_option("--seed", "Seed of all random choices.", "N", int, 0)
+@value_option(
     "--least-agreement",
-    metavar="SHARE",
-    type=click.FloatRange(0, 1),
-    default=0.8,
-    show_default=True,
-    help="Refuse a model that agrees with the original on less than this share of pictures.",
+    "Refuse a model that agrees with the original on less than this share of pictures.",
+    "SHARE",
+    click.FloatRange(0, 1),
+    0.8,
 )
-@click.option(
-    "--workers",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="Decoding processes.  [default: one per core]",
-)
+@workers_option
 @click.option(
     "--use", is_flag=True, help="Change the library to the new model, unless it is refused."
 )
-@click.option("--device", metavar="D", default="auto", show_default=True, help=f"Where: {DEVICES}")
-@click.option(
-    "--dtype",
-    type=click.Choice(DTYPES[:3]),
-    default="auto",
-    show_default=True,
-    help="Precision of the matrix products.",
-)
+@partial(machine_options, dtypes=DTYPES[:3])
 @json_option()
 def finetune(
     folder: Path | None,
