@@ -20,6 +20,7 @@ __all__ = [
     "hub_models",
     "is_hub_id",
     "is_offline",
+    "not_on_disk",
     "pull_hub",
 ]
 
@@ -56,6 +57,14 @@ def is_offline() -> bool:
     return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in names)
 
 
+def not_on_disk(name: str) -> ModelUnreachable:
+    """Make the error for a model that is missing and must not be downloaded now."""
+    step = f"to download it: fovea models pull {name}"
+    if is_offline():
+        step = "FOVEA_OFFLINE or HF_HUB_OFFLINE forbids downloads"
+    return ModelUnreachable(f"{name} is not on this disk; {step}")
+
+
 def hub_models() -> dict[str, Path]:
     """Return the folders of the hub's models that were pulled and are still on the disk, by id.
 
@@ -76,9 +85,7 @@ def pull_hub(name: str, *, network: bool = True) -> Path:
     folder = _cached(name)
     if folder is None:
         if not network or is_offline():
-            raise ModelUnreachable(
-                f"{name} is not on this disk; to download it: fovea models pull {name}"
-            )
+            raise not_on_disk(name)
         folder = _downloaded(name)
     _write_register(hub_models() | {name: folder})
     return folder

@@ -13,7 +13,7 @@ from fovea.data import BUNDLED
 from fovea.search.errors import ModelError, ModelUnreachable
 from fovea.search.library.rows import ModelRow
 
-from .hub import is_hub_id, is_offline, pull_hub
+from .hub import is_hub_id, is_offline, not_on_disk, pull_hub
 from .info import ModelInfo, check_vocabulary, describe_model
 from .installed import best_on_disk, bundled, models_on_disk, name_of
 from .openai import DEFAULT, OPENAI_MODELS, OpenAIModel, find_openai, on_disk, pull_openai
@@ -145,9 +145,7 @@ def _requested(name: str, network: bool, progress: "Reporter | None") -> ModelIn
 
 def _openai(model: OpenAIModel, network: bool, progress: "Reporter | None") -> ModelInfo:
     if on_disk(model) is None and not network:
-        raise ModelUnreachable(
-            f"{model.name} is not on this disk; to download it: fovea models pull {model.name}"
-        )
+        raise not_on_disk(model.name)
     try:
         folder = pull_openai(model, progress)
     except ModelUnreachable as exc:
