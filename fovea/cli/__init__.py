@@ -12,6 +12,7 @@ from typing import IO
 
 import click
 
+import fovea
 from fovea.search.errors import FoveaError
 from fovea.search.library.paths import printable
 
@@ -64,12 +65,7 @@ def _discard(stream: IO[str]) -> None:
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            click.echo(f"fovea {version('fovea')}")
-        except PackageNotFoundError:
-            click.echo("fovea, version unknown: running from a checkout that is not installed")
+        click.echo(f"fovea {fovea.__version__}")
         ctx.exit()
 
 

@@ -30,6 +30,7 @@ from .rank import Ranking
 __all__ = [
     "LINE",
     "Background",
+    "ScaledTextEncoder",
     "background_path",
     "default_labels",
     "likelihoods",
@@ -207,7 +208,8 @@ def of_words(
     """
     mean, deviation = background.levels(vectors)
     standard = (scores - mean) / deviation - around.usual(query)
-    return _sigmoid((standard - around.start) / around.slope - math.log(around.expected))
+    log_odds = (standard - around.start) / around.slope - math.log(around.expected)
+    return (1 / (1 + np.exp(-np.clip(log_odds, -50, 50)))).astype(np.float32)
 
 
 def _usual(standard: np.ndarray) -> np.ndarray:
@@ -259,14 +261,6 @@ def _stretched(cosines: np.ndarray) -> np.ndarray:
     return stretched
 
 
-def _sigmoid(odds: np.ndarray) -> np.ndarray:
-    return (1 / (1 + np.exp(-np.clip(odds, -50, 50)))).astype(np.float32)
-
-
-def _floats(blobs: bytes, count: int) -> np.ndarray:
-    return np.frombuffer(blobs, "<f2").astype(np.float32).reshape(count, -1 if count else 0)
-
-
 def _surroundings(library: Library, model_id: int, background: Background) -> Surroundings:
     """Return the library's surroundings, measured anew once it has grown much or lost images.
 
@@ -316,7 +310,8 @@ def _sample(library: Library, model_id: int, first: int, last: int) -> np.ndarra
             "SELECT vector FROM embeddings WHERE model_id = ? AND id <= ? ORDER BY id LIMIT ?",
             (model_id, last, SAMPLE),
         )
-    return _floats(b"".join(vector for (vector,) in rows), len(rows))
+    vectors = np.frombuffer(b"".join(vector for (vector,) in rows), "<f2")
+    return vectors.astype(np.float32).reshape(len(rows), -1 if rows else 0)
 
 
 def background_path(folder: Path, identity: str) -> Path:

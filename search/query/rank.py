@@ -193,16 +193,12 @@ def _nearest(eligible: _Eligible, vector: np.ndarray, limit: int) -> tuple[np.nd
         ids, scores = ids[ids >= 0], scores[ids >= 0]
         exhausted = len(ids) < asked
         if eligible.allowed is None:  # the index also holds hidden images; filters exclude them
-            kept = np.isin(ids, _visible(eligible.library, ids))
+            sql = f"SELECT image_id FROM shown WHERE {AMONG}"
+            kept = np.isin(ids, _ids(eligible.library, sql, [json.dumps(ids.tolist())]))
             ids, scores = ids[kept], scores[kept]
         if len(ids) >= limit or exhausted:
             return ids[:limit], np.clip(scores[:limit], -1, 1)  # float16 can round past 1
         asked *= 4
-
-
-def _visible(library: Library, ids: np.ndarray) -> np.ndarray:
-    sql = f"SELECT image_id FROM shown WHERE {AMONG}"
-    return _ids(library, sql, [json.dumps(ids.tolist())])
 
 
 def _browse(library: Library, query: Query, limit: int) -> tuple[np.ndarray, int]:
