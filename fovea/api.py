@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 from fovea.search.library.library import Library as Store
 from fovea.search.library.library import default_library_folder
@@ -50,6 +50,7 @@ class Library:
         self._store, self._device, self._dtype = store, device, dtype
         self._on_download = on_download
         self._searcher: Searcher | None = None
+        self._encoder: LazyEncoder | None = None  # of the searcher
 
     @classmethod
     def open(
@@ -180,17 +181,21 @@ class Library:
         question, searcher = Question.of(query), self._current_searcher()
         if image is not None and searcher.index is not None:
             question = replace(question, pictures=(Picture(self._embedded(image)),))
+        elif isinstance(image, str | os.PathLike):
+            self.find(image)  # a file that cannot be read is an error in an empty library too
         return searcher.answer(question, k)
 
-    def similar(self, picture: "int | str | os.PathLike[str] | Image", *, k: int = 10) -> Answer:
+    def similar(
+        self, picture: "SupportsIndex | str | os.PathLike[str] | Image", *, k: int = 10
+    ) -> Answer:
         """Return the ``k`` images nearest to a picture: an image id, a file, or one in memory.
 
         A file need not be in the library; if its content is, that image is left out of the hits.
         Raise ``LibraryError`` for a file that cannot be read, ``Unanswerable`` for an unknown id.
         """
         searcher = self._current_searcher()
-        if isinstance(picture, int):
-            return searcher.answer(Question.like(picture), k)
+        if isinstance(picture, SupportsIndex):
+            return searcher.answer(Question.like(int(picture)), k)
         known = self.find(picture) if isinstance(picture, str | os.PathLike) else None
         if searcher.index is None:
             return searcher.answer(Question.of(""), k)
@@ -259,8 +264,9 @@ class Library:
         if row is None:
             return Searcher.of(self._store, None, None)
         if known is None or known.index is None or known.index.model.id != row.id:
-            self._encoder = LazyEncoder.of(self._resolved(), device=self._device, dtype=self._dtype)
-            known = self._searcher = Searcher.of(self._store, row, self._encoder)
+            encoder = LazyEncoder.of(self._resolved(), device=self._device, dtype=self._dtype)
+            known = self._searcher = Searcher.of(self._store, row, encoder)
+            self._encoder = encoder
         elif known.background is None:  # indexing may have saved it since
             background = Background.load(self.folder, row.identity)
             known = self._searcher = replace(known, background=background)
@@ -269,6 +275,7 @@ class Library:
     def _embedded(self, picture: "str | os.PathLike[str] | Image") -> "np.ndarray":
         """Return a picture's unit vector, float32 (d,); a file is decoded in a separate process."""
         encoder = self._encoder
+        assert encoder is not None  # whoever calls this has asked for the searcher
         if not isinstance(picture, str | os.PathLike):
             return encoder.encode_images([picture])[0]
         from fovea.indexer.workers.query_image import QueryImageDecoder

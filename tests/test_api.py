@@ -143,6 +143,10 @@ def test_an_empty_library_gives_empty_answers(home):
             library.similar(1),
         ):
             assert (answer.hits, answer.total, answer.likely) == ((), 0, None)
+        with pytest.raises(fovea.LibraryError):
+            library.search(image="absent.jpg")
+        with pytest.raises(fovea.LibraryError):
+            library.similar("absent.jpg")
         with pytest.raises(fovea.QueryError):
             library.search("size:large")
 

@@ -187,7 +187,7 @@ def plain(requirement):
 
 def test_what_is_imported_is_declared_and_the_reverse():
     names = set(imported_names(["fovea/", "data/", "indexer/", "search/", "web/"])) - {"fovea"}
-    names |= {plugin.split(".")[0] for format in FORMATS for plugin in format.plugins}
+    names |= {plugin.split(".")[0] for format in FORMATS for plugin in format.plugins.split()}
     homes = packages_distributions()
     imported = {
         homes[name][0].lower().replace("_", "-")

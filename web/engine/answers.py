@@ -14,7 +14,7 @@ from fovea.web.contract.problems import Problem
 from .engine import Engine
 from .listings import Cursor, Kept, new_id
 
-__all__ = ["ask", "follow", "page"]
+__all__ = ["ask", "deepened", "follow", "page"]
 
 
 def ask(engine: Engine, question: Question) -> Kept:
@@ -49,15 +49,23 @@ def follow(engine: Engine, cursor: Cursor, question: Question | None) -> Kept:
     return found
 
 
+def deepened(engine: Engine, kept: Kept, k: int) -> Kept:
+    """Return the listing with at least ``k`` hits, if there are as many, and keep it."""
+    if kept.listing.is_whole or len(kept.listing.ranking.ids) >= k:
+        return kept
+    with engine.turns:
+        kept = replace(kept, listing=engine.searcher().deepened(kept.listing, k))
+    engine.listings.keep(kept)
+    return kept
+
+
 def page(engine: Engine, kept: Kept, start: int, limit: int, started: float) -> dict[str, Any]:
     """Return a page of at most ``limit`` hits as members of a JSON document.
 
     ``started`` is the ``time.perf_counter()`` at which the request began.
     """
-    listing = engine.searcher().deepened(kept.listing, start + limit)
-    if listing is not kept.listing:
-        kept = replace(kept, listing=listing)
-        engine.listings.keep(kept)
+    kept = deepened(engine, kept, start + limit)
+    listing = kept.listing
     stop = min(start + limit, len(listing.ranking.ids))
     model = engine.model()
     return {

@@ -45,10 +45,13 @@ class Cursor:
 
 
 class Listings:
-    """The last ``most`` listings, by question and by id. Thread-safe."""
+    """The last ``most`` listings of ``most_ids`` images in all, by question and by id. Thread-safe.
 
-    def __init__(self, most: int = 128) -> None:
-        self._most = most
+    Browsing a library of a million pictures to its end takes 8 MB.
+    """
+
+    def __init__(self, most: int = 128, most_ids: int = 16_000_000) -> None:
+        self._most, self._most_ids = most, most_ids
         self._by_id: OrderedDict[str, Kept] = OrderedDict()
         self._ids: dict[Hashable, str] = {}
         self._lock = threading.Lock()
@@ -69,10 +72,14 @@ class Listings:
             self._by_id[listing.id] = listing
             self._by_id.move_to_end(listing.id)
             self._ids[listing.key] = listing.id
-            while len(self._by_id) > self._most:
+            while len(self._by_id) > self._most or self._holds_too_much():
                 _, oldest = self._by_id.popitem(last=False)
                 if self._ids.get(oldest.key) == oldest.id:
                     del self._ids[oldest.key]
+
+    def _holds_too_much(self) -> bool:
+        ids = sum(len(kept.listing.ranking.ids) for kept in self._by_id.values())
+        return ids > self._most_ids and len(self._by_id) > 1
 
     def _touched(self, listing_id: str) -> Kept | None:
         found = self._by_id.get(listing_id)

@@ -19,6 +19,7 @@ from fovea.search.query.rank import Picture
 from fovea.search.query.run import Question
 from fovea.web.contract.describe import bad_request, describe, json_body, text_of
 from fovea.web.contract.fields import image_url, name_of
+from fovea.web.engine.answers import ask, deepened
 from fovea.web.engine.engine import Engine, current_engine
 
 from .search import PICTURES_BYTES, decoded
@@ -93,8 +94,8 @@ def knn() -> list[dict[str, Any]]:
     question = _question(engine, body, searcher.index)
     if searcher.index is None or question is None:
         return []
-    listing = searcher.deepened(searcher.listing(question), most)
-    found = searcher.hits(listing, 0, most)
+    kept = deepened(engine, ask(engine, question), most)
+    found = searcher.hits(kept.listing, 0, most)
     if body.get("deduplicate") is not False:
         found = _distinct(searcher.index, found)
     metadata = _metadata(engine.library, [hit.image_id for hit in found[:shown]])
