@@ -283,7 +283,7 @@ def test_a_model_of_another_family_comes_from_the_hub_with_all_it_needs(hub, tmp
 def test_pickled_weights_are_not_even_fetched(hub, tmp_path):
     run = pull(hub, tmp_path, "owner/pickled")
     assert run.returncode == 1
-    assert "has its weights as pytorch_model.bin" in run.stderr.strip().splitlines()[-1]
+    assert "has its weights in pytorch_model.bin" in run.stderr.strip().splitlines()[-1]
     assert not [path for path, _ in hub.asked if "resolve" in path and path.endswith(".bin")]
 
 
