@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from places import CHECKOUT, TESTS
+from places import CHECKOUT, HELPERS
 
 # A picture of one colour: its name, then three bytes.
 PLUGIN = """
@@ -61,7 +61,7 @@ def test_a_format_is_added_by_a_row_and_a_plugin(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "red.toy").write_bytes(b"toy\xff\0\0")
     (tmp_path / "photos" / "blue.ty").write_bytes(b"toy\0\0\xff")
-    paths = [str(tmp_path), str(CHECKOUT), str(TESTS)]
+    paths = [str(tmp_path), str(CHECKOUT), str(HELPERS)]
     program = f"import sys; sys.path[:0] = {paths!r}\n{PROGRAM}"
     done = subprocess.run(
         [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, cwd=tmp_path

@@ -24,7 +24,7 @@ from fovea.search.clip.finetuning.finetune import Comparison, Figures, TuneOptio
 from fovea.search.clip.training.train import train
 from fovea.search.library.library import Library
 from fovea.search.models.resolve import resolve_model
-from places import TESTS
+from places import HELPERS
 
 OPTIONS = TuneOptions(
     tune=1, epochs=6, batch_size=16, lr=2e-3, device="cpu", dtype="float32", log_every=2,
@@ -166,7 +166,7 @@ def test_a_process_that_is_killed_goes_on_to_the_same_weights(library, home, tmp
     whole = tune(library, home, tmp_path / "whole", least_agreement=0.0)
     here = Path(__file__).parent
     out = tmp_path / "killed"
-    command = [sys.executable, "-c", SCRIPT, str(home), str(out), str(here), str(TESTS)]
+    command = [sys.executable, "-c", SCRIPT, str(home), str(out), str(here), str(HELPERS)]
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as started:
         for line in started.stdout:

@@ -124,7 +124,7 @@ def test_a_switch_that_is_stopped_goes_on_where_it_ended(indexed):
 
 KILLED = """
 import os, signal, sys
-sys.path[:0] = [sys.argv[1], os.path.join(sys.argv[1], "tests")]
+sys.path[:0] = [sys.argv[1], os.path.join(sys.argv[1], "tests", "helpers")]
 from fovea.search.library.library import Library
 from wide import WideEncoder, switch
 with Library.open(sys.argv[2]) as library:

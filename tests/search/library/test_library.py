@@ -2,56 +2,20 @@
 
 import os
 import sqlite3
-import subprocess
-import sys
-import textwrap
-import threading
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from fovea.search.errors import LibraryBusy, LibraryError
+from fovea.search.errors import LibraryError
 from fovea.search.library import schema
 from fovea.search.library.files import below
 from fovea.search.library.library import DATABASE, Library, default_library_folder
 from fovea.search.library.rows import FileRow, FileWrite, ImageMetadata, NewImage, WriteBatch
-from places import CHECKOUT
+from library_rows import content, images, paths, put, unit
 
-
-@pytest.fixture(autouse=True)
-def nothing_is_unreachable(monkeypatch):
-    """The roots of these tests are on no disk."""
-    monkeypatch.setattr("fovea.search.library.library.unreachable", lambda paths: frozenset())
-
-
-def content(number: int) -> bytes:
-    """A stand-in for a SHA-256."""
-    return number.to_bytes(32, "big")
-
-
-def unit(number: int, dim: int = 3) -> np.ndarray:
-    vector = np.random.default_rng(number).standard_normal(dim).astype("float32")
-    return vector / np.linalg.norm(vector)
-
-
-def put(library: Library, root_id: int, path: bytes, number: int, state: str = "indexed") -> None:
-    """Write one file with the content ``number``."""
-    library.set_model("toy", "a" * 64, 3, "test")
-    batch = WriteBatch(
-        [NewImage(content(number), 10, ImageMetadata(4, 3), unit(number))],
-        [FileWrite(path, root_id, 10, 99, content(number), state)],
-    )
-    library.write_batch(batch)
-
-
-def paths(library: Library) -> dict[bytes, str]:
-    return {entry.path: entry.state for entry in library.entries()}
-
-
-def images(library: Library) -> list[int]:
-    return [row[0] for row in library.rows("SELECT id FROM images ORDER BY id")]
+pytestmark = pytest.mark.usefixtures("nothing_is_unreachable")
 
 
 def test_a_library_keeps_its_id_and_rows_when_it_is_opened_again(tmp_path):
@@ -80,9 +44,6 @@ def test_the_database_is_in_wal_mode_with_foreign_keys(library):
     assert library.rows("PRAGMA journal_mode") == [("wal",)]
     assert library.rows("PRAGMA foreign_keys") == [(1,)]
     assert library.rows("PRAGMA synchronous") == [(2,)]
-
-
-# Folders that are no libraries
 
 
 def test_a_folder_without_a_library_says_how_to_make_one(tmp_path):
@@ -166,9 +127,6 @@ def test_the_default_folder_follows_the_environment(monkeypatch, tmp_path):
     assert "fovea" in default_library_folder().parts
 
 
-# Migrations
-
-
 def test_a_migration_brings_an_older_library_up_to_date(colour_library, monkeypatch):
     step = ("CREATE TABLE tags (name TEXT)", "INSERT INTO tags VALUES ('new')")
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
@@ -188,9 +146,6 @@ def test_a_migration_that_fails_changes_nothing(colour_library, monkeypatch):
     with Library.open(colour_library.folder) as library:
         assert library.rows("SELECT name FROM sqlite_master WHERE name = 'tags'") == []
         assert len(images(library)) == 8
-
-
-# Files and images
 
 
 def test_two_files_of_one_content_share_an_image(library):
@@ -362,9 +317,6 @@ def test_hashes_are_looked_up_by_the_thousand(library):
     assert len(set(found.values())) == 1500
 
 
-# Models
-
-
 def test_a_library_remembers_its_model_and_keeps_the_old_ones(library):
     assert library.model() is None
     first = library.set_model("small", "a" * 64, 3, "bundled")
@@ -399,260 +351,3 @@ def test_a_second_model_embeds_images_that_are_there(library):
         library.write_batch(WriteBatch([new], model_id=other.id))
     assert library.has_embedding([1, 2, 99], other.id) == {1, 2}
     assert images(library) == [1, 2, 3, 4, 5]
-
-
-# Roots
-
-
-def test_adding_a_root_twice_gives_the_same_root(library, tmp_path):
-    first = library.add_root(tmp_path)
-    assert library.add_root(str(tmp_path) + "/") == first
-    assert library.add_root(os.fsencode(tmp_path) + b"/x/..") == first
-
-
-def test_a_root_remembers_that_it_is_offline_and_when_it_was_scanned(library):
-    root = library.add_root(b"/p")
-    library.set_root_state(root.id, "offline")
-    library.set_root_state(root.id, "online", scanned_at="2025-01-02T03:04:05+00:00")
-    library.set_root_state(root.id, "offline")
-    [root] = library.roots()
-    assert (root.state, root.scanned_at) == ("offline", "2025-01-02T03:04:05+00:00")
-
-
-def test_removing_a_root_keeps_what_another_one_covers(library):
-    outer, inner = library.add_root(b"/p"), library.add_root(b"/p/in")
-    deeper = library.add_root(b"/p/in/deep")
-    put(library, outer.id, b"/p/a", 1)
-    put(library, inner.id, b"/p/in/b", 2)
-    put(library, inner.id, b"/p/in/deep/c", 3)
-    put(library, outer.id, b"/p/in/d", 4)
-    assert library.remove_root(inner.id) == 0
-    owners = dict(library.rows("SELECT path, root_id FROM files"))
-    assert owners == {
-        b"/p/a": outer.id, b"/p/in/b": outer.id, b"/p/in/d": outer.id,
-        b"/p/in/deep/c": deeper.id,
-    }  # fmt: skip
-    assert library.remove_root(outer.id) == 3
-    assert paths(library) == {b"/p/in/deep/c": "indexed"}
-    assert images(library) == [3]
-
-
-def test_removing_the_last_root_leaves_no_image(colour_library):
-    [root] = colour_library.roots()
-    assert colour_library.remove_root(root.id) == 8
-    assert colour_library.roots() == []
-    assert images(colour_library) == []
-    assert colour_library.counts().files == {}
-    assert colour_library.rows("SELECT count(*) FROM tombstones") == [(8,)]
-
-
-def test_a_removed_roots_id_is_not_given_to_the_next(library):
-    first = library.add_root(b"/p")
-    library.remove_root(first.id)
-    assert library.add_root(b"/q").id > first.id
-
-
-# One writer
-
-
-def test_a_second_writer_is_told_who_the_first_is(library):
-    script = f"""
-        import sys
-        from fovea.search.library.library import Library
-        with Library.open({str(library.folder)!r}) as library, library.writing():
-            print("locked", flush=True)
-            sys.stdin.readline()
-    """
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT,
-    )  # fmt: skip
-    with child:
-        assert child.stdout.readline() == "locked\n"
-        with (
-            pytest.raises(LibraryBusy, match=rf"another fovea \(pid {child.pid}\)"),
-            library.writing(),
-        ):
-            raise AssertionError("both wrote")
-        child.stdin.write("\n")
-        child.stdin.flush()
-        with library.writing(wait_s=30):
-            assert child.wait(30) == 0
-
-
-def test_the_lock_of_a_killed_writer_is_free(library):
-    script = f"""
-        import os, signal
-        from fovea.search.library.library import Library
-        with Library.open({str(library.folder)!r}) as library, library.writing():
-            os.kill(os.getpid(), signal.SIGKILL)
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=CHECKOUT)
-    with library.writing():
-        pass
-
-
-def test_two_libraries_in_one_process_exclude_each_other(library):
-    with Library.open(library.folder) as other, library.writing():
-        with pytest.raises(LibraryBusy), other.writing():
-            raise AssertionError("both wrote")
-        library.add_root(b"/p")
-
-
-def test_writers_and_readers_of_several_threads_never_find_it_locked(library):
-    root = library.add_root(b"/p")
-    library.set_model("toy", "a" * 64, 3, "test")
-    problems = []
-
-    def write(offset: int) -> None:
-        try:
-            with Library.open(library.folder) as mine:
-                for number in range(offset, offset + 25):
-                    put(mine, root.id, b"/p/%d" % number, number)
-        except Exception as exc:  # any error is the failure that this test looks for
-            problems.append(exc)
-
-    threads = [threading.Thread(target=write, args=(n * 100,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        count = library.counts()
-        assert count.images >= count.embeddings or library.counts().images >= count.embeddings
-    for thread in threads:
-        thread.join()
-    assert problems == []
-    assert library.counts().files == {"indexed": 100}
-
-
-def test_several_processes_may_create_one_library_at_once(tmp_path):
-    script = f"""
-        from fovea.search.library.library import Library
-        with Library.open({str(tmp_path / "lib")!r}, create=True) as library:
-            print(library.id)
-    """
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(script)],
-            stdout=subprocess.PIPE, text=True, cwd=CHECKOUT,
-        )
-        for _ in range(4)
-    ]  # fmt: skip
-    ids = {child.communicate(timeout=60)[0] for child in children}
-    assert [child.returncode for child in children] == [0] * 4
-    assert len(ids) == 1
-
-
-def test_a_kill_loses_at_most_the_batch_in_flight(library):
-    root = library.add_root(b"/p")
-    library.set_model("toy", "a" * 64, 3, "test")
-    script = f"""
-        import itertools, numpy as np
-        from fovea.search.library.library import Library
-        from fovea.search.library.rows import FileWrite, NewImage, WriteBatch
-        vector = np.array([1, 0, 0], "float32")
-        with Library.open({str(library.folder)!r}) as library, library.writing():
-            for batch in itertools.count():
-                numbers = range(batch * 16, batch * 16 + 16)
-                hashes = [n.to_bytes(32, "big") for n in numbers]
-                library.write_batch(WriteBatch(
-                    [NewImage(h, 1, vector=vector) for h in hashes],
-                    [FileWrite(b"/p/%d" % n, {root.id}, 1, 1, h)
-                     for n, h in zip(numbers, hashes)],
-                ))
-                print(batch, flush=True)
-    """
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        stdout=subprocess.PIPE, text=True, cwd=CHECKOUT,
-    )  # fmt: skip
-    with child:
-        for line in child.stdout:
-            if int(line) == 20:
-                break
-        child.kill()
-        reported = [20, *(int(line) for line in child.stdout)]
-    with Library.open(library.folder) as reopened:
-        counts = reopened.counts()
-        batches, rest = divmod(counts.images, 16)
-        assert rest == 0
-        assert batches in (reported[-1] + 1, reported[-1] + 2)
-        assert counts.embeddings == counts.images == counts.files["indexed"]
-        assert reopened.rows("PRAGMA integrity_check") == [("ok",)]
-        assert reopened.rows("PRAGMA foreign_key_check") == []
-
-
-def test_an_error_in_a_transaction_undoes_all_of_it(library):
-    with pytest.raises(RuntimeError), library.transaction() as conn:
-        conn.execute("INSERT INTO roots (path, added_at) VALUES (x'00', '')")
-        raise RuntimeError
-    assert library.roots() == []
-
-
-def test_importing_the_package_imports_nothing_heavy():
-    script = """
-        import sys, fovea.search.library.library, fovea.search.library.rows
-        assert not {"torch", "faiss", "PIL", "transformers"} & set(sys.modules), sys.modules
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, cwd=CHECKOUT)
-
-
-FILE_STEPS = st.lists(
-    st.tuples(st.sampled_from(["put", "delete", "missing", "present"]),
-              st.integers(0, 3), st.integers(0, 3)),
-    max_size=12,
-)  # fmt: skip
-
-
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(steps=FILE_STEPS)
-def test_images_are_those_of_the_files_after_any_steps(library, steps):
-    root = library.add_root(b"/p")
-    library.delete_files([entry.path for entry in library.entries()])
-    shown: dict[bytes, tuple[int, str]] = {}
-    for step, place, number in steps:
-        path = b"/p/%d" % place
-        if step == "put":
-            put(library, root.id, path, number)
-            shown[path] = (number, "indexed")
-        elif step == "delete":
-            library.delete_files([path])
-            shown.pop(path, None)
-        elif path in shown:
-            state = "missing" if step == "missing" else "indexed"
-            (library.mark_missing if step == "missing" else library.mark_present)([path])
-            shown[path] = (shown[path][0], state)
-    assert paths(library) == {path: state for path, (_, state) in shown.items()}
-    stored = {row[0] for row in library.rows("SELECT hash FROM images")}
-    assert stored == {content(number) for number, _ in shown.values()}
-    assert library.rows("SELECT count(*) FROM images") == library.rows(
-        "SELECT count(*) FROM embeddings"
-    )
-
-
-def test_a_root_inside_another_takes_over_its_files(library):
-    outer = library.add_root("/photos")
-    for path in (b"/photos/a.jpg", b"/photos/trip/b.jpg", b"/photos/trip/day/c.jpg"):
-        library.write_batch(WriteBatch(files=[FileWrite(path, outer.id, 1, 1, None, "failed")]))
-    innermost = library.add_root("/photos/trip/day")
-    inner = library.add_root("/photos/trip")
-    library.add_root("/photos/trip")
-    owners = dict(library.rows("SELECT path, root_id FROM files"))
-    assert owners == {
-        b"/photos/a.jpg": outer.id,
-        b"/photos/trip/b.jpg": inner.id,
-        b"/photos/trip/day/c.jpg": innermost.id,
-    }
-
-
-def test_a_note_changes_no_state_and_goes_when_the_file_is_back(library):
-    root = library.add_root("/photos")
-    write = FileWrite(b"/photos/a.jpg", root.id, 1, 1, b"h" * 32)
-    library.write_batch(WriteBatch([NewImage(b"h" * 32, 1)], [write]))
-    library.note([b"/photos/a.jpg"], "not found")
-    assert library.rows("SELECT state, reason FROM files") == [("indexed", "not found")]
-    library.mark_missing([b"/photos/a.jpg"], "deleted")
-    assert library.rows("SELECT state, reason FROM files") == [("missing", "deleted")]
-    library.mark_present([b"/photos/a.jpg"])
-    assert library.rows("SELECT state, reason FROM files") == [("indexed", None)]

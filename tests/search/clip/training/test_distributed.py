@@ -14,7 +14,7 @@ from coloured import labelled_source, tiny_run
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.training.distributed import World, own_device
 from fovea.search.clip.training.train import train
-from places import CHECKOUT, TESTS
+from places import CHECKOUT, HELPERS
 
 # One start of the processes, which costs seconds, for all the runs. The first one joins and parts
 # by itself; a process group that is made again from the same store may meet what the last one left.
@@ -82,7 +82,7 @@ def joint(tmp_path_factory):
     (folder / "both.py").write_text(SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     command += ["--master-addr=127.0.0.1", f"--master-port={free_port()}"]
-    command += [str(folder / "both.py"), str(folder), str(TESTS), str(CHECKOUT)]
+    command += [str(folder / "both.py"), str(folder), str(HELPERS), str(CHECKOUT)]
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",

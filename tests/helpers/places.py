@@ -5,7 +5,8 @@ Collections in ../shared are used where there are any; what is committed serves 
 
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent
+HELPERS = Path(__file__).resolve().parent
+TESTS = HELPERS.parent
 CHECKOUT = TESTS.parent
 SHARED = (CHECKOUT.parent / "shared").resolve()
 ODD = TESTS / "odd" / "files"  # described by odd/manifest.tsv

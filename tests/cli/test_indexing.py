@@ -1,0 +1,158 @@
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from commands import run
+
+INDEX_FIELDS = (
+    "found",
+    "embedded",
+    "unchanged",
+    "moved",
+    "deleted",
+    "failed",
+    "skipped",
+    "seconds",
+)
+
+
+def test_index_counts_what_it_did(used):
+    report = json.loads((used / "first.json").read_text())
+    assert tuple(report) == INDEX_FIELDS
+    odd = 0 if sys.platform == "darwin" else 1
+    counts = {name: report[name] for name in INDEX_FIELDS[:-1]}
+    assert counts == {
+        "found": 7 + odd,
+        "embedded": 6,
+        "unchanged": 0,
+        "moved": odd,
+        "deleted": 0,
+        "failed": 1,
+        "skipped": 0,
+    }
+    assert report["seconds"] > 0
+
+
+def test_index_without_a_folder_takes_every_root_again(own):
+    again = run("index", "--json").json
+    assert again["unchanged"] == again["found"] > 6
+    assert again["embedded"] == 0
+
+
+def test_index_in_words(own):
+    done = run("index")
+    assert done.code == 0
+    assert " found, 0 embedded by model, " in done.out
+    assert done.err == ""
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_index_writes_a_snapshot_anew_that_cannot_be_used(own, tmp_path, damage):
+    [snapshot] = (tmp_path / "library").glob("index-*.snapshot")
+    if damage == "truncated":
+        os.truncate(snapshot, 100)
+        assert "fovea index saves it again" in run("search", "a dog").err
+    else:
+        snapshot.unlink()
+    assert run("index", "--json").json["embedded"] == 0
+    assert "is not used" not in run("search", "a dog").err
+    before = snapshot.stat().st_ino
+    assert run("index").err == ""
+    assert snapshot.stat().st_ino == before, "a sound one stays as it is"
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_index_refuses_what_the_machine_has_not_before_it_looks(own, dry_run):
+    done = run("index", "--device", "nonsense", *dry_run)
+    assert (done.code, done.out) == (1, "")
+    assert "there is no device 'nonsense'" in done.err
+    assert run("index", "--device", "cpu", "--dtype", "float16", *dry_run).code == 1
+
+
+def test_index_of_nothing_asks_for_a_folder(tmp_path, used):
+    done = run("index", "--library", tmp_path / "new")
+    assert (done.code, done.out) == (1, "")
+    assert "fovea index FOLDER" in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("words", [["nowhere"], ["photos", "--model", "no-such-model"], []])
+def test_a_first_run_that_fails_makes_no_library(tmp_path, used, monkeypatch, words):
+    monkeypatch.chdir(used)
+    done = run("index", *words, "--library", tmp_path / "deep" / "new")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert not (tmp_path / "deep").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["index", "photos"], ["index", "photos", "--dry-run"], ["classify", "x", "--label", "a"]],
+)
+def test_a_library_in_a_folder_that_may_not_be_entered_is_one_line(used, monkeypatch, words):
+    def refuse(path, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.chdir(used)
+    monkeypatch.setattr(Path, "stat", refuse)  # the superuser may enter any
+    done = run(*words)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "as a library: Permission denied; choose another" in done.err
+
+
+def test_a_dry_run_without_a_library_makes_none(tmp_path, used):
+    done = run("index", used / "photos", "--library", tmp_path / "new", "--dry-run", "--json")
+    assert done.json["embedded"] >= 6
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_dry_run_names_the_model_that_a_run_would_try(tmp_path, used, monkeypatch):
+    words = ["index", used / "photos", "--library", tmp_path / "new", "--dry-run"]
+    assert "would be embedded by fovea-small" in run(*words).out
+    monkeypatch.delenv("FOVEA_OFFLINE")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    done = run(*words)
+    assert ("would be embedded by ViT-B/32" in done.out, done.err) == (True, "")
+
+
+def test_a_folder_that_is_not_there_is_one_line(own):
+    done = run("index", own / "nowhere")
+    assert done.code == 1
+    assert done.err.count("\n") == 1 and done.err.startswith("Error: ")
+
+
+def test_another_model_is_only_used_when_that_is_meant(own):
+    refused = run("index", "--model", own / "other")
+    assert refused.code == 1
+    assert f"fovea models use {own / 'other'}" in refused.err
+    assert run("search", "the dog", "--json").json["model"] == "model"
+
+
+def test_a_library_switches_its_model_and_back_without_embedding_twice(own):
+    before = run("search", "the dog", "--json").json
+    there = run("index", "--model", own / "other", "--switch-model", "--workers", 1, "--json")
+    assert there.json["embedded"] == 0 and "other is used now: 6 pictures, 6 embedded" in there.err
+    switched = run("search", "the dog", "--json").json
+    assert switched["model"] == "other"
+    scores = [[hit["score"] for hit in answer["hits"]] for answer in (before, switched)]
+    assert scores[0] != pytest.approx(scores[1])
+    back = run("index", "--model", own / "model", "--switch-model", "--json").json
+    assert back["embedded"] == 0
+    after = run("search", "the dog", "--json").json
+    assert after["hits"] == before["hits"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--workers", "0"],
+        ["--batch-size", "0"],
+        ["--dtype", "int8"],
+        ["--no-such-option"],
+    ],
+)
+def test_misuse_of_index_exits_with_2(used, words):
+    assert run("index", *words).code == 2

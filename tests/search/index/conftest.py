@@ -1,0 +1,10 @@
+"""Fixtures of these tests."""
+
+import pytest
+
+from index_checks import DIM
+
+
+@pytest.fixture
+def model(library):
+    return library.set_model("toy", "a" * 64, DIM, "test")
