@@ -17,12 +17,12 @@ def name_of(path: str) -> str:
 
 
 def image_url(image_id: int, shape: str) -> str:
-    """The address of an image's ``thumbnail``, ``preview`` or ``original``."""
+    """Return the address of an image's ``thumbnail``, ``preview`` or ``original``."""
     return f"{request.script_root}/api/images/{image_id}/{shape}"
 
 
 def thumbnail_urls(library: Library, image_ids: Iterable[int]) -> dict[int, str]:
-    """The addresses of thumbnails by image id.
+    """Return the addresses of thumbnails by image id.
 
     Each ends in the first 8 hexadecimal digits of the content's SHA-256, so that browsers may cache
     it for good.

@@ -223,7 +223,7 @@ def scans() -> Scans:
 @blueprint.get("/api/scans")
 @describe("Get the scan", {200: "Scans"}, tag="Folders")
 def show_scan() -> dict[str, Any]:
-    """The running scan or the last one; null before the first."""
+    """Return the running scan or the last one; null before the first."""
     return {"scan": scans().document()}
 
 
@@ -236,7 +236,7 @@ def show_scan() -> dict[str, Any]:
     problems=(404, 415, 503),
 )
 def start_scan() -> tuple[dict[str, Any], int]:
-    """If a scan is running, this one waits for it."""
+    """Scan now, or after the running scan."""
     root_id = json_body(["root"]).get("root")
     if root_id is None:
         return {"scan": scans().start()}, 202
@@ -251,7 +251,7 @@ def start_scan() -> tuple[dict[str, Any], int]:
 @blueprint.delete("/api/scans/current")
 @describe("Stop the scan", {202: "Scans"}, tag="Folders")
 def stop_scan() -> tuple[dict[str, Any], int]:
-    """It stops after the batch in flight. Pictures that are indexed stay in the library."""
+    """Stop after the batch in flight; indexed pictures stay in the library."""
     scans().stop()
     return {"scan": scans().document()}, 202
 

@@ -72,7 +72,7 @@ ANSWER["application/json"] = {"type": "array"}
     problems=(404, 413, 415, 503),
 )
 def export() -> Response:
-    """Originals as a zip file, metadata as CSV or JSON, or paths, one per line.
+    """Send originals as a zip file, metadata as CSV or JSON, or paths, one per line.
 
     Images no longer in the library are left out. A zip file lists files that could not be read in
     `missing.txt`.

@@ -22,7 +22,7 @@ SEPARATOR = os.fsencode(os.sep)
 @blueprint.get("/api/facets")
 @describe("List values to filter by", {200: "Facets"}, tag="Search", problems=(503,))
 def facets() -> dict[str, Any]:
-    """Folders, cameras and formats with their numbers of pictures, and the range of days."""
+    """Return folders, cameras and formats with their numbers of pictures, and the range of days."""
     engine = current_engine()
     found: dict[str, Any] = engine.remembered("facets", lambda: _facets(engine.library))
     return found

@@ -31,7 +31,7 @@ OTHER = "application/octet-stream"
     problems=(404, 410, 416, 503),
 )
 def original(image_id: int) -> Response:
-    """Formats that browsers can show are sent as pictures, all others as attachments.
+    """Send formats that browsers can show as pictures, all others as attachments.
 
     Only files inside the library's folders are sent; links are not followed. Range requests are
     supported.

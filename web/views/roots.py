@@ -48,7 +48,7 @@ NEW_ROOT = {
 @blueprint.get("/api/roots")
 @describe("List the folders", {200: "Roots"}, tag="Folders", problems=(503,))
 def roots() -> dict[str, Any]:
-    """Each with its number of pictures. An offline folder is missing or not mounted."""
+    """Return each with its number of pictures. An offline folder is missing or not mounted."""
     library = current_engine().library
     return {"roots": [_fields(library, root) for root in library.roots_now()]}
 
@@ -62,7 +62,7 @@ def roots() -> dict[str, Any]:
     problems=(415, 422, 503),
 )
 def add_root() -> tuple[dict[str, Any], int]:
-    """A folder on the server's machine. Its pictures are indexed in the background."""
+    """Add a folder on the server's machine, and index its pictures in the background."""
     path = _folder(_asked_path())
     library = current_engine().library
     root = library.add_root(os.path.realpath(path))
@@ -73,7 +73,7 @@ def add_root() -> tuple[dict[str, Any], int]:
 @blueprint.delete("/api/roots/<int:root_id>")
 @describe("Remove a folder", {204: {}}, tag="Folders", problems=(409, 503))
 def remove_root(root_id: int) -> tuple[str, int]:
-    """Its pictures leave the library. The files themselves are not touched."""
+    """Remove its pictures from the library. The files themselves are not touched."""
     library = current_engine().library
     if not any(root.id == root_id for root in library.roots()):
         raise Problem(404, "Not Found", f"there is no folder {root_id}")

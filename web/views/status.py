@@ -24,14 +24,14 @@ STATE = Choice(
 @blueprint.get("/health")
 @describe("Check that the server runs", {200: "Health"}, tag="Library")
 def health() -> dict[str, str]:
-    """Does not touch the library."""
+    """Answer without touching the library."""
     return {"status": "ok"}
 
 
 @blueprint.get("/api/status")
 @describe("Describe the library", {200: "Status"}, tag="Library", problems=(503,))
 def status() -> dict[str, Any]:
-    """Its size, its model and index, and the formats that can be indexed."""
+    """Return its size, its model and index, and the formats that can be indexed."""
     engine = current_engine()
     counts, model, index = engine.library.counts(), engine.model(), engine.index()
     return {
@@ -65,7 +65,7 @@ def _formats() -> list[str]:
     problems=(503,),
 )
 def failures() -> dict[str, Any]:
-    """Files that failed or are ignored, each with the reason."""
+    """Return files that failed or are ignored, each with the reason."""
     state, after, limit = STATE.read(), int(AFTER.read() or 0), LIMIT.read()
     states = ("failed", "skipped") if state == "all" else (state, state)
     rows = current_engine().library.rows(

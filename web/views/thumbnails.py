@@ -188,7 +188,7 @@ def crowded(exc: Crowded) -> Problem:
     problems=IMAGE_PROBLEMS,
 )
 def thumbnail(image_id: int) -> Response:
-    """WebP, upright, in sRGB; of an animation the first frame.
+    """Send a WebP, upright, in sRGB; of an animation the first frame.
 
     The long side is at most four times the short one.
     """
@@ -204,7 +204,7 @@ def thumbnail(image_id: int) -> Response:
     problems=IMAGE_PROBLEMS,
 )
 def preview(image_id: int) -> Response:
-    """WebP, for formats that browsers cannot show. The long side is at most 2,048 pixels."""
+    """Send a WebP, for formats that browsers cannot show. The long side is at most 2,048 pixels."""
     return _picture(image_id, "preview")
 
 
