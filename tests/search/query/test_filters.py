@@ -194,6 +194,6 @@ def test_the_page_on_queries_explains_each_filter():
 
 
 def test_the_page_knows_each_filter():
-    script = (CHECKOUT / "web" / "static" / "js" / "querytext.js").read_text("utf-8")
+    script = (CHECKOUT / "web" / "static" / "js" / "query" / "querytext.js").read_text("utf-8")
     listed = script.partition("export const FILTERS = [")[2].partition("];")[0]
     assert [word for word in listed.split('"')[1::2] if word.isalpha()] == list(FILTERS)

@@ -115,7 +115,7 @@ def in_page(page, expression: str, values: list):
     return page.evaluate(
         f"""async (values) => {{
             const script = document.querySelector("script[type=module]").src;
-            const m = await import(new URL("querytext.js", script));
+            const m = await import(new URL("query/querytext.js", script));
             return values.map((value) => {expression});
         }}""",
         values,

@@ -111,7 +111,7 @@ def test_a_name_stays_inside_its_header(client, app, photos, add_file, name):
 
 
 def test_the_page_shows_originals_of_no_other_formats():
-    code = (CHECKOUT / "web" / "static" / "js" / "picture.js").read_text("utf-8")
+    code = (CHECKOUT / "web" / "static" / "js" / "query" / "picture.js").read_text("utf-8")
     names = re.findall(r'"(\w+)"', re.search(r"SHOWN_BY_BROWSERS = [^;]*", code)[0])
     there = {
         name for f in FORMATS if f.media_type for name in (f.name, *f.extensions.upper().split())

@@ -1,9 +1,9 @@
 /** Keyboard shortcuts of the page; open dialogs handle their own. */
 
-import * as grid from "./grid.js";
+import * as grid from "./results/grid.js";
 import * as help from "./help.js";
-import * as selection from "./selection.js";
-import { emit } from "./store.js";
+import * as selection from "./results/selection.js";
+import { emit } from "./page/store.js";
 
 const LIKES = { m: 1, l: -1 }; // weights
 

@@ -1,14 +1,14 @@
 /** Start all parts of the page. */
 
-import * as detail from "./detail.js";
-import * as drop from "./drop.js";
-import * as grid from "./grid.js";
+import * as detail from "./results/detail.js";
+import * as drop from "./query/drop.js";
+import * as grid from "./results/grid.js";
 import * as help from "./help.js";
-import * as indexing from "./indexing.js";
+import * as indexing from "./library/indexing.js";
 import * as keys from "./keys.js";
-import * as search from "./search.js";
-import * as selection from "./selection.js";
-import * as toast from "./toast.js";
+import * as search from "./query/search.js";
+import * as selection from "./results/selection.js";
+import * as toast from "./page/toast.js";
 
 const first = document.getElementById("first");
 

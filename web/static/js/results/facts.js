@@ -1,10 +1,10 @@
 /** The facts beside a picture in the picture view. */
 
-import { copyText } from "./clipboard.js";
-import { element, printable } from "./dom.js";
-import * as format from "./format.js";
-import { t } from "./i18n.js";
-import { emit } from "./store.js";
+import { copyText } from "../page/clipboard.js";
+import { element, printable } from "../page/dom.js";
+import * as format from "../page/format.js";
+import { t } from "../page/i18n.js";
+import { emit } from "../page/store.js";
 
 /**
  * Fill the `parts` of the view from the document of an image, and from its `hit` in a search, if

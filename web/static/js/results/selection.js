@@ -1,10 +1,10 @@
 /** Selected pictures, which may come from several searches, and what can be done with them. */
 
-import { copyText } from "./clipboard.js";
-import * as format from "./format.js";
+import { copyText } from "../page/clipboard.js";
+import * as format from "../page/format.js";
 import * as grid from "./grid.js";
-import { t } from "./i18n.js";
-import { emit, on } from "./store.js";
+import { t } from "../page/i18n.js";
+import { emit, on } from "../page/store.js";
 
 const LONG_PRESS = 450; // milliseconds: before the system's own, which may drag the link
 const STILL = 10; // CSS pixels that a pressing finger may move

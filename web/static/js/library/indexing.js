@@ -1,11 +1,11 @@
 /** The library panel: folders, progress of indexing, and files that are not indexed. */
 
-import * as api from "./api.js";
-import { element, printable } from "./dom.js";
+import * as api from "../page/api.js";
+import { element, printable } from "../page/dom.js";
 import { Failures } from "./failures.js";
-import * as format from "./format.js";
-import { t } from "./i18n.js";
-import { emit, on } from "./store.js";
+import * as format from "../page/format.js";
+import { t } from "../page/i18n.js";
+import { emit, on } from "../page/store.js";
 
 const RETRY = 15_000; // milliseconds until a refused stream of events is tried again
 

@@ -1,7 +1,7 @@
 /** Search by picture: files that are dropped, pasted or chosen. */
 
-import { emit } from "./store.js";
-import { t } from "./i18n.js";
+import { emit } from "../page/store.js";
+import { t } from "../page/i18n.js";
 
 const MOST = 8; // pictures in one query
 const LARGEST = 64 * 1024 * 1024; // bytes

@@ -1,8 +1,8 @@
 /** The large picture of the picture view: the thumbnail at once, then the file itself over it. */
 
-import { printable } from "./dom.js";
-import { t } from "./i18n.js";
-import { Zoom } from "./zoom.js";
+import { printable } from "../page/dom.js";
+import { t } from "../page/i18n.js";
+import { Zoom } from "../results/zoom.js";
 
 const SHOWN_BY_BROWSERS = new Set(["JPEG", "MPO", "PNG", "WEBP", "GIF", "AVIF"]);
 

@@ -1,11 +1,11 @@
 /** Menus for filters. They edit the text of the query, as typing does. */
 
-import * as api from "./api.js";
-import { element, printable } from "./dom.js";
-import * as format from "./format.js";
-import { t } from "./i18n.js";
+import * as api from "../page/api.js";
+import { element, printable } from "../page/dom.js";
+import * as format from "../page/format.js";
+import { t } from "../page/i18n.js";
 import { isTerm, items, quoted, withFilters } from "./querytext.js";
-import { on } from "./store.js";
+import { on } from "../page/store.js";
 
 const ISO_DAY = /^\d{4}-\d{2}-\d{2}$/;
 

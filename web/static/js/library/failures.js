@@ -1,9 +1,9 @@
 /** Lists of the files that are not indexed: unreadable and ignored ones. */
 
-import * as api from "./api.js";
-import { element, printable } from "./dom.js";
-import * as format from "./format.js";
-import { t } from "./i18n.js";
+import * as api from "../page/api.js";
+import { element, printable } from "../page/dom.js";
+import * as format from "../page/format.js";
+import { t } from "../page/i18n.js";
 
 /** One list, loaded page by page once it is opened; `attempt(work)` reports errors. */
 export class Failures {

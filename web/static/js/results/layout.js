@@ -5,8 +5,8 @@
  * Lengths are CSS pixels, and whole ones: an edge between two pixels would show as a line.
  */
 
-import * as format from "./format.js";
-import { t } from "./i18n.js";
+import * as format from "../page/format.js";
+import { t } from "../page/i18n.js";
 
 export const GAP = 6; // between pictures
 export const HEADING = 52; // height

@@ -5,11 +5,11 @@
  * "tile" event.
  */
 
-import { LARGEST_PAGE } from "./api.js";
-import { printable } from "./dom.js";
-import { t } from "./i18n.js";
+import { LARGEST_PAGE } from "../page/api.js";
+import { printable } from "../page/dom.js";
+import { t } from "../page/i18n.js";
 import { GAP, HEADING, Layout } from "./layout.js";
-import { emit } from "./store.js";
+import { emit } from "../page/store.js";
 import { heading, tile } from "./tile.js";
 
 const AHEAD = 1200; // CSS pixels beyond the window in which rows exist

@@ -1,7 +1,7 @@
 /** The terms of a query as chips, which change their weight and sign and remove them. */
 
-import { element, printable } from "./dom.js";
-import { t } from "./i18n.js";
+import { element, printable } from "../page/dom.js";
+import { t } from "../page/i18n.js";
 import { isTerm, items, joined, written } from "./querytext.js";
 
 const WEIGHTS = [0.25, 0.5, 1, 2, 4];

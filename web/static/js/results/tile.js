@@ -1,8 +1,8 @@
 /** One picture of the grid, and the headings between the pictures, as elements. */
 
-import { element, printable } from "./dom.js";
-import * as format from "./format.js";
-import { t } from "./i18n.js";
+import { element, printable } from "../page/dom.js";
+import * as format from "../page/format.js";
+import { t } from "../page/i18n.js";
 import { shapeOf } from "./layout.js";
 
 /** The tile of a hit at `place`, {left, top, width, height}. */

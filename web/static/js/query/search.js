@@ -1,15 +1,15 @@
 /** The search box, the address and the answer, kept in step. */
 
-import * as api from "./api.js";
+import * as api from "../page/api.js";
 import * as chips from "./chips.js";
-import { element, printable } from "./dom.js";
+import { element, printable } from "../page/dom.js";
 import * as filters from "./filters.js";
-import * as format from "./format.js";
-import * as grid from "./grid.js";
-import { t } from "./i18n.js";
-import { refusal } from "./problems.js";
+import * as format from "../page/format.js";
+import * as grid from "../results/grid.js";
+import { t } from "../page/i18n.js";
+import { refusal } from "../page/problems.js";
 import { isFilter, items } from "./querytext.js";
-import { emit, on } from "./store.js";
+import { emit, on } from "../page/store.js";
 
 const PAUSE = 180; // milliseconds without a keystroke before a search
 const MERCY = 800; // milliseconds before an error is shown to somebody who is typing

@@ -1,15 +1,15 @@
 /** The picture view: one picture large, its facts, and similar pictures. */
 
-import { image } from "./api.js";
-import { copyText } from "./clipboard.js";
-import { printable } from "./dom.js";
+import { image } from "../page/api.js";
+import { copyText } from "../page/clipboard.js";
+import { printable } from "../page/dom.js";
 import { showFacts } from "./facts.js";
-import * as format from "./format.js";
+import * as format from "../page/format.js";
 import * as grid from "./grid.js";
-import { t } from "./i18n.js";
-import { addressIn, Picture } from "./picture.js";
+import { t } from "../page/i18n.js";
+import { addressIn, Picture } from "../query/picture.js";
 import * as selection from "./selection.js";
-import { emit, on } from "./store.js";
+import { emit, on } from "../page/store.js";
 
 const ADDRESS = /^#image-(\d+)$/;
 
