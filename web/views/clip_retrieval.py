@@ -88,6 +88,8 @@ def knn() -> list[dict[str, Any]]:
     engine = current_engine()
     shown = _count(body, "num_images")
     most = max(_count(body, "num_result_ids"), shown)
+    if not isinstance(body.get("deduplicate"), bool | None):
+        raise bad_request("deduplicate must be true or false")
     if body.get("modality") not in (None, "image"):
         raise bad_request('modality must be "image"; this server has no index of texts')
     searcher = engine.searcher()

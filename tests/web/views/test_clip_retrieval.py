@@ -152,6 +152,7 @@ def test_an_address_is_refused_with_a_reason(client):
         {"text": "red", "num_images": 2.5},
         {"text": "red", "num_images": True},
         {"text": "red", "num_result_ids": 10**30},
+        {"text": "red", "deduplicate": 0},
         {"text": "red", "unheard_of": 1},
     ],
 )
