@@ -9,14 +9,14 @@ from .embedded_text import EmbeddedText
 from .exif import Shot
 from .limits import Limits, Refused, megabytes
 
-__all__ = ["Picture", "check_decoded", "check_pixels"]
+__all__ = ["DecodedPicture", "check_decoded", "check_pixels"]
 
 # Bytes that Pillow uses per pixel, where that is not 4.
 _WIDE = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DecodedPicture:
     """A decoded file: its pixels, uint8 (size, size, 3), and its metadata."""
 
     pixels: np.ndarray

@@ -17,7 +17,7 @@ from .embedded_text import EmbeddedText, picture_words
 from .exif import read_shot
 from .formats import PILLOW_FORMATS, PLUGINS
 from .limits import Limits, Refused, megabytes, one_line
-from .picture import Picture, check_decoded, check_pixels
+from .picture import DecodedPicture, check_decoded, check_pixels
 from .precheck import screened
 
 # Errors whose messages decoders write for people; errors of other kinds are bugs in them.
@@ -41,7 +41,7 @@ def prepare() -> None:
 
 def decode(
     data: bytes, preprocess: Preprocess, limits: Limits, raw: bool = False, words: bool = False
-) -> Picture:
+) -> DecodedPicture:
     """Decode a file's bytes; ``raw`` says that they are camera RAW.
 
     ``words`` asks for the embedded text, too, except of camera RAW. Raise ``Refused`` with the
@@ -63,7 +63,7 @@ def decode(
         raise Refused(f"broken: {_explain(exc, data)}") from exc
 
 
-def _decode(data: bytes, preprocess: Preprocess, limits: Limits, words: bool) -> Picture:
+def _decode(data: bytes, preprocess: Preprocess, limits: Limits, words: bool) -> DecodedPicture:
     with Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
         check_pixels(image.size, limits)
         turned, shot, size = orientation(image), read_shot(_exif(image)), image.size
@@ -74,7 +74,7 @@ def _decode(data: bytes, preprocess: Preprocess, limits: Limits, words: bool) ->
         pixels = preprocess.pixels(image)
     width, height = size[::-1] if turned >= 5 else size
     name = found.name if found else image.format or "unknown"
-    return Picture(pixels, width, height, name, turned, shot, written)
+    return DecodedPicture(pixels, width, height, name, turned, shot, written)
 
 
 def _exif(image: Image.Image) -> Image.Exif:
