@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
@@ -35,6 +34,7 @@ from fovea.indexer.workers.host import available_cores
 from fovea.indexer.workers.pool import Pool, Task
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.library.library import Library
+from fovea.search.models.info import ModelInfo
 
 BATCH, SIZE, BASES = 32, 224, 40  # BASES: photographs that are enlarged; the rest repeats them
 PLAIN = {"small": 100, "large": 30}  # files for the simple script, which is slow
@@ -128,9 +128,7 @@ def index(folder: Path, model: Path) -> dict[str, float]:
     from fovea.search.clip.encoders.base import TorchEncoder
     from fovea.search.clip.encoders.load import load_encoder
 
-    info = SimpleNamespace(
-        name="bench", identity="b" * 64, dim=512, preprocess=Preprocess(SIZE), source="bench"
-    )
+    info = ModelInfo("bench", model, "b" * 64, 512, Preprocess(SIZE), "bench")
     loading = 0.0
 
     def load() -> TorchEncoder:

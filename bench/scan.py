@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -25,11 +24,10 @@ from fovea.search.clip.preprocess import Preprocess
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileWrite, NewImage, WriteBatch
 from fovea.search.maintenance.prepare import IndexingEncoder
+from fovea.search.models.info import ModelInfo
 
 DIM, PER_FOLDER, BATCH = 512, 250, 2000
-MODEL = SimpleNamespace(
-    name="bench", identity="b" * 64, dim=DIM, preprocess=Preprocess(224), source="bench"
-)
+MODEL = ModelInfo("bench", Path(), "b" * 64, DIM, Preprocess(224), "bench")
 
 
 def main() -> None:

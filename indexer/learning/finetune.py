@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 from fovea.search.clip.atomic import replace_file
 from fovea.search.clip.checkpoints.checkpoint import load_clip
@@ -17,23 +16,13 @@ from fovea.search.clip.finetuning.finetune import Comparison, TuneOptions, finet
 from fovea.search.clip.tokenizer import Tokenizer
 from fovea.search.clip.training.train import Metrics
 from fovea.search.library.library import Library
+from fovea.search.models.info import ModelInfo
 from fovea.search.query.likelihood import default_labels
 
 from .training_set import Wanted, gather
 
 LEAST_AGREEMENT = 0.8  # of a tuned model with what it was, see ``Comparison.agreement``
 FIGURES = "finetuned.json"  # in the tuned model's folder
-
-
-class OriginalModel(Protocol):
-    """The model to start from."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def identity(self) -> str: ...
-    @property
-    def folder(self) -> Path: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +43,7 @@ class Tuned:
 
 def finetune_library(
     library: Library,
-    model: OriginalModel,
+    model: ModelInfo,
     *,
     wanted: Wanted,
     options: TuneOptions,
@@ -126,7 +115,7 @@ def _base(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name.partition("-tuned-")[0]).strip("-.") or "model"
 
 
-def _note(tuned: Tuned, model: OriginalModel) -> None:
+def _note(tuned: Tuned, model: ModelInfo) -> None:
     figures = {
         "from": {"name": model.name, "sha256": model.identity},
         "pictures": tuned.pictures,

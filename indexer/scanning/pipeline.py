@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -51,33 +51,26 @@ class Tally:
         return self.embedded + self.moved + self.same + self.failed + self.skipped + self.gone
 
 
+@dataclass(slots=True)
 class Pipeline:
     """Takes the changed files of one run to rows: workers decode, this thread embeds and writes."""
 
-    def __init__(
-        self,
-        library: Library,
-        model_id: int,
-        preprocess: Preprocess,
-        load_encoder: Callable[[], IndexingEncoder],
-        *,
-        limits: Limits,
-        workers: int,
-        batch_size: int,
-        stop: threading.Event,
-        tick: Callable[[Tally], None] = lambda tally: None,
-    ) -> None:
-        self.library, self.model_id, self.preprocess = library, model_id, preprocess
-        self.limits, self.workers, self.batch_size = limits, workers, batch_size
-        self.stop, self.tick, self.tally = stop, tick, Tally()
-        self.gained: set[int] = set()  # images that a file new to them shows
-        self._load_encoder = load_encoder
-        self._encoder: IndexingEncoder | None = None
-        self._pictures: list[Outcome] = []
-        self._known: list[Outcome] = []
-        self._settled: list[FileWrite] = []
-        self._unreached: dict[str, list[bytes]] = {}  # reason -> paths; what is known stays
-        self._flushed = time.monotonic()
+    library: Library
+    model_id: int
+    preprocess: Preprocess
+    load_encoder: Callable[[], IndexingEncoder]  # called for each batch; the caller caches it
+    limits: Limits
+    workers: int
+    batch_size: int
+    stop: threading.Event
+    tick: Callable[[Tally], None] = lambda tally: None
+    tally: Tally = field(default_factory=Tally)
+    gained: set[int] = field(default_factory=set)  # images that a file new to them shows
+    _pictures: list[Outcome] = field(default_factory=list)
+    _known: list[Outcome] = field(default_factory=list)
+    _settled: list[FileWrite] = field(default_factory=list)
+    _unreached: dict[str, list[bytes]] = field(default_factory=dict)  # reason -> paths; rows stay
+    _flushed: float = field(default_factory=time.monotonic)
 
     def run(self, changes: Iterator[Task | FileWrite | None]) -> None:
         """Process all changes; or, once ``stop`` is set, those decoded so far."""
@@ -205,10 +198,8 @@ class Pipeline:
         """Embed decoded pictures: float32 unit rows (n, d)."""
         if not outcomes:
             return np.empty((0, 0), np.float32)
-        if self._encoder is None:
-            self._encoder = self._load_encoder()
         slots = np.array([outcome.slot for outcome in outcomes], np.int64)
-        return self._encoder.encode_pixels(pool.pixels[slots])
+        return self.load_encoder().encode_pixels(pool.pixels[slots])
 
     def _write(self, new: list[Outcome], vectors: np.ndarray, files: list[FileWrite]) -> None:
         images = [

@@ -11,18 +11,17 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
 
 from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.walking.prefetch import Prefetch
 from fovea.indexer.workers.host import available_cores
-from fovea.search.clip.preprocess import Preprocess
 from fovea.search.errors import FoveaError
 from fovea.search.library.files import HELD_REASON
 from fovea.search.library.library import Library
 from fovea.search.library.paths import printable_name
 from fovea.search.library.rows import Root
 from fovea.search.maintenance.prepare import IndexingEncoder, prepare
+from fovea.search.models.info import ModelInfo
 
 from .changes import Survey, inside, known_files, note_decoders
 from .dry_run import DryRun
@@ -36,21 +35,6 @@ HELD = (
     "files are gone or behind links now, too many at once: they stay searchable. If they were "
     "deleted or moved on purpose, run again with --confirm-deletions"
 )
-
-
-class Model(Protocol):
-    """What a scan needs to know of a model before it is loaded."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def identity(self) -> str: ...
-    @property
-    def dim(self) -> int: ...
-    @property
-    def preprocess(self) -> Preprocess: ...
-    @property
-    def source(self) -> str: ...
 
 
 class ModelChanged(FoveaError):
@@ -89,7 +73,7 @@ def index_folders(
     library: Library,
     folders: Sequence[Path | bytes | str] = (),
     *,
-    model: Model,
+    model: ModelInfo,
     load_encoder: Callable[[], IndexingEncoder],
     workers: int | None = None,
     batch_size: int = 32,
@@ -115,7 +99,17 @@ def index_folders(
     """
     started = time.monotonic()
     stop = stop or threading.Event()
-    scan = _Scan(library, model, tuple(ignore), confirm_deletions, stop, progress)
+    scan = _Scan(
+        library,
+        model,
+        tuple(ignore),
+        confirm_deletions,
+        limits or Limits(),
+        workers or available_cores(),
+        batch_size,
+        stop,
+        progress,
+    )
     paths = [root_path(folder) for folder in folders]
     load_encoder = cache(load_encoder)
     if dry_run:
@@ -128,10 +122,7 @@ def index_folders(
                     f"{library.folder} uses {current.name}, not {model.name}; to change that: "
                     f"fovea models use {model.name}"
                 )
-            roots = scan.roots(paths, add=True)
-            scan.limits, scan.batch_size = limits or Limits(), batch_size
-            scan.workers = workers or available_cores()
-            report = scan.run(roots, load_encoder)
+            report = scan.run(scan.roots(paths, add=True), load_encoder)
     report = replace(report, seconds=round(time.monotonic() - started, 3))
     current = library.model()
     if not dry_run and not report.stopped and current is not None:
@@ -163,26 +154,21 @@ def interruptible(stop: threading.Event) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@dataclass(slots=True)
 class _Scan:
     """One call of ``index_folders``."""
 
-    limits = Limits()
-    batch_size = 32
-    workers = 1
-
-    def __init__(
-        self,
-        library: Library,
-        model: Model,
-        ignore: tuple[str, ...],
-        confirmed: bool,
-        stop: threading.Event,
-        progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.library, self.model, self.ignore, self.confirmed = library, model, ignore, confirmed
-        self.stop, self.progress = stop, progress
-        self._reported = 0.0
-        self._first: float | None = None  # when the first picture had been embedded
+    library: Library
+    model: ModelInfo
+    ignore: Sequence[str]
+    confirmed: bool
+    limits: Limits
+    workers: int
+    batch_size: int
+    stop: threading.Event
+    progress: Callable[[Progress], None] | None
+    _reported: float = 0.0
+    _first: float | None = None  # when the first picture had been embedded
 
     # Which roots
 
@@ -222,6 +208,7 @@ class _Scan:
         model = self.library.add_model(*self._details)
         survey = self._survey(roots, model.id)
 
+        @cache
         def load() -> IndexingEncoder:
             encoder = load_encoder()
             if self.library.model() is None:  # not before: an empty library may get any model

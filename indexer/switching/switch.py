@@ -18,10 +18,11 @@ import numpy as np
 from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.scanning.missing import too_many
 from fovea.indexer.scanning.pipeline import checked_rows
-from fovea.indexer.scanning.scan import Model, interruptible
+from fovea.indexer.scanning.scan import interruptible
 from fovea.indexer.walking.walk import is_empty
 from fovea.indexer.workers.host import available_cores
 from fovea.indexer.workers.pool import Outcome, Pool, Task
+from fovea.search.clip.preprocess import Preprocess
 from fovea.search.errors import LibraryBusy
 from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import Library
@@ -38,6 +39,7 @@ from fovea.search.maintenance.changeover import (
     set_next_model,
 )
 from fovea.search.maintenance.prepare import IndexingEncoder, prepare
+from fovea.search.models.info import ModelInfo
 from fovea.search.query.likelihood import background_path
 
 __all__ = ["SwitchProgress", "SwitchReport", "switch_model"]
@@ -76,7 +78,7 @@ class SwitchReport:
 def switch_model(
     library: Library,
     *,
-    model: Model,
+    model: ModelInfo,
     load_encoder: Callable[[], IndexingEncoder],
     workers: int | None = None,
     batch_size: int = 32,
@@ -110,10 +112,18 @@ def switch_model(
             wait_s = TAKE_OVER_S
         set_next_model(library, row.id)
     with changing(library, LOOK_S if wait_s is None else wait_s), interruptible(stop):
-        load = cache(load_encoder)
-        switch = _Switch(library, row, model, load, limits or Limits(), stop, progress)
-        switch.workers, switch.batch_size = workers or available_cores(), batch_size
-        switch.follows = not only_embed
+        switch = _Switch(
+            library,
+            row,
+            model.preprocess,
+            cache(load_encoder),
+            limits or Limits(),
+            workers or available_cores(),
+            batch_size,
+            stop,
+            progress,
+            follows=not only_embed,
+        )
         report = switch.embed_only() if only_embed else switch.run(incomplete)
     return replace(report, seconds=round(time.monotonic() - started, 3))
 
@@ -132,34 +142,28 @@ class _Tally:
         return self.unreachable | self.changed | self.failed
 
 
+@dataclass(slots=True)
 class _Switch:
     """One call of ``switch_model``."""
 
-    workers, batch_size = 1, 32
-    follows = True  # the announced change of model: another one ends this run
-
-    def __init__(
-        self,
-        library: Library,
-        row: ModelRow,
-        model: Model,
-        load_encoder: Callable[[], IndexingEncoder],
-        limits: Limits,
-        stop: threading.Event,
-        progress: Callable[[SwitchProgress], None] | None,
-    ) -> None:
-        self.library, self.row, self.model, self.limits = library, row, model, limits
-        self.stop, self.progress = stop, progress
-        self.tally = _Tally()
-        self.superseded = False
-        self._load_encoder = load_encoder
-        self._encoder: IndexingEncoder | None = None
-        self._under_way: dict[int, StoredImage] = {}
-        self._reachable: dict[int, bool] = {}  # by root
-        self._before: int = 0  # embedded when this run began
-        self._images = 0
-        self._first: float | None = None
-        self._reported = 0.0
+    library: Library
+    row: ModelRow
+    preprocess: Preprocess
+    load_encoder: Callable[[], IndexingEncoder]
+    limits: Limits
+    workers: int
+    batch_size: int
+    stop: threading.Event
+    progress: Callable[[SwitchProgress], None] | None
+    follows: bool  # the announced change of model: another one ends this run
+    tally: _Tally = field(default_factory=_Tally)
+    superseded: bool = False
+    _under_way: dict[int, StoredImage] = field(default_factory=dict)
+    _reachable: dict[int, bool] = field(default_factory=dict)  # by root
+    _before: int = 0  # embedded when this run began
+    _images: int = 0
+    _first: float | None = None
+    _reported: float = 0.0
 
     # The run
 
@@ -170,7 +174,7 @@ class _Switch:
         if self._ended():
             return self._report(switched=False)
         if self.tally.embedded or not self._is_prepared():  # it may take minutes; nobody waits yet
-            prepare(self.library, self.row, self._load_encoder)
+            prepare(self.library, self.row, self.load_encoder)
         while not self._ended():
             try:
                 with self.library.writing():
@@ -243,7 +247,7 @@ class _Switch:
             return
         pictures: list[Outcome] = []
         with Pool(
-            self.model.preprocess, self.limits, workers=self.workers, batch_size=self.batch_size
+            self.preprocess, self.limits, workers=self.workers, batch_size=self.batch_size
         ) as pool:
             waiting = chain([first], tasks)
             while True:
@@ -326,10 +330,8 @@ class _Switch:
         """Embed a batch and write it, in one transaction."""
         if not pictures:
             return
-        if self._encoder is None:
-            self._encoder = self._load_encoder()
         slots = np.array([outcome.slot for outcome in pictures], np.int64)
-        vectors = self._encoder.encode_pixels(pool.pixels[slots])
+        vectors = self.load_encoder().encode_pixels(pool.pixels[slots])
         sound = checked_rows(vectors, is_first=not self.tally.embedded)
         ids = []
         for outcome, fine in zip(pictures, sound, strict=True):
@@ -337,18 +339,14 @@ class _Switch:
             pool.release(outcome.slot)
             image_id = outcome.task.image_id
             del self._under_way[image_id]
-            self._forget(image_id)
+            for noted in (self.tally.unreachable, self.tally.changed, self.tally.failed):
+                noted.discard(image_id)  # of its other copies
             if fine:
                 ids.append(image_id)
             else:
                 self.tally.failed.add(image_id)
         add_embeddings(self.library, self.row, ids, vectors[sound])
         self.tally.embedded += len(ids)
-
-    def _forget(self, image_id: int) -> None:
-        """Take back what was noted of an image's other copies."""
-        for fate in (self.tally.unreachable, self.tally.changed, self.tally.failed):
-            fate.discard(image_id)
 
     def _tell(self, *, waiting: str | None = None, last: bool = False) -> None:
         now = time.monotonic()
