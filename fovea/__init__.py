@@ -55,27 +55,25 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Answer": "search.query.hits",
-    "FoveaError": "search.errors",
-    "Hit": "search.query.hits",
-    "Library": "api",
-    "LibraryBusy": "search.errors",
-    "LibraryError": "search.errors",
-    "ModelChanged": "indexer.scanning.scan",
-    "ModelError": "search.errors",
-    "ModelUnreachable": "search.errors",
-    "Progress": "indexer.scanning.pipeline",
-    "QueryError": "search.errors",
-    "ScanReport": "indexer.scanning.scan",
-    "SwitchProgress": "indexer.switching.switch",
-    "SwitchReport": "indexer.switching.switch",
-    "Unanswerable": "search.errors",
-    "VerifyReport": "indexer.scanning.verify",
-    "WorkersError": "indexer.workers.pool",
-    "available_models": "search.models.installed",
-    "class_embeddings": "search.clip.zeroshot",
-    "class_probabilities": "search.clip.zeroshot",
-    "load_model": "search.models.resolve",
+    "api": ("Library",),
+    "indexer.scanning.pipeline": ("Progress",),
+    "indexer.scanning.scan": ("ModelChanged", "ScanReport"),
+    "indexer.scanning.verify": ("VerifyReport",),
+    "indexer.switching.switch": ("SwitchProgress", "SwitchReport"),
+    "indexer.workers.pool": ("WorkersError",),
+    "search.clip.zeroshot": ("class_embeddings", "class_probabilities"),
+    "search.errors": (
+        "FoveaError",
+        "LibraryBusy",
+        "LibraryError",
+        "ModelError",
+        "ModelUnreachable",
+        "QueryError",
+        "Unanswerable",
+    ),
+    "search.models.installed": ("available_models",),
+    "search.models.resolve": ("load_model",),
+    "search.query.hits": ("Answer", "Hit"),
 }
 
 
@@ -87,9 +85,10 @@ def __getattr__(name: str) -> Any:
             return version("fovea")
         except PackageNotFoundError:
             return "0+unknown"
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    home = next(home for home, names in _HOMES.items() if name in names)
+    value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
     return value
 
 

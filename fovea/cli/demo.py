@@ -1,7 +1,6 @@
 """``fovea demo``."""
 
 import shutil
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +45,10 @@ def demo(name: str | None, device: str, dtype: str) -> None:
             on_download=download_bar,
         ) as library,
     ):
-        folder = _copied(photographs, Path(place) / "photographs")
+        folder = Path(place) / "photographs"
+        folder.mkdir()
+        for photograph in photographs:
+            shutil.copyfile(photograph, folder / photograph.name)
         report = library.index(folder, model=name or (best_on_disk() or bundled()).name)
         if library.model == BUNDLED:
             talk("using the small bundled model; for a better one: fovea demo --model ViT-B/32")
@@ -57,10 +59,3 @@ def demo(name: str | None, device: str, dtype: str) -> None:
             hits = tuple(replace(hit, path=Path(hit.path).name) for hit in answer.hits)
             show_answer(replace(answer, hits=hits), as_json=False)
     click.echo("\nNow try your own pictures: fovea index FOLDER, then fovea search WORDS")
-
-
-def _copied(files: Iterable[Path], folder: Path) -> Path:
-    folder.mkdir()
-    for file in files:
-        shutil.copyfile(file, folder / file.name)
-    return folder

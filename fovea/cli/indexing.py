@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from fovea.search.library.paths import printable_name
 
 if TYPE_CHECKING:
     from fovea.indexer.scanning.scan import ScanReport
+    from fovea.search.clip.encoders.base import TorchEncoder
     from fovea.search.library.library import Library
     from fovea.search.library.rows import ModelRow
     from fovea.search.models.info import ModelInfo
@@ -70,17 +72,17 @@ def index(
     place = library_folder(folder)
     current = _model_before(place, folders)
     model = _model_to_index(place, current, name, switch_model, dry_run)
+    load = cache(partial(model.load, device=device, dtype=dtype))
     with _library_to_write(place, dry_run) as library:
         if switch_model and current is not None:
             shared = {name: options[name] for name in ("workers", "batch_size")}
-            shared |= {"device": device, "dtype": dtype}
-            folders = _switched(library, model, current, folders, dry_run, **shared)
+            folders = _switched(library, model, load, current, folders, dry_run, **shared)
         with scan_bar(dry_run) as progress:
             report = index_folders(
                 library,
                 folders,
                 model=model,
-                load_encoder=lambda: model.load(device=device, dtype=dtype),
+                load_encoder=load,
                 dry_run=dry_run,
                 progress=progress,
                 **options,
@@ -93,6 +95,7 @@ def index(
 def _switched(
     library: "Library",
     model: "ModelInfo",
+    load: "Callable[[], TorchEncoder]",
     current: "ModelRow",
     folders: tuple[Path, ...],
     dry_run: bool,
@@ -117,9 +120,9 @@ def _switched(
         return folders
     if dry_run:
         return everything
-    report = switch_library(library, model, **options)
+    report = switch_library(library, model, load, **options)
     if not (report.switched or report.stopped or report.superseded or report.unreachable):
-        report = switch_library(library, model, incomplete=True, **options)
+        report = switch_library(library, model, load, incomplete=True, **options)
     talk(switch_result(report, model, current))
     return everything if report.changed or report.failed else folders
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from fovea.search.errors import FoveaError
 from fovea.search.library.paths import path_fields, printable, printable_name
 
 from .opening import open_library
@@ -87,10 +86,10 @@ def verify(folder: Path | None, as_json: bool) -> None:
     \b
     fovea verify
     """
-    from fovea.indexer.scanning.verify import verify as verify_library
+    import fovea
 
-    with open_library(folder) as library:
-        report = verify_library(library)
+    with fovea.Library.open(folder) as library:
+        report = library.verify()
     for problem in report.problems:
         talk(problem)
     if as_json:
@@ -149,12 +148,8 @@ def remove_root(root: Path, folder: Path | None) -> None:
     \b
     fovea roots remove ~/Pictures/old
     """
-    from fovea.search.maintenance.forget import forget_root
+    import fovea
 
-    with open_library(folder) as library:
-        names = {os.path.abspath(os.fsencode(root)), os.path.realpath(os.fsencode(root))}
-        found = [known for known in library.roots() if known.path in names]
-        if not found:
-            raise FoveaError(f"{root} is not a folder of this library; fovea roots lists them")
-        gone = forget_root(library, found[0].id)
-    click.echo(f"removed {gone:,} files of {printable_name(os.fsdecode(found[0].path))}")
+    with fovea.Library.open(folder) as library:
+        gone = library.forget(root)
+    click.echo(f"removed {gone:,} files of {printable_name(os.path.abspath(root))}")

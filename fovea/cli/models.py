@@ -114,12 +114,12 @@ def remove_model(name: str, files: bool, folder: Path | None) -> None:
     fovea models remove ViT-B/32
     fovea models remove ViT-B/32 --files
     """
-    from fovea.search.library.library import DATABASE
+    from fovea.search.library.library import has_library
     from fovea.search.maintenance.changeover import check_removable, find_model, remove_model
     from fovea.search.models.installed import delete_files, files_identity
 
     place, known = library_folder(folder), None
-    if (place / DATABASE).is_file():
+    if has_library(place):
         with open_library(folder) as library:
             known = find_model(library, name)
             if known is not None:

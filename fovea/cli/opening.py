@@ -44,15 +44,8 @@ def searchable(folder: Path | None, device: str, dtype: str) -> "Iterator[fovea.
 def current_model(library: "Library") -> "ModelRow":
     model = library.model()
     if model is None:
-        raise FoveaError(f"nothing is indexed in {library.folder} yet; run fovea index FOLDER")
+        raise FoveaError(f"nothing is indexed in {library.folder} yet: fovea index FOLDER")
     return model
-
-
-def library_model(library: "Library") -> "ModelInfo":
-    """Return the model that the library uses."""
-    from fovea.search.models.resolve import resolve_model
-
-    return resolve_model(None, current_model(library), progress=download_bar)
 
 
 def any_model(name: str | None, folder: Path | None, *, network: bool = True) -> "ModelInfo":

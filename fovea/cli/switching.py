@@ -1,7 +1,8 @@
 """``fovea models use``: another model for the library."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from fovea.search.query.hits import Answer
 
 
-from .opening import current_model, library_model, open_library
+from .opening import current_model, open_library
 from .options import (
     complete_model,
     embedding_options,
@@ -56,6 +57,8 @@ def use_model(
     incomplete: bool,
     k: int,
     folder: Path | None,
+    device: str,
+    dtype: str,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -75,25 +78,29 @@ def use_model(
         model = resolve_in(library, name, progress=download_bar)
         current = library.model()
         if query is not None:
-            show_sides(query, _compare(library, model, query, k, options), as_json)
+            machine = {"device": device, "dtype": dtype}
+            show_sides(query, _compare(library, model, query, k, machine, **options), as_json)
         elif current is not None and current.identity == model.identity:
             cancel_change(library)
             talk(f"{library.folder} already uses {model.name}")
         elif background:
-            _switch_in_background(library, model, incomplete=incomplete, **options)
+            options |= {"device": device, "dtype": dtype, "incomplete": incomplete}
+            _switch_in_background(library, model, **options)
         else:
-            report = switch_library(library, model, incomplete=incomplete, **options)
-            show_switch(report, model, current, as_json)
+            load = partial(model.load, device=device, dtype=dtype)
+            report = switch_library(library, model, load, incomplete=incomplete, **options)
+            if as_json:
+                print_json({"model": model.name, **asdict(report)})
+            result = switch_result(report, model, current)
+            if not as_json:
+                click.echo(result)
 
 
 def switch_library(
-    library: "Library", model: "ModelInfo", *, device: str, dtype: str, **options: Any
+    library: "Library", model: "ModelInfo", load: "Callable[[], TorchEncoder]", **options: Any
 ) -> "SwitchReport":
     """Change the library's model, showing a progress bar."""
     from fovea.indexer.switching.switch import switch_model
-
-    def load() -> "TorchEncoder":
-        return model.load(device=device, dtype=dtype)
 
     with switch_bar() as progress:
         return switch_model(library, model=model, load_encoder=load, progress=progress, **options)
@@ -114,19 +121,6 @@ def _switch_in_background(library: "Library", model: "ModelInfo", **options: Any
         f"process {pid} embeds with {model.name}; fovea status shows its progress, and "
         f"{background.log_path(library.folder)} its result"
     )
-
-
-def show_switch(
-    report: "SwitchReport", model: "ModelInfo", before: "ModelRow | None", as_json: bool
-) -> None:
-    """Print what a switch did; raise ``FoveaError`` if the library keeps its model."""
-    from dataclasses import asdict
-
-    if as_json:
-        print_json({"model": model.name, **asdict(report)})
-    result = switch_result(report, model, before)
-    if not as_json:
-        click.echo(result)
 
 
 def switch_result(report: "SwitchReport", model: "ModelInfo", before: "ModelRow | None") -> str:
@@ -157,59 +151,61 @@ def switch_result(report: "SwitchReport", model: "ModelInfo", before: "ModelRow 
 
 
 def _compare(
-    library: "Library", model: "ModelInfo", query: str, k: int, options: dict[str, Any]
-) -> "list[Side]":
-    """Return the answers of the library's model and of another, embedding with that first."""
+    library: "Library",
+    model: "ModelInfo",
+    query: str,
+    k: int,
+    machine: dict[str, str],
+    **options: Any,
+) -> "list[tuple[int, Answer]]":
+    """Return the answers of the library's model and of another, embedding with that first.
+
+    With each goes the number of images that the model has embedded.
+    """
     from fovea.search.errors import LibraryBusy
     from fovea.search.maintenance.changeover import find_model
     from fovea.search.models.lazy import LazyEncoder
+    from fovea.search.models.resolve import resolve_model
     from fovea.search.query.run import Question, Searcher
 
     current = current_model(library)
     if current.identity == model.identity:
         raise FoveaError(f"{library.folder} already uses {model.name}; name another model")
     try:
-        switch_library(library, model, only_embed=True, **options)
+        load = partial(model.load, **machine)
+        switch_library(library, model, load, only_embed=True, **options)
     except LibraryBusy as exc:
         talk(f"{exc}; the comparison takes what is embedded so far")
     row = find_model(library, model.identity)
     assert row is not None  # switch_library has added it
-    machine = {name: options[name] for name in ("device", "dtype")}
+    before = resolve_model(None, current, progress=download_bar)
     sides = []
-    for known, info in ((current, library_model(library)), (row, model)):
+    for known, info in ((current, before), (row, model)):
         searcher = Searcher.of(library, known, LazyEncoder.of(info, **machine))
         assert searcher.index is not None
-        sides.append(Side(len(searcher.index), searcher.answer(Question.of(query), k)))
+        sides.append((len(searcher.index), searcher.answer(Question.of(query), k)))
     return sides
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One model's answer, and among how many images."""
-
-    embedded: int
-    answer: "Answer"
-
-
-def show_sides(query: str, sides: "Sequence[Side]", as_json: bool) -> None:
+def show_sides(query: str, sides: "Sequence[tuple[int, Answer]]", as_json: bool) -> None:
     """Print two answers in two columns; a star marks hits that only one of them has."""
     if as_json:
-        answers = [{"embedded": side.embedded, **answer_fields(side.answer)} for side in sides]
+        answers = [{"embedded": count, **answer_fields(answer)} for count, answer in sides]
         print_json({"query": query, "answers": answers})
         return
-    left, right = ({hit.image_id for hit in side.answer.hits} for side in sides)
-    columns = [_column(side, left & right) for side in sides]
+    left, right = ({hit.image_id for hit in answer.hits} for _, answer in sides)
+    columns = [_column(count, answer, left & right) for count, answer in sides]
     width = max(map(len, columns[0]))
     for first, second in zip_longest(*columns, fillvalue=""):
         click.echo(f"{first:<{width}}  |  {second}".rstrip())
     if left ^ right:
         talk("* appears only in that model's top k")
-    talk(f"nothing has changed: the library uses {sides[0].answer.model}")
+    talk(f"nothing has changed: the library uses {sides[0][1].model}")
 
 
-def _column(side: "Side", shared: set[int]) -> list[str]:
-    lines = [f"{side.answer.model}, {side.embedded:,} pictures"]
-    for hit in side.answer.hits:
+def _column(embedded: int, answer: "Answer", shared: set[int]) -> list[str]:
+    lines = [f"{answer.model}, {embedded:,} pictures"]
+    for hit in answer.hits:
         score = " " * 5 if hit.score is None else f"{hit.score:.3f}"
         lines.append(f"{score} {' ' if hit.image_id in shared else '*'} {printable_name(hit.path)}")
     return lines

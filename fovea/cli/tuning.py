@@ -30,7 +30,7 @@ from .options import (
 )
 from .output import print_json, talk
 from .progress import counting_bar, download_bar, tuning_bar
-from .switching import show_switch, switch_library
+from .switching import switch_library, switch_result
 
 
 @click.command()
@@ -158,14 +158,15 @@ def _finetuned(
         )
 
 
-def _use_tuned(library: "Library", tuned: "Tuned", **options: Any) -> None:
+def _use_tuned(
+    library: "Library", tuned: "Tuned", *, workers: int | None, device: str, dtype: str
+) -> None:
     """Change the library's model to a tuned one; raise ``FoveaError`` if it keeps its model."""
     from fovea.search.maintenance.changeover import resolve_in
 
     model, before = resolve_in(library, str(tuned.folder)), current_model(library)
-    report = switch_library(library, model, incomplete=False, **options)
-    if not report.switched:
-        show_switch(report, model, before, as_json=False)
+    load = partial(model.load, device=device, dtype=dtype)
+    switch_result(switch_library(library, model, load, workers=workers), model, before)
     talk(f"{library.folder} uses it now; to go back: fovea models use {before.name}")
 
 
