@@ -10,7 +10,6 @@ is timed, without the limit.
 """
 
 import argparse
-import json
 import platform
 import statistics
 import sys
@@ -18,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -38,43 +36,25 @@ def main() -> None:
     """Print one line per precision and batch size."""
     options = arguments()
     device = pick_device(options.device)
-    if options.model:
-        another(options, device)
-        return
-    print(f"{machine(device)}\nViT-B/32, random weights, torch {torch.__version__}\n")
-    with tempfile.TemporaryDirectory() as folder:
-        write_model(Path(folder))
-        alone = baseline(Path(folder), 224, options.seconds)
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.model:
+            model = resolve_model(options.model, network=False)
+            folder, name, side = model.folder, model.name, model.preprocess.size
+        else:
+            folder, name, side = write_model(Path(scratch)), "ViT-B/32, random weights", 224
+        print(f"{machine(device)}\n{name}, {side} pixels, torch {torch.__version__}\n")
+        alone = baseline(folder, side, options.seconds)
         print(f"baseline: the reference model, float32, CPU, one by one: {alone:.1f} images/s\n")
-        print("dtype     batch   images/s  products alone   share   TFLOP/s   × baseline")
-        lines = []
+        limit = "" if options.model else "   products alone   share   TFLOP/s"
+        print(f"dtype     batch   images/s   × baseline{limit}")
         for dtype in options.dtypes.split(",") if options.dtypes else default_dtypes(device):
-            encoder = load_encoder(Path(folder), device=options.device, dtype=dtype)
+            encoder = load_encoder(folder, device=options.device, dtype=dtype)
             for batch in map(int, options.batches.split(",")):
-                line = measure(encoder, batch, options.seconds) | {"baseline": alone}
-                lines.append(line)
-                rate = line["images_per_s"]
-                print(
-                    f"{dtype:9} {batch:5}  {rate:9.1f}  {line['ceiling']:14.1f}"
-                    f"  {line['share']:6.1%}  {line['tflops']:8.3f}  {rate / alone:9.1f}"
-                )
-    if options.json:
-        Path(options.json).write_text(json.dumps(lines, indent=2) + "\n")
-
-
-def another(options: argparse.Namespace, device: torch.device) -> None:
-    """Print one line per precision and batch size for a model of any shape."""
-    model = resolve_model(options.model, network=False)
-    side = model.preprocess.size
-    print(f"{machine(device)}\n{model.name}, {side} pixels, torch {torch.__version__}\n")
-    alone = baseline(model.folder, side, options.seconds)
-    print(f"baseline: the reference model, float32, CPU, one by one: {alone:.1f} images/s\n")
-    print("dtype     batch   images/s   × baseline")
-    for dtype in options.dtypes.split(",") if options.dtypes else default_dtypes(device):
-        encoder = load_encoder(model.folder, device=options.device, dtype=dtype)
-        for batch in map(int, options.batches.split(",")):
-            rate = batch / embedding_seconds(encoder, side, batch, options.seconds)
-            print(f"{_dtype_name(encoder):9} {batch:5}  {rate:9.1f}  {rate / alone:9.1f}")
+                took = embedding_seconds(encoder, side, batch, options.seconds)
+                rate = batch / took
+                limit = "" if options.model else compared(encoder, batch, took, options.seconds)
+                name = str(encoder.dtype).removeprefix("torch.")
+                print(f"{name:9} {batch:5}  {rate:9.1f}  {rate / alone:11.1f}{limit}", flush=True)
 
 
 def arguments() -> argparse.Namespace:
@@ -87,7 +67,6 @@ def arguments() -> argparse.Namespace:
         "--batches", default="1,8,16,32,64", help="pictures per call, comma-separated"
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="time for each measurement")
-    parser.add_argument("--json", help="also write the figures to this file")
     return parser.parse_args()
 
 
@@ -115,13 +94,8 @@ def baseline(folder: Path, side: int, seconds: float) -> float:
         return 1 / fastest(lambda: model.encode_image(picture), seconds)
 
 
-def _dtype_name(encoder: TorchEncoder) -> str:
-    return str(encoder.dtype).removeprefix("torch.")
-
-
-def measure(encoder: TorchEncoder, batch: int, seconds: float) -> dict[str, Any]:
-    """Time the encoder and its matrix products alone for one batch size."""
-    took = embedding_seconds(encoder, 224, batch, seconds)
+def compared(encoder: TorchEncoder, batch: int, took: float, seconds: float) -> str:
+    """Time the matrix products of one batch alone; return the columns that compare ``took``."""
     place = Target(encoder.device, encoder.dtype)
     with torch.inference_mode():
         products = sum(
@@ -129,14 +103,7 @@ def measure(encoder: TorchEncoder, batch: int, seconds: float) -> dict[str, Any]
             for rows, inputs, outputs, count in matrix_products(batch)
         )
     operations = sum(2 * r * i * o * count for r, i, o, count in matrix_products(batch))
-    return {
-        "dtype": _dtype_name(encoder),
-        "batch": batch,
-        "images_per_s": batch / took,
-        "ceiling": batch / products,
-        "share": products / took,
-        "tflops": operations / took / 1e12,
-    }
+    return f"  {batch / products:15.1f}  {products / took:6.1%}  {operations / took / 1e12:8.3f}"
 
 
 def embedding_seconds(encoder: TorchEncoder, side: int, batch: int, seconds: float) -> float:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -55,12 +54,9 @@ def main() -> None:
     """Print one table per part."""
     options = arguments()
     data = open_data(options.data)
-    figures = {}
     for part in options.part:
         with tempfile.TemporaryDirectory() as place:
-            figures[part] = demonstrate(part, data, options, Path(place))
-    if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=2) + "\n")
+            demonstrate(part, data, options, Path(place))
 
 
 def arguments() -> argparse.Namespace:
@@ -77,7 +73,6 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--workers", type=int, default=2, help="processes that decode")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--json", help="also write the figures to this file")
     usual = TuneOptions()
     for name in ("tune", "epochs", "batch_size", "lr", "keep", "seed"):
         kind = float if name == "lr" else type(getattr(usual, name))
@@ -108,12 +103,12 @@ def open_data(folder: Path) -> Data:
     )
 
 
-def demonstrate(part: str, data: Data, options: argparse.Namespace, place: Path) -> dict[str, Any]:
+def demonstrate(part: str, data: Data, options: argparse.Namespace, place: Path) -> None:
     """Fine-tune on one part and print what changes."""
     tuned, seconds = tune(part, data, options, place)
     before = load_encoder(options.model, device=options.device)
     after = load_encoder(tuned.folder, device=options.device)
-    figures = {"before": measure(before, data), "after": measure(after, data)}
+    first, now = measure(before, data), measure(after, data)
     found = tuned.comparison
     learned = tuned.pictures - found.after.pictures
     print(
@@ -123,10 +118,9 @@ def demonstrate(part: str, data: Data, options: argparse.Namespace, place: Path)
         f"{tuned.refusal or 'not refused'}"
     )
     print(f"{'':44}  before   after")
-    for name, value in figures["before"].items():
-        print(f"{name:44}  {value:6.1%}  {figures['after'][name]:6.1%}")
+    for name, value in first.items():
+        print(f"{name:44}  {value:6.1%}  {now[name]:6.1%}")
     print()
-    return {**figures, "learned": learned, "seconds": seconds, "library": found.to_dict()}
 
 
 def tune(part: str, data: Data, options: argparse.Namespace, place: Path) -> tuple[Tuned, float]:

@@ -10,9 +10,7 @@ the run and its workers (Linux). All figures are from the same run: the best of 
 
 import argparse
 import io
-import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -26,7 +24,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.common import write_model
+from bench.common import apart, write_model
 from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.scanning.scan import index_folders
 from fovea.indexer.walking.walk import Found, walk
@@ -50,12 +48,7 @@ def main() -> None:
         "--large", type=int, default=300, help="number of photographs of 12 megapixels"
     )
     parser.add_argument("--runs", type=int, default=2)
-    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.measure:
-        way, folder, model = options.measure
-        print(json.dumps(WAYS[way](Path(folder), Path(model))))
-        return
     if not any(options.photos.glob("*.jpg")):
         sys.exit(f"no JPEGs in {options.photos}; name a folder with --photos")
     with tempfile.TemporaryDirectory(prefix="fovea-bench-") as scratch:
@@ -70,7 +63,7 @@ def measure_all(folder: Path, model: Path, runs: int) -> dict[str, dict[str, flo
     best: dict[str, dict[str, float]] = {}
     for _ in range(runs):
         for way in WAYS:
-            figures = measured_apart(way, folder, model)
+            figures = apart(measured, way, folder, model)
             if way not in best or figures["rate"] > best[way]["rate"]:
                 best[way] = figures
     return best
@@ -210,27 +203,23 @@ WAYS: dict[str, Callable[[Path, Path], dict[str, float]]] = {
 # Measuring
 
 
-def measured_apart(way: str, folder: Path, model: Path) -> dict[str, float]:
-    """Run one way in its own process; record the peak memory of it and its children."""
-    command = [sys.executable, __file__, "--measure", way, str(folder), str(model)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        peak = 0
-        done = threading.Event()
+def measured(way: str, folder: Path, model: Path) -> dict[str, float]:
+    """Measure one way in this process; record the peak memory of it and its children."""
+    peak, done = 0, threading.Event()
 
-        def watch() -> None:
-            nonlocal peak
-            while not done.wait(0.1):
-                peak = max(peak, sum(map(proportional_set, family(process.pid))))
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.1):
+            peak = max(peak, sum(map(proportional_set, family(os.getpid()))))
 
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        assert process.stdout is not None
-        answer = process.stdout.read()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        figures = WAYS[way](folder, model)
+    finally:
         done.set()
         watcher.join()
-    if process.returncode:
-        sys.exit(f"measuring {way!r} failed")
-    return json.loads(answer) | {"peak_mb": peak / (1 << 20)}
+    return figures | {"peak_mb": peak / (1 << 20)}
 
 
 def family(process_id: int) -> Iterator[int]:

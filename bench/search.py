@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,22 +32,6 @@ K = 10
 WARM = 20  # untimed queries at the start
 
 
-@dataclass(frozen=True)
-class Served:
-    """The figures of a searching process; milliseconds unless named otherwise."""
-
-    kind: str
-    open_s: float
-    first: float
-    p50: float
-    p95: float
-    exhaustive_p50: float
-    exhaustive_p95: float
-    recall: float
-    own_mb: float  # anonymous memory
-    mapped_mb: float  # pages of the mapped snapshot, which the system can reclaim
-
-
 def main() -> None:
     """Measure each size and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -58,11 +41,6 @@ def main() -> None:
     options = parser.parse_args()
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     print(f"{platform.processor() or platform.machine()}, {cores} cores, load {load:.1f}")
-    print(
-        f"{'images':>9} {'kind':<10} {'p50':>7} {'p95':>7} {'exhaustive p50':>15} {'p95':>8} "
-        f"{'recall@10':>9} {'first':>7} {'open s':>7} {'build s':>8} {'build MB':>9} "
-        f"{'own MB':>7} {'mapped MB':>9} {'file MB':>8} {'db MB':>7}"
-    )
     for size in options.sizes:
         with tempfile.TemporaryDirectory(prefix="fovea-bench-") as folder:
             measure(Path(folder), size, options.dim, options.queries)
@@ -72,22 +50,19 @@ def main() -> None:
 
 
 def measure(folder: Path, size: int, dim: int, queries: int) -> None:
-    """Fill, index and search one library, each in its own process; print its row."""
+    """Fill, index and search one library, each in its own process; print its figures."""
     apart(fill, folder, size, dim)
     build_s, build_mb = apart(build, folder)
-    seen = apart(serve, folder, size, dim, queries)
+    figures = {"build s": build_s, "build MB": build_mb}
+    kind, found = apart(serve, folder, size, dim, queries)
     with Library.open(folder) as library:
         model = library.model()
         assert model is not None
-        file_mb = snapshot_path(library, model.id).stat().st_size / 1e6
-    db_mb = (folder / DATABASE).stat().st_size / 1e6
-    print(
-        f"{size:>9,} {seen.kind:<10} {seen.p50:>7.2f} {seen.p95:>7.2f} "
-        f"{seen.exhaustive_p50:>15.2f} {seen.exhaustive_p95:>8.2f} {seen.recall:>9.4f} "
-        f"{seen.first:>7.1f} {seen.open_s:>7.2f} {build_s:>8.1f} {build_mb:>9.0f} "
-        f"{seen.own_mb:>7.0f} {seen.mapped_mb:>9.0f} {file_mb:>8.0f} {db_mb:>7.0f}",
-        flush=True,
-    )
+        figures["file MB"] = snapshot_path(library, model.id).stat().st_size / 1e6
+    figures["db MB"] = (folder / DATABASE).stat().st_size / 1e6
+    print(f"\n{size:,} images, {kind}")
+    for name, figure in (found | figures).items():
+        print(f"{name:<16}{figure:>12,.4f}", flush=True)
 
 
 def fill(folder: Path, size: int, dim: int) -> None:
@@ -116,8 +91,8 @@ def build(folder: Path) -> tuple[float, float]:
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
-def serve(folder: Path, size: int, dim: int, count: int) -> Served:
-    """Open the library and search it."""
+def serve(folder: Path, size: int, dim: int, count: int) -> tuple[str, dict[str, float]]:
+    """Open the library and search it; return the kind of its index, and figures by name."""
     queries = np.concatenate(list(clustered(count + WARM, size, dim, seed=2)))
     start = time.perf_counter()
     with Library.open(folder) as library:
@@ -133,18 +108,17 @@ def serve(folder: Path, size: int, dim: int, count: int) -> Served:
         exact = exhaustive(index)
         wanted, slow = one_by_one(exact, queries)
     shares = [np.isin(theirs, mine).mean() for mine, theirs in zip(found, wanted, strict=True)]
-    return Served(
-        kind=index.kind,
-        open_s=open_s,
-        first=first,
-        p50=float(np.percentile(times, 50)),
-        p95=float(np.percentile(times, 95)),
-        exhaustive_p50=float(np.percentile(slow, 50)),
-        exhaustive_p95=float(np.percentile(slow, 95)),
-        recall=float(np.mean(shares)),
-        own_mb=own_mb,
-        mapped_mb=mapped_mb,
-    )
+    return index.kind, {
+        "p50": float(np.percentile(times, 50)),
+        "p95": float(np.percentile(times, 95)),
+        "exhaustive p50": float(np.percentile(slow, 50)),
+        "exhaustive p95": float(np.percentile(slow, 95)),
+        "recall@10": float(np.mean(shares)),
+        "first query": first,
+        "open s": open_s,
+        "own MB": own_mb,  # anonymous memory
+        "mapped MB": mapped_mb,  # pages of the mapped snapshot, which the system can reclaim
+    }
 
 
 def exhaustive(index: VectorIndex) -> Callable[[np.ndarray], np.ndarray]:

@@ -12,9 +12,7 @@ in the same run. What gradient caching computes twice counts once. Decoding is n
 
 import argparse
 import io
-import json
 import resource
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -22,7 +20,6 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -31,6 +28,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.common import apart
 from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
 from fovea.search.clip.datasets.pairs import PairSource, open_pairs
 from fovea.search.clip.encoders.base import keep_allocations, pick_device
@@ -56,11 +54,8 @@ MB = 1 << 20
 
 
 def main() -> None:
-    """Print one line per number of slices; in a child process, one line of JSON."""
+    """Print one line per number of slices."""
     options = arguments()
-    if options.child:
-        print(json.dumps(measure(options, int(options.accumulate))))
-        return
     device = pick_device(options.device)
     dtype = training_dtype(options.dtype, device)
     peak = products_per_s(device, dtype)
@@ -70,22 +65,20 @@ def main() -> None:
         f"matrix products: {peak / 1e12:.2f} TFLOP/s\n"
     )
     print("slices   images/s   ms / batch   share   peak memory, MB")
-    lines = []
     for slices in map(int, options.accumulate.split(",")):
-        line = in_a_process(options, slices) | {"slices": slices, "peak_flops": peak}
-        lines.append(line)
-        if "error" in line:
-            print(f"{slices:6}   {line['error']}")
+        try:
+            line = apart(measure, options, slices)
+        except torch.OutOfMemoryError:
+            print(f"{slices:6}   out of memory")
             continue
-        line["share"] = line["images_per_s"] * line["flops"] / peak
+        share = line["images_per_s"] * line["flops"] / peak
         print(
             f"{slices:6}   {line['images_per_s']:8.1f}   {1e3 * line['seconds']:10.1f}   "
-            f"{line['share']:5.1%}   {line['memory'] / MB:15,.0f}"
+            f"{share:5.1%}   {line['memory'] / MB:15,.0f}",
+            flush=True,
         )
     if options.loading:
         print(f"\nread from a tar, {options.workers} threads: {loading(options):.0f} images/s")
-    if options.json:
-        Path(options.json).write_text(json.dumps(lines, indent=2) + "\n")
 
 
 def arguments() -> argparse.Namespace:
@@ -100,8 +93,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
     parser.add_argument("--loading", action="store_true", help="also time reading batches")
     parser.add_argument("--workers", type=int, default=2, help="threads that decode")
-    parser.add_argument("--json", help="also write the figures to this file")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -112,20 +103,7 @@ def name_of(device: torch.device) -> str:
     return f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
-def in_a_process(options: argparse.Namespace, slices: int) -> dict[str, Any]:
-    """Measure in a new process, so that memory is counted separately."""
-    named = ("shape", "batch", "length", "steps", "device", "dtype")
-    words = [f"--{name}={getattr(options, name)}" for name in named]
-    command = [sys.executable, __file__, "--child", f"--accumulate={slices}", *words]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        return {"error": "out of memory" if "OutOfMemory" in last[0] else last[0]}
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def measure(options: argparse.Namespace, slices: int) -> dict[str, Any]:
+def measure(options: argparse.Namespace, slices: int) -> dict[str, float]:
     """Time updates; return images/s, seconds per update, peak bytes, operations per pair."""
     keep_allocations()
     config = SHAPES[options.shape]
