@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import numpy as np
 from PIL import Image
@@ -56,21 +57,6 @@ THREADS = 32  # of each server
 PLAIN = "plain"  # the first argument of the process that serves the baseline
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The response times of one phase."""
-
-    name: str
-    seconds: float
-    times: np.ndarray  # milliseconds, of the successful requests
-    failed: int
-
-    def __str__(self) -> str:
-        p50, p90, p99 = np.percentile(self.times, (50, 90, 99)) if len(self.times) else [0.0] * 3
-        rate = len(self.times) / self.seconds
-        return f"{self.name:<34}{rate:>11.1f}{p50:>9.1f}{p90:>9.1f}{p99:>9.1f}{self.failed:>8}"
 
 
 def main() -> None:
@@ -117,7 +103,7 @@ def served(folder: Path, users: int, seconds: float) -> None:
             still = ask(f"fovea, {users} typing, while indexing", fresh(9), TYPING_S)
             busy = ask(f"fovea, {users} users, while indexing", fresh(5))
         for name, one, other in (("typing", still, typing), ("at once", busy, idle)):
-            ratio = np.percentile(one.times, 99) / np.percentile(other.times, 99)
+            ratio = np.percentile(one, 99) / np.percentile(other, 99)
             print(f"  {name}: p99 while indexing / idle: {ratio:.2f}")
 
 
@@ -247,14 +233,18 @@ class Asking:
     users: int
     seconds: float
 
-    def __call__(self, name: str, texts: Iterator[str], pause: float = 0.0) -> Seen:
-        """Send queries for one phase, from another process, and print the figures."""
+    def __call__(self, name: str, texts: Iterator[str], pause: float = 0.0) -> np.ndarray:
+        """Send queries for one phase, from another process, and print the figures.
+
+        Return the milliseconds of the successful requests.
+        """
         count = int(self.seconds * 3000)  # more than any server can answer
         chosen = [text for text, _ in zip(texts, range(count), strict=False)]
         times, failed = apart(ask_all, self.port, self.users, self.seconds, pause, chosen)
-        seen = Seen(name, self.seconds, times, failed)
-        print(seen, flush=True)
-        return seen
+        p50, p90, p99 = np.percentile(times, (50, 90, 99)) if len(times) else [0.0] * 3
+        rate = len(times) / self.seconds
+        print(f"{name:<34}{rate:>11.1f}{p50:>9.1f}{p90:>9.1f}{p99:>9.1f}{failed:>8}", flush=True)
+        return times
 
 
 def ask_all(
@@ -349,19 +339,14 @@ def indexing(port: int, folder: Path) -> Iterator[None]:
 
 def call(port: int, method: str, path: str, body: object = None) -> dict[str, Any]:
     """Send one JSON request; return the decoded answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request(
-        method,
-        path,
-        None if body is None else json.dumps(body),
+    request = Request(
+        f"http://127.0.0.1:{port}{path}",
+        None if body is None else json.dumps(body).encode(),
         {"Content-Type": "application/json"},
+        method=method,
     )
-    reply = connection.getresponse()
-    text = reply.read()
-    connection.close()
-    if reply.status >= 400:
-        raise SystemExit(f"{method} {path}: {reply.status} {text.decode()}")
-    document: dict[str, Any] = json.loads(text) if text else {}
+    with urlopen(request, timeout=60) as reply:  # noqa: S310
+        document: dict[str, Any] = json.loads(reply.read() or b"{}")
     return document
 
 

@@ -3,11 +3,12 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from PIL import Image
+
+from fovea.search.library.rows import ImageMetadata
 
 from .limits import one_line
 
@@ -23,28 +24,12 @@ _LAT_REF, _LAT, _LON_REF, _LON, _ALT_REF, _ALT = 1, 2, 3, 4, 5, 6
 _DATE = re.compile(r"(\d{4})[:\-/.](\d\d)[:\-/.](\d\d)[ T](\d\d):(\d\d)(?::(\d\d))?")
 
 
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """How, when and where a photograph was taken; ``None`` for what is missing or invalid."""
-
-    taken_at: str | None = None  # ISO 8601, the camera's local time
-    camera: str | None = None
-    lens: str | None = None
-    exposure: float | None = None  # seconds
-    f_number: float | None = None
-    iso: int | None = None
-    focal_length: float | None = None  # millimetres
-    latitude: float | None = None  # degrees, north positive
-    longitude: float | None = None  # degrees, east positive
-    altitude: float | None = None  # metres
-
-
-def read_shot(exif: Image.Exif) -> Shot:
-    """Read what an image's EXIF says about the shot."""
+def read_shot(exif: Image.Exif) -> ImageMetadata:
+    """Read how, when and where a photograph was taken; None for what is missing or invalid."""
     main, details, place = exif, _ifd(exif, _EXIF_IFD), _ifd(exif, _GPS_IFD)
     iso = _number(details, _ISO, 1, 2**31)
     latitude, longitude = _coordinates(place)
-    return Shot(
+    return ImageMetadata(
         taken_at=_taken_at(main, details),
         camera=_camera(_text(main, _MAKE), _text(main, _MODEL)),
         lens=_text(details, _LENS),

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from fovea.search.library.rows import ImageMetadata
+
 from .embedded_text import EmbeddedText
-from .exif import Shot
 from .limits import Limits, Refused, megabytes
 
 __all__ = ["DecodedPicture", "check_decoded", "check_pixels"]
@@ -20,11 +21,7 @@ class DecodedPicture:
     """A decoded file: its pixels, uint8 (size, size, 3), and its metadata."""
 
     pixels: np.ndarray
-    width: int  # as shown: after the orientation is applied
-    height: int
-    format: str
-    orientation: int  # EXIF, 1 to 8
-    shot: Shot
+    metadata: ImageMetadata
     words: EmbeddedText = EmbeddedText()
 
 

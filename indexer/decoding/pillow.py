@@ -4,6 +4,7 @@ Runs in worker processes: Pillow and NumPy, never torch.
 """
 
 import warnings
+from dataclasses import replace
 from importlib import import_module
 from io import BytesIO
 from typing import Any
@@ -74,7 +75,8 @@ def _decode(data: bytes, preprocess: Preprocess, limits: Limits, words: bool) ->
         pixels = preprocess.pixels(image)
     width, height = size[::-1] if turned >= 5 else size
     name = found.name if found else image.format or "unknown"
-    return DecodedPicture(pixels, width, height, name, turned, shot, written)
+    metadata = replace(shot, width=width, height=height, format=name, orientation=turned)
+    return DecodedPicture(pixels, metadata, written)
 
 
 def _exif(image: Image.Image) -> Image.Exif:

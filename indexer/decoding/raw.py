@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
 from PIL import Image
 
 from fovea.search.clip.preprocess import ORIENTATION, Preprocess, orientation, to_rgb
+from fovea.search.library.rows import ImageMetadata
 
-from .exif import Shot, read_shot
+from .exif import read_shot
 from .limits import Limits, Refused
 from .picture import DecodedPicture, check_decoded, check_pixels
 
@@ -27,7 +29,8 @@ def decode_raw(data: bytes, preprocess: Preprocess, limits: Limits) -> DecodedPi
         pixels = preprocess.pixels(_postprocessed(raw) if preview is None else preview)
         shot = _shot(data, preview)
     width, height = size[::-1] if turned >= 5 else size
-    return DecodedPicture(pixels, width, height, "RAW", turned, shot)
+    metadata = replace(shot, width=width, height=height, format="RAW", orientation=turned)
+    return DecodedPicture(pixels, metadata)
 
 
 def developed(data: bytes, size: int, limits: Limits) -> Image.Image:
@@ -90,7 +93,7 @@ def _preview(raw: Any, preprocess: Preprocess, limits: Limits) -> Image.Image | 
     return image
 
 
-def _shot(data: bytes, preview: Image.Image | None) -> Shot:
+def _shot(data: bytes, preview: Image.Image | None) -> ImageMetadata:
     """Read the EXIF of the RAW file itself, mostly a TIFF, or else its preview's."""
     exif = Image.Exif()
     try:
@@ -99,5 +102,5 @@ def _shot(data: bytes, preview: Image.Image | None) -> Shot:
         elif preview is not None:
             exif = preview.getexif()
     except Exception:  # Pillow raises many kinds for broken EXIF, which must not cost the picture
-        return Shot()
+        return ImageMetadata()
     return read_shot(exif)

@@ -3,8 +3,9 @@
 import errno
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 from fovea.indexer.walking.ignore import Ignore
@@ -48,14 +49,14 @@ def lost_files(survey: Survey) -> list[LostFile]:
     roots = sorted(survey.roots, key=lambda root: len(root.path), reverse=True)
     rules = _look_again(survey, roots)
     found = [entry for entry in survey.refused if entry.root_id not in survey.offline]
-    listings = _Listings()
+    listing = cache(_listing)
     for path, row in survey.known.files.items():
         if row.state == "missing" or any(inside(path, folder) for folder in closed):
             continue
         root = next(root for root in roots if inside(path, root.path))
         if root.id in survey.offline:
             continue
-        fate = listings.fate(path, root.path)
+        fate = _fate(path, root.path, listing)
         if fate == "gone":
             found.append(LostFile(path, root.id, row, None))
         elif fate is not None and row.state != "skipped":
@@ -84,37 +85,28 @@ def _look_again(survey: Survey, roots: Sequence[Root]) -> dict[int, Ignore]:
     return rules
 
 
-@dataclass(slots=True)
-class _Listings:
-    """Lists folders, each once.
+def _fate(
+    path: bytes, root: bytes, listing: Callable[[bytes], dict[bytes, EntryKind] | None]
+) -> Fate | None:
+    """Say what became of a path below a root; None if that cannot be known now.
 
     A name is there only as it is listed: where case does not matter to a file system, looking a
     renamed file's old name up would find the new one.
     """
-
-    _listed: dict[bytes, dict[bytes, EntryKind] | None] = field(default_factory=dict)
-
-    def fate(self, path: bytes, root: bytes) -> Fate | None:
-        """Say what became of a path below a root; None if that cannot be known now."""
-        folder = root
-        *folders, name = path[len(root.rstrip(b"/")) + 1 :].split(b"/")
-        for part in folders:
-            kind = self._kind(folder, part)
-            if kind is None:
-                return None
-            if kind != "folder":
-                return "linked" if kind == "link" else "gone"
-            folder = os.path.join(folder, part)
-        kind = self._kind(folder, name)
-        if kind is None:
+    folder = root
+    *folders, name = path[len(root.rstrip(b"/")) + 1 :].split(b"/")
+    for part in folders:
+        listed = listing(folder)
+        if listed is None:
             return None
-        return "gone" if kind in ("folder", "nothing") else "here"
-
-    def _kind(self, folder: bytes, name: bytes) -> EntryKind | None:
-        if folder not in self._listed:
-            self._listed[folder] = _listing(folder)
-        listed = self._listed[folder]
-        return None if listed is None else listed.get(name, "nothing")
+        kind = listed.get(part, "nothing")
+        if kind != "folder":
+            return "linked" if kind == "link" else "gone"
+        folder = os.path.join(folder, part)
+    listed = listing(folder)
+    if listed is None:
+        return None
+    return "gone" if listed.get(name, "nothing") in ("folder", "nothing") else "here"
 
 
 def _listing(folder: bytes) -> dict[bytes, EntryKind] | None:

@@ -5,7 +5,7 @@ import json
 import mmap
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -37,7 +37,7 @@ def main(settings: str) -> None:
         limits,
         _shared(options["pixels"], "uint8", shape),
         _shared(options["known"], "<u8", (options["known_count"],)),
-        words=options["words"],
+        options["words"],
     )
     serve(options["connection"], limits, worker.answer)
 
@@ -49,6 +49,7 @@ def _shared(descriptor: int, dtype: str, shape: Sequence[int]) -> np.ndarray:
     return np.frombuffer(mmap.mmap(descriptor, length), dtype).reshape(shape)
 
 
+@dataclass(frozen=True, slots=True)
 class Worker:
     """Reads, hashes and decodes, one file after another.
 
@@ -57,17 +58,11 @@ class Worker:
     in a picture and in the XMP file beside it.
     """
 
-    def __init__(
-        self,
-        preprocess: Preprocess,
-        limits: Limits,
-        pixels: np.ndarray,
-        known: np.ndarray,
-        *,
-        words: bool = False,
-    ) -> None:
-        self.preprocess, self.limits, self.pixels, self.known = preprocess, limits, pixels, known
-        self.words = words
+    preprocess: Preprocess
+    limits: Limits
+    pixels: np.ndarray
+    known: np.ndarray
+    words: bool = False
 
     def answer(self, request: dict[str, Any], path: bytes) -> Message:
         """Deal with one file; its pixels, if any, are in ``request["slot"]`` when this returns.
@@ -98,16 +93,10 @@ class Worker:
         raw = extension(os.path.basename(path)) in RAW_EXTENSIONS
         picture = decode(data, self.preprocess, self.limits, raw, self.words)
         self.pixels[slot] = picture.pixels
-        facts = {
-            "width": picture.width,
-            "height": picture.height,
-            "format": picture.format,
-            "orientation": picture.orientation,
-        }
         if self.words:
             words = sidecar_words(path, self.limits) + picture.words
             found["captions"] = words.captions()
-        return found | {"outcome": "pixels", "facts": facts | asdict(picture.shot)}
+        return found | {"outcome": "pixels", "facts": asdict(picture.metadata)}
 
     def _knows(self, digest: bytes) -> bool:
         prefix = int.from_bytes(digest[:8], "little")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from fovea.indexer.decoding.exif import Shot, read_shot
+from fovea.indexer.decoding.exif import read_shot
+from fovea.search.library.rows import ImageMetadata
 
 EXIF, GPS = 0x8769, 0x8825
 
@@ -41,7 +42,7 @@ def test_a_photograph_says_how_when_and_where():
             {1: "S", 2: (33.0, 51.0, 30.0), 3: "E", 4: (151.0, 12.0, 36.0), 5: b"\x01", 6: 12.5},
         )
     )
-    assert shot == Shot(
+    assert shot == ImageMetadata(
         taken_at="2023-07-14T18:05:09",
         camera="Canon EOS R5",
         lens="RF50mm F1.8 STM",

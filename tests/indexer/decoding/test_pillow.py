@@ -49,7 +49,8 @@ def gradient(width=90, height=60):
 def test_every_format_becomes_the_same_pixels(kind):
     lossless = {"WEBP": {"lossless": True}, "JPEG": {"quality": 98}, "HEIF": {"quality": 95}}
     picture = decode(encoded(gradient(), kind, **lossless.get(kind, {})), PREPROCESS, Limits())
-    assert (picture.width, picture.height, picture.format) == (90, 60, kind)
+    shown = picture.metadata
+    assert (shown.width, shown.height, shown.format) == (90, 60, kind)
     assert picture.pixels.shape == (32, 32, 3) and picture.pixels.dtype == np.uint8
     expected = PREPROCESS.pixels(gradient()).astype(int)
     assert abs(picture.pixels - expected).mean() < 6
@@ -59,7 +60,8 @@ def test_orientation_turns_pixels_and_size():
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright
     picture = decode(encoded(gradient(), "JPEG", exif=exif, quality=98), PREPROCESS, Limits())
-    assert (picture.width, picture.height, picture.orientation) == (60, 90, 6)
+    shown = picture.metadata
+    assert (shown.width, shown.height, shown.orientation) == (60, 90, 6)
     upright = PREPROCESS.pixels(gradient().transpose(Image.Transpose.ROTATE_270)).astype(int)
     assert abs(picture.pixels - upright).mean() < 4
 
@@ -73,7 +75,8 @@ def test_a_large_jpeg_is_decoded_at_the_scale_that_suffices(monkeypatch):
         lambda image, limits: (sizes.append(image.size), check(image, limits)),
     )
     picture = decode(encoded(gradient(1200, 800), "JPEG"), PREPROCESS, Limits())
-    assert (picture.width, picture.height) == (1200, 800)
+    shown = picture.metadata
+    assert (shown.width, shown.height) == (1200, 800)
     assert sizes == [(150, 100)]  # an eighth, the least there is
 
 
@@ -138,13 +141,15 @@ def test_the_first_frame_of_an_animation_counts():
 def test_a_jpeg_with_a_second_picture_behind_it_is_a_jpeg():
     data = encoded(gradient(), "MPO", save_all=True, append_images=[gradient(30, 20)])
     picture = decode(data, PREPROCESS, Limits())
-    assert (picture.format, picture.width, picture.height) == ("JPEG", 90, 60)
+    shown = picture.metadata
+    assert (shown.format, shown.width, shown.height) == ("JPEG", 90, 60)
 
 
 def test_a_broken_exif_does_not_cost_the_picture():
     data = encoded(gradient(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     picture = decode(data, PREPROCESS, Limits())
-    assert (picture.orientation, picture.shot.taken_at) == (1, None)
+    shown = picture.metadata
+    assert (shown.orientation, shown.taken_at) == (1, None)
 
 
 @pytest.mark.parametrize(

@@ -59,15 +59,17 @@ def dng(width=256, height=192, orientation=1):
 
 def test_sensor_data_is_developed():
     picture = decode(dng(), PREPROCESS, Limits(), raw=True)
-    assert (picture.width, picture.height, picture.format) == (256, 192, "RAW")
-    assert (picture.shot.camera, picture.shot.taken_at) == ("Maker Model", "2021-02-03T04:05:06")
+    shown = picture.metadata
+    assert (shown.width, shown.height, shown.format) == (256, 192, "RAW")
+    assert (shown.camera, shown.taken_at) == ("Maker Model", "2021-02-03T04:05:06")
     columns = picture.pixels.mean(axis=(0, 2))
     assert columns[0] < columns[15] < columns[31]  # brighter to the right
 
 
 def test_sensor_data_is_turned_upright():
     picture = decode(dng(orientation=6), PREPROCESS, Limits(), raw=True)
-    assert (picture.width, picture.height, picture.orientation) == (192, 256, 6)
+    shown = picture.metadata
+    assert (shown.width, shown.height, shown.orientation) == (192, 256, 6)
     rows = picture.pixels.mean(axis=(1, 2))
     assert rows[0] < rows[15] < rows[31]
 
