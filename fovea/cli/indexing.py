@@ -45,10 +45,12 @@ from .switching import switch_library, switch_result
     "--ignore",
     metavar="PATTERN",
     multiple=True,
-    help="Ignore what matches, as in .gitignore; repeatable.",
+    help="Ignore files that match, as in .gitignore; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing.")
-@click.option("--confirm-deletions", is_flag=True, help="Accept large-scale deletions.")
+@click.option(
+    "--confirm-deletions", is_flag=True, help="Remove pictures even if many are gone at once."
+)
 @json_option()
 def index(
     folders: tuple[Path, ...],
@@ -189,8 +191,8 @@ def _show_report(report: "ScanReport", model: "ModelInfo", dry_run: bool, as_jso
     if report.passed_over:
         talk(
             f"{report.passed_over} pictures {'would not be' if dry_run else 'are no longer'} "
-            "searchable: an ignore pattern or a link covers them; without it they come back at no "
-            "cost"
+            "searchable: they match an ignore pattern or are behind a symbolic link now; undo "
+            "that, and the next run makes them searchable again"
         )
     if report.failed and not dry_run:
         talk(f"{report.failed} files could not be read; fovea verify says which, and why")

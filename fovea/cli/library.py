@@ -105,7 +105,7 @@ def verify(folder: Path | None, as_json: bool) -> None:
     if not report.ok:
         raise click.ClickException(
             "the index and the database disagree; delete index-*.snapshot in the library's folder, "
-            "and search reads the database instead"
+            "so that searches read the database instead"
         )
 
 

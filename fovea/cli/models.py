@@ -59,8 +59,8 @@ def list_models(as_json: bool) -> None:
 def pull_model(name: str, sha256: str | None) -> None:
     """Download a model, unless it is on this disk already.
 
-    NAME is one of OpenAI's, or owner/name on the Hugging Face hub. URL leads to weights, or to a
-    zip or tar of a model's folder, and needs --sha256.
+    NAME is one of OpenAI's, or owner/name on the Hugging Face hub. URL points to a weights file, or
+    to a zip or tar of a model's folder, and needs --sha256.
 
     \b
     fovea models pull ViT-L/14

@@ -48,7 +48,7 @@ def switch_bar() -> "Iterator[Callable[[SwitchProgress], None]]":
             bar.refresh()
             if progress.waiting and progress.waiting not in waits:
                 waits.append(progress.waiting)
-                talk(f"everything is embedded; to switch, {progress.waiting}")
+                talk(f"everything is embedded, but {progress.waiting}")
 
         yield show
 

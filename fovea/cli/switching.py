@@ -62,11 +62,11 @@ def use_model(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Change the library's model to NAME, once that has embedded all its pictures.
+    """Change the library's model to NAME, after embedding all pictures with it.
 
-    Until then the library uses the former model, and folders can be indexed. An interrupted change
-    resumes when the command is repeated. Going back is instant: embeddings stay until fovea models
-    remove.
+    Until then the library keeps using the old model, and folders can still be indexed. Repeat the
+    command to resume an interrupted change. Going back is instant: old embeddings are kept until
+    fovea models remove deletes them.
 
     \b
     fovea models use ViT-L/14
@@ -118,8 +118,8 @@ def _switch_in_background(library: "Library", model: "ModelInfo", **options: Any
     else:
         pid = str(background.start(library.folder, **options))
     talk(
-        f"process {pid} embeds with {model.name}; fovea status shows its progress, and "
-        f"{background.log_path(library.folder)} its result"
+        f"process {pid} is embedding with {model.name}; fovea status shows its progress, and the "
+        f"result will be in {background.log_path(library.folder)}"
     )
 
 
@@ -133,20 +133,20 @@ def switch_result(report: "SwitchReport", model: "ModelInfo", before: "ModelRow 
     left_out = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
     kept = f"the library still uses {before.name if before is not None else 'no model'}"
     if report.superseded:
-        raise FoveaError(f"another model was asked for meanwhile; {kept}")
+        raise FoveaError(f"another change of model was requested meanwhile; {kept}")
     if report.stopped:
         raise FoveaError(f"stopped; {kept}; run the command again to go on")
     if not report.switched:
         raise FoveaError(
-            f"{kept}, since some pictures are not embedded: {left_out}; bring them back, or run "
-            f"fovea index, and try again; or leave them out: fovea models use {model.name} "
+            f"{kept}, because some pictures could not be embedded: {left_out}; bring them back or "
+            f"run fovea index, then try again, or leave them out: fovea models use {model.name} "
             "--incomplete"
         )
     if left_out:
         talk(f"not searchable until fovea index finds them: {left_out}")
     return (
-        f"{model.name} is used now: {report.images:,} pictures, {report.embedded:,} embedded in "
-        f"{report.seconds:.1f} s"
+        f"the library now uses {model.name}: {report.images:,} pictures, {report.embedded:,} "
+        f"embedded in {report.seconds:.1f} s"
     )
 
 
@@ -175,7 +175,7 @@ def _compare(
         load = partial(model.load, **machine)
         switch_library(library, model, load, only_embed=True, **options)
     except LibraryBusy as exc:
-        talk(f"{exc}; the comparison takes what is embedded so far")
+        talk(f"{exc}; comparing what is embedded so far")
     row = find_model(library, model.identity)
     assert row is not None  # switch_library has added it
     before = resolve_model(None, current, progress=download_bar)
@@ -200,7 +200,7 @@ def show_sides(query: str, sides: "Sequence[tuple[int, Answer]]", as_json: bool)
         click.echo(f"{first:<{width}}  |  {second}".rstrip())
     if left ^ right:
         talk("* appears only in that model's top k")
-    talk(f"nothing has changed: the library uses {sides[0][1].model}")
+    talk(f"nothing has changed: the library still uses {sides[0][1].model}")
 
 
 def _column(embedded: int, answer: "Answer", shared: set[int]) -> list[str]:

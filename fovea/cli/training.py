@@ -51,7 +51,9 @@ def train_option(
 @click.command()
 @click.option("--out", metavar="DIR", required=True, type=FILE, help="Folder of the run.")
 @click.option("--recipe", metavar="FILE.toml", type=FILE, help="Read options and data from a file.")
-@value_option("--data", "Base of the recipe's paths.  [default: its folder]", "DIR", FILE)
+@value_option(
+    "--data", "Folder that the recipe's paths are relative to.  [default: its folder]", "DIR", FILE
+)
 @data_options(required=False, images="Images; repeatable. Alone: WebDataset shards.")
 @click.option("--init", "initial", metavar="NAME|DIR", help="Fine-tune this model.")
 @train_option("--tune", None, "What to train: all, or the last N blocks.", "all|N", "all")
@@ -73,9 +75,11 @@ def train_option(
 @train_option("--log-every", click.IntRange(min=1), "Steps between lines of metrics.", "N", 20)
 @train_option("--save-every", click.IntRange(min=1), "Steps between checkpoints.", "N", 200)
 @train_option("--device", None, f"Where to run: {DEVICES}", "D", "auto")
-@train_option("--dtype", click.Choice(DTYPES[:3]), "Precision of products.", None, "auto")
+@train_option("--dtype", click.Choice(DTYPES[:3]), "Precision of matrix products.", None, "auto")
 @train_option("--measure-every", click.IntRange(min=1), "Steps between measurements.", "N", 1000)
-@click.option("--plot", is_flag=True, help="Plot DIR/metrics.png afterwards, or now without data.")
+@click.option(
+    "--plot", is_flag=True, help="Draw DIR/metrics.png after training; without data, draw it now."
+)
 def train(
     out: Path,
     recipe: Path | None,

@@ -42,26 +42,26 @@ from .switching import switch_library, switch_result
     help="The library to learn from.  [default: FOVEA_LIBRARY, or the user's data folder]",
 )
 @value_option(
-    "--captions", "Learn the captions in this file: JSON Lines, TSV or CSV.", "FILE", FILE
+    "--captions", "Learn from the captions in this file: JSON Lines, TSV or CSV.", "FILE", FILE
 )
 @click.option(
     "--words",
     multiple=True,
     type=click.Choice(("names", "keywords")),
-    help="Learn names of files and folders, or keywords and descriptions in pictures; repeatable.  "
-    "[default: both, or neither with --captions]",
+    help="Learn from names of files and folders, or from keywords and descriptions in pictures; "
+    "repeatable.  [default: both, or neither with --captions]",
 )
 @click.option("--list", "only_list", is_flag=True, help="Print the captions found; train nothing.")
 @model_option("Start from this model.  [default: the library's]")
 @value_option("--out", "Folder for the new model.  [default: LIBRARY/tuned]", "DIR", FILE)
 @value_option(
     "--tune",
-    "How many of each tower's last blocks learn, with the projections.",
+    "How many of each tower's last blocks to train, besides the projections.",
     "N",
     click.IntRange(min=0),
     3,
 )
-@value_option("--epochs", "How often every picture is seen.", "N", POSITIVE, 20)
+@value_option("--epochs", "How many times to go through the pictures.", "N", POSITIVE, 20)
 @value_option("--batch-size", "Pictures per step.", "N", click.IntRange(min=2), 128)
 @value_option(
     "--lr", "The highest learning rate.  [default: 0.001 for small models, else 0.0001]", "X", float
@@ -70,7 +70,7 @@ from .switching import switch_library, switch_result
     "--keep", "Weight of staying close to the original model.", "X", click.FloatRange(min=0), 1.0
 )
 @value_option("--limit", "Learn from at most this many pictures.", "N", POSITIVE, 10_000)
-@value_option("--seed", "Seed of all random choices.", "N", int, 0)
+@value_option("--seed", "Random seed.", "N", int, 0)
 @value_option(
     "--least-agreement",
     "Refuse a model that agrees with the original on less than this share of pictures.",
@@ -80,7 +80,7 @@ from .switching import switch_library, switch_result
 )
 @workers_option
 @click.option(
-    "--use", is_flag=True, help="Change the library to the new model, unless it is refused."
+    "--use", is_flag=True, help="Make the library use the new model, unless it is refused."
 )
 @partial(machine_options, dtypes=DTYPES[:3])
 @json_option()
@@ -103,9 +103,8 @@ def finetune(
     The words are captions from a file, the names of files and folders, and keywords and
     descriptions in pictures and XMP files. Some of the pictures are held out, and the recall on
     them is shown before and after. The original model is not changed: the new one is stored beside
-    it, and refused if it got worse. A stopped run resumes when the command is repeated. --use
-    changes the library's model to the new one, as fovea models use does, which also changes it
-    back.
+    it, and refused if it got worse. Repeat the command to resume a stopped run. --use makes the
+    library use the new model; fovea models use changes it back.
 
     \b
     fovea finetune --from ~/photos-library --captions captions.tsv
@@ -130,7 +129,7 @@ def finetune(
         )
         show_tuned(tuned, as_json)
         if tuned.refusal:
-            raise FoveaError(f"the new model is refused: {tuned.refusal}; it is in {tuned.folder}")
+            raise FoveaError(f"the new model was refused: {tuned.refusal}; it is in {tuned.folder}")
         if use:
             machine = {key: options[key] for key in ("device", "dtype")}
             return _use_tuned(library, tuned, workers=workers, **machine)
@@ -167,7 +166,7 @@ def _use_tuned(
     model, before = resolve_in(library, str(tuned.folder)), current_model(library)
     load = partial(model.load, device=device, dtype=dtype)
     switch_result(switch_library(library, model, load, workers=workers), model, before)
-    talk(f"{library.folder} uses it now; to go back: fovea models use {before.name}")
+    talk(f"{library.folder} now uses it; to go back: fovea models use {before.name}")
 
 
 def show_captions(path: bytes, captions: Sequence[str], as_json: bool) -> None:
@@ -186,9 +185,7 @@ def show_tuned(tuned: "Tuned", as_json: bool) -> None:
     """Print what fine-tuning has achieved: a table, or one JSON document."""
     found = tuned.comparison
     if as_json:
-        fields: dict[str, Any] = {"model": str(tuned.folder), "pictures": tuned.pictures}
-        fields |= {"captions": tuned.captions, "left_out": tuned.left_out, **found.to_dict()}
-        print_json({**fields, "refusal": tuned.refusal})
+        print_json({"model": str(tuned.folder), **tuned.to_dict()})
         return
     left_out = "".join(f", {count:,} {reason}" for reason, count in tuned.left_out.items())
     click.echo(f"pictures\t{tuned.pictures:,} with {tuned.captions:,} captions{left_out}")

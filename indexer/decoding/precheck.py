@@ -22,7 +22,7 @@ def screened(data: bytes, limits: Limits) -> bytes:
     if data.startswith(_JPEG):
         # Counting byte pairs first is quick, and never finds too few.
         if data.count(b"\xff\xda") > limits.scans and (count := jpeg_scans(data)) > limits.scans:
-            raise Refused(f"too slow: a JPEG of {count:,} scans; the limit is {limits.scans:,}")
+            raise Refused(f"too slow: a JPEG with {count:,} scans; the limit is {limits.scans:,}")
     elif data.startswith(_PNG):
         return without_bulky_text(data, limits)
     return data

@@ -40,6 +40,11 @@ class Tuned:
     comparison: Comparison
     refusal: str | None
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the figures, as members of a JSON document."""
+        counts = {"pictures": self.pictures, "captions": self.captions, "left_out": self.left_out}
+        return {**counts, **self.comparison.to_dict(), "refusal": self.refusal}
+
 
 def finetune_library(
     library: Library,
@@ -83,7 +88,9 @@ def finetune_library(
     folder = (place / "refused" if refusal else place) / name
     tuned = Tuned(folder, found.pictures, found.captions, dict(found.left_out), comparison, refusal)
     save_model(clip, tokenizer, folder)
-    _note(tuned, model)
+    origin = {"name": model.name, "sha256": model.identity}
+    text = json.dumps({"from": origin, **tuned.to_dict()}, indent=2) + "\n"
+    replace_file(folder / FIGURES, lambda file: file.write(text.encode()))
     return tuned
 
 
@@ -92,14 +99,14 @@ def refused(found: Comparison, least_agreement: float) -> str | None:
     before, after = found.before.mean, found.after.mean
     if not after >= before:  # nor if either is NaN
         return (
-            f"it finds the held-out pictures worse: a mean recall of {after:.1%}, which was "
-            f"{before:.1%}; more captions may help, or a lower --lr"
+            f"it finds fewer of the held-out pictures: mean recall went from {before:.1%} to "
+            f"{after:.1%}; try more captions, or a lower --lr"
         )
     if not found.agreement >= least_agreement:
         return (
-            f"it has forgotten too much: for {found.agreement:.1%} of {found.general} pictures "
-            "the former best label is among the five best now; it takes "
-            f"{least_agreement:.0%}. A larger --keep or fewer --epochs forget less"
+            "it has forgotten too much: the original's best label is still among the five best for "
+            f"{found.agreement:.1%} of {found.general} pictures, less than {least_agreement:.0%}; "
+            "try a larger --keep, or fewer --epochs"
         )
     return None
 
@@ -113,16 +120,3 @@ def _lasting(options: TuneOptions) -> dict[str, object]:
 def _base(name: str) -> str:
     """Return a model's name for a folder, without the mark of an earlier tuning."""
     return re.sub(r"[^\w.-]+", "-", name.partition("-tuned-")[0]).strip("-.") or "model"
-
-
-def _note(tuned: Tuned, model: ModelInfo) -> None:
-    figures = {
-        "from": {"name": model.name, "sha256": model.identity},
-        "pictures": tuned.pictures,
-        "captions": tuned.captions,
-        "left_out": tuned.left_out,
-        **tuned.comparison.to_dict(),
-        "refusal": tuned.refusal,
-    }
-    text = json.dumps(figures, indent=2) + "\n"
-    replace_file(tuned.folder / FIGURES, lambda file: file.write(text.encode()))

@@ -140,8 +140,8 @@ def _given(
             log.warning("left out %d of %d lines of %s: %s", count, lines, captions, reason)
     if not any(given.values()):
         raise FoveaError(
-            f"{captions} has no caption of a picture in the library; name files by their path, or "
-            "by their last part if that is unique"
+            f"{captions} has no captions for pictures in the library; name files by their path, "
+            "or by their name alone if that is unique"
         )
     return given
 
@@ -331,8 +331,8 @@ def _parted(pictures: Sequence[_Picture], share: float, labels: Sequence[str]) -
     if len(learned) < LEAST_LEARNED or len(held_out) < LEAST_HELD_OUT:
         raise FoveaError(
             f"too few pictures with captions: {len(learned)} to learn from and {len(held_out)} to "
-            f"measure with, where {LEAST_LEARNED} and {LEAST_HELD_OUT} are the least, and hundreds "
-            "help. Name a file of captions with --captions, or see what is found with --list"
+            f"measure with; at least {LEAST_LEARNED} and {LEAST_HELD_OUT} are needed, and hundreds "
+            "are better. Give a file of captions with --captions, or see what is found with --list"
         )
     general = [*held_out, *general[:GENERAL]]
     return TuningSet(learned, held_out, general, labels, rehearsed[:REHEARSED])

@@ -43,7 +43,7 @@ class Ignore:
         try:
             self._spec = GitIgnoreSpec.from_lines(lines) if lines else None
         except ValueError as exc:
-            raise FoveaError(f"ignore pattern not understood: {exc}") from exc
+            raise FoveaError(f"invalid ignore pattern: {exc}; correct it") from exc
 
     @classmethod
     def for_root(cls, root: bytes, patterns: Iterable[str] = ()) -> "Ignore":

@@ -136,7 +136,7 @@ def checked(config: ClipConfig) -> ClipConfig:
             f"{vision.image_size}"
         )
     if vision.image_size < least:
-        raise ModelError(f"images of {vision.image_size} pixels are smaller than one of {least}")
+        raise ModelError(f"the image_size is {vision.image_size}; it should be {least} or more")
     if vision.is_resnet and vision.width < 2:  # its first convolution has half as many channels
         raise ModelError(f"the image tower's width is {vision.width}; a ResNet's is 2 or more")
     pool = RESNET_POOL if vision.is_resnet else 1

@@ -112,7 +112,7 @@ class Tokenizer:
             if len(ids) > context_length:
                 if not truncate:
                     raise ModelError(
-                        f"the text has {len(ids)} tokens where {context_length} fit; "
+                        f"the text has {len(ids)} tokens, but only {context_length} fit; "
                         f"shorten it: {text[:40]!r}…"
                     )
                 ids = [*ids[: context_length - 1], self.end_id]

@@ -107,7 +107,7 @@ def _index(
     built = kind.build(vectors)
     if built is None:
         log.warning(
-            "no %s index equals exhaustive search here; searching exhaustively", options.kind
+            "no %s index is as good as exhaustive search here; searching exhaustively", options.kind
         )
     return built, len(vectors)
 

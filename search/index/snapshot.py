@@ -155,17 +155,17 @@ def read_snapshot(path: Path) -> Snapshot:
     except OSError as exc:
         raise UnusableSnapshot(exc.strerror or str(exc)) from exc
     if _checksum(mapped) != fields.get("checksum"):
-        raise UnusableSnapshot("its checksum is not that of its content")
+        raise UnusableSnapshot("its checksum does not match its content")
     try:
         return _snapshot(mapped, fields)
     except (KeyError, TypeError, ValueError) as exc:
-        raise UnusableSnapshot(f"another version wrote it: {exc}") from exc
+        raise UnusableSnapshot(f"it was written by another version: {exc}") from exc
 
 
 def _header(page: bytes) -> dict[str, Any]:
     """Return the fields of the header, checked by its own SHA-256."""
     if len(page) < PAGE or not page.startswith(MAGIC):
-        raise UnusableSnapshot("it is not a snapshot of this version")
+        raise UnusableSnapshot("it is not a snapshot that this version can read")
     _, length, digest = PREFIX.unpack_from(page)
     text = page[PREFIX.size : PREFIX.size + length]
     if hashlib.sha256(text).digest() != digest:

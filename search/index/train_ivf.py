@@ -58,7 +58,7 @@ def open(vectors: np.ndarray, built: Built, exhaustive_below: int) -> IvfIndex:
     except (RuntimeError, TypeError) as exc:
         raise ValueError(f"FAISS cannot read it: {exc}") from exc
     if (base.ntotal, base.d) != vectors.shape:
-        raise ValueError(f"it holds {base.ntotal} embeddings of width {base.d}")
+        raise ValueError(f"it has {base.ntotal} embeddings of width {base.d}")
     return IvfIndex(vectors, base, settings, exhaustive_below)
 
 

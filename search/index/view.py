@@ -80,8 +80,8 @@ def load_view(library: Library, model: ModelRow, options: IndexOptions) -> View:
             return view
         except UnusableSnapshot as exc:
             log.warning(
-                "%s is not used: %s; reading the database instead. fovea index saves it again, "
-                "unless this command does",
+                "cannot use %s: %s; reading the database instead, until this command or "
+                "fovea index saves it again",
                 path,
                 exc,
             )
@@ -97,7 +97,7 @@ def _vouch(snapshot: Snapshot, library: Library, model: ModelRow) -> None:
         raise UnusableSnapshot("it was made with another model")
     known = library.rows("SELECT checksum FROM snapshots WHERE model_id = ?", (model.id,))
     if (snapshot.checksum,) not in known:
-        raise UnusableSnapshot("the database does not know it")
+        raise UnusableSnapshot("the database has no record of it")
 
 
 def _check_count(view: View, conn: sqlite3.Connection, model: ModelRow) -> None:
@@ -105,7 +105,7 @@ def _check_count(view: View, conn: sqlite3.Connection, model: ModelRow) -> None:
     where = "INDEXED BY embeddings_model_id WHERE model_id = ?"
     [(count,)] = conn.execute(f"SELECT count(*) FROM embeddings {where}", (model.id,))
     if len(view) != count:
-        raise UnusableSnapshot(f"it leads to {len(view)} embeddings, but the database has {count}")
+        raise UnusableSnapshot(f"it has {len(view)} embeddings, but the database has {count}")
 
 
 def view_of(snapshot: Snapshot | None, model: ModelRow, options: IndexOptions) -> View:

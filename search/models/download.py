@@ -161,7 +161,7 @@ def _resume(
     if total is not None and done != total:
         if done > total:
             part.unlink()
-        raise _Interrupted(f"{done} of {total} bytes came")
+        raise _Interrupted(f"only {done} of {total} bytes arrived")
 
 
 def _first_block(
@@ -255,7 +255,7 @@ def _within(
         got = answer.get(timeout=seconds)
     except queue.Empty:
         is_late.set()
-        raise TimeoutError(f"nothing came within {seconds:g} s") from None
+        raise TimeoutError(f"nothing arrived within {seconds:g} s") from None
     if isinstance(got, BaseException):
         raise got
     return got

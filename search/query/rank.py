@@ -146,7 +146,7 @@ def _vector(
                 raise Unanswerable(message, "query.no_image", id=term.value)
             parts.append((term.weight, stored))
     if not any(weight for weight, _ in parts):
-        message = "every term has weight 0; give at least one another weight"
+        message = "every term has weight 0; give at least one of them another weight"
         raise Unanswerable(message, "query.weightless")
     total = np.stack([np.float32(weight) * row for weight, row in parts]).sum(axis=0)
     length = float(np.linalg.norm(total))

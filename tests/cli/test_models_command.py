@@ -94,7 +94,7 @@ def test_a_library_switches_and_back_by_name(own):
     before = run("search", "the dog", "--json").json
     done = run("models", "use", own / "second", "--workers", 1)
     assert done.code == 0, done.err
-    assert done.out.startswith("second is used now: 6 pictures, 6 embedded in ")
+    assert done.out.startswith("the library now uses second: 6 pictures, 6 embedded in ")
     assert run("search", "the dog", "--json").json["model"] == "second"
     back = run("models", "use", "first", "--json").json
     assert (back["switched"], back["embedded"]) == (True, 0)
@@ -109,7 +109,7 @@ def test_indexing_changes_the_model_first_where_that_is_asked_for(own):
         path.rename(path.with_name(f"renamed-{place}.png"))
     done = run("index", own / "more", "--model", own / "second", "--switch-model", "--workers", 1)
     assert done.code == 0, done.err
-    assert "second is used now: " in done.err and "7 embedded by second" in done.out
+    assert "the library now uses second: " in done.err and "7 embedded by second" in done.out
     assert models_of(own)[1] == "second"
     found = run("search", "the dog", "--json").json["hits"]
     assert sorted(Path(hit["path"]).name for hit in found) == [
@@ -182,7 +182,7 @@ def test_answers_stand_side_by_side_and_nothing_is_switched(own):
         alone = [line.split("\t") for line in run("search", "the dog", "-k", 3).out.splitlines()]
         shown = [line.split("  |  ")[column].split() for line in lines]
         assert [(score, place) for score, *_, place in shown] == [(s, p) for s, p in alone]
-        assert "the library uses first" in done.err
+        assert "the library still uses first" in done.err
 
 
 def test_a_comparison_for_machines_has_both_answers(own):
@@ -199,7 +199,7 @@ def test_a_comparison_takes_what_is_there_while_another_process_embeds(own):
     with library_of(own) as other, changing(other):
         done = run("models", "use", own / "second", "--compare", "the dog")
         assert done.code == 0, done.err
-        assert "the comparison takes what is embedded so far" in done.err
+        assert "comparing what is embedded so far" in done.err
         assert "second, 0 pictures" in done.out
 
 
@@ -235,7 +235,7 @@ def test_what_holds_a_switch_up_is_told_with_the_next_step(own):
 def test_a_model_embeds_in_the_background_and_then_answers(own):
     done = run("models", "use", own / "second", "--background", "--workers", 1)
     assert done.code == 0, done.err
-    assert "embeds with second" in done.err
+    assert "is embedding with second" in done.err
     deadline = time.monotonic() + 120
     while models_of(own)[1] != "second":
         assert time.monotonic() < deadline, (own / "library" / "changeover.log").read_text()
@@ -268,7 +268,7 @@ def test_a_background_that_is_under_way_is_not_started_twice(own, monkeypatch):
         set_next_model(other, other.add_model(info.name, info.identity, info.dim, info.source).id)
         monkeypatch.setattr(detached, "start", None)
         done = run("models", "use", own / "second", "--background")
-    assert done.code == 0 and f"process {os.getpid()} embeds with second" in done.err
+    assert done.code == 0 and f"process {os.getpid()} is embedding with second" in done.err
 
 
 @pytest.mark.parametrize("words", [["nothing"], ["/no/such"], ["./a"]])

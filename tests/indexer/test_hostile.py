@@ -147,7 +147,7 @@ def test_expensive_files_go_through(library, tmp_path):
         if account.state == "failed"
     }
     assert all(
-        reasons[f"jpeg_progressive_{count}_scans.jpg"].startswith("too slow: a JPEG of")
+        reasons[f"jpeg_progressive_{count}_scans.jpg"].startswith("too slow: a JPEG with")
         for count in (100, 1000, 5000)
     )
     for name in ("px_900M_1bit_error_band.png", "px_4G_1bit_header_only.png"):

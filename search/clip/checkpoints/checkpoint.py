@@ -86,7 +86,7 @@ class Checkpoint:
         state = {name: _assemble(part, stored) for name, part in wanted.items()}
         for name, tensor in state.items():
             if not tensor.is_floating_point() and not name.endswith("num_batches_tracked"):
-                raise ModelError(f"{self.path}: {name} is {tensor.dtype}; it should be floats")
+                raise ModelError(f"{self.path}: {name} is {tensor.dtype}; it should be float")
         return state
 
 

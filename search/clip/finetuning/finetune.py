@@ -78,11 +78,11 @@ class TuneOptions:
         least |= {"log_every": 1, "save_every": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
-                raise ModelError(f"{name} is {getattr(self, name)}; give a number from {low} on")
+                raise ModelError(f"{name} is {getattr(self, name)}; give a number of {low} or more")
         for name in ("lr", "weight_decay", "warmup", "keep"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
-                raise ModelError(f"{name} is {value}; give a number from 0 on")
+                raise ModelError(f"{name} is {value}; give a number of 0 or more")
 
 
 def usual_rate(config: ClipConfig) -> float:

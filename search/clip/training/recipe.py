@@ -99,17 +99,19 @@ class TrainOptions:
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and not _is_whole(value, least):
-                raise ModelError(f"{name} is {value!r}; give a whole number from {least} on")
+                raise ModelError(f"{name} is {value!r}; give a whole number of {least} or more")
         for name in ("lr", "weight_decay", "muon", "warmup", "cache_gb"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise ModelError(f"{name} is {value!r}; give a number from 0 on")
+                raise ModelError(f"{name} is {value!r}; give a number of 0 or more")
         if self.warmup > 1:
-            raise ModelError(f"warmup is {self.warmup}, a share of the steps; give 0 to 1")
+            raise ModelError(
+                f"warmup is {self.warmup}, a share of the steps; give a number from 0 to 1"
+            )
         if self.seed > _GREATEST_SEED:
             raise ModelError(f"seed is {self.seed}; give one up to {_GREATEST_SEED}")
         if self.muon and not self.lr:
-            raise ModelError("muon goes with a rate for AdamW; give an lr above 0")
+            raise ModelError("muon also needs a rate for AdamW; give an lr above 0")
         if self.samples < self.batch_size:
             raise ModelError(
                 f"samples is {self.samples}, less than one batch of {self.batch_size}; give more "
@@ -126,7 +128,9 @@ class TrainOptions:
                     raise ModelError(f"{tower} has no field {name!r}; it has {', '.join(known)}")
                 is_list = (tower, name) == ("vision", "layers") and isinstance(value, list | tuple)
                 if not all(_is_whole(number, 1) for number in (value if is_list else [value])):
-                    raise ModelError(f"{tower}: {name} is {value!r}; give whole numbers from 1 on")
+                    raise ModelError(
+                        f"{tower}: {name} is {value!r}; give whole numbers of 1 or more"
+                    )
         is_vit = isinstance(self.vision.get("layers"), int)
         if is_vit != ("patch_size" in self.vision):
             raise ModelError(
@@ -147,7 +151,7 @@ class TrainOptions:
         shaped += [name for name in ("embed_dim", "merges") if getattr(self, name) != usual[name]]
         if self.init is not None and shaped:
             raise ModelError(
-                f"{shaped[0]} is for a new model, but {self.init} has its own; leave out one"
+                f"{shaped[0]} is for a new model, but {self.init} has its own; leave one out"
             )
 
     @property

@@ -87,8 +87,8 @@ class _Run:
     def __init__(self, options: TrainOptions, world: World) -> None:
         if options.batch_size % (world.size * options.accumulate):
             raise ModelError(
-                f"a batch of {options.batch_size} does not split into {world.size} processes "
-                f"times {options.accumulate} slices; choose a multiple"
+                f"a batch of {options.batch_size} cannot be split evenly into {world.size} "
+                f"processes times {options.accumulate} slices; choose a multiple"
             )
         if not options.sources:
             raise ModelError("nothing to train on; give captions and images")

@@ -53,7 +53,7 @@ def test_a_thumbnail_s_scans_and_the_bytes_after_the_end_do_not_count():
 
 def test_too_many_scans_are_refused():
     assert screened(with_scans(50), Limits())
-    with pytest.raises(Refused, match="too slow: a JPEG of .* scans; the limit is 100"):
+    with pytest.raises(Refused, match="too slow: a JPEG with .* scans; the limit is 100"):
         screened(with_scans(200), Limits())
 
 

@@ -119,8 +119,8 @@ def test_lines_that_lead_nowhere_are_counted(photos, indexed, tmp_path, caplog):
     ("lines", "told"),
     [
         ([{"file": "same.png", "caption": "x"}], "has 2 times; name it by its full path"),
-        ([{"file": "gone.png", "caption": "x"}], "no caption of a picture in the library"),
-        ([{"file": "a/same.png", "caption": ""}], "no caption of a picture in the library"),
+        ([{"file": "gone.png", "caption": "x"}], "no captions for pictures in the library"),
+        ([{"file": "a/same.png", "caption": ""}], "no captions for pictures in the library"),
     ],
 )
 def test_captions_that_cannot_be_placed_are_told(photos, indexed, tmp_path, lines, told):
@@ -257,9 +257,7 @@ def test_what_is_rehearsed_is_not_measured_by(photos, indexed, lower, tmp_path, 
 def test_too_few_pictures_with_words_are_told(photos, indexed, lower, tmp_path):
     for number in range(12):
         save(photos / f"boat {'abcdefghijkl'[number]}x.png", number)
-    with pytest.raises(
-        FoveaError, match="too few pictures with captions: .* 10 and 5 are the least"
-    ):
+    with pytest.raises(FoveaError, match="too few pictures with captions: .* 10 and 5 are needed"):
         collect(indexed(), NAMES, lower, tmp_path / "f")
 
 

@@ -168,7 +168,7 @@ def test_rows_start_end_and_are_padded_with_zeros(tokenizer):
 
 def test_a_row_has_77_positions(tokenizer):
     assert tokenizer.tokenize(["the " * 75]).shape == (1, 77)
-    with pytest.raises(ModelError, match="78 tokens where 77 fit"):
+    with pytest.raises(ModelError, match="78 tokens, but only 77 fit"):
         tokenizer.tokenize(["the " * 76])
 
 

@@ -152,7 +152,7 @@ def test_a_server_in_trouble_counts_as_unreachable(server, tmp_path):
 
 def test_a_server_that_says_nothing_is_given_up(server, tmp_path):
     server.wait = 3600
-    with pytest.raises(ModelUnreachable, match="nothing came within|timed out"):
+    with pytest.raises(ModelUnreachable, match="nothing arrived within|timed out"):
         fetched(server, tmp_path)
 
 

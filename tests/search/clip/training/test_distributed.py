@@ -126,7 +126,7 @@ def test_one_process_alone_keeps_the_record(joint):
 
 def test_what_processes_cannot_do_together_is_told_by_each(joint):
     _, said = joint
-    assert said.count("a batch of 9 does not split into 2 processes") == 2
+    assert said.count("a batch of 9 cannot be split evenly into 2 processes") == 2
     assert said.count("not every process finds the same checkpoint") == 2
 
 

@@ -164,14 +164,14 @@ def test_values_that_make_no_run_are_named(bad):
     ("vision", "told"),
     [
         ({"image_size": 80}, "not 80"),
-        ({"image_size": 0}, "image_size is 0; give whole numbers from 1 on"),
+        ({"image_size": 0}, "image_size is 0; give whole numbers of 1 or more"),
         ({"foo": 3}, "vision has no field 'foo'; it has image_size, layers, width, heads, patch"),
         ({"layers": [2, 2, 2, "x"]}, "layers is"),
         ({"width": 32.5}, "width is 32.5"),
         ({"patch_size": 16}, "a ResNet has four stages and no patches"),
         ({"heads": 7}, "7 heads"),
         ({"layers": [1, 2]}, "4 stages"),
-        ({"layers": 2, "patch_size": 128}, "smaller than one of 128"),
+        ({"layers": 2, "patch_size": 128}, "it should be 128 or more"),
         ({"layers": 2}, "patch_size"),
     ],
 )
