@@ -11,7 +11,7 @@ from fovea.search.library.library import Library as Store
 from fovea.search.library.library import default_library_folder
 from fovea.search.models.info import ModelInfo
 from fovea.search.models.lazy import LazyEncoder
-from fovea.search.models.resolve import resolve_model
+from fovea.search.models.resolve import planned_model, resolve_model
 from fovea.search.query.hits import Answer, places
 from fovea.search.query.likelihood import Background
 from fovea.search.query.rank import Picture, stored_vector
@@ -121,14 +121,14 @@ class Library:
         """Bring the library up to date with these folders, or with all that it covers.
 
         A new library uses ``model``, else the best one at hand. ``ignore`` has gitignore
-        patterns. ``dry_run`` counts what would happen and writes nothing. ``progress`` is called
-        ten times a second; ``stop`` ends the run after the batch in flight. Raise ``ModelChanged``
-        if the library uses another model than ``model``, ``LibraryBusy`` while another process is
-        indexing, ``FoveaError`` for a missing folder.
+        patterns. ``dry_run`` counts what would happen; it writes and downloads nothing.
+        ``progress`` is called ten times a second; ``stop`` ends the run after the batch in flight.
+        Raise ``ModelChanged`` if the library uses another model than ``model``, ``LibraryBusy``
+        while another process is indexing, ``FoveaError`` for a missing folder.
         """
         from fovea.indexer.scanning.scan import index_folders
 
-        info = self._resolved(model)
+        info = planned_model(model, self._store.model()) if dry_run else self._resolved(model)
         return index_folders(
             self._store,
             [Path(folder).expanduser() for folder in folders],

@@ -201,3 +201,19 @@ def test_a_folder_is_forgotten(library, home):
     assert library.forget("~/Pictures") == len(COLOURS)
     assert library.roots == [] and library.search("").hits == ()
     assert len(list((home / "Pictures").iterdir())) == len(COLOURS)
+
+
+def test_a_dry_run_downloads_nothing(home, monkeypatch):
+    shutil.rmtree(home / "models")
+    for name in ("FOVEA_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FOVEA_MODELS_URL", "http://127.0.0.1:9")  # where nobody answers
+    asked = []
+
+    def on_download(name):
+        asked.append(name)
+        return lambda done, total: None
+
+    with fovea.Library.open(home / "library", create=True, on_download=on_download) as library:
+        report = library.index("~/Pictures", dry_run=True)
+    assert (report.embedded, asked) == (len(COLOURS), [])
