@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fovea.indexer.scanning.scan import index_folders
 from fovea.indexer.walking.walk import Found, walk
 from fovea.search.clip.preprocess import Preprocess
+from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileWrite, NewImage, WriteBatch
-from fovea.search.maintenance.prepare import IndexingEncoder
 from fovea.search.models.info import ModelInfo
 
 DIM, PER_FOLDER, BATCH = 512, 250, 2000

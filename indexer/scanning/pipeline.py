@@ -12,9 +12,9 @@ from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.workers.pool import Outcome, Pool, Task
 from fovea.search.clip.errors import FoveaError
 from fovea.search.clip.preprocess import Preprocess
+from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileState, FileWrite, ImageMetadata, NewImage, WriteBatch
-from fovea.search.maintenance.prepare import IndexingEncoder
 
 SETTLED = 500  # rows that need no embedding are written when so many wait,
 SETTLED_S = 5.0  # or after so long

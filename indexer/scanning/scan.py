@@ -15,12 +15,13 @@ from types import FrameType
 from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.walking.prefetch import Prefetch
 from fovea.indexer.workers.host import available_cores
+from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.errors import FoveaError
 from fovea.search.library.files import HELD_REASON
 from fovea.search.library.library import Library
 from fovea.search.library.paths import printable_name
 from fovea.search.library.rows import Root
-from fovea.search.maintenance.prepare import IndexingEncoder, prepare
+from fovea.search.maintenance.prepare import prepare
 from fovea.search.models.info import ModelInfo
 
 from .changes import Survey, inside, known_files, note_decoders

@@ -23,6 +23,7 @@ from fovea.indexer.walking.walk import is_empty
 from fovea.indexer.workers.host import available_cores
 from fovea.indexer.workers.pool import Outcome, Pool, Task
 from fovea.search.clip.preprocess import Preprocess
+from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.errors import LibraryBusy
 from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import Library
@@ -38,7 +39,7 @@ from fovea.search.maintenance.changeover import (
     next_model,
     set_next_model,
 )
-from fovea.search.maintenance.prepare import IndexingEncoder, prepare
+from fovea.search.maintenance.prepare import prepare
 from fovea.search.models.info import ModelInfo
 from fovea.search.query.likelihood import background_path
 

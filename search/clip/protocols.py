@@ -7,7 +7,7 @@ import numpy as np
 
 from .preprocess import Preprocess
 
-__all__ = ["ImageEncoder", "ImageTextEncoder", "TextEncoder"]
+__all__ = ["ImageEncoder", "ImageTextEncoder", "IndexingEncoder", "TextEncoder"]
 
 
 class TextEncoder(Protocol):
@@ -24,6 +24,14 @@ class ImageEncoder(Protocol):
     def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
         ...
+
+
+class IndexingEncoder(TextEncoder, ImageEncoder, Protocol):
+    """Embeds what is indexed, and knows its scale."""
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of cosines in zero-shot logits."""
 
 
 class ImageTextEncoder(TextEncoder, ImageEncoder, Protocol):

@@ -1,35 +1,18 @@
 """Leave beside a library what its answers need, so that no search has to make it."""
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
-import numpy as np
-
+from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.errors import LibraryError
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ModelRow
 from fovea.search.query.likelihood import Background
 
-__all__ = ["IndexingEncoder", "prepare"]
+__all__ = ["prepare"]
 
 log = logging.getLogger(__name__)
-
-
-class IndexingEncoder(Protocol):
-    """What indexing asks of a model."""
-
-    @property
-    def logit_scale(self) -> float: ...
-
-    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Turn uint8 (n, s, s, 3) into float32 unit rows (n, d)."""
-        ...
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Turn texts into float32 unit rows (n, d)."""
-        ...
 
 
 def prepare(
