@@ -27,7 +27,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except (OSError, RuntimeError) as exc:  # torch turns errors of the disk into a RuntimeError
         partial.unlink(missing_ok=True)
         cause = (watched and watched.error) or exc
@@ -57,7 +57,7 @@ class _Watched:
         return getattr(self._file, name)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename durable; only POSIX systems can synchronise a folder."""
     if os.name != "posix":
         return

@@ -25,15 +25,11 @@ def worth_saving(view: View, options: IndexOptions, build: bool) -> bool:
     """Whether enough has changed since the snapshot, or an index should be built by now."""
     if view.pending > options.share * len(view):
         return True
-    return build and _should_build(view, options)
-
-
-def _should_build(view: View, options: IndexOptions) -> bool:
-    """Whether the view is large enough for an index, and building one has not just failed."""
     if len(view) < options.exhaustive_below or view.stored.index.name == options.kind:
         return False
-    header = view.header
-    return header is None or header.kind != options.kind or len(view) > 2 * header.built_on
+    if not build or view.header is None or view.header.kind != options.kind:
+        return build
+    return len(view) > 2 * view.header.built_on  # building one has failed before
 
 
 def save_snapshot(

@@ -24,6 +24,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from fovea.search.clip.atomic import sync_folder
+
 __all__ = ["Header", "Rows", "Snapshot", "SnapshotWriter", "UnusableSnapshot", "read_snapshot"]
 
 MAGIC = b"foveaIX1"
@@ -134,12 +136,8 @@ class SnapshotWriter:
         """Move the sealed file into place."""
         self._file.close()
         os.replace(self.temporary, self.path)
-        with contextlib.suppress(OSError):  # not every system can open a folder
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        with contextlib.suppress(OSError):  # not every system can synchronise a folder
+            sync_folder(self.path.parent)
 
 
 def read_snapshot(path: Path) -> Snapshot:
@@ -206,14 +204,14 @@ def _checksum(mapped: mmap.mmap) -> str:
     with contextlib.suppress(AttributeError, OSError):  # not on every system
         mapped.madvise(mmap.MADV_WILLNEED)
     total = hashlib.sha256()
+
+    def digest_of(start: int) -> bytes:
+        return hashlib.sha256(view[start : start + CHUNK]).digest()
+
     with ThreadPoolExecutor(THREADS) as pool:
-        for digest in pool.map(lambda start: _digest(view, start), range(PAGE, len(view), CHUNK)):
+        for digest in pool.map(digest_of, range(PAGE, len(view), CHUNK)):
             total.update(digest)
     return total.hexdigest()
-
-
-def _digest(view: memoryview, start: int) -> bytes:
-    return hashlib.sha256(view[start : start + CHUNK]).digest()
 
 
 def chunks(

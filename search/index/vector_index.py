@@ -124,9 +124,9 @@ class VectorIndex:
         """
         return self._save(library or self._library, build=True)
 
-    def check(self, library: Library | None = None) -> list[str]:
+    def check(self) -> list[str]:
         """Compare every embedding with the database; return a line for each difference."""
-        with (library or self._library).reading() as conn:
+        with self._library.reading() as conn:
             view = refreshed_within(self._view, conn, self.model)
             return differences(view, conn, self.model)
 

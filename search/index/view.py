@@ -76,7 +76,13 @@ def load_view(library: Library, model: ModelRow, options: IndexOptions) -> View:
             _vouch(snapshot, library, model)
             with library.reading() as conn:
                 view = refreshed_within(view_of(snapshot, model, options), conn, model)
-                _check_count(view, conn, model)
+                where = "INDEXED BY embeddings_model_id WHERE model_id = ?"
+                sql = f"SELECT count(*) FROM embeddings {where}"
+                [(count,)] = conn.execute(sql, (model.id,))
+            if len(view) != count:
+                raise UnusableSnapshot(
+                    f"it leads to {len(view)} embeddings, but the database has {count}"
+                )
             return view
         except UnusableSnapshot as exc:
             log.warning(
@@ -98,14 +104,6 @@ def _vouch(snapshot: Snapshot, library: Library, model: ModelRow) -> None:
     known = library.rows("SELECT checksum FROM snapshots WHERE model_id = ?", (model.id,))
     if (snapshot.checksum,) not in known:
         raise UnusableSnapshot("the database has no record of it")
-
-
-def _check_count(view: View, conn: sqlite3.Connection, model: ModelRow) -> None:
-    """Raise ``UnusableSnapshot`` unless the view has as many embeddings as the database."""
-    where = "INDEXED BY embeddings_model_id WHERE model_id = ?"
-    [(count,)] = conn.execute(f"SELECT count(*) FROM embeddings {where}", (model.id,))
-    if len(view) != count:
-        raise UnusableSnapshot(f"it has {len(view)} embeddings, but the database has {count}")
 
 
 def view_of(snapshot: Snapshot | None, model: ModelRow, options: IndexOptions) -> View:

@@ -13,6 +13,17 @@ __all__ = ["BUSY_S", "connect", "translated"]
 
 BUSY_S = 30.0  # a write waits this long for another connection's; writes last milliseconds
 
+# What SQLite's messages contain -> what to tell.
+ADVICE = {
+    "locked": f"has been locked for {BUSY_S:.0f} s; close the program that uses it",
+    "busy": f"has been busy for {BUSY_S:.0f} s; close the program that uses it",
+    "not a database": "is not a library's database; move it away, or choose another folder",
+    "malformed": "is damaged; restore it from a backup, or move it away and index again",
+    "full": "cannot grow, since the disk is full; make room and try again",
+    "readonly": "is read-only; check its permissions",
+    "unable to open": "cannot be opened; check that it exists, and its permissions",
+}
+
 
 def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
     """Open a database in WAL mode and autocommit: readers never wait for a writer.
@@ -68,21 +79,5 @@ def translated(path: Path) -> Iterator[None]:
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise  # our own mistake, not the file's
     except sqlite3.DatabaseError as exc:
-        raise LibraryError(_explain(path, exc)) from exc
-
-
-# What SQLite's messages contain -> what to tell.
-ADVICE = {
-    "locked": f"has been locked for {BUSY_S:.0f} s; close the program that uses it",
-    "busy": f"has been busy for {BUSY_S:.0f} s; close the program that uses it",
-    "not a database": "is not a library's database; move it away, or choose another folder",
-    "malformed": "is damaged; restore it from a backup, or move it away and index again",
-    "full": "cannot grow, since the disk is full; make room and try again",
-    "readonly": "is read-only; check its permissions",
-    "unable to open": "cannot be opened; check that it exists, and its permissions",
-}
-
-
-def _explain(path: Path, exc: sqlite3.DatabaseError) -> str:
-    advice = next((advice for sign, advice in ADVICE.items() if sign in str(exc)), None)
-    return f"{path} {advice}" if advice else f"{path}: {exc}"
+        advice = next((advice for sign, advice in ADVICE.items() if sign in str(exc)), None)
+        raise LibraryError(f"{path} {advice}" if advice else f"{path}: {exc}") from exc

@@ -14,7 +14,6 @@ __all__ = [
     "HELD_REASON",
     "REPORTED",
     "below",
-    "delete_files",
     "image_by_hash",
     "purge_images",
     "write_embeddings",
@@ -95,17 +94,8 @@ def write_files(
     return lost
 
 
-def delete_files(conn: sqlite3.Connection, paths: Iterable[bytes]) -> set[int]:
-    """Forget files; return the images that have lost a file."""
-    lost: set[int] = set()
-    for path in paths:
-        row = conn.execute("DELETE FROM files WHERE path = ? RETURNING image_id", (path,))
-        lost.update(image_id for (image_id,) in row.fetchall() if image_id is not None)
-    return lost
-
-
-def purge_images(conn: sqlite3.Connection, candidates: Iterable[int]) -> None:
-    """Delete those images that have no file left, and their embeddings."""
+def purge_images(conn: sqlite3.Connection, candidates: Iterable[int | None]) -> None:
+    """Delete those images that have no file left, and their embeddings; None is no image."""
     conn.executemany(
         "DELETE FROM images WHERE id = ? "
         "AND NOT EXISTS (SELECT 1 FROM files WHERE files.image_id = images.id)",

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sqlite_utils import Database
@@ -68,7 +68,11 @@ class Library:
         """
         folder = Path(folder)
         path = folder / DATABASE
-        _check_folder(folder, create)
+        if create:
+            with _usable(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+        elif not has_library(folder):
+            raise LibraryError(f"no library in {folder}; index a folder first: fovea index FOLDER")
         with translated(path):
             conn = connect(path)
             try:
@@ -137,11 +141,12 @@ class Library:
 
     # Models
 
-    def model(self) -> ModelRow | None:
-        """Return the model that the library uses; ``None`` before the first indexing."""
+    def model(self, key: Literal["model_id", "next_model_id"] = "model_id") -> ModelRow | None:
+        """Return the model that the library uses, or the next one; ``None`` if not chosen."""
         found = self.rows(
             "SELECT id, name, identity, dim, source FROM models "
-            "WHERE id = (SELECT value FROM library WHERE key = 'model_id')"
+            "WHERE id = (SELECT value FROM library WHERE key = ?)",
+            (key,),
         )
         return ModelRow(*found[0]) if found else None
 
@@ -176,24 +181,20 @@ class Library:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self.transaction() as conn:
             added = conn.execute(
-                "INSERT INTO roots (path, added_at) VALUES (?, ?) ON CONFLICT (path) DO NOTHING",
+                "INSERT INTO roots (path, added_at) VALUES (?, ?) ON CONFLICT (path) DO NOTHING "
+                "RETURNING id",
                 (absolute, now),
-            ).rowcount
-            if added:
-                self._adopt(conn, absolute)
+            ).fetchall()
+            for (new,) in added:  # one, unless it is registered
+                for root in self.roots():
+                    low, high = files.below(root.path)
+                    if low <= absolute < high:
+                        conn.execute(
+                            "UPDATE files SET root_id = ? "
+                            "WHERE root_id = ? AND path >= ? AND path < ?",
+                            (new, root.id, *files.below(absolute)),
+                        )
         return next(root for root in self.roots() if root.path == absolute)
-
-    def _adopt(self, conn: sqlite3.Connection, path: bytes) -> None:
-        """Assign the files below a new root to it, taking them from the roots around it."""
-        roots = conn.execute("SELECT id, path FROM roots").fetchall()
-        [new] = [root_id for root_id, other in roots if other == path]
-        for root_id, other in roots:
-            low, high = files.below(other)
-            if root_id != new and low <= path < high:
-                conn.execute(
-                    "UPDATE files SET root_id = ? WHERE root_id = ? AND path >= ? AND path < ?",
-                    (new, root_id, *files.below(path)),
-                )
 
     def roots(self) -> list[Root]:
         """List the registered folders, oldest first."""
@@ -236,7 +237,7 @@ class Library:
             gone = conn.execute(
                 "DELETE FROM files WHERE root_id = ? RETURNING image_id", (root_id,)
             ).fetchall()
-            files.purge_images(conn, {image_id for (image_id,) in gone if image_id is not None})
+            files.purge_images(conn, {image_id for (image_id,) in gone})
             conn.execute("DELETE FROM roots WHERE id = ?", (root_id,))
         return len(gone)
 
@@ -335,7 +336,11 @@ class Library:
     def delete_files(self, paths: Iterable[bytes]) -> None:
         """Forget files; an image without a file left is deleted with its embeddings."""
         with self.transaction() as conn:
-            files.purge_images(conn, files.delete_files(conn, paths))
+            lost: set[int | None] = set()
+            for path in paths:
+                gone = conn.execute("DELETE FROM files WHERE path = ? RETURNING image_id", (path,))
+                lost.update(image_id for (image_id,) in gone.fetchall())
+            files.purge_images(conn, lost)
 
     def counts(self) -> Counts:
         """Count the images, the embeddings of the current model, and the files of each state."""
@@ -371,14 +376,6 @@ def has_library(folder: Path) -> bool:
     """Whether there is a library in a folder. Raise ``LibraryError`` if it cannot be read."""
     with _usable(folder):
         return (folder / DATABASE).is_file()
-
-
-def _check_folder(folder: Path, create: bool) -> None:
-    if create:
-        with _usable(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-    elif not has_library(folder):
-        raise LibraryError(f"no library in {folder}; index a folder first: fovea index FOLDER")
 
 
 @contextlib.contextmanager

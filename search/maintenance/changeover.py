@@ -51,7 +51,6 @@ __all__ = [
 CHUNK = 20_000  # embeddings deleted in one transaction, so that other processes get a turn
 LOCK = "changeover"
 LOOK_S = 1.0  # seconds; a process that checks whether the lock is held takes it for a moment
-NEXT_MODEL = "SELECT value FROM library WHERE key = 'next_model_id'"
 EMBEDDED = (
     "EXISTS (SELECT 1 FROM embeddings WHERE embeddings.image_id = shown.image_id AND model_id = ?)"
 )
@@ -107,10 +106,7 @@ def changing(library: Library, wait_s: float = LOOK_S) -> contextlib.AbstractCon
 
 def next_model(library: Library) -> ModelRow | None:
     """Return the model to use once it has embedded everything; None if none is to change."""
-    found = library.rows(
-        f"SELECT id, name, identity, dim, source FROM models WHERE id = ({NEXT_MODEL})"
-    )
-    return ModelRow(*found[0]) if found else None
+    return library.model("next_model_id")
 
 
 def set_next_model(library: Library, model_id: int) -> None:
