@@ -88,7 +88,7 @@ def default_dtypes(device: torch.device) -> list[str]:
 
 def baseline(folder: Path, side: int, seconds: float) -> float:
     """Return images/s of the reference model in float32, one picture at a time."""
-    model = load_clip(folder, ["image"])
+    model = load_clip(folder)
     picture = torch.zeros(1, 3, side, side)
     with torch.inference_mode():
         return 1 / fastest(lambda: model.encode_image(picture), seconds)

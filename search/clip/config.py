@@ -23,6 +23,10 @@ PUBLISHED_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
 # open_clip's names for how an image becomes a square
 _SQUARINGS: dict[str, Squaring] = {"shortest": "crop", "squash": "squash"}
 
+VOCABULARY_FILES = ("bpe_simple_vocab_16e6.txt.gz", "bpe.txt.gz", "merges.txt")
+PACKED_VOCABULARY = "tokenizer.json"  # where newer versions of transformers keep it
+PUBLISHED_VOCABULARY_SIZE = 49408
+
 RESNET_STRIDE = 32  # pixels of the image per position of the map that attention pools
 RESNET_POOL = 32  # channels of that map per unit of the tower's width
 
@@ -76,8 +80,18 @@ class ClipConfig:
     resampling: str = "BICUBIC"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the configuration in open_clip's layout, ready for ``json.dump``."""
+        """Return the configuration in open_clip's layout, ready for ``json.dump``.
+
+        Preprocessing is given where it differs from open_clip's defaults.
+        """
         vision = {name: value for name, value in asdict(self.vision).items() if value is not None}
+        pixels: dict[str, Any] = {"mean": list(self.mean), "std": list(self.std)}
+        if self.fit == "squash":
+            pixels["resize_mode"] = "squash"
+        if self.resampling != "BICUBIC":
+            pixels["interpolation"] = self.resampling.lower()
+        if self.resize:  # fovea's extension
+            pixels["resize"] = self.resize
         return {
             "model_cfg": {
                 "embed_dim": self.embed_dim,
@@ -85,19 +99,8 @@ class ClipConfig:
                 "vision_cfg": vision,
                 "text_cfg": asdict(self.text),
             },
-            "preprocess_cfg": self._pixels_to_dict(),
+            "preprocess_cfg": pixels,
         }
-
-    def _pixels_to_dict(self) -> dict[str, Any]:
-        """Return what differs from open_clip's defaults; ``resize`` is fovea's extension."""
-        pixels: dict[str, Any] = {"mean": list(self.mean), "std": list(self.std)}
-        if self.fit == "squash":
-            pixels["resize_mode"] = "squash"
-        if self.resampling != "BICUBIC":
-            pixels["interpolation"] = self.resampling.lower()
-        if self.resize:
-            pixels["resize"] = self.resize
-        return pixels
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "ClipConfig":
@@ -108,11 +111,17 @@ class ClipConfig:
         try:
             model = data.get("model_cfg", data)
             pixels = data.get("preprocess_cfg", {})
-            vision = _vision(model["vision_cfg"])
+            vision, text = _vision(model["vision_cfg"]), model["text_cfg"]
             config = cls(
                 embed_dim=int(model["embed_dim"]),
                 vision=vision,
-                text=_text(model["text_cfg"]),
+                text=TextConfig(
+                    context_length=int(text.get("context_length", 77)),
+                    vocab_size=int(text.get("vocab_size", PUBLISHED_VOCABULARY_SIZE)),
+                    width=int(text["width"]),
+                    heads=int(text["heads"]),
+                    layers=int(text["layers"]),
+                ),
                 activation="quick_gelu" if model.get("quick_gelu", False) else "gelu",
                 **_pixels(pixels, vision.image_size),
             )
@@ -169,16 +178,6 @@ def _vision(data: Mapping[str, Any]) -> VisionConfig:
         return VisionConfig(int(size), stages, width, heads)
     heads = int(data.get("heads", width // head_width))
     return VisionConfig(int(size), int(layers), width, heads, int(data["patch_size"]))
-
-
-def _text(data: Mapping[str, Any]) -> TextConfig:
-    return TextConfig(
-        context_length=int(data.get("context_length", 77)),
-        vocab_size=int(data.get("vocab_size", 49408)),
-        width=int(data["width"]),
-        heads=int(data["heads"]),
-        layers=int(data["layers"]),
-    )
 
 
 def _pixels(data: Mapping[str, Any], side: int) -> dict[str, Any]:

@@ -30,11 +30,6 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
-def activation_module(name: Activation) -> nn.Module:
-    """Return a fresh module for the activation of this name."""
-    return QuickGELU() if name == "quick_gelu" else nn.GELU()
-
-
 class SelfAttention(nn.Module):
     """Multi-head self-attention with the parameter names of ``nn.MultiheadAttention``.
 
@@ -54,9 +49,8 @@ class SelfAttention(nn.Module):
         """Mix the positions of ``x`` (n, l, w); ``mask`` (l, l) is added to the logits."""
         n, length, w = x.shape
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (n, l, 3w)
-        q, k, v = qkv.view(n, length, 3, self.heads, -1).permute(
-            2, 0, 3, 1, 4
-        )  # each (n, h, l, w/h)
+        qkv = qkv.view(n, length, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (n, h, l, w/h)
         logits = (q * (w // self.heads) ** -0.5) @ k.transpose(-1, -2)  # (n, h, l, l)
         if mask is not None:
             logits = logits + mask.to(logits.dtype)
@@ -75,7 +69,7 @@ class ResidualAttentionBlock(nn.Module):
         self.mlp = nn.Sequential(
             OrderedDict(
                 c_fc=nn.Linear(width, 4 * width),
-                gelu=activation_module(activation),
+                gelu=QuickGELU() if activation == "quick_gelu" else nn.GELU(),
                 c_proj=nn.Linear(4 * width, width),
             )
         )

@@ -11,9 +11,7 @@ import numpy as np
 from PIL import Image
 
 from .config import PUBLISHED_MEAN, PUBLISHED_STD, ClipConfig, Colour
-from .patches import packed, side_for
-
-MEAN, STD = PUBLISHED_MEAN, PUBLISHED_STD
+from .patches import packed
 
 ORIENTATION = 0x0112  # the EXIF tag
 LONGEST = 40  # sides up to this many times the short one are resized whole, as references do
@@ -44,8 +42,8 @@ class Preprocess:
     """
 
     size: int
-    mean: Colour = MEAN
-    std: Colour = STD
+    mean: Colour = PUBLISHED_MEAN
+    std: Colour = PUBLISHED_STD
     fit: Fit = "crop"
     resize: int = 0
     resampling: str = "BICUBIC"
@@ -63,21 +61,6 @@ class Preprocess:
             config.fit,
             config.resize,
             config.resampling,
-        )
-
-    @classmethod
-    def of_patches(
-        cls, patch: int, patches: int, mean: Colour, std: Colour, resampling: str = "BILINEAR"
-    ) -> "Preprocess":
-        """Keep the aspect ratio, in at most ``patches`` patches of ``patch`` pixels a side."""
-        return cls(
-            side_for(patch, patches),
-            mean,
-            std,
-            "patches",
-            resampling=resampling,
-            patch=patch,
-            patches=patches,
         )
 
     @property

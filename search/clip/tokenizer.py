@@ -19,12 +19,10 @@ import numpy as np
 import regex
 
 from .atomic import replace_file
+from .config import PACKED_VOCABULARY, PUBLISHED_VOCABULARY_SIZE, VOCABULARY_FILES
 from .errors import ModelError
 
-VOCABULARY_FILES = ("bpe_simple_vocab_16e6.txt.gz", "bpe.txt.gz", "merges.txt")
-PACKED_VOCABULARY = "tokenizer.json"  # where newer versions of transformers keep it
 START, END = "<|startoftext|>", "<|endoftext|>"
-PUBLISHED_VOCABULARY_SIZE = 49408
 
 Merge = tuple[str, str]
 
@@ -38,17 +36,12 @@ _SOUND = regex.compile(r"[A-Za-z0-9 .,!?'-]*")  # text that ftfy never changes
 
 def clean(text: str) -> str:
     """Repair encoding errors, unescape HTML twice, collapse white space and lower the case."""
-    text = html.unescape(html.unescape(_repaired(text))).strip()
+    if not _SOUND.fullmatch(text):
+        import ftfy  # takes 0.1 s, so only for text that it might change
+
+        text = str(ftfy.fix_text(text))
+    text = html.unescape(html.unescape(text)).strip()
     return _SPACE.sub(" ", text).strip().lower()
-
-
-def _repaired(text: str) -> str:
-    """Repair encoding errors; import ftfy, which takes 0.1 s, only for text it might change."""
-    if _SOUND.fullmatch(text):
-        return text
-    import ftfy
-
-    return str(ftfy.fix_text(text))
 
 
 class Tokenizer:
@@ -70,18 +63,26 @@ class Tokenizer:
         self.start_id, self.end_id = len(symbols) - 2, len(symbols) - 1
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "Tokenizer":
-        """Read the vocabulary in a model's folder; raise ``ModelError`` if there is none."""
-        for name in VOCABULARY_FILES:
-            if (folder / name).is_file():
-                tokenizer = cls(read_merges(folder / name))
-                _check_ids(tokenizer, folder / "vocab.json")
-                return tokenizer
-        if (folder / PACKED_VOCABULARY).is_file():
-            return _from_packed(folder / PACKED_VOCABULARY)
-        raise ModelError(
-            f"{folder} has no vocabulary; put {' or '.join(VOCABULARY_FILES)} beside its weights"
-        )
+    def from_folder(cls, folder: Path, size: int | None = None) -> "Tokenizer":
+        """Read the vocabulary in a model's folder.
+
+        Raise ``ModelError`` if there is none, or one of another ``size`` than the model's.
+        """
+        merges = next((folder / n for n in VOCABULARY_FILES if (folder / n).is_file()), None)
+        if merges is not None:
+            tokenizer = cls(read_merges(merges))
+            _check_ids(tokenizer, folder / "vocab.json")
+        elif (folder / PACKED_VOCABULARY).is_file():
+            tokenizer = _from_packed(folder / PACKED_VOCABULARY)
+        else:
+            names = " or ".join(VOCABULARY_FILES)
+            raise ModelError(f"{folder} has no vocabulary; put {names} beside its weights")
+        if size not in (None, tokenizer.vocab_size):
+            raise ModelError(
+                f"the vocabulary in {folder} has {tokenizer.vocab_size} entries but the model "
+                f"has {size}; put the model's own there"
+            )
+        return tokenizer
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text`` after ``clean``, without start and end."""
@@ -90,42 +91,23 @@ class Tokenizer:
             ids += self._word(word)
         return ids
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of these ids, words separated by spaces."""
-        symbols = {number: symbol for symbol, number in self._ids.items()}
-        byte_of = {symbol: byte for byte, symbol in self._symbol_of_byte.items()}
-        spelt = "".join(symbols[number] for number in ids)
-        parts = spelt.replace(START, "").replace(END, "").split("</w>")
-        words = (bytes(byte_of[symbol] for symbol in part) for part in parts)
-        return " ".join(word.decode("utf-8", errors="replace") for word in words).strip()
-
-    def tokenize(
-        self, texts: Sequence[str], context_length: int = 77, *, truncate: bool = False
-    ) -> np.ndarray:
+    def tokenize(self, texts: Sequence[str], context_length: int = 77) -> np.ndarray:
         """Return int64 (n, context_length): start, the text, end, then zeros.
 
-        A longer text raises ``ModelError``; with ``truncate`` it is cut before its end token.
+        A longer text is cut before its end token.
         """
         out = np.zeros((len(texts), context_length), dtype=np.int64)
         for row, text in zip(out, texts, strict=True):
-            ids = [self.start_id, *self.encode(text), self.end_id]
-            if len(ids) > context_length:
-                if not truncate:
-                    raise ModelError(
-                        f"the text has {len(ids)} tokens, but only {context_length} fit; "
-                        f"shorten it: {text[:40]!r}…"
-                    )
-                ids = [*ids[: context_length - 1], self.end_id]
+            words = self.encode(text)[: context_length - 2]
+            ids = [self.start_id, *words, self.end_id]
             row[: len(ids)] = ids
         return out
 
     def save(self, folder: Path) -> Path:
         """Write the merges to ``folder``/bpe.txt.gz, the same bytes for the same merges."""
         lines = ["#version: 0.2", *(" ".join(pair) for pair in self.merges)]
-        path, packed = (
-            folder / "bpe.txt.gz",
-            gzip.compress("\n".join([*lines, ""]).encode(), mtime=0),
-        )
+        path = folder / "bpe.txt.gz"
+        packed = gzip.compress("\n".join([*lines, ""]).encode(), mtime=0)
         replace_file(path, lambda file: file.write(packed))
         return path
 
@@ -174,10 +156,10 @@ def read_merges(path: Path) -> list[Merge]:
     return [(left, right) for left, right in pairs]
 
 
-def learn_merges(texts: Iterable[str], count: int, *, least: int = 2) -> list[Merge]:
+def learn_merges(texts: Iterable[str], count: int) -> list[Merge]:
     """Learn at most ``count`` merges from ``texts``, the most frequent pair first.
 
-    Stop when no pair occurs ``least`` times. Ties go to the pair that sorts first, so that the
+    Stop when no pair occurs twice. Ties go to the pair that sorts first, so that the
     same texts give the same merges.
     """
     symbol_of = _byte_symbols()
@@ -199,7 +181,7 @@ def learn_merges(texts: Iterable[str], count: int, *, least: int = 2) -> list[Me
         number, best = heappop(queue)
         if -number != frequency[best]:
             continue
-        if -number < least:
+        if -number < 2:
             break
         merges.append(best)
         changed: set[Merge] = set()

@@ -81,7 +81,7 @@ def load_view(library: Library, model: ModelRow, options: IndexOptions) -> View:
                 [(count,)] = conn.execute(sql, (model.id,))
             if len(view) != count:
                 raise UnusableSnapshot(
-                    f"it leads to {len(view)} embeddings, but the database has {count}"
+                    f"it has {len(view)} embeddings, but the database has {count}"
                 )
             return view
         except UnusableSnapshot as exc:

@@ -4,13 +4,13 @@ import contextlib
 import hashlib
 import http.client
 import os
-import queue
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -235,40 +235,35 @@ def _within(
 
     Raise ``TimeoutError`` after that; a late result goes to ``discard``.
     """
-    answer: queue.SimpleQueue[T | BaseException] = queue.SimpleQueue()
-    is_late = threading.Event()
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            got: T | BaseException = act()
+            future.set_result(act())
         except BaseException as exc:  # whatever it is belongs to the caller
-            got = exc
-        answer.put(got)
-        if is_late.is_set():
-            if isinstance(got, urllib.error.HTTPError):
-                got.close()
-            elif discard is not None and not isinstance(got, BaseException):
-                discard(got)
+            future.set_exception(exc)
+
+    def drop(late: Future[T]) -> None:
+        exc = late.exception()
+        if isinstance(exc, urllib.error.HTTPError):
+            exc.close()
+        elif exc is None and discard is not None:
+            discard(late.result())
 
     threading.Thread(target=run, daemon=True).start()
-    try:
-        got = answer.get(timeout=seconds)
-    except queue.Empty:
-        is_late.set()
-        raise TimeoutError(f"nothing arrived within {seconds:g} s") from None
-    if isinstance(got, BaseException):
-        raise got
-    return got
+    if not wait([future], seconds).done:
+        future.add_done_callback(drop)
+        raise TimeoutError(f"nothing arrived within {seconds:g} s")
+    return future.result()
 
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Let one process at a time download this file."""
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(path.name + ".lock"), timeout=0)
     try:
         with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
     except Timeout as exc:
         raise ModelError(

@@ -9,9 +9,9 @@ from pathlib import Path
 from fovea.search.clip.checkpoints.checkpoint import WEIGHTS_FILES
 from fovea.search.clip.checkpoints.families import TOKENIZER_FILES, kind_of
 from fovea.search.clip.checkpoints.image_processor import read_json
+from fovea.search.clip.config import PACKED_VOCABULARY, VOCABULARY_FILES
 from fovea.search.errors import FoveaError, ModelError, ModelUnreachable
 
-from .info import VOCABULARIES
 from .store import read_notes, write_notes
 
 __all__ = [
@@ -31,9 +31,7 @@ _CONFIGS = ("config.json", "open_clip_config.json")
 _BESIDE = (  # what a CLIP needs beside its weights and configuration
     "preprocessor_config.json",
     "vocab.json",
-    "merges.txt",
-    "bpe.txt.gz",
-    "bpe_simple_vocab_16e6.txt.gz",
+    *VOCABULARY_FILES,
     "README.md",
 )
 _BESIDE_FOREIGN = (  # what a model of another family needs, too
@@ -147,7 +145,9 @@ def _downloaded(name: str) -> Path:
     except FoveaError:
         raise
     except Exception as exc:  # the client's, its transport's, the disk's: no common base
-        raise ModelError(f"cannot fetch {name} from {endpoint}: {_first_line(exc)}") from exc
+        lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(exc).__name__
+        raise ModelError(f"cannot fetch {name} from {endpoint}: {reason}") from exc
     if len(folders) > 1:  # its owner has just pushed a new revision
         raise ModelError(f"{name} has just changed on the hub; pull it again")
     return folders.pop()
@@ -183,8 +183,8 @@ def files_to_fetch(name: str, files: Iterable[str], kind: str | None = None) -> 
     beside = [*_CONFIGS, *_BESIDE]
     if kind:
         beside += _BESIDE_FOREIGN
-    elif not there & set(VOCABULARIES):
-        beside.append("tokenizer.json")
+    elif not there & set(VOCABULARY_FILES):
+        beside.append(PACKED_VOCABULARY)
     wanted = [weights, *(file for file in dict.fromkeys(beside) if file in there)]
     if weights.endswith(".index.json"):
         stem, suffix = weights.removesuffix(".index.json").rsplit(".", 1)
@@ -195,8 +195,3 @@ def files_to_fetch(name: str, files: Iterable[str], kind: str | None = None) -> 
 
 def _write_register(known: dict[str, Path]) -> None:
     write_notes(REGISTER, {name: str(folder) for name, folder in known.items()})
-
-
-def _first_line(exc: Exception) -> str:
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return lines[0] if lines else type(exc).__name__

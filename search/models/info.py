@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fovea.search.clip.checkpoints.checkpoint import find_weights, read_config, weights_sha256
 from fovea.search.clip.checkpoints.families import FamilyModel, check_usable, family_of
+from fovea.search.clip.config import PACKED_VOCABULARY, VOCABULARY_FILES
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.errors import ModelError
 
@@ -15,9 +16,8 @@ from .store import read_notes, write_notes
 if TYPE_CHECKING:
     from fovea.search.clip.encoders.base import TorchEncoder
 
-__all__ = ["VOCABULARIES", "ModelInfo", "check_vocabulary", "describe_model"]
+__all__ = ["ModelInfo", "check_vocabulary", "describe_model"]
 
-VOCABULARIES = ("bpe_simple_vocab_16e6.txt.gz", "bpe.txt.gz", "merges.txt")  # of a CLIP
 IDENTITIES = "identities.json"
 JUST_WRITTEN_S = 2.0  # a file this young may change again and keep its time
 
@@ -61,9 +61,9 @@ def check_vocabulary(model: ModelInfo) -> ModelInfo:
     folder = model.folder if model.folder.is_dir() else model.folder.parent
     if model.family != "clip":
         check_usable(model.family, folder)
-    elif not any((folder / name).is_file() for name in (*VOCABULARIES, "tokenizer.json")):
+    elif not any((folder / name).is_file() for name in (*VOCABULARY_FILES, PACKED_VOCABULARY)):
         raise ModelError(
-            f"{folder} has no vocabulary; put {' or '.join(VOCABULARIES)} beside its weights"
+            f"{folder} has no vocabulary; put {' or '.join(VOCABULARY_FILES)} beside its weights"
         )
     return model
 

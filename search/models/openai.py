@@ -28,9 +28,14 @@ __all__ = [
 ]
 
 _ARCHIVES = "https://openaipublic.azureedge.net/clip/models/"
-_MIRROR = "FOVEA_MODELS_URL"
 
 DEFAULT = "ViT-B/32"
+CARD = """# {model.name}
+
+A CLIP as published with Radford et al. 2021, "Learning Transferable Visual Models From Natural
+Language Supervision" (arXiv:2103.00020). Converted from {model.archive.url}
+(SHA-256 {model.archive.sha256}); tensors and precision are unchanged.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +44,6 @@ class Remote:
 
     url: str
     sha256: str
-
-    @property
-    def download_url(self) -> str:
-        """The URL to fetch it from: a mirror's, where ``FOVEA_MODELS_URL`` names one."""
-        if mirror := os.environ.get(_MIRROR):
-            return f"{mirror.rstrip('/')}/{self.file_name}"
-        return self.url
 
     @property
     def file_name(self) -> str:
@@ -57,11 +55,15 @@ class Remote:
         progress: "Reporter | None" = None,
         patience: "Patience | None" = None,
     ) -> Path:
-        """Download the file to the folder of downloads, unless it is there; return its path."""
+        """Download the file to the folder of downloads, unless it is there; return its path.
+
+        It comes from a mirror where ``FOVEA_MODELS_URL`` names one.
+        """
         from .download import download
 
+        mirror = os.environ.get("FOVEA_MODELS_URL")
         return download(
-            self.download_url,
+            f"{mirror.rstrip('/')}/{self.file_name}" if mirror else self.url,
             models_folder() / "downloads" / self.file_name,
             sha256=self.sha256,
             progress=progress(self.file_name) if progress else None,
@@ -78,9 +80,9 @@ class OpenAIModel:
     accuracy: float  # zero-shot ImageNet, per cent: table 11 of the paper
 
     @property
-    def folder_name(self) -> str:
-        """The name without characters that a file name cannot hold."""
-        return self.name.replace("/", "-").replace("@", "-")
+    def folder(self) -> Path:
+        """Where the model is kept, there or not."""
+        return models_folder() / self.name.replace("/", "-").replace("@", "-")
 
 
 VOCABULARY = Remote(
@@ -120,15 +122,9 @@ def find_openai(name: str) -> OpenAIModel | None:
     return next((model for model in OPENAI_MODELS if _plain(model.name) == wanted), None)
 
 
-def folder_of(model: OpenAIModel) -> Path:
-    """Where the model is kept, there or not."""
-    return models_folder() / model.folder_name
-
-
 def on_disk(model: OpenAIModel) -> Path | None:
     """Return the model's folder if it is there; it is put there whole or not at all."""
-    folder = folder_of(model)
-    return folder if (folder / "model.safetensors").is_file() else None
+    return model.folder if (model.folder / "model.safetensors").is_file() else None
 
 
 def pull_openai(
@@ -144,31 +140,16 @@ def pull_openai(
     """
     if found := on_disk(model):
         return found
-    vocabulary_file = VOCABULARY.fetch(progress, patience)
-    archive = model.archive.fetch(progress, patience)
-    folder = _assemble(model, vocabulary_file, archive)
-    archive.unlink()
-    return folder
-
-
-def _assemble(model: OpenAIModel, vocabulary: Path, archive: Path) -> Path:
-    """Make the model's folder from the downloaded files."""
     from fovea.search.clip.checkpoints.checkpoint import convert
 
-    with new_folder(folder_of(model)) as folder:
+    vocabulary = VOCABULARY.fetch(progress, patience)
+    archive = model.archive.fetch(progress, patience)
+    with new_folder(model.folder) as folder:
         convert(archive, folder)
         shutil.copyfile(vocabulary, folder / vocabulary.name)
-        (folder / "README.md").write_text(_card(model), encoding="utf-8")
-    return folder_of(model)
-
-
-def _card(model: OpenAIModel) -> str:
-    return f"""# {model.name}
-
-A CLIP as published with Radford et al. 2021, "Learning Transferable Visual Models From Natural
-Language Supervision" (arXiv:2103.00020). Converted from {model.archive.url}
-(SHA-256 {model.archive.sha256}); tensors and precision are unchanged.
-"""
+        (folder / "README.md").write_text(CARD.format(model=model), encoding="utf-8")
+    archive.unlink()
+    return model.folder
 
 
 def _plain(name: str) -> str:

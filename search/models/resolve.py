@@ -68,7 +68,13 @@ def resolve_model(
     if requested is not None:
         return _requested(requested, network, progress)
     if current is not None:
-        return _current(current, network, progress)
+        try:
+            return resolve_known(current, network=network, progress=progress)
+        except ModelError as exc:
+            raise ModelError(
+                f"this library uses {current.name}, which is not available: {exc}. "
+                "Bring it back, or embed all pictures with another model: fovea models use MODEL"
+            ) from exc
     if best := best_on_disk():
         return best
     if network:
@@ -127,7 +133,11 @@ def _requested(name: str, network: bool, progress: "Reporter | None") -> ModelIn
     if name and place.exists():
         place = place.absolute()
         label = place.stem if place.is_file() else place.name
-        return check_vocabulary(describe_model(place, label, _path_text(place)))
+        try:
+            str(place).encode()
+        except UnicodeEncodeError as exc:
+            raise ModelError(f"the name {place!a} is not UTF-8; rename the model's folder") from exc
+        return check_vocabulary(describe_model(place, label, str(place)))
     if fetched := find_url_model(name):
         return check_vocabulary(describe_model(fetched.folder, fetched.name, "address"))
     if is_url(name):
@@ -156,17 +166,6 @@ def _openai(model: OpenAIModel, network: bool, progress: "Reporter | None") -> M
     return describe_model(folder, model.name, "published")
 
 
-def _current(row: ModelRow, network: bool, progress: "Reporter | None") -> ModelInfo:
-    """Return the library's model, or say what to do without it."""
-    try:
-        return resolve_known(row, network=network, progress=progress)
-    except ModelError as exc:
-        raise ModelError(
-            f"this library uses {row.name}, which is not available: {exc}. "
-            "Bring it back, or embed all pictures with another model: fovea models use MODEL"
-        ) from exc
-
-
 def resolve_known(
     row: ModelRow,
     *,
@@ -188,12 +187,3 @@ def resolve_known(
         if info.identity == row.identity:
             return info
     raise ModelError(reason)
-
-
-def _path_text(place: Path) -> str:
-    text = str(place)
-    try:
-        text.encode()
-    except UnicodeEncodeError as exc:
-        raise ModelError(f"the name {place!a} is not UTF-8; rename the model's folder") from exc
-    return text

@@ -23,6 +23,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from fovea.data import BUNDLED
 from fovea.search.clip.checkpoints.checkpoint import WEIGHTS_FILES, convert, read_config
+from fovea.search.clip.config import PUBLISHED_VOCABULARY_SIZE
 from fovea.search.errors import ModelError, ModelUnreachable
 
 from .info import check_vocabulary, describe_model
@@ -30,8 +31,6 @@ from .openai import VOCABULARY, find_openai
 from .store import models_folder, new_folder
 
 if TYPE_CHECKING:
-    from fovea.search.clip.config import ClipConfig
-
     from .download import Reporter
 
 __all__ = ["UrlModel", "find_url_model", "is_url", "pull_url", "url_models"]
@@ -43,7 +42,6 @@ _SAYS_NOTHING = {
 }
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 _SHA256 = re.compile("[0-9a-f]{64}")
-_VOCABULARY_SIZE = 49408  # of the published vocabulary
 MEMBERS = 10_000  # files of an archive that are considered
 
 
@@ -180,29 +178,24 @@ def _install(path: Path, url: str, sha256: str, progress: "Reporter | None") -> 
 
 
 def _take_weights(path: Path, folder: Path, url: str, progress: "Reporter | None") -> None:
-    """Put bare weights into a folder, as a CLIP of the original release."""
-    config = _configuration(path, folder)
-    if config.text.vocab_size != _VOCABULARY_SIZE:
+    """Put bare weights into a folder, as a CLIP whose configuration their shapes tell."""
+    with path.open("rb") as file:
+        is_safetensors = file.read(9)[8:] == b"{"
+    if is_safetensors:  # kept as it is: its checksum is its identity
+        shutil.copyfile(path, folder / "model.safetensors")
+        config = read_config(folder)
+        text = json.dumps(config.to_dict(), indent=2) + "\n"
+        (folder / "config.json").write_text(text, encoding="utf-8")
+    else:
+        convert(path, folder)
+        config = read_config(folder)
+    if config.text.vocab_size != PUBLISHED_VOCABULARY_SIZE:
         raise ModelError(
             f"the model at {url} has its own vocabulary ({config.text.vocab_size} tokens); "
             "download it as an archive of its folder"
         )
     vocabulary = VOCABULARY.fetch(progress)
     shutil.copyfile(vocabulary, folder / vocabulary.name)
-
-
-def _configuration(path: Path, folder: Path) -> "ClipConfig":
-    """Put the weights into the folder, and the configuration that their shapes tell."""
-    with path.open("rb") as file:
-        is_safetensors = file.read(9)[8:] == b"{"
-    if not is_safetensors:
-        convert(path, folder)
-        return read_config(folder)
-    shutil.copyfile(path, folder / "model.safetensors")  # as it is: its checksum is its identity
-    config = read_config(folder)
-    text = json.dumps(config.to_dict(), indent=2) + "\n"
-    (folder / "config.json").write_text(text, encoding="utf-8")
-    return config
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,8 +114,7 @@ def weights_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     for shard in _shards(path):
         with shard.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 
@@ -145,27 +144,23 @@ def read_tensors(path: Path, names: Iterable[str]) -> dict[str, "Tensor"]:
     return read(names)
 
 
-def load_clip(path: Path, towers: Iterable[str] = TOWERS) -> "CLIP":
-    """Return the reference model, in float32 and evaluation mode.
-
-    A tower not in ``towers`` stays on the ``meta`` device, without weights.
-    """
+def load_clip(path: Path) -> "CLIP":
+    """Return the reference model, in float32 and evaluation mode."""
     import torch
 
     from fovea.search.clip.model import CLIP
 
-    checkpoint, towers = Checkpoint.open(path), tuple(towers)
-    state = checkpoint.state(towers)
+    checkpoint = Checkpoint.open(path)
     with torch.device("meta"):
         model = CLIP(checkpoint.config)
     copies = {
         name: tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
-        for name, tensor in state.items()
+        for name, tensor in checkpoint.state().items()
     }
-    for name in expected_shapes(checkpoint.config):
-        if name.endswith("num_batches_tracked") and "image" in towers:
+    for name in model.state_dict():
+        if name.endswith("num_batches_tracked"):
             copies.setdefault(name, torch.tensor(0))
-    model.load_state_dict(copies, strict=False, assign=True)
+    model.load_state_dict(copies, assign=True)
     return model.eval()
 
 
@@ -265,8 +260,9 @@ def _look_into(path: Path) -> tuple[dict[str, Shape], Reader]:
     """Return the shapes of all stored tensors and a function that reads some of them."""
     shards = _shards(path)
     if all(_is_safetensors(shard) for shard in shards):
-        homes = {name: shard for shard in shards for name in _safetensors_shapes(shard)}
-        shapes = {n: s for shard in shards for n, s in _safetensors_shapes(shard).items()}
+        found = {shard: _safetensors_shapes(shard) for shard in shards}
+        homes = {name: shard for shard, names in found.items() for name in names}
+        shapes = {name: found[shard][name] for name, shard in homes.items()}
         return shapes, partial(_read_safetensors, homes)
     tensors: dict[str, Tensor] = {}
     for shard in shards:

@@ -26,14 +26,12 @@ _HUB_NAMES = {
     "text_model.embeddings.position_embedding.weight": "positional_embedding",
     "text_model.encoder.layers.": "transformer.resblocks.",
     "text_model.final_layer_norm.": "ln_final.",
-    "text_projection.weight": "text_projection",
     "vision_model.embeddings.class_embedding": "visual.class_embedding",
     "vision_model.embeddings.patch_embedding.": "visual.conv1.",
     "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
     "vision_model.pre_layrnorm.": "visual.ln_pre.",  # the published name has this slip
     "vision_model.encoder.layers.": "visual.transformer.resblocks.",
     "vision_model.post_layernorm.": "visual.ln_post.",
-    "visual_projection.weight": "visual.proj",
 }
 _HUB_BLOCK_NAMES = {
     ".self_attn.out_proj.": ".attn.out_proj.",
@@ -42,7 +40,10 @@ _HUB_BLOCK_NAMES = {
     ".mlp.fc1.": ".mlp.c_fc.",
     ".mlp.fc2.": ".mlp.c_proj.",
 }
-_TRANSPOSED = ("text_projection.weight", "visual_projection.weight")
+_TRANSPOSED = {  # of transformers, and open_clip's where it is a module
+    "text_projection.weight": "text_projection",
+    "visual_projection.weight": "visual.proj",
+}
 _QUERY = re.compile(r"\.self_attn\.q_proj\.(weight|bias)$")
 _KEY_OR_VALUE = re.compile(r"\.self_attn\.[kv]_proj\.(weight|bias)$")
 
@@ -104,36 +105,26 @@ def tensor_plans(stored: Mapping[str, Shape]) -> dict[str, TensorPlan]:
     plain = {name: name.removeprefix(prefix) for name in stored}
     plain = {name: short for name, short in plain.items() if not _NO_WEIGHTS.match(short)}
     is_hub = any(short.startswith(("text_model.", "vision_model.")) for short in plain.values())
-    translate = _hub_plan if is_hub else _own_plan
-    found = (translate(name, short, stored) for name, short in plain.items())
-    return dict(pair for pair in found if pair is not None)
+    plans: dict[str, TensorPlan] = {}
+    sources: tuple[str, ...]
+    for name, short in plain.items():
+        shape, sources = stored[name], (name,)
+        if is_hub and _KEY_OR_VALUE.search(short):
+            continue  # comes with its query
+        if is_hub and _QUERY.search(short):
+            sources = tuple(name.replace(".q_proj.", f".{kind}_proj.") for kind in "qkv")
+            shape = (sum(stored[each][0] for each in sources if each in stored), *shape[1:])
+            short = _QUERY.sub(r".attn.in_proj_\1", short)
+        short = _hub_name(short) if is_hub else short.removeprefix("text.")
+        if is_transposed := short in _TRANSPOSED:
+            short, shape = _TRANSPOSED[short], shape[::-1]
+        plans[short] = TensorPlan(sources, shape, is_transposed)
+    return plans
 
 
 def shapes_of(plan: Mapping[str, TensorPlan]) -> Shapes:
     """Return the shapes that the published tensors will have."""
     return {name: part.shape for name, part in plan.items()}
-
-
-def _own_plan(name: str, short: str, stored: Mapping[str, Shape]) -> tuple[str, TensorPlan]:
-    short = short.removeprefix("text.")
-    shape = stored[name]
-    if short == "text_projection.weight":  # open_clip's as a module
-        return "text_projection", TensorPlan((name,), shape[::-1], is_transposed=True)
-    return short, TensorPlan((name,), shape)
-
-
-def _hub_plan(name: str, short: str, stored: Mapping[str, Shape]) -> tuple[str, TensorPlan] | None:
-    shape = stored[name]
-    if _KEY_OR_VALUE.search(short):
-        return None  # comes with its query
-    if _QUERY.search(short):
-        sources = tuple(name.replace(".q_proj.", f".{kind}_proj.") for kind in "qkv")
-        rows = sum(stored[source][0] for source in sources if source in stored)
-        shape = (rows, *shape[1:])
-        return _hub_name(_QUERY.sub(r".attn.in_proj_\1", short)), TensorPlan(sources, shape)
-    if short in _TRANSPOSED:
-        return _hub_name(short), TensorPlan((name,), shape[::-1], is_transposed=True)
-    return _hub_name(short), TensorPlan((name,), shape)
 
 
 def _hub_name(name: str) -> str:
@@ -213,6 +204,12 @@ def _hub_config(data: Mapping[str, Any]) -> ClipConfig:
         for tower in (text, vision):
             if float(tower["layer_norm_eps"]) != 1e-5:
                 raise ModelError(f"its layer_norm_eps is {tower['layer_norm_eps']}, not 1e-05")
+        activation: Activation = text["hidden_act"]
+        if activation != vision["hidden_act"]:
+            both = f"{activation} and {vision['hidden_act']}"
+            raise ModelError(f"its towers differ in hidden_act: {both}")
+        if activation not in ("quick_gelu", "gelu"):
+            raise ModelError(f"its hidden_act is {activation}; fovea supports quick_gelu and gelu")
         return ClipConfig(
             embed_dim=int(data.get("projection_dim", 512)),
             vision=VisionConfig(
@@ -229,17 +226,7 @@ def _hub_config(data: Mapping[str, Any]) -> ClipConfig:
                 heads=int(text["num_attention_heads"]),
                 layers=int(text["num_hidden_layers"]),
             ),
-            activation=_hub_activation(text["hidden_act"], vision["hidden_act"]),
+            activation=activation,
         )
     except (TypeError, ValueError, OverflowError) as exc:
         raise ModelError(f"its configuration is not a CLIP's: {exc}") from exc
-
-
-def _hub_activation(text: str, vision: str) -> Activation:
-    if text != vision:
-        raise ModelError(f"its towers differ in hidden_act: {text} and {vision}")
-    if text == "quick_gelu":
-        return "quick_gelu"
-    if text == "gelu":
-        return "gelu"
-    raise ModelError(f"its hidden_act is {text}; fovea supports quick_gelu and gelu")

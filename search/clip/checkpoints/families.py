@@ -16,6 +16,7 @@ from fovea.search.clip.errors import ModelError
 from fovea.search.clip.preprocess import Preprocess
 
 from .checkpoint import find_weights, stored_shapes
+from .dialects import is_open_clip
 from .image_processor import preprocess_of, read_json
 
 __all__ = [
@@ -66,8 +67,8 @@ class FamilyModel:
 
 def kind_of(config: Mapping[str, Any]) -> str | None:
     """Return the family named in a ``config.json``; None for a CLIP or anything unknown."""
-    if "model_cfg" in config or "vision_cfg" in config:
-        return None  # open_clip's layout, or fovea's own
+    if is_open_clip(config):
+        return None
     kind = config.get("model_type")
     return kind if isinstance(kind, str) and kind in FAMILIES else None
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from fovea.search.clip.config import PUBLISHED_MEAN, PUBLISHED_STD, Colour, colour
 from fovea.search.clip.errors import ModelError
+from fovea.search.clip.patches import side_for
 from fovea.search.clip.preprocess import Preprocess
 
 __all__ = ["preprocess_of", "has_preprocessing", "read_json"]
@@ -120,7 +121,8 @@ def _preprocess(kind: str, options: Mapping[str, Any]) -> Preprocess:
         patch, most = int(options["patch_size"]), int(options["max_num_patches"])
         if patch < 1 or not 1 <= most < 1 << 16:
             raise ModelError(f"invalid patch_size {patch} or max_num_patches {most}")
-        return Preprocess.of_patches(patch, most, mean, std, resampling)
+        side = side_for(patch, most)
+        return Preprocess(side, mean, std, "patches", 0, resampling, patch=patch, patches=most)
     squashes, side = _size(options["size"], squashes_numbers=kind in ("Siglip", "ViT"))
     if not options.get("do_center_crop", False):
         if not squashes:
@@ -160,11 +162,7 @@ def _colours(options: Mapping[str, Any]) -> tuple[Colour, Colour]:
     rescales = options.get("do_rescale", True)
     factor = float(options.get("rescale_factor", 1 / 255)) if rescales else 1.0
     if abs(factor * 255 - 1) > 1e-6:
-        mean, std = _scaled(mean, 1 / (255 * factor)), _scaled(std, 1 / (255 * factor))
+        mean, std = (colour([v / (255 * factor) for v in values]) for values in (mean, std))
     if min(std) <= 0:
         raise ModelError(f"invalid image_std {std}; each value should be above 0")
     return mean, std
-
-
-def _scaled(values: Colour, factor: float) -> Colour:
-    return values[0] * factor, values[1] * factor, values[2] * factor

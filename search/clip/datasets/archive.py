@@ -8,13 +8,18 @@ import tarfile
 import tempfile
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
 from fovea.search.clip.errors import ModelError
 
 COPY_BYTES = 1 << 20
+OPENERS: dict[bytes, Callable[[Path], Any]] = {  # by a file's first bytes
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
 
 
 class Archive(Protocol):
@@ -95,15 +100,17 @@ def _plain_tar(path: Path) -> IO[bytes]:
         file = path.open("rb")
     except OSError as exc:
         raise ModelError(f"cannot open {path}: {exc.strerror}") from exc
-    magic = file.read(6)
-    file.seek(0)
-    if not magic.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
+    opener = next(
+        (opener for mark, opener in OPENERS.items() if file.peek().startswith(mark)), None
+    )
+    if opener is None:
         return file
     file.close()
     copy = tempfile.TemporaryFile()  # lives as long as the archive
     try:
-        for block in _decompressed(path, magic):
-            _append(copy, block)
+        with opener(path) as source:
+            while block := source.read(COPY_BYTES):
+                _append(copy, block)
         copy.seek(0)
     except ModelError:
         copy.close()
@@ -112,13 +119,6 @@ def _plain_tar(path: Path) -> IO[bytes]:
         copy.close()
         raise ModelError(f"{path} is damaged: {exc}; fetch it again") from exc
     return copy
-
-
-def _decompressed(path: Path, magic: bytes) -> Iterator[bytes]:
-    openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
-    with openers[magic[:2]](path) as file:
-        while block := file.read(COPY_BYTES):
-            yield block
 
 
 def _append(copy: IO[bytes], block: bytes) -> None:

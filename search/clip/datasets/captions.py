@@ -19,9 +19,7 @@ def read_captions(path: Path, split: str | None = None) -> Iterator[tuple[str, t
     Fields or columns are ``file`` and ``captions`` or ``caption``. Captions are stripped; a line
     without one yields "".
     """
-    for number, row in _rows(path):
-        if split is not None and row.get("split") != split:
-            continue
+    for number, row in _rows(path, split):
         file, texts = first_of(row, FILE_FIELDS), texts_of(first_of(row, CAPTION_FIELDS))
         if not isinstance(file, str) or texts is None:
             raise ModelError(f"{path}, line {number}: needs 'file' and 'captions', both text")
@@ -30,9 +28,7 @@ def read_captions(path: Path, split: str | None = None) -> Iterator[tuple[str, t
 
 def read_labels(path: Path, split: str | None = None) -> Iterator[tuple[str, int]]:
     """Yield (file, label) from JSON Lines with ``file``, ``label`` and an optional ``split``."""
-    for number, row in _rows(path):
-        if split is not None and row.get("split") != split:
-            continue
+    for number, row in _rows(path, split):
         file, label = first_of(row, FILE_FIELDS), row.get("label")
         if not isinstance(file, str) or not str(label).isdecimal():
             raise ModelError(f"{path}, line {number}: needs 'file' and a whole number 'label'")
@@ -64,18 +60,20 @@ def finder(words: Iterable[str]) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{'|'.join(parts)})\b", re.IGNORECASE)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield each line's number and fields, from JSON Lines or a table with a header."""
+def _rows(path: Path, split: str | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield number and fields of each line of a split, from JSON Lines or a table with a header."""
+    rows: Iterable[tuple[int, dict[str, Any]]]
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() == ".csv":
-                yield from enumerate(csv.DictReader(file), start=2)
+                rows = enumerate(csv.DictReader(file), start=2)
             elif path.suffix.lower() == ".tsv":
                 table = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-                for number, row in enumerate(table, start=2):
-                    yield number, {name: _unquoted(value) for name, value in row.items()}
+                unquoted = ({n: _unquoted(value) for n, value in row.items()} for row in table)
+                rows = enumerate(unquoted, start=2)
             else:
-                yield from _json_rows(path, file)
+                rows = _json_rows(path, file)
+            yield from (row for row in rows if split is None or row[1].get("split") == split)
     except (OSError, ValueError, csv.Error) as exc:
         raise ModelError(f"cannot read {path}: {exc}") from exc
 

@@ -216,11 +216,20 @@ def open_pairs(source: PairSource) -> PairSet:
         class_names = read_classes(source.classes)
         hypernyms = _covered(source.hypernyms, class_names, source.classes)
         labels = read_labels(source.labels, source.split)
-        listed = list(_labelled(_found(labels, archives, source), source.labels, class_names))
+        listed = []
+        for (number, file), label in _found(labels, archives, source):
+            if label not in class_names:
+                raise ModelError(
+                    f"{source.labels} gives {file} the label {label}, which is not a class"
+                )
+            listed.append(Pair(file, number, (), label))
         pairs = listed
     elif source.captions is not None:
         captions = read_captions(source.captions, source.split)
-        listed = list(_captioned(_found(captions, archives, source)))
+        texts: dict[Member, tuple[str, ...]] = {}
+        for member, more in _found(captions, archives, source):
+            texts[member] = texts.get(member, ()) + more
+        listed = [Pair(file, number, words) for (number, file), words in texts.items()]
         pairs = _with_words(listed)
     else:
         listed = list(_shard_pairs(archives, source.images))
@@ -235,8 +244,7 @@ def open_pairs(source: PairSource) -> PairSet:
     if without:
         log.warning("left out %d of %d images of %s: no words", without, len(listed), words)
     if source.exclude:
-        pairs, class_names = _less(pairs, class_names, source.exclude)
-        hypernyms = _still_covered(hypernyms, class_names)
+        pairs, class_names, hypernyms = _less(source.exclude, pairs, class_names, hypernyms)
         if not pairs:
             raise ModelError(f"every image of {words} matches an excluded word; exclude fewer")
     weight = source.weight
@@ -306,13 +314,6 @@ def _members(archives: Sequence[Archive]) -> dict[str, Member]:
     return last | whole
 
 
-def _captioned(rows: Iterable[tuple[Member, tuple[str, ...]]]) -> Iterator[Pair]:
-    captions: dict[Member, tuple[str, ...]] = {}
-    for member, texts in rows:
-        captions[member] = captions.get(member, ()) + texts
-    return (Pair(file, number, texts) for (number, file), texts in captions.items())
-
-
 def _with_words(pairs: Iterable[Pair]) -> list[Pair]:
     """Return the pairs with captions, without the empty ones."""
     kept = []
@@ -324,9 +325,12 @@ def _with_words(pairs: Iterable[Pair]) -> list[Pair]:
 
 
 def _less(
-    pairs: Iterable[Pair], class_names: Mapping[int, tuple[str, ...]], words: Iterable[str]
-) -> tuple[list[Pair], dict[int, tuple[str, ...]]]:
-    """Return the pairs and the classes that mention none of these words."""
+    words: Iterable[str],
+    pairs: Iterable[Pair],
+    class_names: Mapping[int, tuple[str, ...]],
+    hypernyms: Mapping[str, tuple[int, ...]],
+) -> tuple[list[Pair], dict[int, tuple[str, ...]], dict[str, tuple[int, ...]]]:
+    """Return the pairs and the classes that mention none of these words, and their hypernyms."""
     named = finder(words)
 
     def mentions(texts: Iterable[str]) -> bool:
@@ -338,7 +342,11 @@ def _less(
         for pair in pairs
         if (pair.label in classes if pair.label >= 0 else not mentions(pair.captions))
     ]
-    return kept, classes
+    left = {
+        name: tuple(label for label in labels if label in classes)
+        for name, labels in hypernyms.items()
+    }
+    return kept, classes, {name: labels for name, labels in left.items() if labels}
 
 
 def _covered(
@@ -354,26 +362,6 @@ def _covered(
     return covered
 
 
-def _still_covered(
-    hypernyms: Mapping[str, tuple[int, ...]], class_names: Mapping[int, tuple[str, ...]]
-) -> dict[str, tuple[int, ...]]:
-    """Return the hypernyms of the remaining classes."""
-    left = {
-        name: tuple(label for label in labels if label in class_names)
-        for name, labels in hypernyms.items()
-    }
-    return {name: labels for name, labels in left.items() if labels}
-
-
-def _labelled(
-    rows: Iterable[tuple[Member, int]], path: Path, class_names: Mapping[int, tuple[str, ...]]
-) -> Iterator[Pair]:
-    for (number, file), label in rows:
-        if label not in class_names:
-            raise ModelError(f"{path} gives {file} the label {label}, which is not a class")
-        yield Pair(file, number, (), label)
-
-
 def _shard_pairs(archives: Sequence[Archive], paths: Sequence[Path]) -> Iterator[Pair]:
     """Join ``key.jpg`` with ``key.txt``, else ``key.json``, as WebDataset does.
 
@@ -384,7 +372,8 @@ def _shard_pairs(archives: Sequence[Archive], paths: Sequence[Path]) -> Iterator
         known = {_lower_suffix(name): name for name in names}
         for name in names:
             key, _, suffix = _lower_suffix(name).rpartition(".")
-            if f".{suffix}" not in IMAGE_SUFFIXES or _is_hidden(name):
+            is_hidden = name.rpartition("/")[2].startswith(".")
+            if f".{suffix}" not in IMAGE_SUFFIXES or is_hidden:
                 continue
             texts: tuple[str, ...] = ()
             for beside in (f"{key}.txt", f"{key}.json"):
@@ -396,10 +385,6 @@ def _shard_pairs(archives: Sequence[Archive], paths: Sequence[Path]) -> Iterator
 def _lower_suffix(name: str) -> str:
     key, dot, suffix = name.rpartition(".")
     return f"{key}{dot}{suffix.lower()}"
-
-
-def _is_hidden(name: str) -> bool:
-    return name.rpartition("/")[2].startswith(".")
 
 
 def _shard_captions(archive: Archive, path: Path, name: str) -> tuple[str, ...]:

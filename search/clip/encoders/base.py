@@ -90,23 +90,25 @@ class TorchEncoder(ABC):
         """Pass rows through a tower, ``batch`` at a time; a GPU computes while more are sent."""
         with self._lock, torch.inference_mode():
             out = [
-                normalize(tower()(self._send(rows[start : start + batch])).float(), dim=-1)
+                normalize(tower()(send(rows[start : start + batch], self.device)).float(), dim=-1)
                 for start in range(0, len(rows), batch)
             ]
             if not out:
                 return np.empty((0, self.dim), np.float32)
             return torch.cat(out).cpu().numpy()
 
-    def _send(self, rows: np.ndarray) -> torch.Tensor:
-        x = torch.from_numpy(np.require(rows, requirements=["C", "W"]))
-        if self.device.type == "cuda":
-            return x.pin_memory().to(self.device, non_blocking=True)
-        return x.to(self.device)
-
     @property
     @abstractmethod
     def _image_tower(self) -> Tower:
         """The function from uint8 (n, s, s, 3) to features (n, d), not yet of unit length."""
+
+
+def send(rows: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Copy an array to a device; a GPU receives it while it computes."""
+    x = torch.from_numpy(np.require(rows, requirements=["C", "W"]))
+    if device.type == "cuda":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
 
 
 def pick_device(name: str) -> torch.device:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from fovea.search.clip.checkpoints.checkpoint import Checkpoint
-from fovea.search.clip.errors import ModelError
 from fovea.search.clip.preprocess import Preprocess
 
 from .base import TEXT_BATCH, TorchEncoder, Tower
@@ -40,7 +39,6 @@ class ClipEncoder(TorchEncoder):
 
     @property
     def batch_size(self) -> int:
-        """How many images one pass takes; multiples are as fast, fewer may be slower."""
         if self.device.type != "cpu":
             return GPU_BATCH
         vision = self._checkpoint.config.vision
@@ -49,13 +47,11 @@ class ClipEncoder(TorchEncoder):
 
     @cached_property
     def logit_scale(self) -> float:
-        """The factor of cosines in zero-shot logits (Radford et al. 2021, section 2.3)."""
         return math.exp(float(self._checkpoint.state(())["logit_scale"]))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts as float32 unit rows (n, d); longer ones are cut at the context length."""
         length = self._checkpoint.config.text.context_length
-        tokens = self._tokenizer.tokenize(texts, length, truncate=True)
+        tokens = self._tokenizer.tokenize(texts, length)
         order = tokens.argmax(axis=1).argsort(kind="stable")  # texts of similar length together
         rows = self._run(lambda: self._text_tower, tokens[order], TEXT_BATCH)
         out = np.empty_like(rows)
@@ -77,12 +73,5 @@ class ClipEncoder(TorchEncoder):
     def _tokenizer(self) -> "Tokenizer":
         from fovea.search.clip.tokenizer import Tokenizer
 
-        folder = self._checkpoint.path.parent
-        tokenizer = Tokenizer.from_folder(folder)
-        expected = self._checkpoint.config.text.vocab_size
-        if tokenizer.vocab_size != expected:
-            raise ModelError(
-                f"the vocabulary in {folder} has {tokenizer.vocab_size} entries but the model "
-                f"has {expected}; put the model's own there"
-            )
-        return tokenizer
+        checkpoint = self._checkpoint
+        return Tokenizer.from_folder(checkpoint.path.parent, checkpoint.config.text.vocab_size)

@@ -48,12 +48,12 @@ class NumpyTextEncoder:
         state = _read_text_tower(weights)
         if state is None:
             return None
-        return cls(config, state, Tokenizer.from_folder(weights.parent))
+        return cls(config, state, Tokenizer.from_folder(weights.parent, config.text.vocab_size))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts as float32 unit rows (n, d); longer ones are cut at the context length."""
         length = self.config.text.context_length
-        tokens = self._tokenizer.tokenize(texts, length, truncate=True)
+        tokens = self._tokenizer.tokenize(texts, length)
         rows = [self._embed(row[: row.argmax() + 1]) for row in tokens]
         return np.stack(rows) if rows else np.empty((0, self.config.embed_dim), np.float32)
 

@@ -34,9 +34,8 @@ class Norm:
     """Layer normalisation over the last axis."""
 
     def __init__(self, target: Target, state: State, name: str) -> None:
-        self.weight, self.bias = (
-            target.put(state[f"{name}.{part}"]) for part in ("weight", "bias")
-        )
+        self.weight = target.put(state[f"{name}.weight"])
+        self.bias = target.put(state[f"{name}.bias"])
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return ``x`` (…, w) with mean 0 and variance 1, then scaled and shifted."""
@@ -92,10 +91,8 @@ class Block:
         out = f"{name}.attn.out_proj"
         self.out_proj = Linear(target, state[f"{out}.weight"], state[f"{out}.bias"])
         self.mlp = MLP(target, state, f"{name}.mlp", activation)
-        self.ln_1, self.ln_2 = (
-            Norm(target, state, f"{name}.ln_1"),
-            Norm(target, state, f"{name}.ln_2"),
-        )
+        self.ln_1 = Norm(target, state, f"{name}.ln_1")
+        self.ln_2 = Norm(target, state, f"{name}.ln_2")
 
     def __call__(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map ``x`` (n, l, w) to its shape; ``mask`` (l, l) is True where a query may look."""

@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,16 +42,13 @@ class TransformersEncoder(TorchEncoder):
 
     @property
     def batch_size(self) -> int:
-        """How many images one pass takes."""
         return CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
 
     @cached_property
     def logit_scale(self) -> float:
-        """The factor of cosines in zero-shot logits."""
         return math.exp(float(read_tensors(self._weights, ["logit_scale"])["logit_scale"]))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts as float32 unit rows (n, d); longer ones are cut at the context length."""
         out = np.empty((len(texts), self.dim), np.float32)
         with self._lock, torch.inference_mode():
             for start in range(0, len(texts), TEXT_BATCH):
@@ -128,7 +125,9 @@ class TransformersEncoder(TorchEncoder):
                     output_loading_info=True,
                 ),
             )
-        _check_complete(self._weights, report)
+        missing = sorted(n for n in report["missing_keys"] if not n.endswith("position_ids"))
+        if missing:  # transformers has filled the gaps at random
+            raise ModelError(f"{self._weights} lacks {some(missing)}; it is damaged")
         return model.eval().to(self.device)
 
     @cached_property
@@ -154,13 +153,6 @@ def _has_generic_tokenizer(folder: Path) -> bool:
 def _features(found: Any) -> torch.Tensor:
     """Return the features (n, d); newer versions of ``transformers`` wrap them."""
     return found if isinstance(found, torch.Tensor) else found.pooler_output
-
-
-def _check_complete(weights: Path, report: Mapping[str, Any]) -> None:
-    """Refuse incomplete weights; ``transformers`` would fill the gaps at random."""
-    missing = sorted(name for name in report["missing_keys"] if not name.endswith("position_ids"))
-    if missing:
-        raise ModelError(f"{weights} lacks {some(missing)}; it is damaged")
 
 
 def _translated(folder: Path, load: Callable[[], Any]) -> Any:

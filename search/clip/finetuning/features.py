@@ -17,7 +17,7 @@ from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.clip.training.augment import Augmentation, draw_colours, random_crop, vary_colour
-from fovea.search.clip.training.learner import training_dtype
+from fovea.search.clip.training.learner import mixed_precision, training_dtype
 
 from .split import Halves
 
@@ -71,8 +71,7 @@ class LowerHalf:
             torch.tensor(values, device=self.device).view(1, 3, 1, 1)
             for values in (self.preprocess.mean, self.preprocess.std)
         )
-        mixed = self.dtype is not torch.float32
-        with torch.autocast(self.device.type, self.dtype, enabled=mixed):
+        with mixed_precision(self.device, self.dtype):
             features = self._halves.lower_images((x - mean) / std)
         out: np.ndarray = features.half().cpu().numpy()
         return out

@@ -34,6 +34,7 @@ from fovea.search.clip.training.learner import (
     apply_update,
     finite,
     make_adamw,
+    mixed_precision,
     training_dtype,
 )
 from fovea.search.clip.training.losses import contrastive_loss, hidden_negatives
@@ -219,7 +220,9 @@ class _Tuner:
         self.step = 0
         self.losses: list[float] = []
         prompts = [PROMPT.format(label) for label in material.labels]
-        self.texts = _Texts(self.halves, tokenizer, [*_captions(material), *prompts], self._compute)
+        captioned = (*material.learned, *material.held_out)
+        texts = [text for example in captioned for text in example.captions]
+        self.texts = _Texts(self.halves, tokenizer, [*texts, *prompts], self._compute)
         self._prompts = self.texts.numbers(prompts)
         self._views = len(material.learned[0].features)
         self._keep = options.keep if prompts else 0.0
@@ -236,8 +239,7 @@ class _Tuner:
         )
 
     def _compute(self) -> torch.autocast:
-        mixed = self.dtype is not torch.float32
-        return torch.autocast(self.device.type, self.dtype, enabled=mixed)
+        return mixed_precision(self.device, self.dtype)
 
     def _rate(self, step: int) -> float:
         return learning_rate(step, self.steps, self.lr, self.options.warmup)
@@ -260,18 +262,16 @@ class _Tuner:
         """Return the numbers of this step's images, their common view, a caption of each, and the
         numbers of the images to rehearse."""
         learned, rng = self.material.learned, np.random.default_rng((self.options.seed, self.step))
-        places = range(self.step * self.batch_size, (self.step + 1) * self.batch_size)
-        numbers = [self._number(place) for place in places]
+        numbers = []
+        for place in range(self.step * self.batch_size, (self.step + 1) * self.batch_size):
+            epoch, offset = divmod(place, len(learned))
+            numbers.append(int(_order(self.options.seed, epoch, len(learned))[offset]))
         view = int(rng.integers(self._views))
         captions = [learned[n].captions for n in numbers]
         drawn = [texts[int(rng.integers(len(texts)))] for texts in captions]
         known = len(self.material.rehearsed) if self._keep else 0
         rehearsed = rng.permutation(known)[: self.batch_size].tolist()
         return numbers, view, drawn, rehearsed
-
-    def _number(self, place: int) -> int:
-        epoch, offset = divmod(place, len(self.material.learned))
-        return int(_order(self.options.seed, epoch, len(self.material.learned))[offset])
 
     def _loss(self, numbers: list[int], view: int, captions: list[str], known: list[int]) -> Tensor:
         learned = [self.material.learned[number] for number in numbers]
@@ -431,7 +431,7 @@ class _Texts:
         self._rows: list[np.ndarray] = []  # (l, w) each
         length = halves.model.config.text.context_length
         for start in range(0, len(unique), ROWS):
-            tokens = tokenizer.tokenize(unique[start : start + ROWS], length, truncate=True)
+            tokens = tokenizer.tokenize(unique[start : start + ROWS], length)
             ends = tokens.argmax(axis=1)
             tokens = tokens[:, : int(ends.max()) + 1]
             with torch.no_grad(), compute():
@@ -460,11 +460,6 @@ def fingerprint(material: TuningSet) -> int:
         for examples in (material.learned, material.held_out, material.general, material.rehearsed)
     ]
     return zlib.crc32(json.dumps([parts, list(material.labels)]).encode())
-
-
-def _captions(material: TuningSet) -> Iterator[str]:
-    for example in (*material.learned, *material.held_out):
-        yield from example.captions
 
 
 @lru_cache(maxsize=8)

@@ -99,18 +99,13 @@ def vary_colour(images: Tensor, factors: np.ndarray) -> Tensor:
     bright, contrast, colourful, detail = drawn.T[:, :, None, None, None]
     weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601 luma
     if (factors[:, 3] != 1).any():
-        blurred = _blur(images)
+        line = images.new_tensor([0.25, 0.5, 0.25])
+        kernel = (line[:, None] * line).expand(images.shape[1], 1, 3, 3)
+        padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+        blurred = F.conv2d(padded, kernel, groups=images.shape[1])
         images = blurred + (images - blurred) * detail
     images = images * bright
     grey = (images * weights).sum(dim=1, keepdim=True)
     images = grey + (images - grey) * colourful
     mean = grey.mean(dim=(2, 3), keepdim=True)
     return (mean + (images - mean) * contrast).clamp_(0, 1)
-
-
-def _blur(images: Tensor) -> Tensor:
-    """Blur (n, 3, s, s) by weights of 1 : 2 : 1 in both directions."""
-    line = images.new_tensor([0.25, 0.5, 0.25])
-    kernel = (line[:, None] * line).expand(images.shape[1], 1, 3, 3)
-    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
-    return F.conv2d(padded, kernel, groups=images.shape[1])

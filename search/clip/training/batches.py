@@ -80,22 +80,17 @@ class ImageCache:
         try:
             image = _decode(pairs.read(pair), self.side)
         except Exception as exc:  # decoders raise almost anything for a damaged file
-            self._leave_out(key, f"{pair.file}: {exc or exc!r}")
+            with self._lock:
+                if key not in self.broken:
+                    self.broken.add(key)
+                    log.warning("left out %s: %s", pair.file, exc or repr(exc))
             return None
-        self._keep(key, np.asarray(image))
-        return image
-
-    def _keep(self, key: tuple[int, int], pixels: np.ndarray) -> None:
+        pixels = np.asarray(image)
         with self._lock:
             if key not in self._pixels and self.used + pixels.nbytes <= self.limit:
                 self.used += pixels.nbytes
                 self._pixels[key] = pixels
-
-    def _leave_out(self, key: tuple[int, int], reason: str) -> None:
-        with self._lock:
-            if key not in self.broken:
-                self.broken.add(key)
-                log.warning("left out %s", reason)
+        return image
 
 
 class Batches:
@@ -159,11 +154,12 @@ class Batches:
         texts = [own for _, own, _ in samples]
         texts += [text for _, _, more in samples for text in more]
         texts += self._prompts(step)
-        tokens = self.tokenizer.tokenize(
-            [text.text for text in texts], self.context_length, truncate=True
-        )
+        tokens = self.tokenizer.tokenize([text.text for text in texts], self.context_length)
         rng = np.random.default_rng((self.seed, 1 << 33, step))
         colours = draw_colours(sum(self._shares), self.augmentation, rng)
+        tags = np.full((len(texts), self._tags), -1, dtype=np.int64)
+        for row, text in zip(tags, texts, strict=True):
+            row[: len(text.tags)] = text.tags
         longest = int((tokens == self.tokenizer.end_id).argmax(axis=1).max()) + 1
         return Batch(
             step,
@@ -171,15 +167,9 @@ class Batches:
             tokens[:, :longest],
             np.array([text.owner for text in texts]),
             np.array([text.source for text in texts]),
-            self._tag_rows(texts),
+            tags,
             colours[self.rank :: self.world],
         )
-
-    def _tag_rows(self, texts: Sequence[BatchText]) -> np.ndarray:
-        rows = np.full((len(texts), self._tags), -1, dtype=np.int64)
-        for row, text in zip(rows, texts, strict=True):
-            row[: len(text.tags)] = text.tags
-        return rows
 
     def _prompts(self, step: int) -> list[BatchText]:
         """Draw a prompt for each class; every process gets the same number of them."""

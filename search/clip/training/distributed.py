@@ -39,7 +39,14 @@ def joined_world(device: str = "auto") -> Iterator[World]:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield World()
         return
-    world, started = _announced(), dist.is_initialized()
+    try:
+        world = World(*(int(os.environ[n]) for n in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+    except (KeyError, ValueError) as exc:
+        raise ModelError(
+            f"WORLD_SIZE asks for several processes, but this one's rank is missing: {exc}; start "
+            "them with torchrun, or unset WORLD_SIZE"
+        ) from exc
+    started = dist.is_initialized()
     if not started:
         _start(own_device(device, world))
     try:
@@ -47,17 +54,6 @@ def joined_world(device: str = "auto") -> Iterator[World]:
     finally:
         if not started:
             dist.destroy_process_group()
-
-
-def _announced() -> World:
-    try:
-        rank, size, local = (int(os.environ[n]) for n in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    except (KeyError, ValueError) as exc:
-        raise ModelError(
-            f"WORLD_SIZE asks for several processes, but this one's rank is missing: {exc}; start "
-            "them with torchrun, or unset WORLD_SIZE"
-        ) from exc
-    return World(rank, size, local)
 
 
 def _start(device: torch.device) -> None:

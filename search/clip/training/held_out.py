@@ -1,6 +1,6 @@
 """Measure a model during training, on pairs that it is not trained on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from fovea.search.clip.evaluation.evaluate import Accuracy, embed_pairs
 from fovea.search.clip.model import CLIP
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.clip.tokenizer import Tokenizer
+
+from .learner import mixed_precision
 
 TEXTS = 256  # in one pass
 
@@ -75,28 +77,22 @@ class TrainingEncoder:
     def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Embed uint8 (n, s, s, 3) as float32 unit rows (n, d)."""
         x = torch.from_numpy(self.preprocess.normalise(pixels)).to(self._device)
-        with self._computing():
-            return _unit_rows(self._model.encode_image(x))
+        return self._unit_rows(self._model.encode_image, x)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts as float32 unit rows (n, d); longer ones are cut at the context length."""
         length = self._model.config.text.context_length
         parts = []
         for start in range(0, len(texts), TEXTS):
-            tokens = self._tokenizer.tokenize(texts[start : start + TEXTS], length, truncate=True)
+            tokens = self._tokenizer.tokenize(texts[start : start + TEXTS], length)
             longest = int(tokens.argmax(axis=1).max()) + 1
             x = torch.from_numpy(tokens[:, :longest]).to(self._device)
-            with self._computing():
-                parts.append(_unit_rows(self._model.encode_text(x)))
+            parts.append(self._unit_rows(self._model.encode_text, x))
         return np.concatenate(parts)
 
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        mixed = self._dtype is not torch.float32
-        with torch.no_grad(), torch.autocast(self._device.type, self._dtype, enabled=mixed):
-            yield
-
-
-def _unit_rows(rows: Tensor) -> np.ndarray:
-    unit: np.ndarray = F.normalize(rows.float(), dim=-1).cpu().numpy()
-    return unit
+    @torch.no_grad()
+    def _unit_rows(self, encode: Callable[[Tensor], Tensor], x: Tensor) -> np.ndarray:
+        with mixed_precision(self._device, self._dtype):
+            rows = encode(x)
+        unit: np.ndarray = F.normalize(rows.float(), dim=-1).cpu().numpy()
+        return unit

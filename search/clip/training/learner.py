@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fovea.search.clip.encoders.base import pick_dtype
+from fovea.search.clip.encoders.base import pick_dtype, send
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP
 
@@ -98,7 +98,7 @@ class Learner:
 
     def _backward(self, batch: Batch) -> Tensor:
         """Compute the joint loss and its gradients; return the loss."""
-        images, tokens = self._images(batch), self._send(batch.tokens)
+        images, tokens = self._images(batch), send(batch.tokens, self.device)
         marks = self._marks(batch)
         if self.slices > 1:
             return self._backward_by_slices(images, tokens, marks)
@@ -108,19 +108,13 @@ class Learner:
 
     def _images(self, batch: Batch) -> Tensor:
         """Return a batch's pixels, colours varied and normalised, channels last."""
-        images = self._send(batch.pixels).permute(0, 3, 1, 2).float().div_(255)
+        images = send(batch.pixels, self.device).permute(0, 3, 1, 2).float().div_(255)
         images = vary_colour(images, batch.colours)
         images = (images - self._mean) / self._std
         return images.contiguous(memory_format=torch.channels_last)
 
-    def _send(self, array: np.ndarray) -> Tensor:
-        x = torch.from_numpy(array)
-        if self.device.type == "cuda":
-            return x.pin_memory().to(self.device, non_blocking=True)
-        return x.to(self.device)
-
     def _embed(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+        with mixed_precision(self.device, self.dtype):
             out: tuple[Tensor, Tensor, Tensor] = self.network(images, tokens)
         return out
 
@@ -128,7 +122,7 @@ class Learner:
         """Return owners (t,) and hidden negatives (n, t) of the joint batch of all processes."""
         images, texts = len(batch.pixels), len(batch.tokens)
         own = np.column_stack([batch.owners, batch.sources, batch.tags])
-        marks = gather_tags(self._send(own), self.world)
+        marks = gather_tags(send(own, self.device), self.world)
         ranks = torch.arange(self.world.size, device=self.device)
         first = (ranks[:, None] * texts + torch.arange(images, device=self.device)).flatten()
         offset = (ranks * images).repeat_interleave(texts)
@@ -236,6 +230,11 @@ def training_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Compute products in this precision, unless it is float32."""
+    return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
+
+
 def make_optimizers(model: CLIP, options: TrainOptions) -> dict[str, torch.optim.Optimizer]:
     """Return AdamW for the trainable parameters and, if asked for, Muon for hidden matrices.
 
@@ -243,8 +242,13 @@ def make_optimizers(model: CLIP, options: TrainOptions) -> dict[str, torch.optim
     """
     hidden = []
     if options.muon:
-        learning = [(name, w) for name, w in model.named_parameters() if w.requires_grad]
-        hidden = [weight for name, weight in learning if _is_hidden(name, weight)]
+        hidden = [  # inside a tower: not its input, output, embedding or pool
+            weight
+            for name, weight in model.named_parameters()
+            if weight.requires_grad
+            and weight.ndim > 1
+            and ("resblocks." in name or name.startswith("visual.layer"))
+        ]
     optimizers: dict[str, torch.optim.Optimizer] = {
         "adamw": make_adamw(model, options.weight_decay, without=hidden)
     }
@@ -273,11 +277,6 @@ def make_adamw(
     ]
     # betas and epsilon: Radford et al. 2021, table 18 (those of the Vision Transformers)
     return torch.optim.AdamW(settings, lr=0.0, betas=(0.9, 0.98), eps=1e-6)
-
-
-def _is_hidden(name: str, tensor: Tensor) -> bool:
-    """Whether a weight is inside a tower: not its input, output, embedding or pool."""
-    return tensor.ndim > 1 and ("resblocks." in name or name.startswith("visual.layer"))
 
 
 def rate_share(model: CLIP, name: str) -> float:

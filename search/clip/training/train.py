@@ -25,7 +25,7 @@ from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP, initialise
 from fovea.search.clip.tokenizer import Tokenizer, learn_merges
 
-from .batches import Batch, Batches
+from .batches import Batches
 from .distributed import World, agree, joined_world
 from .held_out import HeldOut
 from .learner import Diverged, Learner
@@ -96,7 +96,21 @@ class _Run:
         sets = [open_pairs(source) for source in options.sources]
         self.held_out = HeldOut(options.measure) if world.leads and options.measure else None
         model, self.tokenizer = _first_model(options, sets)
-        self.batches = _batches(options, model, sets, self.tokenizer, world)
+        self.batches = Batches(
+            sets,
+            self.tokenizer,
+            image_size=model.config.vision.image_size,
+            batch_size=options.batch_size,
+            context_length=model.config.text.context_length,
+            augmentation=options.augmentation,
+            captions=options.captions_per_image,
+            class_prompts=options.class_prompts,
+            seed=options.seed,
+            rank=world.rank,
+            world=world.size,
+            workers=options.workers,
+            cache_bytes=int(options.cache_gb * (1 << 30) / world.size),
+        )
         self.learner = Learner(model, options, world)
         self.folder = RunFolder(options.out, _identity(options, model, sets, self.tokenizer))
         self.losses: list[float] = []
@@ -126,13 +140,13 @@ class _Run:
         with closing(self.batches.from_step(self.step)) as batches:
             for batch in islice(batches, max(0, end - self.step)):
                 rate = learning_rate(self.step, options.steps, options.lr, options.warmup)
-                self.losses.append(self._update(batch, rate))
+                with self._explained():
+                    self.losses.append(self.learner.update(batch, rate))
                 self.step, made = self.step + 1, made + 1
                 measuring = bool(options.measure) and self._due(options.measure_every, end)
                 if self._due(options.log_every, end) or measuring:
                     speed = made * options.batch_size / max(time.perf_counter() - began, 1e-9)
-                    figures = self._measured() if measuring else {}
-                    yield self._metrics(rate, speed, figures)
+                    yield self._metrics(rate, speed, measuring)
                     self.losses = []
                     made, began = 0, time.perf_counter()
                 if self.world.leads and self._due(options.save_every, end):
@@ -140,10 +154,6 @@ class _Run:
 
     def _due(self, interval: int, end: int) -> bool:
         return self.step % interval == 0 or self.step == end
-
-    def _update(self, batch: Batch, rate: float) -> float:
-        with self._explained():
-            return self.learner.update(batch, rate)
 
     def _save(self) -> None:
         with self._explained():
@@ -158,26 +168,24 @@ class _Run:
         except Diverged as exc:
             raise ModelError(f"{exc}; {self.folder.last_good('--stop-after')}") from exc
 
-    def _measured(self) -> dict[str, float]:
-        """Measure the model on the held-out pairs, in the first process only."""
-        if self.held_out is None:
-            return {}
-        learner = self.learner
-        return self.held_out.figures(learner.model, self.tokenizer, learner.device, learner.dtype)
-
-    def _metrics(self, rate: float, speed: float, held_out: dict[str, float]) -> Metrics:
+    def _metrics(self, rate: float, speed: float, measuring: bool) -> Metrics:
+        """Return a line of metrics, with the held-out figures in the first process only."""
+        figures, learner = {}, self.learner
+        if measuring and self.held_out is not None:
+            place = learner.device, learner.dtype
+            figures = self.held_out.figures(learner.model, self.tokenizer, *place)
         return Metrics(
             step=self.step,
             steps=self.options.steps,
             samples=self.step * self.options.batch_size,
             loss=sum(self.losses) / len(self.losses),
             lr=rate,
-            scale=self.learner.scale,
+            scale=learner.scale,
             images_per_s=speed,
             left_out=len(self.batches.cache.broken),
             empty_captions=sum(pairs.empty_captions for pairs in self.batches.sets),
             without_words=sum(pairs.without_words for pairs in self.batches.sets),
-            held_out=held_out,
+            held_out=figures,
         )
 
 
@@ -201,12 +209,8 @@ def _first_model(options: TrainOptions, sets: Sequence[PairSet]) -> tuple[CLIP, 
         model = CLIP(options.config(tokenizer.vocab_size))
         initialise(model)
         return model, tokenizer
-    model, tokenizer = load_clip(options.init), Tokenizer.from_folder(options.init)
-    if tokenizer.vocab_size != model.config.text.vocab_size:
-        raise ModelError(
-            f"the vocabulary in {options.init} has {tokenizer.vocab_size} entries but the model "
-            f"has {model.config.text.vocab_size}; put the model's own there"
-        )
+    model = load_clip(options.init)
+    tokenizer = Tokenizer.from_folder(options.init, model.config.text.vocab_size)
     return resized(model, options.image_size) if options.image_size else model, tokenizer
 
 
@@ -217,26 +221,6 @@ def _all_texts(sets: Sequence[PairSet]) -> Iterator[str]:
             yield from pair.captions
         for names in pairs.class_names.values():
             yield from names * max(2, len(pairs.pairs) // (10 * len(pairs.class_names)))
-
-
-def _batches(
-    options: TrainOptions, model: CLIP, sets: Sequence[PairSet], tokenizer: Tokenizer, world: World
-) -> Batches:
-    return Batches(
-        sets,
-        tokenizer,
-        image_size=model.config.vision.image_size,
-        batch_size=options.batch_size,
-        context_length=model.config.text.context_length,
-        augmentation=options.augmentation,
-        captions=options.captions_per_image,
-        class_prompts=options.class_prompts,
-        seed=options.seed,
-        rank=world.rank,
-        world=world.size,
-        workers=options.workers,
-        cache_bytes=int(options.cache_gb * (1 << 30) / world.size),
-    )
 
 
 def _identity(

@@ -57,8 +57,7 @@ def test_what_is_packed_comes_out_again_patch_by_patch():
 
 
 def test_preprocessing_packs_and_decodes_large_enough(tmp_path):
-    preprocess = Preprocess.of_patches(8, 20, (0.5,) * 3, (0.5,) * 3)
-    assert preprocess.size == side_for(8, 20)
+    preprocess = Preprocess(side_for(8, 20), fit="patches", patch=8, patches=20)
     assert preprocess.pixels(noise(90, 40)).shape == (preprocess.size, preprocess.size, 3)
     noise(4000, 500).save(tmp_path / "wide.jpg")
     with Image.open(tmp_path / "wide.jpg") as image:

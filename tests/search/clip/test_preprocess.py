@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from fovea.search.clip.preprocess import MEAN, STD, Preprocess, orientation, to_rgb
+from fovea.search.clip.config import PUBLISHED_MEAN, PUBLISHED_STD
+from fovea.search.clip.preprocess import Preprocess, orientation, to_rgb
 from places import CHECKOUT
 
 SIZE = 32
@@ -59,8 +60,8 @@ def test_normalised_pixels_have_the_published_mean_and_deviation():
     assert values.shape == (2, 3, 4, 4) and values.dtype == np.float32
     want = (pixels[1, 2, 3, 0] / 255 - 0.48145466) / 0.26862954
     assert values[1, 0, 2, 3] == pytest.approx(want, abs=1e-6)
-    assert MEAN == (0.48145466, 0.4578275, 0.40821073)
-    assert STD == (0.26862954, 0.26130258, 0.27577711)
+    assert PUBLISHED_MEAN == (0.48145466, 0.4578275, 0.40821073)
+    assert PUBLISHED_STD == (0.26862954, 0.26130258, 0.27577711)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])

@@ -75,9 +75,9 @@ def test_the_nine_models_are_those_of_the_table():
         rows = {row["name"]: row for row in csv.DictReader(file, delimiter="\t")}
     vocabulary = rows.pop("vocabulary")
     assert (VOCABULARY.url, VOCABULARY.sha256) == (vocabulary["url"], vocabulary["sha256"])
-    assert {model.folder_name for model in OPENAI_MODELS} == set(rows)
+    assert {model.folder.name for model in OPENAI_MODELS} == set(rows)
     for model in OPENAI_MODELS:
-        row = rows[model.folder_name]
+        row = rows[model.folder.name]
         assert (model.archive.url, model.archive.sha256) == (row["url"], row["sha256"])
 
 

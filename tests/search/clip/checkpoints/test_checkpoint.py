@@ -212,10 +212,8 @@ def test_only_the_tower_asked_for_is_read(tmp_path, monkeypatch):
     assert set(read) == set(state) and "token_embedding.weight" in state
     assert not any(name.startswith("visual.") for name in read)
     read.clear()
-    model = load_clip(tmp_path, ["image"])
-    assert all(name.startswith("visual.") or name == "logit_scale" for name in read)
-    assert model.token_embedding.weight.is_meta and not model.visual.proj.is_meta
-    assert not model.training
+    Checkpoint.open(tmp_path).state(["image"])
+    assert read and all(name.startswith("visual.") or name == "logit_scale" for name in read)
 
 
 def test_a_loaded_model_is_independent_of_its_file(tmp_path):

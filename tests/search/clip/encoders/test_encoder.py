@@ -67,13 +67,13 @@ def random_pixels(encoder, n=5):
 @torch.no_grad()
 def reference_images(folder, encoder, pixels):
     values = torch.from_numpy(encoder.preprocess.normalise(pixels))
-    return normalize(load_clip(folder, ["image"]).encode_image(values), dim=-1).numpy()
+    return normalize(load_clip(folder).encode_image(values), dim=-1).numpy()
 
 
 @torch.no_grad()
 def reference_texts(folder, texts):
-    tokens = Tokenizer.from_folder(folder).tokenize(texts, TEXT.context_length, truncate=True)
-    model = load_clip(folder, ["text"])
+    tokens = Tokenizer.from_folder(folder).tokenize(texts, TEXT.context_length)
+    model = load_clip(folder)
     return normalize(model.encode_text(torch.from_numpy(tokens)), dim=-1).numpy()
 
 

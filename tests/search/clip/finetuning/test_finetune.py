@@ -145,7 +145,7 @@ def embedded(clip, found):
 def likelihoods(clip, tokenizer, found, scale):
     """How likely each label is for each picture."""
     prompts = [f"a photo of a {label}." for label in LABELS]
-    tokens = tokenizer.tokenize(prompts, clip.config.text.context_length, truncate=True)
+    tokens = tokenizer.tokenize(prompts, clip.config.text.context_length)
     with torch.no_grad():
         labels = normalize(clip.encode_text(torch.from_numpy(tokens)), dim=-1)
     return (scale * embedded(clip, found) @ labels.T).softmax(dim=1)
