@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fovea.search.errors import LibraryError
 
-__all__ = ["BUSY_S", "connect", "translated"]
+__all__ = ["BUSY_S", "connect", "immediate", "translated"]
 
 BUSY_S = 30.0  # a write waits this long for another connection's; writes last milliseconds
 
@@ -33,8 +33,11 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
     one thread at a time uses the connection.
     """
     writable = all(os.access(place, os.W_OK) for place in (path, path.parent) if place.exists())
+    mode = "rwc" if writable else "ro"
+    if not writable and not path.with_name(f"{path.name}-wal").exists():
+        mode += "&immutable=1"  # nobody has it open, and SQLite could not create its shared memory
     conn = sqlite3.connect(
-        _uri(path, writable),
+        f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         timeout=BUSY_S,
         isolation_level=None,
@@ -52,13 +55,6 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
     return conn
 
 
-def _uri(path: Path, writable: bool) -> str:
-    mode = "mode=rwc" if writable else "mode=ro"
-    if not writable and not path.with_name(f"{path.name}-wal").exists():
-        mode += "&immutable=1"  # nobody has it open, and SQLite could not create its shared memory
-    return f"{path.absolute().as_uri()}?{mode}"
-
-
 def _enable_wal(conn: sqlite3.Connection) -> None:
     """Switch to WAL; two first openers may collide, and here SQLite does not wait."""
     for attempt in range(100):
@@ -69,6 +65,19 @@ def _enable_wal(conn: sqlite3.Connection) -> None:
             if "locked" not in str(exc) or attempt == 99:
                 raise
             time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def immediate(conn: sqlite3.Connection) -> Iterator[None]:
+    """Write everything or nothing, through a connection in autocommit mode."""
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from sqlite_utils import Database
 from fovea.search.errors import LibraryError
 
 from . import files, schema
-from .connection import connect, translated
+from .connection import connect, immediate, translated
 from .locks import exclusive
 from .reachable import unreachable
 from .rows import (
@@ -108,15 +108,8 @@ class Library:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write everything or nothing; another writer is waited for at the start, not later."""
-        with translated(self.folder / DATABASE):
-            self.conn.execute("BEGIN IMMEDIATE")
-            try:
-                yield self.conn
-                self.conn.execute("COMMIT")
-            except BaseException:
-                if self.conn.in_transaction:
-                    self.conn.execute("ROLLBACK")
-                raise
+        with translated(self.folder / DATABASE), immediate(self.conn):
+            yield self.conn
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -185,7 +178,8 @@ class Library:
                 "RETURNING id",
                 (absolute, now),
             ).fetchall()
-            for (new,) in added:  # one, unless it is registered
+            if added:
+                [(new,)] = added
                 for root in self.roots():
                     low, high = files.below(root.path)
                     if low <= absolute < high:

@@ -4,6 +4,8 @@ import sqlite3
 
 from fovea.search.errors import LibraryError
 
+from .connection import immediate
+
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "VERSION", "migrate", "version_of"]
 
 APPLICATION_ID = 0x466F7661  # "Fova": marks the file as a library of ours (PRAGMA application_id)
@@ -218,32 +220,21 @@ def migrate(conn: sqlite3.Connection, name: str) -> None:
     """
     if version_of(conn) == VERSION and _is_ours(conn):
         return  # the usual case takes no lock
-    conn.execute("BEGIN IMMEDIATE")
-    try:
+    with immediate(conn):
         version = version_of(conn)  # again: another process may have been first
-        _check(conn, version, name)
+        tables = conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if (tables or version) and not _is_ours(conn):
+            raise LibraryError(f"{name} is a database of another program; choose another folder")
+        if version > VERSION:
+            raise LibraryError(
+                f"{name} has schema version {version}, written by a newer fovea; "
+                f"this one knows {VERSION}; upgrade fovea"
+            )
         for step in MIGRATIONS[version:]:
             for statement in step:
                 conn.execute(statement)
         conn.execute(f"PRAGMA user_version = {VERSION}")
         conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        conn.execute("COMMIT")
-    except BaseException:
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
-        raise
-
-
-def _check(conn: sqlite3.Connection, version: int, name: str) -> None:
-    """Reject a database that these migrations must not touch."""
-    tables = conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if (tables or version) and not _is_ours(conn):
-        raise LibraryError(f"{name} is a database of another program; choose another folder")
-    if version > VERSION:
-        raise LibraryError(
-            f"{name} has schema version {version}, written by a newer fovea; "
-            f"this one knows {VERSION}; upgrade fovea"
-        )
 
 
 def _is_ours(conn: sqlite3.Connection) -> bool:

@@ -206,8 +206,8 @@ def _hub_config(data: Mapping[str, Any]) -> ClipConfig:
                 raise ModelError(f"its layer_norm_eps is {tower['layer_norm_eps']}, not 1e-05")
         activation: Activation = text["hidden_act"]
         if activation != vision["hidden_act"]:
-            both = f"{activation} and {vision['hidden_act']}"
-            raise ModelError(f"its towers differ in hidden_act: {both}")
+            other = vision["hidden_act"]
+            raise ModelError(f"its towers differ in hidden_act: {activation} and {other}")
         if activation not in ("quick_gelu", "gelu"):
             raise ModelError(f"its hidden_act is {activation}; fovea supports quick_gelu and gelu")
         return ClipConfig(

@@ -100,9 +100,8 @@ def _plain_tar(path: Path) -> IO[bytes]:
         file = path.open("rb")
     except OSError as exc:
         raise ModelError(f"cannot open {path}: {exc.strerror}") from exc
-    opener = next(
-        (opener for mark, opener in OPENERS.items() if file.peek().startswith(mark)), None
-    )
+    magic = file.peek()
+    opener = next((OPENERS[mark] for mark in OPENERS if magic.startswith(mark)), None)
     if opener is None:
         return file
     file.close()

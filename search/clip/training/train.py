@@ -172,8 +172,9 @@ class _Run:
         """Return a line of metrics, with the held-out figures in the first process only."""
         figures, learner = {}, self.learner
         if measuring and self.held_out is not None:
-            place = learner.device, learner.dtype
-            figures = self.held_out.figures(learner.model, self.tokenizer, *place)
+            figures = self.held_out.figures(
+                learner.model, self.tokenizer, learner.device, learner.dtype
+            )
         return Metrics(
             step=self.step,
             steps=self.options.steps,
