@@ -5,6 +5,7 @@ library. Names are imported on first use, so ``import fovea`` is instant. docs/p
 documents them all.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,10 @@ _HOMES = {
     "search.models.resolve": ("load_model",),
     "search.query.hits": ("Answer", "Hit"),
 }
+
+
+# Whoever wants to see warnings adds a handler; without one, nothing is printed.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

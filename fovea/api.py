@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 from fovea.search.library.library import Library as Store
 from fovea.search.library.library import default_library_folder
-from fovea.search.models.info import ModelInfo
-from fovea.search.models.lazy import LazyEncoder
+from fovea.search.models.lazy import LazyEncoder, TextsLater
 from fovea.search.models.resolve import planned_model, resolve_model
 from fovea.search.query.hits import Answer, places
 from fovea.search.query.likelihood import Background
@@ -109,7 +108,7 @@ class Library:
     def index(
         self,
         *folders: str | os.PathLike[str],
-        model: str | None = None,
+        model: str | os.PathLike[str] | None = None,
         ignore: Iterable[str] = (),
         confirm_deletions: bool = False,
         dry_run: bool = False,
@@ -122,16 +121,25 @@ class Library:
 
         A new library uses ``model``, else the best one at hand. ``ignore`` has gitignore
         patterns. ``dry_run`` counts what would happen; it writes and downloads nothing.
-        ``progress`` is called ten times a second; ``stop`` ends the run after the batch in flight.
+        ``progress`` is called ten times a second. ``stop`` ends the run after the batch in flight,
+        and Ctrl-C sets it; without ``stop``, ``KeyboardInterrupt`` is raised then.
         Raise ``ModelChanged`` if the library uses another model than ``model``, ``LibraryBusy``
         while another process is indexing, ``FoveaError`` for a missing folder.
         """
-        from fovea.indexer.scanning.scan import index_folders
+        from fovea.indexer.scanning.scan import check_request, index_folders
 
-        info = planned_model(model, self._store.model()) if dry_run else self._resolved(model)
-        return index_folders(
+        if isinstance(ignore, str):
+            raise TypeError("ignore is a list of patterns, not one string")
+        places, name = [Path(folder).expanduser() for folder in folders], _name(model)
+        check_request(self._store, places, name)
+        current = self._store.model()
+        if dry_run:
+            info = planned_model(name, current)
+        else:
+            info = resolve_model(name, current, progress=self._on_download)
+        report = index_folders(
             self._store,
-            [Path(folder).expanduser() for folder in folders],
+            places,
             model=info,
             load_encoder=lambda: info.load(device=self._device, dtype=self._dtype),
             workers=workers,
@@ -142,6 +150,9 @@ class Library:
             stop=stop,
             ignore=ignore,
         )
+        if report.stopped and stop is None:
+            raise KeyboardInterrupt  # the batch in flight is written
+        return report
 
     def verify(self) -> "VerifyReport":
         """Report the state of every file ever seen, and compare the index with the database."""
@@ -223,7 +234,7 @@ class Library:
 
     def use_model(
         self,
-        name: str,
+        name: str | os.PathLike[str],
         *,
         incomplete: bool = False,
         workers: int | None = None,
@@ -241,8 +252,8 @@ class Library:
         from fovea.indexer.switching.switch import switch_model
         from fovea.search.maintenance.changeover import resolve_in
 
-        info = resolve_in(self._store, name, progress=self._on_download)
-        return switch_model(
+        info = resolve_in(self._store, _name(name) or "", progress=self._on_download)
+        report = switch_model(
             self._store,
             model=info,
             load_encoder=lambda: info.load(device=self._device, dtype=self._dtype),
@@ -252,11 +263,11 @@ class Library:
             progress=progress,
             stop=stop,
         )
+        if report.stopped and stop is None:
+            raise KeyboardInterrupt  # the batch in flight is written
+        return report
 
     # The model and the searcher in use
-
-    def _resolved(self, name: str | None = None) -> ModelInfo:
-        return resolve_model(name, self._store.model(), progress=self._on_download)
 
     def _current_searcher(self) -> Searcher:
         """Return the searcher for the library's model, opening it anew after a change of model."""
@@ -264,19 +275,29 @@ class Library:
         if row is None:
             return Searcher.of(self._store, None, None)
         if known is None or known.index is None or known.index.model.id != row.id:
-            encoder = LazyEncoder.of(self._resolved(), device=self._device, dtype=self._dtype)
-            known = self._searcher = Searcher.of(self._store, row, encoder)
-            self._encoder = encoder
+            self._encoder = None
+            known = self._searcher = Searcher.of(self._store, row, TextsLater(self._found_encoder))
         elif known.background is None:  # indexing may have saved it since
             background = Background.load(self.folder, row.identity)
             known = self._searcher = replace(known, background=background)
         return known
 
+    def _found_encoder(self) -> LazyEncoder:
+        """Return the encoder of the searcher's model, which need not be on this disk before."""
+        if self._encoder is None:
+            model = resolve_model(None, self._store.model(), progress=self._on_download)
+            self._encoder = LazyEncoder.of(model, device=self._device, dtype=self._dtype)
+        return self._encoder
+
     def _embedded(self, picture: "str | os.PathLike[str] | Image") -> "np.ndarray":
         """Return a picture's unit vector, float32 (d,); a file is decoded in a separate process."""
-        encoder = self._encoder
-        assert encoder is not None  # whoever calls this has asked for the searcher
+        encoder = self._found_encoder()
         if not isinstance(picture, str | os.PathLike):
+            from PIL.Image import Image
+
+            if not isinstance(picture, Image):
+                kind = type(picture).__name__
+                raise TypeError(f"a picture is a path or a PIL.Image.Image, not {kind}")
             return encoder.encode_images([picture])[0]
         from fovea.indexer.workers.query_image import QueryImageDecoder
 
@@ -284,3 +305,10 @@ class Library:
             encoder.full()
             pixels = decoder.pixels(Path(picture).expanduser())
         return encoder.encode_pixels(pixels[None])[0]
+
+
+def _name(model: str | os.PathLike[str] | None) -> str | None:
+    """Return a model's name, or its path in a form that is never mistaken for a name."""
+    if model is None or isinstance(model, str):
+        return model
+    return os.path.abspath(Path(model).expanduser())

@@ -1,7 +1,9 @@
 """The Python API: the examples on its page run as written, and it lists every public name."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -195,6 +197,61 @@ def test_likelihoods_appear_once_a_background_is_saved(library):
 def test_a_folder_that_is_not_covered_cannot_be_forgotten(library, home):
     with pytest.raises(fovea.LibraryError, match=f"it covers {home}/Pictures$"):
         library.forget("~/elsewhere")
+
+
+def test_what_an_interrupted_run_left_undone_is_prepared_by_the_next(library):
+    for path in library.folder.glob("background-*.npz"):
+        path.unlink()
+    assert library.index().embedded == 0
+    with fovea.Library.open(library.folder) as again:
+        assert again.search("the dog").likely is not None
+
+
+def test_a_library_without_its_model_can_be_browsed(library, home):
+    known = library.find(home / "Pictures" / "red.png")
+    shutil.move(home / "models", home / "elsewhere")
+    with fovea.Library.open(library.folder) as again:
+        assert len(again.search("name:red").hits) == 1
+        assert len(again.search(f"like:{known}").hits) == len(COLOURS)
+        assert len(again.similar(known, k=50).hits) == len(COLOURS) - 1
+        with pytest.raises(fovea.ModelError):
+            again.search("the dog")
+
+
+def test_what_is_refused_downloads_nothing(library, home, monkeypatch):
+    monkeypatch.setattr("fovea.search.models.download.download", None)
+    shutil.rmtree(home / "models" / "ViT-L-14")
+    monkeypatch.delenv("FOVEA_OFFLINE")
+    with pytest.raises(fovea.ModelChanged, match="uses ViT-B/32, not ViT-L/14"):
+        library.index(model="ViT-L/14")
+    with pytest.raises(fovea.FoveaError, match="no folder"):
+        library.index("nowhere")
+    assert library.index(dry_run=True).unchanged == len(COLOURS)
+
+
+def test_models_are_named_by_path_too(library, home):
+    write_model(home / "mine", seed=5)
+    assert library.use_model(home / "mine", workers=1).switched
+    assert library.index(model=home / "mine").unchanged == len(COLOURS)
+
+
+def test_callers_mistakes_are_pythons_own_errors(library):
+    with pytest.raises(TypeError, match="ignore is a list"):
+        library.index(ignore="*.png")
+    with pytest.raises(TypeError, match="not bytes"):
+        library.search(image=b"\xff\xd8")
+    with pytest.raises(ValueError):
+        library.search("the dog", k=-1)
+
+
+def test_ctrl_c_ends_an_index_run(library, home):
+    Image.new("RGB", (9, 9), "teal").save(home / "Pictures" / "teal.png")
+
+    def interrupt(progress):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        library.index(progress=interrupt, workers=1)
 
 
 def test_a_folder_is_forgotten(library, home):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fovea.search.clip.errors import FoveaError
 from fovea.search.library.paths import printable_name
 
 if TYPE_CHECKING:
@@ -69,11 +68,15 @@ def index(
     fovea index ~/Pictures /mnt/photos
     """
     from fovea.indexer.scanning.scan import index_folders
+    from fovea.search.models.resolve import planned_model, resolve_model
 
     _check_machine(device, dtype)
     place = library_folder(folder)
-    current = _model_before(place, folders)
-    model = _model_to_index(place, current, name, switch_model, dry_run)
+    current = _model_before(place, folders, name, switch_model)
+    if dry_run:
+        model = planned_model(name, current)
+    else:
+        model = resolve_model(name, current, progress=download_bar)
     load = cache(partial(model.load, device=device, dtype=dtype))
     with _library_to_write(place, dry_run) as library:
         if switch_model and current is not None:
@@ -108,14 +111,10 @@ def _switched(
     Files that have changed do not prevent it: they are indexed afterwards, in all folders. Raise
     ``FoveaError`` if the library keeps its model.
     """
-    from fovea.indexer.scanning.scan import check_folder, root_path
     from fovea.search.maintenance.changeover import cancel_change
 
     known = [root.path for root in library.roots()]
     everything = (*(Path(os.fsdecode(path)) for path in known), *folders)
-    for path in map(root_path, folders):
-        if path not in known:
-            check_folder(path, root_path(library.folder))
     if current.identity == model.identity:
         if not dry_run:
             cancel_change(library)
@@ -129,12 +128,14 @@ def _switched(
     return everything if report.changed or report.failed else folders
 
 
-def _model_before(place: Path, folders: Sequence[Path]) -> "ModelRow | None":
+def _model_before(
+    place: Path, folders: Sequence[Path], name: str | None, switch: bool
+) -> "ModelRow | None":
     """Return the library's model, if it has one already.
 
-    Raise ``FoveaError``, before a new library is made, for a folder that cannot be indexed.
+    Raise ``FoveaError``, before a library is made or a model downloaded, for what cannot be done.
     """
-    from fovea.indexer.scanning.scan import check_folder, root_path
+    from fovea.indexer.scanning.scan import check_folder, check_request, root_path
     from fovea.search.library.library import Library, has_library
 
     if folders and not has_library(place):
@@ -142,6 +143,7 @@ def _model_before(place: Path, folders: Sequence[Path]) -> "ModelRow | None":
             check_folder(root_path(folder), root_path(place))
         return None
     with Library.open(place) as library:
+        check_request(library, folders, None if switch else name)
         return library.model()
 
 
@@ -164,24 +166,6 @@ def _library_to_write(place: Path, dry_run: bool) -> "Iterator[Library]":
         if dry_run and not has_library(place):
             place = Path(stack.enter_context(TemporaryDirectory()))
         yield stack.enter_context(Library.open(place, create=True))
-
-
-def _model_to_index(
-    place: Path, current: "ModelRow | None", name: str | None, switch: bool, dry_run: bool
-) -> "ModelInfo":
-    """Choose the model; another one than the library's needs ``switch``."""
-    from fovea.search.models.resolve import planned_model, resolve_model
-
-    if dry_run:
-        model = planned_model(name, current)
-    else:
-        model = resolve_model(name, current, progress=download_bar)
-    if current is not None and current.identity != model.identity and not switch:
-        raise FoveaError(
-            f"{place} uses {current.name}, not {model.name}; to change its model: "
-            f"fovea models use {name}; to keep both, choose another folder with --library"
-        )
-    return model
 
 
 def _show_report(report: "ScanReport", model: "ModelInfo", dry_run: bool, as_json: bool) -> None:

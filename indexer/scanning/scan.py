@@ -16,13 +16,14 @@ from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.walking.prefetch import Prefetch
 from fovea.indexer.workers.host import available_cores
 from fovea.search.clip.protocols import IndexingEncoder
-from fovea.search.errors import FoveaError
+from fovea.search.errors import FoveaError, ModelError
 from fovea.search.library.files import HELD_REASON
 from fovea.search.library.library import Library
 from fovea.search.library.paths import printable_name
-from fovea.search.library.rows import Root
+from fovea.search.library.rows import ModelRow, Root
 from fovea.search.maintenance.prepare import prepare
 from fovea.search.models.info import ModelInfo
+from fovea.search.models.resolve import resolve_model
 
 from .changes import Survey, inside, known_files, note_decoders
 from .dry_run import DryRun
@@ -36,6 +37,9 @@ HELD = (
     "files are gone or behind links now, too many at once: they stay searchable. If they were "
     "deleted or moved on purpose, run again with --confirm-deletions"
 )
+
+
+NO_FOLDER = "no folder has been indexed yet; name one: fovea index FOLDER"
 
 
 class ModelChanged(FoveaError):
@@ -119,15 +123,12 @@ def index_folders(
         with library.writing(wait_s), interruptible(stop):
             current = library.model()
             if current is not None and current.identity != model.identity:
-                raise ModelChanged(
-                    f"{library.folder} uses {current.name}, not {model.name}; to change that: "
-                    f"fovea models use {model.name}"
-                )
+                raise _other_model(library, current, model.name)
             report = scan.run(scan.roots(paths, add=True), load_encoder)
     report = replace(report, seconds=round(time.monotonic() - started, 3))
     current = library.model()
     if not dry_run and not report.stopped and current is not None:
-        prepare(library, current, load_encoder if report.embedded or report.deleted else None)
+        prepare(library, current, load_encoder)
     return report
 
 
@@ -189,7 +190,7 @@ class _Scan:
             else:
                 registered[path] = Root(-len(registered) - 1, path, "online", "", None)
         if not registered:
-            raise FoveaError("no folder has been indexed yet; name one: fovea index FOLDER")
+            raise FoveaError(NO_FOLDER)
         if not folders:
             return list(registered.values())
         return [
@@ -305,6 +306,36 @@ class _Scan:
             return replace(_report(survey, run.tally), stopped=True)
         verdict = judge(self.library, survey, lost_files(survey), run.gained, self.confirmed)
         return _report(survey, run.tally, verdict)
+
+
+def check_request(library: Library, folders: Sequence[Path | str], model: str | None) -> None:
+    """Refuse what ``index_folders`` would refuse, before any model is downloaded for it.
+
+    ``model`` is the name of the model asked for. Raise ``FoveaError`` for a folder that cannot be
+    indexed and where there is none, ``ModelChanged`` if the library uses another model.
+    """
+    roots = {root.path for root in library.roots()}
+    if not folders and not roots:
+        raise FoveaError(NO_FOLDER)
+    for path in map(root_path, folders):
+        if path not in roots:
+            check_folder(path, root_path(library.folder))
+    current = library.model()
+    if model is None or current is None:
+        return
+    try:
+        is_same = resolve_model(model, network=False).identity == current.identity
+    except ModelError:  # it is not on this disk: the library's own may be downloaded again
+        is_same = model.lower() == current.name.lower()
+    if not is_same:
+        raise _other_model(library, current, model)
+
+
+def _other_model(library: Library, current: ModelRow, name: str) -> ModelChanged:
+    return ModelChanged(
+        f"{library.folder} uses {current.name}, not {name}; to change its model: fovea models use "
+        f"{name}; to keep both, choose another folder for the library"
+    )
 
 
 def check_folder(path: bytes, own: bytes) -> None:

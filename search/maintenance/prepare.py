@@ -15,19 +15,17 @@ __all__ = ["prepare"]
 log = logging.getLogger(__name__)
 
 
-def prepare(
-    library: Library, model: ModelRow, load_encoder: Callable[[], IndexingEncoder] | None
-) -> None:
+def prepare(library: Library, model: ModelRow, load_encoder: Callable[[], IndexingEncoder]) -> None:
     """Save a model's index snapshot, and the background that likelihoods need if it is missing.
 
-    The encoder is loaded for the background alone; without ``load_encoder`` none is made. It may
-    take minutes where the index is trained. Both are caches: what cannot be saved is logged.
+    The encoder is loaded for the background alone. It may take minutes where the index is trained.
+    Both are caches: what cannot be saved is logged.
     """
     try:
         VectorIndex.open(library, model.id).save()
     except LibraryError as exc:
         log.warning("the index is not saved: %s", exc)
-    if load_encoder is None or Background.load(library.folder, model.identity) is not None:
+    if Background.load(library.folder, model.identity) is not None:
         return
     try:
         Background.of(model.identity, load_encoder()).save(library.folder)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fovea.search.clip.encoders.base import TorchEncoder
 
-__all__ = ["TORCH_AFTER_S", "LazyEncoder"]
+__all__ = ["TORCH_AFTER_S", "LazyEncoder", "TextsLater"]
 
 log = logging.getLogger(__name__)
 
@@ -131,3 +131,17 @@ class LazyEncoder:
             while len(self._texts) > REMEMBERED:
                 self._texts.popitem(last=False)
         return row
+
+
+class TextsLater:
+    """Embeds texts with an encoder that is looked for once there are any.
+
+    So a library can be browsed, and searched with its own images, without its model.
+    """
+
+    def __init__(self, find: Callable[[], TextEncoder]) -> None:
+        self._find = find
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts as float32 unit rows (n, d)."""
+        return self._find().encode_texts(texts)

@@ -161,7 +161,7 @@ def _openai(model: OpenAIModel, network: bool, progress: "Reporter | None") -> M
     except ModelUnreachable as exc:
         raise ModelUnreachable(
             f"cannot fetch {model.name}: {exc}; try again when online, name a mirror in "
-            f"FOVEA_MODELS_URL, or use the bundled model: --model {BUNDLED}"
+            f"FOVEA_MODELS_URL, or use the bundled model, {BUNDLED}"
         ) from exc
     return describe_model(folder, model.name, "published")
 

@@ -77,29 +77,35 @@ def selection(library: Library, filters: Sequence[Filter]) -> Selection:
     if any(entry.kind == "near" for entry in filters):
         library.conn.create_function("distance_km", 4, distance_km, deterministic=True)
     shown, values = dated(filters)
-    parts = ["TRUE"]
+    conditions = []  # SQL, its values, and whether it is negated
+    if met := files_chosen(filters):
+        conditions.append((*_with_file(met), False))
     for entry in filters:
-        sql, more = FILTERS[entry.kind].condition(entry.value)
-        if FILTERS[entry.kind].of_files:
-            files = f"SELECT image_id FROM files WHERE state = 'indexed' AND ({sql})"
-            sql = f"shown.image_id IN ({files})"
+        if not _selects(entry):
+            kind = FILTERS[entry.kind]
+            condition = kind.condition(entry.value)
+            condition = _with_file(condition) if kind.of_files else condition
+            conditions.append((*condition, entry.negated))
+    parts = ["TRUE"]
+    for sql, more, negated in conditions:
         # A picture without the metadata meets no condition, and so matches the negated filter.
-        parts.append(f"NOT coalesce({sql}, FALSE)" if entry.negated else f"({sql})")
-        values += more
+        parts.append(f"NOT coalesce({sql}, FALSE)" if negated else f"({sql})")
+        values = [*values, *more]
     # SQLite leaves the join out where no column of it is used.
     joined = f"{shown} LEFT JOIN images ON images.id = shown.image_id"
     return f"{joined} WHERE {' AND '.join(parts)}", values
 
 
 def files_chosen(filters: Sequence[Filter]) -> Selection | None:
-    """Return how many of the filters on files a row of ``files`` meets, as an SQL expression.
+    """Return the condition that one row of ``files`` meets all filters that select files.
 
-    None where no filter selects files.
+    None where no filter does.
     """
     chosen = [FILTERS[entry.kind].condition(entry.value) for entry in filters if _selects(entry)]
     if not chosen:
         return None
-    return " + ".join(f"({sql})" for sql, _ in chosen), [v for _, values in chosen for v in values]
+    met = " AND ".join(f"({sql})" for sql, _ in chosen)
+    return f"({met})", [value for _, values in chosen for value in values]
 
 
 def dated(filters: Sequence[Filter]) -> Selection:
@@ -113,11 +119,20 @@ def dated(filters: Sequence[Filter]) -> Selection:
     oldest = (
         "SELECT strftime('%Y-%m-%dT%H:%M:%S', min(mtime_ns) / 1000000000, 'unixepoch', 'localtime')"
         " FROM files WHERE image_id = shown.image_id AND state = 'indexed'"
-        f" AND {met} = {sum(map(_selects, filters))}"
+        f" AND {met}"
     )
     return (
-        f"(SELECT image_id, coalesce(taken_at, ({oldest}), date) AS date FROM shown "
+        f"(SELECT image_id, coalesce(taken_at, ({oldest})) AS date FROM shown "
         "JOIN images ON images.id = shown.image_id) AS shown",
+        values,
+    )
+
+
+def _with_file(condition: Selection) -> Selection:
+    """Return the condition on images that one of their files meets ``condition``."""
+    sql, values = condition
+    return (
+        f"shown.image_id IN (SELECT image_id FROM files WHERE state = 'indexed' AND {sql})",
         values,
     )
 

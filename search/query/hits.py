@@ -23,7 +23,7 @@ class Hit:
     image_id: int
     path: str  # one of the image's files, preferably one that passes the filters and is online
     paths: tuple[str, ...]  # all of its files, ``path`` first
-    offline: bool  # all of its files are offline: their roots are missing or unmounted
+    offline: bool  # ``path`` is offline: its root is missing or unmounted
     width: int | None = None  # pixels, after rotation to upright
     height: int | None = None
     format: str | None = None
@@ -50,7 +50,7 @@ class Place:
     """An image's files: those that pass the filters first, of these those that are online first."""
 
     paths: tuple[str, ...]
-    offline: bool  # all of them are offline
+    offline: bool  # the first of them is offline
 
 
 def places(
@@ -68,7 +68,7 @@ def places(
     for image_id, path, offline in rows:
         before = found.get(image_id)
         paths = (*(before.paths if before else ()), os.fsdecode(path))
-        found[image_id] = Place(paths, bool(offline) and (before is None or before.offline))
+        found[image_id] = Place(paths, before.offline if before else bool(offline))
     return found
 
 

@@ -117,7 +117,7 @@ class Searcher:
         elif chances is not None:
             ranking, likely = line_drawn(ranking, chances)
         listing = Listing(question, ranking, likely, ranking.total)
-        while not listing.is_whole and len(listing.ranking.ids) < DEPTHS[1]:
+        while not listing.is_whole and len(listing.ranking.ids) < DEEPEST:
             if 10 * (listing.likely or 0) <= 9 * len(listing.ranking.ids):
                 break
             listing = self._deeper(listing)  # nearly all are likely: the line may be further down

@@ -27,6 +27,8 @@ def ask(engine: Engine, question: Question) -> Kept:
         with engine.turns:
             found = Kept(new_id(), key, searcher.listing(question), model_id)
         engine.listings.keep(found)
+    if found.listing.question.text != question.text:  # the same query, spelt in another way
+        found = replace(found, listing=replace(found.listing, question=question))
     return found
 
 

@@ -5,12 +5,11 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import faiss
-import numpy as np
 from flask import current_app, g, has_request_context
 
 from fovea.indexer.workers.host import available_cores
@@ -20,7 +19,7 @@ from fovea.search.index.view import snapshot_path
 from fovea.search.library.connection import connect
 from fovea.search.library.library import DATABASE, Library
 from fovea.search.library.rows import ModelRow
-from fovea.search.models.lazy import TORCH_AFTER_S, LazyEncoder
+from fovea.search.models.lazy import TORCH_AFTER_S, LazyEncoder, TextsLater
 from fovea.search.models.resolve import resolve_model
 from fovea.search.query.likelihood import Background
 from fovea.search.query.run import Searcher
@@ -189,7 +188,7 @@ class Engine:
 
     def searcher(self) -> Searcher:
         """Return a searcher for this thread and the model in use."""
-        return Searcher(self.library, self.index(), _Texts(self), self.background())
+        return Searcher(self.library, self.index(), TextsLater(self.encoder), self.background())
 
     def warm(self) -> None:
         """Load index and encoder in the background, before the first search."""
@@ -250,16 +249,6 @@ class Engine:
             del self._local.connection
         with self._watching:
             self._watcher.close()
-
-
-class _Texts:
-    """A text encoder that opens the model only when a query has words."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        return self._engine.encoder().encode_texts(texts)
 
 
 def current_engine() -> Engine:

@@ -185,7 +185,7 @@ def test_a_model_that_is_asked_for_in_vain_is_told_with_what_to_do(no_network):
             ask("ViT-B/32")
         said = str(caught.value)
         assert said.startswith("cannot fetch ViT-B/32: the network is unreachable; try again")
-        assert "FOVEA_MODELS_URL" in said and "--model fovea-small" in said
+        assert "FOVEA_MODELS_URL" in said and "fovea-small" in said
 
 
 def test_only_the_default_is_fetched_hastily(bundled, monkeypatch):

@@ -1,6 +1,7 @@
 """A query has one answer, however many hits are asked for and however they are fetched."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.search.query.likelihood import LINE, Background, default_labels
-from fovea.search.query.rank import Picture
-from fovea.search.query.run import Question, Searcher
+from fovea.search.query.rank import SORTED, Picture
+from fovea.search.query.run import DEPTHS, Question, Searcher
 from vectors import clustered
 
 DIM = 8
@@ -136,6 +137,47 @@ def test_a_negative_number_of_hits_is_refused(libraries):
 def test_a_sorted_answer_ends_with_the_images_that_are_sorted(libraries, query):
     answer = searcher_of(libraries[3]).answer(Question.of(query), 1000)
     assert answer.total == len(answer.hits) == 200 and answer.likely is None
+
+
+def test_sorted_hits_are_ranked_in_one_step():
+    assert SORTED <= DEPTHS[0]  # otherwise further hits would follow unsorted
+
+
+@pytest.mark.parametrize("falls_to", [0.89, 0.1])
+def test_the_line_does_not_depend_on_how_many_hits_are_asked_for(libraries, monkeypatch, falls_to):
+    def chances(library, index, background, ranking):
+        return np.linspace(0.95, falls_to, 400, dtype=np.float32)[: len(ranking.ids)]
+
+    monkeypatch.setattr("fovea.search.query.run.likelihoods", chances)
+    monkeypatch.setattr("fovea.search.query.run.DEPTHS", (50, 100, 1000))
+    answers = [searcher_of(libraries[3]).answer(Question.of("zebra"), k) for k in (1, 101, 1000)]
+    [likely] = {answer.likely for answer in answers}
+    assert likely == sum(hit.likelihood >= LINE for hit in answers[-1].hits)
+
+
+def test_one_file_passes_all_filters_on_files(libraries):
+    library = libraries[3]
+    for query in ("in:odd name:dog*", "in:even name:*3* sea"):
+        folder, part = ("odd", "dog") if "dog" in query else ("even", "3")
+        hits = searcher_of(library).answer(Question.of(query), 1000).hits
+        assert hits
+        for hit in hits:
+            assert Path(hit.path).parent.name == folder and part in Path(hit.path).name
+
+
+def test_a_hit_is_offline_if_the_file_that_it_shows_is(tmp_path):
+    with Library.open(tmp_path / "library", create=True) as library:
+        model = library.set_model("toy", MODEL, DIM, "test")
+        (tmp_path / "here").mkdir()
+        (tmp_path / "here" / "a.jpg").touch()
+        roots = [library.add_root(os.fsencode(tmp_path / name)) for name in ("here", "usb")]
+        new = [NewImage(b"k" * 32, 1, ImageMetadata(4, 3, "PNG", 1, None), clustered(1, DIM, 1)[0])]
+        files = [FileWrite(root.path + b"/a.jpg", root.id, 1, 1, b"k" * 32) for root in roots]
+        library.write_batch(WriteBatch(new, files, model.id))
+        expected = {"": ("here", False), "in:here": ("here", False), "in:usb": ("usb", True)}
+        for query, shown in expected.items():
+            [hit] = searcher_of(library).answer(Question.of(query), 5).hits
+            assert (Path(hit.path).parent.name, hit.offline) == shown, query
 
 
 def test_like_ranks_all_visible_images_but_the_image_itself(libraries):
