@@ -90,7 +90,7 @@ def _explain(exc: Exception, data: bytes) -> str:
     if not data:
         return "the file is empty"
     if isinstance(exc, UnidentifiedImageError):
-        return f"not a picture that can be read; it begins with {_beginning(data)}"
+        return f"not a readable picture; its first bytes are {_beginning(data)}"
     text = one_line(str(exc)) if isinstance(exc, _WITH_MESSAGE) else ""
     return text or f"its decoder failed ({type(exc).__name__})"
 

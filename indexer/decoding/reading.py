@@ -62,7 +62,7 @@ def read_file(path: bytes, limits: Limits) -> Contents:
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise Refused(f"not a file: {what_is(found.st_mode)}")
+            raise Refused(f"not a file but {what_is(found.st_mode)}")
         if found.st_size > limits.file_bytes:
             raise _too_large(found.st_size, limits)
         # A size of 0 may also mean that the kernel generates the contents as they are read.
@@ -104,9 +104,9 @@ def _translate(exc: OSError) -> Exception:
     if exc.errno in (errno.ENOENT, errno.ENOTDIR):
         return Gone(exc.strerror)
     if exc.errno == errno.ELOOP:
-        return Refused("not a file: a symbolic link")
+        return Refused("not a file but a symbolic link")
     if exc.errno == errno.ENXIO:
-        return Refused("not a file: a socket")
+        return Refused("not a file but a socket")
     denied = exc.errno in (errno.EACCES, errno.EPERM)
     kind = Unreadable if denied else Unreachable
     return kind(f"unreadable: {exc.strerror or type(exc).__name__}")

@@ -86,7 +86,7 @@ def _picture(entry: "os.DirEntry[bytes]", ignore: Ignore, offset: int) -> Found 
     if stat.S_ISREG(status.st_mode):
         refusal = ignore.reason(entry.name, path[offset:], False)
     else:
-        refusal = f"not a file: {what_is(status.st_mode)}"
+        refusal = f"not a file but {what_is(status.st_mode)}"
     return Found(path, status.st_size, status.st_mtime_ns, refusal)
 
 

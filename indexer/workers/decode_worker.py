@@ -60,7 +60,7 @@ def _webps(data: bytes, request: Mapping[str, Any], limits: Limits) -> Message:
     except Exception as exc:  # Pillow's decoders raise nearly every kind for a broken file
         reason = one_line(str(exc)) or type(exc).__name__
         if isinstance(exc, UnidentifiedImageError):
-            reason = "not a picture that can be read"
+            reason = "not a readable picture"
         raise Refused(f"broken: {reason}") from exc
     return {"sizes": dict(zip(map(str, sizes), map(len, parts), strict=True))}, b"".join(parts)
 

@@ -133,6 +133,4 @@ def _kept(name: str, row: ModelRow | None) -> KnownModel:
     for known in known_models():
         if known.name.lower() == wanted:
             return known
-    raise ModelError(
-        f"fovea did not download {name!r}, so it does not delete it; delete it yourself"
-    )
+    raise ModelError(f"{name!r} was not downloaded by fovea; delete it yourself")

@@ -28,8 +28,8 @@ _UNSPACED = re.compile(
 def named_images(library: Library, words: str, limit: int, allowed: Ids | None = None) -> list[int]:
     """Return at most ``limit`` searchable images with a file whose name and folders have all words.
 
-    Images whose file's own name has them all come first, the shortest name ahead; then those found
-    by their folders, the newest file ahead. If these are few, some follow whose file's own name has
+    Images whose file's own name has them all come first, shortest names first; then those found by
+    their folders, newest files first. If these are few, some follow whose file's own name has
     a word that begins with the last one, which may be unfinished. ``allowed``, ascending ids,
     limits them.
     """

@@ -178,4 +178,4 @@ def test_hostile_names_and_objects_go_through(library, tmp_path):
         assert (account.state if account else "skipped") == outcome, name
     sparse = accounts[root + b"sparse.jpg"]
     assert sparse.reason == "too large: the file has 8,192 MB; the limit is 512 MB"
-    assert accounts[root + b"fifo.jpg"].reason == "not a file: a named pipe"
+    assert accounts[root + b"fifo.jpg"].reason == "not a file but a named pipe"

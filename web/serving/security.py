@@ -120,7 +120,7 @@ def _check_host(asked: Request, allowed: frozenset[str]) -> None:
     raise Problem(
         421,
         "Misdirected Request",
-        "the name in Host is not one of this server; use the address that fovea serve printed",
+        "the Host header does not name this server; use the address that fovea serve printed",
     )
 
 

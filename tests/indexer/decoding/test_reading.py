@@ -57,7 +57,7 @@ def test_a_pipe_a_link_a_device_and_a_folder_are_refused(tmp_path):
         (tmp_path, "a folder"),
         ("/dev/zero", "a device"),
     ):
-        with pytest.raises(Refused, match=f"not a file: {reason}"):
+        with pytest.raises(Refused, match=f"not a file but {reason}"):
             read_file(os.fsencode(name), Limits())
 
 

@@ -85,7 +85,7 @@ def test_links_are_not_followed(tmp_path):
     (tmp_path / "in" / "dangling.jpg").symlink_to("nothing")
     (tmp_path / "in" / "out").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "in" / "loop").symlink_to(".")
-    link = "not a file: a symbolic link"
+    link = "not a file but a symbolic link"
     assert names(tmp_path / "in") == {
         b"a.jpg": None,
         b"link.jpg": link,
@@ -101,8 +101,8 @@ def test_what_is_no_file_is_named_and_never_opened(tmp_path, monkeypatch):
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind("sock.jpg")
         assert names(tmp_path) == {
-            b"fifo.jpg": "not a file: a named pipe",
-            b"sock.jpg": "not a file: a socket",
+            b"fifo.jpg": "not a file but a named pipe",
+            b"sock.jpg": "not a file but a socket",
         }
 
 

@@ -49,9 +49,9 @@ def test_links_are_followed(decoder, tmp_path):
     [
         ("absent.jpg", "No such file or directory"),
         ("empty.jpg", "broken: the file is empty"),
-        ("folder.jpg", "not a file: a folder"),
+        ("folder.jpg", "not a file but a folder"),
         ("large.png", "too large: 200 x 200 pixels"),
-        ("pipe.jpg", "not a file: a named pipe"),
+        ("pipe.jpg", "not a file but a named pipe"),
     ],
 )
 def test_what_cannot_be_decoded_is_named_with_its_reason(decoder, tmp_path, name, reason):
@@ -75,10 +75,10 @@ def test_a_content_is_known_by_its_hash(tmp_path):
     ("name", "reason"),
     [
         ("absent.png", "No such file or directory"),
-        (".", "not a file: a folder"),
-        ("pipe.jpg", "not a file: a named pipe"),
-        ("socket.jpg", "not a file: a socket"),
-        ("endless.jpg", "not a file: a device"),
+        (".", "not a file but a folder"),
+        ("pipe.jpg", "not a file but a named pipe"),
+        ("socket.jpg", "not a file but a socket"),
+        ("endless.jpg", "not a file but a device"),
         ("huge.jpg", "too large: the file has 8,192 MB; the limit is 512 MB"),
         ("a\nb.jpg", "No such file or directory"),
     ],
