@@ -33,7 +33,9 @@ def exclusive(
             "wait until it has finished, or stop it"
         ) from exc
     except OSError as exc:
-        raise LibraryError(f"cannot lock {folder}: {exc.strerror or exc}") from exc
+        raise LibraryError(
+            f"cannot lock {folder}: {exc.strerror or exc}; make the folder writable, or use another"
+        ) from exc
     try:
         _announce(holder)
         yield

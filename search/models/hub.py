@@ -51,15 +51,21 @@ def is_hub_id(name: str) -> bool:
 
 def is_offline() -> bool:
     """Whether ``FOVEA_OFFLINE`` or ``HF_HUB_OFFLINE`` forbids the network."""
+    return bool(_offline_settings())
+
+
+def _offline_settings() -> list[str]:
+    """Return those of the two environment variables that are on."""
     names = ("FOVEA_OFFLINE", "HF_HUB_OFFLINE")
-    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in names)
+    yes = ("1", "true", "yes", "on")
+    return [name for name in names if os.environ.get(name, "").lower() in yes]
 
 
 def not_on_disk(name: str) -> ModelUnreachable:
     """Make the error for a model that is missing and must not be downloaded now."""
     step = f"to download it: fovea models pull {name}"
-    if is_offline():
-        step = "FOVEA_OFFLINE or HF_HUB_OFFLINE forbids downloads"
+    if settings := _offline_settings():
+        step = f"to allow downloads, unset {' and '.join(settings)}"
     return ModelUnreachable(f"{name} is not on this disk; {step}")
 
 

@@ -26,37 +26,37 @@ LONGEST = 2000  # characters of a value
 SIMILAR = 0.6  # difflib's ratio, from which a key is worth suggesting
 FIRST_LETTER = 0.25  # more, where the first letter is right: it seldom is mistyped
 
-_NO_FILTER = "There is no filter '{key}:'."
+_NO_FILTER = "there is no filter '{key}:'."
 _FILTERS = 'Filters: {filters}. Words with a colon go in quotation marks: "{key}:…"'
 
 # What can be wrong with a query and how to put it right; translations use the same names.
 PROBLEMS = {
-    "closing_quote": "The quotation mark {found} is never closed; add another one at the end",
+    "closing_quote": "the quotation mark {found} is never closed; add another one at the end",
     "date": "{found} is not a date; write 2019, 2019-07 or 2019-07-01",
     "folder": "{found} does not name a folder; write it as in {examples}",
     "image": "{found} is not the number of a picture; write one such as like:12",
     "kind": f"{_NO_FILTER} {_FILTERS}",
     "kind_near": f"{_NO_FILTER} Did you mean '{{near}}:'? {_FILTERS}",
-    "length": "This is too long; use at most {most:,} characters",
+    "length": "this is too long; use at most {most:,} characters",
     "near": "{found} is not a place and distance; write latitude,longitude,distance such as "
     "48.2,16.4,10km",
-    "no_null": "The value contains a null character; remove it",
+    "no_null": "the value contains a null character; remove it",
     "no_plus": "{key}: takes no plus sign; remove it",
     "no_weight": "{key}: takes no weight; remove it",
     "one_sort": "sort: appears twice; remove one",
-    "quoted_words": "The quotation marks are empty; write words between them, or remove them",
+    "quoted_words": "the quotation marks are empty; write words between them, or remove them",
     "shape": "{found} is not a shape; write portrait, landscape or square",
     "size": "{found} is not a size; write one such as >10MP, <=2MP, >5MB or <500kB",
     "sort": "{found} is not an order; write sort:score, sort:date or sort:name",
-    "space": "A space is missing after the closing quotation mark; add one",
-    "terms": "The query is too long; use at most {most} terms and filters",
+    "space": "a space is missing after the closing quotation mark; add one",
+    "terms": "the query is too long; use at most {most} terms and filters",
     "utf8": "{found} contains bytes that are not UTF-8; type it again",
     "value": "{key}: has no value; write one right after the colon",
     "value_form": "{found} does not fit {key}:; write it as in {examples}",
-    "weight": "The weight {found} is out of range; use one from {least} to {most}",
+    "weight": "the weight {found} is out of range; use one from {least} to {most}",
     "weight_form": "{found} is not a weight; write one such as 2: or 0.5:, or put words with a "
     "colon in quotation marks",
-    "weighted_words": "The weight {found} has no words; write them right after the colon",
+    "weighted_words": "the weight {found} has no words; write them right after the colon",
     "whole": "{found} contains half a character; type it again",
 }
 

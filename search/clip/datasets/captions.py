@@ -40,7 +40,9 @@ def read_classes(path: Path) -> dict[int, tuple[str, ...]]:
     try:
         listed = json.loads(path.read_text("utf-8-sig"))
         classes = {int(entry["label"]): texts_of(entry["names"]) or () for entry in listed}
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except OSError as exc:
+        raise ModelError(f"cannot read {path}: {exc.strerror or exc}") from exc
+    except (ValueError, KeyError, TypeError) as exc:
         raise ModelError(
             f"cannot read the classes in {path}: {exc!r}; it should be a list of "
             '{"label": 0, "names": ["cat"]}'
@@ -75,7 +77,8 @@ def _rows(path: Path, split: str | None) -> Iterator[tuple[int, dict[str, Any]]]
                 rows = _json_rows(path, file)
             yield from (row for row in rows if split is None or row[1].get("split") == split)
     except (OSError, ValueError, csv.Error) as exc:
-        raise ModelError(f"cannot read {path}: {exc}") from exc
+        reason = exc.strerror or exc if isinstance(exc, OSError) else exc
+        raise ModelError(f"cannot read {path}: {reason}") from exc
 
 
 def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -72,9 +72,9 @@ def test_sort():
     [
         ('red "blue', 4, "mark '\"blue' is never closed; add another"),
         ('""', 0, "marks are empty; write words"),
-        ('"a"b', 3, "A space is missing after the closing quotation mark"),
+        ('"a"b', 3, "a space is missing after the closing quotation mark"),
         ("dog in:", 7, "in: has no value"),
-        ("dog 2:", 6, "The weight '2' has no words"),
+        ("dog 2:", 6, "the weight '2' has no words"),
         ("0:dog", 0, "weight '0' is out of range; use one from 0.001 to 100"),
         ("a 0.0004:dog", 2, "from 0.001"),
         ("101:dog", 0, "to 100"),
@@ -137,7 +137,7 @@ def test_an_unknown_filter_names_the_nearest_one_and_all_there_are(written, near
     key = written.partition(":")[0].lower()
     hint = f" Did you mean '{near}:'?" if near else ""
     assert str(raised.value) == (
-        f"There is no filter '{key}:'.{hint} Filters: in, name, on, after, before, camera, format, "
+        f"there is no filter '{key}:'.{hint} Filters: in, name, on, after, before, camera, format, "
         f'is, size, near, like, sort. Words with a colon go in quotation marks: "{key}:…" '
         "(character 3 of the query)"
     )
