@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import Library
     from .indexer.scanning.pipeline import Progress
-    from .indexer.scanning.scan import ModelChanged, ScanReport
-    from .indexer.scanning.verify import VerifyReport
+    from .indexer.scanning.scan import ModelChanged, Problem, ScanReport
+    from .indexer.scanning.verify import FileAccount, VerifyReport
     from .indexer.switching.switch import SwitchProgress, SwitchReport
     from .indexer.workers.pool import WorkersError
     from .search.clip.zeroshot import class_embeddings, class_probabilities
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
         QueryError,
         Unanswerable,
     )
+    from .search.library.rows import Counts
     from .search.models.installed import available_models
     from .search.models.resolve import load_model
     from .search.query.hits import Answer, Hit
 
 __all__ = [
     "Answer",
+    "Counts",
+    "FileAccount",
     "FoveaError",
     "Hit",
     "Library",
@@ -40,6 +43,7 @@ __all__ = [
     "ModelChanged",
     "ModelError",
     "ModelUnreachable",
+    "Problem",
     "Progress",
     "QueryError",
     "ScanReport",
@@ -58,8 +62,8 @@ __all__ = [
 _HOMES = {
     "api": ("Library",),
     "indexer.scanning.pipeline": ("Progress",),
-    "indexer.scanning.scan": ("ModelChanged", "ScanReport"),
-    "indexer.scanning.verify": ("VerifyReport",),
+    "indexer.scanning.scan": ("ModelChanged", "Problem", "ScanReport"),
+    "indexer.scanning.verify": ("FileAccount", "VerifyReport"),
     "indexer.switching.switch": ("SwitchProgress", "SwitchReport"),
     "indexer.workers.pool": ("WorkersError",),
     "search.clip.zeroshot": ("class_embeddings", "class_probabilities"),
@@ -72,6 +76,7 @@ _HOMES = {
         "QueryError",
         "Unanswerable",
     ),
+    "search.library.rows": ("Counts",),
     "search.models.installed": ("available_models",),
     "search.models.resolve": ("load_model",),
     "search.query.hits": ("Answer", "Hit"),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import fields, is_dataclass
 
 import numpy as np
 import pytest
@@ -67,6 +68,14 @@ def test_every_public_name_is_documented():
     for name in vars(fovea.Library):
         if not name.startswith("_"):
             assert re.search(rf"\b[Ll]ibrary\.{name}\b|`{name}[`(]", text), f"Library.{name}"
+    public = [getattr(fovea, name) for name in fovea.__all__]
+    values = text.partition("## Values")[2].partition("\n## ")[0]
+    paragraphs = dict(re.findall(r"^`(\w+)`: (.+?)$(?=\n\n|\Z)", values, re.M | re.S))
+    kinds = [kind for kind in public if isinstance(kind, type) and is_dataclass(kind)]
+    assert paragraphs.keys() == {kind.__name__ for kind in kinds}
+    for kind in kinds:
+        for field in fields(kind):
+            assert f"`{field.name}`" in paragraphs[kind.__name__], f"{kind.__name__}.{field.name}"
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = fovea.no_such_name
 
@@ -96,7 +105,8 @@ def test_importing_fovea_loads_no_heavy_package():
 
 
 def test_indexing_prepares_a_library_for_searching(library):
-    assert list(library.folder.glob("*.faiss*")) or list(library.folder.glob("index*"))
+    for pattern in ("index-*.snapshot", "background-*.npz"):
+        assert list(library.folder.glob(pattern)), pattern
     assert library.search("the dog").likely is not None, "the background is saved"
     assert library.roots == [library.folder.parent / "Pictures"]
     assert library.counts().images == len(COLOURS) and library.verify().ok

@@ -28,7 +28,7 @@ class Hit:
     height: int | None = None
     format: str | None = None
     taken_at: str | None = None  # ISO 8601, the camera's local time, if the file records it
-    date: str | None = None  # ``taken_at``, else its oldest file's modification time, local
+    date: str | None = None  # ``taken_at``, else when its oldest file that passes was modified
     by_name: bool = False  # the name of a file or folder contains the words
     likelihood: float | None = None  # of being a match at all, 0 to 1
 
