@@ -14,6 +14,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, current_app, request
 
 from fovea.indexer.workers.host import command
+from fovea.search.library.paths import printable
 from fovea.web.contract.describe import bad_request, describe, json_body
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import Engine, current_engine
@@ -98,7 +99,7 @@ class Scans:
             **dict.fromkeys(("found", "done", "embedded", "failed", "skipped"), 0),
             "rate": 0.0,
             "seconds_left": None,
-            "roots": [_printable(folder) for folder in folders],
+            "roots": [printable(os.fspath(folder)) for folder in folders],
             "unreached": [],
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "message": None,
@@ -187,7 +188,7 @@ def _ended(last: dict[str, Any], code: int) -> dict[str, Any]:
         report = last["report"]
         names = ("found", "embedded", "failed", "skipped")
         counts = {name: report[name] for name in names}
-        unreached = [_printable(Path(path)) for path in report["unreached"]]
+        unreached = [printable(path) for path in report["unreached"]]
         if report["stopped"]:
             done = sum(report[name] for name in ("embedded", "unchanged", "moved", *names[2:]))
         else:
@@ -197,10 +198,6 @@ def _ended(last: dict[str, Any], code: int) -> dict[str, Any]:
         return {**counts, **ended, "unreached": unreached}
     message = f"the indexing process ended unexpectedly (exit code {code}); see the server's log"
     return {"state": "failed", "message": str(last.get("error", message)), "seconds_left": None}
-
-
-def _printable(folder: Path) -> str:
-    return os.fsencode(folder).decode("utf-8", "replace")
 
 
 def install(app: Flask) -> None:
