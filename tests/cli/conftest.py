@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from cli_home import ODD, settle
 from coloured import COLOURS, encoded
-from commands import run
+from commands import ODD, run, settle
 from small_clips import write_model
 
 

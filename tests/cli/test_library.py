@@ -1,8 +1,7 @@
 import json
 import os
 
-from cli_home import pictures
-from commands import run
+from commands import pictures, run
 from fovea.search.library.library import Library
 
 

@@ -11,9 +11,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cli_home import ODD, pictures
 from coloured import encoded
-from commands import run
+from commands import ODD, pictures, run
 from fovea.indexer.workers.query_image import QueryImageDecoder
 from fovea.search.clip.encoders.load import load_encoder
 from fovea.search.errors import LibraryError

@@ -26,6 +26,7 @@ ARGUMENTS = (
     "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
+BOX = "input[name=q]"
 PATIENCE = 120.0  # seconds to wait for a server or a page
 
 
@@ -208,3 +209,13 @@ def drop(page, *files: Path, place: str = "body") -> None:
         }""",
         [contents, place],
     )
+
+
+def focused(page) -> int:
+    """The index of the picture that has the focus, -1 for none."""
+    return page.evaluate("+(document.activeElement.closest('.tile')?.dataset.index ?? -1)")
+
+
+def open_first(page) -> None:
+    page.click(".tile[data-index='0'] .tile-open")
+    page.wait_for_selector("#detail[data-state=ready]")

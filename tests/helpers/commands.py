@@ -1,10 +1,14 @@
-"""Run a command in this process, and keep what it printed."""
+"""Run commands in this process, with a library and models of their own."""
 
 import json
 
 from click.testing import CliRunner
 
+from coloured import COLOURS
 from fovea.cli import cli
+from fovea.search.models import installed
+
+ODD = b"caf\xe9\n\x1b[31m.png"
 
 
 class Run:
@@ -27,3 +31,16 @@ def run(*words):
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Run(result)
+
+
+def settle(patch, folder):
+    """Let commands find the library and the models of a folder, and no network."""
+    patch.setenv("FOVEA_LIBRARY", str(folder / "library"))
+    patch.setenv("FOVEA_MODELS", str(folder / "models"))
+    patch.setenv("FOVEA_OFFLINE", "1")
+    patch.setattr(installed, "bundled_model", lambda: folder / "model")
+
+
+def pictures(folder):
+    """The pictures that differ from each other."""
+    return [folder / "photos" / f"{colour}.png" for colour in COLOURS]

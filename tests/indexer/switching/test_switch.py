@@ -28,8 +28,7 @@ from fovea.search.maintenance.changeover import (
 )
 from fovea.search.query.likelihood import Background
 from places import CHECKOUT
-from toys import COLOURS, TolerantEncoder
-from wide import FORMER, NEW, THIRD, WideEncoder, described, switch
+from toys import COLOURS, FORMER, NEW, THIRD, TolerantEncoder, WideEncoder, described, switch
 
 
 @pytest.fixture
@@ -126,7 +125,7 @@ KILLED = """
 import os, signal, sys
 sys.path[:0] = [sys.argv[1], os.path.join(sys.argv[1], "tests", "helpers")]
 from fovea.search.library.library import Library
-from wide import WideEncoder, switch
+from toys import WideEncoder, switch
 with Library.open(sys.argv[2]) as library:
     die = lambda batch: batch == 3 and os.kill(os.getpid(), signal.SIGKILL)
     switch(library, encoder=WideEncoder(die))

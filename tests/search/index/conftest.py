@@ -2,7 +2,7 @@
 
 import pytest
 
-from index_checks import DIM
+from vectors import DIM
 
 
 @pytest.fixture

@@ -17,9 +17,18 @@ from fovea.search.index.vector_index import IndexOptions, VectorIndex
 from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import Library
 from fovea.search.library.locks import exclusive
-from index_checks import DIM, QUERIES, check_answers, opened
 from places import CHECKOUT
-from vectors import clustered, delete, exhaustive, recall, store
+from vectors import (
+    DIM,
+    QUERIES,
+    check_answers,
+    clustered,
+    delete,
+    exhaustive,
+    opened,
+    recall,
+    store,
+)
 
 
 def test_a_second_saver_leaves_it_to_the_first(library, model):

@@ -6,8 +6,7 @@ import pytest
 from fovea.search.errors import LibraryError
 from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import DATABASE, Library
-from index_checks import DIM, SMALL, check_answers, opened
-from vectors import clustered, delete, store
+from vectors import DIM, SMALL, check_answers, clustered, delete, opened, store
 
 
 def cut(path):

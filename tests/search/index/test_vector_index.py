@@ -9,8 +9,18 @@ from fovea.search.index.snapshot import read_snapshot
 from fovea.search.index.vector_index import IndexOptions, VectorIndex
 from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import Library
-from index_checks import DIM, QUERIES, SMALL, check_answers, opened
-from vectors import clustered, delete, exhaustive, recall, store
+from vectors import (
+    DIM,
+    QUERIES,
+    SMALL,
+    check_answers,
+    clustered,
+    delete,
+    exhaustive,
+    opened,
+    recall,
+    store,
+)
 
 
 def test_an_empty_library_answers_with_nothing(library, model):

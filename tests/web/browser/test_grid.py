@@ -1,7 +1,6 @@
 import pytest
 
-from browsing import answer, names, shown, visited, wait_for_first
-from page_parts import BOX, focused, open_first
+from browsing import BOX, answer, focused, names, open_first, shown, visited, wait_for_first
 
 
 def test_pictures_beyond_the_window_wait_for_those_in_it_and_for_a_search(browser, gallery):

@@ -10,8 +10,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from browsing import answer, drop, names, shown, visited, wait_for_first
-from page_parts import BOX, focused, open_first
+from browsing import BOX, answer, drop, focused, names, open_first, shown, visited, wait_for_first
 from places import PHOTOS
 
 

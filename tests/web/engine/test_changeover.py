@@ -7,8 +7,7 @@ import pytest
 from fovea.indexer.switching.switch import switch_model
 from fovea.search.models.lazy import LazyEncoder
 from fovea.web.app import create_app
-from toys import TolerantEncoder
-from wide import NEW, WideEncoder, described
+from toys import NEW, TolerantEncoder, WideEncoder, described
 
 
 @pytest.fixture

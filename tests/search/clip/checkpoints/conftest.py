@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from fovea.search.clip.model import CLIP
-from hub_models import hub_model
 from small_clips import (
     VIT,
+    hub_model,
     published_names,
     write_archive,
 )

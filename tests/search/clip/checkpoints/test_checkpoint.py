@@ -24,12 +24,12 @@ from fovea.search.clip.checkpoints.checkpoint import (
 from fovea.search.clip.checkpoints.shapes import config_from_shapes, expected_shapes
 from fovea.search.clip.config import ClipConfig
 from fovea.search.clip.model import CLIP
-from hub_models import hub_model
 from places import CHECKOUT
 from small_clips import (
     RESNET,
     TEXT,
     VIT,
+    hub_model,
     published_names,
     random_clip,
     write_model,

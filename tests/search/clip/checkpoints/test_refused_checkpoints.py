@@ -17,9 +17,9 @@ from fovea.search.clip.checkpoints.checkpoint import (
 from fovea.search.clip.config import ClipConfig
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.preprocess import Preprocess
-from hub_models import hub_model
 from small_clips import (
     VIT,
+    hub_model,
     random_clip,
     write_model,
     write_open_clip,
