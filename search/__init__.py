@@ -3,7 +3,7 @@
 Rooms, each importing only those before it: ``clip`` (CLIP itself), ``library`` (rows and folders),
 ``models`` (which model, and how it comes here), ``index`` (vectors to neighbours), ``query`` (text
 to hits), ``maintenance`` (changing the model, forgetting a folder). ``errors`` holds the
-exceptions. Nothing here imports ``fovea.indexer`` or ``fovea.web``, prints, or asks.
+exceptions. May import ``fovea.data``. Nothing here prints or asks.
 
 Start reading at ``query/run.py``: one query's way out.
 """

@@ -137,10 +137,60 @@ def test_rooms_and_files_are_small_enough():
             assert len(list(file.parent.glob("*.py"))) <= MOST_FILES, name
 
 
-@pytest.mark.parametrize("name", [n for n in ORDER if n not in ("api", "data")])
-def test_every_room_says_what_it_may_import_and_where_to_start(name):
+def test_folders_and_files_of_tests_are_small_enough():
+    files = list((CHECKOUT / "tests").rglob("*.py"))
+    assert files
+    for file in files:
+        assert file.read_text("utf-8").count("\n") <= MOST_LINES, file
+        assert len(list(file.parent.glob("*.py"))) <= MOST_FILES, file.parent
+
+
+ROOMS = [name for name in ORDER if name not in ("api", "data")]
+
+
+def inside(name, outer):
+    return f"{name}.".startswith(f"{outer}.")
+
+
+def called(name, word):
+    """Return the room that a word in the docstring of the room ``name`` stands for."""
+    if word.startswith("fovea."):
+        return room(word.removeprefix("fovea."))
+    while name:
+        name = name.rpartition(".")[0]
+        if f"{name}.{word}".lstrip(".") in SOURCES:
+            return room(f"{name}.{word}".lstrip("."))
+    return ""
+
+
+@pytest.mark.parametrize("name", [name for name in ROOMS if name != "cli"])  # it may import all
+def test_every_room_says_which_other_rooms_it_imports(name):
     said = ast.get_docstring(ast.parse(SOURCES[name].read_text("utf-8"))) or ""
-    assert "import" in said and ("Start reading" in said or "Reading order" in said)
+    sentences = re.findall(r"May\s+import\s(.+?)[.;](?:\s|$)", said, re.DOTALL)
+    named = {called(name, word) for text in sentences for word in text.split("``")[1::2]}
+    assert "" not in named, f"{name} names a room that does not exist"
+    imported = {
+        room(other)
+        for module in SOURCES
+        if inside(room(module), name)
+        for other in imports(module)
+        if room(other) and not inside(room(other), name)
+    }
+    # A room stands for the rooms inside it too, unless this room is one of them.
+    meant = {
+        outer: {other for other in imported if other == outer or inside(other, outer)}
+        if not inside(name, outer)
+        else imported & {outer}
+        for outer in named
+    }
+    assert imported == set().union(*meant.values()), f"{name} imports more or fewer rooms"
+    assert all(meant.values()), f"{name} does not import {[o for o in meant if not meant[o]]}"
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_every_room_says_where_to_start(name):
+    said = ast.get_docstring(ast.parse(SOURCES[name].read_text("utf-8"))) or ""
+    assert "Start reading" in said or "Reading order" in said
     for word in said.replace("/", ".").split("``")[1::2]:
         if word.endswith(".py"):
             assert f"{name}.{word.removesuffix('.py')}" in SOURCES, f"{name} has no {word}"

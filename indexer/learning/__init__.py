@@ -1,4 +1,4 @@
 """A library as training data: its pictures, and the words that go with them.
 
-May import the rooms before it. Start reading at ``training_set.py``.
+May import ``decoding``, ``workers`` and ``fovea.search``. Start reading at ``training_set.py``.
 """

@@ -1,4 +1,5 @@
 """Change a library's model, in the foreground or in the background.
 
-May import the rooms before it. Start reading at ``switch.py``.
+May import ``decoding``, ``workers``, ``walking``, ``scanning`` and ``fovea.search``. Start reading
+at ``switch.py``.
 """

@@ -1,4 +1,4 @@
 """What lies under a folder: listing, ignore patterns, reading ahead.
 
-May import ``decoding``. Start reading at ``walk.py``.
+May import ``decoding`` and ``fovea.search``. Start reading at ``walk.py``.
 """

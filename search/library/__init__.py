@@ -1,5 +1,4 @@
 """The library: its folders, files, images and embeddings. SQLite is the only truth.
 
-May import ``clip`` and ``errors``. Start reading at ``schema.py`` (the tables), then
-``library.py``.
+May import ``errors``. Start reading at ``schema.py`` (the tables), then ``library.py``.
 """

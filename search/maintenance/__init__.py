@@ -1,4 +1,5 @@
 """Work on a whole library: change its model, forget a folder.
 
-May import every other room of ``search``. Start reading at ``changeover.py``.
+May import ``errors``, ``clip``, ``library``, ``models``, ``index`` and ``query``. Start reading at
+``changeover.py``.
 """

@@ -1,5 +1,5 @@
 """Which model to use, and how it gets onto this disk.
 
-May import ``clip`` and ``library``. Start reading at ``resolve.py``; ``openai.py``, ``hub.py`` and
-``url.py`` are where models come from, ``download.py`` fetches them.
+May import ``errors``, ``clip``, ``library`` and ``fovea.data``. Start reading at ``resolve.py``;
+``openai.py``, ``hub.py`` and ``url.py`` are where models come from, ``download.py`` fetches them.
 """

@@ -1,5 +1,5 @@
 """From a query to hits: the query language, ranking, likelihoods, and the line between hits.
 
-May import ``clip``, ``library``, ``models`` and ``index``. Start reading at ``run.py``, which all
+May import ``errors``, ``clip``, ``library`` and ``index``. Start reading at ``run.py``, which all
 callers use; ``language.py`` parses a query, ``filters.py`` turns filters into SQL.
 """

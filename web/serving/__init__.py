@@ -1,4 +1,4 @@
 """The HTTP server: access, and limits on the size, number and slowness of requests.
 
-May import ``contract``. Start reading at ``server.py``.
+May import ``contract`` and ``fovea.search``. Start reading at ``server.py``.
 """

@@ -1,4 +1,5 @@
 """The routes: one blueprint per subject.
 
-May import ``contract`` and ``engine``. Start reading at ``search.py``.
+May import ``contract``, ``engine``, ``fovea.indexer`` and ``fovea.search``. Start reading at
+``search.py``.
 """

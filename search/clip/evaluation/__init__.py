@@ -1,4 +1,4 @@
 """Measure a model: retrieval by captions, zero-shot classification by labels.
 
-May import ``clip``, ``encoders`` and ``datasets``. Start reading at ``evaluate.py``.
+May import ``clip`` and ``datasets``. Start reading at ``evaluate.py``.
 """

@@ -1,6 +1,6 @@
 """Train a CLIP from scratch or from weights.
 
-May import all rooms of ``clip`` except ``finetuning``. Reading order:
+May import ``clip``, ``checkpoints``, ``encoders``, ``datasets`` and ``evaluation``. Reading order:
 
 1. ``recipe.py``: the options of a run, from the command line or a TOML file.
 2. ``train.py``: the run from data to model, its loop, the learning rate, the metrics.
