@@ -17,7 +17,7 @@ from .searching import show_answer
 QUERIES = ("a cat", "a motorcycle", "a cup of coffee", "grass")
 
 
-@click.command()
+@click.command(short_help="Index a few sample photographs and search them.")
 @model_option("Embed with this model.  [default: the best on this disk, else the bundled one]")
 @machine_options
 def demo(name: str | None, device: str, dtype: str) -> None:

@@ -29,7 +29,7 @@ from .progress import counting_bar
 from .training import data_options
 
 
-@click.command()
+@click.command(short_help="Measure a model by retrieval or zero-shot classification.")
 @data_options(required=True, images="Images; repeatable.")
 @model_option("Model to measure.  [default: the library's, else the best available]")
 @click.option(

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,12 +29,12 @@ from .options import (
     machine_options,
     model_option,
 )
-from .output import print_json, talk
+from .output import counted, print_json, talk
 from .progress import download_bar, scan_bar
 from .switching import switch_library, switch_result
 
 
-@click.command()
+@click.command(short_help="Index each FOLDER, or update all folders of the library.")
 @click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=FILE)
 @library_option
 @model_option("Embed with this model.  [default: the library's, else the best at hand]")
@@ -67,6 +68,8 @@ def index(
     \b
     fovea index ~/Pictures /mnt/photos
     """
+    if switch_model and name is None:
+        raise click.UsageError("--switch-model needs --model NAME|DIR")
     from fovea.indexer.scanning.scan import index_folders
     from fovea.search.models.resolve import planned_model, resolve_model
 
@@ -81,7 +84,7 @@ def index(
     with _library_to_write(place, dry_run) as library:
         if switch_model and current is not None:
             shared = {name: options[name] for name in ("workers", "batch_size")}
-            folders = _switched(library, model, load, current, folders, dry_run, **shared)
+            folders = _switched(library, model, load, current, folders, dry_run, as_json, **shared)
         with scan_bar(dry_run) as progress:
             report = index_folders(
                 library,
@@ -104,6 +107,7 @@ def _switched(
     current: "ModelRow",
     folders: tuple[Path, ...],
     dry_run: bool,
+    as_json: bool,
     **options: Any,
 ) -> tuple[Path, ...]:
     """Change the library's model as ``models use`` does; return the folders to index then.
@@ -124,6 +128,8 @@ def _switched(
     report = switch_library(library, model, load, **options)
     if not (report.switched or report.stopped or report.superseded or report.unreachable):
         report = switch_library(library, model, load, incomplete=True, **options)
+    if as_json and not report.switched:
+        print_json({"model": model.name, **asdict(report)})
     talk(switch_result(report, model, current))
     return everything if report.changed or report.failed else folders
 
@@ -174,12 +180,14 @@ def _show_report(report: "ScanReport", model: "ModelInfo", dry_run: bool, as_jso
         talk(f"{printable_name(os.fsdecode(problem.path))}: {problem.reason}")
     if report.passed_over:
         talk(
-            f"{report.passed_over} pictures {'would not be' if dry_run else 'are no longer'} "
-            "searchable: they match an ignore pattern or are behind a symbolic link now; undo "
-            "that, and the next run makes them searchable again"
+            f"{'would no longer be' if dry_run else 'no longer'} searchable: "
+            f"{counted(report.passed_over, 'picture')} that an ignore pattern or a symbolic link "
+            "now covers; undo that and run again to bring back what it covers"
         )
     if report.failed and not dry_run:
-        talk(f"{report.failed} files could not be read; fovea verify says which, and why")
+        talk(
+            f"{counted(report.failed, 'file')} could not be read; fovea verify says which, and why"
+        )
     if as_json:
         also = {"held": report.held, "passed_over": report.passed_over}
         counts = {field: getattr(report, field) for field in fields}

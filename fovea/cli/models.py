@@ -73,7 +73,7 @@ def pull_model(name: str, sha256: str | None) -> None:
     click.echo(f"{model.name}\t{printable_name(str(model.folder))}")
 
 
-@models.command("info")
+@models.command("info", short_help="Describe a model on this disk.")
 @click.argument("name", metavar="[NAME|DIR]", required=False, shell_complete=complete_model)
 @library_option
 @json_option()

@@ -60,7 +60,7 @@ def json_option(text: str = "Print one JSON document.") -> Callable[[Command], C
 workers_option = value_option(
     "--workers", "Decoding processes.  [default: one per core]", "N", POSITIVE
 )
-k_option = click.option("-k", default=10, show_default=True, type=POSITIVE, help="Number of hits.")
+k_option = value_option("-k", "Number of hits.", "N", POSITIVE, 10)
 
 
 def embedding_options(command: Command) -> Command:

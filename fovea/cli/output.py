@@ -12,6 +12,11 @@ def talk(text: str) -> None:
     click.echo(f"fovea: {printable(text)}", err=True)
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun, in the plural unless it is 1."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def size_text(length: int) -> str:
     return f"{length / 1e6:,.1f} MB" if length >= 1e6 else f"{length / 1e3:,.1f} kB"
 

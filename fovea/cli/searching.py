@@ -16,21 +16,39 @@ if TYPE_CHECKING:
 
 from .opening import any_model, searchable
 from .options import FILE, json_option, k_option, library_option, machine_options, model_option
-from .output import print_json, talk
+from .output import counted, print_json, talk
 
 LIKELY_END = "the likely matches end here; the nearest other pictures follow"
 NONE_LIKELY = "no likely matches; the nearest pictures follow"
 
 
-@click.command()
-@click.argument("query", required=False)
+class QueryCommand(click.Command):
+    """A command whose argument may begin with a minus, which click takes for an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as exc:
+            if exc.option_name.startswith("--"):
+                raise
+            raise click.UsageError(
+                f"there is no option {exc.option_name}; put -- before a query that begins with a "
+                'minus: fovea search -- "-people"',
+                ctx,
+            ) from exc
+
+
+@click.command(
+    cls=QueryCommand, short_help="Print the pictures nearest to words, a picture, or both."
+)
+@click.argument("words", nargs=-1, metavar="[QUERY]")
 @k_option
 @click.option("--image", metavar="FILE", type=FILE, help="Search by this picture.")
 @library_option
 @machine_options
 @json_option()
 def search(
-    query: str | None,
+    words: tuple[str, ...],
     k: int,
     image: Path | None,
     folder: Path | None,
@@ -40,22 +58,27 @@ def search(
 ) -> None:
     """Print the pictures nearest to QUERY, to a picture, or to both, best first.
 
-    A QUERY has words to add or subtract, and filters; filters alone print the newest pictures
-    first. See docs/queries.md.
+    A QUERY has words to add or subtract, and filters: in:, name:, on:, after:, before:, camera:,
+    format:, is:, size:, near:. Filters alone, or an empty QUERY, print the newest pictures first.
 
     \b
     fovea search "a dog running on a beach"
     fovea search "beach -people in:holidays after:2019"
     fovea search "at night" --image street.jpg
     """
-    if not (query and query.strip()) and image is None:
+    if not words and image is None:
         raise click.UsageError("nothing to search for; give a QUERY, --image FILE, or both")
+    if len(words) > 1:
+        raise click.UsageError(
+            f'put the query in quotation marks: fovea search "{" ".join(words)}"'
+        )
+    [query] = words or ("",)
     with searchable(folder, device, dtype) as library:
-        answer = library.search(query or "", image=image, k=k)
-        show_answer(replace(answer, query=query or str(image)), as_json)
+        answer = library.search(query, image=image, k=k)
+        show_answer(replace(answer, query=query or str(image or "")), as_json)
 
 
-@click.command()
+@click.command(short_help="Print the pictures nearest to a given one.")
 @click.argument("file", type=FILE)
 @k_option
 @library_option
@@ -113,7 +136,7 @@ def hit_fields(hit: "Hit") -> dict[str, Any]:
     return fields | {name: True for name, holds in marks.items() if holds}
 
 
-@click.command()
+@click.command(short_help="Print how likely each label is for a picture.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE)
 @click.option("--label", "labels", multiple=True, required=True, help="A label; repeatable.")
 @click.option(
@@ -165,7 +188,9 @@ def classify(
             [row] = class_probabilities(rows, classes, encoder.logit_scale).tolist()
             show_labels(file, dict(zip(labels, row, strict=True)), as_json)
     if unread:
-        raise click.ClickException(f"{unread} of {len(files)} files could not be classified")
+        raise click.ClickException(
+            f"{unread} of {counted(len(files), 'file')} could not be classified"
+        )
 
 
 def show_labels(file: Path, labels: dict[str, float], as_json: bool) -> None:

@@ -12,7 +12,7 @@ from .options import FILE, library_option, model_option, value_option
 from .output import talk
 
 
-@click.command()
+@click.command(short_help="Serve the library as a web page while indexing folders.")
 @click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=FILE)
 @click.option(
     "--host",

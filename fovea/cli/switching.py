@@ -30,12 +30,12 @@ from .options import (
     library_option,
     machine_options,
 )
-from .output import print_json, talk
+from .output import counted, print_json, talk
 from .progress import download_bar, switch_bar
 from .searching import answer_fields
 
 
-@click.command("use")
+@click.command("use", short_help="Change the library's model.")
 @click.argument("name", metavar="NAME|DIR", shell_complete=complete_model)
 @click.option("--background", is_flag=True, help="Return at once; embed at low priority.")
 @click.option(
@@ -74,6 +74,8 @@ def use_model(
     """
     from fovea.search.maintenance.changeover import cancel_change, resolve_in
 
+    if query is not None and (background or incomplete):
+        raise click.UsageError("--compare changes nothing: omit --background and --incomplete")
     with open_library(folder) as library:
         model = resolve_in(library, name, progress=download_bar)
         current = library.model()
@@ -83,9 +85,17 @@ def use_model(
         elif current is not None and current.identity == model.identity:
             cancel_change(library)
             talk(f"{library.folder} already uses {model.name}")
+            if as_json:
+                print_json({"model": model.name, "switched": False})
         elif background:
             options |= {"device": device, "dtype": dtype, "incomplete": incomplete}
-            _switch_in_background(library, model, **options)
+            pid, log = _switch_in_background(library, model, **options)
+            talk(
+                f"embedding with {model.name} in the background (process {pid}); see fovea status "
+                f"for progress and {log} for the result"
+            )
+            if as_json:
+                print_json({"model": model.name, "switched": False, "pid": pid, "log": str(log)})
         else:
             load = partial(model.load, device=device, dtype=dtype)
             report = switch_library(library, model, load, incomplete=incomplete, **options)
@@ -106,7 +116,10 @@ def switch_library(
         return switch_model(library, model=model, load_encoder=load, progress=progress, **options)
 
 
-def _switch_in_background(library: "Library", model: "ModelInfo", **options: Any) -> None:
+def _switch_in_background(
+    library: "Library", model: "ModelInfo", **options: Any
+) -> tuple[str, Path]:
+    """Embed in another process, unless one does already; return its id and its log."""
     from fovea.indexer.switching import background
     from fovea.search.maintenance.changeover import changeover, set_next_model
 
@@ -117,10 +130,7 @@ def _switch_in_background(library: "Library", model: "ModelInfo", **options: Any
         pid = before.pid
     else:
         pid = str(background.start(library.folder, **options))
-    talk(
-        f"process {pid} is embedding with {model.name}; fovea status shows its progress, and the "
-        f"result will be in {background.log_path(library.folder)}"
-    )
+    return pid, background.log_path(library.folder)
 
 
 def switch_result(report: "SwitchReport", model: "ModelInfo", before: "ModelRow | None") -> str:
@@ -145,8 +155,8 @@ def switch_result(report: "SwitchReport", model: "ModelInfo", before: "ModelRow 
     if left_out:
         talk(f"not searchable until fovea index finds them: {left_out}")
     return (
-        f"the library now uses {model.name}: {report.images:,} pictures, {report.embedded:,} "
-        f"embedded in {report.seconds:.1f} s"
+        f"the library now uses {model.name}: {counted(report.images, 'picture')}, "
+        f"{report.embedded:,} embedded in {report.seconds:.1f} s"
     )
 
 
@@ -204,7 +214,7 @@ def show_sides(query: str, sides: "Sequence[tuple[int, Answer]]", as_json: bool)
 
 
 def _column(embedded: int, answer: "Answer", shared: set[int]) -> list[str]:
-    lines = [f"{answer.model}, {embedded:,} pictures"]
+    lines = [f"{answer.model}, {counted(embedded, 'picture')}"]
     for hit in answer.hits:
         score = " " * 5 if hit.score is None else f"{hit.score:.3f}"
         lines.append(f"{score} {' ' if hit.image_id in shared else '*'} {printable_name(hit.path)}")

@@ -142,6 +142,12 @@ def test_the_version_is_told():
     assert run("--version").out.startswith("fovea")
 
 
+@pytest.mark.parametrize("words", [[], ["models"], ["roots"]])
+def test_summaries_of_commands_are_not_cut_off(words):
+    shown = run(*words, "--help").out
+    assert "Commands:" in shown and "..." not in shown.partition("Commands:")[2]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_can_complete(shell):
     done = subprocess.run(

@@ -152,6 +152,7 @@ def test_a_library_switches_its_model_and_back_without_embedding_twice(own):
         ["--batch-size", "0"],
         ["--dtype", "int8"],
         ["--no-such-option"],
+        ["--switch-model"],
     ],
 )
 def test_misuse_of_index_exits_with_2(used, words):

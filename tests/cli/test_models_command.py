@@ -125,6 +125,8 @@ def test_indexing_keeps_the_model_while_pictures_are_unreachable(own):
     assert "1 would be embedded by second" in run(*words, "--dry-run").out
     done = run(*words)
     assert (done.code, done.out) == (1, "") and "6 unreachable" in done.err
+    told = run(*words, "--json")
+    assert (told.code, told.json["switched"], told.json["unreachable"]) == (1, False, 6)
     assert models_of(own)[1] == "first"
     (own / "away").rename(own / "photos")
     assert "7 would be embedded by second" in run(*words, "--dry-run").out
@@ -164,7 +166,9 @@ def test_the_model_in_use_stays_and_ends_what_was_under_way(own):
         row = library.add_model(info.name, info.identity, info.dim, info.source)
         with library.transaction() as conn:
             conn.execute("INSERT INTO library VALUES ('next_model_id', ?)", (row.id,))
-        assert run("models", "use", "first").err.endswith("library already uses first\n")
+        done = run("models", "use", "first", "--json")
+        assert done.err.endswith("library already uses first\n")
+        assert done.json == {"model": "first", "switched": False}
         assert next_model(library) is None
 
 
@@ -211,6 +215,12 @@ def test_a_comparison_with_itself_is_told(own):
     ) and "already uses first; name another model" in done.err
 
 
+@pytest.mark.parametrize("option", ["--background", "--incomplete"])
+def test_a_comparison_refuses_options_of_a_change(own, option):
+    done = run("models", "use", own / "second", "--compare", "x", option)
+    assert done.code == 2 and "--compare changes nothing" in done.err
+
+
 def test_a_query_that_cannot_be_read_is_told(own):
     done = run("models", "use", own / "second", "--compare", "size:huge", "--workers", 1)
     assert done.code == 1 and done.err.count("\n") == 1
@@ -235,7 +245,7 @@ def test_what_holds_a_switch_up_is_told_with_the_next_step(own):
 def test_a_model_embeds_in_the_background_and_then_answers(own):
     done = run("models", "use", own / "second", "--background", "--workers", 1)
     assert done.code == 0, done.err
-    assert "is embedding with second" in done.err
+    assert "embedding with second in the background" in done.err
     deadline = time.monotonic() + 120
     while models_of(own)[1] != "second":
         assert time.monotonic() < deadline, (own / "library" / "changeover.log").read_text()
@@ -267,8 +277,10 @@ def test_a_background_that_is_under_way_is_not_started_twice(own, monkeypatch):
         info = models.resolve_model(str(own / "second"))
         set_next_model(other, other.add_model(info.name, info.identity, info.dim, info.source).id)
         monkeypatch.setattr(detached, "start", None)
-        done = run("models", "use", own / "second", "--background")
-    assert done.code == 0 and f"process {os.getpid()} is embedding with second" in done.err
+        done = run("models", "use", own / "second", "--background", "--json")
+    assert done.code == 0
+    assert f"embedding with second in the background (process {os.getpid()})" in done.err
+    assert (done.json["model"], done.json["pid"]) == ("second", str(os.getpid()))
 
 
 @pytest.mark.parametrize("words", [["nothing"], ["/no/such"], ["./a"]])
@@ -371,7 +383,7 @@ def test_files_go_without_a_library(own, monkeypatch):
 def test_files_of_ones_own_are_never_deleted(own):
     run("models", "use", own / "second", "--workers", 1)
     done = run("models", "remove", "first", "--files")
-    assert done.code == 1 and "does not delete it" in done.err
+    assert done.code == 1 and "was not downloaded by fovea; delete it yourself" in done.err
     assert (own / "first" / "model.safetensors").is_file()
     assert models_of(own)[0] == ["first", "second"], "and then nothing is removed at all"
 

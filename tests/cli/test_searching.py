@@ -16,6 +16,7 @@ from commands import ODD, pictures, run
 from fovea.indexer.workers.query_image import QueryImageDecoder
 from fovea.search.clip.encoders.load import load_encoder
 from fovea.search.errors import LibraryError
+from fovea.search.query.filters import FILTERS
 
 
 def expected_order(home, text):
@@ -119,10 +120,32 @@ def test_words_and_a_picture_together_are_neither_alone(used):
     assert list(scores[0]) == ranked, "the sum of unit vectors ranks as the sum of cosines"
 
 
-@pytest.mark.parametrize("words", [[], [""], ["  "], ["x", "-k", "0"], ["x", "y"]])
-def test_misuse_of_search_exits_with_2(used, words):
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "nothing to search for"),
+        (["x", "-k", "0"], "0 is not in the range"),
+        (["a", "red", "bicycle"], 'in quotation marks: fovea search "a red bicycle"'),
+        (["-people"], 'fovea search -- "-people"'),
+        (["--people"], "No such option"),
+    ],
+)
+def test_misuse_of_search_exits_with_2(used, words, says):
     done = run("search", *words)
-    assert (done.code, done.out) == (2, "")
+    assert (done.code, done.out) == (2, "") and says in done.err
+
+
+def test_the_help_of_search_names_every_filter(used):
+    text = run("search", "--help").out
+    assert [name for name in FILTERS if f" {name}:" not in " ".join(text.split())] == []
+
+
+@pytest.mark.parametrize("query", ["", "  "])
+def test_an_empty_query_lists_the_newest(used, query):
+    document = run("search", query, "--json").json
+    newest = run("search", "size:>0B", "--json").json
+    assert document["query"] == query and document["hits"]
+    assert [hit["path"] for hit in document["hits"]] == [hit["path"] for hit in newest["hits"]]
 
 
 @pytest.mark.parametrize("file", ["nowhere.png", "photos/broken.jpg"])
