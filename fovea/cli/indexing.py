@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fovea.search.models.info import ModelInfo
 
 
-from .opening import library_folder
+from .opening import library_folder, open_library
 from .options import (
     FILE,
     embedding_options,
@@ -142,13 +142,13 @@ def _model_before(
     Raise ``FoveaError``, before a library is made or a model downloaded, for what cannot be done.
     """
     from fovea.indexer.scanning.scan import check_folder, check_request, root_path
-    from fovea.search.library.library import Library, has_library
+    from fovea.search.library.library import has_library
 
     if folders and not has_library(place):
         for folder in folders:
             check_folder(root_path(folder), root_path(place))
         return None
-    with Library.open(place) as library:
+    with open_library(place) as library:
         check_request(library, folders, None if switch else name)
         return library.model()
 

@@ -8,7 +8,7 @@ import click
 
 from fovea.search.library.paths import path_fields, printable, printable_name
 
-from .opening import open_library
+from .opening import existing_library, open_library
 from .options import FILE, json_option, library_option
 from .output import print_json, talk
 
@@ -88,7 +88,7 @@ def verify(folder: Path | None, as_json: bool) -> None:
     """
     import fovea
 
-    with fovea.Library.open(folder) as library:
+    with fovea.Library.open(existing_library(folder)) as library:
         report = library.verify()
     for problem in report.problems:
         talk(problem)
@@ -150,6 +150,6 @@ def remove_root(root: Path, folder: Path | None) -> None:
     """
     import fovea
 
-    with fovea.Library.open(folder) as library:
+    with fovea.Library.open(existing_library(folder)) as library:
         gone = library.forget(root)
     click.echo(f"removed {gone:,} files of {printable_name(os.path.abspath(root))}")

@@ -22,10 +22,20 @@ def library_folder(folder: Path | None) -> Path:
     return folder if folder is not None else default_library_folder()
 
 
+def existing_library(folder: Path | None) -> Path:
+    """Return the library's folder. Raise ``FoveaError``, with the command, if it has no library."""
+    from fovea.search.library.library import has_library
+
+    place = library_folder(folder)
+    if not has_library(place):
+        raise FoveaError(f"no library in {place}; index a folder first: fovea index FOLDER")
+    return place
+
+
 def open_library(folder: Path | None) -> "Library":
     from fovea.search.library.library import Library
 
-    return Library.open(library_folder(folder))
+    return Library.open(existing_library(folder))
 
 
 @contextmanager
@@ -33,7 +43,7 @@ def searchable(folder: Path | None, device: str, dtype: str) -> "Iterator[fovea.
     """Open a library for searching. Raise ``FoveaError`` where nothing is indexed yet."""
     import fovea
 
-    place = library_folder(folder)
+    place = existing_library(folder)
     opened = fovea.Library.open(place, device=device, dtype=dtype, on_download=download_bar)
     with opened as library:
         if library.model is None:

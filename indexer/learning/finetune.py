@@ -100,13 +100,13 @@ def refused(found: Comparison, least_agreement: float) -> str | None:
     if not after >= before:  # nor if either is NaN
         return (
             f"it finds fewer of the held-out pictures: mean recall went from {before:.1%} to "
-            f"{after:.1%}; try more captions, or a lower --lr"
+            f"{after:.1%}; try more captions, or a lower learning rate"
         )
     if not found.agreement >= least_agreement:
         return (
             "it has forgotten too much: the original's best label is still among the five best for "
             f"{found.agreement:.1%} of {found.general} pictures, less than {least_agreement:.0%}; "
-            "try a larger --keep, or fewer --epochs"
+            "give keep a larger value, or train for fewer epochs"
         )
     return None
 

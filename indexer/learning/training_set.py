@@ -86,7 +86,7 @@ def candidates(library: Library, wanted: Wanted) -> list[Candidate]:
         "WHERE files.state = 'indexed' AND roots.state = 'online' ORDER BY images.id, files.path"
     )
     if not rows:
-        raise FoveaError(f"nothing is indexed in {library.folder} yet: fovea index FOLDER")
+        raise FoveaError(f"nothing is indexed in {library.folder} yet; index a folder first")
     given = _given(wanted.captions, rows) if wanted.captions is not None else {}
     found: dict[bytes, Candidate] = {}
     for content, path, root in rows:

@@ -225,7 +225,7 @@ def checked_rows(vectors: np.ndarray, *, is_first: bool) -> np.ndarray:
     if len(sound) > 1 and not sound.any() and is_first:
         raise FoveaError(
             f"the model gave no embedding for any of the first {len(sound)} pictures; "
-            "try --dtype float32, or another model"
+            "try float32 as dtype, or another model"
         )
     return sound
 

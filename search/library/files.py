@@ -23,7 +23,7 @@ __all__ = [
 
 METADATA = tuple(field.name for field in fields(ImageMetadata))
 SEPARATOR = os.fsencode(os.sep)
-HELD_REASON = "not found at the last scan; kept until --confirm-deletions"
+HELD_REASON = "not found at the last scan; kept until deletions are confirmed"
 REPORTED = """
     CASE WHEN state <> 'indexed' THEN state
     WHEN root_id IN (SELECT value FROM json_each(?)) THEN 'offline'

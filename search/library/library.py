@@ -72,7 +72,7 @@ class Library:
             with _usable(folder):
                 folder.mkdir(parents=True, exist_ok=True)
         elif not has_library(folder):
-            raise LibraryError(f"no library in {folder}; index a folder first: fovea index FOLDER")
+            raise LibraryError(f"no library in {folder}; index a folder first")
         with translated(path):
             conn = connect(path)
             try:
@@ -378,8 +378,7 @@ def _usable(folder: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         raise LibraryError(
-            f"cannot use {folder} as a library: {exc.strerror}; choose another folder with "
-            "--library"
+            f"cannot use {folder} as a library: {exc.strerror}; choose another folder"
         ) from exc
 
 

@@ -248,10 +248,7 @@ def check_removable(library: Library, identity: str | None) -> None:
     """Raise ``LibraryError`` for the model that the library uses."""
     current = library.model()
     if current is not None and current.identity == identity:
-        raise LibraryError(
-            f"{library.folder} uses {current.name}; switch to another model first: "
-            "fovea models use NAME"
-        )
+        raise LibraryError(f"{library.folder} uses {current.name}; switch to another model first")
 
 
 def remove_model(library: Library, model: ModelRow) -> Removed:

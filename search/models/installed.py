@@ -70,8 +70,8 @@ def bundled() -> ModelInfo:
     folder = bundled_model()
     if folder is None:
         raise ModelError(
-            "this copy of fovea comes without its bundled model; install it again, or name "
-            f"another with --model, such as {DEFAULT}"
+            "this copy of fovea comes without its bundled model; install fovea again, "
+            f"or name another model, such as {DEFAULT}"
         )
     return describe_model(folder, BUNDLED, "bundled")
 

@@ -121,9 +121,9 @@ def pick_device(name: str) -> torch.device:
     mps = int(torch.backends.mps.is_available())
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": mps}
     if kind not in counts or (number and not number.isdecimal()):
-        raise ModelError(f"there is no device {name!r}; use --device auto, cpu, cuda or mps")
+        raise ModelError(f"there is no device {name!r}; choose auto, cpu, cuda, cuda:N or mps")
     if int(number or 0) >= counts[kind]:
-        raise ModelError(f"{name} is not available here; use --device cpu")
+        raise ModelError(f"{name} is not available here; use cpu")
     return torch.device(name)
 
 
@@ -134,9 +134,9 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
             return torch.bfloat16 if multiplies_bfloat16() else torch.float32
         return torch.float16
     if name not in DTYPES:
-        raise ModelError(f"there is no dtype {name!r}; use --dtype auto or {', '.join(DTYPES)}")
+        raise ModelError(f"there is no dtype {name!r}; choose auto, {', '.join(DTYPES)}")
     if name == "float16" and device.type == "cpu":
-        raise ModelError("float16 is for GPUs; use --dtype auto, float32 or bfloat16 on the CPU")
+        raise ModelError("float16 is for GPUs; on the CPU use auto, float32 or bfloat16")
     return DTYPES[name]
 
 

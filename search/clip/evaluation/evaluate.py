@@ -109,7 +109,7 @@ def _finite(encoder: ImageTextEncoder, rows: np.ndarray) -> np.ndarray:
     if not np.isfinite(rows).all():
         raise ModelError(
             f"{encoder.name} gives embeddings that are not finite: its weights are damaged, or "
-            "were trained at too high a rate; fetch it again, or train it with a lower --lr"
+            "were trained at too high a rate; fetch it again, or train it at a lower rate"
         )
     return rows
 

@@ -360,7 +360,7 @@ class _Tuner:
         images = self.embed_images(held_out).cpu().numpy()
         texts = self.embed_texts(self.texts.numbers(captions)).cpu().numpy()
         if not (np.isfinite(images).all() and np.isfinite(texts).all()):
-            hint = "lower the learning rate with --lr" if self.step else "fetch the model again"
+            hint = "lower the learning rate" if self.step else "fetch the model again"
             raise Diverged(f"the embeddings are not finite after {self.step} updates; {hint}")
         return Figures(len(held_out), len(captions), **shared_recalls(images, texts, right))
 

@@ -197,7 +197,7 @@ def apply_update(
     if not math.isfinite(loss) or not math.isfinite(norm):
         raise Diverged(
             f"the loss is {loss} and its gradient {norm} at step {step}; lower the learning rate "
-            "with --lr and write to another folder with --out"
+            "and write to another folder"
         )
     for optimizer in optimizers:
         optimizer.step()
@@ -210,9 +210,7 @@ def finite(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights; raise ``Diverged`` if one is not finite."""
     for name, tensor in state.items():
         if not tensor.isfinite().all():
-            raise Diverged(
-                f"{name} has values that are not finite; lower the learning rate with --lr"
-            )
+            raise Diverged(f"{name} has values that are not finite; lower the learning rate")
     return state
 
 
@@ -223,7 +221,7 @@ def training_dtype(name: str, device: torch.device) -> torch.dtype:
     other name, float16 included, in which gradients would vanish without loss scaling.
     """
     if name not in ("auto", "bfloat16", "float32"):
-        raise ModelError(f"cannot train in {name}; use --dtype auto, bfloat16 or float32")
+        raise ModelError(f"cannot train in {name}; choose auto, bfloat16 or float32")
     if name != "auto" or device.type == "cpu":
         return pick_dtype(name, device)
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

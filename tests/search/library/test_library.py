@@ -47,7 +47,7 @@ def test_the_database_is_in_wal_mode_with_foreign_keys(library):
 
 
 def test_a_folder_without_a_library_says_how_to_make_one(tmp_path):
-    with pytest.raises(LibraryError, match="no library in .*fovea index FOLDER"):
+    with pytest.raises(LibraryError, match="no library in .*index a folder first"):
         Library.open(tmp_path)
     with pytest.raises(LibraryError, match="no library"):
         Library.open(tmp_path / "absent")

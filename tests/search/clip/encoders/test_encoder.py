@@ -223,15 +223,15 @@ def test_half_precision_weights_are_read(folders, tmp_path):
 
 def test_a_device_that_is_not_here_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ModelError, match="^cuda is not available here; use --device cpu$"):
+    with pytest.raises(ModelError, match="^cuda is not available here; use cpu$"):
         pick_device("cuda")
-    with pytest.raises(ModelError, match="^cuda:3 is not available here; use --device cpu$"):
+    with pytest.raises(ModelError, match="^cuda:3 is not available here; use cpu$"):
         pick_device("cuda:3")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:one", "", "tpu:0"])
 def test_a_device_that_does_not_exist_is_named(name):
-    with pytest.raises(ModelError, match="use --device auto, cpu, cuda or mps"):
+    with pytest.raises(ModelError, match="choose auto, cpu, cuda, cuda:N or mps"):
         pick_device(name)
 
 

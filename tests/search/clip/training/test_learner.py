@@ -142,5 +142,5 @@ def test_precision_suits_the_device(monkeypatch, name, device, native, dtype):
 
 @pytest.mark.parametrize("device", [CPU, CUDA])
 def test_half_precision_without_a_scale_is_refused(device):
-    with pytest.raises(ModelError, match="cannot train in float16; use --dtype"):
+    with pytest.raises(ModelError, match="cannot train in float16; choose auto"):
         training_dtype("float16", device)

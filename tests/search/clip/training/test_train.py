@@ -304,7 +304,7 @@ def test_fine_tuning_may_change_the_size_of_images(tmp_path):
 def test_other_precisions_are_refused_before_anything_is_trained(tmp_path, dtype):
     with pytest.raises(ModelError) as told:
         train(tiny_run(tmp_path, dtype=dtype))
-    assert str(told.value) == f"cannot train in {dtype}; use --dtype auto, bfloat16 or float32"
+    assert str(told.value) == f"cannot train in {dtype}; choose auto, bfloat16 or float32"
 
 
 def test_a_full_disk_stops_the_run_in_one_line_and_keeps_the_checkpoint(tmp_path, monkeypatch):
