@@ -58,4 +58,4 @@ def demo(name: str | None, device: str, dtype: str) -> None:
             answer = library.search(query, k=3)
             hits = tuple(replace(hit, path=Path(hit.path).name) for hit in answer.hits)
             show_answer(replace(answer, hits=hits), as_json=False)
-    click.echo("\nNow try your own pictures: fovea index FOLDER, then fovea search WORDS")
+    click.echo('\nNow try your own pictures: fovea index FOLDER, then fovea search "WORDS"')

@@ -10,7 +10,7 @@ from fovea.search.library.paths import path_fields, printable, printable_name
 
 from .opening import existing_library, open_library
 from .options import FILE, json_option, library_option
-from .output import print_json, talk
+from .output import counted, print_json, talk
 
 
 @click.command()
@@ -152,4 +152,4 @@ def remove_root(root: Path, folder: Path | None) -> None:
 
     with fovea.Library.open(existing_library(folder)) as library:
         gone = library.forget(root)
-    click.echo(f"removed {gone:,} files of {printable_name(os.path.abspath(root))}")
+    click.echo(f"removed {counted(gone, 'file')} of {printable_name(os.path.abspath(root))}")
