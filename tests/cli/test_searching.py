@@ -274,6 +274,11 @@ def test_classify_takes_files_and_templates_and_passes_over_what_is_broken(used)
     assert all(sum(line["labels"].values()) == pytest.approx(1) for line in lines)
 
 
+def test_a_single_file_is_counted_in_the_singular(used):
+    done = run("classify", used / "photos" / "broken.jpg", "--label", "cat")
+    assert (done.code, "1 of 1 file could not be classified" in done.err) == (1, True)
+
+
 def test_classify_in_words_has_the_likeliest_first(used):
     file = used / "photos" / "red.png"
     rows = run("classify", file, "--label", "x", "--label", "y", "--label", "z").out.splitlines()

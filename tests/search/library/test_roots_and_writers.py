@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fovea.search.errors import LibraryBusy
+from fovea.search.errors import LibraryBusy, LibraryError
 from fovea.search.library.library import Library
+from fovea.search.library.locks import exclusive
 from fovea.search.library.rows import FileWrite, NewImage, WriteBatch
 from library_rows import content, images, paths, put
 from places import CHECKOUT
@@ -88,6 +89,15 @@ def test_a_second_writer_is_told_who_the_first_is(library):
         child.stdin.flush()
         with library.writing(wait_s=30):
             assert child.wait(30) == 0
+
+
+def test_a_lock_that_cannot_be_taken_says_what_to_do(library):
+    (library.folder / "odd.lock").mkdir()
+    with (
+        pytest.raises(LibraryError, match="cannot lock .*; make the folder writable, or use"),
+        exclusive(library.folder, "odd"),
+    ):
+        pass
 
 
 def test_the_lock_of_a_killed_writer_is_free(library):

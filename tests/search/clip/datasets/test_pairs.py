@@ -166,6 +166,13 @@ def test_a_bad_caption_file_is_named(tmp_path, images, name, text, told):
         open_pairs(PairSource((images,), captions=tmp_path / name))
 
 
+@pytest.mark.parametrize("name", ["none.tsv", "none.jsonl"])
+def test_a_caption_file_that_is_not_there_is_named_once(tmp_path, images, name):
+    with pytest.raises(ModelError) as told:
+        open_pairs(PairSource((images,), captions=tmp_path / name))
+    assert str(told.value) == f"cannot read {tmp_path / name}: No such file or directory"
+
+
 def test_labels_need_their_classes(tmp_path, images):
     labels = write_lines(tmp_path / "l.jsonl", {"file": "1.png", "label": 7})
     with pytest.raises(ModelError, match="classes"):
