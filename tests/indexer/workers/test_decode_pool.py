@@ -99,7 +99,8 @@ def test_pixels_are_those_that_indexing_sees(renderer):
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"), [(b"", "empty|not a picture"), (b"nothing", "not a picture")]
+    ("data", "reason"),
+    [(b"", "empty|not a readable picture"), (b"nothing", "not a readable picture")],
 )
 def test_what_is_not_a_picture_is_refused_with_a_reason(renderer, data, reason):
     for ask in (
