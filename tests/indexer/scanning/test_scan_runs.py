@@ -215,7 +215,7 @@ def test_a_picture_that_the_model_cannot_embed_fails_alone(scan, photos):
 
 def test_a_model_that_embeds_nothing_is_one_clear_error(scan, photos):
     scan.encoder = Unsound(everything=True)
-    with pytest.raises(FoveaError, match="no embedding for any of the first .* --dtype float32"):
+    with pytest.raises(FoveaError, match="no embedding for any of the first .* float32 as dtype"):
         scan(photos)
     assert scan.library.rows("SELECT * FROM files") == []
 

@@ -214,7 +214,7 @@ def test_a_wrong_download_is_not_used(bundled, monkeypatch, caplog):
 
 def test_without_the_bundled_model_the_next_step_is_told(monkeypatch, no_network):
     monkeypatch.setattr(installed, "bundled_model", lambda: None)
-    with pytest.raises(ModelError, match="install it again"):
+    with pytest.raises(ModelError, match="install fovea again"):
         resolve_model()
 
 
