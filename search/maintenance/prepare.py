@@ -1,4 +1,4 @@
-"""Leave beside a library what its answers need, so that no search has to make it."""
+"""Save what answers need beside a library, so that no search has to make it."""
 
 import logging
 from collections.abc import Callable
