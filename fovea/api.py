@@ -150,8 +150,7 @@ class Library:
             stop=stop,
             ignore=ignore,
         )
-        if report.stopped and stop is None:
-            raise KeyboardInterrupt  # the batch in flight is written
+        _check_finished(report.stopped, stop)
         return report
 
     def verify(self) -> "VerifyReport":
@@ -263,8 +262,7 @@ class Library:
             progress=progress,
             stop=stop,
         )
-        if report.stopped and stop is None:
-            raise KeyboardInterrupt  # the batch in flight is written
+        _check_finished(report.stopped, stop)
         return report
 
     # The model and the searcher in use
@@ -305,6 +303,12 @@ class Library:
             encoder.full()
             pixels = decoder.pixels(Path(picture).expanduser())
         return encoder.encode_pixels(pixels[None])[0]
+
+
+def _check_finished(stopped: bool, stop: Event | None) -> None:
+    """Raise ``KeyboardInterrupt`` if Ctrl-C ended a run; the batch in flight is written by then."""
+    if stopped and stop is None:
+        raise KeyboardInterrupt
 
 
 def _name(model: str | os.PathLike[str] | None) -> str | None:

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -107,9 +108,10 @@ def test_the_lock_of_a_killed_writer_is_free(library):
         with Library.open({str(library.folder)!r}) as library, library.writing():
             os.kill(os.getpid(), signal.SIGKILL)
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=CHECKOUT)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=CHECKOUT)
+    assert done.returncode == -signal.SIGKILL, "it was killed while it wrote"
     with library.writing():
-        pass
+        assert library.add_root(b"/p").path == b"/p"
 
 
 def test_two_libraries_in_one_process_exclude_each_other(library):
