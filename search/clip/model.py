@@ -1,5 +1,9 @@
 """CLIP: an image tower and a text tower that meet in one space.
 
+Towers are parts, one of each to a model: a Vision Transformer, a modified ResNet or an
+EfficientNet-Lite (``efficientnet.py``) for images, a causal Transformer or a BERT (``bert.py``)
+for texts.
+
 The architecture is that of Radford et al. 2021 (arXiv:2103.00020), section 2.4. Modules have the
 names of the published checkpoints, so that their state dicts load without renaming.
 
@@ -19,7 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import Activation, ClipConfig, VisionConfig
+from .bert import Bert, padding_mask
+from .config import Activation, BertConfig, ClipConfig, EfficientNetConfig, VisionConfig
+from .efficientnet import EfficientNetLite
 
 
 class QuickGELU(nn.Module):
@@ -259,23 +265,38 @@ def _stage(inplanes: int, planes: int, blocks: int, *, stride: int) -> nn.Sequen
 
 
 class CLIP(nn.Module):
-    """Both towers; ``logit_scale`` holds the logarithm of the inverse temperature."""
+    """Both towers; ``logit_scale`` holds the logarithm of the inverse temperature.
+
+    A causal text Transformer is spread over ``token_embedding``, ``positional_embedding``,
+    ``transformer`` and ``ln_final``, as in the published checkpoints; a BERT is ``bert``.
+    """
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.config = config
         text = config.text
-        self.visual: VisionTransformer | ModifiedResNet
-        if config.vision.is_resnet:
+        self.visual: VisionTransformer | ModifiedResNet | EfficientNetLite
+        if isinstance(config.vision, EfficientNetConfig):
+            self.visual = EfficientNetLite(config.vision, config.embed_dim)
+        elif config.vision.is_resnet:
             self.visual = ModifiedResNet(config.vision, config.embed_dim)
         else:
             self.visual = VisionTransformer(config.vision, config.embed_dim, config.activation)
-        self.transformer = Transformer(text.width, text.layers, text.heads, config.activation)
-        self.token_embedding = nn.Embedding(text.vocab_size, text.width)
-        self.positional_embedding = nn.Parameter(torch.empty(text.context_length, text.width))
-        self.ln_final = nn.LayerNorm(text.width)
+        self.bert: Bert | None = None
+        if isinstance(text, BertConfig):
+            self.bert = Bert(text)
+        else:
+            self.transformer = Transformer(text.width, text.layers, text.heads, config.activation)
+            self.token_embedding = nn.Embedding(text.vocab_size, text.width)
+            self.positional_embedding = nn.Parameter(torch.empty(text.context_length, text.width))
+            self.ln_final = nn.LayerNorm(text.width)
         self.text_projection = nn.Parameter(torch.empty(text.width, config.embed_dim))
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    @property
+    def text_blocks(self) -> list[nn.Module]:
+        """The blocks between ``text_stem`` and ``text_head``, first to last."""
+        return self.bert.blocks if self.bert else list(self.transformer.resblocks)
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Embed normalised pixels (n, 3, s, s) as (n, d), not yet of unit length."""
@@ -283,22 +304,41 @@ class CLIP(nn.Module):
         return out
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Embed token ids (n, l), l at most the context length, as (n, d), not of unit length.
-
-        The embedding is read where the end-of-text token stands: it has the highest id.
-        """
+        """Embed token ids (n, l), l at most the context length, as (n, d), not of unit length."""
+        lengths = self.text_lengths(tokens)
         x = self.text_stem(tokens)  # (n, l, w)
-        x = self.transformer(x, causal_mask(tokens.shape[1], x))
-        return self.text_head(x, tokens.argmax(dim=-1))
+        mask = self.text_mask(x, lengths)
+        for block in self.text_blocks:
+            x = block(x, mask)
+        return self.text_head(x, lengths)
+
+    def text_lengths(self, tokens: Tensor) -> Tensor:
+        """Return the length (n,) of each row of token ids (n, l), both specials included.
+
+        A causal Transformer's text ends at the highest id; a BERT's is padded with 0.
+        """
+        return (tokens != 0).sum(dim=1) if self.bert else tokens.argmax(dim=-1) + 1
 
     def text_stem(self, tokens: Tensor) -> Tensor:
         """Turn token ids (n, l) into the text blocks' input (n, l, w)."""
+        if self.bert:
+            return self.bert.stem(tokens)
         x: Tensor = self.token_embedding(tokens)
         return x + self.positional_embedding[: tokens.shape[1]].to(x.dtype)
 
-    def text_head(self, x: Tensor, ends: Tensor) -> Tensor:
-        """Project the last block's output (n, l, w) at each text's end (n,) to (n, d)."""
-        x = self.ln_final(x[torch.arange(x.shape[0], device=x.device), ends])  # (n, w)
+    def text_mask(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return what is added to the logits of attention over ``x`` (n, l, w)."""
+        return padding_mask(lengths, x) if self.bert else causal_mask(x.shape[1], x)
+
+    def text_head(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Project the last block's output (n, l, w) to (n, d).
+
+        A causal Transformer is read where each text ends, a BERT as the mean of its positions.
+        """
+        if self.bert:
+            x = self.bert.pool(x, lengths)
+        else:
+            x = self.ln_final(x[torch.arange(len(x), device=x.device), lengths - 1])  # (n, w)
         out: Tensor = x @ self.text_projection.to(x.dtype)  # (n, d)
         return out
 
@@ -310,9 +350,9 @@ class CLIP(nn.Module):
 
     def _encode_by_length(self, tokens: Tensor, groups: int = 4) -> Tensor:
         """Do as ``encode_text``, in groups of similar length: padding costs as much as words."""
-        ends = tokens.argmax(dim=-1)
-        order = ends.argsort()
-        parts = [tokens[rows, : int(ends[rows].max()) + 1] for rows in order.chunk(groups)]
+        lengths = self.text_lengths(tokens)
+        order = lengths.argsort()
+        parts = [tokens[rows, : int(lengths[rows].max())] for rows in order.chunk(groups)]
         return torch.cat([self.encode_text(part) for part in parts])[order.argsort()]
 
 
@@ -331,25 +371,36 @@ def initialise(model: CLIP) -> None:
     last batch norms stay at one: where they start at zero (Goyal et al. 2017, arXiv:1706.02677,
     section 5.1), AdamW's small steps leave them near 0.1 for thousands of updates, and the
     bottlenecks all but switched off. The attention pool starts as a mean: with the queries at zero
-    every position weighs the same.
+    every position weighs the same. A BERT starts as in Devlin et al. 2018 (arXiv:1810.04805).
     """
-    nn.init.normal_(model.token_embedding.weight, std=0.02)
-    nn.init.normal_(model.positional_embedding, std=0.01)
-    nn.init.normal_(model.text_projection, std=model.transformer.width**-0.5)
-    _initialise_blocks(model.transformer)
+    nn.init.normal_(model.text_projection, std=model.text_projection.shape[0] ** -0.5)
+    if model.bert:
+        for module in model.bert.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+    else:
+        nn.init.normal_(model.token_embedding.weight, std=0.02)
+        nn.init.normal_(model.positional_embedding, std=0.01)
+        _initialise_blocks(model.transformer)
     visual = model.visual
     if isinstance(visual, VisionTransformer):
         _initialise_blocks(visual.transformer)
         return
-    std = visual.attnpool.c_proj.in_features**-0.5
-    pool = visual.attnpool
+    if isinstance(visual, ModifiedResNet):
+        _initialise_pool(visual.attnpool)
+    for module in visual.modules():
+        if isinstance(module, nn.Conv2d):
+            # of a depthwise convolution each output has one input channel
+            mode = "fan_out" if module.groups == 1 else "fan_in"
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+
+
+def _initialise_pool(pool: AttentionPool2d) -> None:
+    std = pool.c_proj.in_features**-0.5
     for linear in (pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj):
         nn.init.normal_(linear.weight, std=std)
         nn.init.zeros_(linear.bias)
     nn.init.zeros_(pool.q_proj.weight)
-    for module in visual.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _initialise_blocks(transformer: Transformer) -> None:

@@ -8,7 +8,16 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
-from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
+from fovea.search.clip.config import (
+    EFFICIENTNET_POOLED,
+    EFFICIENTNET_STEM,
+    BertConfig,
+    ClipConfig,
+    EfficientNetConfig,
+    TextConfig,
+    VisionConfig,
+    block_shapes,
+)
 from fovea.search.clip.errors import ModelError
 
 Shape = tuple[int, ...]
@@ -27,18 +36,14 @@ def tower_of(name: str) -> str | None:
 
 def expected_shapes(config: ClipConfig) -> Shapes:
     """Return the shape of every tensor in the state dict of ``CLIP(config)``."""
-    text = config.text
-    shapes: Shapes = {
-        "logit_scale": (),
-        "token_embedding.weight": (text.vocab_size, text.width),
-        "positional_embedding": (text.context_length, text.width),
-        "text_projection": (text.width, config.embed_dim),
-        **_pair("ln_final", text.width),
-        **_blocks("transformer", text.width, text.layers),
-    }
-    if isinstance(config.vision.layers, int):
-        return shapes | _vision_transformer(config.vision, config.vision.layers, config.embed_dim)
-    return shapes | _resnet(config.vision, config.vision.layers, config.embed_dim)
+    vision, text, d = config.vision, config.text, config.embed_dim
+    shapes: Shapes = {"logit_scale": (), "text_projection": (text.width, d)}
+    shapes |= _bert(text) if isinstance(text, BertConfig) else _causal_transformer(text)
+    if isinstance(vision, EfficientNetConfig):
+        return shapes | _efficientnet(vision, d)
+    if isinstance(vision.layers, int):
+        return shapes | _vision_transformer(vision, vision.layers, d)
+    return shapes | _resnet(vision, vision.layers, d)
 
 
 def config_from_shapes(shapes: Mapping[str, Shape]) -> ClipConfig:
@@ -97,6 +102,35 @@ def _blocks(name: str, width: int, layers: int) -> Shapes:
     return shapes
 
 
+def _causal_transformer(config: TextConfig) -> Shapes:
+    return {
+        "token_embedding.weight": (config.vocab_size, config.width),
+        "positional_embedding": (config.context_length, config.width),
+        **_pair("ln_final", config.width),
+        **_blocks("transformer", config.width, config.layers),
+    }
+
+
+def _bert(config: BertConfig) -> Shapes:
+    width, tables = config.width, "bert.embeddings"
+    shapes: Shapes = {
+        f"{tables}.word_embeddings.weight": (config.vocab_size, width),
+        f"{tables}.position_embeddings.weight": (config.context_length, width),
+        f"{tables}.token_type_embeddings.weight": (config.segments, width),
+        **_pair(f"{tables}.LayerNorm", width),
+    }
+    for number in range(config.layers):
+        layer = f"bert.encoder.layer.{number}"
+        for name in ("query", "key", "value"):
+            shapes |= _linear(f"{layer}.attention.self.{name}", width, width)
+        shapes |= _linear(f"{layer}.attention.output.dense", width, width)
+        shapes |= _pair(f"{layer}.attention.output.LayerNorm", width)
+        shapes |= _linear(f"{layer}.intermediate.dense", width, 4 * width)
+        shapes |= _linear(f"{layer}.output.dense", 4 * width, width)
+        shapes |= _pair(f"{layer}.output.LayerNorm", width)
+    return shapes
+
+
 def _vision_transformer(config: VisionConfig, layers: int, embed_dim: int) -> Shapes:
     width, patch = config.width, config.patch_size or 1
     return {
@@ -146,3 +180,28 @@ def _convolution(name: str, number: int, inputs: int, outputs: int, side: int) -
 def _norm(name: str, width: int) -> Shapes:
     running = {f"{name}.running_mean": (width,), f"{name}.running_var": (width,)}
     return _pair(name, width) | running | {f"{name}.num_batches_tracked": ()}
+
+
+def _efficientnet(config: EfficientNetConfig, embed_dim: int) -> Shapes:
+    stem, pooled = EFFICIENTNET_STEM, EFFICIENTNET_POOLED
+    shapes: Shapes = {"visual.conv_stem.weight": (stem, 3, 3, 3)} | _norm("visual.bn0", stem)
+    last = stem
+    for number, shape in enumerate(block_shapes(config)):
+        name, inner, last = f"visual.blocks.{number}", shape.inner, shape.outputs
+        if shape.expands:
+            shapes[f"{name}.expand_conv.weight"] = (inner, shape.inputs, 1, 1)
+            shapes |= _norm(f"{name}.bn0", inner)
+        shapes[f"{name}.depthwise_conv.weight"] = (inner, 1, shape.kernel, shape.kernel)
+        shapes[f"{name}.project_conv.weight"] = (shape.outputs, inner, 1, 1)
+        shapes |= _norm(f"{name}.bn1", inner) | _norm(f"{name}.bn2", shape.outputs)
+    shapes["visual.conv_head.weight"] = (pooled, last, 1, 1)
+    shapes |= _norm("visual.bn1", pooled)
+    inputs = pooled + (config.class_width if config.classes else 0)
+    if config.classes:
+        shapes |= _linear("visual.fc", pooled, config.classes)
+        shapes["visual.class_embedding"] = (config.classes, config.class_width)
+    shapes["visual.projection.proj"] = (inputs, embed_dim)
+    if config.hidden:
+        shapes |= _linear("visual.projection.c_fc", inputs, config.hidden)
+        shapes |= _linear("visual.projection.c_proj", config.hidden, embed_dim)
+    return shapes
