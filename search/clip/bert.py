@@ -136,12 +136,18 @@ class Bert(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Embed token ids (n, l), padded with 0, as the mean of their outputs (n, w)."""
-        lengths = (tokens != 0).sum(dim=1)
+        lengths = self.lengths(tokens)
         x = self.stem(tokens)
         mask = padding_mask(lengths, x)
         for layer in self.blocks:
             x = layer(x, mask)
         return self.pool(x, lengths)
+
+    @staticmethod
+    def lengths(tokens: Tensor) -> Tensor:
+        """Return the length (n,) of each row of token ids (n, l): all but the zeros at its end."""
+        places = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+        return ((tokens != 0) * places).amax(dim=1)
 
     def stem(self, tokens: Tensor) -> Tensor:
         """Turn token ids (n, l) into the layers' input (n, l, w)."""

@@ -65,7 +65,9 @@ class EfficientNetConfig:
     ``width_factor`` and ``depth_factor`` scale the channels and the blocks of Lite0;
     ``image_size`` is in pixels. ``classes`` is the number of classes whose names' embeddings,
     each ``class_width`` wide, help the projection head; 0 without them. ``hidden`` is the width
-    of the head's hidden layer, 0 for a linear head.
+    of the head's hidden layer, 0 for a linear head. ``queries`` is the number of learned queries
+    that look at the feature map beside the mean over it, with ``heads`` heads and as many values
+    as an embedding has; 0 without them.
     """
 
     image_size: int
@@ -74,6 +76,8 @@ class EfficientNetConfig:
     classes: int = 0
     class_width: int = 0
     hidden: int = 0
+    queries: int = 0
+    heads: int = 6
 
 
 # kernel, blocks, stride, expansion and channels of each stage (table 1, by EfficientNet-B0)
@@ -168,6 +172,11 @@ class ClipConfig:
     resize: int = 0
     resampling: str = "BICUBIC"
 
+    @property
+    def tokenizer(self) -> TokenizerKind:
+        """The kind of tokenizer that the text tower takes its ids from."""
+        return "wordpiece" if isinstance(self.text, BertConfig) else "bpe"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration in open_clip's layout, ready for ``json.dump``.
 
@@ -221,6 +230,8 @@ def checked(config: ClipConfig) -> ClipConfig:
     vision, text = config.vision, config.text
     if isinstance(vision, EfficientNetConfig):
         _check_efficientnet(vision)
+        if vision.queries:
+            _check_heads("image", config.embed_dim, vision.heads)
     else:
         _check_published(vision)
     _check_heads("text", text.width, text.heads)
@@ -266,7 +277,7 @@ def _check_efficientnet(vision: EfficientNetConfig) -> None:
             raise ModelError(f"the image tower's {name} is {value}, not from 0 to {MOST_FACTOR}")
     if vision.image_size < 1:
         raise ModelError(f"the image_size is {vision.image_size}; it should be 1 or more")
-    if min(vision.classes, vision.class_width, vision.hidden) < 0:
+    if min(vision.classes, vision.class_width, vision.hidden, vision.queries) < 0:
         raise ModelError("the image tower's head has a width below 0")
     if bool(vision.classes) != bool(vision.class_width):
         raise ModelError("the image tower has classes without class_width, or the reverse")
@@ -302,6 +313,8 @@ def _vision(data: Mapping[str, Any]) -> VisionConfig | EfficientNetConfig:
             classes=int(data.get("classes", 0)),
             class_width=int(data.get("class_width", 0)),
             hidden=int(data.get("hidden", 0)),
+            queries=int(data.get("queries", 0)),
+            heads=int(data.get("heads", 6)),
         )
     layers = data["layers"]
     width, head_width = int(data["width"]), int(data.get("head_width", 64))

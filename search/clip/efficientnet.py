@@ -21,7 +21,7 @@ from .config import (
     block_shapes,
 )
 
-__all__ = ["NORM_EPS", "EfficientNetLite", "ProjectionHead", "same_padding"]
+__all__ = ["NORM_EPS", "EfficientNetLite", "ProjectionHead", "QueryPool", "same_padding"]
 
 NORM_EPS = 1e-3  # of every batch norm
 
@@ -90,6 +90,37 @@ class ProjectionHead(nn.Module):
         return out
 
 
+class QueryPool(nn.Module):
+    """Learned queries that each read a feature map by attention.
+
+    As the pooling head of Zhai et al. 2021 (arXiv:2106.04560, section 2.5), with several queries
+    and without an MLP.
+    """
+
+    def __init__(self, channels: int, queries: int, heads: int, embed_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.inputs = nn.Linear(channels, embed_dim)
+        self.norm = nn.LayerNorm(embed_dim)
+        self.queries = nn.Parameter(torch.randn(queries, embed_dim))
+        self.key = nn.Linear(embed_dim, embed_dim)
+        self.value = nn.Linear(embed_dim, embed_dim)
+        self.c_proj = nn.Linear(queries * embed_dim, embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool a feature map (n, c, s', s') to (n, d)."""
+        x = self.norm(self.inputs(x.flatten(2).transpose(1, 2)))  # (n, s'², d)
+        k, v = (self._heads(part(x)) for part in (self.key, self.value))
+        q = self._heads(self.queries.to(x.dtype)[None])  # (1, h, queries, d/h)
+        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (n, h, queries, s'²)
+        mixed = logits.softmax(dim=-1).to(v.dtype) @ v  # (n, h, queries, d/h)
+        out: Tensor = self.c_proj(mixed.transpose(1, 2).flatten(1))
+        return out
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)  # (n, h, l, d/h)
+
+
 class EfficientNetLite(nn.Module):
     """The image tower; ``blocks`` are the inverted bottlenecks between ``stem`` and ``head``.
 
@@ -114,6 +145,10 @@ class EfficientNetLite(nn.Module):
             self.class_embedding = nn.Parameter(names)  # of the names of each class
             inputs += config.class_width
         self.projection = ProjectionHead(inputs, config.hidden, embed_dim)
+        self.querypool: QueryPool | None = None
+        if config.queries:
+            channels = shapes[-1].outputs
+            self.querypool = QueryPool(channels, config.queries, config.heads, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed normalised pixels (n, 3, s, s) as (n, d), not yet of unit length."""
@@ -121,6 +156,10 @@ class EfficientNetLite(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.head(x)
+
+    def class_tensors(self) -> list[Tensor]:
+        """The classifier and the embeddings of its classes' names, if there are any."""
+        return [*self.fc.parameters(), self.class_embedding] if self.classes else []
 
     def stem(self, x: Tensor) -> Tensor:
         """Turn pixels (n, 3, s, s) into the blocks' input (n, 32, s/2, s/2)."""
@@ -132,7 +171,8 @@ class EfficientNetLite(nn.Module):
 
     def head(self, x: Tensor) -> Tensor:
         """Project the last block's output (n, c, s', s') to (n, d)."""
-        return self.project(self.pool(x))
+        out = self.project(self.pool(x))
+        return out + self.querypool(x) if self.querypool else out
 
     def project(self, features: Tensor) -> Tensor:
         """Project pooled features (n, 1280) to (n, d)."""

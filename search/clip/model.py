@@ -18,6 +18,7 @@ Axes, in comments and docstrings:
 
 import math
 from collections import OrderedDict
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -317,7 +318,7 @@ class CLIP(nn.Module):
 
         A causal Transformer's text ends at the highest id; a BERT's is padded with 0.
         """
-        return (tokens != 0).sum(dim=1) if self.bert else tokens.argmax(dim=-1) + 1
+        return self.bert.lengths(tokens) if self.bert else tokens.argmax(dim=-1) + 1
 
     def text_stem(self, tokens: Tensor) -> Tensor:
         """Turn token ids (n, l) into the text blocks' input (n, l, w)."""
@@ -331,29 +332,36 @@ class CLIP(nn.Module):
         return padding_mask(lengths, x) if self.bert else causal_mask(x.shape[1], x)
 
     def text_head(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Project the last block's output (n, l, w) to (n, d).
+        """Project the last block's output (n, l, w) to (n, d)."""
+        x = self.text_pool(x, lengths)
+        out: Tensor = x @ self.text_projection.to(x.dtype)  # (n, d)
+        return out
 
-        A causal Transformer is read where each text ends, a BERT as the mean of its positions.
+    def text_pool(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Read the last block's output (n, l, w) as (n, w).
+
+        That of a causal Transformer where each text ends, of a BERT as the mean over each text.
         """
         if self.bert:
-            x = self.bert.pool(x, lengths)
-        else:
-            x = self.ln_final(x[torch.arange(len(x), device=x.device), lengths - 1])  # (n, w)
-        out: Tensor = x @ self.text_projection.to(x.dtype)  # (n, d)
+            return self.bert.pool(x, lengths)
+        out: Tensor = self.ln_final(x[torch.arange(len(x), device=x.device), lengths - 1])
         return out
 
     def forward(self, image: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return unit image rows (n, d), unit text rows (m, d) and the scale of their cosines."""
         images = F.normalize(self.encode_image(image).float(), dim=-1)
-        texts = F.normalize(self._encode_by_length(tokens).float(), dim=-1)
-        return images, texts, self.logit_scale.exp()
+        return images, self.unit_texts(tokens), self.logit_scale.exp()
 
-    def _encode_by_length(self, tokens: Tensor, groups: int = 4) -> Tensor:
-        """Do as ``encode_text``, in groups of similar length: padding costs as much as words."""
+    def unit_texts(self, tokens: Tensor, groups: int = 4) -> Tensor:
+        """Embed token ids (n, l) as unit rows (n, d), float32.
+
+        Texts are encoded in groups of similar length: padding costs as much as words.
+        """
         lengths = self.text_lengths(tokens)
         order = lengths.argsort()
         parts = [tokens[rows, : int(lengths[rows].max())] for rows in order.chunk(groups)]
-        return torch.cat([self.encode_text(part) for part in parts])[order.argsort()]
+        rows = torch.cat([self.encode_text(part) for part in parts])[order.argsort()]
+        return F.normalize(rows.float(), dim=-1)
 
 
 def causal_mask(length: int, like: Tensor) -> Tensor:
@@ -391,7 +399,8 @@ def initialise(model: CLIP) -> None:
     for module in visual.modules():
         if isinstance(module, nn.Conv2d):
             # of a depthwise convolution each output has one input channel
-            mode = "fan_out" if module.groups == 1 else "fan_in"
+            alone = module.groups > 1
+            mode: Literal["fan_in", "fan_out"] = "fan_in" if alone else "fan_out"
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
 
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from fovea.search.clip.atomic import replace_file
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP
-from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.clip.protocols import TextTokenizer
 
 
 def save_model(
-    model: CLIP, tokenizer: Tokenizer, folder: Path, *, dtype: torch.dtype = torch.float16
+    model: CLIP, tokenizer: TextTokenizer, folder: Path, *, dtype: torch.dtype = torch.float16
 ) -> Path:
     """Write ``model.safetensors`` (in ``dtype``), ``config.json`` and ``bpe.txt.gz``.
 

@@ -204,4 +204,11 @@ def _efficientnet(config: EfficientNetConfig, embed_dim: int) -> Shapes:
     if config.hidden:
         shapes |= _linear("visual.projection.c_fc", inputs, config.hidden)
         shapes |= _linear("visual.projection.c_proj", config.hidden, embed_dim)
+    if config.queries:
+        pool = "visual.querypool"
+        shapes[f"{pool}.queries"] = (config.queries, embed_dim)
+        shapes |= _linear(f"{pool}.inputs", last, embed_dim) | _pair(f"{pool}.norm", embed_dim)
+        for name in ("key", "value"):
+            shapes |= _linear(f"{pool}.{name}", embed_dim, embed_dim)
+        shapes |= _linear(f"{pool}.c_proj", config.queries * embed_dim, embed_dim)
     return shapes

@@ -61,7 +61,7 @@ class PairSource:
     other sources. ``exclude`` holds words (see ``captions.finder``): images with one of them in a
     caption are left out, and so are classes with one in a name. ``hypernyms`` maps a general word
     to the classes, by any of their names, that it covers; captions use it too, and no class that
-    it covers is contrasted with it.
+    it covers is contrasted with it. ``views`` overrides the number of kept views of each image.
     """
 
     images: tuple[Path, ...]
@@ -72,6 +72,7 @@ class PairSource:
     weight: float = 1.0
     exclude: tuple[str, ...] = ()
     hypernyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    views: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,7 @@ from fovea.search.clip.model import CLIP
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.clip.training.augment import Augmentation, draw_colours, random_crop, vary_colour
 from fovea.search.clip.training.learner import mixed_precision, training_dtype
-
-from .split import Halves
+from fovea.search.clip.training.split import Halves
 
 ROWS = 64  # in one pass; fixed, so that the same images give the same bits
 MARGIN = 8 / 7  # side of the square that views are cut from, relative to the model's input
@@ -36,7 +35,7 @@ class LowerHalf:
         self.dtype = training_dtype(dtype, self.device)
         self.preprocess = Preprocess.from_config(model.config)
         self.side = round(self.preprocess.size * MARGIN)  # of the squares that it takes
-        self._halves = Halves(model, tune).eval().to(self.device)
+        self._halves = Halves(model, tune, tune).eval().to(self.device)
 
     def features(
         self, squares: Sequence[np.ndarray], contents: Sequence[bytes], views: int

@@ -28,7 +28,7 @@ from fovea.search.clip.encoders.base import pick_device
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.evaluation.evaluate import shared_recalls
 from fovea.search.clip.model import CLIP
-from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.clip.protocols import TextTokenizer
 from fovea.search.clip.training.learner import (
     Diverged,
     apply_update,
@@ -40,9 +40,8 @@ from fovea.search.clip.training.learner import (
 from fovea.search.clip.training.losses import contrastive_loss, hidden_negatives
 from fovea.search.clip.training.partial import choose_trainable
 from fovea.search.clip.training.run_folder import RunFolder
+from fovea.search.clip.training.split import Halves
 from fovea.search.clip.training.train import Metrics, learning_rate
-
-from .split import Halves
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +150,7 @@ class TuningSet:
 
 def finetune(
     model: CLIP,
-    tokenizer: Tokenizer,
+    tokenizer: TextTokenizer,
     material: TuningSet,
     options: TuneOptions,
     folder: Path,
@@ -204,15 +203,15 @@ class _Tuner:
     """
 
     def __init__(
-        self, model: CLIP, tokenizer: Tokenizer, material: TuningSet, options: TuneOptions
+        self, model: CLIP, tokenizer: TextTokenizer, material: TuningSet, options: TuneOptions
     ) -> None:
         if not material.learned or not material.held_out:
             raise ModelError("tuning needs captioned pictures both to learn from and to hold out")
         self.options, self.material = options, material
         self.device = pick_device(options.device)
         self.dtype = training_dtype(options.dtype, self.device)
-        choose_trainable(model, str(options.tune))
-        self.halves = Halves(model, options.tune).eval().to(self.device)
+        choose_trainable(model, str(options.tune), str(options.tune))
+        self.halves = Halves(model, options.tune, options.tune).eval().to(self.device)
         self.optimizer = make_adamw(model, options.weight_decay)
         self.batch_size = min(options.batch_size, len(material.learned))
         self.steps = math.ceil(len(material.learned) / self.batch_size) * options.epochs
@@ -421,7 +420,7 @@ class _Texts:
     def __init__(
         self,
         halves: Halves,
-        tokenizer: Tokenizer,
+        tokenizer: TextTokenizer,
         texts: Sequence[str],
         compute: Callable[[], torch.autocast],
     ) -> None:
@@ -432,25 +431,25 @@ class _Texts:
         length = halves.model.config.text.context_length
         for start in range(0, len(unique), ROWS):
             tokens = tokenizer.tokenize(unique[start : start + ROWS], length)
-            ends = tokens.argmax(axis=1)
-            tokens = tokens[:, : int(ends.max()) + 1]
+            lengths = tokenizer.lengths(tokens)
+            tokens = tokens[:, : int(lengths.max())]
             with torch.no_grad(), compute():
                 rows = halves.lower_texts(torch.from_numpy(tokens).to(self._device))
-            for row, end in zip(rows.half().cpu().numpy(), ends, strict=True):
-                self._rows.append(row[: end + 1].copy())
+            for row, own in zip(rows.half().cpu().numpy(), lengths, strict=True):
+                self._rows.append(row[:own].copy())
 
     def numbers(self, texts: Sequence[str]) -> list[int]:
         """Return the numbers of these texts."""
         return [self._places[text] for text in texts]
 
     def features(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return features (n, l, w), padded to the longest, and where each text ends, (n,)."""
+        """Return features (n, l, w), padded to the longest, and each text's length, (n,)."""
         rows = [self._rows[number] for number in numbers]
-        ends = np.array([len(row) - 1 for row in rows])
-        out = np.zeros((len(rows), int(ends.max()) + 1, rows[0].shape[1]), np.float32)
+        lengths = np.array([len(row) for row in rows])
+        out = np.zeros((len(rows), int(lengths.max()), rows[0].shape[1]), np.float32)
         for place, row in zip(out, rows, strict=True):
             place[: len(row)] = row
-        return torch.from_numpy(out).to(self._device), torch.from_numpy(ends).to(self._device)
+        return torch.from_numpy(out).to(self._device), torch.from_numpy(lengths).to(self._device)
 
 
 def fingerprint(material: TuningSet) -> int:

@@ -16,9 +16,10 @@ from PIL import Image
 from fovea.search.clip.datasets.pairs import Pair, PairSet
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.preprocess import to_rgb
-from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.clip.protocols import TextTokenizer
 
 from .augment import Augmentation, draw_colours, drop_words, random_crop
+from .kept import KeptView, KeptViews
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,9 @@ class Batch:
     ``sources`` int64 (t,) is each text's source. ``tags`` int64 (t, m), padded with -1, must not be
     shared with negatives. ``colours`` float32 (n, 4) are each image's factors of
     ``augment.vary_colour``.
+
+    Where locked layers' features are kept, ``features`` float16 (n, …) and ``pooled`` float16
+    (n, 1280) or (n, 0) replace the pixels, which are then (n, 0).
     """
 
     step: int
@@ -46,6 +50,8 @@ class Batch:
     sources: np.ndarray
     tags: np.ndarray
     colours: np.ndarray
+    features: np.ndarray | None = None
+    pooled: np.ndarray | None = None
 
 
 class BatchText(NamedTuple):
@@ -108,7 +114,7 @@ class Batches:
     def __init__(
         self,
         sets: Sequence[PairSet],
-        tokenizer: Tokenizer,
+        tokenizer: TextTokenizer,
         *,
         image_size: int,
         batch_size: int,
@@ -131,6 +137,12 @@ class Batches:
         self.cache = ImageCache(cache_bytes, max(STORED_SIDE, round(image_size * STORED_MORE)))
         self._tags = max((pairs.most_tags for pairs in sets), default=0)
         self._shares = _shares([pairs.weight for pairs in sets], batch_size)
+        self.kept: KeptViews | None = None  # if there is one, pixels are never drawn
+
+    def open_image(self, source: int, index: int) -> Image.Image | None:
+        """Return an image upright and as RGB, or None if it cannot be decoded."""
+        pairs = self.sets[source]
+        return self.cache.get((source, index), pairs, pairs.pairs[index])
 
     def from_step(self, step: int) -> Generator[Batch, None, None]:
         """Yield the batches from this step on, without end."""
@@ -160,15 +172,20 @@ class Batches:
         tags = np.full((len(texts), self._tags), -1, dtype=np.int64)
         for row, text in zip(tags, texts, strict=True):
             row[: len(text.tags)] = text.tags
-        longest = int((tokens == self.tokenizer.end_id).argmax(axis=1).max()) + 1
+        longest = int(self.tokenizer.lengths(tokens).max())
+        views = [view for view, _, _ in samples]
+        kept = [view for view in views if isinstance(view, KeptView)]
+        drawn = [view for view in views if not isinstance(view, KeptView)]
         return Batch(
             step,
-            np.stack([pixels for pixels, _, _ in samples]),
+            np.stack(drawn) if drawn else np.empty((len(views), 0), np.uint8),
             tokens[:, :longest],
             np.array([text.owner for text in texts]),
             np.array([text.source for text in texts]),
             tags,
             colours[self.rank :: self.world],
+            np.stack([view.features for view in kept]) if kept else None,
+            np.stack([view.pooled for view in kept]) if kept else None,
         )
 
     def _prompts(self, step: int) -> list[BatchText]:
@@ -191,29 +208,41 @@ class Batches:
 
     def _sample(
         self, number: int, position: int, owner: int
-    ) -> tuple[np.ndarray, BatchText, list[BatchText]]:
-        """Return the pixels, the caption and the further captions of one pair of the stream."""
+    ) -> tuple[np.ndarray | KeptView, BatchText, list[BatchText]]:
+        """Return the pixels or kept features, the caption and further ones of one pair."""
         pairs = self.sets[number]
         rng = np.random.default_rng((self.seed, number, position))
         epoch, place = divmod(position, len(pairs.pairs))
         index = int(_order(self.seed, number, epoch, len(pairs.pairs))[place])
         for _ in range(len(pairs.pairs)):
             pair = pairs.pairs[index]
-            image = self.cache.get((number, index), pairs, pair)
-            if image is not None:
+            view = self._view(number, index, rng)
+            if view is not None:
                 break
             index = (index + 1) % len(pairs.pairs)
         else:
             raise ModelError(f"none of the {len(pairs.pairs)} images of a source can be decoded")
         first = pairs.caption(pair, rng)
-        pixels = random_crop(image, self.image_size, self.augmentation, rng)
         captions = first, *pairs.more_captions(pair, first, self.captions - 1, rng)
         lost = self.augmentation.words if pair.label < 0 else 0.0
         own, *more = (
             BatchText(drop_words(caption.text, lost, rng), owner, number, pairs.tags(pair, caption))
             for caption in captions
         )
-        return pixels, own, more
+        return view, own, more
+
+    def _view(
+        self, number: int, index: int, rng: np.random.Generator
+    ) -> np.ndarray | KeptView | None:
+        """Return a crop of an image or one of its kept views; None if it cannot be decoded."""
+        if self.kept is not None:
+            is_broken = (number, index) in self.kept.broken
+            view = int(rng.integers(self.kept.views[number]))
+            return None if is_broken else self.kept.get(number, index, view)
+        image = self.open_image(number, index)
+        if image is None:
+            return None
+        return random_crop(image, self.image_size, self.augmentation, rng)
 
 
 def _decode(data: bytes, side: int) -> Image.Image:

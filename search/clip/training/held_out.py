@@ -13,7 +13,7 @@ from fovea.search.clip.datasets.pairs import PairSet, PairSource, open_pairs
 from fovea.search.clip.evaluation.evaluate import Accuracy, embed_pairs
 from fovea.search.clip.model import CLIP
 from fovea.search.clip.preprocess import Preprocess
-from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.clip.protocols import TextTokenizer
 
 from .learner import mixed_precision
 
@@ -27,7 +27,7 @@ class HeldOut:
         self.sets: list[tuple[str, PairSet]] = [(_name(s), open_pairs(s)) for s in sources]
 
     def figures(
-        self, model: CLIP, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype
+        self, model: CLIP, tokenizer: TextTokenizer, device: torch.device, dtype: torch.dtype
     ) -> dict[str, float]:
         """Return figures from 0 to 1 by name: "flickr8k: recall@10", "tinyimagenet: top-1".
 
@@ -69,7 +69,7 @@ class TrainingEncoder:
     name = "the model in training"
 
     def __init__(
-        self, model: CLIP, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype
+        self, model: CLIP, tokenizer: TextTokenizer, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.preprocess = Preprocess.from_config(model.config)
         self._model, self._tokenizer, self._device, self._dtype = model, tokenizer, device, dtype
@@ -85,7 +85,7 @@ class TrainingEncoder:
         parts = []
         for start in range(0, len(texts), TEXTS):
             tokens = self._tokenizer.tokenize(texts[start : start + TEXTS], length)
-            longest = int(tokens.argmax(axis=1).max()) + 1
+            longest = int(self._tokenizer.lengths(tokens).max())
             x = torch.from_numpy(tokens[:, :longest]).to(self._device)
             parts.append(self._unit_rows(self._model.encode_text, x))
         return np.concatenate(parts)

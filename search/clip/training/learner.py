@@ -8,8 +8,8 @@ batch.
 
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,15 +20,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fovea.search.clip.encoders.base import pick_dtype, send
 from fovea.search.clip.errors import ModelError
-from fovea.search.clip.model import CLIP
+from fovea.search.clip.model import CLIP, VisionTransformer
 
 from .augment import vary_colour
 from .batches import Batch
 from .distributed import World, gather_rows, gather_tags, own_device
+from .guide import ClassGuide
 from .losses import contrastive_loss, hidden_negatives
 from .muon import Muon
 from .partial import choose_trainable, freeze_batch_norm
 from .recipe import TrainOptions
+from .split import Halves
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +48,21 @@ class Learner:
 
     def __init__(self, model: CLIP, options: TrainOptions, world: World) -> None:
         self.world, self.slices = world, options.accumulate
+        self.options = options
+        self.guide: ClassGuide | None = None
         self.device = own_device(options.device, world)
         self.dtype = training_dtype(options.dtype, self.device)
-        choose_trainable(model, options.tune)
+        choose_trainable(model, options.tuned_image, options.tuned_text)
         model.train()
-        freeze_batch_norm(model, options.tune)
+        freeze_batch_norm(model, options.tuned_image)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizers = make_optimizers(self.model, options)
         self.network: nn.Module = self.model
+        if options.views:
+            self.network = self.halves = Halves(self.model, int(options.tuned_image), 0)
         if world.size > 1:
-            self._join_others(options.tune)
+            self._join_others(options.tuned_image)
+        self.average = Average(self.model, options.average) if options.average else None
         config = model.config
         self._mean = torch.tensor(config.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(config.std, device=self.device).view(1, 3, 1, 1)
@@ -63,14 +70,20 @@ class Learner:
     def _join_others(self, tune: str) -> None:
         """Average gradients, and statistics of trained batch norms, over all processes."""
         on_gpu = self.device.type == "cuda"
-        if self.model.config.vision.is_resnet and tune == "all":
+        has_batch_norm = not isinstance(self.model.visual, VisionTransformer)
+        if has_batch_norm and tune == "all":
             if on_gpu:
                 self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
             elif self.world.leads:
                 log.warning("on CPUs each process uses its own batch statistics")
         self.network = DistributedDataParallel(
-            self.model, device_ids=[self.device.index] if on_gpu else None
+            self.network if self.options.views else self.model,
+            device_ids=[self.device.index] if on_gpu else None,
         )
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Return a context in which the model has its averaged weights, if they are kept."""
+        return self.average.applied() if self.average else nullcontext()
 
     @property
     def scale(self) -> float:
@@ -83,18 +96,24 @@ class Learner:
         Raise ``Diverged`` if a weight is not finite.
         """
         optimizers = {name: each.state_dict() for name, each in self.optimizers.items()}
-        return {"model": finite(self.model.state_dict()), "optimizers": optimizers}
+        average = {"average": self.average.rows} if self.average else {}
+        return {"model": finite(self.model.state_dict()), "optimizers": optimizers} | average
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state`` returned."""
         self.model.load_state_dict(state["model"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+        if self.average:
+            self.average.rows = [row.to(self.device) for row in state["average"]]
 
     def update(self, batch: Batch, rate: float) -> float:
         """Make one update at this learning rate and return the loss; see ``apply_update``."""
         backward = partial(self._backward, batch)
-        return apply_update(self.model, self.optimizers.values(), rate, backward, batch.step)
+        loss = apply_update(self.model, self.optimizers.values(), rate, backward, batch.step)
+        if self.average:
+            self.average.add()
+        return loss
 
     def _backward(self, batch: Batch) -> Tensor:
         """Compute the joint loss and its gradients; return the loss."""
@@ -102,12 +121,24 @@ class Learner:
         marks = self._marks(batch)
         if self.slices > 1:
             return self._backward_by_slices(images, tokens, marks)
-        loss = self._loss(*self._embed(images, tokens), *marks)
+        rows = self._embed(images, tokens)
+        loss = self._loss(*rows, *marks)
+        if self.guide is not None:
+            assert batch.pooled is not None
+            pooled = send(batch.pooled, self.device).float()
+            with mixed_precision(self.device, self.dtype):
+                distilled, virtual = self.guide.losses(rows[0], pooled, rows[2], batch.step)
+            loss = loss + self.options.distil * distilled + self.options.virtual * virtual
         loss.backward()
         return loss.detach()
 
     def _images(self, batch: Batch) -> Tensor:
-        """Return a batch's pixels, colours varied and normalised, channels last."""
+        """Return a batch's features, or its pixels, varied in colour and normalised."""
+        if batch.features is not None:
+            features = send(batch.features, self.device).float()
+            if features.ndim == 4:
+                features = features.contiguous(memory_format=torch.channels_last)
+            return features
         images = send(batch.pixels, self.device).permute(0, 3, 1, 2).float().div_(255)
         images = vary_colour(images, batch.colours)
         images = (images - self._mean) / self._std
@@ -177,6 +208,44 @@ class Learner:
         return parts
 
 
+class Average:
+    """The exponential moving average of a model's trainable weights.
+
+    Polyak and Juditsky 1992, with the decay's bias at the start corrected as in Kingma and Ba 2014
+    (arXiv:1412.6980), section 3.
+    """
+
+    def __init__(self, model: CLIP, decay: float) -> None:
+        self._weights = [tensor for tensor in model.parameters() if tensor.requires_grad]
+        self._decay = decay
+        # the last row counts the weight of all that was added
+        self.rows = [torch.zeros_like(tensor) for tensor in (*self._weights, model.logit_scale)]
+
+    @torch.no_grad()
+    def add(self) -> None:
+        """Add the present weights."""
+        one = torch.ones_like(self.rows[-1])
+        for row, weight in zip(self.rows, (*self._weights, one), strict=True):
+            row.lerp_(weight, 1 - self._decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the average in the weights' place, and the weights back afterwards."""
+        if not self.rows[-1] > 0:
+            yield
+            return
+        kept = [weight.detach().clone() for weight in self._weights]
+        try:
+            with torch.no_grad():
+                for weight, row in zip(self._weights, self.rows[:-1], strict=True):
+                    weight.copy_(row / self.rows[-1])
+            yield
+        finally:
+            with torch.no_grad():
+                for weight, old in zip(self._weights, kept, strict=True):
+                    weight.copy_(old)
+
+
 def apply_update(
     model: CLIP,
     optimizers: Collection[torch.optim.Optimizer],
@@ -243,12 +312,10 @@ def make_optimizers(model: CLIP, options: TrainOptions) -> dict[str, torch.optim
         hidden = [  # inside a tower: not its input, output, embedding or pool
             weight
             for name, weight in model.named_parameters()
-            if weight.requires_grad
-            and weight.ndim > 1
-            and ("resblocks." in name or name.startswith("visual.layer"))
+            if weight.requires_grad and weight.ndim > 1 and _is_inner(name)
         ]
     optimizers: dict[str, torch.optim.Optimizer] = {
-        "adamw": make_adamw(model, options.weight_decay, without=hidden)
+        "adamw": make_adamw(model, options.weight_decay, hidden, _shares(options))
     }
     if hidden:
         group = {"params": hidden, "share": options.muon / options.lr}
@@ -256,25 +323,51 @@ def make_optimizers(model: CLIP, options: TrainOptions) -> dict[str, torch.optim
     return optimizers
 
 
+def _shares(options: TrainOptions) -> dict[str, float]:
+    """Return the towers' shares of the learning rate."""
+    rates = {"image": options.image_lr, "text": options.text_lr}
+    lr = options.lr or 1.0  # where it is 0, so are its shares
+    return {tower: 1.0 if rate is None else rate / lr for tower, rate in rates.items()}
+
+
+def _is_inner(name: str) -> bool:
+    """Whether a parameter belongs to a block inside a tower."""
+    inside = ("resblocks.", "bert.encoder.layer.", "visual.blocks.")
+    return any(part in name for part in inside) or name.startswith("visual.layer")
+
+
 def make_adamw(
-    model: CLIP, weight_decay: float, without: Collection[Tensor] = ()
+    model: CLIP,
+    weight_decay: float,
+    without: Collection[Tensor] = (),
+    shares: Mapping[str, float] | None = None,
 ) -> torch.optim.AdamW:
     """Return AdamW for the trainable parameters; vectors and scalars are not decayed.
 
-    Each group has a ``share`` of the learning rate (see ``rate_share``).
+    Each group has a ``share`` of the learning rate: that of ``rate_share``, times the share in
+    ``shares`` of the tower, "image" or "text", that a parameter below the projections belongs to.
     """
     left_out = {id(tensor) for tensor in without}
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, tensor in model.named_parameters():
         if tensor.requires_grad and id(tensor) not in left_out:
             decay = weight_decay if tensor.ndim > 1 else 0.0
-            groups.setdefault((decay, rate_share(model, name)), []).append(tensor)
+            share = rate_share(model, name)
+            if shares and not _is_projection(name):
+                share *= shares["image" if name.startswith("visual.") else "text"]
+            groups.setdefault((decay, share), []).append(tensor)
     settings = [
         {"params": tensors, "weight_decay": decay, "share": share}
         for (decay, share), tensors in groups.items()
     ]
     # betas and epsilon: Radford et al. 2021, table 18 (those of the Vision Transformers)
     return torch.optim.AdamW(settings, lr=0.0, betas=(0.9, 0.98), eps=1e-6)
+
+
+def _is_projection(name: str) -> bool:
+    """Whether a parameter is new where pretrained towers are joined."""
+    top = ("logit_scale", "text_projection", "visual.proj", "visual.querypool.")
+    return name.startswith((*top, "visual.attnpool.c_proj."))
 
 
 def rate_share(model: CLIP, name: str) -> float:

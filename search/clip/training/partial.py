@@ -7,30 +7,53 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fovea.search.clip.config import checked
+from fovea.search.clip.config import EfficientNetConfig, checked
+from fovea.search.clip.efficientnet import EfficientNetLite
 from fovea.search.clip.model import CLIP, AttentionPool2d, VisionTransformer
 
 
-def choose_trainable(model: CLIP, tune: str) -> None:
-    """Make "all" trainable, or the last ``tune`` blocks of each tower and the projections."""
-    if tune == "all":
-        return
+def choose_trainable(model: CLIP, image: str, text: str) -> None:
+    """Make "all" of a tower trainable, or its last N blocks with its projection.
+
+    The classifier that helps an EfficientNet's head, and its class names, stay as they are.
+    """
     for tensor in model.parameters():
         tensor.requires_grad_(False)
-    count = int(tune)
+    for chosen in (*_image_tensors(model, image), *_text_tensors(model, text), model.logit_scale):
+        chosen.requires_grad_(True)
+
+
+def _image_tensors(model: CLIP, tune: str) -> list[Tensor]:
     visual = model.visual
-    parts: list[nn.Module] = [model.ln_final]
-    for blocks in (list(model.transformer.resblocks), visual.blocks):
-        parts += blocks[first_tuned(len(blocks), count) :]
-    if isinstance(visual, VisionTransformer):
-        parts.append(visual.ln_post)
-        visual.proj.requires_grad_(True)
+    if isinstance(visual, EfficientNetLite):
+        kept = {id(tensor) for tensor in visual.class_tensors()}
+        top: list[nn.Module] = [visual.projection]
+        if visual.querypool:
+            top.append(visual.querypool)
+        if tune != "0":
+            top += [visual.conv_head, visual.bn1]
     else:
-        parts.append(visual.attnpool)
-    for part in parts:
-        part.requires_grad_(True)
-    model.text_projection.requires_grad_(True)
-    model.logit_scale.requires_grad_(True)
+        kept = set()
+        top = [visual.ln_post if isinstance(visual, VisionTransformer) else visual.attnpool]
+    if tune == "all":
+        found = list(visual.parameters())
+    else:
+        blocks = list(visual.blocks)
+        parts = blocks[first_tuned(len(blocks), int(tune)) :] + top
+        found = [tensor for part in parts for tensor in part.parameters()]
+        if isinstance(visual, VisionTransformer):
+            found.append(visual.proj)
+    return [tensor for tensor in found if id(tensor) not in kept]
+
+
+def _text_tensors(model: CLIP, tune: str) -> list[Tensor]:
+    if tune == "all":
+        return [t for name, t in model.named_parameters() if not name.startswith("visual.")]
+    blocks = model.text_blocks
+    parts = blocks[first_tuned(len(blocks), int(tune)) :]
+    if model.bert is None:
+        parts.append(model.ln_final)
+    return [*(tensor for part in parts for tensor in part.parameters()), model.text_projection]
 
 
 def first_tuned(blocks: int, count: int) -> int:
@@ -39,7 +62,7 @@ def first_tuned(blocks: int, count: int) -> int:
 
 
 def freeze_batch_norm(model: CLIP, tune: str) -> None:
-    """Keep the statistics of a partly tuned tower, which a small data set would spoil."""
+    """Keep the statistics of a partly tuned image tower, which a small data set would spoil."""
     if tune == "all":
         return
     for module in model.modules():
@@ -57,6 +80,9 @@ def resized(model: CLIP, image_size: int) -> CLIP:
     old = model.config
     new = CLIP(checked(replace(old, vision=replace(old.vision, image_size=image_size))))
     state = model.state_dict()
+    if isinstance(old.vision, EfficientNetConfig):  # takes any size
+        new.load_state_dict(state)
+        return new.train(model.training)
     pool = isinstance(getattr(model.visual, "attnpool", None), AttentionPool2d)
     name = f"visual.{'attnpool.' if pool else ''}positional_embedding"
     state[name] = _resampled(state[name], len(new.state_dict()[name]))

@@ -20,6 +20,10 @@ _LEAST = {
     "image_size": 1,
     "batch_size": 1,
     "accumulate": 1,
+    "hidden": 0,
+    "queries": 0,
+    "views": 0,
+    "classes_drawn": 2,
     "samples": 1,
     "stop_after": 1,
     "seed": 0,
@@ -36,6 +40,9 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "text": (Mapping, "a table of its fields"),
     "device": (str, "auto, cpu, cuda or mps, as text"),
     "class_prompts": (bool, "true or false"),
+    "class_names": (bool, "true or false"),
+    "image_tower": (str | None, "the name of a part or a folder"),
+    "text_tower": (str | None, "the name of a part or a folder"),
     "augmentation": (Augmentation, "a table of its fields"),
 }
 # the fields of each tower in a recipe; the vocabulary's size follows from the captions
@@ -59,6 +66,17 @@ class TrainOptions:
     Each image of a batch comes with ``captions_per_image`` texts; ``class_prompts`` contrasts the
     images of a labelled source with all its classes in every step. The model is measured on the
     sources ``measure`` every ``measure_every`` steps and at the end.
+
+    A new model starts from parts (see ``parts``) with ``image_tower`` and ``text_tower``; its head
+    has ``hidden`` values, ``queries`` and, with ``class_names``, what the image part's classifier
+    says (see ``joining.joined``). ``tune_image`` and ``tune_text`` are ``tune`` for one tower
+    ("0" locks it), ``image_lr`` and ``text_lr`` the highest rates of the towers' own layers, where
+    ``lr`` is then that of the projections. With ``views``, so many views of each image are drawn
+    once and the locked layers' features of them kept in ``out``/features; 0 draws new ones in each
+    step. ``distil`` and ``virtual`` are the weights of the losses of ``guide.ClassGuide``, with
+    ``classes_drawn`` classes in each step. ``average`` is the decay per step of the exponential
+    moving average of the weights, which is what is measured and written (Polyak and Juditsky 1992;
+    0: the weights themselves).
     """
 
     out: Path
@@ -68,7 +86,21 @@ class TrainOptions:
     text: Mapping[str, Any] = field(default_factory=dict)
     embed_dim: int = 256
     merges: int = 6000
+    image_tower: str | None = None
+    text_tower: str | None = None
+    hidden: int = 0
+    queries: int = 0
+    class_names: bool = False
     tune: str = "all"
+    tune_image: str | None = None
+    tune_text: str | None = None
+    image_lr: float | None = None
+    text_lr: float | None = None
+    views: int = 0
+    distil: float = 0.0
+    virtual: float = 0.0
+    classes_drawn: int = 128
+    average: float = 0.0
     captions_per_image: int = 1
     class_prompts: bool = False
     image_size: int | None = None
@@ -100,14 +132,19 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and not _is_whole(value, least):
                 raise ModelError(f"{name} is {value!r}; give a whole number of {least} or more")
-        for name in ("lr", "weight_decay", "muon", "warmup", "cache_gb"):
+        rates = ("lr", "image_lr", "text_lr", "weight_decay", "muon", "warmup", "cache_gb")
+        for name in (*rates, "distil", "virtual", "average"):
             value = getattr(self, name)
+            if value is None and name in ("image_lr", "text_lr"):
+                continue
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ModelError(f"{name} is {value!r}; give a number of 0 or more")
         if self.warmup > 1:
             raise ModelError(
                 f"warmup is {self.warmup}, a share of the steps; give a number from 0 to 1"
             )
+        if self.average >= 1:
+            raise ModelError(f"average is {self.average}; give a decay from 0 to below 1")
         if self.seed > _GREATEST_SEED:
             raise ModelError(f"seed is {self.seed}; give one up to {_GREATEST_SEED}")
         if self.muon and not self.lr:
@@ -139,20 +176,48 @@ class TrainOptions:
             )
 
     def _check_start(self) -> None:
-        """Check that ``tune`` and the model's shape agree with ``init``."""
-        if self.tune != "all" and not str(self.tune).isdecimal():
-            raise ModelError(f"tune is {self.tune!r}; give 'all' or a number of blocks, such as 2")
-        if self.init is None and self.tune != "all":
+        """Check that ``tune`` and the model's shape agree with where training starts."""
+        for name in ("tune", "tune_image", "tune_text"):
+            value = getattr(self, name)
+            if value not in (None, "all") and not str(value).isdecimal():
+                raise ModelError(
+                    f"{name} is {value!r}; give 'all' or a number of blocks, such as 2"
+                )
+        if (self.image_tower is None) != (self.text_tower is None):
+            raise ModelError("image_tower and text_tower go together; give both")
+        if self.image_tower is not None and self.init is not None:
+            raise ModelError("a model starts from parts or from --init, not both; leave one out")
+        starts = self.init is not None or self.image_tower is not None
+        if not starts and (self.tuned_image, self.tuned_text) != ("all", "all"):
             raise ModelError(
-                f"tune is {self.tune}, but a new model is trained whole; give the model as --init"
+                "tune is for pretrained towers, but a new model is trained whole; give the model "
+                "as --init, or parts"
             )
+        if self.views and self.tuned_image == "all":
+            raise ModelError("views are kept for locked layers; lower tune_image, or leave it out")
+        if (self.hidden or self.queries or self.class_names) and self.image_tower is None:
+            raise ModelError("hidden, queries and class_names are for a model made of parts")
+        if (self.distil or self.virtual) and not (self.views and self.accumulate == 1):
+            raise ModelError("distil and virtual need kept views, and accumulate = 1")
         usual = {entry.name: entry.default for entry in fields(TrainOptions)}
         shaped = [name for name in ("vision", "text") if getattr(self, name)]
+        if self.image_tower is not None and shaped:
+            raise ModelError(f"{shaped[0]} is for a tower without parts; leave one out")
         shaped += [name for name in ("embed_dim", "merges") if getattr(self, name) != usual[name]]
         if self.init is not None and shaped:
             raise ModelError(
                 f"{shaped[0]} is for a new model, but {self.init} has its own; leave one out"
             )
+
+    @property
+    def tuned_image(self) -> str:
+        """What of the image tower is trained: "all" or a number of blocks."""
+        return self.tune if self.tune_image is None else self.tune_image
+
+    @property
+    def tuned_text(self) -> str:
+        """What of the text tower is trained: "all" or a number of blocks."""
+        return self.tune if self.tune_text is None else self.tune_text
 
     @property
     def steps(self) -> int:
@@ -180,8 +245,8 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
     """Read options from a TOML recipe; its paths are relative to ``folder`` or the recipe's own.
 
     ``[[sources]]`` and ``[[measure]]`` tables hold ``images`` (a list), ``captions`` or ``labels``
-    and ``classes``, ``split``, ``weight``, ``exclude`` (a list) and ``hypernyms`` (a table of
-    lists); ``[augmentation]`` the fields of ``Augmentation``; ``[vision]`` and ``[text]`` the
+    and ``classes``, ``split``, ``weight``, ``exclude`` (a list), ``views``, ``hypernyms`` (a table
+    of lists); ``[augmentation]`` the fields of ``Augmentation``; ``[vision]`` and ``[text]`` the
     shape; everything else has the options' own names. Overrides that are None leave the
     recipe's value. Raise ``ModelError`` for anything unknown.
     """
@@ -207,8 +272,9 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
     for name in ("init", "out"):
         if isinstance(data.get(name), str):
             data[name] = folder / data[name]
-    if isinstance(data.get("tune"), int):
-        data["tune"] = str(data["tune"])
+    for name in ("tune", "tune_image", "tune_text"):
+        if isinstance(data.get(name), int):
+            data[name] = str(data[name])
     return TrainOptions(**data)
 
 
@@ -234,7 +300,11 @@ def _source(entry: Mapping[str, Any], folder: Path) -> PairSource:
         raise ModelError(f"hypernyms is {hypernyms!r}; give a table of lists")
     if not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise ModelError(f"a source's weight is {weight!r}; give a number above 0")
+    views = entry.get("views")
+    if views is not None and not _is_whole(views, 1):
+        raise ModelError(f"a source's views is {views!r}; give a whole number of 1 or more")
     return PairSource(
+        views=views,
         images=tuple(folder / path for path in _words("images", entry["images"])),
         split=_text("split", entry["split"]) if "split" in entry else None,
         weight=float(weight),

@@ -8,7 +8,7 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -23,13 +23,19 @@ from fovea.search.clip.datasets.pairs import PairSet, open_pairs
 from fovea.search.clip.encoders.base import keep_allocations
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP, initialise
-from fovea.search.clip.tokenizer import Tokenizer, learn_merges
+from fovea.search.clip.parts.joining import joined
+from fovea.search.clip.parts.packaged import class_names, open_image_part, open_text_part
+from fovea.search.clip.protocols import TextTokenizer
+from fovea.search.clip.tokenizer import Tokenizer, learn_merges, open_tokenizer
+from fovea.search.clip.wordpiece import WordPiece
 
 from .batches import Batches
 from .distributed import World, agree, joined_world
+from .guide import ClassGuide
 from .held_out import HeldOut
+from .kept import KeptViews
 from .learner import Diverged, Learner
-from .partial import resized
+from .partial import freeze_batch_norm, resized
 from .recipe import TrainOptions
 from .run_folder import RunFolder
 
@@ -74,7 +80,8 @@ def train(options: TrainOptions, on_metrics: Callable[[Metrics], None] | None = 
                 if on_metrics is not None:
                     on_metrics(metrics)
         if world.leads:
-            save_model(run.learner.model, run.tokenizer, options.out / "model")
+            with run.learner.averaged():
+                save_model(run.learner.model, run.tokenizer, options.out / "model")
     return options.out / "model"
 
 
@@ -112,9 +119,43 @@ class _Run:
             cache_bytes=int(options.cache_gb * (1 << 30) / world.size),
         )
         self.learner = Learner(model, options, world)
-        self.folder = RunFolder(options.out, _identity(options, model, sets, self.tokenizer))
+        identity = _identity(options, model, sets, self.tokenizer)
+        self.folder = RunFolder(options.out, identity)
+        if options.views:
+            self._keep_views(identity)
         self.losses: list[float] = []
         self.step = self._resume()
+
+    def _own_views(self) -> list[int | None]:
+        return [source.views for source in self.options.sources]
+
+    def _keep_views(self, identity: Mapping[str, Any]) -> None:
+        """Compute the locked layers' features, or find them from an earlier start."""
+        options, model = self.options, self.learner.model
+        size = model.config.vision.image_size
+        layers = ("init", "image_tower", "data", "tune_image")
+        kept = KeptViews(
+            options.out / "features",
+            self.learner.halves.eval(),
+            self.batches.sets,
+            [options.views if own is None else own for own in self._own_views()],
+            options.augmentation,
+            seed=options.seed,
+            identity={name: identity[name] for name in layers} | {"size": size},
+        )
+        kept.compute(self.batches.open_image, size, options.workers)
+        self.batches.kept = kept
+        if options.distil or options.virtual:
+            self.learner.guide = ClassGuide(
+                model,
+                self.tokenizer,
+                class_names(),
+                kept.whole(),
+                classes=options.classes_drawn,
+                seed=options.seed,
+            )
+        model.train()
+        freeze_batch_norm(model, options.tuned_image)
 
     def _resume(self) -> int:
         """Restore the last checkpoint, if there is one; return its step."""
@@ -172,9 +213,10 @@ class _Run:
         """Return a line of metrics, with the held-out figures in the first process only."""
         figures, learner = {}, self.learner
         if measuring and self.held_out is not None:
-            figures = self.held_out.figures(
-                learner.model, self.tokenizer, learner.device, learner.dtype
-            )
+            with learner.averaged():
+                figures = self.held_out.figures(
+                    learner.model, self.tokenizer, learner.device, learner.dtype
+                )
         return Metrics(
             step=self.step,
             steps=self.options.steps,
@@ -202,16 +244,33 @@ def learning_rate(step: int, steps: int, highest: float, warmup: float) -> float
     return highest * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _first_model(options: TrainOptions, sets: Sequence[PairSet]) -> tuple[CLIP, Tokenizer]:
-    """Load the model to fine-tune, or initialise one whose vocabulary is learned from the data."""
+def _first_model(options: TrainOptions, sets: Sequence[PairSet]) -> tuple[CLIP, TextTokenizer]:
+    """Load the model to fine-tune, join parts, or initialise a model.
+
+    The vocabulary of an initialised one is learned from the data.
+    """
     torch.manual_seed(options.seed)
+    if options.image_tower is not None and options.text_tower is not None:
+        text = open_text_part(options.text_tower)
+        model = joined(
+            open_image_part(options.image_tower),
+            text,
+            embed_dim=options.embed_dim,
+            image_size=options.image_size,
+            hidden=options.hidden,
+            queries=options.queries,
+            names=class_names() if options.class_names else (),
+        )
+        return model, text.tokenizer
     if options.init is None:
-        tokenizer = Tokenizer(learn_merges(_all_texts(sets), options.merges))
-        model = CLIP(options.config(tokenizer.vocab_size))
+        learned = Tokenizer(learn_merges(_all_texts(sets), options.merges))
+        model = CLIP(options.config(learned.vocab_size))
         initialise(model)
-        return model, tokenizer
+        return model, learned
     model = load_clip(options.init)
-    tokenizer = Tokenizer.from_folder(options.init, model.config.text.vocab_size)
+    config = model.config
+    folder = find_weights(options.init).parent
+    tokenizer = open_tokenizer(folder, config.tokenizer, config.text.vocab_size)
     return resized(model, options.image_size) if options.image_size else model, tokenizer
 
 
@@ -225,21 +284,31 @@ def _all_texts(sets: Sequence[PairSet]) -> Iterator[str]:
 
 
 def _identity(
-    options: TrainOptions, model: CLIP, sets: Sequence[PairSet], tokenizer: Tokenizer
+    options: TrainOptions, model: CLIP, sets: Sequence[PairSet], tokenizer: TextTokenizer
 ) -> dict[str, Any]:
     """Return what must be equal for a run to resume from a checkpoint."""
     names = (
-        *("seed", "batch_size", "samples", "lr", "weight_decay", "warmup", "tune"),
-        *("captions_per_image", "class_prompts", "muon"),
+        *("seed", "batch_size", "samples", "lr", "weight_decay", "warmup"),
+        *("captions_per_image", "class_prompts", "muon", "image_tower", "text_tower"),
+        *("image_lr", "text_lr", "views", "distil", "virtual", "classes_drawn", "average"),
     )
     return {
         **{name: getattr(options, name) for name in names},
         "augmentation": json.dumps(asdict(options.augmentation)),
         "config": json.dumps(model.config.to_dict()),
-        "vocabulary": zlib.crc32(repr(tokenizer.merges).encode()),
+        "tune_image": options.tuned_image,
+        "tune_text": options.tuned_text,
+        "vocabulary": _vocabulary(tokenizer),
         "init": options.init and weights_sha256(find_weights(options.init)),
         "pairs": [len(pairs.pairs) for pairs in sets],
         "data": [pairs.digest() for pairs in sets],
         "weights": [pairs.weight for pairs in sets],
         "hypernyms": json.dumps([dict(pairs.hypernyms) for pairs in sets]),
     }
+
+
+def _vocabulary(tokenizer: TextTokenizer) -> int:
+    """Hash the vocabulary of either kind."""
+    assert isinstance(tokenizer, Tokenizer | WordPiece)
+    found = tokenizer.merges if isinstance(tokenizer, Tokenizer) else tokenizer.entries
+    return zlib.crc32(repr(tuple(found)).encode())

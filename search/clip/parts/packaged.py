@@ -9,7 +9,7 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from fovea.search.clip.checkpoints.checkpoint import stored_shapes as shapes_in
 from fovea.search.clip.checkpoints.image_processor import read_json
 from fovea.search.clip.config import (
     BertConfig,
-    ClipConfig,
     Colour,
     EfficientNetConfig,
     TextConfig,
@@ -30,10 +29,17 @@ from fovea.search.clip.config import (
 )
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.protocols import TextTokenizer
-from fovea.search.clip.tokenizers import open_tokenizer
+from fovea.search.clip.tokenizer import open_tokenizer
 
-__all__ = ["IMAGE_PARTS", "TEXT_PARTS", "ImagePart", "TextPart", "class_names", "open_image_part",
-           "open_text_part"]
+__all__ = [
+    "IMAGE_PARTS",
+    "TEXT_PARTS",
+    "ImagePart",
+    "TextPart",
+    "class_names",
+    "open_image_part",
+    "open_text_part",
+]
 
 EXTRA = "pip install 'fovea[parts]'"
 SENTENCE_LENGTH = 128  # tokens that the published sentence embedders were trained with
@@ -164,7 +170,8 @@ def open_text_part(part: str) -> TextPart:
     state = {name: tensor.float() for name, tensor in checkpoint.state(["text"]).items()}
     for name in ("logit_scale", "text_projection"):
         state.pop(name, None)
-    return TextPart(text, state, open_tokenizer(checkpoint.path.parent, text))
+    tokenizer = open_tokenizer(checkpoint.path.parent, checkpoint.config.tokenizer, text.vocab_size)
+    return TextPart(text, state, tokenizer)
 
 
 def _folder(part: str, named: Mapping[str, object]) -> Path:
@@ -205,11 +212,13 @@ def _bert(folder: Path) -> TextPart:
     prefix = "bert." if any(name.startswith("bert.") for name in stored) else ""
     names = [n for n in stored if n.startswith((f"{prefix}embeddings.", f"{prefix}encoder."))]
     names = [name for name in names if not name.endswith("position_ids")]
-    state = {f"bert.{n.removeprefix(prefix)}": t.float() for n, t in read_tensors(path, names).items()}
+    state = {
+        f"bert.{n.removeprefix(prefix)}": t.float() for n, t in read_tensors(path, names).items()
+    }
     positions = "bert.embeddings.position_embeddings.weight"
     if positions in state:
         state[positions] = state[positions][: text.context_length].clone()
-    return TextPart(text, state, open_tokenizer(folder, text))
+    return TextPart(text, state, open_tokenizer(folder, "wordpiece", text.vocab_size))
 
 
 def class_names(classes: int = 1000) -> list[list[str]]:
