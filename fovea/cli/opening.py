@@ -62,11 +62,13 @@ def tell_of_better(folder: Path, model: str | None, better: str | None) -> None:
 
     Say nothing where ``better`` is None, and while a change of model is under way.
     """
+    if better is None:
+        return
     from fovea.search.library.library import default_library_folder
     from fovea.search.library.locks import holder_of
     from fovea.search.maintenance.changeover import LOCK
 
-    if better is None or holder_of(folder, LOCK):
+    if holder_of(folder, LOCK):
         return
     command = f"fovea models use {better}"
     if folder.absolute() != default_library_folder().absolute():
