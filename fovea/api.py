@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 from fovea.search.library.library import Library as Store
 from fovea.search.library.library import default_library_folder
+from fovea.search.models.installed import better_bundled
 from fovea.search.models.lazy import LazyEncoder, TextsLater
 from fovea.search.models.resolve import planned_model, resolve_model
 from fovea.search.query.hits import Answer, places
@@ -93,6 +94,14 @@ class Library:
         """The name of the model that the library uses; None before anything is indexed."""
         row = self._store.model()
         return None if row is None else row.name
+
+    @property
+    def better_bundled(self) -> str | None:
+        """The name of the bundled model, if it is better than the one that the library uses.
+
+        None unless the library uses a model that an earlier version of fovea came with.
+        """
+        return better_bundled(self._store.model())
 
     @property
     def roots(self) -> list[Path]:

@@ -1,4 +1,5 @@
 import ast
+import hashlib
 import importlib
 import os
 import re
@@ -17,6 +18,7 @@ from mypy.find_sources import create_source_list
 from mypy.options import Options
 
 from building import build, copy_checkout, tracked
+from fovea.data import BUNDLED, FORMER
 from fovea.search.clip.formats import FORMATS
 from places import CHECKOUT
 
@@ -108,8 +110,11 @@ def test_a_wheel_from_the_sdist_equals_that_from_the_checkout(wheel, sdist_file,
     [
         "data/fovea-small/model.safetensors",
         "data/fovea-small/config.json",
-        "data/fovea-small/bpe.txt.gz",
-        "data/fovea-small/stage-1.toml",
+        "data/fovea-small/README.md",
+        "data/fovea-small-1/model.safetensors",
+        "data/fovea-small-1/config.json",
+        "data/fovea-small-1/bpe.txt.gz",
+        "data/fovea-small-1/README.md",
         "data/labels.txt",
         "py.typed",
         "web/static/js/main.js",
@@ -123,9 +128,22 @@ def test_both_distributions_hold_what_is_not_code(wheel, sdist, name):
     assert [n for n in wheel if n.endswith("py.typed")] == ["fovea/py.typed"]
 
 
-def test_the_bundled_model_is_small():
-    folder = CHECKOUT / "data" / "fovea-small"
-    assert sum(path.stat().st_size for path in folder.iterdir()) <= 30_000_000
+@pytest.mark.parametrize(("name", "most"), [("fovea-small", 48e6), ("fovea-small-1", 23e6)])
+def test_the_bundled_models_are_small(name, most):
+    folder = CHECKOUT / "data" / name
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= most
+
+
+def test_no_model_ships_but_the_bundled_one_and_those_it_replaced(wheel):
+    models = {name.split("/")[2] for name in wheel if name.endswith(".safetensors")}
+    assert models == {BUNDLED, *FORMER}
+
+
+def test_former_bundled_models_are_those_that_libraries_know():
+    for name, identity in FORMER.items():
+        weights = (CHECKOUT / "data" / name / "model.safetensors").read_bytes()
+        assert hashlib.sha256(weights).hexdigest() == identity
+        assert identity in (CHECKOUT / "data" / name / "README.md").read_text("utf-8")
 
 
 def test_the_wheel_installs_the_command_and_its_licence(wheel):

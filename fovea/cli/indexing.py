@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fovea.search.models.info import ModelInfo
 
 
-from .opening import library_folder, open_library
+from .opening import library_folder, open_library, tell_of_better
 from .options import (
     FILE,
     embedding_options,
@@ -71,6 +71,7 @@ def index(
     if switch_model and name is None:
         raise click.UsageError("--switch-model needs --model NAME|DIR")
     from fovea.indexer.scanning.scan import index_folders
+    from fovea.search.models.installed import better_bundled
     from fovea.search.models.resolve import planned_model, resolve_model
 
     _check_machine(device, dtype)
@@ -95,9 +96,12 @@ def index(
                 progress=progress,
                 **options,
             )
+        used = library.model()
     _show_report(report, model, dry_run, as_json)
     if report.stopped:
         raise click.ClickException("stopped; run the command again to go on")
+    if used is not None:
+        tell_of_better(place, used.name, better_bundled(used))
 
 
 def _switched(

@@ -8,7 +8,7 @@ import click
 
 from fovea.search.library.paths import path_fields, printable, printable_name
 
-from .opening import existing_library, open_library
+from .opening import existing_library, open_library, tell_of_better
 from .options import FILE, json_option, library_option
 from .output import counted, print_json, talk
 
@@ -23,6 +23,7 @@ def status(folder: Path | None, as_json: bool) -> None:
     fovea status
     """
     from fovea.search.maintenance.changeover import changeover, embedded_counts
+    from fovea.search.models.installed import better_bundled
 
     with open_library(folder) as library:
         counts, model, change = library.counts(), library.model(), changeover(library)
@@ -33,11 +34,13 @@ def status(folder: Path | None, as_json: bool) -> None:
             for root in library.roots_now()
         ]
         place = library.folder
+    name, better = model.name if model else None, better_bundled(model)
     if as_json:
         print_json(
             {
                 **{("library" + key[4:]): text for key, text in path_fields(str(place)).items()},
-                "model": model.name if model else None,
+                "model": name,
+                "better_bundled": better,
                 "images": counts.images,
                 "embeddings": counts.embeddings,
                 "files": counts.files,
@@ -55,10 +58,11 @@ def status(folder: Path | None, as_json: bool) -> None:
                 ],
             }
         )
+        tell_of_better(place, name, better)
         return
     files = ", ".join(f"{count:,} {state}" for state, count in counts.files.items())
     click.echo(f"library\t{printable_name(str(place))}")
-    click.echo(f"model\t{model.name if model else 'none yet'}")
+    click.echo(f"model\t{name or 'none yet'}")
     if change is not None:
         done = f"{change.embedded:,} of {change.images:,} pictures"
         step = f"interrupted; to resume: fovea models use {shlex.quote(change.model.name)}"
@@ -73,6 +77,7 @@ def status(folder: Path | None, as_json: bool) -> None:
     for root in roots:
         when = f"scanned {root['scanned']}" if root["scanned"] else "not scanned yet"
         click.echo(f"root\t{printable_name(str(root['path']))}\t{root['state']}, {when}")
+    tell_of_better(place, name, better)
 
 
 @click.command()

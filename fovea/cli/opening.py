@@ -1,5 +1,6 @@
 """The library and the model that a command works on."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from fovea.search.library.rows import ModelRow
     from fovea.search.models.info import ModelInfo
 
+from .output import talk
 from .progress import download_bar
 
 
@@ -40,7 +42,10 @@ def open_library(folder: Path | None) -> "Library":
 
 @contextmanager
 def searchable(folder: Path | None, device: str, dtype: str) -> "Iterator[fovea.Library]":
-    """Open a library for searching. Raise ``FoveaError`` where nothing is indexed yet."""
+    """Open a library for searching, and at the end say whether a better model is bundled.
+
+    Raise ``FoveaError`` where nothing is indexed yet.
+    """
     import fovea
 
     place = existing_library(folder)
@@ -49,6 +54,29 @@ def searchable(folder: Path | None, device: str, dtype: str) -> "Iterator[fovea.
         if library.model is None:
             raise FoveaError(f"nothing is indexed in {library.folder} yet: fovea index FOLDER")
         yield library
+        tell_of_better(library.folder, library.model, library.better_bundled)
+
+
+def tell_of_better(folder: Path, model: str | None, better: str | None) -> None:
+    """Say how to change the library in ``folder`` from its model to a better bundled one.
+
+    Say nothing where ``better`` is None, and while a change of model is under way.
+    """
+    if better is None:
+        return
+    from fovea.search.library.library import default_library_folder
+    from fovea.search.library.locks import holder_of
+    from fovea.search.maintenance.changeover import LOCK
+
+    if holder_of(folder, LOCK):
+        return
+    command = f"fovea models use {better}"
+    if folder.absolute() != default_library_folder().absolute():
+        command += f" --library {shlex.quote(str(folder))}"
+    talk(
+        f"this library uses {model}, which was bundled earlier; to change to the better bundled "
+        f"model: {command}"
+    )
 
 
 def current_model(library: "Library") -> "ModelRow":

@@ -2,14 +2,18 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fovea.search.clip.errors import FoveaError
 
-from .opening import library_folder
+from .opening import library_folder, tell_of_better
 from .options import FILE, library_option, model_option, value_option
 from .output import talk
+
+if TYPE_CHECKING:
+    from fovea.search.library.library import Library
 
 
 @click.command(short_help="Serve the library as a web page while indexing folders.")
@@ -55,6 +59,7 @@ def serve(
     def ready(bound: int) -> None:
         addresses = _addresses(host, bound, token)
         _say_where(addresses, host)
+        _tell_of_better(app.extensions["fovea"].library)
         app.extensions["fovea"].warm()
         if folders:
             app.extensions["fovea.scans"].start([place.absolute() for place in folders])
@@ -92,6 +97,14 @@ def _say_where(addresses: list[str], host: str) -> None:
             "shown only once, and the connection is not encrypted"
         )
     click.echo(f"fovea: open {' or '.join(addresses)} (Ctrl-C to stop)")
+
+
+def _tell_of_better(library: "Library") -> None:
+    from fovea.search.models.installed import better_bundled
+
+    model = library.model()
+    if model is not None:
+        tell_of_better(library.folder, model.name, better_bundled(model))
 
 
 def _open_browser(address: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from sqlite_utils import Database
 
+from fovea.data import former_name
 from fovea.search.errors import LibraryError
 
 from . import files, schema
@@ -141,12 +142,12 @@ class Library:
             "WHERE id = (SELECT value FROM library WHERE key = ?)",
             (key,),
         )
-        return ModelRow(*found[0]) if found else None
+        return _model_row(*found[0]) if found else None
 
     def models(self) -> list[ModelRow]:
         """List every model that the library knows, whether it uses it or not."""
         found = self.rows("SELECT id, name, identity, dim, source FROM models ORDER BY id")
-        return [ModelRow(*row) for row in found]
+        return [_model_row(*row) for row in found]
 
     def add_model(self, name: str, identity: str, dim: int, source: str) -> ModelRow:
         """Add a model without using it; its identity decides whether it is new."""
@@ -394,4 +395,11 @@ def _store_model(
     ).fetchall()[0]
     if row[3] != dim:
         raise ValueError(f"{name} has embeddings of width {row[3]}, not {dim}")
-    return ModelRow(*row)
+    return _model_row(*row)
+
+
+def _model_row(id: int, name: str, identity: str, dim: int, source: str) -> ModelRow:
+    """Return a model's row; a former bundled model goes by its name now, whatever is stored."""
+    if source == "bundled":
+        name = former_name(identity) or name
+    return ModelRow(id, name, identity, dim, source)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from fovea.data import BUNDLED
 from fovea.search.errors import LibraryError, ModelError
 from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import PAGE, Library
@@ -233,9 +234,10 @@ def find_model(library: Library, name: str) -> ModelRow | None:
 def resolve_in(library: Library, name: str, *, progress: "Reporter | None" = None) -> ModelInfo:
     """Return a model by its name in the library, or else as ``resolve_model`` does.
 
-    Raise ``ModelError`` for one that is not available.
+    The bundled model's name always means the one that is bundled now. Raise ``ModelError`` for one
+    that is not available.
     """
-    row = find_model(library, name)
+    row = None if name.lower() == BUNDLED else find_model(library, name)
     if row is None or Path(name).expanduser().exists():
         return resolve_model(name, progress=progress)
     try:

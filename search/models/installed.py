@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fovea.data import BUNDLED, bundled_model
+from fovea.data import BUNDLED, bundled_model, former_models, former_name
 from fovea.search.errors import ModelError
 from fovea.search.library.rows import ModelRow
 
@@ -19,9 +19,12 @@ __all__ = [
     "KnownModel",
     "available_models",
     "best_on_disk",
+    "better_bundled",
     "bundled",
     "delete_files",
     "files_identity",
+    "former",
+    "former_bundled",
     "known_models",
     "models_on_disk",
     "name_of",
@@ -56,8 +59,8 @@ def available_models() -> list[str]:
 
 
 def models_on_disk() -> Iterator[ModelInfo]:
-    """Describe every known model on the disk that can be read."""
-    for known in known_models():
+    """Describe every model on the disk that can be read: known ones and former bundled ones."""
+    for known in [*known_models(), *_former_models()]:
         if known.folder is not None:
             try:
                 yield describe_model(known.folder, known.name, known.source)
@@ -74,6 +77,33 @@ def bundled() -> ModelInfo:
             f"or name another model, such as {DEFAULT}"
         )
     return describe_model(folder, BUNDLED, "bundled")
+
+
+def former(name: str) -> ModelInfo | None:
+    """Describe the former bundled model of this name; None for any other name.
+
+    Such a model is for the libraries that use it: no list of models to choose from has it.
+    """
+    wanted = name.lower()
+    known = next((model for model in _former_models() if model.name == wanted), None)
+    if known is None or known.folder is None:
+        return None
+    return describe_model(known.folder, known.name, known.source)
+
+
+def former_bundled(row: ModelRow | None) -> bool:
+    """Whether a library's model is a former bundled one, which the bundled one should replace."""
+    if row is None or row.source != "bundled" or bundled_model() is None:
+        return False
+    return former_name(row.identity) is not None
+
+
+def better_bundled(row: ModelRow | None) -> str | None:
+    """Return the name of the bundled model where it is better than a library's; else None.
+
+    Only of a former bundled model is that known.
+    """
+    return BUNDLED if former_bundled(row) else None
 
 
 def best_on_disk() -> ModelInfo | None:
@@ -130,7 +160,11 @@ def _kept(name: str, row: ModelRow | None) -> KnownModel:
     name = name if row is None else name_of(row)
     model = find_openai(name) or find_url_model(name)
     wanted = (model.name if model else name).lower()
-    for known in known_models():
+    for known in [*known_models(), *_former_models()]:
         if known.name.lower() == wanted:
             return known
     raise ModelError(f"{name!r} was not downloaded by fovea; delete it yourself")
+
+
+def _former_models() -> list[KnownModel]:
+    return [KnownModel(name, "bundled", folder) for name, folder in former_models().items()]

@@ -15,7 +15,7 @@ from fovea.search.library.rows import ModelRow
 
 from .hub import is_hub_id, is_offline, not_on_disk, pull_hub
 from .info import ModelInfo, check_vocabulary, describe_model
-from .installed import best_on_disk, bundled, models_on_disk, name_of
+from .installed import best_on_disk, bundled, former, models_on_disk, name_of
 from .openai import DEFAULT, OPENAI_MODELS, OpenAIModel, find_openai, on_disk, pull_openai
 from .url import find_url_model, is_url, pull_url
 
@@ -58,8 +58,9 @@ def resolve_model(
 ) -> ModelInfo:
     """Return the model asked for, or choose one.
 
-    ``requested`` is the name of one of OpenAI's models or the bundled one, a folder or weights
-    file, "owner/name" on the hub, or the name or URL of one fetched from a URL. Without it:
+    ``requested`` is the name of one of OpenAI's models, the bundled one or a former bundled one, a
+    folder or weights file, "owner/name" on the hub, or the name or URL of one fetched from a URL.
+    Without it:
     ``current``, the library's; else the best on the disk; else ViT-B/32, downloaded; else the
     bundled one, and the log says why. ``network=False`` downloads nothing. Raise ``ModelError``
     for a model that is not available.
@@ -126,6 +127,8 @@ def pull(
 def _requested(name: str, network: bool, progress: "Reporter | None") -> ModelInfo:
     if name.lower() == BUNDLED:
         return bundled()
+    if former_model := former(name):
+        return former_model
     looks_like_path = name.startswith((".", "~", os.sep)) or Path(name).is_absolute()
     if not looks_like_path and (model := find_openai(name)):
         return _openai(model, network, progress)

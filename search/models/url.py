@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from fovea.data import BUNDLED
+from fovea.data import BUNDLED, FORMER
 from fovea.search.clip.checkpoints.checkpoint import WEIGHTS_FILES, convert, read_config
 from fovea.search.clip.config import PUBLISHED_VOCABULARY_SIZE
 from fovea.search.errors import ModelError, ModelUnreachable
@@ -144,7 +144,7 @@ def _name(url: str, sha256: str) -> str:
     name = next((t for t in reversed(told) if t.lower() not in _SAYS_NOTHING), parts.hostname or "")
     name = name[:60].strip(".-") or "model"
     folder = models_folder() / "fetched" / name
-    if name == BUNDLED or find_openai(name) or folder.exists():
+    if name in (BUNDLED, *FORMER) or find_openai(name) or folder.exists():
         return f"{name}-{sha256[:8]}"
     return name
 

@@ -151,6 +151,10 @@ STATUS = _object(
     {
         "version": TEXT,
         "model": _or_null("string"),
+        "better_bundled": _or_null(
+            "string",
+            description="Name of the bundled model, if the library uses a former, weaker one.",
+        ),
         "images": COUNT,
         "embeddings": COUNT,
         "files": {"type": "object", "additionalProperties": COUNT},

@@ -8,6 +8,7 @@ from flask import Blueprint
 from fovea.indexer.decoding.formats import EXTENSIONS, RAW_EXTENSIONS, raw_available
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.paths import path_fields
+from fovea.search.models.installed import better_bundled
 from fovea.web.contract.describe import Choice, Number, Text, describe
 from fovea.web.contract.openapi import program_version
 from fovea.web.engine.engine import current_engine
@@ -37,6 +38,7 @@ def status() -> dict[str, Any]:
     return {
         "version": program_version(),
         "model": model.name if model else None,
+        "better_bundled": better_bundled(model),
         "images": counts.images,
         "embeddings": counts.embeddings,
         "files": counts.files,

@@ -290,6 +290,7 @@ def test_a_vocabulary_that_cannot_be_had_costs_no_second_download(server, monkey
         ("/photos%20clip%C3%A9/model.tar.gz", "photos-clip"),
         ("/ViT-B-32.zip", "ViT-B-32-"),
         ("/fovea-small.zip", "fovea-small-"),
+        ("/fovea-small-1.zip", "fovea-small-1-"),
     ],
 )
 def test_a_model_is_called_what_its_address_says(server, folder, path, name):

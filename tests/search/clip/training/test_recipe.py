@@ -7,7 +7,6 @@ from fovea.search.clip.datasets.pairs import PairSource
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.training.augment import Augmentation
 from fovea.search.clip.training.recipe import TrainOptions, read_recipe
-from places import CHECKOUT
 
 RECIPE = """
 batch_size = 64
@@ -103,16 +102,6 @@ def test_a_bad_recipe_is_named(tmp_path, text, told):
     with pytest.raises(ModelError, match=told) as error:
         read_recipe(write(tmp_path, text), sources=None, **{} if "out" in text else {"out": Path()})
     assert "\n" not in str(error.value)
-
-
-RECIPES = sorted((CHECKOUT / "data" / "fovea-small").glob("*.toml"))
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_the_bundled_models_recipes_can_be_repeated(path):
-    init = None if path.stem in ("stage-1", "stage-7") else Path("before")
-    options = read_recipe(path, folder=Path("data"), out=Path("here"), init=init)
-    assert [source.split for source in options.sources] == ["train", "train"]
 
 
 def test_the_default_shape_is_a_small_resnet():
