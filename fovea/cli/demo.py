@@ -14,7 +14,7 @@ from .output import talk
 from .progress import download_bar
 from .searching import show_answer
 
-QUERIES = ("a cat", "a motorcycle", "a cup of coffee", "grass")
+QUERIES = ("a cat", "a motorcycle", "a cup of coffee", "an astronaut")
 
 
 @click.command(short_help="Index a few sample photographs and search them.")
