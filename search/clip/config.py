@@ -15,6 +15,7 @@ from .errors import ModelError
 Activation = Literal["quick_gelu", "gelu"]
 Colour = tuple[float, float, float]
 Squaring = Literal["crop", "squash"]
+TokenizerKind = Literal["bpe", "wordpiece"]
 
 # Mean and standard deviation of the pixels (0 to 1, red, green, blue) that the published models
 # were trained with.

@@ -1,13 +1,39 @@
-"""What callers may expect of an encoder, whichever library computes it; imports no torch."""
+"""What callers may expect of an encoder or a tokenizer of any kind; imports no torch."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from .preprocess import Preprocess
 
-__all__ = ["ImageEncoder", "ImageTextEncoder", "IndexingEncoder", "TextEncoder"]
+__all__ = ["ImageEncoder", "ImageTextEncoder", "IndexingEncoder", "TextEncoder", "TextTokenizer"]
+
+
+class TextTokenizer(Protocol):
+    """Turns texts into token ids."""
+
+    vocab_size: int
+    start_id: int
+    end_id: int
+    pad_id: int
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text, without start and end."""
+        ...
+
+    def tokenize(self, texts: Sequence[str], context_length: int) -> np.ndarray:
+        """Return int64 (n, context_length): start, the text, end, then padding."""
+        ...
+
+    def lengths(self, tokens: np.ndarray) -> np.ndarray:
+        """Count the positions of each row (n, l) up to and including its end, as int64 (n,)."""
+        ...
+
+    def save(self, folder: Path) -> Path:
+        """Write the vocabulary into a model's folder; return the file."""
+        ...
 
 
 class TextEncoder(Protocol):

@@ -3,6 +3,8 @@
 Byte-pair encoding: Sennrich et al. 2016 (arXiv:1508.07909). The byte alphabet is GPT-2's (Radford
 et al. 2019, section 2.2); the lower-casing and the end-of-word mark are CLIP's (Radford et al.
 2021, arXiv:2103.00020, section 2.4). The merges belong to a model and are in its folder.
+
+``open_tokenizer`` also opens the other kind, of ``wordpiece.py``.
 """
 
 import gzip
@@ -14,13 +16,22 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from heapq import heapify, heappop, heappush
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import regex
 
 from .atomic import replace_file
-from .config import PACKED_VOCABULARY, PUBLISHED_VOCABULARY_SIZE, VOCABULARY_FILES
+from .config import (
+    PACKED_VOCABULARY,
+    PUBLISHED_VOCABULARY_SIZE,
+    VOCABULARY_FILES,
+    TokenizerKind,
+)
 from .errors import ModelError
+
+if TYPE_CHECKING:
+    from .protocols import TextTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -44,11 +55,27 @@ def clean(text: str) -> str:
     return _SPACE.sub(" ", text).strip().lower()
 
 
+def open_tokenizer(folder: Path, kind: TokenizerKind, size: int | None = None) -> "TextTokenizer":
+    """Read the vocabulary of this kind in a model's folder.
+
+    Raise ``ModelError`` if there is none, or one of another ``size`` than the model's.
+    """
+    if kind == "bpe":
+        return Tokenizer.from_folder(folder, size)
+    if kind == "wordpiece":
+        from .wordpiece import WordPiece  # imports a package that the other kind does not need
+
+        return WordPiece.from_folder(folder, size)
+    raise ValueError(f"a tokenizer is bpe or wordpiece, not {kind}")
+
+
 class Tokenizer:
     """Turn text into the token ids of one vocabulary.
 
     The ids are 256 bytes, 256 bytes that end a word, one per merge, then start and end of text.
     """
+
+    pad_id = 0  # also an entry of the vocabulary: only what lies behind the end is padding
 
     def __init__(self, merges: Sequence[Merge]) -> None:
         symbols = list(_byte_symbols().values())
@@ -102,6 +129,14 @@ class Tokenizer:
             ids = [self.start_id, *words, self.end_id]
             row[: len(ids)] = ids
         return out
+
+    def lengths(self, tokens: np.ndarray) -> np.ndarray:
+        """Count the positions up to and including the end of each row of ``tokenize``.
+
+        ``tokens`` is int64 (n, l); the result is int64 (n,). The end token has the highest id; the
+        first one counts, also where it was in the text.
+        """
+        return (tokens.argmax(axis=1) + 1).astype(np.int64)
 
     def save(self, folder: Path) -> Path:
         """Write the merges to ``folder``/bpe.txt.gz, the same bytes for the same merges."""

@@ -172,6 +172,12 @@ def test_a_row_has_77_positions_and_keeps_the_end_of_a_longer_text(tokenizer):
     assert rows[1:].tolist() == [[516, *[513] * 75, 517]] * 3
 
 
+def test_a_row_is_as_long_as_up_to_its_first_end(tokenizer):
+    rows = tokenizer.tokenize(["the dog", "", "the " * 9, f"the {END} the"], 6)
+    lengths = tokenizer.lengths(rows)
+    assert lengths.dtype == np.int64 and lengths.tolist() == [4, 2, 6, 3]
+
+
 def test_special_tokens_in_a_text_are_ids(tokenizer):
     assert tokenizer.encode(f"{START} the {END}") == [516, 513, 517]
 
