@@ -134,6 +134,11 @@ class TextConfig:
     heads: int
     layers: int
 
+    @property
+    def tokenizer(self) -> TokenizerKind:
+        """The kind of tokenizer that the tower's tokens come from."""
+        return "bpe"
+
 
 @dataclass(frozen=True, slots=True)
 class BertConfig:
@@ -149,6 +154,11 @@ class BertConfig:
     heads: int
     layers: int
     segments: int = 2
+
+    @property
+    def tokenizer(self) -> TokenizerKind:
+        """The kind of tokenizer that the tower's tokens come from."""
+        return "wordpiece"
 
 
 @dataclass(frozen=True, slots=True)
