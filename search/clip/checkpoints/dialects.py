@@ -13,6 +13,7 @@ from fovea.search.clip.config import Activation, ClipConfig, TextConfig, VisionC
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.preprocess import Preprocess
 
+from .int8 import SCALE
 from .shapes import Shape, Shapes
 
 # Entries that are not weights: the original release's sizes, and buffers of the other two.
@@ -74,6 +75,7 @@ _HUB_VISION: dict[str, Any] = {
 _OPEN_CLIP_SIZES = {
     *("image_size", "patch_size", "layers", "width", "head_width", "heads", "mlp_ratio"),
     *("context_length", "vocab_size", "patch_dropout", "output_tokens"),
+    *("kind", "width_factor", "depth_factor", "classes", "class_width", "hidden", "segments"),
 }
 # Its defaults.
 _OPEN_CLIP_DEFAULTS: dict[tuple[str, str], Any] = {
@@ -88,11 +90,20 @@ _OPEN_CLIP_DEFAULTS: dict[tuple[str, str], Any] = {
 
 @dataclass(frozen=True, slots=True)
 class TensorPlan:
-    """How to make one published tensor: concatenate ``sources`` by rows, or transpose one."""
+    """How to make one published tensor: concatenate ``sources`` by rows, or transpose one.
+
+    ``scales`` are those of sources stored as int8 (``int8.py``).
+    """
 
     sources: tuple[str, ...]
     shape: Shape
     is_transposed: bool = False
+    scales: tuple[str, ...] = ()
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The names of all tensors to read."""
+        return self.sources + self.scales
 
 
 def tensor_plans(stored: Mapping[str, Shape]) -> dict[str, TensorPlan]:
@@ -103,7 +114,12 @@ def tensor_plans(stored: Mapping[str, Shape]) -> dict[str, TensorPlan]:
     # DistributedDataParallel puts every name under "module."
     prefix = "module." if stored and all(name.startswith("module.") for name in stored) else ""
     plain = {name: name.removeprefix(prefix) for name in stored}
-    plain = {name: short for name, short in plain.items() if not _NO_WEIGHTS.match(short)}
+    paired = {name + SCALE for name in stored}
+    plain = {
+        name: short
+        for name, short in plain.items()
+        if not _NO_WEIGHTS.match(short) and name not in paired
+    }
     is_hub = any(short.startswith(("text_model.", "vision_model.")) for short in plain.values())
     plans: dict[str, TensorPlan] = {}
     sources: tuple[str, ...]
@@ -118,7 +134,8 @@ def tensor_plans(stored: Mapping[str, Shape]) -> dict[str, TensorPlan]:
         short = _hub_name(short) if is_hub else short.removeprefix("text.")
         if is_transposed := short in _TRANSPOSED:
             short, shape = _TRANSPOSED[short], shape[::-1]
-        plans[short] = TensorPlan(sources, shape, is_transposed)
+        scales = tuple(each + SCALE for each in sources if each + SCALE in stored)
+        plans[short] = TensorPlan(sources, shape, is_transposed, scales)
     return plans
 
 
