@@ -75,6 +75,9 @@ _HUB_VISION: dict[str, Any] = {
 _OPEN_CLIP_SIZES = {
     *("image_size", "patch_size", "layers", "width", "head_width", "heads", "mlp_ratio"),
     *("context_length", "vocab_size", "patch_dropout", "output_tokens"),
+}
+# Those of the towers that have a ``kind``, which open_clip lacks.
+_KIND_SIZES = {
     *("kind", "width_factor", "depth_factor", "classes", "class_width", "hidden", "segments"),
 }
 # Its defaults.
@@ -198,12 +201,14 @@ def _check_open_clip(data: Mapping[str, Any]) -> None:
 
     Those are all but the sizes, which the weights are checked against, and options of training.
     """
+    towers = {tower: dict(data.get(tower) or {}) for tower in ("vision_cfg", "text_cfg")}
     odd = [
         f"{name} {value}" if isinstance(value, str | dict) else name
-        for tower in ("vision_cfg", "text_cfg")
-        for name, value in dict(data.get(tower) or {}).items()
+        for tower, options in towers.items()
+        for name, value in options.items()
         if value
         and name not in _OPEN_CLIP_SIZES
+        and not ("kind" in options and name in _KIND_SIZES)
         and value != _OPEN_CLIP_DEFAULTS.get((tower, name))
     ]
     if odd:
