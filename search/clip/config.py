@@ -26,6 +26,7 @@ PUBLISHED_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
 _SQUARINGS: dict[str, Squaring] = {"shortest": "crop", "squash": "squash"}
 
 VOCABULARY_FILES = ("bpe_simple_vocab_16e6.txt.gz", "bpe.txt.gz", "merges.txt")
+WORDPIECE_FILES = ("vocab.txt", "vocab.txt.gz")
 PACKED_VOCABULARY = "tokenizer.json"  # where newer versions of transformers keep it
 PUBLISHED_VOCABULARY_SIZE = 49408
 
