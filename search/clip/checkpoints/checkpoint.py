@@ -90,7 +90,10 @@ class Checkpoint:
         state = {name: _assemble(part, stored) for name, part in wanted.items()}
         for name, tensor in state.items():
             if not tensor.is_floating_point() and not name.endswith("num_batches_tracked"):
-                raise ModelError(f"{self.path}: {name} is {tensor.dtype}; it should be float")
+                without = f" without {name}{SCALE}" if tensor.dtype.itemsize == 1 else ""
+                raise ModelError(
+                    f"{self.path}: {name} is {tensor.dtype}{without}; it should be float"
+                )
         return state
 
 
@@ -254,13 +257,10 @@ def _widen(path: Path, stored: dict[str, "Tensor"]) -> None:
 
     for name, tensor in stored.items():
         scale = stored.get(name + SCALE)
-        if scale is None:
-            if tensor.dtype == torch.int8 and not name.endswith(SCALE):
-                raise ModelError(f"{path} is damaged: {name} is int8 without {name}{SCALE}")
-            continue
-        kinds = (str(tensor.dtype)[6:], str(scale.dtype)[6:])  # after "torch."
-        check_pair(path, name, kinds, scale.double().numpy())
-        stored[name] = torch.from_numpy(dequantise(tensor.numpy(), scale.numpy()))
+        if scale is not None:
+            kinds = (str(tensor.dtype)[6:], str(scale.dtype)[6:])  # after "torch."
+            check_pair(path, name, kinds, scale.double().numpy())
+            stored[name] = torch.from_numpy(dequantise(tensor.numpy(), scale.numpy()))
 
 
 def _assemble(part: TensorPlan, stored: Mapping[str, "Tensor"]) -> "Tensor":
