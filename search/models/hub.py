@@ -9,7 +9,7 @@ from pathlib import Path
 from fovea.search.clip.checkpoints.checkpoint import WEIGHTS_FILES
 from fovea.search.clip.checkpoints.families import TOKENIZER_FILES, kind_of
 from fovea.search.clip.checkpoints.image_processor import read_json
-from fovea.search.clip.config import PACKED_VOCABULARY, VOCABULARY_FILES
+from fovea.search.clip.config import PACKED_VOCABULARY, VOCABULARY_FILES, WORDPIECE_FILES
 from fovea.search.errors import FoveaError, ModelError, ModelUnreachable
 
 from .store import read_notes, write_notes
@@ -32,6 +32,7 @@ _BESIDE = (  # what a CLIP needs beside its weights and configuration
     "preprocessor_config.json",
     "vocab.json",
     *VOCABULARY_FILES,
+    *WORDPIECE_FILES,
     "README.md",
 )
 _BESIDE_FOREIGN = (  # what a model of another family needs, too
@@ -189,7 +190,7 @@ def files_to_fetch(name: str, files: Iterable[str], kind: str | None = None) -> 
     beside = [*_CONFIGS, *_BESIDE]
     if kind:
         beside += _BESIDE_FOREIGN
-    elif not there & set(VOCABULARY_FILES):
+    elif not there & {*VOCABULARY_FILES, *WORDPIECE_FILES}:
         beside.append(PACKED_VOCABULARY)
     wanted = [weights, *(file for file in dict.fromkeys(beside) if file in there)]
     if weights.endswith(".index.json"):

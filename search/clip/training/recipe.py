@@ -41,6 +41,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "device": (str, "auto, cpu, cuda or mps, as text"),
     "class_prompts": (bool, "true or false"),
     "class_names": (bool, "true or false"),
+    "int8_text": (bool, "true or false"),
     "image_tower": (str | None, "the name of a part or a folder"),
     "text_tower": (str | None, "the name of a part or a folder"),
     "augmentation": (Augmentation, "a table of its fields"),
@@ -76,7 +77,7 @@ class TrainOptions:
     step. ``distil`` and ``virtual`` are the weights of the losses of ``guide.ClassGuide``, with
     ``classes_drawn`` classes in each step. ``average`` is the decay per step of the exponential
     moving average of the weights, which is what is measured and written (Polyak and Juditsky 1992;
-    0: the weights themselves).
+    0: the weights themselves). ``int8_text`` writes the text tower's matrices as int8.
     """
 
     out: Path
@@ -101,6 +102,7 @@ class TrainOptions:
     virtual: float = 0.0
     classes_drawn: int = 128
     average: float = 0.0
+    int8_text: bool = False
     captions_per_image: int = 1
     class_prompts: bool = False
     image_size: int | None = None

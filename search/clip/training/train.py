@@ -81,7 +81,9 @@ def train(options: TrainOptions, on_metrics: Callable[[Metrics], None] | None = 
                     on_metrics(metrics)
         if world.leads:
             with run.learner.averaged():
-                save_model(run.learner.model, run.tokenizer, options.out / "model")
+                model = run.learner.model
+                folder = options.out / "model"
+                save_model(model, run.tokenizer, folder, int8_text=options.int8_text)
     return options.out / "model"
 
 
