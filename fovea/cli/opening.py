@@ -1,5 +1,6 @@
 """The library and the model that a command works on."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from fovea.search.library.rows import ModelRow
     from fovea.search.models.info import ModelInfo
 
+from .output import talk
 from .progress import download_bar
 
 
@@ -68,3 +70,20 @@ def any_model(name: str | None, folder: Path | None, *, network: bool = True) ->
         with open_library(folder) as library:
             current = library.model()
     return resolve_model(name, current, network=network, progress=download_bar)
+
+
+def tell_of_better(model: "ModelInfo | ModelRow | None", folder: Path | None) -> None:
+    """Say which better model than this one a library could use, if there is one.
+
+    ``folder`` is the library's, if it was named.
+    """
+    from fovea.search.models.better import better_model
+
+    offer = better_model(model)
+    if offer is None:
+        return
+    command = f"fovea models use {shlex.quote(offer.name)}"
+    if folder is not None:
+        command += f" --library {shlex.quote(str(folder))}"
+    size = f"a download of about {offer.bytes / 1e6:,.0f} MB" if offer.bytes else "on this disk"
+    talk(f"the bundled model is small; {offer.name} understands far more and is {size}: {command}")

@@ -2,12 +2,16 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fovea.search.clip.errors import FoveaError
 
-from .opening import library_folder
+if TYPE_CHECKING:
+    from fovea.web.engine.engine import Engine
+
+from .opening import library_folder, tell_of_better
 from .options import FILE, library_option, model_option, value_option
 from .output import talk
 
@@ -55,6 +59,7 @@ def serve(
     def ready(bound: int) -> None:
         addresses = _addresses(host, bound, token)
         _say_where(addresses, host)
+        _tell_of_better(app.extensions["fovea"], folder, name)
         app.extensions["fovea"].warm()
         if folders:
             app.extensions["fovea.scans"].start([place.absolute() for place in folders])
@@ -92,6 +97,13 @@ def _say_where(addresses: list[str], host: str) -> None:
             "shown only once, and the connection is not encrypted"
         )
     click.echo(f"fovea: open {' or '.join(addresses)} (Ctrl-C to stop)")
+
+
+def _tell_of_better(engine: "Engine", folder: Path | None, name: str | None) -> None:
+    """Say which better model there is, unless the one to use has been named."""
+    current = engine.library.model()
+    if current is not None or name is None:
+        tell_of_better(current, folder)
 
 
 def _open_browser(address: str) -> None:
