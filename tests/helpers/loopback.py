@@ -15,6 +15,7 @@ class Served:
         self.files = {}  # path -> bytes
         self.meant = {}  # path -> bytes whose checksum a hub tells, where it sends others
         self.asked = []  # (path, Range header or None)
+        self.heads = 0  # requests for a file's head alone
         self.cut_after = None  # bytes sent before the connection drops, as often as ``cuts``
         self.cuts = 0
         self.stall_after = None  # bytes sent before falling silent, as often as ``stalls``
@@ -60,7 +61,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(200, data, headers)
         self._body(data[start:])
 
+    def do_CONNECT(self):
+        """What a client asks a proxy for, on its way to a server with TLS."""
+        self.served.asked.append((self.path, None))
+        self._head(502, b"")
+
     def do_HEAD(self):
+        self.served.heads += 1
         data = self.served.files.get(self.path.split("?")[0])
         self._head(200 if data is not None else 404, data or b"")
 
@@ -149,6 +156,17 @@ class _HubHandler(_Handler):
         body = json.dumps(value).encode()
         self._head(status, body, {"Content-Type": "application/json", **(headers or {})})
         self.wfile.write(body)
+
+
+def lead_here(patch, served):
+    """Lead all that would leave this machine to a server, which then counts it."""
+    for name in ("FOVEA_OFFLINE", "HF_HUB_OFFLINE", "no_proxy", "NO_PROXY"):
+        patch.delenv(name, raising=False)
+    for name in ("HF_ENDPOINT", "FOVEA_MODELS_URL"):
+        patch.setenv(name, served.url)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        patch.setenv(name, served.url)
+        patch.setenv(name.upper(), served.url)
 
 
 @contextmanager
