@@ -4,6 +4,7 @@ import hashlib
 import json
 import threading
 import time
+import urllib.request
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -160,8 +161,11 @@ class _HubHandler(_Handler):
 
 def lead_here(patch, served):
     """Lead all that would leave this machine to a server, which then counts it."""
-    for name in ("FOVEA_OFFLINE", "HF_HUB_OFFLINE", "no_proxy", "NO_PROXY"):
+    for name in ("FOVEA_OFFLINE", "HF_HUB_OFFLINE"):
         patch.delenv(name, raising=False)
+    for name in ("no_proxy", "NO_PROXY"):
+        patch.setenv(name, "127.0.0.1")  # which needs no way around
+    patch.setattr(urllib.request, "_opener", None)  # it remembers the proxies of its first use
     for name in ("HF_ENDPOINT", "FOVEA_MODELS_URL"):
         patch.setenv(name, served.url)
     for name in ("http_proxy", "https_proxy", "all_proxy"):

@@ -48,10 +48,10 @@ def _stream(
 ) -> Iterator[str]:
     """Send the present state, then changes; comments keep a silent connection open."""
     scan, model = None, None
-    generation, quiet_since = engine.generation, time.monotonic()
+    generation, quiet_since, patience = engine.generation, time.monotonic(), 0.0
     yield "retry: 5000\n\n"
     while not (engine.closing.is_set() or gone()):
-        newest = found.wait(scan, LOOK_S)
+        newest, patience = found.wait(scan, patience), LOOK_S
         text = ""
         if newest != scan:
             scan = newest

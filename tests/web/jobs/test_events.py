@@ -5,7 +5,7 @@ import threading
 from fovea.web.jobs import events as module
 from fovea.web.jobs import scans as scans_module
 from fovea.web.jobs.events import LISTENERS
-from jobs import TALKING, running_instead, until
+from worker_programs import TALKING, running_instead, until
 
 
 def first_lines(response, count):

@@ -9,9 +9,9 @@ from coloured import COLOURS, encoded
 from fovea.search.models import installed
 from fovea.web.app import create_app
 from fovea.web.jobs import model_changes as module
-from jobs import running_instead, until
 from recommended import RESOLVED, WEIGHTS, parts, serving_recommended
 from small_clips import write_model
+from worker_programs import running_instead, until
 
 # A process that says what it is told to, then waits to be told to end.
 TALKING = """

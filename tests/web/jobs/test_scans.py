@@ -11,7 +11,7 @@ from PIL import Image
 
 from fovea.indexer.scanning.pipeline import Progress
 from fovea.web.jobs import scans as module
-from jobs import TALKING, running_instead, until
+from worker_programs import TALKING, running_instead, until
 
 # What the process runs in these tests: the true one, but with a toy for a model.
 INDEXING = """
