@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import count, islice, product
 from pathlib import Path
 from string import ascii_lowercase
@@ -87,8 +88,7 @@ def siglip2(folder: Path, tiny: bool) -> None:
 
 def chinese_clip(folder: Path, tiny: bool) -> None:
     """Write a Chinese-CLIP of base size with patches of 16 and inputs of 224 pixels."""
-    import transformers
-
+    transformers: Any = import_module("transformers")
     size = towers(tiny)
     text = size | {"vocab_size": 21_128, "max_position_embeddings": 512}
     vision = size | {"image_size": 224, "patch_size": 16}

@@ -77,7 +77,7 @@ def index(
     place = library_folder(folder)
     current = _model_before(place, folders, name, switch_model)
     model = resolve_model(name, current, network=not dry_run, progress=download_bar)
-    if name is None:
+    if name is None and not dry_run:
         tell_of_better(model, folder)
     load = cache(partial(model.load, device=device, dtype=dtype))
     with _library_to_write(place, dry_run) as library:

@@ -45,7 +45,7 @@ def hub(tmp_path, monkeypatch):
 def place(browser, library, tmp_path, hub):
     """The address of a server for a copy of the library."""
     shutil.copytree(library, tmp_path / "library")
-    with served(tmp_path / "library") as address:
+    with served(tmp_path / "library", offline=False) as address:
         yield address
 
 
@@ -78,7 +78,7 @@ def test_the_first_minute_connects_to_nothing_and_offers_a_better_model(
     with serving() as watching:
         lead_here(monkeypatch, watching)
         with (
-            served(tmp_path / "library", photos) as address,
+            served(tmp_path / "library", photos, offline=False) as address,
             visited(browser, address) as page,
         ):
             page.wait_for_selector(SHOWN)
