@@ -1,5 +1,6 @@
 """The benchmarks still run; their figures are not checked."""
 
+import math
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -60,3 +61,33 @@ def test_another_models_encoder_is_timed(monkeypatch, capsys):
     load(FOLDER / "encode.py").main()
     table = capsys.readouterr().out.splitlines()
     assert table[-1].split()[:2] == ["float32", "2"]
+
+
+SIDES = {
+    "ViT-B/32": 224,
+    "ViT-B-32-256": 256,
+    "ViT-B/16": 224,
+    "ViT-L/14": 224,
+    "SigLIP 2 B/16-256": 256,
+    "Chinese-CLIP ViT-B/16": 224,
+}
+
+
+@pytest.mark.parametrize("name", ["bundled", *SIDES])
+def test_models_to_choose_from_are_built_and_timed(name):
+    bench = load(FOLDER / "models.py")
+    assert list(bench.MODELS) == ["bundled", *SIDES]
+    row = bench.measure(name, "cpu", "float32", 2, 0.01, tiny=True)
+    assert row.rate > 0 and row.text_ms > 0 and row.pixels == SIDES.get(name, row.pixels)
+    assert bench.line(row).startswith(name)
+
+
+def test_the_recommended_model_is_as_large_as_is_said():
+    from fovea.search.clip.checkpoints.shapes import expected_shapes
+    from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
+    from fovea.search.models.named_hub import RECOMMENDED
+
+    text = TextConfig(77, 49408, 512, 8, 12)
+    config = ClipConfig(512, VisionConfig(256, 12, 768, 12, patch_size=32), text)
+    count = sum(math.prod(shape) for shape in expected_shapes(config).values())
+    assert count * 4 == pytest.approx(RECOMMENDED.bytes, rel=0.001)
