@@ -48,7 +48,7 @@ def main(folder: Path, labels: Path, names: Sequence[str], each: bool) -> None:
                 print(f"{rank:5d}  {row['file']}  {row['label']}")
         found = ", ".join(f"@{k} {100 * (ranks <= k).mean():.1f} %" for k in DEPTHS)
         print(f"{name}: {found} of {len(rows)} photographs")
-    print("chance: " + ", ".join(f"@{k} {100 * k / len(rows):.1f} %" for k in DEPTHS))
+    print("chance: " + ", ".join(f"@{k} {100 * min(1, k / len(rows)):.1f} %" for k in DEPTHS))
 
 
 if __name__ == "__main__":
