@@ -4,12 +4,15 @@ import json
 import string
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from fovea.search.clip.config import BertConfig, ClipConfig, EfficientNetConfig
 from fovea.search.clip.model import CLIP
+from fovea.search.clip.tokenizer import Tokenizer
 from fovea.search.clip.wordpiece import WordPiece
-from small_clips import RESNET, TEXT, VIT, random_clip, write_model
+from small_clips import MERGES, RESNET, TEXT, VIT, random_clip
 
 ENTRIES = (
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "dog", "dogs", "cat", ",", "##ly", "犬"),
@@ -37,13 +40,26 @@ JOINED = {
 }
 
 
-def write_joined(folder: Path, config: ClipConfig, seed: int = 0) -> CLIP:
-    """Write a model's folder with the vocabulary of its text tower; return the reference model."""
-    if config.text.tokenizer == "bpe":
-        return write_model(folder, config, seed)
+GAIN = 1.3  # of batch norms, so that pictures are told apart after seventeen blocks
+
+
+@torch.no_grad()
+def random_joined(config: ClipConfig, seed: int = 0) -> CLIP:
+    """A reference model like ``random_clip``, whose EfficientNet tells pictures apart."""
     model = random_clip(config, seed)
+    if isinstance(config.vision, EfficientNetConfig):
+        for module in model.visual.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight *= GAIN
+    return model
+
+
+def write_joined(folder: Path, config: ClipConfig) -> CLIP:
+    """Write a model's folder with the vocabulary of its text tower; return the reference model."""
+    model = random_joined(config)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(model.state_dict(), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
-    WordPiece(ENTRIES).save(folder)
+    is_bpe = config.text.tokenizer == "bpe"
+    (Tokenizer(MERGES) if is_bpe else WordPiece(ENTRIES)).save(folder)
     return model
