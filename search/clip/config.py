@@ -183,11 +183,6 @@ class ClipConfig:
     resize: int = 0
     resampling: str = "BICUBIC"
 
-    @property
-    def tokenizer(self) -> TokenizerKind:
-        """The kind of tokenizer that the text tower takes its ids from."""
-        return "wordpiece" if isinstance(self.text, BertConfig) else "bpe"
-
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration in open_clip's layout, ready for ``json.dump``.
 

@@ -29,6 +29,7 @@ IMAGE_TOWERS = {
     "lite-odd": EfficientNetConfig(75, 1.1, 1.2),
     "lite-classes": EfficientNetConfig(64, classes=7, class_width=16),
     "lite-hidden": EfficientNetConfig(61, classes=7, class_width=16, hidden=24),
+    "lite-queries": EfficientNetConfig(70, queries=3, heads=5),
 }
 TEXT_TOWERS = {"causal": TEXT, "bert": BERT}
 COLOURS = {"mean": (0.5, 0.4, 0.3), "std": (0.3, 0.2, 0.1)}

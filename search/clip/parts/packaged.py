@@ -170,7 +170,7 @@ def open_text_part(part: str) -> TextPart:
     state = {name: tensor.float() for name, tensor in checkpoint.state(["text"]).items()}
     for name in ("logit_scale", "text_projection"):
         state.pop(name, None)
-    tokenizer = open_tokenizer(checkpoint.path.parent, checkpoint.config.tokenizer, text.vocab_size)
+    tokenizer = open_tokenizer(checkpoint.path.parent, text.tokenizer, text.vocab_size)
     return TextPart(text, state, tokenizer)
 
 

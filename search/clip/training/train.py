@@ -272,7 +272,7 @@ def _first_model(options: TrainOptions, sets: Sequence[PairSet]) -> tuple[CLIP, 
     model = load_clip(options.init)
     config = model.config
     folder = find_weights(options.init).parent
-    tokenizer = open_tokenizer(folder, config.tokenizer, config.text.vocab_size)
+    tokenizer = open_tokenizer(folder, config.text.tokenizer, config.text.vocab_size)
     return resized(model, options.image_size) if options.image_size else model, tokenizer
 
 

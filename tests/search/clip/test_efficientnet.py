@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fovea.search.clip.checkpoints.shapes import expected_shapes
-from fovea.search.clip.config import ClipConfig, EfficientNetConfig, block_shapes
-from fovea.search.clip.efficientnet import EfficientNetLite
+from fovea.search.clip.config import ClipConfig, EfficientNetConfig, block_shapes, checked
+from fovea.search.clip.efficientnet import EfficientNetLite, QueryPool
+from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP, initialise
 from small_clips import TEXT
 from tower_parts import random_joined
@@ -48,7 +50,7 @@ def test_lite0_has_the_published_number_of_parameters():
     assert count == 4_652_008
 
 
-@pytest.mark.parametrize("config", [EfficientNetConfig(64, 1.1, 1.2, 5, 8, 16)])
+@pytest.mark.parametrize("config", [EfficientNetConfig(64, 1.1, 1.2, 5, 8, 16, 3, 4)])
 def test_the_state_dict_has_the_expected_shapes(config):
     clip = ClipConfig(24, config, TEXT)
     state = {name: tuple(tensor.shape) for name, tensor in CLIP(clip).state_dict().items()}
@@ -151,3 +153,23 @@ def test_a_fresh_tower_keeps_the_size_of_its_signal():
     for block in model.visual.blocks:
         x = block(x)
     assert 0.1 < model.visual.pool(x).std() < 10
+
+
+def test_queries_read_the_map_as_torchs_attention_does():
+    pool = QueryPool(channels=10, queries=3, heads=4, embed_dim=8).eval()
+    theirs = nn.MultiheadAttention(8, 4, batch_first=True).eval()
+    x = torch.randn(2, 10, 3, 5)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([torch.eye(8), pool.key.weight, pool.value.weight]))
+        theirs.in_proj_bias.copy_(torch.cat([torch.zeros(8), pool.key.bias, pool.value.bias]))
+        theirs.out_proj.weight.copy_(torch.eye(8))
+        places = pool.norm(pool.inputs(x.permute(0, 2, 3, 1).reshape(2, 15, 10)))
+        mixed, _ = theirs(pool.queries.expand(2, -1, -1), places, places)
+        want = pool.c_proj(mixed.reshape(2, 24))
+        assert torch.allclose(pool(x), want, atol=1e-6)
+
+
+def test_queries_need_heads_that_divide_the_embedding():
+    config = ClipConfig(24, EfficientNetConfig(64, queries=2, heads=5), TEXT)
+    with pytest.raises(ModelError, match="24, is not divisible by its 5 heads"):
+        checked(config)
