@@ -27,7 +27,6 @@ RECOMMENDED = NamedHubModel(
         "ViT-B-32-256-DataComp",
         "ViT-B-32-256/datacomp_s34b_b86k",  # as open_clip calls the model and its weights
         "CLIP-ViT-B-32-256x256-DataComp-s34B-b86K",
-        "DataComp",
     ),
     72.8,
     605_000_000,

@@ -100,7 +100,7 @@ def test_a_better_model_that_came_later_is_offered_without_a_download(new, home,
     assert used.out.startswith("the library now uses ViT-B-32-256"), used.err
     assert "understands far more" not in run("index", *WORKERS).err
     assert "ViT-B-32-256\thub\t" in run("models", "list").out
-    assert "name\tViT-B-32-256\n" in run("models", "info", "DataComp").out
+    assert "name\tViT-B-32-256\n" in run("models", "info", "ViT-B/32@256px").out
     assert contacts(new) == 0
 
 

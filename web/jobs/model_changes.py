@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -89,7 +90,8 @@ class ModelChanges:
         process = self._process
         if process is None or process.stdin is None:
             return
-        process.stdin.close()
+        with suppress(OSError):  # a line that could not be written
+            process.stdin.close()
         try:
             process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:

@@ -1,5 +1,6 @@
 """Changing the model while the server runs: what the API says, and the process that does it."""
 
+import json
 import shutil
 
 import pytest
@@ -63,7 +64,7 @@ def test_only_models_that_are_known_by_name_are_fetched(client, monkeypatch, nam
 
 @pytest.mark.parametrize(
     ("name", "proper"),
-    [("vit-b/32", "ViT-B/32"), ("datacomp", "ViT-B-32-256"), ("FOVEA-SMALL", "fovea-small"),
+    [("vit-b/32", "ViT-B/32"), ("vit-b/32@256px", "ViT-B-32-256"), ("FOVEA-SMALL", "fovea-small"),
      ("Colour", "colour")],
 )  # fmt: skip
 def test_a_model_is_named_as_on_the_command_line(client, monkeypatch, name, proper):
@@ -198,6 +199,31 @@ def test_a_better_model_is_fetched_embedded_and_activated(server):
     assert model_of_answers(server) == ("ViT-B-32-256", len(COLOURS))
     state = server.get("/api/model").json
     assert (state["model"], state["better"]) == ("ViT-B-32-256", None)
+
+
+def test_pages_hear_of_a_better_model_and_of_its_change(server, monkeypatch):
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
+    stream = iter(server.get("/api/events").response)
+    assert next(stream) == b"retry: 5000\n\n"
+
+    def heard():
+        for part in stream:
+            for block in part.decode().split("\n\n"):
+                if block.startswith("event: model\n"):
+                    return json.loads(block.partition("data: ")[2])
+
+    state = heard()
+    assert (state["model"], state["better"]["name"]) == ("fovea-small", "ViT-B-32-256")
+    assert state["change"] is None
+    begin(server)
+    assert heard()["change"]["state"] == "downloading"
+    server.delete("/api/model/change")
+    server.delete("/api/model/change")
+    assert ended(server)
+    while heard()["change"]["state"] != "stopped":
+        pass
+    server.application.extensions["fovea"].closing.set()  # which ends the stream
+    assert list(stream) == []
 
 
 def test_a_cancelled_download_ends_at_once_and_resumes(server):
