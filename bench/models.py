@@ -77,6 +77,7 @@ def siglip2(folder: Path, tiny: bool) -> None:
 
     size = towers(tiny)
     text = size | {"vocab_size": 256_000, "max_position_embeddings": 64}
+    text |= {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 1}
     text["projection_size"] = size["hidden_size"]
     vision = size | {"image_size": 256, "patch_size": 16}
     config = transformers.SiglipConfig(text_config=text, vision_config=vision)
