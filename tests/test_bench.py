@@ -6,9 +6,12 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from building import make_environment
+from fovea.cli.demo import QUERIES
+from fovea.data import DEMO_PHOTOGRAPHS
 from places import CHECKOUT
 
 FOLDER = CHECKOUT / "bench"
@@ -60,3 +63,39 @@ def test_another_models_encoder_is_timed(monkeypatch, capsys):
     load(FOLDER / "encode.py").main()
     table = capsys.readouterr().out.splitlines()
     assert table[-1].split()[:2] == ["float32", "2"]
+
+
+def test_everyday_queries_name_pictures_that_exist_and_are_either_right_or_near():
+    queries = load(FOLDER / "everyday.py").everyday_queries()
+    photographs = {*DEMO_PHOTOGRAPHS, *(f"p{number:03}.jpg" for number in range(1, 147))}
+    assert len({query.text for query in queries}) == len(queries) == 30
+    assert {*QUERIES, "an astronaut"} <= {query.text for query in queries}
+    for query in queries:
+        named = query.right + query.near
+        assert query.right and len(set(named)) == len(named), query.text
+        assert set(named) <= photographs, query.text
+
+
+def test_everyday_answers_are_counted(monkeypatch, tmp_path, capsys):
+    """With an encoder for which every right picture is nearest to its query."""
+    bench = load(FOLDER / "everyday.py")
+    queries = bench.everyday_queries()
+    names = sorted({name for query in queries for name in query.right})
+    for name in names:
+        (tmp_path / name).touch()
+
+    class Knowing:
+        def encode_texts(self, texts):
+            chosen = [next(q for q in queries if q.text == text) for text in texts]
+            return np.array([[name in query.right for name in names] for query in chosen], "f4")
+
+    class Info:
+        def load(self):
+            return Knowing()
+
+    monkeypatch.setattr(bench, "resolve_model", lambda name, network: Info())
+    monkeypatch.setattr(bench, "photographs", lambda folder: [folder / name for name in names])
+    monkeypatch.setattr(bench, "embedded", lambda encoder, files: np.eye(len(files), dtype="f4"))
+    monkeypatch.setattr(sys, "argv", ["everyday.py", "--photos", str(tmp_path)])
+    bench.main()
+    assert "right at 1: 30 " in (told := capsys.readouterr().out) and "first 3: 30 " in told
