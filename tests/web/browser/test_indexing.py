@@ -34,7 +34,14 @@ class Library:
             hit(image_id, self.day(image_id)) for image_id in range(self.count, 0, -1)
         ]  # newest first
         kind = "browse" if self.likely is None else "words"
-        rest = {"total": len(hits), "likely": self.likely, "kind": kind, "cursor": None}
+        order = "date" if self.likely is None else "nearest"
+        rest = {
+            "total": len(hits),
+            "likely": self.likely,
+            "order": order,
+            "kind": kind,
+            "cursor": None,
+        }
         return {"hits": hits, **rest}
 
     def say(self, name: str, **data) -> None:
@@ -130,7 +137,7 @@ def test_an_answer_without_a_likely_match_says_so_once(page):
     page.library.likely = 0
     page.fill("input[name=q]", "red")
     page.wait_for_selector(".grid-line")
-    assert page.inner_text(".grid-line") == "No likely matches; the closest pictures come first"
+    assert page.inner_text(".grid-line") == "No likely matches; the nearest pictures come first"
     assert page.inner_text("#status") == "2 pictures, closest first"
 
 
