@@ -174,17 +174,17 @@ def likeliest(
     The zero-shot probabilities of all labels add up to 1 (Radford et al. 2021, arXiv:2103.00020,
     section 3.1.2). Before, each label's mean cosine with the library's images, whose mean is
     ``centre`` (d,), is subtracted: some labels are near to everything. Labels below the model's
-    threshold are left out; all are where it was not measured.
+    threshold are left out; all are where the model was not measured, or its labels often wrong.
     """
-    if background.signs is None or background.signs.labels is None:
+    signs = None if background.signs is None else background.signs.labels
+    if signs is None or not signs.are_shown:
         return []
     shares = label_shares(background, centre, vector[None])[0]
     order = np.argsort(-shares, kind="stable")[:k]
-    threshold = background.signs.labels.threshold
     return [
         (default_labels()[place], float(shares[place]))
         for place in order
-        if shares[place] >= threshold
+        if shares[place] >= signs.threshold
     ]
 
 

@@ -18,6 +18,8 @@ __all__ = ["FILE", "LabelSigns", "Measured", "WordSigns", "Worth", "measured_in"
 log = logging.getLogger(__name__)
 
 FILE = "line.json"
+LEAST_RIGHT = 0.6  # share of first labels
+NEVER = 0.5  # share of answers told rightly by no line at all
 ERRORS = 2.0  # standard errors above chance from which a line is drawn
 
 
@@ -31,13 +33,16 @@ class Worth:
 
     told: float
     chance: float
-    answers: int  # measured
+    answers: int  # measured; fewer where those of a smaller group count more
 
     @property
     def is_drawn(self) -> bool:
-        """Whether the line is better than chance, by more than the measurement's own error."""
+        """Whether the line is better than chance, by more than the measurement's own error.
+
+        Half of the measured answers have no match, so never drawing a line is right for half.
+        """
         error = math.sqrt(self.told * (1 - self.told) / self.answers)
-        return self.told - ERRORS * error > self.chance
+        return self.told - ERRORS * error > max(self.chance, NEVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,13 @@ class LabelSigns:
     """From which probability a label is shown, and how often the first one shown was right."""
 
     threshold: float
-    right: float  # share of the pictures with labels whose first label is right
+    right: float  # share of the first labels shown that are right, in the worst of the sets
     shown: float  # share of the pictures that have any
+
+    @property
+    def are_shown(self) -> bool:
+        """Whether labels were measured to be right often enough to be shown at all."""
+        return self.right >= LEAST_RIGHT
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,8 @@ def test_labels_below_the_measured_threshold_are_not_shown(background):
         if threshold > second:
             signs = replace(SIGNS, labels=LabelSigns(threshold, 0.6, 0.5))
             assert len(likeliest(replace(background, signs=signs), centre, image)) == count
-    for signs in (None, replace(SIGNS, labels=None)):  # never measured
+    often_wrong = replace(SIGNS, labels=LabelSigns(0.0, 0.59, 0.5))
+    for signs in (None, replace(SIGNS, labels=None), often_wrong):
         assert likeliest(replace(background, signs=signs), centre, image) == []
 
 
