@@ -6,11 +6,11 @@ Told rightly: where pictures match, one of them is above the line, and at least 
 above it match; where none does, nothing is above it. Half of the answers have a match. Names: each
 photograph's in one half of ../shared/photos and in the other. Everyday: each query of everyday.toml
 among all photographs, and among those that do not match it. Captions: Flickr8k's dev split, with
-and without the captioned image. Pictures: a held-out image of Tiny ImageNet, with and without
-others of its class. The baseline draws the line as often and as deep, but anywhere.
+and without the captioned image. Pictures: held-out images of half of Tiny ImageNet's classes,
+with and without others of theirs. The baseline draws the line as often and as deep, but anywhere.
 
-``--fit`` first fits the constants to names of Tiny ImageNet's classes (no figure of the worth
-is measured on them) and writes what it found into line.json beside the model's weights.
+``--fit`` first fits the constants, to names of Tiny ImageNet's classes and to pictures of the other
+half of them, and writes what it found into line.json beside the model's weights.
 """
 
 import argparse
@@ -39,10 +39,10 @@ from fovea.search.query.likelihood import (
     Background,
     Surroundings,
     evidence,
-    of_pictures,
-    of_words,
+    evidence_of_pictures,
+    probabilities,
 )
-from fovea.search.query.measured import FILE, Measured, WordSigns, Worth, measured_in
+from fovea.search.query.measured import FILE, Measured, Signs, Worth, measured_in
 
 DEEP = 30  # hits of an answer that are looked at
 FITTED = 5  # hits of an answer that the regression is fitted to
@@ -57,7 +57,7 @@ RARE = frozenset(
 class Case:
     """A query and a library: what is nearest, which of it matches, and about what people differ."""
 
-    found: np.ndarray  # evidence (k, 3) of the first hits, or their likelihoods (k,)
+    found: np.ndarray  # evidence (k, 3) of the first hits
     right: np.ndarray  # bool (k,)
     near: np.ndarray  # bool (k,)
     has_match: bool
@@ -69,7 +69,8 @@ class Answerer:
 
     background: Background
     signs: Measured
-    words: WordSigns
+    words: Signs
+    pictures: Signs
 
     def case(self, query: np.ndarray, images: np.ndarray, right: np.ndarray,
              near: np.ndarray | None = None, *, is_picture: bool = False) -> Case:  # fmt: skip
@@ -78,10 +79,10 @@ class Answerer:
         scores = images @ query
         order = np.argsort(-scores, kind="stable")[:DEEP]
         first = scores[order], images[order]
+        around = Surroundings.of(self.signs, sample)
         if is_picture:
-            found = of_pictures(query, *first, sample, len(images))
+            found = evidence_of_pictures(around, self.pictures, query, *first)
         else:
-            around = Surroundings.of(self.signs, sample)
             found = evidence(self.background, around, self.words, query, *first)
         close = np.zeros(len(images), dtype=bool) if near is None else near
         return Case(found, right[order], close[order], bool(right.any()))
@@ -154,14 +155,14 @@ def names_of_classes(
                 yield answerer.case(vector, images[chosen], labels[chosen] == label)
 
 
-def pictures(answerer: Answerer, images: np.ndarray, labels: np.ndarray) -> Iterator[Case]:
-    """Ask with one image of each class, with and without five others of it among the rest."""
-    rng, known = np.random.default_rng(0), sorted(set(labels.tolist()))
-    kept = np.concatenate(
-        [rng.permutation(np.flatnonzero(labels == label))[:6] for label in known]
-    ).reshape(-1, 6)  # one to ask with, five for the library
-    for asked, *_ in kept:
-        library = kept[:, 1:].ravel()
+def pictures(
+    answerer: Answerer, images: np.ndarray, labels: np.ndarray, known: np.ndarray
+) -> Iterator[Case]:
+    """Ask with three images of each known class, with and without five others of it."""
+    rng = np.random.default_rng(0)
+    kept = np.stack([rng.permutation(np.flatnonzero(labels == label))[:8] for label in known])
+    library = kept[:, 3:].ravel()
+    for asked in kept[:, :3].ravel():
         right = labels[library] == labels[asked]
         yield answerer.case(images[asked], images[library], right, is_picture=True)
         yield answerer.case(images[asked], images[library[~right]], right[~right], is_picture=True)
@@ -191,7 +192,7 @@ def worth_of(cases: list[Case], chances: list[np.ndarray]) -> Worth:
     return Worth(round(float(told.mean()), 4), round(float(np.mean(by_chance)), 4), len(cases))
 
 
-def fitted(cases: list[Case], words: WordSigns) -> WordSigns:
+def fitted(cases: list[Case], words: Signs) -> Signs:
     """Fit the regression to the first hits, then its bias to the answers told rightly.
 
     The bias is fitted to queries without a match and, of the same weight, to those whose first hit
@@ -207,7 +208,7 @@ def fitted(cases: list[Case], words: WordSigns) -> WordSigns:
         rounded = tuple(round(weight, 4) for weight in weights.tolist())
         trial = replace(words, weights=rounded, bias=round(float(bias + shift), 4))
         shares = [
-            told_rightly(half, [of_words(trial, case.found) for case in half])[0].mean()
+            told_rightly(half, [probabilities(trial, case.found) for case in half])[0].mean()
             for half in (without, found_first)
         ]
         trials.append((float(np.mean(shares)), trial))
@@ -252,14 +253,21 @@ def measure(encoder: TorchEncoder, place: Path, options: argparse.Namespace) -> 
     signs = known or Measured(encoder.identity, ())
     signs = replace(signs, centre=tuple(np.round(centre.astype(float), 5).tolist()))
     background = Background.of(encoder.identity, encoder, signs)
-    spread = round(float(np.std(classes @ background.vectors.T, axis=0).mean()), 4)
-    words = WordSigns((0.0,) * len(EVIDENCE), 0.0, spread, Worth(0, 1, 1))
-    if known is not None and known.words is not None and not options.fit:
-        words = known.words
-    answerer = Answerer(background, signs, words)
+    is_new = options.fit or known is None or known.words is None or known.pictures is None
+    if is_new:
+        nothing = Signs((0.0,) * len(EVIDENCE), 0.0, 1.0, Worth(0, 1, 1))
+        spreads = [np.std(classes @ some.T, axis=0).mean()
+                   for some in (background.vectors, classes[::25])]  # fmt: skip
+        words, alike = (replace(nothing, spread=round(float(spread), 4)) for spread in spreads)
+    else:
+        assert known is not None and known.words is not None and known.pictures is not None
+        words, alike = known.words, known.pictures
+    answerer = Answerer(background, signs, words, alike)
     fitting = list(names_of_classes(answerer, encoder, classes, labels, options.train))
-    if options.fit or known is None or known.words is None:
-        words = fitted(fitting, words)
+    numbers = np.unique(labels)
+    similar = [list(pictures(answerer, classes, labels, numbers[half::2])) for half in (0, 1)]
+    if is_new:
+        words, alike = fitted(fitting, words), fitted(similar[0], alike)
     files = photographs(options.photos)
     images = embedded(encoder, files)
     with (options.photos / "labels.tsv").open(encoding="utf-8") as file:
@@ -273,10 +281,9 @@ def measure(encoder: TorchEncoder, place: Path, options: argparse.Namespace) -> 
         "classes (fitted to)": fitting,
     }
     print(f"{'':22}{'answers':>8}{'rightly':>9}{'with':>7}{'without':>9}{'chance':>8}")
-    worths = {name: show(name, cases, [of_words(words, case.found) for case in cases])
+    worths = {name: show(name, cases, [probabilities(words, case.found) for case in cases])
               for name, cases in groups.items()}  # fmt: skip
-    similar = list(pictures(answerer, classes, labels))
-    seen = show("pictures", similar, [case.found for case in similar])
+    seen = show("pictures", similar[1], [probabilities(alike, one.found) for one in similar[1]])
     tested = [worths["names"], worths["everyday"]]  # each counts half
     worth = Worth(
         round(float(np.mean([one.told for one in tested])), 4),
@@ -286,7 +293,7 @@ def measure(encoder: TorchEncoder, place: Path, options: argparse.Namespace) -> 
     for kind, one in (("words", worth), ("pictures", seen)):
         print(f"the line of {kind} tells {one.told:.0%} of answers rightly, one at random "
               f"{one.chance:.0%}: it is {'' if one.is_drawn else 'not '}drawn")  # fmt: skip
-    return replace(signs, words=replace(words, worth=worth), pictures=seen)
+    return replace(signs, words=replace(words, worth=worth), pictures=replace(alike, worth=seen))
 
 
 def show(name: str, cases: list[Case], chances: list[np.ndarray]) -> Worth:

@@ -10,13 +10,11 @@ docs/likelihood.md has the method, its sources and its figures.
 import hashlib
 import json
 import logging
-import math
 import os
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, Protocol
 from zipfile import BadZipFile
 
@@ -26,7 +24,7 @@ from fovea.search.clip.protocols import TextEncoder
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
 
-from .measured import Measured, WordSigns
+from .measured import Measured, Signs
 from .rank import Ranking
 
 __all__ = [
@@ -38,18 +36,20 @@ __all__ = [
     "background_path",
     "default_labels",
     "evidence",
+    "evidence_of_pictures",
     "label_shares",
     "likelihoods",
     "likeliest",
+    "probabilities",
     "surroundings",
 ]
 
 log = logging.getLogger(__name__)
 
 LINE = 0.5  # hits with at least this likelihood are likely matches
-EVIDENCE = ("cosine", "among images", "among labels")
+EVIDENCE = ("cosine", "among images", "among labels")  # of words
 FEW = 20  # images at which a library counts half, and what was measured elsewhere the other half
-SAME = 0.9995  # from this cosine on, two embeddings are those of one picture
+SAME = 0.9995  # from this cosine on, two embeddings are those of one image
 SAMPLE = 400  # images that represent the whole library
 TEMPLATE = "a photo of a {}."
 
@@ -144,17 +144,19 @@ class Surroundings:
     """A sample of a library's images, which words are compared with."""
 
     vectors: np.ndarray  # float32 (m, d), unit rows
-    centre: np.ndarray  # (d,): their mean, drawn towards the model's own when they are few
+    centre: np.ndarray  # (d,): their mean, drawn towards that of images elsewhere if they are few
+    elsewhere: np.ndarray  # (d,): the mean of the images that the model was measured on, or 0
 
     @classmethod
     def of(cls, signs: Measured | None, vectors: np.ndarray) -> "Surroundings":
         """Average a sample of images, float32 (m, d), unit rows."""
         usual = vectors.mean(axis=0)
-        if signs is not None:
-            usual = _drawn(usual, np.array(signs.centre, np.float32), len(vectors))
-        return cls(vectors, usual.astype(np.float32))
+        if signs is None:
+            return cls(vectors, usual, np.zeros_like(usual))
+        elsewhere = np.array(signs.centre, np.float32)
+        return cls(vectors, _drawn(usual, elsewhere, len(vectors)), elsewhere)
 
-    def usual(self, query: np.ndarray, signs: WordSigns) -> tuple[float, float]:
+    def usual(self, query: np.ndarray, signs: Signs) -> tuple[float, float]:
         """Return mean and standard deviation of a query's cosines with the library's images."""
         deviation = float((self.vectors @ query).std())
         return float(self.centre @ query), _drawn(deviation, signs.spread, len(self.vectors))
@@ -207,11 +209,9 @@ def likelihoods(
     """
     if ranking.scores is None or ranking.vector is None or background.signs is None:
         return None
-    words, pictures = background.signs.words, background.signs.pictures
-    worth = pictures
-    if ranking.kind == "words":
-        worth = None if words is None else words.worth
-    if worth is None or not worth.is_drawn:
+    by_words = ranking.kind == "words"
+    signs = background.signs.words if by_words else background.signs.pictures
+    if signs is None or not signs.worth.is_drawn:
         return None
     places, vectors = index.vectors(ranking.ids)
     out = np.zeros(len(ranking.ids), dtype=np.float32)
@@ -219,19 +219,18 @@ def likelihoods(
         return out
     scores = ranking.scores[places]
     around = surroundings(library, index.model.id, background)
-    if ranking.kind == "words":
-        assert words is not None  # it has a worth
-        found = evidence(background, around, words, ranking.vector, scores, vectors)
-        out[places] = of_words(words, found)
+    if by_words:
+        found = evidence(background, around, signs, ranking.vector, scores, vectors)
     else:
-        out[places] = of_pictures(ranking.vector, scores, vectors, around.vectors, ranking.among)
+        found = evidence_of_pictures(around, signs, ranking.vector, scores, vectors)
+    out[places] = probabilities(signs, found)
     return out
 
 
 def evidence(
     background: Background,
     around: Surroundings,
-    signs: WordSigns,
+    signs: Signs,
     query: np.ndarray,
     scores: np.ndarray,
     vectors: np.ndarray,
@@ -248,48 +247,48 @@ def evidence(
     return np.stack([scores, (scores - usual) / spread, (scores - mean) / deviation], axis=1)
 
 
-def of_words(signs: WordSigns, found: np.ndarray) -> np.ndarray:
+def evidence_of_pictures(
+    around: Surroundings,
+    signs: Signs,
+    query: np.ndarray,
+    scores: np.ndarray,
+    vectors: np.ndarray,
+) -> np.ndarray:
+    """Return what speaks for images (n, d) matching pictures, embedded as one vector, (n, 3).
+
+    ``scores`` are the cosines (n,) of both. The others are these in standard deviations from the
+    mean, of the query's and of each image's cosines with the library's images: the two sides of the
+    symmetric normalisation of speaker verification (Kenny 2010, Odyssey).
+    """
+    by_query = _standard(scores, (query @ around.vectors.T)[None], query[None], around, signs)
+    by_image = _standard(scores, vectors @ around.vectors.T, vectors, around, signs)
+    return np.stack([scores, by_query, by_image], axis=1)
+
+
+def probabilities(signs: Signs, found: np.ndarray) -> np.ndarray:
     """Return the likelihoods (n,) that follow from evidence (n, 3), by logistic regression."""
     log_odds = found @ np.array(signs.weights) + signs.bias
     return (1 / (1 + np.exp(-np.clip(log_odds, -50, 50)))).astype(np.float32)
 
 
-def of_pictures(
-    query: np.ndarray, scores: np.ndarray, vectors: np.ndarray, sample: np.ndarray, total: int
+def _standard(
+    scores: np.ndarray, others: np.ndarray, own: np.ndarray, around: Surroundings, signs: Signs
 ) -> np.ndarray:
-    """Return the likelihoods of images (n, d) for pictures, embedded as one vector, float32 (n,).
+    """Standardise scores (n,) by the cosines (n or 1, m) of ``own`` (n or 1, d) with the library.
 
-    ``scores`` are the cosines (n,) of both. Each is made roughly normal by Fisher's transform
-    (Fisher 1915) and normalised against the cosines of image and query with a sample (m, d) of the
-    library, as in speaker verification (symmetric normalisation, Kenny 2010). The largest such
-    score among ``total`` unrelated images follows a Gumbel distribution (Leadbetter et al. 1983,
-    theorem 1.5.3); the likelihood is the probability that it is lower than this one.
+    Those of an image with itself, or with a copy of it, do not count.
     """
-    if len(sample) < 3:
-        return np.ones(len(scores), dtype=np.float32)
-    by_query = _standard(scores, (query @ sample.T)[None])
-    by_image = _standard(scores, vectors @ sample.T)
-    standard = (by_query + by_image) / 2
-    count = max(total, 3)
-    slope, place = math.sqrt(2 * math.log(count)), NormalDist().inv_cdf(1 - 1 / count)
-    reach = np.clip(-slope * (standard - place), -50, 50)
-    return np.exp(-np.exp(reach)).astype(np.float32)
-
-
-def _standard(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Standardise scores (n,) by mean and deviation of each row of ``others`` (n or 1, m)."""
-    others = np.where(others > SAME, np.nan, others)  # the image itself, or a copy of it
-    usual = np.isfinite(others).sum(axis=1) > 1
-    others = _stretched(np.where(usual[:, None], others, 0.0))
-    deviation = np.maximum(np.nanstd(others, axis=1), 1e-3)
-    standard: np.ndarray = (_stretched(scores) - np.nanmean(others, axis=1)) / deviation
+    counted = others < SAME
+    count = counted.sum(axis=1)
+    mean = np.where(counted, others, 0).sum(axis=1) / np.maximum(count, 1)
+    apart = np.where(counted, others - mean[:, None], 0)
+    deviation = np.sqrt((apart**2).sum(axis=1) / np.maximum(count, 1))
+    usual, spread = (
+        _drawn(mean, own @ around.elsewhere, count),
+        _drawn(deviation, signs.spread, count),
+    )
+    standard: np.ndarray = (scores - usual) / spread
     return standard
-
-
-def _stretched(cosines: np.ndarray) -> np.ndarray:
-    """Apply Fisher's transform; cosines beyond ``SAME`` count as ``SAME``."""
-    stretched: np.ndarray = np.arctanh(np.clip(cosines, -SAME, SAME))
-    return stretched
 
 
 def surroundings(library: Library, model_id: int, background: Background) -> Surroundings:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FILE", "LabelSigns", "Measured", "WordSigns", "Worth", "measured_in"]
+__all__ = ["FILE", "LabelSigns", "Measured", "Signs", "Worth", "measured_in"]
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +46,12 @@ class Worth:
 
 
 @dataclass(frozen=True, slots=True)
-class WordSigns:
+class Signs:
     """The logistic regression that turns evidence into the log-odds of a match."""
 
-    weights: tuple[float, ...]  # in the order of ``likelihood.EVIDENCE``
+    weights: tuple[float, ...]  # of the three pieces of evidence, in their order
     bias: float
-    spread: float  # usual standard deviation of the cosines of words with a library's images
+    spread: float  # usual standard deviation of a query's cosines with a library's images
     worth: Worth
 
 
@@ -75,8 +75,8 @@ class Measured:
 
     identity: str  # the SHA-256 of the weights that were measured
     centre: tuple[float, ...]  # mean embedding (d,) of pictures of all kinds, for small libraries
-    words: WordSigns | None = None
-    pictures: Worth | None = None  # the line of queries with pictures, which needs no constants
+    words: Signs | None = None
+    pictures: Signs | None = None  # for queries with pictures, words or none beside them
     labels: LabelSigns | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,23 +91,15 @@ class Measured:
             found = cls(
                 str(fields["identity"]),
                 tuple(map(float, fields["centre"])),
-                words
-                and WordSigns(
-                    tuple(map(float, words["weights"])),
-                    float(words["bias"]),
-                    float(words["spread"]),
-                    _worth(words["worth"]),
-                ),
-                pictures and _worth(pictures),
+                words and _signs(words),
+                pictures and _signs(pictures),
                 labels
                 and LabelSigns(*(float(labels[key]) for key in ("threshold", "right", "shown"))),
             )
         except (KeyError, TypeError, AttributeError) as exc:
             raise ValueError(f"a member is missing or of another kind: {exc}") from exc
-        words = found.words
-        numbers = [*found.centre, *((*words.weights, words.bias, words.spread) if words else ())]
-        if not np.isfinite(numbers).all() or (words is not None and words.spread <= 0):
-            raise ValueError("a number is not finite, or the spread not positive")
+        if not np.isfinite(found.centre).all():
+            raise ValueError("a number is not finite")
         return found
 
 
@@ -128,6 +120,14 @@ def measured_in(place: Path, identity: str) -> Measured | None:
         log.warning("ignoring %s: it was measured for other weights", path)
         return None
     return found
+
+
+def _signs(fields: dict[str, Any]) -> Signs:
+    weights = tuple(map(float, fields["weights"]))
+    signs = Signs(weights, float(fields["bias"]), float(fields["spread"]), _worth(fields["worth"]))
+    if not np.isfinite([*weights, signs.bias, signs.spread]).all() or signs.spread <= 0:
+        raise ValueError("a number is not finite, or the spread not positive")
+    return signs
 
 
 def _worth(fields: dict[str, Any]) -> Worth:

@@ -11,7 +11,7 @@ from fovea.search.clip.checkpoints.checkpoint import weights_sha256
 from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
 from fovea.search.clip.model import CLIP
 from fovea.search.clip.tokenizer import Tokenizer
-from fovea.search.query.measured import FILE, LabelSigns, Measured, WordSigns, Worth
+from fovea.search.query.measured import FILE, LabelSigns, Measured, Signs, Worth
 
 VOCABULARY = 512 + 3 + 2
 TEXT = TextConfig(context_length=16, vocab_size=VOCABULARY, width=64, heads=1, layers=2)
@@ -60,8 +60,8 @@ def write_line(folder: Path, told: float = 0.9) -> None:
     weights = folder / "model.safetensors"
     dim = json.loads((folder / "config.json").read_text())["model_cfg"]["embed_dim"]
     worth = Worth(told, 0.5, 400)
-    words = WordSigns((1.0, 0.5, 0.5), -1.0, 0.1, worth)
-    signs = Measured(weights_sha256(weights), (0.0,) * dim, words, worth, LabelSigns(0, 0.9, 1))
+    words = Signs((1.0, 0.5, 0.5), -1.0, 0.1, worth)
+    signs = Measured(weights_sha256(weights), (0.0,) * dim, words, words, LabelSigns(0, 0.9, 1))
     (folder / FILE).write_text(json.dumps(signs.to_dict()))
 
 

@@ -14,18 +14,18 @@ from fovea.search.query.likelihood import (
     Surroundings,
     default_labels,
     evidence,
+    evidence_of_pictures,
     likeliest,
     likelihoods,
-    of_pictures,
-    of_words,
+    probabilities,
 )
-from fovea.search.query.measured import LabelSigns, Measured, WordSigns, Worth
+from fovea.search.query.measured import LabelSigns, Measured, Signs, Worth
 from fovea.search.query.rank import Ranking, rank
 from vectors import clustered, store
 
 DIM = 24
-WORDS = WordSigns((1.0, 0.5, 0.5), -1.0, 0.2, Worth(0.9, 0.5, 400))
-SIGNS = Measured("i" * 64, (0.0,) * DIM, WORDS, WORDS.worth, LabelSigns(0.0, 0.9, 1.0))
+WORDS = Signs((1.0, 0.5, 0.5), -1.0, 0.2, Worth(0.9, 0.5, 400))
+SIGNS = Measured("i" * 64, (0.0,) * DIM, WORDS, WORDS, LabelSigns(0.0, 0.9, 1.0))
 
 
 @dataclass
@@ -75,9 +75,9 @@ def test_evidence_is_the_cosine_and_how_far_it_stands_out(background):
 
 def test_likelihood_follows_from_evidence_by_the_measured_weights(background):
     found = np.array([[0.5, 2.0, 1.0], [0.1, -1.0, 0.0]])
-    signs = WordSigns((2.0, 1.0, 0.5), -3.5, 0.1, WORDS.worth)
+    signs = Signs((2.0, 1.0, 0.5), -3.5, 0.1, WORDS.worth)
     odds = [math.exp(1.0 + 2.0 + 0.5 - 3.5), math.exp(0.2 - 1.0 - 3.5)]
-    assert of_words(signs, found) == pytest.approx([odd / (1 + odd) for odd in odds])
+    assert probabilities(signs, found) == pytest.approx([odd / (1 + odd) for odd in odds])
 
 
 def test_being_near_to_every_image_makes_words_no_likelier_among_images(background):
@@ -105,7 +105,7 @@ def test_a_line_no_better_than_chance_is_not_drawn(
     background, colour_library, encoder, told, likely, kind
 ):
     worth = Worth(told, 0.5, 400)  # 0.52 is within two standard errors of 0.5
-    signs = replace(SIGNS, words=replace(WORDS, worth=worth), pictures=worth)
+    signs = replace(SIGNS, words=replace(WORDS, worth=worth), pictures=replace(WORDS, worth=worth))
     model = colour_library.model()
     vectors = unit(np.abs(np.random.default_rng(1).standard_normal((len(default_labels()), 3))))
     index = VectorIndex.open(colour_library, model.id)
@@ -119,20 +119,34 @@ def test_a_line_no_better_than_chance_is_not_drawn(
 @pytest.mark.parametrize("count", [1, 2, 12])
 def test_a_few_images_are_enough_for_likelihoods(background, count):
     images, query = clustered(count, DIM, 3), clustered(1, DIM, 4)[0]
-    found = of_words(WORDS, found_for(background, query, images))
+    found = probabilities(WORDS, found_for(background, query, images))
     assert found.shape == (count,) and ((found >= 0) & (found <= 1)).all()
 
 
-def test_pictures_are_likely_if_unrelated_ones_would_not_score_as_high():
+def test_pictures_stand_out_among_those_of_the_query_and_of_the_image():
     rng = np.random.default_rng(0)
     sample, query = unit(rng.standard_normal((300, DIM))), unit(rng.standard_normal(DIM))
-    strangers = unit(rng.standard_normal((1000, DIM)))
     twins = unit(query + 0.3 * unit(rng.standard_normal((20, DIM))))
-    far = of_pictures(query, strangers @ query, strangers, sample, 1000)
-    near = of_pictures(query, twins @ query, twins, sample, 1000)
-    assert (near > 0.5).all() and (far > 0.5).sum() <= 3
-    more = of_pictures(query, strangers @ query, strangers, sample, 10**6)
-    assert (more <= far + 1e-6).all()  # among more strangers a high score says less
+    images = np.concatenate([sample[:50], twins])
+    around, scores, share = Surroundings.of(SIGNS, sample), images @ query, 300 / 320
+    found = evidence_of_pictures(around, WORDS, query, scores, images)
+    others = sample @ query
+    usual, spread = share * others.mean(), share * others.std() + (1 - share) * WORDS.spread
+    assert found[:, 0] == pytest.approx(scores)
+    assert found[:, 1] == pytest.approx((scores - usual) / spread, abs=1e-3)
+    itself, others = 7, np.delete(sample, 7, axis=0) @ sample[7]
+    share = 299 / 319
+    usual, spread = share * others.mean(), share * others.std() + (1 - share) * WORDS.spread
+    assert found[itself, 2] == pytest.approx((scores[itself] - usual) / spread, abs=1e-3)
+    assert found[50:, 1:].min() > found[:50, 1:].max()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_few_images_are_enough_for_pictures(count):
+    images, query = clustered(count, DIM, 3), clustered(1, DIM, 4)[0]
+    around = Surroundings.of(SIGNS, images)
+    found = evidence_of_pictures(around, WORDS, query, images @ query, images)
+    assert found.shape == (count, 3) and np.isfinite(found).all()
 
 
 def test_likelihood_never_falls_as_the_score_rises(background):
@@ -142,8 +156,8 @@ def test_likelihood_never_falls_as_the_score_rises(background):
     images = np.repeat(image, 50, axis=0)
     query = clustered(1, DIM, 7)[0]
     for found in (
-        of_words(WORDS, evidence(background, around, WORDS, query, scores, images)),
-        of_pictures(clustered(1, DIM, 7)[0], scores, images, sample, 100),
+        probabilities(WORDS, evidence(background, around, WORDS, query, scores, images)),
+        probabilities(WORDS, evidence_of_pictures(around, WORDS, query, scores, images)),
     ):
         assert (np.diff(found) >= 0).all() and 0 <= found.min() and found.max() <= 1
 
