@@ -194,7 +194,7 @@ def test_a_library_switches_to_another_model_and_back(library):
     ]
 
 
-def test_likelihoods_appear_once_a_background_is_saved(library):
+def test_likelihoods_appear_once_a_background_is_saved(library, home):
     for file in library.folder.glob("background-*"):
         file.unlink()
     answer = library.search("the dog")
