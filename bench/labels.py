@@ -76,7 +76,7 @@ def threshold_of(right: np.ndarray, chance: np.ndarray) -> float:
 
 def measure(encoder: TorchEncoder, place: Path, options: argparse.Namespace) -> Measured:
     """Print the table; return what was measured, with the threshold fitted anew if asked for."""
-    signs = measured_in(place, encoder.identity)
+    signs = measured_in(place, encoder.identity, encoder.dim)
     if signs is None:
         raise SystemExit("not measured yet: run bench/likelihood.py --fit first")
     classes, seen = right_labels()

@@ -248,7 +248,7 @@ def words_of(text: str) -> set[str]:
 def measure(encoder: TorchEncoder, place: Path, options: argparse.Namespace) -> Measured:
     """Print the table; return what was measured, with constants fitted anew if asked for."""
     classes, labels = held_out(encoder, options.train)
-    known = measured_in(place, encoder.identity)
+    known = measured_in(place, encoder.identity, encoder.dim)
     centre = classes.mean(axis=0) if known is None or options.fit else np.array(known.centre)
     signs = known or Measured(encoder.identity, ())
     signs = replace(signs, centre=tuple(np.round(centre.astype(float), 5).tolist()))

@@ -145,7 +145,7 @@ def build(folder: Path) -> None:
         row = library.model()
         assert row is not None
         VectorIndex.open(library, row.id).save()
-        signs = measured_in(model.folder, model.identity)
+        signs = measured_in(model.folder, model.identity, model.dim)
         Background.of(model.identity, model.load(), signs).save(folder)
 
 

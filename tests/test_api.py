@@ -200,7 +200,7 @@ def test_likelihoods_appear_once_a_background_is_saved(library, home):
     answer = library.search("the dog")
     assert answer.likely is None and answer.hits[0].likelihood is None
     model = fovea.load_model("ViT-B/32", device="cpu")
-    signs = measured_in(home / "models" / "ViT-B-32", model.identity)
+    signs = measured_in(home / "models" / "ViT-B-32", model.identity, model.dim)
     Background.of(model.identity, model, signs).save(library.folder)
     answer = library.search("the dog")
     assert answer.likely is not None and answer.hits[0].likelihood is not None

@@ -163,5 +163,5 @@ def test_what_was_measured_is_written_as_it_is_read(tmp_path):
     signs = bench.Signs((4.0, -1e-05, 0.1), -6.0, 0.1, bench.Worth(0.8, 0.45, 200))
     measured = bench.Measured("m" * 64, (0.1, -0.2), signs, signs)
     path = bench.write_signs(measured, tmp_path)
-    assert bench.measured_in(tmp_path, "m" * 64) == measured
+    assert bench.measured_in(tmp_path, "m" * 64, 2) == measured
     assert len(path.read_text().splitlines()) < 40

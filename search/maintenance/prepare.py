@@ -31,7 +31,7 @@ def prepare(
         VectorIndex.open(library, model.id).save()
     except LibraryError as exc:
         log.warning("the index is not saved: %s", exc)
-    signs = measured_in(place, model.identity)
+    signs = measured_in(place, model.identity, model.dim)
     known = Background.load(library.folder, model.identity)
     if known is not None:
         if known.signs != signs:  # measured since

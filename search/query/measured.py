@@ -18,6 +18,7 @@ __all__ = ["FILE", "LabelSigns", "Measured", "Signs", "Worth", "measured_in"]
 log = logging.getLogger(__name__)
 
 FILE = "line.json"
+PIECES = 3  # of evidence, for words and for pictures alike
 LEAST_RIGHT = 0.6  # share of first labels
 NEVER = 0.5  # share of answers told rightly by no line at all
 ERRORS = 2.0  # standard errors above chance from which a line is drawn
@@ -103,10 +104,11 @@ class Measured:
         return found
 
 
-def measured_in(place: Path, identity: str) -> Measured | None:
+def measured_in(place: Path, identity: str, dim: int) -> Measured | None:
     """Read the file beside a model's weights; None if it is missing, unsound or of other weights.
 
-    ``place`` is the model's folder or weights file. What is wrong with the file is logged.
+    ``place`` is the model's folder or weights file, ``dim`` the width d of its embeddings. What is
+    wrong with the file is logged.
     """
     path = (place if place.is_dir() else place.parent) / FILE
     try:
@@ -116,8 +118,8 @@ def measured_in(place: Path, identity: str) -> Measured | None:
     except (OSError, ValueError) as exc:
         log.warning("ignoring %s: %s; measure the model again", path, exc)
         return None
-    if found.identity != identity:
-        log.warning("ignoring %s: it was measured for other weights", path)
+    if found.identity != identity or len(found.centre) != dim:
+        log.warning("ignoring %s: it was measured for other weights; measure these", path)
         return None
     return found
 
@@ -125,6 +127,8 @@ def measured_in(place: Path, identity: str) -> Measured | None:
 def _signs(fields: dict[str, Any]) -> Signs:
     weights = tuple(map(float, fields["weights"]))
     signs = Signs(weights, float(fields["bias"]), float(fields["spread"]), _worth(fields["worth"]))
+    if len(weights) != PIECES:
+        raise ValueError(f"{len(weights)} weights, not {PIECES}")
     if not np.isfinite([*weights, signs.bias, signs.spread]).all() or signs.spread <= 0:
         raise ValueError("a number is not finite, or the spread not positive")
     return signs

@@ -226,7 +226,8 @@ class Engine:
     def _make_background(self, identity: str) -> None:
         encoder = self.encoder()
         if encoder.identity == identity and not self.closing.wait(TORCH_AFTER_S):
-            signs = None if encoder.place is None else measured_in(encoder.place, identity)
+            place = encoder.place
+            signs = None if place is None else measured_in(place, identity, encoder.dim)
             made = Background.of(identity, encoder.full(), signs)
             made.save(self.folder)
             self._background = made

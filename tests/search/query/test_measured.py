@@ -33,11 +33,11 @@ def test_what_was_measured_is_read_beside_the_weights(signs, tmp_path):
     (tmp_path / FILE).write_text(json.dumps(signs.to_dict()))
     (tmp_path / "model.safetensors").touch()
     for place in (tmp_path, tmp_path / "model.safetensors"):
-        assert measured_in(place, MODEL) == signs
+        assert measured_in(place, MODEL, len(signs.centre)) == signs
 
 
 def test_a_model_that_was_never_measured_has_no_signs(tmp_path, caplog):
-    assert measured_in(tmp_path, MODEL) is None and not caplog.records
+    assert measured_in(tmp_path, MODEL, 2) is None and not caplog.records
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,9 @@ def test_a_model_that_was_never_measured_has_no_signs(tmp_path, caplog):
         {"identity": "n" * 64},
         {"centre": [1.0, "x"]},
         {"centre": [float("nan")]},
+        {"centre": [0.1, 0.2, 0.3]},  # of another width
         {"words": {"weights": [1.0]}},
+        {"words": WHOLE.to_dict()["words"] | {"weights": [1.0, 2.0]}},
         {"words": WHOLE.to_dict()["words"] | {"spread": 0}},
         {"words": WHOLE.to_dict()["words"] | {"worth": {"told": 2, "chance": 0, "answers": 9}}},
         {"words": WHOLE.to_dict()["words"] | {"worth": {"told": 1, "chance": 0, "answers": 0}}},
@@ -56,7 +58,7 @@ def test_a_model_that_was_never_measured_has_no_signs(tmp_path, caplog):
 def test_what_is_unsound_or_of_other_weights_is_ignored(change, tmp_path, caplog):
     (tmp_path / FILE).write_text(json.dumps(WHOLE.to_dict() | change))
     with caplog.at_level(logging.WARNING):
-        assert measured_in(tmp_path, MODEL) is None
+        assert measured_in(tmp_path, MODEL, 2) is None
     [record] = caplog.records
     assert record.getMessage().startswith(f"ignoring {tmp_path / FILE}: ")
 
@@ -64,4 +66,4 @@ def test_what_is_unsound_or_of_other_weights_is_ignored(change, tmp_path, caplog
 @pytest.mark.parametrize("text", ["", "[]", "{", '"x"'])
 def test_a_file_that_is_not_an_object_is_ignored(text, tmp_path, caplog):
     (tmp_path / FILE).write_text(text)
-    assert measured_in(tmp_path, MODEL) is None and len(caplog.records) == 1
+    assert measured_in(tmp_path, MODEL, 2) is None and len(caplog.records) == 1
