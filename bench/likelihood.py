@@ -1,13 +1,16 @@
-"""Measure the line where the likely matches end, on queries with and without a match.
+"""Measure whether the line tells rightly that a query has a match, and fit its constants.
 
-    python bench/likelihood.py [--train FOLDER] [--model fovea-small]
+    python bench/likelihood.py [--model fovea-small] [--fit]
 
-Captions: all captions of Flickr8k's dev split search a library of every other dev image, so half of
-them have a match; a few unrelated sentences have none. Only a caption's own image counts as right,
-even if the caption fits others too. Words: a word matches the images that have it in two or more of
-their five captions; images with one such caption are not counted. Each word is searched for twice,
-the second time without its matches. Photographs: the names of all, half of which are in the
-library. The baseline is the best single cosine threshold, chosen in hindsight.
+Told rightly: where pictures match, one of them is above the line, and at least half of the pictures
+above it match; where none does, nothing is above it. Half of the answers have a match. Names: each
+photograph's in one half of ../shared/photos and in the other. Everyday: each query of everyday.toml
+among all photographs, and among those that do not match it. Captions: Flickr8k's dev split, with
+and without the captioned image. Pictures: held-out images of half of Tiny ImageNet's classes,
+with and without others of theirs. The baseline draws the line as often and as deep, but anywhere.
+
+``--fit`` first fits the constants, to names of Tiny ImageNet's classes and to pictures of the other
+half of them, and writes what it found into line.json beside the model's weights.
 """
 
 import argparse
@@ -16,8 +19,8 @@ import io
 import json
 import re
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,200 +28,306 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.everyday import SHARED, embedded, everyday_queries, photographs
 from fovea.search.clip.datasets.archive import open_archive
 from fovea.search.clip.encoders.base import TorchEncoder
 from fovea.search.models.resolve import resolve_model
 from fovea.search.query.cutoff import falling
 from fovea.search.query.likelihood import (
+    EVIDENCE,
     LINE,
     Background,
     Surroundings,
-    default_labels,
-    of_pictures,
-    of_words,
+    evidence,
+    evidence_of_pictures,
+    probabilities,
+)
+from fovea.search.query.measured import FILE, Measured, Signs, Worth, measured_in
+
+DEEP = 30  # hits of an answer that are looked at
+FITTED = 5  # hits of an answer that the regression is fitted to
+SAMPLE = 400  # images that represent a library, as in search/query/likelihood.py
+PRECISION = 0.5  # of the pictures above the line
+RARE = frozenset(
+    "a an the of in on at with and is are to his her its by for from as two one".split()
 )
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-UNRELATED = (
-    "an X-ray of a broken wrist",
-    "the periodic table of the elements",
-    "a tax form filled in with a pen",
-    "a microscope slide of red blood cells",
-    "the cockpit of an airliner at night",
-    "a bowl of tomato soup with basil",
-    "a screenshot of a spreadsheet",
-    "the surface of the moon",
-    "a sewing machine on a desk",
-    "a wedding cake with five tiers",
-    "a penguin on an iceberg",
-    "a submarine in a harbour",
-    "a violin in its case",
-    "a circuit board with a microchip",
-    "a bathroom with a white sink",
-    "a lighthouse in a thunderstorm",
-    "a floor plan of a flat",
-    "a chessboard seen from above",
-    "an octopus on a coral reef",
-    "a shelf of old books",
-    "a plate of sushi",
-    "a rocket on its launch pad",
-    "a parking ticket",
-    "a giraffe drinking",
-)
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A query and a library: what is nearest, which of it matches, and about what people differ."""
+
+    found: np.ndarray  # evidence (k, 3) of the first hits
+    right: np.ndarray  # bool (k,)
+    near: np.ndarray  # bool (k,)
+    has_match: bool
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """Answers queries in a library of images, float32 (n, d), as the program does."""
+
+    background: Background
+    signs: Measured
+    words: Signs
+    pictures: Signs
+
+    def case(self, query: np.ndarray, images: np.ndarray, right: np.ndarray,
+             near: np.ndarray | None = None, *, is_picture: bool = False) -> Case:  # fmt: skip
+        """Answer one query (d,); ``right`` and ``near`` are bool (n,)."""
+        sample = images[:: max(1, len(images) // SAMPLE)][:SAMPLE]
+        scores = images @ query
+        order = np.argsort(-scores, kind="stable")[:DEEP]
+        first = scores[order], images[order]
+        around = Surroundings.of(self.signs, sample)
+        if is_picture:
+            found = evidence_of_pictures(around, self.pictures, query, *first)
+        else:
+            found = evidence(self.background, around, self.words, query, *first)
+        close = np.zeros(len(images), dtype=bool) if near is None else near
+        return Case(found, right[order], close[order], bool(right.any()))
+
+
+def names_of_photographs(
+    answerer: Answerer, encoder: TorchEncoder, images: np.ndarray, labels: list[str]
+) -> Iterator[Case]:
+    """Ask for each name in one half of the photographs and in the other, split twice."""
+    names = sorted(set(labels))
+    queries = dict(zip(names, encoder.encode_texts(names), strict=True))
+    own = np.array(labels)
+    for seed in range(2):
+        shuffled = np.random.default_rng(seed).permutation(len(own))
+        for half in np.array_split(shuffled, 2):
+            for name in names:
+                yield answerer.case(queries[name], images[half], own[half] == name)
+
+
+def everyday_cases(
+    answerer: Answerer, encoder: TorchEncoder, images: np.ndarray, files: list[str]
+) -> Iterator[Case]:
+    """Ask each everyday query among all photographs, and among those that do not match."""
+    names, queries = np.array(files), everyday_queries()
+    for query, vector in zip(
+        queries, encoder.encode_texts([query.text for query in queries]), strict=True
+    ):
+        right, near = np.isin(names, query.right), np.isin(names, query.near)
+        yield answerer.case(vector, images, right, near)
+        others = ~right & ~near
+        yield answerer.case(vector, images[others], right[others])
+
+
+def captions(answerer: Answerer, encoder: TorchEncoder, folder: Path) -> Iterator[Case]:
+    """Ask with 400 captions among 500 images, half of them without their own.
+
+    Images that share a third of a caption's words are near.
+    """
+    rows = [json.loads(line) for line in (folder / "flickr8k.jsonl").open()]
+    rows = [row for row in rows if row["split"] == "dev"]
+    archive = open_archive(folder / "flickr8k.tar.gz")
+    library = rows[::2]
+    images = embedded(encoder, [decoded(archive.read(row["file"])) for row in library])
+    bags = [[words_of(text) for text in row["captions"]] for row in library]
+    texts = [row["captions"][0] for row in rows[:400]]
+    for number, (text, vector) in enumerate(zip(texts, encoder.encode_texts(texts), strict=True)):
+        wanted = words_of(text)
+        shared = [max(len(wanted & bag) for bag in five) / max(1, len(wanted)) for five in bags]
+        right = np.arange(len(library)) * 2 == number
+        yield answerer.case(vector, images, right, ~right & (np.array(shared) > 1 / 3))
+
+
+def names_of_classes(
+    answerer: Answerer, encoder: TorchEncoder, images: np.ndarray, labels: np.ndarray, folder: Path
+) -> Iterator[Case]:
+    """Ask for each class of Tiny ImageNet in two libraries with it and in two without."""
+    entries = json.loads((folder / "tinyimagenet-classes.json").read_text("utf-8"))
+    names = {int(entry["label"]): entry["names"][0] for entry in entries}
+    known = sorted(set(labels.tolist()))
+    plain = encoder.encode_texts([names[label] for label in known])
+    called = encoder.encode_texts([f"a {names[label]}" for label in known])
+    for seed, per_class in enumerate((1, 4)):
+        rng = np.random.default_rng(seed)
+        for half in np.array_split(rng.permutation(known), 2):
+            chosen = np.concatenate(
+                [rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in half]
+            )
+            for place, label in enumerate(known):
+                vector = (plain, called)[(place + seed) % 2][place]
+                yield answerer.case(vector, images[chosen], labels[chosen] == label)
+
+
+def pictures(
+    answerer: Answerer, images: np.ndarray, labels: np.ndarray, known: np.ndarray
+) -> Iterator[Case]:
+    """Ask with three images of each known class, with and without five others of it."""
+    rng = np.random.default_rng(0)
+    kept = np.stack([rng.permutation(np.flatnonzero(labels == label))[:8] for label in known])
+    library = kept[:, 3:].ravel()
+    for asked in kept[:, :3].ravel():
+        right = labels[library] == labels[asked]
+        yield answerer.case(images[asked], images[library], right, is_picture=True)
+        yield answerer.case(images[asked], images[library[~right]], right[~right], is_picture=True)
+
+
+def told_rightly(cases: list[Case], chances: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return bool (n,), whether the line tells each answer rightly, and its depths, int (n,)."""
+    depths = np.array([np.count_nonzero(falling(chance) >= LINE) for chance in chances])
+    return np.array([tells(case, depth) for case, depth in zip(cases, depths, strict=True)]), depths
+
+
+def tells(case: Case, depth: int) -> bool:
+    """Whether a line below the first ``depth`` hits tells rightly."""
+    if not case.has_match:
+        return depth == 0
+    right = int(case.right[:depth].sum())
+    wrong = int((~case.right[:depth] & ~case.near[:depth]).sum())
+    return right > 0 and right >= PRECISION * (right + wrong)
+
+
+def worth_of(cases: list[Case], chances: list[np.ndarray]) -> Worth:
+    """Return how many answers are told rightly, and how many by these depths in any other order."""
+    told, depths = told_rightly(cases, chances)
+    kinds, counts = np.unique(depths, return_counts=True)
+    by_chance = [np.average([tells(case, depth) for depth in kinds], weights=counts)
+                 for case in cases]  # fmt: skip
+    return Worth(round(float(told.mean()), 4), round(float(np.mean(by_chance)), 4), len(cases))
+
+
+def fitted(cases: list[Case], words: Signs) -> Signs:
+    """Fit the regression to the first hits, then its bias to the answers told rightly.
+
+    The bias is fitted to queries without a match and, of the same weight, to those whose first hit
+    is right: hardly a line tells the others rightly, and how many they are depends on the library.
+    """
+    found = np.concatenate([case.found[:FITTED] for case in cases])
+    right = np.concatenate([case.right[:FITTED] for case in cases])
+    weights, bias = logistic(found, right)
+    trials = []
+    without = [case for case in cases if not case.has_match]
+    found_first = [case for case in cases if case.right[0]]
+    for shift in np.linspace(-4, 4, 81):
+        rounded = tuple(round(weight, 4) for weight in weights.tolist())
+        trial = replace(words, weights=rounded, bias=round(float(bias + shift), 4))
+        shares = [
+            told_rightly(half, [probabilities(trial, case.found) for case in half])[0].mean()
+            for half in (without, found_first)
+        ]
+        trials.append((float(np.mean(shares)), trial))
+    return max(trials, key=lambda entry: entry[0])[1]
+
+
+def logistic(found: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, float]:
+    """Fit a logistic regression by Newton's method; return weights (f,) and bias."""
+    mean, deviation = found.mean(axis=0), found.std(axis=0)
+    rows = np.c_[(found - mean) / deviation, np.ones(len(found))]
+    ridge, solution = np.diag([1.0] * found.shape[1] + [1e-6]), np.zeros(rows.shape[1])
+    for _ in range(25):
+        chance = 1 / (1 + np.exp(-rows @ solution))
+        curve = rows.T @ (rows * (chance * (1 - chance) + 1e-9)[:, None]) + ridge
+        solution += np.linalg.solve(curve, rows.T @ (right - chance) - ridge @ solution)
+    weights = solution[:-1] / deviation
+    return weights, float(solution[-1] - weights @ mean)
+
+
+def held_out(encoder: TorchEncoder, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Embed the held-out images of Tiny ImageNet; return them (n, d) and their labels (n,)."""
+    lines = [json.loads(line) for line in (folder / "tinyimagenet.jsonl").open()]
+    rows = [row for row in lines if row["shard"] == "val"]
+    archive = open_archive(folder / "tinyimagenet-val.tar.gz")
+    images = embedded(encoder, [decoded(archive.read(row["file"])) for row in rows])
+    return images, np.array([row["label"] for row in rows])
+
+
+def decoded(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+def words_of(text: str) -> set[str]:
+    return {word.rstrip("s") for word in re.findall("[a-z]+", text.lower())} - RARE
+
+
+def measure(encoder: TorchEncoder, place: Path, options: argparse.Namespace) -> Measured:
+    """Print the table; return what was measured, with constants fitted anew if asked for."""
+    classes, labels = held_out(encoder, options.train)
+    known = measured_in(place, encoder.identity, encoder.dim)
+    centre = classes.mean(axis=0) if known is None or options.fit else np.array(known.centre)
+    signs = known or Measured(encoder.identity, ())
+    signs = replace(signs, centre=tuple(np.round(centre.astype(float), 5).tolist()))
+    background = Background.of(encoder.identity, encoder, signs)
+    is_new = options.fit or known is None or known.words is None or known.pictures is None
+    if is_new:
+        nothing = Signs((0.0,) * len(EVIDENCE), 0.0, 1.0, Worth(0, 1, 1))
+        spreads = [np.std(classes @ some.T, axis=0).mean()
+                   for some in (background.vectors, classes[::25])]  # fmt: skip
+        words, alike = (replace(nothing, spread=round(float(spread), 4)) for spread in spreads)
+    else:
+        assert known is not None and known.words is not None and known.pictures is not None
+        words, alike = known.words, known.pictures
+    answerer = Answerer(background, signs, words, alike)
+    fitting = list(names_of_classes(answerer, encoder, classes, labels, options.train))
+    numbers = np.unique(labels)
+    similar = [list(pictures(answerer, classes, labels, numbers[half::2])) for half in (0, 1)]
+    if is_new:
+        words, alike = fitted(fitting, words), fitted(similar[0], alike)
+    files = photographs(options.photos)
+    images = embedded(encoder, files)
+    with (options.photos / "labels.tsv").open(encoding="utf-8") as file:
+        called = {row["file"]: row["label"] for row in csv.DictReader(file, delimiter="\t")}
+    named = np.array([file.name in called for file in files])
+    own = [called[file.name] for file in files if file.name in called]
+    groups = {
+        "names": list(names_of_photographs(answerer, encoder, images[named], own)),
+        "everyday": list(everyday_cases(answerer, encoder, images, [f.name for f in files])),
+        "captions": list(captions(answerer, encoder, options.train)),
+        "classes (fitted to)": fitting,
+    }
+    print(f"{'':22}{'answers':>8}{'rightly':>9}{'with':>7}{'without':>9}{'chance':>8}")
+    worths = {name: show(name, cases, [probabilities(words, case.found) for case in cases])
+              for name, cases in groups.items()}  # fmt: skip
+    seen = show("pictures", similar[1], [probabilities(alike, one.found) for one in similar[1]])
+    tested = [worths["names"], worths["everyday"]]  # each counts half
+    worth = Worth(
+        round(float(np.mean([one.told for one in tested])), 4),
+        round(float(np.mean([one.chance for one in tested])), 4),
+        round(len(tested) ** 2 / sum(1 / one.answers for one in tested)),  # of the same error
+    )
+    for kind, one in (("words", worth), ("pictures", seen)):
+        print(f"the line of {kind} tells {one.told:.0%} of answers rightly, one at random "
+              f"{one.chance:.0%}: it is {'' if one.is_drawn else 'not '}drawn")  # fmt: skip
+    return replace(signs, words=replace(words, worth=worth), pictures=replace(alike, worth=seen))
+
+
+def show(name: str, cases: list[Case], chances: list[np.ndarray]) -> Worth:
+    """Print a row of the table."""
+    told, _ = told_rightly(cases, chances)
+    has = np.array([case.has_match for case in cases])
+    worth = worth_of(cases, chances)
+    print(f"{name:22}{len(cases):8}{worth.told:9.1%}{told[has].mean():7.1%}{told[~has].mean():9.1%}"
+          f"{worth.chance:8.1%}")  # fmt: skip
+    return worth
+
+
+def write_signs(signs: Measured, place: Path) -> Path:
+    """Write line.json beside a model's weights, the numbers of a list on one line."""
+    path = (place if place.is_dir() else place.parent) / FILE
+    fields = json.dumps(signs.to_dict(), indent=1)
+    path.write_text(re.sub(r"\s+(-?[\d.e-]+,?)(?=\s)", r" \1", fields) + "\n", encoding="utf-8")
+    return path
 
 
 def main() -> None:
-    """Embed, compare and print the tables."""
+    """Embed, measure, and write line.json if asked to."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--train", type=Path, default=SHARED / "train")
     parser.add_argument("--photos", type=Path, default=SHARED / "photos")
     parser.add_argument("--model", default="fovea-small")
+    parser.add_argument("--fit", action="store_true", help="fit, and write line.json")
     options = parser.parse_args()
     model = resolve_model(options.model, network=False)
     encoder = model.load()
-    with tempfile.TemporaryDirectory() as passing:
-        background = Background.of(model.identity, encoder)
-        background.save(Path(passing))  # as float16, like in a library
-        background = Background.load(Path(passing), model.identity) or background
     print(f"{model.name}\n")
-    captions_table(encoder, background, options.train)
-    photographs_table(encoder, background, options.photos)
-
-
-def captions_table(encoder: TorchEncoder, background: Background, folder: Path) -> None:
-    """Print how the line does on the captions of Flickr8k's dev split."""
-    lines = [json.loads(line) for line in (folder / "flickr8k.jsonl").open()]
-    rows = [row for row in lines if row["split"] == "dev"]
-    archive = open_archive(folder / "flickr8k.tar.gz")
-    images = embedded(encoder, [Image.open(io.BytesIO(archive.read(row["file"]))) for row in rows])
-    captions = [caption for row in rows for caption in row["captions"]]
-    words = np.concatenate(
-        [encoder.encode_texts(captions[n : n + 100]) for n in range(0, len(captions), 100)]
-    )
-    own = np.repeat(np.arange(len(rows)), [len(row["captions"]) for row in rows])
-    library = images[::2]
-    right = own[:, None] == np.arange(len(rows))[::2]
-    scores = words @ library.T
-    likely = likelihoods_of(background, words, library)
-    print(f"captions: {len(words)} queries, {int(right.any(1).sum())} with their image among")
-    print(f"{len(library)}; {library.shape[0] * len(words):,} pairs, {right.sum():,} of them right")
-    table(scores, likely, right)
-    strange = encoder.encode_texts(UNRELATED)
-    said = (likelihoods_of(background, strange, library) >= LINE).any(axis=1).mean()
-    print(f"unrelated: {len(strange)} sentences, {said:.0%} with anything above the line")
-    words_table(encoder, background, [row["captions"] for row in rows], images)
-
-
-def words_table(
-    encoder: TorchEncoder, background: Background, captions: list[list[str]], images: np.ndarray
-) -> None:
-    """Print how the line does on single words, with their images in the library and without."""
-    bags = [[set(re.findall("[a-z]+", text.lower())) for text in five] for five in captions]
-    chosen, right, open_ = [], [], []
-    for label in default_labels():
-        count = np.array([sum(label in bag for bag in five) for five in bags])
-        if (count >= 2).sum() >= 3:
-            chosen.append(label)
-            right.append(count >= 2)
-            open_.append(count == 1)
-    vectors = encoder.encode_texts(chosen)
-    scores, likely = vectors @ images.T, likelihoods_of(background, vectors, images)
-    truth, between = np.array(right), np.array(open_)
-    scores[between], likely[between] = -1, 0
-    gone = np.where(truth, -1, scores), np.where(truth, 0, likely)
-    print(f"\nwords: {len(chosen)}, each with and without its images among {len(images)}")
-    table(
-        np.concatenate([scores, gone[0]]),
-        np.concatenate([likely, gone[1]]),
-        np.concatenate([truth, np.zeros_like(truth)]),
-    )
-
-
-def likelihoods_of(background: Background, queries: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Return float32 (q, n), computed as for a library of these images."""
-    around = Surroundings.of(background, images[:: max(1, len(images) // 400)][:400])
-    return np.stack(
-        [of_words(background, around, query, images @ query, images) for query in queries]
-    )
-
-
-def photographs_table(encoder: TorchEncoder, background: Background, folder: Path) -> None:
-    """Print how the line does on the photographs' labels, half of which have no match."""
-    rows = list(csv.DictReader((folder / "labels.tsv").open(), delimiter="\t"))
-    images = embedded(encoder, [Image.open(folder / row["file"]) for row in rows])
-    names = sorted({row["label"] for row in rows})
-    prompts = encoder.encode_texts([f"a photo of a {name}." for name in names])
-    half = np.arange(len(rows)) % 2 == 0  # the other half's names have no match
-    right = np.array([[row["label"] == name for row in rows] for name in names])[:, half]
-    scores = prompts @ images[half].T
-    likely = likelihoods_of(background, prompts, images[half])
-    print(f"\nphotographs: {len(names)} names, {int(right.any(1).sum())} with a match among")
-    print(f"{int(half.sum())}")
-    table(scores, likely, right)
-    similar = images @ images.T
-    found = np.stack([of_pictures(q, q @ images.T, images, images, len(images)) for q in images])
-    others = ~np.eye(len(images), dtype=bool)
-    above = (found >= LINE) & others
-    print(f"\npictures: {above.sum()} of {others.sum():,} pairs of different photographs above the")
-    print(f"line, {above.any(1).mean():.0%} of the photographs with any; the photograph itself")
-    print(f"above it for {np.diag(found >= LINE).mean():.0%} (cosine {np.diag(similar).min():.2f})")
-
-
-def embedded(encoder: TorchEncoder, images: list[Image.Image]) -> np.ndarray:
-    """Return unit rows, float32 (n, d)."""
-    return np.concatenate(
-        [encoder.encode_images(images[n : n + 32]) for n in range(0, len(images), 32)]
-    )
-
-
-def table(scores: np.ndarray, likely: np.ndarray, right: np.ndarray) -> None:
-    """Print precision and recall of the line and of the best single cosines."""
-    print(f"{'':24}{'hits: precision':>16}{'recall':>8}{'F1':>7}{'queries: precision':>20}"
-          f"{'recall':>8}{'F1':>7}")  # fmt: skip
-    show("the line", drawn(scores, likely), right)
-    by_hits = best(scores, lambda threshold: f1(*hits_of(scores >= threshold, right)))
-    by_queries = best(scores, lambda threshold: f1(*queries_of(scores >= threshold, right)))
-    show(f"cosine {by_hits:.3f}, best hits", scores >= by_hits, right)
-    show(f"cosine {by_queries:.3f}, best queries", scores >= by_queries, right)
-
-
-def drawn(scores: np.ndarray, likely: np.ndarray) -> np.ndarray:
-    """Return bool (q, n): the pairs above the line when hits are sorted by score."""
-    order = np.argsort(-scores, axis=1, kind="stable")
-    ranked = np.take_along_axis(likely, order, axis=1)
-    above = np.zeros(scores.shape, dtype=bool)
-    np.put_along_axis(above, order, np.stack([falling(row) for row in ranked]) >= LINE, axis=1)
-    return above
-
-
-def show(name: str, above: np.ndarray, right: np.ndarray) -> None:
-    hits, queries = hits_of(above, right), queries_of(above, right)
-    cells = [*hits, f1(*hits), *queries, f1(*queries)]
-    widths = (16, 8, 7, 20, 8, 7)
-    print(f"{name:24}" + "".join(f"{cell:{w}.3f}" for cell, w in zip(cells, widths, strict=True)))
-
-
-def best(scores: np.ndarray, value: Callable[[float], float]) -> float:
-    """Return the threshold with the largest value, among quantiles of the scores."""
-    thresholds = np.quantile(scores, np.concatenate([np.linspace(0, 0.9, 19),
-                                                     1 - np.geomspace(0.1, 1e-5, 60)]))  # fmt: skip
-    return float(max(thresholds, key=value))
-
-
-def hits_of(above: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    """Return precision and recall of the pairs above the line."""
-    found = (above & right).sum()
-    return found / max(above.sum(), 1), found / max(right.sum(), 1)
-
-
-def queries_of(above: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    """Return precision and recall of queries having a match, by having a pair above the line."""
-    said, true = above.any(axis=1), right.any(axis=1)
-    return (said & true).sum() / max(said.sum(), 1), (said & true).sum() / max(true.sum(), 1)
-
-
-def f1(precision: float, recall: float) -> float:
-    return 2 * precision * recall / max(precision + recall, 1e-9)
+    signs = measure(encoder, model.folder, options)
+    if options.fit:
+        print(f"\nwritten to {write_signs(signs, model.folder)}")
 
 
 if __name__ == "__main__":

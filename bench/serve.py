@@ -43,6 +43,7 @@ from fovea.search.models.resolve import resolve_model
 from fovea.search.query.hits import hits
 from fovea.search.query.language import parse
 from fovea.search.query.likelihood import Background, default_labels, likelihoods
+from fovea.search.query.measured import measured_in
 from fovea.search.query.rank import rank
 from fovea.search.query.run import DEPTHS
 
@@ -144,7 +145,8 @@ def build(folder: Path) -> None:
         row = library.model()
         assert row is not None
         VectorIndex.open(library, row.id).save()
-        Background.of(model.identity, model.load()).save(folder)
+        signs = measured_in(model.folder, model.identity, model.dim)
+        Background.of(model.identity, model.load(), signs).save(folder)
 
 
 def make_pictures(folder: Path, count: int) -> None:

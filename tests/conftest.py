@@ -14,7 +14,7 @@ from PIL import Image
 # Threads that spin while they wait take minutes on machines with other work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from browsing import chromium, indexed, launched, served  # noqa: E402
+from browsing import chromium, draw_line, indexed, launched, served  # noqa: E402
 from building import build, copy_checkout  # noqa: E402
 from fovea.search.library.library import Library  # noqa: E402
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
@@ -94,6 +94,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of the photographs (or drawings), by the bundled model."""
     chromium()  # skips before indexing
     library = indexed(tmp_path_factory.mktemp("gallery") / "library", PHOTOS)
+    draw_line(library)
     with served(library) as address:
         yield address
 

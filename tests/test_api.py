@@ -16,6 +16,7 @@ from PIL import Image
 import fovea
 from coloured import COLOURS, encoded
 from fovea.search.query.likelihood import Background
+from fovea.search.query.measured import measured_in
 from places import CHECKOUT
 from small_clips import write_model
 
@@ -193,13 +194,14 @@ def test_a_library_switches_to_another_model_and_back(library):
     ]
 
 
-def test_likelihoods_appear_once_a_background_is_saved(library):
+def test_likelihoods_appear_once_a_background_is_saved(library, home):
     for file in library.folder.glob("background-*"):
         file.unlink()
     answer = library.search("the dog")
     assert answer.likely is None and answer.hits[0].likelihood is None
     model = fovea.load_model("ViT-B/32", device="cpu")
-    Background.of(model.identity, model).save(library.folder)
+    signs = measured_in(home / "models" / "ViT-B-32", model.identity, model.dim)
+    Background.of(model.identity, model, signs).save(library.folder)
     answer = library.search("the dog")
     assert answer.likely is not None and answer.hits[0].likelihood is not None
 

@@ -12,6 +12,9 @@ import pytest
 from PIL import Image
 
 from building import make_environment
+from fovea.cli.demo import QUERIES
+from fovea.data import DEMO_PHOTOGRAPHS
+from fovea.search.query.likelihood import default_labels
 from places import CHECKOUT
 
 FOLDER = CHECKOUT / "bench"
@@ -128,3 +131,104 @@ class ColourModel:
         return self.encode_images(
             [Image.new("RGB", (1, 1), swapped.get(word, word)) for word in words]
         )
+
+
+def test_everyday_queries_name_pictures_that_exist_and_are_either_right_or_near():
+    queries = load(FOLDER / "everyday.py").everyday_queries()
+    photographs = {*DEMO_PHOTOGRAPHS, *(f"p{number:03}.jpg" for number in range(1, 147))}
+    assert len({query.text for query in queries}) == len(queries) == 30
+    assert {*QUERIES, "an astronaut"} <= {query.text for query in queries}
+    for query in queries:
+        named = query.right + query.near
+        assert query.right and len(set(named)) == len(named), query.text
+        assert set(named) <= photographs, query.text
+
+
+def test_everyday_answers_are_counted(monkeypatch, tmp_path, capsys):
+    """With an encoder for which every right picture is nearest to its query."""
+    bench = load(FOLDER / "everyday.py")
+    queries = bench.everyday_queries()
+    names = sorted({name for query in queries for name in query.right})
+    for name in names:
+        (tmp_path / name).touch()
+
+    class Knowing:
+        def encode_texts(self, texts):
+            chosen = [next(q for q in queries if q.text == text) for text in texts]
+            return np.array([[name in query.right for name in names] for query in chosen], "f4")
+
+    class Info:
+        def load(self):
+            return Knowing()
+
+    monkeypatch.setattr(bench, "resolve_model", lambda name, network: Info())
+    monkeypatch.setattr(bench, "photographs", lambda folder: [folder / name for name in names])
+    monkeypatch.setattr(bench, "embedded", lambda encoder, files: np.eye(len(files), dtype="f4"))
+    monkeypatch.setattr(sys, "argv", ["everyday.py", "--photos", str(tmp_path)])
+    bench.main()
+    assert "right at 1: 30 " in (told := capsys.readouterr().out) and "first 3: 30 " in told
+
+
+@pytest.mark.parametrize(
+    "right, near, has_match, depth, told",
+    [
+        ("10", "00", True, 1, True),
+        ("01", "00", True, 1, False),
+        ("01", "00", True, 2, True),  # half of them
+        ("001", "000", True, 3, False),
+        ("001", "010", True, 3, True),  # doubtful ones do not count
+        ("10", "00", True, 0, False),
+        ("00", "11", False, 0, True),
+        ("00", "11", False, 1, False),
+    ],
+)
+def test_a_line_tells_rightly_where_half_above_it_matches(right, near, has_match, depth, told):
+    bench = load(FOLDER / "likelihood.py")
+    marks = [np.array([mark == "1" for mark in text]) for text in (right, near)]
+    assert bench.tells(bench.Case(np.zeros((len(right), 3)), *marks, has_match), depth) == told
+
+
+def test_the_line_is_fitted_to_tell_answers_with_a_match_from_those_without():
+    bench = load(FOLDER / "likelihood.py")
+    rng = np.random.default_rng(0)
+
+    def case(has_match):
+        found = rng.normal(0, 1, (10, 3))
+        right = np.zeros(10, bool)
+        if has_match:
+            found[0], right[0] = found[0] + 4, True
+        return bench.Case(found, right, np.zeros(10, bool), has_match)
+
+    fitting, apart = ([case(n % 2 == 0) for n in range(400)] for _ in range(2))
+    empty = bench.Signs((0.0,) * 3, 0.0, 1.0, bench.Worth(0, 1, 1))
+    signs = bench.fitted(fitting, empty)
+    worth = bench.worth_of(apart, [bench.probabilities(signs, one.found) for one in apart])
+    assert worth.told > 0.9 and 0.3 < worth.chance < 0.6 and worth.answers == 400
+    never = bench.worth_of(apart, [np.zeros(10) for _ in apart])
+    assert (never.told, never.chance) == (0.5, 0.5)
+
+
+def test_labels_that_are_right_are_labels_that_can_be_shown():
+    classes, seen = load(FOLDER / "labels.py").right_labels()
+    for name, labels in {**classes, **seen}.items():
+        assert labels <= set(default_labels()), name
+    assert classes["pug"] == {"dog"} and all(file.startswith("p") for file in seen)
+
+
+def test_the_threshold_is_the_lowest_from_which_enough_labels_are_right(monkeypatch):
+    bench = load(FOLDER / "labels.py")
+    monkeypatch.setattr(bench, "WANTED", 0.6)
+    chance = np.array([0.9, 0.2, 0.8, 0.5, 0.1])
+    right = np.array([True, True, False, True, False])
+    assert bench.threshold_of(right, chance) == 0.1  # three of five
+    assert bench.threshold_of(np.array([True, False, False, False, False]), chance) == 0.9
+    assert bench.threshold_of(np.zeros(5, bool), chance) == 1.0
+
+
+def test_what_was_measured_is_written_as_it_is_read(tmp_path):
+    bench = load(FOLDER / "likelihood.py")
+    signs = bench.Signs((4.0, -1e-05, 0.1), -6.0, 0.1, bench.Worth(0.8, 0.45, 200))
+    measured = bench.Measured("m" * 64, (0.1, -0.2), signs, signs)
+    path = bench.write_signs(measured, tmp_path)
+    assert bench.measured_in(tmp_path, "m" * 64, 2) == measured
+    assert len(path.read_text().splitlines()) < 40

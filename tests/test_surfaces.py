@@ -7,9 +7,9 @@ import pytest
 
 import fovea
 from coloured import COLOURS, encoded
-from commands import run
+from commands import run, settle
 from fovea.web.app import create_app
-from small_clips import write_model
+from small_clips import write_line, write_model
 
 QUERIES = (
     "the dog",
@@ -100,6 +100,9 @@ def test_all_surfaces_give_the_same_answer(home, client, query):
         assert chances(hits) == pytest.approx(chances(whole), nan_ok=True)
     said = run("search", query, "--json", "-k", 5).json
     assert (rows(said["hits"]), said["likely"], said["total"]) == (rows(whole[:5]), likely, total)
+    first = client.get("/api/search", query_string={"q": query}).json
+    order = {"date": "date", "name": "name"}.get(query.rpartition("sort:")[2], "nearest")
+    assert said["order"] == first["order"] == order
     page = client.get("/", query_string={"q": query}).get_data(as_text=True)
     first = json.loads(
         re.search(r'<script[^>]*application/json[^>]*id="first"[^>]*>(.*?)</script>', page, re.S)[1]
@@ -128,3 +131,39 @@ def test_similar_is_the_same_by_file_by_id_and_over_http(home, client):
     assert [hit["image_id"] for hit in page["hits"]] == by_file
     said = run("similar", file, "-k", 50, "--json").json
     assert [hit["image_id"] for hit in said["hits"]] == by_file and known not in by_file
+
+
+@pytest.mark.parametrize("told", [None, 0.5, 0.9])
+def test_where_the_line_is_worth_nothing_no_surface_speaks_of_matches(tmp_path, monkeypatch, told):
+    """None: the model was never measured. What is measured later counts from the next index run."""
+    settle(monkeypatch, tmp_path)
+    write_model(tmp_path / "model", with_line=False)
+    (tmp_path / "photos").mkdir()
+    for number, colour in enumerate(COLOURS):
+        (tmp_path / "photos" / f"{number}.png").write_bytes(encoded(colour, number))
+    options = ("--model", tmp_path / "model", "--workers", 1)
+    assert run("index", tmp_path / "photos", *options).code == 0
+    if told is not None:
+        write_line(tmp_path / "model", told)
+        assert run("index").code == 0
+    is_drawn = told == 0.9
+    for query in ("the dog", "like:1", "the dog like:1"):
+        done = run("search", query, "-k", 3)
+        assert ("nearest first" in done.err) != is_drawn
+        assert ("match" in done.err) == is_drawn or not done.err, query
+        said = run("search", query, "-k", 3, "--json").json
+        with fovea.Library.open(device="cpu") as library:
+            answer = library.search(query, k=3)
+        app = create_app(tmp_path / "library", testing=True)
+        page = app.test_client().get("/api/search", query_string={"q": query, "limit": 3}).json
+        app.extensions["fovea"].close()
+        assert (answer.order, said["order"], page["order"]) == ("nearest",) * 3
+        rated = [answer.likely, said["likely"], page["likely"]]
+        rated += [*chances(said["hits"]), *chances(page["hits"])]
+        rated += [hit.likelihood for hit in answer.hits]
+        assert all((value is not None) == is_drawn for value in rated), (query, rated)
+
+
+def test_a_list_by_date_or_name_is_not_called_nearest_first(home):
+    for query in ("2:lime sort:date", "sort:name", "in:photos"):
+        assert "nearest first" not in run("search", query).err

@@ -19,6 +19,7 @@ from .options import FILE, json_option, k_option, library_option, machine_option
 from .output import counted, print_json, talk
 
 LIKELY_END = "the likely matches end here; the nearest other pictures follow"
+NEAREST = "nearest first"
 NONE_LIKELY = "no likely matches; the nearest pictures follow"
 
 
@@ -105,6 +106,8 @@ def show_answer(answer: "Answer", as_json: bool) -> None:
     if as_json:
         print_json(answer_fields(answer))
         return
+    if answer.hits and answer.likely is None and answer.order == "nearest":
+        talk(NEAREST)
     for place, hit in enumerate(answer.hits):
         if place == answer.likely:
             talk(LIKELY_END if place else NONE_LIKELY)
@@ -118,7 +121,7 @@ def show_answer(answer: "Answer", as_json: bool) -> None:
 def answer_fields(answer: "Answer") -> dict[str, Any]:
     """Return an answer as members of a JSON document."""
     fields = {"query": answer.query, "model": answer.model, "took_ms": answer.took_ms}
-    counts = {"total": answer.total, "likely": answer.likely}
+    counts = {"total": answer.total, "likely": answer.likely, "order": answer.order}
     return {**fields, **counts, "hits": [hit_fields(hit) for hit in answer.hits]}
 
 

@@ -128,7 +128,7 @@ def index_folders(
     report = replace(report, seconds=round(time.monotonic() - started, 3))
     current = library.model()
     if not dry_run and not report.stopped and current is not None:
-        prepare(library, current, load_encoder)
+        prepare(library, current, load_encoder, model.folder)
     return report
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
@@ -116,6 +117,7 @@ def switch_model(
         switch = _Switch(
             library,
             row,
+            model.folder,
             model.preprocess,
             cache(load_encoder),
             limits or Limits(),
@@ -149,6 +151,7 @@ class _Switch:
 
     library: Library
     row: ModelRow
+    place: Path  # the model's folder or weights file
     preprocess: Preprocess
     load_encoder: Callable[[], IndexingEncoder]
     limits: Limits
@@ -175,7 +178,7 @@ class _Switch:
         if self._ended():
             return self._report(switched=False)
         if self.tally.embedded or not self._is_prepared():  # it may take minutes; nobody waits yet
-            prepare(self.library, self.row, self.load_encoder)
+            prepare(self.library, self.row, self.load_encoder, self.place)
         while not self._ended():
             try:
                 with self.library.writing():

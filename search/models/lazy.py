@@ -5,6 +5,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +46,9 @@ class LazyEncoder:
         *,
         open_words: Callable[[], TextEncoder | None],
         load: "Callable[[], TorchEncoder]",
+        place: Path | None = None,
     ) -> None:
+        self.place = place  # the model's folder or weights file; None for one in memory
         self.name, self.identity, self.dim, self.preprocess = name, identity, dim, preprocess
         self._open_words, self._load = open_words, load
         self._loading, self._opening = threading.Lock(), threading.Lock()
@@ -72,6 +75,7 @@ class LazyEncoder:
             model.preprocess,
             open_words=open_words,
             load=lambda: model.load(device=device, dtype=dtype),
+            place=model.folder,
         )
 
     @property

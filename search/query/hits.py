@@ -4,14 +4,16 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fovea.search.library.library import Library
 
 from .filters import Filter, dated, files_chosen
 from .rank import Ranking
 
-__all__ = ["Answer", "Hit", "Place", "day_of", "hits", "places"]
+__all__ = ["Answer", "Hit", "Order", "Place", "day_of", "hits", "places"]
+
+Order = Literal["nearest", "date", "name"]  # "date" is the newest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Answer:
     took_ms: float
     total: int  # hits that can be reached by asking for more
     likely: int | None  # how many of the first ``total`` are likely; None where no line is drawn
+    order: Order
     hits: tuple[Hit, ...]
 
 

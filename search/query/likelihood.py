@@ -1,22 +1,21 @@
 """Estimate how likely each hit is a match at all, so that an answer can end with the matches.
 
 A cosine says little by itself: its level differs from model to model, between words and pictures,
-and from image to image. So it is compared with a background: for words, the cosines of a few
-hundred everyday labels with the same image; for pictures, those between the library's own images.
+and from image to image. So words are compared with the library's other images and a background of
+everyday labels, weighted by constants measured for the model; pictures with the library's own.
+Where a model's line was not measured, or is no better than chance, there are no likelihoods.
 docs/likelihood.md has the method, its sources and its figures.
 """
 
 import hashlib
 import json
 import logging
-import math
 import os
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
-from statistics import NormalDist
-from typing import Protocol
+from typing import Any, Protocol
 from zipfile import BadZipFile
 
 import numpy as np
@@ -25,24 +24,32 @@ from fovea.search.clip.protocols import TextEncoder
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
 
+from .measured import Measured, Signs
 from .rank import Ranking
 
 __all__ = [
+    "EVIDENCE",
     "LINE",
     "Background",
     "ScaledTextEncoder",
+    "Surroundings",
     "background_path",
     "default_labels",
+    "evidence",
+    "evidence_of_pictures",
+    "label_shares",
     "likelihoods",
     "likeliest",
+    "probabilities",
+    "surroundings",
 ]
 
 log = logging.getLogger(__name__)
 
 LINE = 0.5  # hits with at least this likelihood are likely matches
-TAIL = 0.01  # share of the labels' scores to which the tail is fitted
-FEW = 20  # sample size at which a measured quartile counts half
-SAME = 0.9995  # from this cosine on, two embeddings are those of one picture
+EVIDENCE = ("cosine", "among images", "among labels")  # of words
+FEW = 20  # images at which a library counts half, and what was measured elsewhere the other half
+SAME = 0.9995  # from this cosine on, two embeddings are those of one image
 SAMPLE = 400  # images that represent the whole library
 TEMPLATE = "a photo of a {}."
 
@@ -69,16 +76,19 @@ class Background:
     identity: str  # the model's
     vectors: np.ndarray  # float32 (b, d), unit rows, in the order of ``default_labels``
     scale: float  # the model's logit scale
-    measured: dict[str, tuple[tuple[int, ...], "Surroundings"]] = field(
+    signs: Measured | None = None  # None: the model was never measured
+    around: dict[str, tuple[tuple[int, ...], "Surroundings"]] = field(
         default_factory=dict, repr=False
     )  # a cache: the surroundings of the library that was searched last, with their key
 
     @classmethod
-    def of(cls, identity: str, encoder: ScaledTextEncoder) -> "Background":
+    def of(
+        cls, identity: str, encoder: ScaledTextEncoder, signs: Measured | None = None
+    ) -> "Background":
         """Embed the default labels, which takes seconds with a large model."""
         texts = [TEMPLATE.format(label) for label in default_labels()]
         parts = [encoder.encode_texts(texts[n : n + 64]) for n in range(0, len(texts), 64)]
-        return cls(identity, np.concatenate(parts), float(encoder.logit_scale))
+        return cls(identity, np.concatenate(parts), float(encoder.logit_scale), signs)
 
     @classmethod
     def load(cls, folder: Path, identity: str) -> "Background | None":
@@ -87,13 +97,15 @@ class Background:
             with background_path(folder, identity).open("rb") as file:
                 data = np.load(file, allow_pickle=False)
                 mark, scale, vectors = str(data["mark"]), float(data["scale"]), data["vectors"]
+                kept = json.loads(str(data["signs"]))
+                signs = None if kept is None else Measured.from_dict(kept)
         except (OSError, ValueError, KeyError, EOFError, IndexError, BadZipFile):
             return None
         rows = vectors.astype(np.float32)
         sound = mark == _mark(identity) and rows.ndim == 2 and len(rows) == len(default_labels())
         if not sound or not np.isfinite(rows).all() or not 0 < scale < 1000:
             return None
-        return cls(identity, rows / np.linalg.norm(rows, axis=1, keepdims=True), scale)
+        return cls(identity, rows / np.linalg.norm(rows, axis=1, keepdims=True), scale, signs)
 
     def save(self, folder: Path) -> None:
         """Save the background in a library's folder. Log a failed write: it can be made again."""
@@ -105,6 +117,7 @@ class Background:
                     file,
                     mark=_mark(self.identity),
                     scale=self.scale,
+                    signs=json.dumps(None if self.signs is None else self.signs.to_dict()),
                     vectors=self.vectors.astype(np.float16),
                 )
             part.replace(path)
@@ -128,45 +141,62 @@ class Background:
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """A sample of a library's images, and the tail of the labels' scores with them.
-
-    Above ``start``, the scores follow an exponential distribution with mean excess ``slope``.
-    """
+    """A sample of a library's images, which words are compared with."""
 
     vectors: np.ndarray  # float32 (m, d), unit rows
-    mean: np.ndarray  # (m,), of all labels' cosines with each image
-    deviation: np.ndarray  # (m,), their standard deviation
-    start: float
-    slope: float
-    expected: float  # mean number of labels that score above ``start`` with an image
+    centre: np.ndarray  # (d,): their mean, drawn towards that of images elsewhere if they are few
+    elsewhere: np.ndarray  # (d,): the mean of the images that the model was measured on, or 0
 
     @classmethod
-    def of(cls, background: Background, vectors: np.ndarray) -> "Surroundings":
-        """Fit the tail on a sample of images, float32 (m, d), unit rows."""
-        mean, deviation = background.levels(vectors)
-        scores = (background.vectors @ vectors.T - mean) / deviation  # (b, m)
-        scores -= _usual(scores)[:, None]
-        start = float(np.quantile(scores, 1 - TAIL))
-        above = scores[scores > start] - start
-        slope = max(float(above.mean()) if len(above) else 0.0, 1e-3)
-        return cls(vectors, mean, deviation, start, slope, TAIL * len(background.vectors))
+    def of(cls, signs: Measured | None, vectors: np.ndarray) -> "Surroundings":
+        """Average a sample of images, float32 (m, d), unit rows."""
+        usual = vectors.mean(axis=0)
+        if signs is None:
+            return cls(vectors, usual, np.zeros_like(usual))
+        elsewhere = np.array(signs.centre, np.float32)
+        return cls(vectors, _drawn(usual, elsewhere, len(vectors)), elsewhere)
 
-    def usual(self, query: np.ndarray) -> float:
-        """Return the typical score of a query (d,) with images that do not match it."""
-        return float(_usual(((self.vectors @ query - self.mean) / self.deviation)[None])[0])
+    def usual(self, query: np.ndarray, signs: Signs) -> tuple[float, float]:
+        """Return mean and standard deviation of a query's cosines with the library's images."""
+        deviation = float((self.vectors @ query).std())
+        return float(self.centre @ query), _drawn(deviation, signs.spread, len(self.vectors))
 
 
-def likeliest(background: Background, vector: np.ndarray, k: int = 5) -> list[tuple[str, float]]:
-    """Return the ``k`` default labels that fit an image (d,) best, with their probabilities.
+def _drawn(own: Any, elsewhere: Any, count: int) -> Any:
+    """Average what ``count`` images say and what was measured elsewhere, halves at ``FEW``."""
+    share = count / (count + FEW)
+    return share * own + (1 - share) * elsewhere
 
-    The zero-shot probabilities of all labels, not only of these ``k``, add up to 1 (Radford et al.
-    2021, arXiv:2103.00020, section 3.1.2).
+
+def likeliest(
+    background: Background, centre: np.ndarray, vector: np.ndarray, k: int = 5
+) -> list[tuple[str, float]]:
+    """Return the default labels that an image (d,) may show, at most ``k``, with probabilities.
+
+    The zero-shot probabilities of all labels add up to 1 (Radford et al. 2021, arXiv:2103.00020,
+    section 3.1.2). Before, each label's mean cosine with the library's images, whose mean is
+    ``centre`` (d,), is subtracted: some labels are near to everything. Labels below the model's
+    threshold are left out; all are where the model was not measured, or its labels often wrong.
     """
-    logits = background.scale * background.vectors @ (vector / np.linalg.norm(vector))
-    powers = np.exp(logits - logits.max())
-    shares = powers / powers.sum()
+    signs = None if background.signs is None else background.signs.labels
+    if signs is None or not signs.are_shown:
+        return []
+    shares = label_shares(background, centre, vector[None])[0]
     order = np.argsort(-shares, kind="stable")[:k]
-    return [(default_labels()[place], float(shares[place])) for place in order]
+    return [
+        (default_labels()[place], float(shares[place]))
+        for place in order
+        if shares[place] >= signs.threshold
+    ]
+
+
+def label_shares(background: Background, centre: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Return each label's probability for images (n, d), as ``likeliest`` has them, (n, b)."""
+    apart = vectors / np.linalg.norm(vectors, axis=1, keepdims=True) - centre
+    logits = background.scale * apart @ background.vectors.T
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 def likelihoods(
@@ -174,94 +204,94 @@ def likelihoods(
 ) -> np.ndarray | None:
     """Return how likely each image of a ranking is a match, float32 (n,), 0 to 1.
 
-    None when browsing. An image that the index does not have, or no longer has, gets 0.
+    None when browsing, and where the model's line is not drawn: it was never measured, or is no
+    better than chance. An image that the index does not have, or no longer has, gets 0.
     """
-    if ranking.scores is None or ranking.vector is None:
+    if ranking.scores is None or ranking.vector is None or background.signs is None:
+        return None
+    by_words = ranking.kind == "words"
+    signs = background.signs.words if by_words else background.signs.pictures
+    if signs is None or not signs.worth.is_drawn:
         return None
     places, vectors = index.vectors(ranking.ids)
     out = np.zeros(len(ranking.ids), dtype=np.float32)
     if not len(places):
         return out
     scores = ranking.scores[places]
-    around = _surroundings(library, index.model.id, background)
-    if ranking.kind == "words":
-        out[places] = of_words(background, around, ranking.vector, scores, vectors)
+    around = surroundings(library, index.model.id, background)
+    if by_words:
+        found = evidence(background, around, signs, ranking.vector, scores, vectors)
     else:
-        out[places] = of_pictures(ranking.vector, scores, vectors, around.vectors, ranking.among)
+        found = evidence_of_pictures(around, signs, ranking.vector, scores, vectors)
+    out[places] = probabilities(signs, found)
     return out
 
 
-def of_words(
+def evidence(
     background: Background,
     around: Surroundings,
+    signs: Signs,
     query: np.ndarray,
     scores: np.ndarray,
     vectors: np.ndarray,
 ) -> np.ndarray:
-    """Return the likelihoods of images (n, d) for words (d,), float32 (n,).
+    """Return what speaks for images (n, d) matching words (d,), (n, 3), as in ``EVIDENCE``.
 
-    ``scores`` are the cosines (n,) of both. Each is normalised as in speaker verification
-    (Auckenthaler et al. 2000): by cohort, against the labels' scores with the same image, then by
-    query, against the words' scores with the library. The exponential tail of the labels' scores
-    (Pickands 1975) then gives the number of labels expected to score as high with an image; where
-    that is 1, the likelihood is 0.5.
+    ``scores`` are the cosines (n,) of both. The others are these in standard deviations from the
+    mean: of the words' cosines with the library's images, and of the labels' cosines with the same
+    image; as in speaker verification, normalisation by query and by cohort (Auckenthaler, Carey and
+    Lloyd-Thomas 2000, Digital Signal Processing 10).
     """
+    usual, spread = around.usual(query, signs)
     mean, deviation = background.levels(vectors)
-    standard = (scores - mean) / deviation - around.usual(query)
-    log_odds = (standard - around.start) / around.slope - math.log(around.expected)
+    return np.stack([scores, (scores - usual) / spread, (scores - mean) / deviation], axis=1)
+
+
+def evidence_of_pictures(
+    around: Surroundings,
+    signs: Signs,
+    query: np.ndarray,
+    scores: np.ndarray,
+    vectors: np.ndarray,
+) -> np.ndarray:
+    """Return what speaks for images (n, d) matching pictures, embedded as one vector, (n, 3).
+
+    ``scores`` are the cosines (n,) of both. The others are these in standard deviations from the
+    mean, of the query's and of each image's cosines with the library's images: the two sides of the
+    symmetric normalisation of speaker verification (Kenny 2010, Odyssey).
+    """
+    by_query = _standard(scores, (query @ around.vectors.T)[None], query[None], around, signs)
+    by_image = _standard(scores, vectors @ around.vectors.T, vectors, around, signs)
+    return np.stack([scores, by_query, by_image], axis=1)
+
+
+def probabilities(signs: Signs, found: np.ndarray) -> np.ndarray:
+    """Return the likelihoods (n,) that follow from evidence (n, 3), by logistic regression."""
+    log_odds = found @ np.array(signs.weights) + signs.bias
     return (1 / (1 + np.exp(-np.clip(log_odds, -50, 50)))).astype(np.float32)
 
 
-def _usual(standard: np.ndarray) -> np.ndarray:
-    """Return the typical score of each row (q, m) with images that do not match, (q,).
-
-    That is the lower quartile, since a query may match most of the library, shrunk towards 0, the
-    labels' own mean, when there are few images.
-    """
-    count = standard.shape[1]
-    quartile: np.ndarray = np.percentile(standard, 25, axis=1) * (count / (count + FEW))
-    return quartile
-
-
-def of_pictures(
-    query: np.ndarray, scores: np.ndarray, vectors: np.ndarray, sample: np.ndarray, total: int
+def _standard(
+    scores: np.ndarray, others: np.ndarray, own: np.ndarray, around: Surroundings, signs: Signs
 ) -> np.ndarray:
-    """Return the likelihoods of images (n, d) for pictures, embedded as one vector, float32 (n,).
+    """Standardise scores (n,) by the cosines (n or 1, m) of ``own`` (n or 1, d) with the library.
 
-    ``scores`` are the cosines (n,) of both. Each is made roughly normal by Fisher's transform
-    (Fisher 1915) and normalised against the cosines of image and query with a sample (m, d) of the
-    library, as in speaker verification (symmetric normalisation, Kenny 2010). The largest such
-    score among ``total`` unrelated images follows a Gumbel distribution (Leadbetter et al. 1983,
-    theorem 1.5.3); the likelihood is the probability that it is lower than this one.
+    Those of an image with itself, or with a copy of it, do not count.
     """
-    if len(sample) < 3:
-        return np.ones(len(scores), dtype=np.float32)
-    by_query = _standard(scores, (query @ sample.T)[None])
-    by_image = _standard(scores, vectors @ sample.T)
-    standard = (by_query + by_image) / 2
-    count = max(total, 3)
-    slope, place = math.sqrt(2 * math.log(count)), NormalDist().inv_cdf(1 - 1 / count)
-    reach = np.clip(-slope * (standard - place), -50, 50)
-    return np.exp(-np.exp(reach)).astype(np.float32)
-
-
-def _standard(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Standardise scores (n,) by mean and deviation of each row of ``others`` (n or 1, m)."""
-    others = np.where(others > SAME, np.nan, others)  # the image itself, or a copy of it
-    usual = np.isfinite(others).sum(axis=1) > 1
-    others = _stretched(np.where(usual[:, None], others, 0.0))
-    deviation = np.maximum(np.nanstd(others, axis=1), 1e-3)
-    standard: np.ndarray = (_stretched(scores) - np.nanmean(others, axis=1)) / deviation
+    counted = others < SAME
+    count = counted.sum(axis=1)
+    mean = np.where(counted, others, 0).sum(axis=1) / np.maximum(count, 1)
+    apart = np.where(counted, others - mean[:, None], 0)
+    deviation = np.sqrt((apart**2).sum(axis=1) / np.maximum(count, 1))
+    usual, spread = (
+        _drawn(mean, own @ around.elsewhere, count),
+        _drawn(deviation, signs.spread, count),
+    )
+    standard: np.ndarray = (scores - usual) / spread
     return standard
 
 
-def _stretched(cosines: np.ndarray) -> np.ndarray:
-    """Apply Fisher's transform; cosines beyond ``SAME`` count as ``SAME``."""
-    stretched: np.ndarray = np.arctanh(np.clip(cosines, -SAME, SAME))
-    return stretched
-
-
-def _surroundings(library: Library, model_id: int, background: Background) -> Surroundings:
+def surroundings(library: Library, model_id: int, background: Background) -> Surroundings:
     """Return the library's surroundings, measured anew once it has grown much or lost images.
 
     They depend on the library alone, so all processes compute the same likelihoods.
@@ -276,10 +306,10 @@ def _surroundings(library: Library, model_id: int, background: Background) -> Su
     last = _stepped(first, last)
     deleted = library.rows("SELECT seq FROM sqlite_sequence WHERE name = 'tombstones'")
     key = (model_id, first, last, deleted[0][0] if deleted else 0)
-    known = background.measured.get("last")
+    known = background.around.get("last")
     if known is None or known[0] != key:
-        around = Surroundings.of(background, _sample(library, model_id, first, last))
-        known = background.measured["last"] = (key, around)
+        around = Surroundings.of(background.signs, _sample(library, model_id, first, last))
+        known = background.around["last"] = (key, around)
     return known[1]
 
 

@@ -18,7 +18,7 @@ from fovea.search.library.library import Library
 from fovea.search.library.rows import ModelRow
 
 from .cutoff import falling, line_drawn
-from .hits import Answer, Hit, hits
+from .hits import Answer, Hit, Order, hits
 from .language import Query, Term, parse
 from .likelihood import LINE, Background, likelihoods
 from .rank import DEEPEST, Picture, Ranking, rank
@@ -69,6 +69,14 @@ class Listing:
     total: int  # hits that can be reached by ranking deeper
 
     @property
+    def order(self) -> Order:
+        """What the hits are ordered by; likely ones come first where a line is drawn."""
+        sort = self.question.query.sort
+        if sort == "name":
+            return "name"
+        return "date" if sort == "date" or self.ranking.kind == "browse" else "nearest"
+
+    @property
     def is_whole(self) -> bool:
         """Whether the ranking has all hits that can be reached."""
         return len(self.ranking.ids) >= self.total
@@ -106,7 +114,8 @@ class Searcher:
         found = self.hits(listing, 0, k)
         took_ms = round((time.perf_counter() - started) * 1000, 1)
         model = None if self.index is None else self.index.model.name
-        return Answer(question.text, model, took_ms, listing.total, listing.likely, tuple(found))
+        counts = (listing.total, listing.likely)
+        return Answer(question.text, model, took_ms, *counts, listing.order, tuple(found))
 
     def listing(self, question: Question) -> Listing:
         """Rank a question, deep enough for a first page and for the line."""

@@ -30,7 +30,7 @@ def expected_order(home, text):
 
 def test_search_prints_one_document_of_the_agreed_form(used):
     found = run("search", "the dog", "-k", 4, "--json").json
-    assert list(found) == ["query", "model", "took_ms", "total", "likely", "hits"]
+    assert list(found) == ["query", "model", "took_ms", "total", "likely", "order", "hits"]
     assert (found["query"], found["model"]) == ("the dog", "model")
     assert isinstance(found["took_ms"], float)
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4]
@@ -165,7 +165,7 @@ def test_searching_without_a_library_says_what_to_do(used, tmp_path):
 def test_similar_is_the_same_document_without_the_file_itself(used):
     file = used / "photos" / "red.png"
     found = run("similar", file, "--json").json
-    assert list(found) == ["query", "model", "took_ms", "total", "likely", "hits"]
+    assert list(found) == ["query", "model", "took_ms", "total", "likely", "order", "hits"]
     assert found["query"] == str(file)
     paths = [path for hit in found["hits"] for path in hit["paths"]]
     assert str(file) not in paths

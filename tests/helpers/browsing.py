@@ -11,10 +11,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fovea.search.library.library import Library
+from fovea.search.query.likelihood import Background
+from fovea.search.query.measured import LabelSigns, Measured, Signs, Worth
 from places import CHECKOUT
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -59,6 +63,19 @@ def indexed(library: Path, *folders: Path) -> Path:
     done = subprocess.run(command + options, cwd=CHECKOUT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return library
+
+
+def draw_line(folder: Path) -> None:
+    """Let a library draw its line and show labels, whatever its model was measured to be worth."""
+    with Library.open(folder) as library:
+        model = library.model()
+        assert model is not None
+        background = Background.load(folder, model.identity)
+        assert background is not None
+        words = Signs((5.0, 1.0, 0.0), -5.0, 0.1, Worth(0.9, 0.5, 400))
+        centre, labels = (0.0,) * model.dim, LabelSigns(0.0, 0.9, 1.0)
+        signs = Measured(model.identity, centre, words, words, labels)
+        replace(background, signs=signs).save(folder)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What the tests of one subject share."""
 
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 from PIL import Image
@@ -21,7 +22,12 @@ class Scanner:
 
     def another(self, identity):
         return SimpleNamespace(
-            name="colour", identity=identity, dim=3, preprocess=Preprocess(8), source="test"
+            name="colour",
+            identity=identity,
+            dim=3,
+            preprocess=Preprocess(8),
+            source="test",
+            folder=Path("no"),
         )
 
     def load(self):

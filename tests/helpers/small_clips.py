@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from fovea.search.clip.checkpoints.checkpoint import weights_sha256
 from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
 from fovea.search.clip.model import CLIP
 from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.query.measured import FILE, LabelSigns, Measured, Signs, Worth
 
 VOCABULARY = 512 + 3 + 2
 TEXT = TextConfig(context_length=16, vocab_size=VOCABULARY, width=64, heads=1, layers=2)
@@ -39,14 +41,28 @@ def random_clip(config: ClipConfig, seed: int = 0) -> CLIP:
     return model
 
 
-def write_model(folder: Path, config: ClipConfig = VIT, seed: int = 0) -> CLIP:
+def write_model(
+    folder: Path, config: ClipConfig = VIT, seed: int = 0, with_line: bool = True
+) -> CLIP:
     """Write a model's folder as fovea lays it out; return the reference model."""
     model = random_clip(config, seed)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(model.state_dict(), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
     Tokenizer(MERGES).save(folder)
+    if with_line:
+        write_line(folder)
     return model
+
+
+def write_line(folder: Path, told: float = 0.9) -> None:
+    """Write what was measured of a model, so that its line and labels are shown."""
+    weights = folder / "model.safetensors"
+    dim = json.loads((folder / "config.json").read_text())["model_cfg"]["embed_dim"]
+    worth = Worth(told, 0.5, 400)
+    words = Signs((1.0, 0.5, 0.5), -1.0, 0.1, worth)
+    signs = Measured(weights_sha256(weights), (0.0,) * dim, words, words, LabelSigns(0, 0.9, 1))
+    (folder / FILE).write_text(json.dumps(signs.to_dict()))
 
 
 def published_names(hub: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

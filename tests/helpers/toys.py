@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -81,7 +82,7 @@ class TolerantEncoder(ColourEncoder):
 def described(identity):
     return SimpleNamespace(
         name=f"model-{identity[:2]}", identity=identity, dim=DIMS[identity],
-        preprocess=Preprocess(8), source="test",
+        preprocess=Preprocess(8), source="test", folder=Path("no"),
     )  # fmt: skip
 
 

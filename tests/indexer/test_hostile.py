@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,7 +26,12 @@ collections = pytest.mark.parametrize(
     [pytest.param(ODD, 40, id="odd"), pytest.param(HOSTILE, 200, id="shared", marks=shared)],
 )
 MODEL = SimpleNamespace(
-    name="colour", identity="c0" * 32, dim=3, preprocess=Preprocess(32), source="test"
+    name="colour",
+    identity="c0" * 32,
+    dim=3,
+    preprocess=Preprocess(32),
+    source="test",
+    folder=Path("no"),
 )
 
 

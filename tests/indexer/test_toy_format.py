@@ -43,7 +43,8 @@ from worker_programs import running_first
 
 host.command = running_first("import toyrow")
 model = SimpleNamespace(
-    name="colour", identity="c0" * 32, dim=3, preprocess=Preprocess(8), source="test"
+    name="colour", identity="c0" * 32, dim=3, preprocess=Preprocess(8), source="test",
+    folder=Path("no"),
 )
 here = Path(sys.argv[1])
 with Library.open(here / "library", create=True) as library:

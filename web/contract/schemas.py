@@ -78,6 +78,7 @@ SEARCH = _object(
         "took_ms": {"type": "number", "minimum": 0},
         "total": {**COUNT, "description": "Hits on all pages."},
         "likely": _or_null("integer", minimum=0, description="Likely matches; they come first."),
+        "order": {"enum": ["nearest", "date", "name"]},
         "kind": {"enum": ["words", "pictures", "mixed", "browse"]},
         "cursor": CURSOR,
         "hits": _list(_named("Hit")),

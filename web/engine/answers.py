@@ -76,6 +76,7 @@ def page(engine: Engine, kept: Kept, start: int, limit: int, started: float) -> 
         "took_ms": round((time.perf_counter() - started) * 1000, 1),
         "total": listing.total,
         "likely": listing.likely,
+        "order": listing.order,
         "kind": listing.ranking.kind,
         "cursor": str(Cursor(kept.id, stop)) if start < stop < listing.total else None,
         "hits": _hits(engine, kept, start, stop),

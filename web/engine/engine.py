@@ -22,6 +22,7 @@ from fovea.search.library.rows import ModelRow
 from fovea.search.models.lazy import TORCH_AFTER_S, LazyEncoder, TextsLater
 from fovea.search.models.resolve import resolve_model
 from fovea.search.query.likelihood import Background
+from fovea.search.query.measured import measured_in
 from fovea.search.query.run import Searcher
 
 from .listings import Listings
@@ -225,7 +226,9 @@ class Engine:
     def _make_background(self, identity: str) -> None:
         encoder = self.encoder()
         if encoder.identity == identity and not self.closing.wait(TORCH_AFTER_S):
-            made = Background.of(identity, encoder.full())
+            place = encoder.place
+            signs = None if place is None else measured_in(place, identity, encoder.dim)
+            made = Background.of(identity, encoder.full(), signs)
             made.save(self.folder)
             self._background = made
 

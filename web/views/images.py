@@ -8,7 +8,7 @@ from flask import Blueprint
 
 from fovea.search.library.paths import path_fields
 from fovea.search.query.hits import places
-from fovea.search.query.likelihood import likeliest
+from fovea.search.query.likelihood import likeliest, surroundings
 from fovea.search.query.rank import stored_vector
 from fovea.search.query.run import Question
 from fovea.web.contract.describe import describe
@@ -87,10 +87,11 @@ def _known(engine: Engine, image_id: int) -> dict[str, Any]:
 
 
 def _labels(engine: Engine, image_id: int) -> list[dict[str, Any]]:
-    """Return the likeliest labels; an empty list without a background or an embedding."""
+    """Return what the image may show; nothing without a background or an embedding."""
     model, background = engine.model(), engine.background()
     vector = None if model is None else stored_vector(engine.library, image_id, model.id)
-    if vector is None or background is None:
+    if model is None or vector is None or background is None:
         return []
-    found = likeliest(background, vector, LABELS)
+    around = surroundings(engine.library, model.id, background)
+    found = likeliest(background, around.centre, vector, LABELS)
     return [{"label": label, "probability": probability} for label, probability in found]

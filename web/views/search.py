@@ -82,8 +82,9 @@ FORM = {
 def search() -> dict[str, Any]:
     """Return the pictures nearest to the query, best first; without words, the newest first.
 
-    `likely` is the number of hits, from the first, that are likely matches. A cursor continues the
-    same answer, even if the library has changed in the meantime.
+    `likely` is the number of hits, from the first, that are likely matches; null where no line is
+    drawn, as with a model whose line is no better than chance. A cursor continues the same answer,
+    even if the library has changed in the meantime.
     """
     started = time.perf_counter()
     engine, text = current_engine(), QUERY.read()

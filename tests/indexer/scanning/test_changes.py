@@ -24,7 +24,12 @@ from fovea.search.library.library import Library
 from toys import ColourEncoder
 
 MODEL = SimpleNamespace(
-    name="colour", identity="c0" * 32, dim=3, preprocess=Preprocess(4), source="test"
+    name="colour",
+    identity="c0" * 32,
+    dim=3,
+    preprocess=Preprocess(4),
+    source="test",
+    folder=Path("no"),
 )
 NAMES = ("a.bmp", "b.bmp", "x/a.bmp", "x/y/c.bmp", "X/a.bmp", "z.bmp")
 COLOURS = ("red", "lime", "blue", None)  # None is no picture; all have the same size

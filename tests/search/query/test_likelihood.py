@@ -1,5 +1,5 @@
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,18 +9,23 @@ from fovea.search.library.library import Library
 from fovea.search.query.hits import hits
 from fovea.search.query.language import parse
 from fovea.search.query.likelihood import (
+    EVIDENCE,
     Background,
     Surroundings,
     default_labels,
+    evidence,
+    evidence_of_pictures,
     likeliest,
     likelihoods,
-    of_pictures,
-    of_words,
+    probabilities,
 )
+from fovea.search.query.measured import LabelSigns, Measured, Signs, Worth
 from fovea.search.query.rank import Ranking, rank
 from vectors import clustered, store
 
 DIM = 24
+WORDS = Signs((1.0, 0.5, 0.5), -1.0, 0.2, Worth(0.9, 0.5, 400))
+SIGNS = Measured("i" * 64, (0.0,) * DIM, WORDS, WORDS, LabelSigns(0.0, 0.9, 1.0))
 
 
 @dataclass
@@ -35,7 +40,7 @@ class Words:
 
 @pytest.fixture(scope="module")
 def background():
-    return Background.of("i" * 64, Words())
+    return Background.of("i" * 64, Words(), SIGNS)
 
 
 def unit(rows):
@@ -48,84 +53,120 @@ def test_the_default_labels_are_many_and_distinct():
     assert all(label == label.strip() and label for label in labels)
 
 
-def test_words_have_likelihood_one_half_where_one_label_would_score_as_high(background):
+def found_for(background, query, images, library=None):
+    around = Surroundings.of(background.signs, images if library is None else library)
+    return evidence(background, around, WORDS, query, images @ query, images)
+
+
+def test_evidence_is_the_cosine_and_how_far_it_stands_out(background):
     images, query = clustered(300, DIM, 3), clustered(1, DIM, 4)[0]
-    cosines = images @ background.vectors.T
-    centre, spread = cosines.mean(axis=1), cosines.std(axis=1)
-    standard = (images @ query - centre) / spread
-    usual = np.percentile(standard, 25) * 300 / 320
-    tail = Surroundings.of(background, images)
-    count = len(background.vectors)
-    at_the_line = tail.start + tail.slope * math.log(count / 100) + usual
-    found = of_words(background, tail, query, centre + spread * at_the_line, images)
-    assert found == pytest.approx(np.full(300, 0.5), abs=1e-3)
-    labels = ((cosines - centre[:, None]) / spread[:, None]).T
-    labels -= np.percentile(labels, 25, axis=1)[:, None] * 300 / 320
-    highest = np.sort(labels, axis=None)
-    assert tail.start == pytest.approx(np.quantile(highest, 0.99), abs=1e-3)
-    assert tail.slope == pytest.approx(
-        (highest[highest > tail.start] - tail.start).mean(), abs=1e-3
-    )
-
-
-def test_on_average_one_label_per_image_is_above_the_line(background):
-    images = clustered(300, DIM, 3)
-    around = Surroundings.of(background, images)
-    above = sum(
-        (of_words(background, around, row, images @ row, images) > 0.5).sum()
-        for row in background.vectors
-    )
-    assert above / len(images) == pytest.approx(1, abs=0.4)
-
-
-def test_being_near_to_every_image_makes_words_no_likelier(background):
-    images, query = clustered(300, DIM, 3), clustered(1, DIM, 4)[0]
-    around = Surroundings.of(background, images)
-    middle = unit(images.mean(axis=0))
-    towards = [unit(query + share * middle) for share in (0.0, 0.5, 1.0)]
-    shares = [
-        (of_words(background, around, row, images @ row, images) > 0.5).mean() for row in towards
+    scores, labels = images @ query, images @ background.vectors.T
+    share = 300 / 320
+    usual, spread = share * scores.mean(), share * scores.std() + (1 - share) * WORDS.spread
+    expected = [
+        scores,
+        (scores - usual) / spread,  # the model's own centre is 0
+        (scores - labels.mean(axis=1)) / labels.std(axis=1),
     ]
-    assert max(shares) < 0.1
+    found = found_for(background, query, images)
+    assert found.shape == (300, len(EVIDENCE)) == (300, len(WORDS.weights))
+    assert found.T == pytest.approx(np.array(expected), abs=1e-3)
+
+
+def test_likelihood_follows_from_evidence_by_the_measured_weights(background):
+    found = np.array([[0.5, 2.0, 1.0], [0.1, -1.0, 0.0]])
+    signs = Signs((2.0, 1.0, 0.5), -3.5, 0.1, WORDS.worth)
+    odds = [math.exp(1.0 + 2.0 + 0.5 - 3.5), math.exp(0.2 - 1.0 - 3.5)]
+    assert probabilities(signs, found) == pytest.approx([odd / (1 + odd) for odd in odds])
+
+
+def test_being_near_to_every_image_makes_words_no_likelier_among_images(background):
+    images, query = clustered(300, DIM, 3), clustered(1, DIM, 4)[0]
+    middle = unit(images.mean(axis=0))
+    near, far = (
+        found_for(background, query, images),
+        found_for(background, unit(query + middle), images),
+    )
+    assert far[:, 0].mean() > near[:, 0].mean() + 0.1
+    assert far[:, 1].mean() == pytest.approx(near[:, 1].mean(), abs=0.2)
+
+
+def test_a_few_images_are_compared_with_what_was_measured_elsewhere(background):
+    """A single picture has no standard deviation, and its mean is its own cosine."""
+    image, query = clustered(1, DIM, 3), clustered(1, DIM, 4)[0]
+    cosine = float(image[0] @ query)
+    [[_, among, _]] = found_for(background, query, image)
+    assert among == pytest.approx(cosine * (1 - 1 / 21) / (WORDS.spread * 20 / 21), rel=1e-3)
+
+
+@pytest.mark.parametrize("told, likely", [(0.9, True), (0.52, False), (0.3, False)])
+@pytest.mark.parametrize("kind", ["words", "pictures"])
+def test_a_line_no_better_than_chance_is_not_drawn(
+    background, colour_library, encoder, told, likely, kind
+):
+    worth = Worth(told, 0.5, 400)  # 0.52 is within two standard errors of 0.5
+    signs = replace(SIGNS, words=replace(WORDS, worth=worth), pictures=replace(WORDS, worth=worth))
+    model = colour_library.model()
+    vectors = unit(np.abs(np.random.default_rng(1).standard_normal((len(default_labels()), 3))))
+    index = VectorIndex.open(colour_library, model.id)
+    query = "red" if kind == "words" else "like:1"
+    ranking = rank(colour_library, index, encoder, parse(query), limit=5)
+    for known, drawn in ((replace(signs, centre=(0.0,) * 3), likely), (None, False)):
+        given = Background(model.identity, vectors, 30.0, known)
+        assert (likelihoods(colour_library, index, given, ranking) is not None) == drawn
 
 
 @pytest.mark.parametrize("count", [1, 2, 12])
 def test_a_few_images_are_enough_for_likelihoods(background, count):
     images, query = clustered(count, DIM, 3), clustered(1, DIM, 4)[0]
-    around = Surroundings.of(background, images)
-    found = of_words(background, around, query, images @ query, images)
+    found = probabilities(WORDS, found_for(background, query, images))
     assert found.shape == (count,) and ((found >= 0) & (found <= 1)).all()
 
 
-def test_pictures_are_likely_if_unrelated_ones_would_not_score_as_high():
+def test_pictures_stand_out_among_those_of_the_query_and_of_the_image():
     rng = np.random.default_rng(0)
     sample, query = unit(rng.standard_normal((300, DIM))), unit(rng.standard_normal(DIM))
-    strangers = unit(rng.standard_normal((1000, DIM)))
     twins = unit(query + 0.3 * unit(rng.standard_normal((20, DIM))))
-    far = of_pictures(query, strangers @ query, strangers, sample, 1000)
-    near = of_pictures(query, twins @ query, twins, sample, 1000)
-    assert (near > 0.5).all() and (far > 0.5).sum() <= 3
-    more = of_pictures(query, strangers @ query, strangers, sample, 10**6)
-    assert (more <= far + 1e-6).all()  # among more strangers a high score says less
+    images = np.concatenate([sample[:50], twins])
+    around, scores, share = Surroundings.of(SIGNS, sample), images @ query, 300 / 320
+    found = evidence_of_pictures(around, WORDS, query, scores, images)
+    others = sample @ query
+    usual, spread = share * others.mean(), share * others.std() + (1 - share) * WORDS.spread
+    assert found[:, 0] == pytest.approx(scores)
+    assert found[:, 1] == pytest.approx((scores - usual) / spread, abs=1e-3)
+    itself, others = 7, np.delete(sample, 7, axis=0) @ sample[7]
+    share = 299 / 319
+    usual, spread = share * others.mean(), share * others.std() + (1 - share) * WORDS.spread
+    assert found[itself, 2] == pytest.approx((scores[itself] - usual) / spread, abs=1e-3)
+    assert found[50:, 1:].min() > found[:50, 1:].max()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_few_images_are_enough_for_pictures(count):
+    images, query = clustered(count, DIM, 3), clustered(1, DIM, 4)[0]
+    around = Surroundings.of(SIGNS, images)
+    found = evidence_of_pictures(around, WORDS, query, images @ query, images)
+    assert found.shape == (count, 3) and np.isfinite(found).all()
 
 
 def test_likelihood_never_falls_as_the_score_rises(background):
     image, sample = clustered(1, DIM, 5), clustered(100, DIM, 6)
-    around = Surroundings.of(background, sample)
+    around = Surroundings.of(SIGNS, sample)
     scores = np.linspace(-1, 1, 50, dtype=np.float32)
     images = np.repeat(image, 50, axis=0)
+    query = clustered(1, DIM, 7)[0]
     for found in (
-        of_words(background, around, clustered(1, DIM, 7)[0], scores, images),
-        of_pictures(clustered(1, DIM, 7)[0], scores, images, sample, 100),
+        probabilities(WORDS, evidence(background, around, WORDS, query, scores, images)),
+        probabilities(WORDS, evidence_of_pictures(around, WORDS, query, scores, images)),
     ):
         assert (np.diff(found) >= 0).all() and 0 <= found.min() and found.max() <= 1
 
 
 def test_the_likeliest_labels_are_the_zero_shot_ones(background):
-    image = clustered(1, DIM, 8)[0]
+    image, centre = clustered(1, DIM, 8)[0], np.zeros(DIM, np.float32)
     logits = 20 * background.vectors @ image
     shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-    found = likeliest(background, image, 3)
+    found = likeliest(background, centre, image, 3)
     best = np.sort(shares)[::-1][:3]
     # labels whose letters add up alike have the same vector, so that rounding orders them
     own = [shares[default_labels().index(label)] for label, _ in found]
@@ -134,10 +175,34 @@ def test_the_likeliest_labels_are_the_zero_shot_ones(background):
     assert [share for _, share in found] == pytest.approx(best, abs=1e-5)
 
 
+def test_a_label_that_is_near_to_everything_does_not_come_first(background):
+    images, centre = clustered(50, DIM, 8), clustered(1, DIM, 9)[0]
+    label = int((background.vectors @ centre).argmax())
+    crowded = unit(images + 2 * background.vectors[label])
+    around = Surroundings.of(SIGNS, crowded)
+    first = [likeliest(background, around.centre, image, 1)[0][0] for image in crowded]
+    plain = [likeliest(background, np.zeros(DIM), image, 1)[0][0] for image in crowded]
+    name = default_labels()[label]
+    assert plain.count(name) > 40 and first.count(name) < 10
+
+
+def test_labels_below_the_measured_threshold_are_not_shown(background):
+    image, centre = clustered(1, DIM, 8)[0], np.zeros(DIM, np.float32)
+    [(_, first), (_, second)] = likeliest(background, centre, image, 2)
+    for threshold, count in ((first + 1e-3, 0), ((first + second) / 2, 1)):
+        if threshold > second:
+            signs = replace(SIGNS, labels=LabelSigns(threshold, 0.6, 0.5))
+            assert len(likeliest(replace(background, signs=signs), centre, image)) == count
+    often_wrong = replace(SIGNS, labels=LabelSigns(0.0, 0.59, 0.5))
+    for signs in (None, replace(SIGNS, labels=None), often_wrong):
+        assert likeliest(replace(background, signs=signs), centre, image) == []
+
+
 def test_a_saved_background_is_loaded_unless_it_is_unsound(background, tmp_path):
     assert Background.load(tmp_path, background.identity) is None
     background.save(tmp_path)
     read = Background.load(tmp_path, background.identity)
+    assert read.signs == background.signs == SIGNS
     assert read.scale == 20 and read.vectors == pytest.approx(background.vectors, abs=1e-3)
     assert Background.load(tmp_path, "j" * 64) is None  # another model
     [path] = tmp_path.iterdir()
@@ -156,7 +221,7 @@ def test_every_hit_of_a_ranking_has_a_likelihood(colour_library, encoder):
     model = colour_library.model()
     index = VectorIndex.open(colour_library, model.id)
     vectors = unit(np.abs(np.random.default_rng(1).standard_normal((len(default_labels()), 3))))
-    background = Background(model.identity, vectors, 30.0)
+    background = Background(model.identity, vectors, 30.0, replace(SIGNS, centre=(0.0,) * 3))
     for query, kind in (("red", "words"), ("like:1", "pictures"), ("red like:1", "mixed")):
         ranking = rank(colour_library, index, encoder, parse(query), limit=5)
         found = likelihoods(colour_library, index, background, ranking)
@@ -171,9 +236,9 @@ def test_a_growing_library_is_measured_anew_only_now_and_then(background, tmp_pa
     measured = []
     of = Surroundings.of
 
-    def counted(background, vectors):
+    def counted(signs, vectors):
         measured.append(len(vectors))
-        return of(background, vectors)
+        return of(signs, vectors)
 
     monkeypatch.setattr(Surroundings, "of", counted)
     with Library.open(tmp_path, create=True) as library:
@@ -185,7 +250,7 @@ def test_a_growing_library_is_measured_anew_only_now_and_then(background, tmp_pa
             index = VectorIndex.open(library, model.id)
             near = index.search(query, 5)
             ranking = Ranking(near.ids[0], near.scores[0], grown, "words", vector=query[0])
-            fresh = Background(background.identity, background.vectors, background.scale)
+            fresh = Background(background.identity, background.vectors, background.scale, SIGNS)
             one, other = (
                 likelihoods(library, index, known, ranking) for known in (background, fresh)
             )

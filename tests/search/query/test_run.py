@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.search.query.likelihood import LINE, Background, default_labels
+from fovea.search.query.measured import Measured, Signs, Worth
 from fovea.search.query.rank import SORTED, Picture
 from fovea.search.query.run import DEPTHS, Question, Searcher
 from vectors import clustered
@@ -59,7 +60,9 @@ def filled(folder, count, seed):
 def searcher_of(library):
     """Open a searcher with a random background in place of a real model's."""
     vectors = clustered(len(default_labels()), DIM, 77)
-    background = Background(MODEL, vectors, 30.0)
+    worth = Worth(0.9, 0.5, 400)
+    words = Signs((1.0, 0.5, 0.5), -1.0, 0.2, worth)
+    background = Background(MODEL, vectors, 30.0, Measured(MODEL, (0.0,) * DIM, words, words))
     opened = Searcher.of(library, library.model(), Words())
     return Searcher(library, opened.index, opened.encoder, background)
 

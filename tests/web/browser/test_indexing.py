@@ -25,7 +25,7 @@ class Library:
     """What the server answers of a library with so many pictures, and what it says of changes."""
 
     def __init__(self, page) -> None:
-        self.page, self.count, self.likely = page, 0, None
+        self.page, self.count, self.likely, self.kind = page, 0, None, "browse"
         self.day = lambda image_id: None
         page.route("**/api/search?*", lambda route: route.fulfill(json=self.document()))
 
@@ -33,8 +33,14 @@ class Library:
         hits = [
             hit(image_id, self.day(image_id)) for image_id in range(self.count, 0, -1)
         ]  # newest first
-        kind = "browse" if self.likely is None else "words"
-        rest = {"total": len(hits), "likely": self.likely, "kind": kind, "cursor": None}
+        order = "date" if self.kind == "browse" else "nearest"
+        rest = {
+            "total": len(hits),
+            "likely": self.likely,
+            "order": order,
+            "kind": self.kind,
+            "cursor": None,
+        }
         return {"hits": hits, **rest}
 
     def say(self, name: str, **data) -> None:
@@ -127,11 +133,20 @@ def test_one_picture_is_said_to_be_one(page):
 
 def test_an_answer_without_a_likely_match_says_so_once(page):
     page.library.grow(2)
-    page.library.likely = 0
+    page.library.likely, page.library.kind = 0, "words"
     page.fill("input[name=q]", "red")
     page.wait_for_selector(".grid-line")
-    assert page.inner_text(".grid-line") == "No likely matches; the closest pictures come first"
-    assert page.inner_text("#status") == "2 pictures, closest first"
+    assert page.inner_text(".grid-line") == "No likely matches; the nearest pictures come first"
+    assert page.inner_text("#status") == "2 pictures, nearest first"
+
+
+def test_an_answer_without_a_line_says_nothing_of_matches(page):
+    page.library.grow(2)
+    page.library.kind = "words"
+    page.fill("input[name=q]", "red")
+    page.wait_for_function("() => document.querySelector('#status').textContent.includes('first')")
+    assert page.inner_text("#status") == "2 pictures, nearest first"
+    assert page.locator(".grid-line, .is-likelihood").count() == 0
 
 
 def test_days_of_few_pictures_share_a_row(page):

@@ -183,7 +183,12 @@ def test_the_view_shows_a_picture_and_what_is_known_of_it(page):
     assert part(page, "name") == "p021.jpg"
     assert part(page, "folder") == str(PHOTOS.resolve())
     assert "JPEG" in part(page, "facts") and "File changed" in part(page, "facts")
-    assert page.locator("[data-part=labels] li").count() == 5
+    known = answer(page, f"/api/images/{shown(page)[0]}")
+    found = page.locator("[data-part=labels] li").all_inner_texts()
+    assert len(found) == len(known["labels"]) == 5
+    assert all(
+        text.startswith(label["label"]) for text, label in zip(found, known["labels"], strict=True)
+    )
     assert page.locator("[data-part=similar] li").count() == 12
     page.wait_for_selector(".detail-picture.is-sharp")
     size = page.evaluate(

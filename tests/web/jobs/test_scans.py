@@ -16,12 +16,13 @@ from worker_programs import TALKING, running_instead, until
 # What the process runs in these tests: the true one, but with a toy for a model.
 INDEXING = """
 import sys; sys.path[:] = sys.argv[1:]
+from pathlib import Path
 from types import SimpleNamespace
 import fovea.search.models.resolve
 from toys import TolerantEncoder
 encoder = TolerantEncoder()
 toy = SimpleNamespace(
-    name="colour", identity=encoder.identity, dim=3, source="test", folder=None,
+    name="colour", identity=encoder.identity, dim=3, source="test", folder=Path("no"),
     preprocess=encoder.preprocess, load=lambda **options: encoder,
 )
 fovea.search.models.resolve.resolve_model = lambda *asked, **options: toy

@@ -215,6 +215,7 @@ function receive(text, found, y) {
     total: found.total,
     likely: found.likely,
     kind: found.kind,
+    order: found.order,
     byDay: !items(text).some((item) => item.key === "sort"),
     more: (limit) =>
       cursor
@@ -259,10 +260,11 @@ async function scrollDeep(y) {
   if (isThere && scrollY === 0) scrollTo({ top: y });
 }
 
-function summary({ total, likely }) {
+function summary({ total, likely, order }) {
   const count = format.number(total);
-  if (!total || likely === null || likely === undefined) return t("hits.all", { count });
-  if (!likely) return t("hits.none_likely", { count });
+  const isRated = likely !== null && likely !== undefined;
+  if (!total || (!isRated && order !== "nearest")) return t("hits.all", { count });
+  if (!likely) return t("hits.nearest", { count });
   return t("hits.likely", { likely: format.number(likely), count });
 }
 

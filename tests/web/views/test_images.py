@@ -1,0 +1,31 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fovea.search.query.likelihood import Background, default_labels
+from fovea.search.query.measured import LabelSigns, Measured
+
+SHOWN = LabelSigns(threshold=0.0, right=0.9, shown=1.0)
+
+
+@pytest.mark.parametrize(
+    "labels, count",
+    [
+        (SHOWN, 5),
+        (replace(SHOWN, threshold=1.1), 0),
+        (replace(SHOWN, right=0.5), 0),  # often wrong
+        (None, 0),  # never measured
+    ],
+)
+def test_an_image_lists_labels_that_were_measured_to_be_right(app, colour_library, labels, count):
+    model = colour_library.model()
+    rows = np.abs(np.random.default_rng(1).standard_normal((len(default_labels()), model.dim)))
+    vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    signs = Measured(model.identity, (0.0,) * model.dim, labels=labels)
+    Background(model.identity, vectors, 30.0, signs).save(colour_library.folder)
+    found = app.test_client().get("/api/images/1").json["labels"]
+    assert len(found) == count
+    shares = [label["probability"] for label in found]
+    assert shares == sorted(shares, reverse=True)
+    assert all(label["label"] in default_labels() for label in found)
