@@ -66,10 +66,10 @@ class TrainOptions:
     ``muon``, unless it is 0, that of Muon, which then updates the hidden matrices; ``warmup`` is
     the share of the steps over which the rates rise. ``tune`` is "all" or the number of last
     blocks of each tower to train (see ``partial.choose_trainable``). ``stop_after`` ends the run
-    early, at that step of its schedule. ``cache_gb`` is the memory for decoded images, in GiB over all processes.
-    Each image of a batch comes with ``captions_per_image`` texts; ``class_prompts`` contrasts the
-    images of a labelled source with all its classes in every step. The model is measured on the
-    sources ``measure`` every ``measure_every`` steps and at the end.
+    early, at that step of its schedule. ``cache_gb`` is the memory for decoded images, in GiB over
+    all processes. Each image of a batch comes with ``captions_per_image`` texts; ``class_prompts``
+    contrasts the images of a labelled source with all its classes in every step. The model is
+    measured on the sources ``measure`` every ``measure_every`` steps and at the end.
 
     With ``image_tower`` and ``text_tower`` a new model starts from parts, each a name or a folder
     (see ``parts.packaged``). Its image head has a hidden layer ``hidden`` wide, so many ``queries``
@@ -280,7 +280,8 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
     and ``classes``, ``split``, ``weight``, ``exclude`` (a list), ``views``, ``hypernyms`` (a table
     of lists); ``[augmentation]`` the fields of ``Augmentation``; ``[vision]`` and ``[text]`` the
     shape; everything else has the options' own names. Towers that are not the name of a part are
-    paths. Overrides that are None leave the recipe's value. Raise ``ModelError`` for anything unknown.
+    paths. Overrides that are None leave the recipe's value. Raise ``ModelError`` for anything
+    unknown.
     """
     folder = path.parent if folder is None else folder
     try:

@@ -57,7 +57,7 @@ ALWAYS = {
 )
 def test_the_last_blocks_and_the_projections_learn(kind, tune, blocks):
     made = model(kind)
-    choose_trainable(made, tune)
+    choose_trainable(made, tune, tune)
     expected = ALWAYS[kind] + ALWAYS["text"] + blocks
     for name, tensor in made.named_parameters():
         assert tensor.requires_grad == name.startswith(expected), name
@@ -66,7 +66,7 @@ def test_the_last_blocks_and_the_projections_learn(kind, tune, blocks):
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_all_of_it_learns_unless_told_otherwise(kind):
     made = model(kind)
-    choose_trainable(made, "all")
+    choose_trainable(made, "all", "all")
     assert all(tensor.requires_grad for tensor in made.parameters())
 
 
