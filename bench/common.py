@@ -1,13 +1,18 @@
 """What several benchmarks need: clustered vectors, a model with random weights, new processes."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from fovea.search.clip.config import ClipConfig
 
 BATCH = 10_000  # rows of clustered vectors
 PER_CLUSTER = 250
@@ -34,16 +39,20 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return scaled.astype(np.float32)
 
 
-def write_model(folder: Path) -> Path:
-    """Write a ViT-B/32 with random weights, scaled to keep activations in a realistic range."""
+def write_model(folder: Path, config: ClipConfig | None = None) -> Path:
+    """Write a CLIP with random weights, scaled to keep activations in a realistic range.
+
+    Without a configuration it is a ViT-B/32.
+    """
     import torch
     from safetensors.torch import save_file
 
     from fovea.search.clip.checkpoints.shapes import expected_shapes
     from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
 
-    vision = VisionConfig(224, 12, 768, 12, patch_size=32)
-    config = ClipConfig(512, vision, TextConfig(77, 49408, 512, 8, 12))
+    if config is None:
+        vision = VisionConfig(224, 12, 768, 12, patch_size=32)
+        config = ClipConfig(512, vision, TextConfig(77, 49408, 512, 8, 12))
     generator = torch.Generator().manual_seed(0)
     state = {
         name: torch.randn(shape, generator=generator) * (shape[-1] if shape else 1) ** -0.5

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
         FoveaError,
         LibraryBusy,
         LibraryError,
+        ModelDamaged,
         ModelError,
         ModelUnreachable,
         QueryError,
         Unanswerable,
     )
     from .search.library.rows import Counts
+    from .search.models.better import Offer
     from .search.models.installed import available_models
     from .search.models.resolve import load_model
     from .search.query.hits import Answer, Hit
@@ -41,8 +43,10 @@ __all__ = [
     "LibraryBusy",
     "LibraryError",
     "ModelChanged",
+    "ModelDamaged",
     "ModelError",
     "ModelUnreachable",
+    "Offer",
     "Problem",
     "Progress",
     "QueryError",
@@ -71,12 +75,14 @@ _HOMES = {
         "FoveaError",
         "LibraryBusy",
         "LibraryError",
+        "ModelDamaged",
         "ModelError",
         "ModelUnreachable",
         "QueryError",
         "Unanswerable",
     ),
     "search.library.rows": ("Counts",),
+    "search.models.better": ("Offer",),
     "search.models.installed": ("available_models",),
     "search.models.resolve": ("load_model",),
     "search.query.hits": ("Answer", "Hit"),

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 from fovea.search.library.library import Library as Store
 from fovea.search.library.library import default_library_folder
+from fovea.search.models.better import Offer, better_model
 from fovea.search.models.installed import better_bundled
 from fovea.search.models.lazy import LazyEncoder, TextsLater
-from fovea.search.models.resolve import planned_model, resolve_model
+from fovea.search.models.resolve import resolve_model
 from fovea.search.query.hits import Answer, places
 from fovea.search.query.likelihood import Background
 from fovea.search.query.rank import Picture, stored_vector
@@ -128,8 +129,9 @@ class Library:
     ) -> "ScanReport":
         """Bring the library up to date with these folders, or with all that it covers.
 
-        A new library uses ``model``, else the best one at hand. ``ignore`` has gitignore
-        patterns. ``dry_run`` counts what would happen; it writes and downloads nothing.
+        A new library uses ``model``, else the best one on this disk, else the bundled one; only
+        a model that is named, or that the library already uses, is downloaded. ``ignore`` has
+        gitignore patterns. ``dry_run`` counts what would happen; it writes and downloads nothing.
         ``progress`` is called ten times a second. ``stop`` ends the run after the batch in flight,
         and Ctrl-C sets it; without ``stop``, ``KeyboardInterrupt`` is raised then.
         Raise ``ModelChanged`` if the library uses another model than ``model``, ``LibraryBusy``
@@ -142,10 +144,7 @@ class Library:
         places, name = [Path(folder).expanduser() for folder in folders], _name(model)
         check_request(self._store, places, name)
         current = self._store.model()
-        if dry_run:
-            info = planned_model(name, current)
-        else:
-            info = resolve_model(name, current, progress=self._on_download)
+        info = resolve_model(name, current, network=not dry_run, progress=self._on_download)
         report = index_folders(
             self._store,
             places,
@@ -273,6 +272,14 @@ class Library:
         )
         _check_finished(report.stopped, stop)
         return report
+
+    def better_model(self) -> Offer | None:
+        """Return a better model for ``use_model``; None if the library has one, or there is none.
+
+        Its ``bytes`` are about those of its download, 0 if it is on this disk. Nothing is
+        downloaded; where downloads are switched off, models that would need one are not offered.
+        """
+        return better_model(self._store.model())
 
     # The model and the searcher in use
 

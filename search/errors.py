@@ -5,6 +5,8 @@
     │   │                    device or precision (``search.models``, ``search.clip``)
     │   ├── ModelUnreachable a model is not on the disk and cannot be downloaded now: try again when
     │   │                    online, or use the bundled model (``search.models``)
+    │   ├── ModelDamaged     a downloaded file is not the one that was asked for: download it again
+    │   │                    (``search.models``)
     │   └── Diverged         training has diverged: lower its learning rate (``search.clip``)
     ├── LibraryError         the library, its database or its index cannot be used: check its
     │   │                    folder, permissions and disk (``search.library``, ``search.index``)
@@ -26,6 +28,7 @@ __all__ = [
     "FoveaError",
     "LibraryBusy",
     "LibraryError",
+    "ModelDamaged",
     "ModelError",
     "ModelUnreachable",
     "QueryError",
@@ -43,6 +46,10 @@ class LibraryBusy(LibraryError):
 
 class ModelUnreachable(ModelError):
     """A model is not on the disk, and the network is off or its server does not answer."""
+
+
+class ModelDamaged(ModelError):
+    """A downloaded file has another SHA-256 than the one that was asked for."""
 
 
 class QueryError(FoveaError):

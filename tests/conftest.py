@@ -153,3 +153,28 @@ def scans(app: Flask) -> NotedScans:
     """The scans that the app requests; none is run."""
     noted = app.extensions["fovea.scans"] = NotedScans()
     return noted
+
+
+class NotedChanges:
+    """Records requested changes of model without making them."""
+
+    def __init__(self, state: Callable[[], dict[str, object]]) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self._state = state
+
+    def state(self) -> dict[str, object]:
+        return self._state()
+
+    def start(self, name: str) -> None:
+        self.calls.append(("start", name))
+
+    def cancel(self) -> None:
+        self.calls.append(("cancel",))
+
+
+@pytest.fixture
+def changes(app: Flask) -> NotedChanges:
+    """The changes of model that the app requests; none is made."""
+    real = app.extensions["fovea.changes"]
+    noted = app.extensions["fovea.changes"] = NotedChanges(real.state)
+    return noted

@@ -1,12 +1,15 @@
 """The benchmarks still run; their figures are not checked."""
 
+import math
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from building import make_environment
 from places import CHECKOUT
@@ -60,3 +63,68 @@ def test_another_models_encoder_is_timed(monkeypatch, capsys):
     load(FOLDER / "encode.py").main()
     table = capsys.readouterr().out.splitlines()
     assert table[-1].split()[:2] == ["float32", "2"]
+
+
+SIDES = {
+    "ViT-B/32": 224,
+    "ViT-B-32-256": 256,
+    "ViT-B/16": 224,
+    "ViT-L/14": 224,
+    "SigLIP 2 B/16-256": 256,
+    "Chinese-CLIP ViT-B/16": 224,
+}
+
+
+@pytest.mark.parametrize("name", ["bundled", *SIDES])
+def test_models_to_choose_from_are_built_and_timed(name):
+    bench = load(FOLDER / "models.py")
+    assert list(bench.MODELS) == ["bundled", *SIDES]
+    row = bench.measure(name, "cpu", "float32", 2, 0.01, tiny=True)
+    assert row.rate > 0 and row.text_ms > 0 and row.pixels == SIDES.get(name, row.pixels)
+    assert bench.line(row).startswith(name)
+
+
+def test_the_recommended_model_is_as_large_as_is_said():
+    from fovea.search.clip.checkpoints.shapes import expected_shapes
+    from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
+    from fovea.search.models.named_hub import RECOMMENDED
+
+    text = TextConfig(77, 49408, 512, 8, 12)
+    config = ClipConfig(512, VisionConfig(256, 12, 768, 12, patch_size=32), text)
+    count = sum(math.prod(shape) for shape in expected_shapes(config).values())
+    assert count * 4 == pytest.approx(RECOMMENDED.bytes, rel=0.001)
+
+
+def test_photographs_are_found_by_their_own_names(tmp_path, capsys, monkeypatch):
+    """By a model of colours: red and lime are told apart, and two alike in name are no mistake."""
+    colours = {"a.png": "red", "b.png": "lime", "c.png": "blue", "d.png": "blue"}
+    for name, colour in colours.items():
+        Image.new("RGB", (8, 8), colour).save(tmp_path / name)
+    lines = ["file\twnid\tlabel", *(f"{name}\tn0\t{label}" for name, label in colours.items())]
+    (tmp_path / "labels.tsv").write_text("\n".join(lines))
+    bench = load(FOLDER / "photographs.py")
+    monkeypatch.setattr("fovea.load_model", lambda name: ColourModel(swaps=name == "wrong"))
+    command = [str(tmp_path), "--labels", str(tmp_path / "labels.tsv")]
+    bench.main([*command, "--model", "right", "--model", "wrong"], standalone_mode=False)
+    right, wrong, chance = capsys.readouterr().out.splitlines()
+    assert right.startswith("right: @1 100.0 %, @10 100.0 % of 4 ")
+    assert wrong.startswith("wrong: @1 50.0 %, @10 100.0 % of 4 ")
+    assert chance.startswith("chance: @1 25.0 %")
+
+
+class ColourModel:
+    """Embeds an image and the last word of a text as a colour; ``swaps`` red and lime in texts."""
+
+    def __init__(self, swaps):
+        self.swaps = swaps
+
+    def encode_images(self, images):
+        rows = np.stack([np.asarray(image.convert("RGB"), np.float32)[0, 0] for image in images])
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def encode_texts(self, texts):
+        swapped = {"red": "lime", "lime": "red"} if self.swaps else {}
+        words = [text.split()[-1] for text in texts]
+        return self.encode_images(
+            [Image.new("RGB", (1, 1), swapped.get(word, word)) for word in words]
+        )

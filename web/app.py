@@ -15,7 +15,7 @@ from fovea.web.serving.request_limits import InMemory, show_refusals
 from fovea.web.serving.security import LOOPBACK, protect
 
 from .contract import openapi
-from .jobs import scans
+from .jobs import events, model_changes, scans
 from .views import (
     clip_retrieval,
     exports,
@@ -43,6 +43,8 @@ PARTS = (
     originals,
     pages,
     scans,
+    model_changes,
+    events,
     thumbnails,
 )
 BODY_BYTES = 1 << 20  # routes that take pictures raise this themselves

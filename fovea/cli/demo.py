@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from fovea.data import BUNDLED
 from fovea.search.errors import FoveaError
 
 from .options import machine_options, model_option
@@ -14,7 +13,7 @@ from .output import talk
 from .progress import download_bar
 from .searching import show_answer
 
-QUERIES = ("a cat", "a motorcycle", "a cup of coffee", "grass")
+QUERIES = ("a cat", "a motorcycle", "a cup of coffee", "an astronaut")
 
 
 @click.command(short_help="Index a few sample photographs and search them.")
@@ -30,7 +29,6 @@ def demo(name: str | None, device: str, dtype: str) -> None:
 
     import fovea
     from fovea.data import demo_photographs
-    from fovea.search.models.installed import best_on_disk, bundled
 
     photographs = demo_photographs()
     if not photographs:
@@ -49,9 +47,11 @@ def demo(name: str | None, device: str, dtype: str) -> None:
         folder.mkdir()
         for photograph in photographs:
             shutil.copyfile(photograph, folder / photograph.name)
-        report = library.index(folder, model=name or (best_on_disk() or bundled()).name)
-        if library.model == BUNDLED:
-            talk("using the small bundled model; for a better one: fovea demo --model ViT-B/32")
+        report = library.index(folder, model=name)
+        if (offer := library.better_model()) and name is None:
+            talk(
+                f"using the small bundled model; for a better one: fovea demo --model {offer.name}"
+            )
         click.echo(f"{report.embedded} photographs embedded by {library.model}")
         for query in QUERIES:
             click.echo(f'\nfovea search "{query}" -k 3')

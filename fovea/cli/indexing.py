@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fovea.search.models.info import ModelInfo
 
 
-from .opening import library_folder, open_library, tell_of_better
+from .opening import library_folder, open_library, tell_of_better, tell_of_bundled
 from .options import (
     FILE,
     embedding_options,
@@ -72,15 +72,14 @@ def index(
         raise click.UsageError("--switch-model needs --model NAME|DIR")
     from fovea.indexer.scanning.scan import index_folders
     from fovea.search.models.installed import better_bundled
-    from fovea.search.models.resolve import planned_model, resolve_model
+    from fovea.search.models.resolve import resolve_model
 
     _check_machine(device, dtype)
     place = library_folder(folder)
     current = _model_before(place, folders, name, switch_model)
-    if dry_run:
-        model = planned_model(name, current)
-    else:
-        model = resolve_model(name, current, progress=download_bar)
+    model = resolve_model(name, current, network=not dry_run, progress=download_bar)
+    if name is None and not dry_run:
+        tell_of_better(model, folder)
     load = cache(partial(model.load, device=device, dtype=dtype))
     with _library_to_write(place, dry_run) as library:
         if switch_model and current is not None:
@@ -101,7 +100,7 @@ def index(
     if report.stopped:
         raise click.ClickException("stopped; run the command again to go on")
     if used is not None:
-        tell_of_better(place, used.name, better_bundled(used))
+        tell_of_bundled(place, used.name, better_bundled(used))
 
 
 def _switched(

@@ -8,7 +8,7 @@ import click
 
 from fovea.search.library.paths import path_fields, printable, printable_name
 
-from .opening import existing_library, open_library, tell_of_better
+from .opening import existing_library, open_library, tell_of_bundled
 from .options import FILE, json_option, library_option
 from .output import counted, print_json, talk
 
@@ -58,7 +58,7 @@ def status(folder: Path | None, as_json: bool) -> None:
                 ],
             }
         )
-        tell_of_better(place, name, better)
+        tell_of_bundled(place, name, better)
         return
     files = ", ".join(f"{count:,} {state}" for state, count in counts.files.items())
     click.echo(f"library\t{printable_name(str(place))}")
@@ -77,7 +77,7 @@ def status(folder: Path | None, as_json: bool) -> None:
     for root in roots:
         when = f"scanned {root['scanned']}" if root["scanned"] else "not scanned yet"
         click.echo(f"root\t{printable_name(str(root['path']))}\t{root['state']}, {when}")
-    tell_of_better(place, name, better)
+    tell_of_bundled(place, name, better)
 
 
 @click.command()

@@ -19,7 +19,7 @@ def models(ctx: click.Context) -> None:
     """List, download, describe and remove models.
 
     \b
-    fovea models pull ViT-B/32
+    fovea models pull ViT-B-32-256
     """
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_models)
@@ -59,11 +59,11 @@ def list_models(as_json: bool) -> None:
 def pull_model(name: str, sha256: str | None) -> None:
     """Download a model, unless it is on this disk already.
 
-    NAME is one of OpenAI's, or owner/name on the Hugging Face hub. URL points to a weights file, or
-    to a zip or tar of a model's folder, and needs --sha256.
+    NAME is one of those that fovea models lists, or owner/name on the Hugging Face hub. URL points
+    to a weights file, or to a zip or tar of a model's folder, and needs --sha256.
 
     \b
-    fovea models pull ViT-L/14
+    fovea models pull ViT-B-32-256
     fovea models pull openai/clip-vit-base-patch16
     fovea models pull https://example.com/photos-clip.zip --sha256 3f5a...
     """

@@ -54,10 +54,10 @@ def searchable(folder: Path | None, device: str, dtype: str) -> "Iterator[fovea.
         if library.model is None:
             raise FoveaError(f"nothing is indexed in {library.folder} yet: fovea index FOLDER")
         yield library
-        tell_of_better(library.folder, library.model, library.better_bundled)
+        tell_of_bundled(library.folder, library.model, library.better_bundled)
 
 
-def tell_of_better(folder: Path, model: str | None, better: str | None) -> None:
+def tell_of_bundled(folder: Path, model: str | None, better: str | None) -> None:
     """Say how to change the library in ``folder`` from its model to a better bundled one.
 
     Say nothing where ``better`` is None, and while a change of model is under way.
@@ -96,3 +96,21 @@ def any_model(name: str | None, folder: Path | None, *, network: bool = True) ->
         with open_library(folder) as library:
             current = library.model()
     return resolve_model(name, current, network=network, progress=download_bar)
+
+
+def tell_of_better(model: "ModelInfo | ModelRow | None", folder: Path | None) -> None:
+    """Say which better model than a bundled one a library could use, if there is one.
+
+    ``folder`` is the library's, if it was named.
+    """
+    from fovea.data import BUNDLED
+    from fovea.search.models.better import better_model
+
+    offer = better_model(model)
+    if offer is None or offer.name == BUNDLED:  # of which ``tell_of_bundled`` tells
+        return
+    command = f"fovea models use {shlex.quote(offer.name)}"
+    if folder is not None:
+        command += f" --library {shlex.quote(str(folder))}"
+    size = f"a download of about {offer.bytes / 1e6:,.0f} MB" if offer.bytes else "on this disk"
+    talk(f"the bundled model is small; {offer.name} understands far more and is {size}: {command}")

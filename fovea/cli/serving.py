@@ -8,12 +8,15 @@ import click
 
 from fovea.search.clip.errors import FoveaError
 
-from .opening import library_folder, tell_of_better
+if TYPE_CHECKING:
+    from fovea.web.engine.engine import Engine
+
+from .opening import library_folder, tell_of_better, tell_of_bundled
 from .options import FILE, library_option, model_option, value_option
 from .output import talk
 
 if TYPE_CHECKING:
-    from fovea.search.library.library import Library
+    pass
 
 
 @click.command(short_help="Serve the library as a web page while indexing folders.")
@@ -59,7 +62,7 @@ def serve(
     def ready(bound: int) -> None:
         addresses = _addresses(host, bound, token)
         _say_where(addresses, host)
-        _tell_of_better(app.extensions["fovea"].library)
+        _tell_of_better(app.extensions["fovea"], folder, name)
         app.extensions["fovea"].warm()
         if folders:
             app.extensions["fovea.scans"].start([place.absolute() for place in folders])
@@ -99,12 +102,15 @@ def _say_where(addresses: list[str], host: str) -> None:
     click.echo(f"fovea: open {' or '.join(addresses)} (Ctrl-C to stop)")
 
 
-def _tell_of_better(library: "Library") -> None:
+def _tell_of_better(engine: "Engine", folder: Path | None, name: str | None) -> None:
+    """Say which better model there is, unless the one to use has been named."""
     from fovea.search.models.installed import better_bundled
 
-    model = library.model()
-    if model is not None:
-        tell_of_better(library.folder, model.name, better_bundled(model))
+    current, place = engine.library.model(), engine.library.folder
+    if current is not None:
+        tell_of_bundled(place, current.name, better_bundled(current))
+    if current is not None or name is None:
+        tell_of_better(current, folder)
 
 
 def _open_browser(address: str) -> None:

@@ -69,7 +69,7 @@ def use_model(
     fovea models remove deletes them.
 
     \b
-    fovea models use ViT-L/14
+    fovea models use ViT-B-32-256
     fovea models use ViT-L/14 --compare "a dog running on a beach"
     """
     from fovea.search.maintenance.changeover import cancel_change, resolve_in

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .config import BertConfig
 
-__all__ = ["NORM_EPS", "Bert"]
+__all__ = ["NORM_EPS", "Bert", "padding_mask", "text_lengths"]
 
 NORM_EPS = 1e-12  # of every layer norm
 
@@ -136,18 +136,12 @@ class Bert(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Embed token ids (n, l), padded with 0, as the mean of their outputs (n, w)."""
-        lengths = self.lengths(tokens)
+        lengths = text_lengths(tokens)
         x = self.stem(tokens)
         mask = padding_mask(lengths, x)
         for layer in self.blocks:
             x = layer(x, mask)
         return self.pool(x, lengths)
-
-    @staticmethod
-    def lengths(tokens: Tensor) -> Tensor:
-        """Return the length (n,) of each row of token ids (n, l): all but the zeros at its end."""
-        places = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
-        return ((tokens != 0) * places).amax(dim=1)
 
     def stem(self, tokens: Tensor) -> Tensor:
         """Turn token ids (n, l) into the layers' input (n, l, w)."""
@@ -158,6 +152,15 @@ class Bert(nn.Module):
         """Return the mean (n, w) of the first ``lengths`` (n,) positions of (n, l, w)."""
         real = torch.arange(x.shape[1], device=x.device) < lengths[:, None]  # (n, l)
         return (x * real[..., None]).sum(dim=1) / lengths[:, None]
+
+
+def text_lengths(tokens: Tensor) -> Tensor:
+    """Return the length (n,) of each row of token ids (n, l): up to the last that is not 0.
+
+    Padding has id 0; where it comes before the end of a text, the text contained it.
+    """
+    places = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+    return (places * (tokens != 0)).amax(dim=1)
 
 
 def padding_mask(lengths: Tensor, like: Tensor) -> Tensor:

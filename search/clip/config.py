@@ -26,6 +26,7 @@ PUBLISHED_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
 _SQUARINGS: dict[str, Squaring] = {"shortest": "crop", "squash": "squash"}
 
 VOCABULARY_FILES = ("bpe_simple_vocab_16e6.txt.gz", "bpe.txt.gz", "merges.txt")
+WORDPIECE_FILES = ("vocab.txt", "vocab.txt.gz")
 PACKED_VOCABULARY = "tokenizer.json"  # where newer versions of transformers keep it
 PUBLISHED_VOCABULARY_SIZE = 49408
 
@@ -138,6 +139,11 @@ class TextConfig:
     heads: int
     layers: int
 
+    @property
+    def tokenizer(self) -> TokenizerKind:
+        """The kind of tokenizer that the tower's tokens come from."""
+        return "bpe"
+
 
 @dataclass(frozen=True, slots=True)
 class BertConfig:
@@ -153,6 +159,11 @@ class BertConfig:
     heads: int
     layers: int
     segments: int = 2
+
+    @property
+    def tokenizer(self) -> TokenizerKind:
+        """The kind of tokenizer that the tower's tokens come from."""
+        return "wordpiece"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +182,6 @@ class ClipConfig:
     fit: Squaring = "crop"
     resize: int = 0
     resampling: str = "BICUBIC"
-
-    @property
-    def tokenizer(self) -> TokenizerKind:
-        """The kind of tokenizer that the text tower takes its ids from."""
-        return "wordpiece" if isinstance(self.text, BertConfig) else "bpe"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration in open_clip's layout, ready for ``json.dump``.

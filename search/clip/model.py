@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bert import Bert, padding_mask
+from .bert import Bert, padding_mask, text_lengths
 from .config import Activation, BertConfig, ClipConfig, EfficientNetConfig, VisionConfig
 from .efficientnet import EfficientNetLite
 
@@ -318,7 +318,7 @@ class CLIP(nn.Module):
 
         A causal Transformer's text ends at the highest id; a BERT's is padded with 0.
         """
-        return self.bert.lengths(tokens) if self.bert else tokens.argmax(dim=-1) + 1
+        return text_lengths(tokens) if self.bert else tokens.argmax(dim=-1) + 1
 
     def text_stem(self, tokens: Tensor) -> Tensor:
         """Turn token ids (n, l) into the text blocks' input (n, l, w)."""
@@ -399,8 +399,7 @@ def initialise(model: CLIP) -> None:
     for module in visual.modules():
         if isinstance(module, nn.Conv2d):
             # of a depthwise convolution each output has one input channel
-            alone = module.groups > 1
-            mode: Literal["fan_in", "fan_out"] = "fan_in" if alone else "fan_out"
+            mode: Literal["fan_in", "fan_out"] = "fan_out" if module.groups == 1 else "fan_in"
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
 
 

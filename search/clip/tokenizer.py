@@ -65,7 +65,13 @@ def open_tokenizer(folder: Path, kind: TokenizerKind, size: int | None = None) -
     if kind == "wordpiece":
         from .wordpiece import WordPiece  # imports a package that the other kind does not need
 
-        return WordPiece.from_folder(folder, size)
+        tokenizer = WordPiece.from_folder(folder, size)
+        if tokenizer.pad_id:  # the text tower tells padding by its id
+            raise ModelError(
+                f"the vocabulary in {folder} has [PAD] as entry {tokenizer.pad_id}, not 0; fetch "
+                "it again"
+            )
+        return tokenizer
     raise ValueError(f"a tokenizer is bpe or wordpiece, not {kind}")
 
 

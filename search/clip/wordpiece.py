@@ -21,7 +21,7 @@ import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from .atomic import replace_file
-from .config import PACKED_VOCABULARY
+from .config import PACKED_VOCABULARY, WORDPIECE_FILES
 from .errors import ModelError
 
 __all__ = ["WordPiece"]
@@ -30,7 +30,7 @@ PADDING, UNKNOWN, START, END = REQUIRED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 MASK = "[MASK]"  # for pretraining; not every vocabulary has it
 LONGEST_WORD = 100  # characters; a longer word is unknown
 
-PLAIN_VOCABULARY, GZIPPED_VOCABULARY = "vocab.txt", "vocab.txt.gz"
+PLAIN_VOCABULARY, GZIPPED_VOCABULARY = WORDPIECE_FILES
 OPTIONS = "tokenizer_config.json"  # where transformers keeps a tokenizer's options
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -69,7 +69,7 @@ class WordPiece:
         Raise ``ModelError`` if there is none, or one that is damaged, not the uncased BERT's kind
         or of another ``size`` than the model's.
         """
-        names = (PLAIN_VOCABULARY, GZIPPED_VOCABULARY, PACKED_VOCABULARY)
+        names = (*WORDPIECE_FILES, PACKED_VOCABULARY)
         path = next((folder / name for name in names if (folder / name).is_file()), None)
         if path is None:
             raise ModelError(

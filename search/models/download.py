@@ -1,9 +1,11 @@
 """Download a file: resumable, checked, and quick to give up where the network is dead or stalls."""
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import os
+import shutil
 import socket
 import threading
 import time
@@ -18,9 +20,11 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from fovea.search.errors import ModelError, ModelUnreachable
+from fovea.search.errors import ModelDamaged, ModelError, ModelUnreachable
 
-__all__ = ["HASTY", "USUAL", "Patience", "Progress", "Reporter", "answers", "download"]
+from .store import models_folder
+
+__all__ = ["USUAL", "Patience", "Progress", "Reporter", "answers", "download"]
 
 BLOCK = 1 << 18  # bytes read at a time
 AGENT = "fovea"
@@ -37,15 +41,10 @@ class Patience:
     first: float = 3.0  # from the start to the first bytes, name look-up included
     silence: float = 20.0  # between two blocks later on
     slowest: float = 1600.0  # bytes a second; fewer count as silence
-    tries: int = 4  # interruptions in a row that each brought fewer than
-    least: int = 1  # so many bytes
-    then: "Patience | None" = None  # once one connection has brought as many
+    tries: int = 4  # interruptions in a row that brought nothing
 
 
 USUAL = Patience()
-# For a file with a substitute at hand: seeing that the network is dead or too slow may cost only a
-# few seconds, but a download that is well under way is worth waiting for.
-HASTY = Patience(first=2.5, silence=2.5, slowest=50_000.0, tries=1, least=16 << 20, then=Patience())
 
 
 class _Interrupted(Exception):
@@ -68,7 +67,8 @@ def download(
 
     A partial download is kept as ``path``.part, and a later call resumes it. Raise
     ``ModelUnreachable`` if nothing comes within ``patience.first`` seconds or the download stalls,
-    and ``ModelError`` for any other failure, such as a wrong checksum.
+    ``ModelDamaged`` for a file with another SHA-256, and ``ModelError`` for any other failure, such
+    as a full disk.
     """
     patience = patience or USUAL
     part = path.with_name(path.name + ".part")
@@ -84,9 +84,9 @@ def download(
         found = _sha256(part)
         if found != sha256:
             part.unlink()
-            raise ModelError(
-                f"{url} has the SHA-256 {found[:16]}…, not {sha256[:16]}…, so it is another file; "
-                "try again, or use another network"
+            raise ModelDamaged(
+                f"{_shown(url)} has the SHA-256 {found[:16]}…, not {sha256[:16]}…, so it is "
+                "another file; try again, or use another network"
             )
         os.replace(part, path)
     return path
@@ -123,10 +123,7 @@ def _complete(url: str, part: Path, patience: Patience, progress: Progress | Non
             failures, last = failures + 1, "the server cannot resume it"
         except _Interrupted as exc:
             answered, last = True, str(exc)
-            if _size(part) - before >= patience.least:
-                failures, patience = 0, patience.then or patience
-            else:
-                failures += 1
+            failures = 0 if _size(part) > before else failures + 1
         except ModelUnreachable as exc:
             if not answered:
                 raise
@@ -134,7 +131,7 @@ def _complete(url: str, part: Path, patience: Patience, progress: Progress | Non
             time.sleep(1)
         if failures >= patience.tries:
             raise ModelUnreachable(
-                f"the download of {url} keeps stopping ({last}); try again to resume it"
+                f"the download of {_shown(url)} keeps stopping ({last}); try again to resume it"
             )
 
 
@@ -149,6 +146,8 @@ def _resume(
     response, block = _first_block(url, start, patience)
     with contextlib.closing(response), _writing(part):
         start, total = _place(response, start)
+        if total is not None:
+            _check_room(part, total - start)
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
             file.truncate()
@@ -189,9 +188,9 @@ def _first_block(
             raise _Misplaced from exc
         if exc.code in (408, 429, 500, 502, 503, 504):
             raise ModelUnreachable(
-                f"{url} answered {exc.code} {exc.reason}; try again later"
+                f"{_shown(url)} answered {exc.code} {exc.reason}; try again later"
             ) from exc
-        raise ModelError(f"{url} answered {exc.code} {exc.reason}; check the URL") from exc
+        raise ModelError(f"{_shown(url)} answered {exc.code} {exc.reason}; check the URL") from exc
     except (OSError, http.client.HTTPException, TimeoutError) as exc:
         reason = getattr(exc, "reason", None) or exc
         where = urlsplit(url).hostname
@@ -283,10 +282,24 @@ def _writing(path: Path) -> Iterator[None]:
     except Timeout:
         raise
     except OSError as exc:
+        setting = "FOVEA_MODELS" if path.is_relative_to(models_folder()) else "HF_HOME"
         raise ModelError(
-            f"cannot write {path}: {exc.strerror or exc}; make room, or set FOVEA_MODELS to "
-            "another folder"
+            f"cannot write {path}: {exc.strerror or exc}; make room, or set {setting} to another "
+            "folder"
         ) from exc
+
+
+def _check_room(path: Path, needed: int) -> None:
+    """Raise ``OSError`` where the disk has less room than a file is going to take, in bytes."""
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        reason = f"{needed / 1e6:,.0f} MB are needed, and {free / 1e6:,.0f} MB are free"
+        raise OSError(errno.ENOSPC, reason)
+
+
+def _shown(url: str) -> str:
+    """Return a URL for messages, without its query, which may be a secret."""
+    return url.partition("?")[0]
 
 
 def _sha256(path: Path) -> str:

@@ -5,14 +5,19 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from fovea.search.clip.checkpoints.checkpoint import WEIGHTS_FILES
 from fovea.search.clip.checkpoints.families import TOKENIZER_FILES, kind_of
 from fovea.search.clip.checkpoints.image_processor import read_json
-from fovea.search.clip.config import PACKED_VOCABULARY, VOCABULARY_FILES
+from fovea.search.clip.config import PACKED_VOCABULARY, VOCABULARY_FILES, WORDPIECE_FILES
 from fovea.search.errors import FoveaError, ModelError, ModelUnreachable
 
 from .store import read_notes, write_notes
+
+if TYPE_CHECKING:
+    from .download import Reporter
 
 __all__ = [
     "files_to_fetch",
@@ -26,12 +31,14 @@ __all__ = [
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _ID = re.compile(f"{_PART}/{_PART}")
+_SHA256 = re.compile("[0-9a-f]{64}")
 REGISTER = "hub.json"
 _CONFIGS = ("config.json", "open_clip_config.json")
 _BESIDE = (  # what a CLIP needs beside its weights and configuration
     "preprocessor_config.json",
     "vocab.json",
     *VOCABULARY_FILES,
+    *WORDPIECE_FILES,
     "README.md",
 )
 _BESIDE_FOREIGN = (  # what a model of another family needs, too
@@ -41,6 +48,7 @@ _BESIDE_FOREIGN = (  # what a model of another family needs, too
     "added_tokens.json",
     *TOKENIZER_FILES,
 )
+_LARGE = (".safetensors", ".bin")
 PROBE_S = 3.0  # seconds to wait on a dead network
 
 
@@ -78,10 +86,19 @@ def hub_models() -> dict[str, Path]:
     return {name: Path(str(path)) for name, path in known.items() if Path(str(path)).is_dir()}
 
 
-def pull_hub(name: str, *, network: bool = True) -> Path:
+def pull_hub(
+    name: str,
+    progress: "Reporter | None" = None,
+    *,
+    network: bool = True,
+    called: str | None = None,
+) -> Path:
     """Return the folder of a model on the hub, downloading what is not in the hub's cache.
 
-    ``network=False`` downloads nothing. Raise ``ModelUnreachable`` without a network,
+    Its weights resume where an interrupted download ended, and their SHA-256 must be the hub's.
+    ``progress`` is told the name of each weights file and returns what is told its bytes.
+    ``network=False`` downloads nothing. ``called`` is the model's short name, for messages. Raise
+    ``ModelUnreachable`` without a network, ``ModelDamaged`` for weights with another SHA-256,
     ``ModelError`` for a model that does not exist or is not a CLIP.
     """
     if found := hub_models().get(name):
@@ -89,8 +106,8 @@ def pull_hub(name: str, *, network: bool = True) -> Path:
     folder = _cached(name)
     if folder is None:
         if not network or is_offline():
-            raise not_on_disk(name)
-        folder = _downloaded(name)
+            raise not_on_disk(called or name)
+        folder = _downloaded(name, progress)
     _write_register(hub_models() | {name: folder})
     return folder
 
@@ -131,7 +148,7 @@ def _is_whole(weights: Path) -> bool:
     return all((weights.parent / shard).is_file() for shard in shards)
 
 
-def _downloaded(name: str) -> Path:
+def _downloaded(name: str, progress: "Reporter | None") -> Path:
     from huggingface_hub import HfApi, constants, hf_hub_download
 
     from .download import answers
@@ -146,6 +163,9 @@ def _downloaded(name: str) -> Path:
         there = [file.rfilename for file in HfApi().model_info(name).siblings or ()]
         configs = [Path(hf_hub_download(name, file)) for file in _CONFIGS if file in there]
         wanted = files_to_fetch(name, there, _kind(name, configs))
+        for file in wanted:
+            if file.endswith(_LARGE):
+                _fetch_blob(name, file, progress)
         # The weights last: where they are in the cache, so is the rest.
         folders = {Path(hf_hub_download(name, file)).parent for file in reversed(wanted)}
     except FoveaError:
@@ -153,10 +173,43 @@ def _downloaded(name: str) -> Path:
     except Exception as exc:  # the client's, its transport's, the disk's: no common base
         lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
         reason = lines[0] if lines else type(exc).__name__
-        raise ModelError(f"cannot fetch {name} from {endpoint}: {reason}") from exc
+        kind = ModelUnreachable if _is_of_network(exc) else ModelError
+        raise kind(f"cannot fetch {name} from {endpoint}: {reason}; try again") from exc
     if len(folders) > 1:  # its owner has just pushed a new revision
         raise ModelError(f"{name} has just changed on the hub; pull it again")
     return folders.pop()
+
+
+def _fetch_blob(name: str, file: str, progress: "Reporter | None") -> None:
+    """Download a large file into the hub's cache, where its client then finds it.
+
+    The client itself would begin anew after an interruption, and compares no checksum. A file
+    without one, or one that only the client's token opens, is left to the client.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, get_token, hf_hub_url
+
+    from .download import download
+
+    found = get_hf_file_metadata(hf_hub_url(name, file))
+    at_hub = urlsplit(found.location).netloc == urlsplit(constants.ENDPOINT).netloc
+    if found.etag is None or not _SHA256.fullmatch(found.etag) or (at_hub and get_token()):
+        return
+    cache = Path(constants.HF_HUB_CACHE) / ("models--" + name.replace("/", "--"))
+    download(
+        found.location,
+        cache / "blobs" / found.etag,
+        sha256=found.etag,
+        progress=progress(file) if progress else None,
+    )
+
+
+def _is_of_network(exc: BaseException) -> bool:
+    """Whether an error of the hub's client is its transport's, which comes as one of two."""
+    kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(exc).__mro__}
+    return any(
+        re.fullmatch(r"(httpx2?|requests)\..*(TransportError|ConnectionError|Timeout)", kind)
+        for kind in kinds
+    )
 
 
 def _kind(name: str, configs: Sequence[Path]) -> str | None:
@@ -189,7 +242,7 @@ def files_to_fetch(name: str, files: Iterable[str], kind: str | None = None) -> 
     beside = [*_CONFIGS, *_BESIDE]
     if kind:
         beside += _BESIDE_FOREIGN
-    elif not there & set(VOCABULARY_FILES):
+    elif not there & {*VOCABULARY_FILES, *WORDPIECE_FILES}:
         beside.append(PACKED_VOCABULARY)
     wanted = [weights, *(file for file in dict.fromkeys(beside) if file in there)]
     if weights.endswith(".index.json"):

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 from fovea.search.clip.checkpoints.checkpoint import find_weights, read_config, weights_sha256
 from fovea.search.clip.checkpoints.families import FamilyModel, check_usable, family_of
-from fovea.search.clip.config import PACKED_VOCABULARY, VOCABULARY_FILES
+from fovea.search.clip.config import (
+    PACKED_VOCABULARY,
+    VOCABULARY_FILES,
+    WORDPIECE_FILES,
+    TokenizerKind,
+)
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.errors import ModelError
 
@@ -33,6 +38,7 @@ class ModelInfo:
     preprocess: Preprocess
     source: str  # "bundled", "published", "hub", "address", or the absolute path of the user's own
     family: str = "clip"  # or the model_type by which transformers knows it
+    tokenizer: TokenizerKind = "bpe"  # of a CLIP
 
     def load(self, *, device: str = "auto", dtype: str = "auto") -> "TorchEncoder":
         """Load the encoder, as ``clip.encoders.load.load_encoder`` does. This imports torch."""
@@ -47,13 +53,17 @@ def describe_model(place: Path, name: str, source: str) -> ModelInfo:
     """Describe a model's folder or weights file. Raise ``ModelError`` if it is not a CLIP."""
     try:
         family = family_of(place)
+        tokenizer: TokenizerKind = "bpe"
         if family is None:
             config = read_config(place)
+            tokenizer = config.text.tokenizer
             family = FamilyModel("clip", config.embed_dim, Preprocess.from_config(config))
         identity = _identity(find_weights(place))
     except OSError as exc:
         raise ModelError(f"cannot read {place}: {exc.strerror or exc}") from exc
-    return ModelInfo(name, place, identity, family.dim, family.preprocess, source, family.kind)
+    return ModelInfo(
+        name, place, identity, family.dim, family.preprocess, source, family.kind, tokenizer
+    )
 
 
 def check_vocabulary(model: ModelInfo) -> ModelInfo:
@@ -61,10 +71,10 @@ def check_vocabulary(model: ModelInfo) -> ModelInfo:
     folder = model.folder if model.folder.is_dir() else model.folder.parent
     if model.family != "clip":
         check_usable(model.family, folder)
-    elif not any((folder / name).is_file() for name in (*VOCABULARY_FILES, PACKED_VOCABULARY)):
-        raise ModelError(
-            f"{folder} has no vocabulary; put {' or '.join(VOCABULARY_FILES)} beside its weights"
-        )
+        return model
+    names = VOCABULARY_FILES if model.tokenizer == "bpe" else WORDPIECE_FILES
+    if not any((folder / name).is_file() for name in (*names, PACKED_VOCABULARY)):
+        raise ModelError(f"{folder} has no vocabulary; put {' or '.join(names)} beside its weights")
     return model
 
 

@@ -12,7 +12,8 @@ from fovea.search.library.rows import ModelRow
 
 from .hub import forget_hub_model, hub_models
 from .info import ModelInfo, describe_model
-from .openai import DEFAULT, OPENAI_MODELS, find_openai, on_disk
+from .named_hub import NAMED_HUB_MODELS, RECOMMENDED, find_named
+from .openai import OPENAI_MODELS, find_openai, on_disk
 from .url import find_url_model, url_models
 
 __all__ = [
@@ -45,10 +46,14 @@ class KnownModel:
 
 
 def known_models() -> list[KnownModel]:
-    """List the bundled model, OpenAI's, and those pulled from the hub or a URL."""
+    """List the bundled model, OpenAI's, the recommended ones, and those pulled from hub or URL."""
     known = [KnownModel(BUNDLED, "bundled", bundled_model())]
     known += [KnownModel(model.name, "published", on_disk(model)) for model in OPENAI_MODELS]
-    known += [KnownModel(name, "hub", folder) for name, folder in sorted(hub_models().items())]
+    pulled = hub_models()
+    known += [
+        KnownModel(model.name, "hub", pulled.pop(model.hub_id, None)) for model in NAMED_HUB_MODELS
+    ]
+    known += [KnownModel(name, "hub", folder) for name, folder in sorted(pulled.items())]
     known += [KnownModel(model.name, "address", model.folder) for model in url_models()]
     return known
 
@@ -74,7 +79,7 @@ def bundled() -> ModelInfo:
     if folder is None:
         raise ModelError(
             "this copy of fovea comes without its bundled model; install fovea again, "
-            f"or name another model, such as {DEFAULT}"
+            f"or name another model, such as {RECOMMENDED.name}"
         )
     return describe_model(folder, BUNDLED, "bundled")
 
@@ -107,13 +112,18 @@ def better_bundled(row: ModelRow | None) -> str | None:
 
 
 def best_on_disk() -> ModelInfo | None:
-    """Describe OpenAI's most accurate model on the disk; None without any."""
-    for model in sorted(OPENAI_MODELS, key=lambda model: model.accuracy, reverse=True):
-        if folder := on_disk(model):
+    """Describe the most accurate published model on the disk; None without any."""
+    pulled = hub_models()
+    found = [(model.accuracy, model.name, "published", on_disk(model)) for model in OPENAI_MODELS]
+    found += [
+        (model.accuracy, model.name, "hub", pulled.get(model.hub_id)) for model in NAMED_HUB_MODELS
+    ]
+    for _, name, source, folder in sorted(found, key=lambda model: model[0], reverse=True):
+        if folder is not None:
             try:
-                return describe_model(folder, model.name, "published")
+                return describe_model(folder, name, source)
             except ModelError as exc:
-                log.warning("ignoring %s: %s", model.name, exc)
+                log.warning("ignoring %s: %s", name, exc)
     return None
 
 
@@ -135,7 +145,8 @@ def delete_files(name: str, row: ModelRow | None = None) -> int:
         raise ModelError(f"{known.name} is not on this disk")
     folder = known.folder
     if known.source == "hub":
-        folder = forget_hub_model(known.name, folder)
+        named = find_named(known.name)
+        folder = forget_hub_model(named.hub_id if named else known.name, folder)
     files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     size = sum(path.stat().st_size for path in files)
     try:
@@ -158,7 +169,7 @@ def files_identity(name: str, row: ModelRow | None = None) -> str | None:
 
 def _kept(name: str, row: ModelRow | None) -> KnownModel:
     name = name if row is None else name_of(row)
-    model = find_openai(name) or find_url_model(name)
+    model = find_openai(name) or find_named(name) or find_url_model(name)
     wanted = (model.name if model else name).lower()
     for known in [*known_models(), *_former_models()]:
         if known.name.lower() == wanted:

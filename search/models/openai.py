@@ -5,19 +5,18 @@ Radford et al. 2021, arXiv:2103.00020. An archive is downloaded once, checked, t
 """
 
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .named_hub import plain_name
 from .store import models_folder, new_folder
 
 if TYPE_CHECKING:
     from .download import Patience, Reporter
 
 __all__ = [
-    "DEFAULT",
     "OPENAI_MODELS",
     "VOCABULARY",
     "OpenAIModel",
@@ -29,7 +28,6 @@ __all__ = [
 
 _ARCHIVES = "https://openaipublic.azureedge.net/clip/models/"
 
-DEFAULT = "ViT-B/32"
 CARD = """# {model.name}
 
 A CLIP as published with Radford et al. 2021, "Learning Transferable Visual Models From Natural
@@ -118,8 +116,8 @@ OPENAI_MODELS = tuple(
 
 def find_openai(name: str) -> OpenAIModel | None:
     """Return the model of this name, whatever its punctuation and case."""
-    wanted = _plain(name)
-    return next((model for model in OPENAI_MODELS if _plain(model.name) == wanted), None)
+    wanted = plain_name(name)
+    return next((model for model in OPENAI_MODELS if plain_name(model.name) == wanted), None)
 
 
 def on_disk(model: OpenAIModel) -> Path | None:
@@ -150,7 +148,3 @@ def pull_openai(
         (folder / "README.md").write_text(CARD.format(model=model), encoding="utf-8")
     archive.unlink()
     return model.folder
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())

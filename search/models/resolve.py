@@ -3,9 +3,7 @@
 Nothing here imports torch, except to load a model or convert a downloaded archive.
 """
 
-import logging
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,8 @@ from fovea.search.library.rows import ModelRow
 from .hub import is_hub_id, is_offline, not_on_disk, pull_hub
 from .info import ModelInfo, check_vocabulary, describe_model
 from .installed import best_on_disk, bundled, former, models_on_disk, name_of
-from .openai import DEFAULT, OPENAI_MODELS, OpenAIModel, find_openai, on_disk, pull_openai
+from .named_hub import NAMED_HUB_MODELS, find_named
+from .openai import OPENAI_MODELS, OpenAIModel, find_openai, on_disk, pull_openai
 from .url import find_url_model, is_url, pull_url
 
 if TYPE_CHECKING:
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
 
     from .download import Reporter
 
-__all__ = ["load_model", "planned_model", "pull", "resolve_known", "resolve_model"]
-
-log = logging.getLogger(__name__)
+__all__ = ["load_model", "pull", "resolve_known", "resolve_model"]
 
 
 def load_model(
@@ -58,12 +55,11 @@ def resolve_model(
 ) -> ModelInfo:
     """Return the model asked for, or choose one.
 
-    ``requested`` is the name of one of OpenAI's models, the bundled one or a former bundled one, a
-    folder or weights file, "owner/name" on the hub, or the name or URL of one fetched from a URL.
-    Without it:
-    ``current``, the library's; else the best on the disk; else ViT-B/32, downloaded; else the
-    bundled one, and the log says why. ``network=False`` downloads nothing. Raise ``ModelError``
-    for a model that is not available.
+    ``requested`` is the name of one of OpenAI's models, of a recommended one, of the bundled one or
+    a former bundled one, a folder or weights file, "owner/name" on the hub, or the name or URL of
+    one fetched from a URL. Without it: ``current``, the library's; else the best on the disk; else
+    the bundled one, at once: nothing is downloaded that was not asked for. ``network=False``
+    downloads nothing at all. Raise ``ModelError`` for a model that is not available.
     """
     network = network and not is_offline()
     if requested is not None:
@@ -76,33 +72,7 @@ def resolve_model(
                 f"this library uses {current.name}, which is not available: {exc}. "
                 "Bring it back, or embed all pictures with another model: fovea models use MODEL"
             ) from exc
-    if best := best_on_disk():
-        return best
-    if network:
-        from .download import HASTY
-
-        default = find_openai(DEFAULT)
-        assert default is not None  # it is one of them
-        try:
-            folder = pull_openai(default, progress, patience=HASTY)
-            return describe_model(folder, DEFAULT, "published")
-        except ModelError as exc:
-            reason = str(exc)
-    else:
-        reason = "it is not on this disk, and downloads are switched off"
-    model = bundled()
-    log.warning("using the small bundled model, not %s: %s", DEFAULT, reason)
-    return model
-
-
-def planned_model(requested: str | None, current: ModelRow | None = None) -> ModelInfo:
-    """Return what ``resolve_model`` would choose, downloading nothing.
-
-    Where it would download a model, only the name is that model's.
-    """
-    if requested is None and current is None and not is_offline() and not best_on_disk():
-        return replace(bundled(), name=DEFAULT)
-    return resolve_model(requested, current, network=False)
+    return best_on_disk() or bundled()
 
 
 def pull(
@@ -132,6 +102,9 @@ def _requested(name: str, network: bool, progress: "Reporter | None") -> ModelIn
     looks_like_path = name.startswith((".", "~", os.sep)) or Path(name).is_absolute()
     if not looks_like_path and (model := find_openai(name)):
         return _openai(model, network, progress)
+    if not looks_like_path and (named := find_named(name)):
+        folder = pull_hub(named.hub_id, progress, network=network, called=named.name)
+        return check_vocabulary(describe_model(folder, named.name, "hub"))
     place = Path(name).expanduser()
     if name and place.exists():
         place = place.absolute()
@@ -149,8 +122,11 @@ def _requested(name: str, network: bool, progress: "Reporter | None") -> ModelIn
             "fovea models pull URL --sha256 HEX"
         )
     if not looks_like_path and is_hub_id(name):
-        return check_vocabulary(describe_model(pull_hub(name, network=network), name, "hub"))
-    names = ", ".join([BUNDLED, *(model.name for model in OPENAI_MODELS)])
+        return check_vocabulary(
+            describe_model(pull_hub(name, progress, network=network), name, "hub")
+        )
+    published = [model.name for model in OPENAI_MODELS]
+    names = ", ".join([BUNDLED, *published, *(model.name for model in NAMED_HUB_MODELS)])
     raise ModelError(
         f"there is no model {name!r}; choose {names}, a folder, or owner/name on the hub"
     )

@@ -109,13 +109,12 @@ def test_a_dry_run_without_a_library_makes_none(tmp_path, used):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_dry_run_names_the_model_that_a_run_would_try(tmp_path, used, monkeypatch):
-    words = ["index", used / "photos", "--library", tmp_path / "new", "--dry-run"]
-    assert "would be embedded by fovea-small" in run(*words).out
-    monkeypatch.delenv("FOVEA_OFFLINE")
+@pytest.mark.parametrize("offline", ["1", ""])
+def test_a_dry_run_names_the_model_that_a_run_would_use(tmp_path, used, monkeypatch, offline):
+    monkeypatch.setenv("FOVEA_OFFLINE", offline)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    done = run(*words)
-    assert ("would be embedded by ViT-B/32" in done.out, done.err) == (True, "")
+    done = run("index", used / "photos", "--library", tmp_path / "new", "--dry-run")
+    assert ("would be embedded by fovea-small" in done.out, done.err) == (True, "")
 
 
 def test_a_folder_that_is_not_there_is_one_line(own):

@@ -62,8 +62,13 @@ def indexed(library: Path, *folders: Path) -> Path:
 
 
 @contextmanager
-def served(library: Path, *folders: Path, model: str | None = None) -> Iterator[str]:
-    """Run ``fovea serve`` on a free port; yield its address."""
+def served(
+    library: Path, *folders: Path, model: str | None = None, offline: bool = True
+) -> Iterator[str]:
+    """Run ``fovea serve`` on a free port; yield its address.
+
+    Where it is not ``offline``, its page may offer a better model.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -73,7 +78,12 @@ def served(library: Path, *folders: Path, model: str | None = None) -> Iterator[
     log = library.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command + options, cwd=CHECKOUT, stdout=output, stderr=output, stdin=subprocess.DEVNULL
+            command + options,
+            cwd=CHECKOUT,
+            env=os.environ | ({"FOVEA_OFFLINE": "1"} if offline else {}),
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
         )
         try:
             address = f"http://127.0.0.1:{port}"

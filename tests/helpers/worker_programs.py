@@ -1,5 +1,7 @@
-"""Worker processes that tests change, by code that runs in them first."""
+"""Processes that tests change, by code that runs in them first or instead of the usual."""
 
+import sys
+import time
 from collections.abc import Callable
 
 from fovea.indexer.workers import host
@@ -18,3 +20,33 @@ def running_first(code: str, command: Command = host.command) -> Command:
         return words
 
     return changed
+
+
+# One that says what it is told to, then waits to be told to end.
+TALKING = """
+import json, sys
+asked = json.loads(sys.stdin.readline())
+print("not JSON", flush=True)
+print("[1]", flush=True)
+print(json.dumps({"progress": {"found": 10, "done": 4, "embedded": 2, "failed": 1,
+                               "skipped": 1, "rate": 2.0, "walking": False}}), flush=True)
+told = sys.stdin.readline()
+print(json.dumps({"report": {"found": 10, "embedded": 3, "unchanged": 0, "moved": 0,
+                             "deleted": 0, "failed": 1, "skipped": 1, "stopped": told != "",
+                             "unreached": []}}))
+"""
+
+
+def running_instead(program):
+    """What makes commands, but of a program of the test's own."""
+    return lambda module, *arguments: [sys.executable, "-c", program, *arguments, *sys.path]
+
+
+def until(condition, seconds=60):
+    """Wait for something to become true, and return it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it has not come true")

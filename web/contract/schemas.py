@@ -147,6 +147,44 @@ SCAN = _object(
     }
 )
 
+OFFER = _object(
+    {
+        "name": TEXT,
+        "bytes": {**COUNT, "description": "Of its download, about; 0 if it is on the disk."},
+    }
+)
+
+CHANGE = _object(
+    {
+        "id": ID,
+        "model": {"type": "string", "description": "The one to change to."},
+        "state": {"enum": ["downloading", "embedding", "done", "failed", "stopped"]},
+        "bytes": {**COUNT, "description": "Of the file that is being downloaded, so far."},
+        "total_bytes": _or_null("integer", minimum=0),
+        "images": COUNT,
+        "embedded": COUNT,
+        "rate": {"type": "number", "minimum": 0, "description": "Pictures per second."},
+        "seconds_left": _or_null("number", minimum=0),
+        "started_at": TEXT,
+        "code": {
+            "enum": [None, "offline", "space", "damaged", "busy", "pictures"],
+            "description": "Why it has failed, where that has a stable name.",
+        },
+        "message": _or_null("string"),
+    }
+)
+
+MODEL = _object(
+    {
+        "model": _or_null("string", description="The one in use; null before indexing."),
+        "better": {
+            "oneOf": [{"type": "null"}, _named("Offer")],
+            "description": "A better one that can be had.",
+        },
+        "change": {"oneOf": [{"type": "null"}, _named("Change")]},
+    }
+)
+
 STATUS = _object(
     {
         "version": TEXT,
@@ -245,6 +283,9 @@ SCHEMAS: dict[str, Schema] = {
     "Roots": _object({"roots": _list(_named("Root"))}),
     "Scan": SCAN,
     "Scans": _object({"scan": {"oneOf": [{"type": "null"}, _named("Scan")]}}),
+    "Offer": OFFER,
+    "Change": CHANGE,
+    "Model": MODEL,
     "Status": STATUS,
     "Health": _object({"status": {"const": "ok"}}),
     "Facets": FACETS,

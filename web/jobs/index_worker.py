@@ -1,11 +1,9 @@
 """The process that indexes for the server, at low priority.
 
-It prints its progress as lines of JSON. A line on its standard input asks it to end after the batch
-in flight. When that input is closed, because the server closes it or has ended in any way, this
-process ends within seconds; at most that batch is lost.
+It is told to stop after the batch in flight; if the server ends in any way, at most that batch is
+lost.
 """
 
-import json
 import os
 import sys
 import threading
@@ -13,9 +11,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from fovea.indexer.workers.host import step_back
+
+from .process import asked, say
 
 if TYPE_CHECKING:
     from fovea.indexer.scanning.scan import ScanReport
@@ -25,39 +25,36 @@ if TYPE_CHECKING:
 NICE = 10
 EVERY_S = 0.2  # between two lines
 LOOK_S = 0.5  # between two checks whether another process still indexes
-FAREWELL_S = 10.0  # for the batch in flight, once the server has gone
 
 FIELDS = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped", "stopped")
 
 
 def main() -> None:
-    """Index as the line of JSON on standard input says: ``library``, ``folders``, ``model``."""
+    """Index as the server asks: ``library``, ``folders``, ``model``."""
     step_back(NICE)
-    told = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115  # as long as this process
-    asked = json.loads(told.readline())
     stop = threading.Event()
-    threading.Thread(target=_heed, args=(told, stop), daemon=True).start()
+    wanted = asked(lambda is_asked: stop.set())
     from fovea.search.clip.errors import FoveaError
 
     try:
-        _say("report", _index(asked, stop))
+        say("report", _index(wanted, stop))
     except FoveaError as exc:
-        _say("error", str(exc))
+        say("error", str(exc))
         sys.exit(1)
 
 
-def _index(asked: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
+def _index(wanted: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
     from fovea.indexer.scanning.scan import ModelChanged
     from fovea.search.library.library import Library
     from fovea.search.models.resolve import resolve_model
 
-    with Library.open(Path(asked["library"]), create=True) as library:
+    with Library.open(Path(wanted["library"]), create=True) as library:
         while True:
             current = library.model()
             # a library keeps its model; a new one takes what was asked for
-            model = resolve_model(None if current else asked["model"], current)
+            model = resolve_model(None if current else wanted["model"], current)
             try:
-                report = _report(library, asked["folders"], model, stop)
+                report = _report(library, wanted["folders"], model, stop)
                 break
             except ModelChanged:  # while this waited for its turn
                 continue
@@ -80,7 +77,7 @@ def _report(
         nonlocal last
         if time.monotonic() - last >= EVERY_S:
             last = time.monotonic()
-            _say("progress", asdict(now))
+            say("progress", asdict(now))
 
     while not stop.is_set():
         try:
@@ -94,21 +91,5 @@ def _report(
                 wait_s=LOOK_S,
             )
         except LibraryBusy as exc:
-            _say("waiting", str(exc))
+            say("waiting", str(exc))
     return None
-
-
-def _heed(told: BinaryIO, stop: threading.Event) -> None:
-    """Stop when told to, and end this process when the server has gone."""
-    while told.readline():
-        stop.set()
-    stop.set()
-    time.sleep(FAREWELL_S)
-    os._exit(1)
-
-
-def _say(kind: str, value: object) -> None:
-    try:
-        print(json.dumps({kind: value}), flush=True)
-    except BrokenPipeError:  # the server has gone
-        os._exit(1)

@@ -1,17 +1,14 @@
 """Indexing while the server runs: one process at a time, with live progress."""
 
-import json
 import os
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import Blueprint, Flask, current_app
 
 from fovea.indexer.workers.host import command
 from fovea.search.library.paths import printable
@@ -19,14 +16,12 @@ from fovea.web.contract.describe import bad_request, describe, json_body
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import Engine, current_engine
 
+from .process import Child, ended, lines, start, tell
+
 __all__ = ["Scans", "blueprint", "install"]
 
 blueprint = Blueprint("scans", __name__)
 
-LISTENERS = 8  # event streams at once: each occupies a thread
-LOOK_S = 1.0  # between two checks for changes of the library
-BLAS = "OPENBLAS_NUM_THREADS"  # limited for the server, not for the indexing process
-HEARTBEAT_S = 15.0  # proxies close silent streams
 PATIENCE_S = 5.0  # for the batch in flight when the server stops
 
 NEW_SCAN = {
@@ -43,7 +38,7 @@ class Scans:
         self._engine = engine
         self._changed = threading.Condition()
         self._document: dict[str, Any] | None = None
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Child | None = None
         self._waiting: list[tuple[Path, ...]] = []
         self._count = 0
 
@@ -70,7 +65,7 @@ class Scans:
         with self._changed:
             self._waiting.clear()
             if self._process is not None:
-                _tell(self._process, "stop\n")
+                tell(self._process, "stop\n")
 
     def close(self) -> None:
         """Stop the scan as the server stops, waiting a few seconds for the batch in flight."""
@@ -104,36 +99,30 @@ class Scans:
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "message": None,
         }
-        asked = {
+        wanted = {
             "library": str(self._engine.folder.absolute()),
             "folders": [os.fspath(folder) for folder in folders],
             "model": self._engine.requested_model,
         }
         try:
-            process = self._process = _started()
+            process = self._process = start(command("fovea.web.jobs.index_worker"), wanted)
         except OSError as exc:
             self._document |= _ended({"error": f"cannot start indexing: {exc.strerror}"}, 1)
         else:
-            _tell(process, json.dumps(asked) + "\n")
             threading.Thread(target=self._follow, args=(process,), daemon=True).start()
         self._changed.notify_all()
 
-    def _follow(self, process: "subprocess.Popen[str]") -> None:
+    def _follow(self, process: Child) -> None:
         """Read the process's output until it ends, then start the next scan that waits."""
         last: dict[str, Any] = {}
-        assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
-                said = _said(line)
-                if "progress" in said:
-                    self._show(_progressed(said["progress"]))
-                elif "waiting" in said:
-                    self._show({"message": str(said["waiting"])})
-                last = said or last
-        code = process.wait()
+        for said in lines(process):
+            if "progress" in said:
+                self._show(_progressed(said["progress"]))
+            elif "waiting" in said:
+                self._show({"message": str(said["waiting"])})
+            last = said
+        code = ended(process)
         with self._changed:
-            with suppress(OSError):  # a line that could not be written
-                process.stdin.close()  # type: ignore[union-attr]
             self._process = None
             self._document = {**(self._document or {}), **_ended(last, code)}
             if self._waiting and not self._engine.closing.is_set():
@@ -144,33 +133,6 @@ class Scans:
         with self._changed:
             self._document = {**(self._document or {}), **changes}
             self._changed.notify_all()
-
-
-def _started() -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        command("fovea.web.jobs.index_worker"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,  # Ctrl-C goes to the server, which then stops this
-        env={name: value for name, value in os.environ.items() if name != BLAS},
-    )
-
-
-def _tell(process: "subprocess.Popen[str]", line: str) -> None:
-    with suppress(OSError, ValueError):  # it has ended already, which _follow() notices
-        process.stdin.write(line)  # type: ignore[union-attr]
-        process.stdin.flush()  # type: ignore[union-attr]
-
-
-def _said(line: str) -> dict[str, Any]:
-    """Parse a line of the process; empty for one that some library has printed."""
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _progressed(now: dict[str, Any]) -> dict[str, Any]:
@@ -204,7 +166,6 @@ def install(app: Flask) -> None:
     """Add scans to the app; they end with it."""
     engine: Engine = app.extensions["fovea"]
     app.extensions["fovea.scans"] = found = Scans(engine)
-    app.extensions["fovea.listeners"] = threading.BoundedSemaphore(LISTENERS)
     engine.on_close(found.close)
 
 
@@ -251,42 +212,3 @@ def stop_scan() -> tuple[dict[str, Any], int]:
     """Stop after the batch in flight; indexed pictures stay in the library."""
     scans().stop()
     return {"scan": scans().document()}, 202
-
-
-@blueprint.get("/api/events")
-def events() -> Response:
-    """Server-sent events: ``scan`` and ``library``, as they change."""
-    seats: threading.BoundedSemaphore = current_app.extensions["fovea.listeners"]
-    if not seats.acquire(blocking=False):
-        detail = "too many pages are listening for events; close one"
-        raise Problem(503, "Service Unavailable", detail, headers={"Retry-After": "15"})
-    gone = request.environ.get("waitress.client_disconnected", lambda: False)
-    response = Response(_stream(current_engine(), scans(), gone), mimetype="text/event-stream")
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Accel-Buffering"] = "no"
-    response.call_on_close(seats.release)
-    return response
-
-
-def _stream(engine: Engine, found: Scans, gone: Callable[[], bool]) -> Iterator[str]:
-    """Send the present state, then changes; comments keep a silent connection open."""
-    scan: dict[str, Any] | None = None
-    generation, quiet_since = engine.generation, time.monotonic()
-    yield "retry: 5000\n\n"
-    while not (engine.closing.is_set() or gone()):
-        newest = found.wait(scan, LOOK_S)
-        text = ""
-        if newest != scan:
-            scan = newest
-            text += _event("scan", scan)
-        if engine.generation != generation:
-            generation = engine.generation
-            images = engine.library.counts().images
-            text += _event("library", {"images": images, "generation": generation})
-        if text or time.monotonic() - quiet_since > HEARTBEAT_S:
-            quiet_since = time.monotonic()
-            yield text or ": no change\n\n"
-
-
-def _event(name: str, value: object) -> str:
-    return f"event: {name}\ndata: {json.dumps(value)}\n\n"

@@ -29,6 +29,7 @@ from .dialects import (
     with_preprocessing,
 )
 from .image_processor import has_preprocessing, preprocess_of, read_json
+from .int8 import SCALE, check_pair, dequantise
 from .shapes import Shape, config_from_shapes, expected_shapes, tower_of
 
 if TYPE_CHECKING:
@@ -72,21 +73,27 @@ class Checkpoint:
         plan = tensor_plans(stored)
         config = _configuration(path) or _inferred_config(path, plan)
         _check(path, plan, config)
+        _check_scales(path, plan, stored)
         return cls(path, config, plan, read)
 
     def state(self, towers: Iterable[str] = TOWERS) -> dict[str, "Tensor"]:
         """Read these towers' tensors (and ``logit_scale``) under the published names.
 
-        They keep their stored precision and may be mapped from the file: copy before changing.
+        They keep their stored precision, but int8 becomes float32, and may be mapped from the
+        file: copy before changing.
         """
         wanted = {
             name: part for name, part in self._plan.items() if tower_of(name) in {*towers, None}
         }
-        stored = self._read([source for part in wanted.values() for source in part.sources])
+        stored = self._read([name for part in wanted.values() for name in part.stored])
+        _widen(self.path, stored)
         state = {name: _assemble(part, stored) for name, part in wanted.items()}
         for name, tensor in state.items():
             if not tensor.is_floating_point() and not name.endswith("num_batches_tracked"):
-                raise ModelError(f"{self.path}: {name} is {tensor.dtype}; it should be float")
+                without = f" without {name}{SCALE}" if tensor.dtype.itemsize == 1 else ""
+                raise ModelError(
+                    f"{self.path}: {name} is {tensor.dtype}{without}; it should be float"
+                )
         return state
 
 
@@ -167,7 +174,8 @@ def load_clip(path: Path) -> "CLIP":
 def convert(archive: Path, folder: Path) -> Path:
     """Write a checkpoint as ``model.safetensors``, whose path it returns, and ``config.json``.
 
-    The precision stays as stored, and the same weights give the same bytes.
+    The precision stays as stored, but for int8, which becomes float32, and the same weights give
+    the same bytes.
     """
     from safetensors.torch import save_file
 
@@ -227,10 +235,32 @@ def _check(path: Path, plan: Mapping[str, TensorPlan], config: ClipConfig) -> No
             )
 
 
+def _check_scales(path: Path, plan: Mapping[str, TensorPlan], stored: Mapping[str, Shape]) -> None:
+    """Raise ``ModelError`` unless the scales of int8 matrices have one value per row."""
+    for scale in (name for part in plan.values() for name in part.scales):
+        rows = stored[scale.removesuffix(SCALE)][:1]
+        if stored[scale] != rows:
+            raise ModelError(
+                f"{path} is damaged: {scale} is {stored[scale]}, not {rows}; fetch it again"
+            )
+
+
 def some(names: Sequence[str]) -> str:
     """Name the first three and count the rest, for messages."""
     rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + rest
+
+
+def _widen(path: Path, stored: dict[str, "Tensor"]) -> None:
+    """Replace matrices stored as int8 by float32; raise ``ModelError`` for an unsound pair."""
+    import torch
+
+    for name, tensor in stored.items():
+        scale = stored.get(name + SCALE)
+        if scale is not None:
+            kinds = (str(tensor.dtype)[6:], str(scale.dtype)[6:])  # after "torch."
+            check_pair(path, name, kinds, scale.double().numpy())
+            stored[name] = torch.from_numpy(dequantise(tensor.numpy(), scale.numpy()))
 
 
 def _assemble(part: TensorPlan, stored: Mapping[str, "Tensor"]) -> "Tensor":

@@ -13,6 +13,7 @@ from fovea.search.clip.config import Activation, ClipConfig, TextConfig, VisionC
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.preprocess import Preprocess
 
+from .int8 import SCALE
 from .shapes import Shape, Shapes
 
 # Entries that are not weights: the original release's sizes, and buffers of the other two.
@@ -75,6 +76,11 @@ _OPEN_CLIP_SIZES = {
     *("image_size", "patch_size", "layers", "width", "head_width", "heads", "mlp_ratio"),
     *("context_length", "vocab_size", "patch_dropout", "output_tokens"),
 }
+# Those of the towers that have a ``kind``, which open_clip lacks.
+_KIND_SIZES = {
+    *("kind", "width_factor", "depth_factor", "classes", "class_width", "hidden", "queries"),
+    "segments",
+}
 # Its defaults.
 _OPEN_CLIP_DEFAULTS: dict[tuple[str, str], Any] = {
     ("vision_cfg", "pool_type"): "tok",
@@ -88,11 +94,20 @@ _OPEN_CLIP_DEFAULTS: dict[tuple[str, str], Any] = {
 
 @dataclass(frozen=True, slots=True)
 class TensorPlan:
-    """How to make one published tensor: concatenate ``sources`` by rows, or transpose one."""
+    """How to make one published tensor: concatenate ``sources`` by rows, or transpose one.
+
+    ``scales`` are those of sources stored as int8 (``int8.py``).
+    """
 
     sources: tuple[str, ...]
     shape: Shape
     is_transposed: bool = False
+    scales: tuple[str, ...] = ()
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The names of all tensors to read."""
+        return self.sources + self.scales
 
 
 def tensor_plans(stored: Mapping[str, Shape]) -> dict[str, TensorPlan]:
@@ -103,7 +118,12 @@ def tensor_plans(stored: Mapping[str, Shape]) -> dict[str, TensorPlan]:
     # DistributedDataParallel puts every name under "module."
     prefix = "module." if stored and all(name.startswith("module.") for name in stored) else ""
     plain = {name: name.removeprefix(prefix) for name in stored}
-    plain = {name: short for name, short in plain.items() if not _NO_WEIGHTS.match(short)}
+    paired = {name + SCALE for name in stored}
+    plain = {
+        name: short
+        for name, short in plain.items()
+        if not _NO_WEIGHTS.match(short) and name not in paired
+    }
     is_hub = any(short.startswith(("text_model.", "vision_model.")) for short in plain.values())
     plans: dict[str, TensorPlan] = {}
     sources: tuple[str, ...]
@@ -118,7 +138,8 @@ def tensor_plans(stored: Mapping[str, Shape]) -> dict[str, TensorPlan]:
         short = _hub_name(short) if is_hub else short.removeprefix("text.")
         if is_transposed := short in _TRANSPOSED:
             short, shape = _TRANSPOSED[short], shape[::-1]
-        plans[short] = TensorPlan(sources, shape, is_transposed)
+        scales = tuple(each + SCALE for each in sources if each + SCALE in stored)
+        plans[short] = TensorPlan(sources, shape, is_transposed, scales)
     return plans
 
 
@@ -181,12 +202,14 @@ def _check_open_clip(data: Mapping[str, Any]) -> None:
 
     Those are all but the sizes, which the weights are checked against, and options of training.
     """
+    towers = {tower: dict(data.get(tower) or {}) for tower in ("vision_cfg", "text_cfg")}
     odd = [
         f"{name} {value}" if isinstance(value, str | dict) else name
-        for tower in ("vision_cfg", "text_cfg")
-        for name, value in dict(data.get(tower) or {}).items()
+        for tower, options in towers.items()
+        for name, value in options.items()
         if value
         and name not in _OPEN_CLIP_SIZES
+        and not ("kind" in options and name in _KIND_SIZES)
         and value != _OPEN_CLIP_DEFAULTS.get((tower, name))
     ]
     if odd:

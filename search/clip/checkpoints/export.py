@@ -12,13 +12,21 @@ from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP
 from fovea.search.clip.protocols import TextTokenizer
 
+from .int8 import SCALE, is_stored_as_int8, quantise
+
 
 def save_model(
-    model: CLIP, tokenizer: TextTokenizer, folder: Path, *, dtype: torch.dtype = torch.float16
+    model: CLIP,
+    tokenizer: TextTokenizer,
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float16,
+    int8_text: bool = False,
 ) -> Path:
-    """Write ``model.safetensors`` (in ``dtype``), ``config.json`` and ``bpe.txt.gz``.
+    """Write ``model.safetensors`` (in ``dtype``), ``config.json`` and the vocabulary.
 
-    The same weights give the same bytes. Each file replaces an earlier one atomically, the weights
+    With ``int8_text`` the text tower's matrices are stored as int8 (``int8.py``). The same weights
+    give the same bytes. Each file replaces an earlier one atomically, the weights
     last. Raise ``ModelError`` if one cannot be written or a weight is not finite. The counters of
     batch normalisation are left out: they matter only to training without momentum.
     """
@@ -29,11 +37,13 @@ def save_model(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise ModelError(f"cannot make the folder {folder}: {exc.strerror}") from exc
-    state = {
-        name: _stored(tensor, dtype)
-        for name, tensor in model.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
+    state: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if int8_text and is_stored_as_int8(name, tensor.numpy(force=True)):
+            values, scale = quantise(tensor.numpy(force=True))
+            state |= {name: torch.from_numpy(values), name + SCALE: torch.from_numpy(scale)}
+        elif not name.endswith("num_batches_tracked"):
+            state[name] = _stored(tensor, dtype)
     config = json.dumps(model.config.to_dict(), indent=2) + "\n"
     tokenizer.save(folder)
     replace_file(folder / "config.json", lambda file: file.write(config.encode()))

@@ -1,8 +1,12 @@
 """Inference: embed images and texts as unit rows, float32 (n, d).
 
 May import ``clip`` and ``checkpoints``. Start reading at ``base.py`` (what all encoders share),
-then ``clip.py`` (CLIP on ``towers.py``), ``numpy_text.py`` (texts without torch) and
-``transformers_models.py`` (other families); ``load.py`` chooses among them.
+then ``clip.py`` (CLIP on ``towers.py``), ``numpy_text.py`` (texts without torch, on
+``numpy_towers.py``) and ``transformers_models.py`` (other families); ``load.py`` chooses among
+them.
+
+Add a tower: a configuration in ``config.py``, a module beside ``model.py``, its tensors in
+``checkpoints.shapes``, and an inference tower here, which ``towers.py`` chooses.
 
 Add a model family that ``transformers`` has:
 

@@ -9,18 +9,20 @@ import numpy as np
 import torch
 
 from fovea.search.clip.checkpoints.checkpoint import Checkpoint
+from fovea.search.clip.config import EfficientNetConfig
 from fovea.search.clip.preprocess import Preprocess
 
 from .base import TEXT_BATCH, TorchEncoder, Tower
 from .kernels import Target
-from .towers import ResNetTower, TextTower, VisionTower
+from .towers import image_tower, text_tower
 
 if TYPE_CHECKING:
-    from fovea.search.clip.tokenizer import Tokenizer
+    from fovea.search.clip.protocols import TextTokenizer
 
 __all__ = ["ClipEncoder"]
 
 CPU_POSITIONS = 1600  # in one pass: 32 images of a ViT-B/32; more overflow the CPU's caches
+LITE_PIXELS = 8 * 224**2  # in one pass of an EfficientNet-Lite: as fast as more, and less memory
 GPU_BATCH = 256  # rows in one pass
 
 
@@ -42,6 +44,8 @@ class ClipEncoder(TorchEncoder):
         if self.device.type != "cpu":
             return GPU_BATCH
         vision = self._checkpoint.config.vision
+        if isinstance(vision, EfficientNetConfig):
+            return max(1, LITE_PIXELS // vision.image_size**2)
         positions = (vision.image_size // (vision.patch_size or 32)) ** 2 + 1
         return max(1, min(64, CPU_POSITIONS // positions))
 
@@ -52,7 +56,8 @@ class ClipEncoder(TorchEncoder):
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         length = self._checkpoint.config.text.context_length
         tokens = self._tokenizer.tokenize(texts, length)
-        order = tokens.argmax(axis=1).argsort(kind="stable")  # texts of similar length together
+        # texts of similar length together
+        order = self._tokenizer.lengths(tokens).argsort(kind="stable")
         rows = self._run(lambda: self._text_tower, tokens[order], TEXT_BATCH)
         out = np.empty_like(rows)
         out[order] = rows
@@ -61,17 +66,16 @@ class ClipEncoder(TorchEncoder):
     @cached_property
     def _image_tower(self) -> Tower:
         state, config = self._checkpoint.state(["image"]), self._checkpoint.config
-        place = Target(self.device, self.dtype)
-        return (ResNetTower if config.vision.is_resnet else VisionTower)(state, config, place)
+        return image_tower(state, config, Target(self.device, self.dtype))
 
     @cached_property
     def _text_tower(self) -> Tower:
         state, config = self._checkpoint.state(["text"]), self._checkpoint.config
-        return TextTower(state, config, Target(self.device, self.dtype))
+        return text_tower(state, config, Target(self.device, self.dtype))
 
     @cached_property
-    def _tokenizer(self) -> "Tokenizer":
-        from fovea.search.clip.tokenizer import Tokenizer
+    def _tokenizer(self) -> "TextTokenizer":
+        from fovea.search.clip.tokenizer import open_tokenizer
 
-        checkpoint = self._checkpoint
-        return Tokenizer.from_folder(checkpoint.path.parent, checkpoint.config.text.vocab_size)
+        text = self._checkpoint.config.text
+        return open_tokenizer(self._checkpoint.path.parent, text.tokenizer, text.vocab_size)

@@ -213,7 +213,7 @@ def open_text_part(part: str) -> TextPart:
         for name, tensor in checkpoint.state(["text"]).items()
         if name not in ("logit_scale", "text_projection")
     }
-    tokenizer = open_tokenizer(checkpoint.path.parent, checkpoint.config.tokenizer, text.vocab_size)
+    tokenizer = open_tokenizer(checkpoint.path.parent, text.tokenizer, text.vocab_size)
     is_bert = isinstance(text, BertConfig)
     return TextPart(text, state, tokenizer, None if is_bert else checkpoint.config.activation)
 

@@ -42,6 +42,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "device": (str, "auto, cpu, cuda or mps, as text"),
     "class_prompts": (bool, "true or false"),
     "class_names": (bool, "true or false"),
+    "int8_text": (bool, "true or false"),
     "image_tower": (str | None, "the name of a part or a folder"),
     "text_tower": (str | None, "the name of a part or a folder"),
     "augmentation": (Augmentation, "a table of its fields"),
@@ -83,7 +84,7 @@ class TrainOptions:
     each step. ``distil`` and ``virtual`` are the weights of the losses of ``guide.ClassGuide``,
     over ``classes_drawn`` classes in each step. ``average`` is the decay per step of the moving
     average of the weights (see ``learner.Average``), which is then measured and written; with 0
-    the weights themselves are.
+    the weights themselves are. ``int8_text`` writes the text tower's matrices as int8.
     """
 
     out: Path
@@ -108,6 +109,7 @@ class TrainOptions:
     virtual: float = 0.0
     classes_drawn: int = 128
     average: float = 0.0
+    int8_text: bool = False
     captions_per_image: int = 1
     class_prompts: bool = False
     image_size: int | None = None

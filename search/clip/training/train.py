@@ -89,7 +89,9 @@ def train(options: TrainOptions, on_metrics: Callable[[Metrics], None] | None = 
                     on_metrics(metrics)
         if world.leads:
             with run.learner.averaged():
-                save_model(run.learner.model, run.tokenizer, options.out / "model")
+                model = run.learner.model
+                folder = options.out / "model"
+                save_model(model, run.tokenizer, folder, int8_text=options.int8_text)
     return options.out / "model"
 
 
@@ -287,7 +289,7 @@ def _first_model(options: TrainOptions, sets: Sequence[PairSet]) -> tuple[CLIP, 
     model = load_clip(options.init)
     config = model.config
     folder = find_weights(options.init).parent
-    tokenizer = open_tokenizer(folder, config.tokenizer, config.text.vocab_size)
+    tokenizer = open_tokenizer(folder, config.text.tokenizer, config.text.vocab_size)
     return resized(model, options.image_size) if options.image_size else model, tokenizer
 
 

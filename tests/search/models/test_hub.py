@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from fovea.search.clip.tokenizer import Tokenizer
 from fovea.search.errors import ModelError
 from fovea.search.models.hub import files_to_fetch, hub_models, is_hub_id
+from fovea.search.models.named_hub import RECOMMENDED
 from loopback import serving_hub
 from places import CHECKOUT
-from small_clips import write_model
+from small_clips import MERGES, VIT, random_clip, write_model, write_open_clip
 
 PULL = (
     "import sys; from fovea.search.models.resolve import pull; "
@@ -29,7 +31,7 @@ def server(tmp_path):
         yield served
 
 
-def pulled(server, folder, name="owner/tiny", **environment):
+def pulled(server, folder, name="owner/tiny", program=PULL, **environment):
     """Pull in a process of its own: the hub's client reads the environment when imported."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     environment = kept | {
@@ -39,7 +41,7 @@ def pulled(server, folder, name="owner/tiny", **environment):
         "no_proxy": "*",
         **environment,
     }
-    command = [sys.executable, "-c", PULL, name]
+    command = [sys.executable, "-c", program, name]
     return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True)
 
 
@@ -61,6 +63,72 @@ def test_a_model_of_the_hub_comes_through_its_client_once(server, tmp_path, monk
     (tmp_path / "models" / "hub.json").unlink()
     cached = pulled(server, tmp_path, HF_HUB_OFFLINE="1")
     assert cached.stdout == run.stdout, cached.stderr
+    assert server.asked == []
+
+
+def test_weights_resume_where_an_interrupted_download_ended(server, tmp_path):
+    weights = "/owner/tiny/model.safetensors"
+    size = len(server.files[weights])
+    server.cuts, server.cut_after = 4, 0  # it breaks before anything has come, too often
+    failed = pulled(server, tmp_path)
+    assert failed.returncode == 1 and "ModelUnreachable" in failed.stderr
+    server.cuts, server.cut_after = 2, size // 3  # and then on the way
+    run = pulled(server, tmp_path)
+    assert run.returncode == 0, run.stderr
+    asked = [part for path, part in server.asked if path.endswith("model.safetensors") and part]
+    assert asked[-2:] == [f"bytes={size // 3}-", f"bytes={size // 3 * 2}-"]
+    folder = Path(run.stdout.split()[0])
+    assert (folder / "model.safetensors").read_bytes() == server.files[weights]
+
+
+def test_damaged_weights_are_told_and_not_kept(server, tmp_path):
+    weights = "/owner/tiny/model.safetensors"
+    server.meant["/owner/tiny/resolve/main/model.safetensors"] = server.files[weights]
+    server.files[weights] = server.files[weights][:-1] + b"\0"
+    run = pulled(server, tmp_path)
+    assert run.returncode == 1
+    assert "ModelDamaged" in run.stderr and "has the SHA-256" in run.stderr
+    assert not list((tmp_path / "hf").rglob("*.part"))
+    server.files[weights] = server.meant["/owner/tiny/resolve/main/model.safetensors"]
+    assert pulled(server, tmp_path).returncode == 0
+
+
+def test_progress_is_told_in_bytes_of_the_weights(server, tmp_path):
+    program = (
+        "import sys; from fovea.search.models.resolve import pull; "
+        "say = lambda file: lambda done, total: print(file, done, total); pull(sys.argv[1], say)"
+    )
+    run = pulled(server, tmp_path, program=program)
+    size = len(server.files["/owner/tiny/model.safetensors"])
+    assert run.stdout.splitlines()[-1] == f"model.safetensors {size} {size}", run.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ViT-B-32-256", "vit-b/32-256", "ViT-B/32@256px", "VIT_B_32_256x256", RECOMMENDED.hub_id],
+)
+def test_the_recommended_model_comes_by_any_of_its_names(tmp_path, name):
+    state = random_clip(VIT).state_dict()
+    write_open_clip(tmp_path / "source", state, VIT)
+    Tokenizer(MERGES).save(tmp_path / "source")
+    with serving_hub() as served:
+        for path in (tmp_path / "source").iterdir():
+            served.files[f"/{RECOMMENDED.hub_id}/{path.name}"] = path.read_bytes()
+        program = (
+            "import sys; from fovea.search.models.resolve import pull, resolve_model; "
+            "from fovea.search.models.installed import best_on_disk, delete_files, known_models; "
+            "m = pull(sys.argv[1]); print(m.name, m.source, m.dim, best_on_disk().name); "
+            "assert resolve_model(network=False) == m == pull(sys.argv[1].upper()); "
+            "assert [k.name for k in known_models() if k.source == 'hub'] == ['ViT-B-32-256']; "
+            "assert delete_files(sys.argv[1]) > 1000 and best_on_disk() is None"
+        )
+        run = pulled(served, tmp_path, name, program=program)
+    assert run.stdout.split() == ["ViT-B-32-256", "hub", "48", "ViT-B-32-256"], run.stderr
+
+
+def test_offline_the_recommended_model_is_told_by_its_short_name(server, tmp_path):
+    run = pulled(server, tmp_path, "vit-b/32-256", HF_HUB_OFFLINE="1")
+    assert "ViT-B-32-256 is not on this disk; to allow downloads" in run.stderr
     assert server.asked == []
 
 

@@ -11,7 +11,6 @@ from fovea.search.errors import ModelError
 from fovea.search.models import openai
 from fovea.search.models.download import Patience
 from fovea.search.models.openai import (
-    DEFAULT,
     OPENAI_MODELS,
     VOCABULARY,
     OpenAIModel,
@@ -155,7 +154,3 @@ def test_models_go_where_the_platform_keeps_data_or_where_one_says(place, monkey
     assert models_folder() == place
     monkeypatch.delenv("FOVEA_MODELS")
     assert models_folder().parts[-2:] == ("fovea", "models")
-
-
-def test_the_default_is_one_of_them():
-    assert DEFAULT in {model.name for model in OPENAI_MODELS}

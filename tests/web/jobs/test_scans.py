@@ -3,8 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from PIL import Image
 
 from fovea.indexer.scanning.pipeline import Progress
 from fovea.web.jobs import scans as module
-from fovea.web.jobs.scans import LISTENERS
+from worker_programs import TALKING, running_instead, until
 
 # What the process runs in these tests: the true one, but with a toy for a model.
 INDEXING = """
@@ -30,29 +28,11 @@ fovea.search.models.resolve.resolve_model = lambda *asked, **options: toy
 from fovea.web.jobs.index_worker import main; main()
 """
 
-# One that says what it is told to, then waits to be told to end.
-TALKING = """
-import json, sys
-asked = json.loads(sys.stdin.readline())
-print("not JSON", flush=True)
-print("[1]", flush=True)
-print(json.dumps({"progress": {"found": 10, "done": 4, "embedded": 2, "failed": 1,
-                               "skipped": 1, "rate": 2.0, "walking": False}}), flush=True)
-told = sys.stdin.readline()
-print(json.dumps({"report": {"found": 10, "embedded": 3, "unchanged": 0, "moved": 0,
-                             "deleted": 0, "failed": 1, "skipped": 1, "stopped": told != "",
-                             "unreached": []}}))
-"""
 FALLING = "import os; os._exit(3)"
 REFUSING = """
 import json, sys
 print(json.dumps({"error": "the model is gone"}), flush=True); sys.exit(1)
 """
-
-
-def running_instead(program):
-    """What makes commands, but of a program of the test's own."""
-    return lambda module, *arguments: [sys.executable, "-c", program, *arguments, *sys.path]
 
 
 @pytest.fixture
@@ -72,16 +52,6 @@ def processes(monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", started)
     return found
-
-
-def until(condition, seconds=60):
-    """Wait for something to become true, and return it."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it has not come true")
 
 
 def ended(client):
@@ -288,7 +258,7 @@ def test_no_orphan_is_left_where_the_server_is_killed(tmp_path):
     """Even where the process is busy with something that looks at no signs: it loads a model."""
     program = INDEXING.replace(
         "from fovea.web.jobs.index_worker import main",
-        "import time, fovea.web.jobs.index_worker; fovea.web.jobs.index_worker.FAREWELL_S = 0.2\n"
+        "import time, fovea.web.jobs.process; fovea.web.jobs.process.FAREWELL_S = 0.2\n"
         "fovea.search.models.resolve.resolve_model = lambda *asked: time.sleep(600)\n"
         "from fovea.web.jobs.index_worker import main",
     )
@@ -304,87 +274,3 @@ def test_no_orphan_is_left_where_the_server_is_killed(tmp_path):
         server.send_signal(signal.SIGKILL)
         server.wait()
     until(lambda: gone(child), 20)
-
-
-# Events
-
-
-def first_lines(response, count):
-    """So many events of a stream, as (name, document)."""
-    found = []
-    for part in response.response:
-        text = part.decode() if isinstance(part, bytes) else part
-        for block in text.strip().split("\n\n"):
-            if block.startswith("event: "):
-                name, data = block.split("\n")
-                found.append((name[7:], json.loads(data[6:])))
-        if len(found) >= count:
-            return found
-    return found
-
-
-def test_events_tell_of_scans_and_of_new_pictures(client, app, running, photos, monkeypatch):
-    monkeypatch.setattr(module, "LOOK_S", 0.02)
-    response = client.get("/api/events")
-    assert (response.status_code, response.mimetype) == (200, "text/event-stream")
-    assert response.headers["Cache-Control"] == "no-store"
-    monkeypatch.setattr(module, "command", running_instead(TALKING))
-    running.start()
-    [(name, scan)] = first_lines(response, 1)
-    assert (name, scan["id"], scan["state"]) == ("scan", 1, "running")
-    running.stop()
-
-    def change():
-        until(lambda: running.document()["state"] != "running")
-        with app.app_context():
-            app.extensions["fovea"].library.mark_missing([os.fsencode(photos / "red.png")])
-
-    other = threading.Thread(target=change)
-    other.start()
-    found = []
-    while not any(name == "library" for name, _ in found):
-        found += first_lines(response, 1)
-    other.join()
-    library = next(document for name, document in found if name == "library")
-    assert set(library) == {"images", "generation"}
-    assert [scan["state"] for name, scan in found if name == "scan"][-1] == "stopped"
-    response.close()
-
-
-def test_listeners_are_bounded_and_give_their_place_back(client):
-    open_ones = [client.get("/api/events") for _ in range(LISTENERS)]
-    assert {response.status_code for response in open_ones} == {200}
-    refused = client.get("/api/events")
-    assert (refused.status_code, refused.mimetype) == (503, "application/problem+json")
-    assert refused.headers["Retry-After"]
-    open_ones.pop().close()
-    again = client.get("/api/events")
-    assert again.status_code == 200
-    for response in [again, *open_ones]:
-        response.close()
-
-
-def test_a_listener_that_has_left_is_not_served_on(client, monkeypatch):
-    monkeypatch.setattr(module, "LOOK_S", 0.01)
-    environment = {"waitress.client_disconnected": lambda: True}
-    response = client.get("/api/events", environ_overrides=environment)
-    assert list(response.response) == [b"retry: 5000\n\n"]
-    response.close()
-
-
-def test_a_quiet_stream_beats(client, monkeypatch):
-    monkeypatch.setattr(module, "LOOK_S", 0.01)
-    monkeypatch.setattr(module, "HEARTBEAT_S", 0.02)
-    response = client.get("/api/events")
-    stream = iter(response.response)
-    assert next(stream) == b"retry: 5000\n\n"
-    found = {next(stream) for _ in range(4)}
-    assert b": no change\n\n" in found
-    response.close()
-
-
-def test_a_stream_ends_with_the_server(app, client):
-    response = client.get("/api/events")
-    app.extensions["fovea"].closing.set()
-    assert list(response.response) == [b"retry: 5000\n\n"]
-    response.close()

@@ -1,5 +1,6 @@
 /** Start all parts of the page. */
 
+import * as better from "./library/better.js";
 import * as detail from "./results/detail.js";
 import * as drop from "./query/drop.js";
 import * as grid from "./results/grid.js";
@@ -13,7 +14,7 @@ import * as toast from "./page/toast.js";
 const first = document.getElementById("first");
 
 grid.start();
-for (const part of [toast, selection, detail, drop, indexing, help, keys]) part.start();
+for (const part of [toast, selection, detail, drop, better, indexing, help, keys]) part.start();
 search.start(first && JSON.parse(first.textContent));
 
 const language = document.getElementById("language");

@@ -62,12 +62,14 @@ function follow() {
 function listen() {
   events = new EventSource("/api/events");
   events.addEventListener("scan", (event) => showScan(JSON.parse(event.data)));
+  events.addEventListener("model", (event) => emit("model", JSON.parse(event.data)));
   events.addEventListener("library", (event) => emit("library", JSON.parse(event.data)));
   events.addEventListener("error", () => {
     if (events?.readyState !== EventSource.CLOSED) return; // the browser reconnects by itself
     events = null;
     retry = setTimeout(follow, RETRY);
     api.scan().then(showScan, () => null);
+    api.model().then((model) => emit("model", model), () => null);
   });
 }
 

@@ -56,6 +56,9 @@ export const removeRoot = (id) => send("DELETE", `/api/roots/${id}`);
 export const scan = async () => (await ask("/api/scans")).scan;
 export const startScan = async (root) => (await send("POST", "/api/scans", { root })).scan;
 export const stopScan = () => send("DELETE", "/api/scans/current");
+export const model = () => ask("/api/model");
+export const changeModel = (name) => send("POST", "/api/model", { name });
+export const cancelChange = () => send("DELETE", "/api/model/change");
 export const status = () => ask("/api/status");
 
 /** Files that are not indexed, by `state`: "failed" or "skipped". */

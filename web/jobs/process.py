@@ -1,0 +1,98 @@
+"""Child processes of the server: both ends of the lines of JSON that they exchange.
+
+The server writes one line with what is to be done, and may write "stop" later. The child prints
+what it does. When its input is closed, because the server closes it or has ended in any way, the
+child ends within seconds.
+"""
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+__all__ = ["asked", "ended", "lines", "say", "start", "tell"]
+
+BLAS = "OPENBLAS_NUM_THREADS"  # limited for the server, not for its children
+FAREWELL_S = 10.0  # for the batch in flight, once the server has gone
+
+Child = subprocess.Popen[str]
+
+
+# The server's side
+
+
+def start(command: Sequence[str], wanted: dict[str, Any]) -> Child:
+    """Start a child that is to do what is ``wanted``. Raise ``OSError`` if that is impossible."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,  # Ctrl-C goes to the server, which then stops this
+        env={name: value for name, value in os.environ.items() if name != BLAS},
+    )
+    tell(process, json.dumps(wanted) + "\n")
+    return process
+
+
+def tell(process: Child, line: str) -> None:
+    """Write a line to a child, which may have ended already."""
+    with suppress(OSError, ValueError):
+        process.stdin.write(line)  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
+
+
+def lines(process: Child) -> Iterator[dict[str, Any]]:
+    """Yield what a child says until it ends; nothing for lines that some library has printed."""
+    assert process.stdout is not None
+    with process.stdout:
+        for line in process.stdout:
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(said, dict):
+                yield said
+
+
+def ended(process: Child) -> int:
+    """Wait for the end of a child, let go of it, and return its exit code."""
+    code = process.wait()
+    with suppress(OSError):  # a line that could not be written
+        process.stdin.close()  # type: ignore[union-attr]
+    return code
+
+
+# The child's side
+
+
+def asked(heed: Callable[[bool], None]) -> dict[str, Any]:
+    """Read what is to be done; call ``heed`` from another thread when this process is to stop.
+
+    ``heed(True)`` is for a stop that was asked for, ``heed(False)`` for a server that has gone.
+    """
+    told = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115  # as long as this process
+    wanted: dict[str, Any] = json.loads(told.readline())
+    threading.Thread(target=_listen, args=(told, heed), daemon=True).start()
+    return wanted
+
+
+def _listen(told: BinaryIO, heed: Callable[[bool], None]) -> None:
+    while told.readline():
+        heed(True)
+    heed(False)
+    time.sleep(FAREWELL_S)
+    os._exit(1)
+
+
+def say(kind: str, value: object) -> None:
+    """Print a line for the server; end if it has gone."""
+    try:
+        print(json.dumps({kind: value}), flush=True)
+    except BrokenPipeError:
+        os._exit(1)
