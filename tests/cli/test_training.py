@@ -13,7 +13,8 @@ def test_defaults_in_the_help_are_the_options_own():
     defaults = TrainOptions(out=Path("x"), sources=())
     text = " ".join(run("train", "--help").out.partition("Options:")[2].split())
     for name in ("tune", "batch_size", "accumulate", "samples", "lr", "weight_decay", "warmup",
-                 "seed", "workers", "log_every", "save_every", "device", "dtype"):  # fmt: skip
+                 "seed", "workers", "log_every", "save_every", "device", "dtype", "hidden",
+                 "queries"):  # fmt: skip
         words = text.split(f"--{name.replace('_', '-')} ")[1].split("[default: ")[1].split("]")[0]
         assert words == str(getattr(defaults, name)), name
 
@@ -106,6 +107,8 @@ def test_zero_shot_accuracy_is_evaluated(used, tmp_path):
         ["train", "--out", "x"],
         ["train", "--images", "x"],
         ["train", "--out", "x", "--images", "y", "--warmup", "2"],
+        ["train", "--out", "x", "--images", "y", "--average", "1"],
+        ["train", "--out", "x", "--images", "y", "--views", "-1"],
         ["no-such-command"],
     ],
 )
