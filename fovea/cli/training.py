@@ -9,7 +9,7 @@ import click
 
 from .options import DEVICES, DTYPES, FILE, Command, value_option
 from .output import talk
-from .progress import download_bar, training_bar
+from .progress import download_bar, features_bar, training_bar
 
 
 def data_options(*, required: bool, images: str) -> Callable[[Command], Command]:
@@ -154,7 +154,7 @@ def train(
         run_options = TrainOptions(out=out, **chosen)
     leads = os.environ.get("RANK", "0") == "0"  # among the processes of torchrun
     with training_bar(run_options.steps, shown=leads) as on_metrics:
-        model = run(run_options, on_metrics)
+        model = run(run_options, on_metrics, features_bar())
     if leads:
         talk(f"model saved to {model}")
         if plot:

@@ -4,7 +4,6 @@ For s see ``model.py``; m is the number of images of a part.
 """
 
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,8 +26,6 @@ from .augment import Augmentation, draw_colours, random_crop, vary_colour
 from .split import Halves
 
 __all__ = ["KeptView", "KeptViews"]
-
-log = logging.getLogger(__name__)
 
 ROWS = 64  # views in one pass; fixed, so that the same images give the same bits
 PART = 16  # passes to a part, which a stopped run need not repeat
@@ -83,19 +80,27 @@ class KeptViews:
             raise ModelError(f"cannot make the folder {self._folder}: {exc.strerror}") from exc
         self._mapped = lru_cache(MAPPED)(self._read)
 
-    def compute(self, open_image: OpenImage, size: int, workers: int) -> None:
+    def compute(
+        self,
+        open_image: OpenImage,
+        size: int,
+        workers: int,
+        on_done: Callable[[int, int], None] | None = None,
+    ) -> None:
         """Compute the parts that are missing, from images of ``size`` pixels a side.
 
-        Images are opened and cropped by this many threads. Raise ``ModelError`` if a part cannot be
-        written.
+        Images are opened and cropped by this many threads. ``on_done`` is called after each part
+        with the images done and all of them. Raise ``ModelError`` if a part cannot be written.
         """
+        done = 0
         with ThreadPoolExecutor(max(1, workers)) as pool:
-            for source, count in enumerate(self._counts):
+            for source in range(len(self._counts)):
                 for number in range(self._parts_of(source)):
                     if self._stored(source, number) is None:
                         self._compute_part(source, number, open_image, size, pool)
-                        done = self._numbers(source, number)[-1] + 1
-                        log.info("features of %d of %d images", done, count)
+                    done += len(self._numbers(source, number))
+                    if on_done is not None:
+                        on_done(done, sum(self._counts))
 
     def get(self, source: int, index: int, view: int) -> KeptView:
         """Return one view of an image."""

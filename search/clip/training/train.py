@@ -70,18 +70,23 @@ class Metrics:
     held_out: dict[str, float] = field(default_factory=dict)
 
 
-def train(options: TrainOptions, on_metrics: Callable[[Metrics], None] | None = None) -> Path:
+def train(
+    options: TrainOptions,
+    on_metrics: Callable[[Metrics], None] | None = None,
+    on_features: Callable[[int, int], None] | None = None,
+) -> Path:
     """Train as asked and return the folder of the model, ``options.out``/model.
 
     Resume from ``options.out``/checkpoint.pt if an interrupted run left one; on a CPU the weights
     are then bit for bit those of an uninterrupted run. ``metrics.jsonl`` in the same folder gets a
-    line every ``log_every`` steps and for each measurement. Raise ``ModelError`` for unreadable
-    data, a checkpoint of another run, a full disk and a loss that is not finite; the last
-    checkpoint stays intact.
+    line every ``log_every`` steps and for each measurement. Where views are kept, ``on_features``
+    is called before the first step with the images done and all of them. Raise ``ModelError`` for
+    unreadable data, a checkpoint of another run, a full disk and a loss that is not finite; the
+    last checkpoint stays intact.
     """
     keep_allocations()
     with joined_world(options.device) as world:
-        run = _Run(options, world)
+        run = _Run(options, world, on_features)
         for metrics in run.steps():
             if world.leads:
                 run.folder.append(asdict(metrics))
@@ -101,7 +106,12 @@ class _Run:
     ``losses`` are those since the last line of metrics.
     """
 
-    def __init__(self, options: TrainOptions, world: World) -> None:
+    def __init__(
+        self,
+        options: TrainOptions,
+        world: World,
+        on_features: Callable[[int, int], None] | None = None,
+    ) -> None:
         if options.batch_size % (world.size * options.accumulate):
             raise ModelError(
                 f"a batch of {options.batch_size} cannot be split evenly into {world.size} "
@@ -140,11 +150,16 @@ class _Run:
         identity = _identity(options, model, sets, self.tokenizer)
         self.folder = RunFolder(options.out, identity)
         if self.learner.halves is not None:
-            self._keep_views(self.learner.halves, identity)
+            self._keep_views(self.learner.halves, identity, on_features)
         self.losses: list[float] = []
         self.step = self._resume()
 
-    def _keep_views(self, halves: Halves, identity: Mapping[str, Any]) -> None:
+    def _keep_views(
+        self,
+        halves: Halves,
+        identity: Mapping[str, Any],
+        on_features: Callable[[int, int], None] | None,
+    ) -> None:
         """Compute the locked layers' features, or find those of an earlier start."""
         options, model = self.options, self.learner.model
         size = model.config.vision.image_size
@@ -158,7 +173,7 @@ class _Run:
             seed=options.seed,
             identity={name: identity[name] for name in layers} | {"size": size},
         )
-        kept.compute(self.batches.open_image, size, options.workers)
+        kept.compute(self.batches.open_image, size, options.workers, on_features)
         self.batches.kept = kept
         if isinstance(model.visual, EfficientNetLite) and (options.distil or options.virtual):
             self.learner.guide = ClassGuide(

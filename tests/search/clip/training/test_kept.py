@@ -105,6 +105,13 @@ def test_kept_views_are_not_computed_again(tmp_path):
     assert same(first, everything(computed(tmp_path, unreachable)))
 
 
+def test_progress_counts_the_images_of_all_sources(tmp_path):
+    for _ in range(2):  # computed, then read
+        seen = []
+        kept_views(tmp_path).compute(image, 32, 1, lambda *counts, to=seen: to.append(counts))
+        assert seen == [(2, 8), (4, 8), (5, 8), (8, 8)]
+
+
 def test_a_stopped_run_computes_only_what_is_missing(tmp_path):
     opened = []
 
