@@ -16,6 +16,7 @@ ORDER = (
     "search.clip.encoders",
     "search.clip.datasets",
     "search.clip.evaluation",
+    "search.clip.parts",
     "search.clip.training",
     "search.clip.finetuning",
     "search",  # its errors

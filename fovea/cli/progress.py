@@ -91,6 +91,19 @@ def training_bar(steps: int, *, shown: bool) -> "Iterator[Callable[[Metrics], No
         yield show
 
 
+def features_bar() -> "Callable[[int, int], None]":
+    bars: list[tqdm[NoReturn]] = []
+
+    def show(done: int, total: int) -> None:
+        bar = bars[0] if bars else _bar(total=total, desc="features", unit=" images")
+        bars[:] = [bar]
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    return show
+
+
 @contextlib.contextmanager
 def tuning_bar() -> "Iterator[Callable[[Metrics], None]]":
     with _bar(unit="step") as bar:

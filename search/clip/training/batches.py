@@ -137,7 +137,12 @@ class Batches:
         self.cache = ImageCache(cache_bytes, max(STORED_SIDE, round(image_size * STORED_MORE)))
         self._tags = max((pairs.most_tags for pairs in sets), default=0)
         self._shares = _shares([pairs.weight for pairs in sets], batch_size)
-        self.kept: KeptViews | None = None  # if there is one, pixels are never drawn
+        self.kept: KeptViews | None = None  # whose views then replace crops of the images
+
+    @property
+    def left_out(self) -> int:
+        """The number of images that could not be decoded so far."""
+        return len(self.kept.broken if self.kept else self.cache.broken)
 
     def open_image(self, source: int, index: int) -> Image.Image | None:
         """Return an image upright and as RGB, or None if it cannot be decoded."""
@@ -236,8 +241,8 @@ class Batches:
     ) -> np.ndarray | KeptView | None:
         """Return a crop of an image or one of its kept views; None if it cannot be decoded."""
         if self.kept is not None:
-            is_broken = (number, index) in self.kept.broken
             view = int(rng.integers(self.kept.views[number]))
+            is_broken = (number, index) in self.kept.broken
             return None if is_broken else self.kept.get(number, index, view)
         image = self.open_image(number, index)
         if image is None:

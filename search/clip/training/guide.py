@@ -1,6 +1,6 @@
-"""Learn from a frozen classifier: its judgement of real images, and images of classes without any.
+"""Learn from a frozen classifier: how it sees real images, and classes without an image.
 
-For d see ``model.py``; c is the number of classes of a batch.
+For n and d see ``model.py``; c is the number of classes drawn for a batch.
 """
 
 from collections.abc import Sequence
@@ -10,23 +10,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fovea.search.clip.datasets.pairs import LABEL_TEMPLATES
+from fovea.search.clip.datasets.pairs import name_prompt
 from fovea.search.clip.efficientnet import EfficientNetLite
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP
 from fovea.search.clip.protocols import TextTokenizer
 
-__all__ = ["ClassGuide"]
+__all__ = ["ClassGuide", "check_guidable"]
 
-LIKELY = 2  # classes of each image that are certainly among those of a batch
-GAIN = (6.0, 14.0)  # range of what a virtual image adds to its class's logit
+LIKELY = 2  # likeliest classes of each image that are drawn before any others,
+LIKELY_SHARE = 3 / 4  # up to this share of a batch's classes
+GAINS = (6.0, 14.0)  # range of k: what a virtual image adds to its class's logit
 
 
 class ClassGuide:
-    """The losses of classes, drawn anew for each batch.
+    """The losses of the classes that a model's classifier knows, drawn anew for each batch.
 
-    ``pooled`` (n, 1280) are features of real images, as the classifier was trained on; ``names``
-    those of its classes.
+    ``pooled`` is float (m, 1280): features of real images, pooled by the tower that the classifier
+    was trained with. ``names`` are those of its classes. Raise ``ModelError`` for a model without
+    class names, and for images that do not differ.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class ClassGuide:
         classes: int,
         seed: int,
     ) -> None:
+        check_guidable(model)
         visual = model.visual
-        if not isinstance(visual, EfficientNetLite) or not visual.classes:
-            raise ModelError("virtual images and distillation need a model with class names")
+        assert isinstance(visual, EfficientNetLite)
+        if len(pooled) < 2:
+            raise ModelError("virtual images need two or more images that can be decoded")
         self._model, self._tokenizer, self._names, self._seed = model, tokenizer, names, seed
         self._count = min(classes, len(names))
         with torch.no_grad():
@@ -49,61 +53,69 @@ class ClassGuide:
             rows = torch.from_numpy(pooled).float().to(device)
             shift = torch.cov(rows.T) @ visual.fc.weight.T  # (1280, classes): Σ W
             gain = (visual.fc.weight.T * shift).sum(dim=0)  # what it adds to each class's logit
+            if not (gain > 0).all():
+                raise ModelError("virtual images need images that differ from each other")
             self._shift = (shift / gain).T.contiguous()  # (classes, 1280), adds 1
 
     def losses(
         self, images: Tensor, pooled: Tensor, scale: Tensor, step: int
     ) -> tuple[Tensor, Tensor]:
-        """Return the losses of distillation and of virtual images.
+        """Return the losses of distillation and of virtual images, scalars.
 
-        ``images`` (n, d) are unit rows of real images and ``pooled`` (n, 1280) what the frozen
-        tower pooled from them.
+        ``images`` (n, d) are unit rows of real images, ``pooled`` (n, 1280) what the frozen tower
+        pooled from them, and ``scale`` the factor of the cosines. What is drawn depends on the seed
+        and the ``step``.
 
-        Distillation (Hinton et al. 2015, arXiv:1503.02531): the Kullback–Leibler divergence of
-        the similarities to class names from the classifier's probabilities, over the classes
-        drawn. Virtual images: ``pooled`` + k Σ W_c, for the covariance Σ of real features and the
-        classifier's weights W_c, lies where the classifier sees class c (under a common Gaussian
-        Σ W_c is the direction of the class's mean, as in Fisher 1936); it is contrasted with the
-        names of all classes drawn.
+        Distillation (Hinton et al. 2015, arXiv:1503.02531, section 2, at a temperature of 1): the
+        Kullback–Leibler divergence of the similarities to class names from the classifier's
+        probabilities, in nats, over the classes drawn. Virtual images: ``pooled`` + k Σ W_c, for
+        the covariance Σ of real features and the classifier's weights W_c, lies where the
+        classifier sees class c (if all classes had the covariance Σ, Σ W_c would lead to the mean
+        of class c, as in Fisher 1936); it is contrasted with the names of all classes drawn.
         """
         visual = self._model.visual
         assert isinstance(visual, EfficientNetLite)
         rng = np.random.default_rng((self._seed, 1 << 35, step))
         with torch.no_grad():
-            logits = visual.fc(pooled)  # (n, classes)
+            logits = visual.fc(pooled).float()  # (n, classes)
         chosen = self._draw(logits, rng)
         texts = self._model.unit_texts(self._prompts(chosen, rng).to(images.device))  # (c, d)
-        teacher = logits[:, chosen].log_softmax(dim=-1)
-        student = (scale * images @ texts.T).log_softmax(dim=-1)
-        distilled = F.kl_div(student, teacher, log_target=True, reduction="batchmean")
         virtual = F.normalize(visual.project(self._virtual(pooled, chosen, rng)).float(), dim=-1)
-        cosines = scale * virtual @ texts.T  # (c, c)
-        right = torch.arange(len(chosen), device=cosines.device)
-        contrast = F.cross_entropy(cosines, right) + F.cross_entropy(cosines.T, right)
+        with torch.autocast(images.device.type, enabled=False):  # as for the contrastive loss
+            teacher = logits[:, chosen].log_softmax(dim=-1)
+            student = (scale * images @ texts.T).log_softmax(dim=-1)
+            distilled = F.kl_div(student, teacher, log_target=True, reduction="batchmean")
+            cosines = scale * virtual @ texts.T  # (c, c)
+            right = torch.arange(len(chosen), device=cosines.device)
+            contrast = F.cross_entropy(cosines, right) + F.cross_entropy(cosines.T, right)
         return distilled, contrast / 2
 
     def _draw(self, logits: Tensor, rng: np.random.Generator) -> list[int]:
-        """Draw classes: those likely for some image of the batch first, then any others."""
-        likely = logits.topk(LIKELY, dim=1).indices.flatten().unique().cpu().numpy()
-        likely = rng.permutation(likely)[: self._count * 3 // 4]
-        others = np.setdiff1d(np.arange(len(self._names)), likely)
-        rest = rng.permutation(others)[: self._count - len(likely)]
-        return [int(number) for number in np.concatenate([likely, rest])]
+        """Draw distinct classes: first some that are likely for an image, then any others."""
+        likely = logits.topk(min(LIKELY, len(self._names)), dim=1).indices
+        first = rng.permutation(likely.flatten().unique().cpu().numpy())
+        first = first[: int(self._count * LIKELY_SHARE)]
+        others = np.setdiff1d(np.arange(len(self._names)), first)
+        rest = rng.permutation(others)[: self._count - len(first)]
+        return [int(number) for number in np.concatenate([first, rest])]
 
     def _prompts(self, chosen: Sequence[int], rng: np.random.Generator) -> Tensor:
-        texts = []
-        for number in chosen:
-            names = self._names[number]
-            name = names[0] if rng.random() < 0.6 else names[int(rng.integers(len(names)))]
-            plain = rng.random() < 0.5
-            place = 0 if plain else int(rng.integers(len(LABEL_TEMPLATES)))
-            texts.append(LABEL_TEMPLATES[place].format(name))
+        """Return token ids (c, l) of one prompt for each class."""
+        texts = [name_prompt(self._names[number], rng).text for number in chosen]
         tokens = self._tokenizer.tokenize(texts, self._model.config.text.context_length)
         return torch.from_numpy(tokens[:, : int(self._tokenizer.lengths(tokens).max())])
 
     def _virtual(self, pooled: Tensor, chosen: Sequence[int], rng: np.random.Generator) -> Tensor:
-        """Shift a real feature towards each class; return (c, 1280), not below 0 as real ones."""
+        """Shift a real feature towards each class; return (c, 1280), none below 0."""
         rows = torch.from_numpy(rng.integers(len(pooled), size=len(chosen)))
-        gains = torch.from_numpy(rng.uniform(*GAIN, size=(len(chosen), 1))).float()
+        gains = torch.from_numpy(rng.uniform(*GAINS, size=(len(chosen), 1))).float()
         shift = self._shift[chosen] * gains.to(pooled.device)
         return (pooled[rows.to(pooled.device)] + shift).clamp_min(0)
+
+
+def check_guidable(model: CLIP) -> None:
+    """Raise ``ModelError`` unless the model has a classifier and its class names."""
+    if not isinstance(model.visual, EfficientNetLite) or not model.visual.classes:
+        raise ModelError(
+            "distil and virtual need a model with class names; add class_names, or leave them out"
+        )

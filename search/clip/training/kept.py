@@ -1,10 +1,13 @@
-"""Features of locked layers, computed once for several views of each image and kept on the disk."""
+"""Features of locked layers, computed once for several views of each image and kept on the disk.
+
+For s see ``model.py``; m is the number of images of a part.
+"""
 
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -24,12 +27,11 @@ from .split import Halves
 
 __all__ = ["KeptView", "KeptViews"]
 
-log = logging.getLogger(__name__)
-
-ROWS = 64  # images in one pass; fixed, so that the same images give the same bits
+ROWS = 64  # views in one pass; fixed, so that the same images give the same bits
 PART = 16  # passes to a part, which a stopped run need not repeat
+MAPPED = 100  # parts mapped at a time: each takes two of the process's open files
 
-Open = Callable[[int, int], Image.Image | None]  # by source and number in it
+OpenImage = Callable[[int, int], Image.Image | None]  # by source and number in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,14 @@ class KeptView:
 class KeptViews:
     """Views of every image of several sources: the first whole, the others random crops.
 
-    ``views`` are their numbers, by source.
+    ``views`` are the numbers of views of an image, by source; the first is the whole image, resized
+    to a square. The features are those at the cut of ``halves``, float16. ``pooled`` is read at the
+    top of the tower as it is before training, and only for an EfficientNet.
 
-    The features are those at the cut of ``halves``. ``pooled`` is read at the top of the tower as
-    it is before training, and is kept for EfficientNets only. Files in ``folder`` serve every run
-    with the same ``identity``; a run that was stopped goes on where it was.
+    Files in ``folder`` serve every run with the same ``identity``, sources, views, seed and
+    augmentation; a run that was stopped computes only the parts that are missing. They do not
+    notice images that change under the same name. ``broken`` are the images, by source and number,
+    that could not be opened. Raise ``ModelError`` if the folder cannot be made.
     """
 
     def __init__(
@@ -73,83 +78,126 @@ class KeptViews:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise ModelError(f"cannot make the folder {self._folder}: {exc.strerror}") from exc
-        self._parts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in self.views]
+        self._mapped = lru_cache(MAPPED)(self._read)
 
-    def compute(self, open_image: Open, size: int, workers: int) -> None:
+    def compute(
+        self,
+        open_image: OpenImage,
+        size: int,
+        workers: int,
+        on_done: Callable[[int, int], None] | None = None,
+    ) -> None:
         """Compute the parts that are missing, from images of ``size`` pixels a side.
 
-        Raise ``ModelError`` if one cannot be written. Images that cannot be opened are ``broken``.
+        Images are opened and cropped by this many threads. ``on_done`` is called after each part
+        with the images done and all of them. Raise ``ModelError`` if a part cannot be written.
         """
+        done = 0
         with ThreadPoolExecutor(max(1, workers)) as pool:
-            for source, (count, step) in enumerate(zip(self._counts, self._steps, strict=True)):
-                for start in range(0, count, step):
-                    numbers = range(start, min(start + step, count))
-                    part = self._stored(source, numbers)
-                    if part is None:
-                        part = self._computed(source, numbers, open_image, size, pool)
-                        log.info("features of %d of %d images", numbers[-1] + 1, count)
-                    self._parts[source].append(part)
+            for source in range(len(self._counts)):
+                for number in range(self._parts_of(source)):
+                    if self._stored(source, number) is None:
+                        self._compute_part(source, number, open_image, size, pool)
+                    done += len(self._numbers(source, number))
+                    if on_done is not None:
+                        on_done(done, sum(self._counts))
 
     def get(self, source: int, index: int, view: int) -> KeptView:
         """Return one view of an image."""
-        part, row = divmod(index, self._steps[source])
-        features, pooled = self._parts[source][part]
+        number, row = divmod(index, self._steps[source])
+        features, pooled = self._mapped(source, number)
         return KeptView(features[row, view], pooled[row, view])
 
     def whole(self) -> np.ndarray:
         """Return what is pooled from the first view of every image, float16 (n, 1280)."""
-        parts = [part for parts in self._parts for part in parts]
-        rows = np.concatenate([np.asarray(pooled[:, 0]) for _, pooled in parts])
-        return rows[rows.any(axis=1)]
+        rows = []
+        for source in range(len(self._counts)):
+            for number in range(self._parts_of(source)):
+                _, pooled = self._mapped(source, number)
+                found = [
+                    (source, index) not in self.broken for index in self._numbers(source, number)
+                ]
+                rows.append(pooled[:, 0][found])
+        return np.concatenate(rows)
 
-    def _path(self, source: int, start: int, kind: str) -> Path:
-        return self._folder / f"{source}-{start}-{kind}"
+    def _parts_of(self, source: int) -> int:
+        return -(-self._counts[source] // self._steps[source])
 
-    def _stored(self, source: int, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray] | None:
-        start = numbers[0]
+    def _numbers(self, source: int, number: int) -> range:
+        """Return the numbers, in their source, of the images of a part."""
+        start = number * self._steps[source]
+        return range(start, min(start + self._steps[source], self._counts[source]))
+
+    def _read(self, source: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a part; raise ``ModelError`` if it is missing or damaged."""
+        part = self._stored(source, number)
+        if part is None:
+            raise ModelError(
+                f"the features in {self._folder} cannot be read back; check the disk, delete them "
+                "and repeat the command"
+            )
+        return part
+
+    def _path(self, source: int, number: int, kind: str) -> Path:
+        return self._folder / f"{source}-{number * self._steps[source]}-{kind}"
+
+    def _stored(self, source: int, number: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Map features (m, views, …) and pooled ones (m, views, 1280), or return None."""
         try:
-            broken = json.loads(self._path(source, start, "broken.json").read_text("utf-8"))
+            broken = json.loads(self._path(source, number, "broken.json").read_text("utf-8"))
             features, pooled = (
-                np.load(self._path(source, start, f"{kind}.npy"), mmap_mode="r")
+                self._load(self._path(source, number, f"{kind}.npy"))
                 for kind in ("features", "pooled")
             )
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             return None
-        if len(features) != len(numbers) or len(pooled) != len(numbers):
+        if not len(features) == len(pooled) == len(self._numbers(source, number)):
             return None
         self.broken |= {(source, int(index)) for index in broken}
         return features, pooled
 
-    def _computed(
+    @staticmethod
+    def _load(path: Path) -> np.ndarray:
+        try:
+            mapped: np.ndarray = np.load(path, mmap_mode="r")
+            return mapped
+        except ValueError:  # nothing to map, as without pooled features, or damaged
+            loaded: np.ndarray = np.load(path)
+            return loaded
+
+    def _compute_part(
         self,
         source: int,
-        numbers: Sequence[int],
-        open_image: Open,
+        number: int,
+        open_image: OpenImage,
         size: int,
         pool: ThreadPoolExecutor,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> None:
+        numbers = self._numbers(source, number)
         drawn = list(pool.map(lambda n: self._draw((source, n), open_image, size), numbers))
-        pixels = np.concatenate([pixels for pixels, _ in drawn])  # (n * views, s, s, 3)
-        colours = np.concatenate([colours for _, colours in drawn])
+        pixels = np.concatenate([pixels for pixels, _ in drawn])  # (m * views, s, s, 3)
+        colours = np.concatenate([colours for _, colours in drawn])  # (m * views, 4)
         rows = [
             self._pass(pixels[at : at + ROWS], colours[at : at + ROWS])
             for at in range(0, len(pixels), ROWS)
         ]
-        for kind, parts in zip(("features", "pooled"), zip(*rows, strict=True), strict=True):
-            found = np.concatenate(parts)
-            values = found.reshape(len(numbers), self.views[source], *found.shape[1:])
-            path = self._path(source, numbers[0], f"{kind}.npy")
-            replace_file(path, lambda file, values=values: np.save(file, values))  # type: ignore[misc]
+        features, pooled = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+        self._write(source, number, "features", features)
+        self._write(source, number, "pooled", pooled)
         broken = json.dumps([n for n in numbers if (source, n) in self.broken]).encode()
-        last = self._path(source, numbers[0], "broken.json")  # a part with it is complete
+        last = self._path(source, number, "broken.json")  # a part with it is complete
         replace_file(last, lambda file: file.write(broken))
-        part = self._stored(source, numbers)
-        if part is None:
-            raise ModelError(f"the features in {last.parent} cannot be read back; check the disk")
-        return part
+        self._read(source, number)
+
+    def _write(self, source: int, number: int, kind: str, rows: np.ndarray) -> None:
+        """Write rows (m * views, …) as (m, views, …)."""
+        views = self.views[source]
+        values = rows.reshape(len(rows) // views, views, *rows.shape[1:])
+        path = self._path(source, number, f"{kind}.npy")
+        replace_file(path, lambda file: np.save(file, values))
 
     def _draw(
-        self, place: tuple[int, int], open_image: Open, size: int
+        self, place: tuple[int, int], open_image: OpenImage, size: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the pixels uint8 (views, s, s, 3) and colours float32 (views, 4) of an image."""
         more = self.views[place[0]] - 1
@@ -165,6 +213,7 @@ class KeptViews:
 
     @torch.no_grad()
     def _pass(self, pixels: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return float16 features (n, …), and pooled ones (n, 1280) or (n, 0)."""
         model = self._halves.model
         device = model.logit_scale.device
         x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
@@ -175,7 +224,7 @@ class KeptViews:
         )
         x = ((x - mean) / std).contiguous(memory_format=torch.channels_last)
         pooled = torch.zeros(len(x), 0)
-        # in the fastest precision: float16 keeps no more, and nothing is learned through it
+        # in the fastest precision: float16 keeps little more, and nothing is learned through it
         dtype = pick_dtype("auto", device)
         with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
             features = self._halves.lower_images(x)

@@ -49,7 +49,7 @@ class Learner:
     def __init__(self, model: CLIP, options: TrainOptions, world: World) -> None:
         self.world, self.slices = world, options.accumulate
         self.options = options
-        self.guide: ClassGuide | None = None
+        self.guide: ClassGuide | None = None  # for the losses ``distil`` and ``virtual``
         self.device = own_device(options.device, world)
         self.dtype = training_dtype(options.dtype, self.device)
         choose_trainable(model, options.tuned_image, options.tuned_text)
@@ -57,6 +57,7 @@ class Learner:
         freeze_batch_norm(model, options.tuned_image)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizers = make_optimizers(self.model, options)
+        self.halves: Halves | None = None  # for batches of kept views
         self.network: nn.Module = self.model
         if options.views:
             self.network = self.halves = Halves(self.model, int(options.tuned_image), 0)
@@ -77,7 +78,7 @@ class Learner:
             elif self.world.leads:
                 log.warning("on CPUs each process uses its own batch statistics")
         self.network = DistributedDataParallel(
-            self.network if self.options.views else self.model,
+            self.model,
             device_ids=[self.device.index] if on_gpu else None,
         )
 
@@ -124,13 +125,20 @@ class Learner:
         rows = self._embed(images, tokens)
         loss = self._loss(*rows, *marks)
         if self.guide is not None:
-            assert batch.pooled is not None
-            pooled = send(batch.pooled, self.device).float()
-            with mixed_precision(self.device, self.dtype):
-                distilled, virtual = self.guide.losses(rows[0], pooled, rows[2], batch.step)
-            loss = loss + self.options.distil * distilled + self.options.virtual * virtual
+            loss = self._guided(loss, self.guide, batch, rows)
         loss.backward()
         return loss.detach()
+
+    def _guided(
+        self, loss: Tensor, guide: ClassGuide, batch: Batch, rows: tuple[Tensor, Tensor, Tensor]
+    ) -> Tensor:
+        """Add the guide's losses, weighted, to that of a batch with these rows and scale."""
+        assert batch.pooled is not None
+        images, _, scale = rows
+        pooled = send(batch.pooled, self.device).float()
+        with mixed_precision(self.device, self.dtype):
+            distilled, virtual = guide.losses(images, pooled, scale, batch.step)
+        return loss + self.options.distil * distilled + self.options.virtual * virtual
 
     def _images(self, batch: Batch) -> Tensor:
         """Return a batch's features, or its pixels, varied in colour and normalised."""
@@ -211,14 +219,15 @@ class Learner:
 class Average:
     """The exponential moving average of a model's trainable weights.
 
-    Polyak and Juditsky 1992, with the decay's bias at the start corrected as in Kingma and Ba 2014
-    (arXiv:1412.6980), section 3.
+    Averaging the iterates is due to Polyak and Juditsky 1992; the bias towards the zeros that the
+    average starts from is corrected as in Kingma and Ba 2014 (arXiv:1412.6980), section 3. The
+    statistics of batch norms are not averaged: they are moving averages already.
     """
 
     def __init__(self, model: CLIP, decay: float) -> None:
         self._weights = [tensor for tensor in model.parameters() if tensor.requires_grad]
         self._decay = decay
-        # the last row counts the weight of all that was added
+        # a row for each weight; the last sums up what the others' terms were multiplied by
         self.rows = [torch.zeros_like(tensor) for tensor in (*self._weights, model.logit_scale)]
 
     @torch.no_grad()
@@ -230,7 +239,7 @@ class Average:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the average in the weights' place, and the weights back afterwards."""
+        """Put the average in the weights' place, if there is one yet, and back afterwards."""
         if not self.rows[-1] > 0:
             yield
             return
@@ -324,10 +333,9 @@ def make_optimizers(model: CLIP, options: TrainOptions) -> dict[str, torch.optim
 
 
 def _shares(options: TrainOptions) -> dict[str, float]:
-    """Return the towers' shares of the learning rate."""
+    """Return each tower's share of the learning rate."""
     rates = {"image": options.image_lr, "text": options.text_lr}
-    lr = options.lr or 1.0  # where it is 0, so are its shares
-    return {tower: 1.0 if rate is None else rate / lr for tower, rate in rates.items()}
+    return {tower: 1.0 if rate is None else rate / options.lr for tower, rate in rates.items()}
 
 
 def _is_inner(name: str) -> bool:
@@ -344,8 +352,8 @@ def make_adamw(
 ) -> torch.optim.AdamW:
     """Return AdamW for the trainable parameters; vectors and scalars are not decayed.
 
-    Each group has a ``share`` of the learning rate: that of ``rate_share``, times the share in
-    ``shares`` of the tower, "image" or "text", that a parameter below the projections belongs to.
+    Each group has a ``share`` of the learning rate: that of ``rate_share``, times, below the
+    projections, the share in ``shares`` of the parameter's tower, "image" or "text".
     """
     left_out = {id(tensor) for tensor in without}
     groups: dict[tuple[float, float], list[Tensor]] = {}

@@ -13,9 +13,12 @@ from fovea.search.clip.model import CLIP, AttentionPool2d, VisionTransformer
 
 
 def choose_trainable(model: CLIP, image: str, text: str) -> None:
-    """Make "all" of a tower trainable, or its last N blocks with its projection.
+    """Make "all" of a tower trainable, or only its last N blocks and what lies above them.
 
-    The classifier that helps an EfficientNet's head, and its class names, stay as they are.
+    "0" locks it but for its projection: with that go a Vision Transformer's last layer norm, a
+    ResNet's attention pool and a causal Transformer's last layer norm. Of an EfficientNet, the last
+    convolution is trained with one block or more. The classifier that helps its head, and the
+    embeddings of the class names, always stay as they are.
     """
     for tensor in model.parameters():
         tensor.requires_grad_(False)
@@ -25,25 +28,23 @@ def choose_trainable(model: CLIP, image: str, text: str) -> None:
 
 def _image_tensors(model: CLIP, tune: str) -> list[Tensor]:
     visual = model.visual
-    if isinstance(visual, EfficientNetLite):
-        kept = {id(tensor) for tensor in visual.class_tensors()}
-        top: list[nn.Module] = [visual.projection]
-        if visual.querypool:
-            top.append(visual.querypool)
-        if tune != "0":
-            top += [visual.conv_head, visual.bn1]
-    else:
-        kept = set()
-        top = [visual.ln_post if isinstance(visual, VisionTransformer) else visual.attnpool]
     if tune == "all":
-        found = list(visual.parameters())
+        locked: list[Tensor] = []
+        if isinstance(visual, EfficientNetLite):
+            locked = visual.class_tensors()
+        return [t for t in visual.parameters() if not any(t is other for other in locked)]
+    blocks = list(visual.blocks)
+    parts = blocks[first_tuned(len(blocks), int(tune)) :]
+    alone: list[Tensor] = []
+    if isinstance(visual, EfficientNetLite):
+        parts += [visual.projection, *([visual.querypool] if visual.querypool else ())]
+        parts += [visual.conv_head, visual.bn1] if tune != "0" else []
+    elif isinstance(visual, VisionTransformer):
+        parts.append(visual.ln_post)
+        alone.append(visual.proj)
     else:
-        blocks = list(visual.blocks)
-        parts = blocks[first_tuned(len(blocks), int(tune)) :] + top
-        found = [tensor for part in parts for tensor in part.parameters()]
-        if isinstance(visual, VisionTransformer):
-            found.append(visual.proj)
-    return [tensor for tensor in found if id(tensor) not in kept]
+        parts.append(visual.attnpool)
+    return [*(tensor for part in parts for tensor in part.parameters()), *alone]
 
 
 def _text_tensors(model: CLIP, tune: str) -> list[Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 from fovea.search.clip.config import ClipConfig
 from fovea.search.clip.datasets.pairs import PairSource
 from fovea.search.clip.errors import ModelError
+from fovea.search.clip.parts.packaged import IMAGE_PARTS, TEXT_PARTS
 
 from .augment import Augmentation
 
@@ -51,6 +52,9 @@ _SHAPE = {
     "vision": ("image_size", "layers", "width", "heads", "patch_size"),
     "text": ("context_length", "width", "heads", "layers"),
 }
+# the parts of each tower that have names
+_NAMED: dict[str, Mapping[str, object]] = {"image_tower": IMAGE_PARTS, "text_tower": TEXT_PARTS}
+_NEW_WIDTH = 256  # of the embeddings of a new model without parts
 _GREATEST_SEED = (1 << 64) - 1  # that torch takes
 
 
@@ -62,22 +66,25 @@ class TrainOptions:
     memory. ``samples`` is the total number of pairs seen. ``lr`` is the highest rate of AdamW and
     ``muon``, unless it is 0, that of Muon, which then updates the hidden matrices; ``warmup`` is
     the share of the steps over which the rates rise. ``tune`` is "all" or the number of last
-    blocks of each tower to train, with the projections. ``stop_after`` ends the run early, at that
-    step of its schedule. ``cache_gb`` is the memory for decoded images, in GiB over all processes.
-    Each image of a batch comes with ``captions_per_image`` texts; ``class_prompts`` contrasts the
-    images of a labelled source with all its classes in every step. The model is measured on the
-    sources ``measure`` every ``measure_every`` steps and at the end.
+    blocks of each tower to train (see ``partial.choose_trainable``). ``stop_after`` ends the run
+    early, at that step of its schedule. ``cache_gb`` is the memory for decoded images, in GiB over
+    all processes. Each image of a batch comes with ``captions_per_image`` texts; ``class_prompts``
+    contrasts the images of a labelled source with all its classes in every step. The model is
+    measured on the sources ``measure`` every ``measure_every`` steps and at the end.
 
-    A new model starts from parts (see ``parts``) with ``image_tower`` and ``text_tower``; its head
-    has ``hidden`` values, ``queries`` and, with ``class_names``, what the image part's classifier
-    says (see ``joining.joined``). ``tune_image`` and ``tune_text`` are ``tune`` for one tower
-    ("0" locks it), ``image_lr`` and ``text_lr`` the highest rates of the towers' own layers, where
-    ``lr`` is then that of the projections. With ``views``, so many views of each image are drawn
-    once and the locked layers' features of them kept in ``out``/features; 0 draws new ones in each
-    step. ``distil`` and ``virtual`` are the weights of the losses of ``guide.ClassGuide``, with
-    ``classes_drawn`` classes in each step. ``average`` is the decay per step of the exponential
-    moving average of the weights, which is what is measured and written (Polyak and Juditsky 1992;
-    0: the weights themselves). ``int8_text`` writes the text tower's matrices as int8.
+    With ``image_tower`` and ``text_tower`` a new model starts from parts, each a name or a folder
+    (see ``parts.packaged``). Its image head has a hidden layer ``hidden`` wide, so many ``queries``
+    and, with ``class_names``, what the image part's classifier sees (see ``joining.joined``).
+    ``embed_dim`` is the width of its embeddings: by default the text part's, and 256 without parts.
+
+    ``tune_image`` and ``tune_text`` are ``tune`` for one tower; "0" locks it. ``image_lr`` and
+    ``text_lr`` are the highest rates of AdamW below the projections, for which ``lr`` remains.
+    With ``views``, that many views of each image are drawn once and their features, below the
+    trained layers, kept in ``out``/features (see ``kept.KeptViews``); with 0 new ones are drawn in
+    each step. ``distil`` and ``virtual`` are the weights of the losses of ``guide.ClassGuide``,
+    over ``classes_drawn`` classes in each step. ``average`` is the decay per step of the moving
+    average of the weights (see ``learner.Average``), which is then measured and written; with 0
+    the weights themselves are. ``int8_text`` writes the text tower's matrices as int8.
     """
 
     out: Path
@@ -85,7 +92,7 @@ class TrainOptions:
     init: Path | None = None
     vision: Mapping[str, Any] = field(default_factory=dict)
     text: Mapping[str, Any] = field(default_factory=dict)
-    embed_dim: int = 256
+    embed_dim: int | None = None
     merges: int = 6000
     image_tower: str | None = None
     text_tower: str | None = None
@@ -149,8 +156,9 @@ class TrainOptions:
             raise ModelError(f"average is {self.average}; give a decay from 0 to below 1")
         if self.seed > _GREATEST_SEED:
             raise ModelError(f"seed is {self.seed}; give one up to {_GREATEST_SEED}")
-        if self.muon and not self.lr:
-            raise ModelError("muon also needs a rate for AdamW; give an lr above 0")
+        for name in ("muon", "image_lr", "text_lr"):
+            if getattr(self, name) and not self.lr:
+                raise ModelError(f"{name} also needs the rate of the rest; give an lr above 0")
         if self.samples < self.batch_size:
             raise ModelError(
                 f"samples is {self.samples}, less than one batch of {self.batch_size}; give more "
@@ -158,6 +166,7 @@ class TrainOptions:
             )
         self._check_shape()
         self._check_start()
+        self._check_views()
 
     def _check_shape(self) -> None:
         """Check the fields of the towers."""
@@ -178,7 +187,7 @@ class TrainOptions:
             )
 
     def _check_start(self) -> None:
-        """Check that ``tune`` and the model's shape agree with where training starts."""
+        """Check that what is trained and the model's shape agree with where training starts."""
         for name in ("tune", "tune_image", "tune_text"):
             value = getattr(self, name)
             if value not in (None, "all") and not str(value).isdecimal():
@@ -187,29 +196,48 @@ class TrainOptions:
                 )
         if (self.image_tower is None) != (self.text_tower is None):
             raise ModelError("image_tower and text_tower go together; give both")
-        if self.image_tower is not None and self.init is not None:
-            raise ModelError("a model starts from parts or from --init, not both; leave one out")
-        starts = self.init is not None or self.image_tower is not None
-        if not starts and (self.tuned_image, self.tuned_text) != ("all", "all"):
+        has_parts, is_new = self.image_tower is not None, self.init is None
+        if has_parts and not is_new:
+            raise ModelError(
+                f"a model starts from image_tower and text_tower or from init ({self.init}), not "
+                "both; leave one out"
+            )
+        if is_new and not has_parts and (self.tuned_image, self.tuned_text) != ("all", "all"):
             raise ModelError(
                 "tune is for pretrained towers, but a new model is trained whole; give the model "
-                "as --init, or parts"
+                "as --init, or its parts as --image-tower and --text-tower"
             )
-        if self.views and self.tuned_image == "all":
-            raise ModelError("views are kept for locked layers; lower tune_image, or leave it out")
-        if (self.hidden or self.queries or self.class_names) and self.image_tower is None:
-            raise ModelError("hidden, queries and class_names are for a model made of parts")
-        if (self.distil or self.virtual) and not (self.views and self.accumulate == 1):
-            raise ModelError("distil and virtual need kept views, and accumulate = 1")
         usual = {entry.name: entry.default for entry in fields(TrainOptions)}
-        shaped = [name for name in ("vision", "text") if getattr(self, name)]
-        if self.image_tower is not None and shaped:
-            raise ModelError(f"{shaped[0]} is for a tower without parts; leave one out")
-        shaped += [name for name in ("embed_dim", "merges") if getattr(self, name) != usual[name]]
-        if self.init is not None and shaped:
+        for name in ("hidden", "queries", "class_names"):
+            if getattr(self, name) and not has_parts:
+                raise ModelError(f"{name} is for a model made of parts; leave it out")
+        shaped = [name for name in ("vision", "text", "merges") if self._is_set(name, usual)]
+        if has_parts and shaped:
+            raise ModelError(f"{shaped[0]} is for a model without parts; leave it out")
+        if not is_new and (shaped or self.embed_dim is not None):
+            name = [*shaped, "embed_dim"][0]
             raise ModelError(
-                f"{shaped[0]} is for a new model, but {self.init} has its own; leave one out"
+                f"{name} is for a new model, but {self.init} has its own; leave one out"
             )
+
+    def _is_set(self, name: str, usual: Mapping[str, Any]) -> bool:
+        value = getattr(self, name)
+        return bool(value) if isinstance(value, Mapping) else value != usual[name]
+
+    def _check_views(self) -> None:
+        """Check what needs, or is for, kept views."""
+        if not self.views and any(source.views is not None for source in self.sources):
+            raise ModelError("a source has views, but the run keeps none; set its views too")
+        if self.views and self.tuned_image == "all":
+            raise ModelError(
+                f"views is {self.views}, but only locked layers' features can be kept; set "
+                "tune_image to a number of blocks, or leave views out"
+            )
+        for name in ("distil", "virtual"):
+            if getattr(self, name) and not self.views:
+                raise ModelError(f"{name} needs kept views; set views to 1 or more")
+            if getattr(self, name) and self.accumulate > 1:
+                raise ModelError(f"{name} needs the whole batch; leave accumulate out")
 
     @property
     def tuned_image(self) -> str:
@@ -235,7 +263,11 @@ class TrainOptions:
         if self.image_size:
             vision["image_size"] = self.image_size
         text = {"width": 256, "heads": 4, "layers": 4} | dict(self.text)
-        shape = {"embed_dim": self.embed_dim, "vision_cfg": vision, "quick_gelu": True}
+        shape = {
+            "embed_dim": self.embed_dim or _NEW_WIDTH,
+            "vision_cfg": vision,
+            "quick_gelu": True,
+        }
         return ClipConfig.from_dict(shape | {"text_cfg": text | {"vocab_size": vocab_size}})
 
 
@@ -249,14 +281,18 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
     ``[[sources]]`` and ``[[measure]]`` tables hold ``images`` (a list), ``captions`` or ``labels``
     and ``classes``, ``split``, ``weight``, ``exclude`` (a list), ``views``, ``hypernyms`` (a table
     of lists); ``[augmentation]`` the fields of ``Augmentation``; ``[vision]`` and ``[text]`` the
-    shape; everything else has the options' own names. Overrides that are None leave the
-    recipe's value. Raise ``ModelError`` for anything unknown.
+    shape; everything else has the options' own names. Towers that are not the name of a part are
+    paths. Overrides that are None leave the recipe's value. Raise ``ModelError`` for anything
+    unknown.
     """
     folder = path.parent if folder is None else folder
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as exc:
         raise ModelError(f"cannot read the recipe {path}: {exc}") from exc
+    for name, parts in _NAMED.items():
+        if isinstance(data.get(name), str) and data[name] not in parts:
+            data[name] = str(folder / Path(data[name]).expanduser())
     data |= {name: value for name, value in overrides.items() if value is not None}
     known = {entry.name for entry in fields(TrainOptions)}
     if unknown := sorted(set(data) - known):

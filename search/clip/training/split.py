@@ -1,7 +1,9 @@
 """Split a CLIP: the lower halves are locked, the last blocks and projections are trained.
 
 The lower half's output for an image never changes, so it is computed once, and an update costs
-only the upper half.
+only the upper half (as in locked-image tuning, Zhai et al. 2021, arXiv:2111.07991).
+
+For n, l, w and d see ``model.py``; c and s' are the channels and side of a feature map.
 """
 
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from .partial import first_tuned
 
 
 class Halves(nn.Module):
-    """Both halves of both towers; the upper ones have so many blocks of images and of texts.
+    """Both halves of both towers; the upper ones have ``image_blocks`` and ``text_blocks`` blocks.
 
     The lower halves compute features: (l, w) per image for a Vision Transformer, (c, s', s') for
     the others, and (l, w) per text.
@@ -28,7 +30,10 @@ class Halves(nn.Module):
         self._text_cut = first_tuned(len(model.text_blocks), text_blocks)
 
     def forward(self, features: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Do as ``CLIP.forward``, given the images' features instead of their pixels."""
+        """Do as ``CLIP.forward``, given the images' features instead of their pixels.
+
+        Token ids pass through the whole text tower.
+        """
         images = self.upper_images(features)
         texts = self.model.unit_texts(tokens)
         return images, texts, self.model.logit_scale.exp()

@@ -20,24 +20,32 @@ import torch
 from fovea.search.clip.checkpoints.checkpoint import find_weights, load_clip, weights_sha256
 from fovea.search.clip.checkpoints.export import save_model
 from fovea.search.clip.datasets.pairs import PairSet, open_pairs
+from fovea.search.clip.efficientnet import EfficientNetLite
 from fovea.search.clip.encoders.base import keep_allocations
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP, initialise
 from fovea.search.clip.parts.joining import joined
-from fovea.search.clip.parts.packaged import class_names, open_image_part, open_text_part
+from fovea.search.clip.parts.packaged import (
+    IMAGE_PARTS,
+    TEXT_PARTS,
+    class_names,
+    open_image_part,
+    open_text_part,
+)
 from fovea.search.clip.protocols import TextTokenizer
 from fovea.search.clip.tokenizer import Tokenizer, learn_merges, open_tokenizer
 from fovea.search.clip.wordpiece import WordPiece
 
 from .batches import Batches
 from .distributed import World, agree, joined_world
-from .guide import ClassGuide
+from .guide import ClassGuide, check_guidable
 from .held_out import HeldOut
 from .kept import KeptViews
 from .learner import Diverged, Learner
 from .partial import freeze_batch_norm, resized
 from .recipe import TrainOptions
 from .run_folder import RunFolder
+from .split import Halves
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +70,23 @@ class Metrics:
     held_out: dict[str, float] = field(default_factory=dict)
 
 
-def train(options: TrainOptions, on_metrics: Callable[[Metrics], None] | None = None) -> Path:
+def train(
+    options: TrainOptions,
+    on_metrics: Callable[[Metrics], None] | None = None,
+    on_features: Callable[[int, int], None] | None = None,
+) -> Path:
     """Train as asked and return the folder of the model, ``options.out``/model.
 
     Resume from ``options.out``/checkpoint.pt if an interrupted run left one; on a CPU the weights
     are then bit for bit those of an uninterrupted run. ``metrics.jsonl`` in the same folder gets a
-    line every ``log_every`` steps and for each measurement. Raise ``ModelError`` for unreadable
-    data, a checkpoint of another run, a full disk and a loss that is not finite; the last
-    checkpoint stays intact.
+    line every ``log_every`` steps and for each measurement. Where views are kept, ``on_features``
+    is called before the first step with the images done and all of them. Raise ``ModelError`` for
+    unreadable data, a checkpoint of another run, a full disk and a loss that is not finite; the
+    last checkpoint stays intact.
     """
     keep_allocations()
     with joined_world(options.device) as world:
-        run = _Run(options, world)
+        run = _Run(options, world, on_features)
         for metrics in run.steps():
             if world.leads:
                 run.folder.append(asdict(metrics))
@@ -93,7 +106,12 @@ class _Run:
     ``losses`` are those since the last line of metrics.
     """
 
-    def __init__(self, options: TrainOptions, world: World) -> None:
+    def __init__(
+        self,
+        options: TrainOptions,
+        world: World,
+        on_features: Callable[[int, int], None] | None = None,
+    ) -> None:
         if options.batch_size % (world.size * options.accumulate):
             raise ModelError(
                 f"a batch of {options.batch_size} cannot be split evenly into {world.size} "
@@ -101,10 +119,17 @@ class _Run:
             )
         if not options.sources:
             raise ModelError("nothing to train on; give captions and images")
+        if options.views and world.size > 1:
+            raise ModelError(
+                f"views are kept by one process, not by {world.size}; leave views out, or start "
+                "without torchrun"
+            )
         self.options, self.world = options, world
         sets = [open_pairs(source) for source in options.sources]
         self.held_out = HeldOut(options.measure) if world.leads and options.measure else None
         model, self.tokenizer = _first_model(options, sets)
+        if options.distil or options.virtual:
+            check_guidable(model)
         self.batches = Batches(
             sets,
             self.tokenizer,
@@ -118,40 +143,43 @@ class _Run:
             rank=world.rank,
             world=world.size,
             workers=options.workers,
-            cache_bytes=int(options.cache_gb * (1 << 30) / world.size),
+            # kept views need each image once
+            cache_bytes=0 if options.views else int(options.cache_gb * (1 << 30) / world.size),
         )
         self.learner = Learner(model, options, world)
         identity = _identity(options, model, sets, self.tokenizer)
         self.folder = RunFolder(options.out, identity)
-        if options.views:
-            self._keep_views(identity)
+        if self.learner.halves is not None:
+            self._keep_views(self.learner.halves, identity, on_features)
         self.losses: list[float] = []
         self.step = self._resume()
 
-    def _own_views(self) -> list[int | None]:
-        return [source.views for source in self.options.sources]
-
-    def _keep_views(self, identity: Mapping[str, Any]) -> None:
-        """Compute the locked layers' features, or find them from an earlier start."""
+    def _keep_views(
+        self,
+        halves: Halves,
+        identity: Mapping[str, Any],
+        on_features: Callable[[int, int], None] | None,
+    ) -> None:
+        """Compute the locked layers' features, or find those of an earlier start."""
         options, model = self.options, self.learner.model
         size = model.config.vision.image_size
         layers = ("init", "image_tower", "data", "tune_image")
         kept = KeptViews(
             options.out / "features",
-            self.learner.halves.eval(),
+            halves.eval(),
             self.batches.sets,
-            [options.views if own is None else own for own in self._own_views()],
+            [options.views if source.views is None else source.views for source in options.sources],
             options.augmentation,
             seed=options.seed,
             identity={name: identity[name] for name in layers} | {"size": size},
         )
-        kept.compute(self.batches.open_image, size, options.workers)
+        kept.compute(self.batches.open_image, size, options.workers, on_features)
         self.batches.kept = kept
-        if options.distil or options.virtual:
+        if isinstance(model.visual, EfficientNetLite) and (options.distil or options.virtual):
             self.learner.guide = ClassGuide(
                 model,
                 self.tokenizer,
-                class_names(),
+                class_names(model.visual.classes),
                 kept.whole(),
                 classes=options.classes_drawn,
                 seed=options.seed,
@@ -227,7 +255,7 @@ class _Run:
             lr=rate,
             scale=learner.scale,
             images_per_s=speed,
-            left_out=len(self.batches.cache.broken),
+            left_out=self.batches.left_out,
             empty_captions=sum(pairs.empty_captions for pairs in self.batches.sets),
             without_words=sum(pairs.without_words for pairs in self.batches.sets),
             held_out=figures,
@@ -253,15 +281,19 @@ def _first_model(options: TrainOptions, sets: Sequence[PairSet]) -> tuple[CLIP, 
     """
     torch.manual_seed(options.seed)
     if options.image_tower is not None and options.text_tower is not None:
-        text = open_text_part(options.text_tower)
+        image, text = open_image_part(options.image_tower), open_text_part(options.text_tower)
+        if options.class_names and not image.classes:
+            raise ModelError(
+                f"class_names needs a classifier, but {options.image_tower} has none; leave it out"
+            )
         model = joined(
-            open_image_part(options.image_tower),
+            image,
             text,
             embed_dim=options.embed_dim,
             image_size=options.image_size,
             hidden=options.hidden,
             queries=options.queries,
-            names=class_names() if options.class_names else (),
+            names=class_names(image.classes) if options.class_names else (),
         )
         return model, text.tokenizer
     if options.init is None:
@@ -291,11 +323,15 @@ def _identity(
     """Return what must be equal for a run to resume from a checkpoint."""
     names = (
         *("seed", "batch_size", "samples", "lr", "weight_decay", "warmup"),
-        *("captions_per_image", "class_prompts", "muon", "image_tower", "text_tower"),
-        *("image_lr", "text_lr", "views", "distil", "virtual", "classes_drawn", "average"),
+        *("captions_per_image", "class_prompts", "muon", "image_lr", "text_lr", "views"),
+        *("distil", "virtual", "classes_drawn", "average"),
     )
+    own_views = [source.views for source in options.sources]
     return {
         **{name: getattr(options, name) for name in names},
+        **({"source_views": own_views} if any(own_views) else {}),
+        "image_tower": _part_identity(options.image_tower, IMAGE_PARTS),
+        "text_tower": _part_identity(options.text_tower, TEXT_PARTS),
         "augmentation": json.dumps(asdict(options.augmentation)),
         "config": json.dumps(model.config.to_dict()),
         "tune_image": options.tuned_image,
@@ -309,8 +345,15 @@ def _identity(
     }
 
 
+def _part_identity(part: str | None, named: Mapping[str, object]) -> str | None:
+    """Return the name of a packaged part, or the SHA-256 of the weights in a folder."""
+    if part is None or part in named:
+        return part
+    return weights_sha256(find_weights(Path(part).expanduser()))
+
+
 def _vocabulary(tokenizer: TextTokenizer) -> int:
-    """Hash the vocabulary of either kind."""
+    """Hash the vocabulary, of either kind."""
     assert isinstance(tokenizer, Tokenizer | WordPiece)
     found = tokenizer.merges if isinstance(tokenizer, Tokenizer) else tokenizer.entries
     return zlib.crc32(repr(tuple(found)).encode())

@@ -5,7 +5,7 @@ import torch
 from closeness import assert_close
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.finetuning.features import FeatureStore, LowerHalf
-from fovea.search.clip.finetuning.split import Halves
+from fovea.search.clip.training.split import Halves
 from small_clips import RESNET, VIT, random_clip
 
 CONTENTS = [b"one", b"two"]
@@ -76,7 +76,7 @@ def test_the_first_view_is_the_whole_picture(config):
     size = config.vision.image_size
     pixels = np.broadcast_to(level, (2, size, size, 3))
     with torch.no_grad():
-        expected = Halves(model, 1).lower_images(
+        expected = Halves(model, 1, 1).lower_images(
             torch.from_numpy(lower.preprocess.normalise(pixels))
         )
     # resampling a flat square may miss its level by one of 255 steps

@@ -23,9 +23,9 @@ from fovea.search.clip.finetuning.finetune import (
     finetune,
     usual_rate,
 )
-from fovea.search.clip.finetuning.split import Halves
 from fovea.search.clip.tokenizer import Tokenizer
 from fovea.search.clip.training.losses import contrastive_loss
+from fovea.search.clip.training.split import Halves
 from fovea.search.clip.training.train import train
 
 LABELS = ("a red thing", "a lime thing", "blue", "yellow", "black", "white", "a square")
@@ -139,7 +139,7 @@ def embedded(clip, found):
     """Unit rows of the whole pictures."""
     features = torch.stack([torch.from_numpy(one.features[0]).float() for one in found])
     with torch.no_grad():
-        return Halves(clip, 1).eval().upper_images(features)
+        return Halves(clip, 1, 1).eval().upper_images(features)
 
 
 def likelihoods(clip, tokenizer, found, scale):

@@ -10,7 +10,7 @@ from closeness import assert_close
 from coloured import RESNET, tiny_run
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP
-from fovea.search.clip.training.learner import make_adamw, rate_share, training_dtype
+from fovea.search.clip.training.learner import Average, make_adamw, rate_share, training_dtype
 from learners import batch, learner
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
@@ -144,3 +144,53 @@ def test_precision_suits_the_device(monkeypatch, name, device, native, dtype):
 def test_half_precision_without_a_scale_is_refused(device):
     with pytest.raises(ModelError, match="cannot train in float16; choose auto"):
         training_dtype("float16", device)
+
+
+@torch.no_grad()
+def test_the_average_is_the_weighted_mean_of_the_weights_so_far(tmp_path):
+    one = learner(tmp_path, average=0.8)
+    weight, seen = one.model.text_projection, []
+    for number in range(4):
+        weight.fill_(number + 1.0)
+        one.average.add()
+        seen.append(number + 1.0)
+    shares = [0.2 * 0.8 ** (3 - number) for number in range(4)]
+    expected = sum(s * w for s, w in zip(shares, seen, strict=True)) / sum(shares)
+    with one.averaged():
+        assert_close(weight, torch.full_like(weight, expected))
+    assert_close(weight, torch.full_like(weight, 4.0))
+
+
+def test_the_weights_come_back_even_after_an_error(tmp_path):
+    one = learner(tmp_path, average=0.5)
+    one.update(batch(), 3e-3)
+    one.update(batch(seed=1), 3e-3)
+    before = {name: tensor.clone() for name, tensor in one.model.state_dict().items()}
+    with pytest.raises(RuntimeError, match="while measuring"), one.averaged():
+        assert not torch.equal(one.model.text_projection, before["text_projection"])
+        raise RuntimeError("while measuring")
+    after = one.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_average_of_nothing_is_the_weights_themselves(tmp_path):
+    one = learner(tmp_path, average=0.5)
+    before = one.model.text_projection.detach().clone()
+    with one.averaged():
+        assert torch.equal(one.model.text_projection, before)
+
+
+def test_an_average_resumes_bit_for_bit(tmp_path):
+    one, two = learner(tmp_path, average=0.9), learner(tmp_path, average=0.9, seed=1)
+    one.update(batch(), 1e-3)
+    two.restore(deepcopy(one.state()))
+    for each in (one, two):
+        each.update(batch(seed=1), 1e-3)
+    assert isinstance(two.average, Average)
+    assert all(map(torch.equal, one.average.rows, two.average.rows))
+
+
+def test_without_an_average_the_weights_are_used(tmp_path):
+    one = learner(tmp_path)
+    with one.averaged():
+        assert one.average is None and "average" not in one.state()

@@ -57,16 +57,28 @@ ALWAYS = {
 )
 def test_the_last_blocks_and_the_projections_learn(kind, tune, blocks):
     made = model(kind)
-    choose_trainable(made, tune)
+    choose_trainable(made, tune, tune)
     expected = ALWAYS[kind] + ALWAYS["text"] + blocks
     for name, tensor in made.named_parameters():
         assert tensor.requires_grad == name.startswith(expected), name
 
 
+@pytest.mark.parametrize(("image", "text"), [("1", "0"), ("0", "all"), ("all", "1")])
+def test_the_towers_may_be_tuned_differently(image, text):
+    made = model("vit")
+    choose_trainable(made, image, text)
+    learns = {name for name, tensor in made.named_parameters() if tensor.requires_grad}
+    for tune, tower in ((image, "visual."), (text, "")):
+        choose_trainable(made, tune, tune)
+        for name, tensor in made.named_parameters():
+            if name.startswith("visual.") == bool(tower):
+                assert (name in learns) == tensor.requires_grad, name
+
+
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_all_of_it_learns_unless_told_otherwise(kind):
     made = model(kind)
-    choose_trainable(made, "all")
+    choose_trainable(made, "all", "all")
     assert all(tensor.requires_grad for tensor in made.parameters())
 
 

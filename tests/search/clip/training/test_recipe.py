@@ -140,6 +140,16 @@ def test_a_recipe_may_fine_tune(tmp_path):
         {"tune": "2"},  # of a new model
         {"vision": {"width": 40}, "init": Path("start")},
         {"embed_dim": 17, "init": Path("start")},
+        {"embed_dim": 256, "init": Path("start")},
+        {"hidden": -1},
+        {"views": 1.5},
+        {"distil": -0.1},
+        {"average": 1.0},
+        {"class_names": 1},
+        {"image_tower": 3},
+        {"int8_text": 1},
+        {"image_lr": -1e-4},
+        {"text_lr": 1e-4, "lr": 0.0},
     ],
 )
 def test_values_that_make_no_run_are_named(bad):
@@ -147,6 +157,66 @@ def test_values_that_make_no_run_are_named(bad):
     with pytest.raises(ModelError, match=name) as told:
         TrainOptions(**{"out": Path("x"), "sources": ()} | bad)
     assert "\n" not in str(told.value)
+
+
+PARTS = {"image_tower": "efficientnet-lite0", "text_tower": "all-minilm-l6"}
+SOURCE = PairSource((Path("a.tar"),), views=1)
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ({"image_tower": "x"}, "image_tower and text_tower go together; give both"),
+        ({"text_tower": "x"}, "image_tower and text_tower go together; give both"),
+        (PARTS | {"init": Path("start")}, r"image_tower and text_tower or from init \(start\)"),
+        ({"tune_image": "2"}, "give the model as --init, or its parts as --image-tower and"),
+        ({"tune_text": "some"}, "tune_text is 'some'; give 'all' or a number of blocks"),
+        ({"hidden": 8}, "hidden is for a model made of parts; leave it out"),
+        ({"queries": 2, "init": Path("start")}, "queries is for a model made of parts"),
+        ({"class_names": True}, "class_names is for a model made of parts"),
+        (PARTS | {"vision": {"width": 40}}, "vision is for a model without parts; leave it out"),
+        (PARTS | {"text": {"width": 40}}, "text is for a model without parts"),
+        (PARTS | {"merges": 40}, "merges is for a model without parts"),
+        (
+            PARTS | {"views": 2},
+            "views is 2, but only locked layers' features can be kept; set tune",
+        ),
+        (PARTS | {"distil": 0.1}, "distil needs kept views; set views to 1 or more"),
+        (PARTS | {"virtual": 0.1}, "virtual needs kept views"),
+        (
+            PARTS | {"virtual": 0.1, "views": 1, "tune": "2", "accumulate": 2},
+            "virtual needs the whole batch; leave accumulate out",
+        ),
+        (PARTS | {"sources": (SOURCE,)}, "a source has views, but the run keeps none"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(bad, told):
+    with pytest.raises(ModelError, match=told) as error:
+        TrainOptions(**{"out": Path("x"), "sources": ()} | bad)
+    assert "\n" not in str(error.value)
+
+
+def test_a_recipe_may_start_from_parts(tmp_path):
+    lines = ['image_tower = "efficientnet-lite0"', 'text_tower = "towers/bert"', "tune_image = 5"]
+    lines += ['tune_text = "all"', "views = 4", "class_names = true", "[[sources]]"]
+    lines += ['images = ["a.tar"]', "views = 1"]
+    path = write(tmp_path, "\n".join(lines))
+    options = read_recipe(path, out=Path("here"))
+    assert options.image_tower == "efficientnet-lite0"
+    assert options.text_tower == str(tmp_path / "towers" / "bert")
+    assert (options.tuned_image, options.tuned_text, options.tune) == ("5", "all", "all")
+    assert (options.views, options.sources[0].views, options.embed_dim) == (4, 1, None)
+    moved = read_recipe(path, folder=Path("data"), out=Path("here"), image_tower="mine")
+    assert (moved.image_tower, moved.text_tower) == ("mine", "data/towers/bert")
+    absolute = write(tmp_path, path.read_text().replace("towers/bert", str(tmp_path / "bert")))
+    assert read_recipe(absolute, out=Path("here")).text_tower == str(tmp_path / "bert")
+
+
+def test_the_views_of_a_source_are_a_number(tmp_path):
+    for views in ("0", "'two'", "true"):
+        path = write(tmp_path, f"views = 2\n[[sources]]\nimages = 'x'\nviews = {views}")
+        with pytest.raises(ModelError, match="a source's views is .*; give a whole number of 1"):
+            read_recipe(path, out=Path("here"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,213 @@
+"""Runs that start from small random parts."""
+
+import json
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from coloured import captioned_source, encoded, labelled_source, write_tar
+from fovea.search.clip.encoders.load import load_encoder
+from fovea.search.clip.errors import ModelError
+from fovea.search.clip.training import train as module
+from fovea.search.clip.training.batches import Batches
+from fovea.search.clip.training.distributed import World
+from fovea.search.clip.training.train import train
+from learners import batch, parts_learner, parts_run, worded
+from small_clips import VIT, install_parts, write_bert, write_model
+
+GUIDED = {"views": 2, "distil": 0.2, "virtual": 0.2, "average": 0.9, "image_lr": 1e-3}
+
+
+class Stopped(Exception):
+    """Stands for a kill between two steps."""
+
+
+@pytest.fixture(autouse=True)
+def parts(tmp_path, monkeypatch):
+    """The packages of the parts, and the model that their weights come from."""
+    return install_parts(tmp_path / "packages", monkeypatch)
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def saved(options):
+    return torch.load(options.out / "checkpoint.pt", weights_only=True)
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("changes", [GUIDED, {"average": 0.9}], ids=["kept views", "new views"])
+def test_a_stopped_run_resumes_to_the_same_weights_bit_for_bit(tmp_path, changes):
+    whole = parts_run(tmp_path, out=tmp_path / "whole", hidden=8, queries=2, **changes)
+    train(whole)
+
+    def stop(metrics):
+        raise Stopped
+
+    broken = replace(whole, out=tmp_path / "broken", save_every=1, log_every=3)
+    with pytest.raises(Stopped):
+        train(broken, stop)
+    assert saved(broken)["step"] == 2
+    train(broken)
+    assert same(saved(whole)["model"], saved(broken)["model"])
+    for one, two in zip(saved(whole)["average"], saved(broken)["average"], strict=True):
+        assert torch.equal(one, two)
+    assert same(weights(whole.out / "model"), weights(broken.out / "model"))
+
+
+def test_the_model_that_is_written_runs(tmp_path):
+    measure = (replace(captioned_source(tmp_path), split="dev"),)
+    seen = []
+    folder = train(parts_run(tmp_path, measure=measure, **GUIDED), seen.append)
+    assert seen[-1].held_out["captions: recall@10"] > 0
+    encoder = load_encoder(folder, device="cpu", dtype="float32")
+    rows = encoder.encode_texts(["a red square", "a blue tile"])
+    assert rows.shape == (2, 32) and encoder.preprocess.mean == pytest.approx((127 / 255,) * 3)
+
+
+def test_the_averaged_weights_are_written(tmp_path):
+    options = parts_run(tmp_path, average=0.5)
+    written, state = weights(train(options)), saved(options)
+    plain = state["model"]["text_projection"]
+    assert not torch.allclose(written["text_projection"].float(), plain, atol=1e-5)
+    *rows, count = state["average"]
+    assert any(
+        row.shape == plain.shape
+        and torch.allclose(written["text_projection"].float(), row / count, atol=2e-3)
+        for row in rows
+    )
+
+
+LOCKED_IMAGE = ("visual.projection.", "visual.querypool.")
+HEAD = (*LOCKED_IMAGE, "visual.conv_head.", "visual.bn1.")
+LOCKED_TEXT = ("text_projection", "logit_scale")
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "expected"),
+    [
+        ("0", "0", (*LOCKED_IMAGE, *LOCKED_TEXT)),
+        ("2", "1", (*HEAD, "visual.blocks.5.", "visual.blocks.6.", "bert.encoder.layer.1.")),
+        ("0", "all", (*LOCKED_IMAGE, "bert.")),
+        ("all", "0", (*HEAD, "visual.blocks.", "visual.conv_stem.", "visual.bn0.")),
+    ],
+    ids=["locked", "partly locked", "free texts", "free images"],
+)
+def test_an_update_changes_what_is_trained(tmp_path, monkeypatch, image, text, expected):
+    one, tokenizer = parts_learner(
+        tmp_path / "more", monkeypatch, tune_image=image, tune_text=text, hidden=8, queries=2
+    )
+    before = {name: tensor.clone() for name, tensor in one.model.state_dict().items()}
+    one.update(worded(batch(), tokenizer), 1e-3)
+    one.update(worded(batch(seed=1), tokenizer), 1e-3)  # what starts at zero hides what feeds it
+    after = one.model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    statistics = {name for name in before if "running" in name or name.endswith("tracked")}
+    assert changed & statistics == (statistics if image == "all" else set())
+    learned = changed - statistics
+    assert all(name.startswith((*expected, *LOCKED_TEXT)) for name in learned)
+    for start in expected:
+        assert any(name.startswith(start) for name in learned), start
+    assert not any(name.startswith(("visual.fc.", "visual.class_emb")) for name in changed)
+
+
+def test_each_tower_learns_at_its_own_rate(tmp_path, monkeypatch):
+    one, tokenizer = parts_learner(
+        tmp_path / "more", monkeypatch, image_lr=6e-4, text_lr=3e-4, weight_decay=0.0
+    )
+    before = {name: tensor.detach().clone() for name, tensor in one.model.named_parameters()}
+    one.update(worded(batch(), tokenizer), 3e-3)
+    rates = {"visual.blocks.": 6e-4, "visual.conv_head.": 6e-4, "bert.": 3e-4}
+    seen = set()
+    for name, tensor in one.model.named_parameters():
+        start = next((start for start in rates if name.startswith(start)), "")
+        moved = (tensor.detach() - before[name]).abs().max().item()
+        rate = rates.get(start, 6e-4 if name.startswith("visual.bn1.") else 3e-3)
+        assert moved <= 1.01 * rate, name  # AdamW's first update is the rate
+        if moved > 0.9 * rate:
+            seen.add(start)
+    assert seen == {*rates, ""}
+
+
+def test_a_resumed_run_reads_its_kept_views_and_opens_no_image(tmp_path, monkeypatch):
+    source = captioned_source(tmp_path)
+    files = {f"{colour}0.png": encoded(colour) for colour in ("red", "lime", "blue")}
+    write_tar(tmp_path / "squares.tar", files | {"red1.png": b"\x89PNG no"})
+    options = parts_run(tmp_path, sources=(source,), batch_size=4, samples=16, **GUIDED)
+    seen = []
+    train(replace(options, stop_after=2), seen.append)
+
+    def opened(*place):
+        raise AssertionError("an image was opened")
+
+    monkeypatch.setattr(Batches, "open_image", opened)
+    train(options, seen.append)
+    assert [metrics.left_out for metrics in seen] == [1, 1]
+
+
+def test_two_sources_may_have_their_own_views(tmp_path):
+    sources = (captioned_source(tmp_path), replace(labelled_source(tmp_path), views=1))
+    options = parts_run(tmp_path, sources=sources, **GUIDED)
+    train(replace(options, stop_after=2))
+    [folder] = (options.out / "features").iterdir()
+    shapes = {source: np.load(folder / f"{source}-0-pooled.npy").shape for source in (0, 1)}
+    assert shapes == {0: (24, 2, 1280), 1: (24, 1, 1280)}
+    other = (sources[0], replace(sources[1], views=2))
+    with pytest.raises(ModelError, match=r"other options \(source_views\)"):
+        train(replace(options, sources=other))
+
+
+def test_a_model_made_of_parts_can_be_trained_further(tmp_path):
+    start = train(parts_run(tmp_path, out=tmp_path / "start", samples=8))
+    options = {"init": start, "image_tower": None, "text_tower": None, "class_names": False}
+    tuned = train(parts_run(tmp_path, **options, **GUIDED))
+    before, after = weights(start), weights(tuned)
+    assert not torch.equal(before["text_projection"], after["text_projection"])
+    for name in ("visual.fc.weight", "visual.class_embedding", "visual.blocks.0.bn1.running_mean"):
+        assert torch.equal(before[name], after[name]), name
+
+
+def test_parts_may_come_from_folders(tmp_path, parts):
+    write_model(tmp_path / "clip", VIT)
+    bert = {name: t for name, t in parts.state_dict().items() if name.startswith("bert.")}
+    path = write_bert(tmp_path / "bert", bert)
+    towers = {"image_tower": str(tmp_path / "clip"), "text_tower": str(tmp_path / "bert")}
+    options = parts_run(tmp_path, class_names=False, views=1, samples=16, **towers)
+    train(options)
+    config = json.loads((options.out / "model" / "config.json").read_text())["model_cfg"]
+    assert config["vision_cfg"]["layers"] == 3 and config["text_cfg"]["kind"] == "bert"
+    changed = {name: 2 * tensor for name, tensor in bert.items()}
+    write_bert(tmp_path / "other", changed)
+    path.write_bytes((tmp_path / "other" / "model.safetensors").read_bytes())
+    with pytest.raises(ModelError, match=r"other options \(text_tower\)"):
+        train(options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"class_names": False}, "distil and virtual need a model with class names"),
+        ({"image_tower": "clip"}, "class_names needs a classifier, but .*clip has none"),
+    ],
+)
+def test_a_guide_without_a_classifier_is_refused_at_once(tmp_path, monkeypatch, changes, told):
+    write_model(tmp_path / "clip", VIT)
+    monkeypatch.chdir(tmp_path)
+    options = parts_run(tmp_path, **(GUIDED | changes))
+    with pytest.raises(ModelError, match=told):
+        train(options)
+    assert not options.out.exists()
+
+
+def test_views_are_kept_by_one_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "joined_world", lambda device: nullcontext(World(0, 2, 0)))
+    with pytest.raises(ModelError, match="views are kept by one process, not by 2; leave"):
+        train(parts_run(tmp_path, **GUIDED))
