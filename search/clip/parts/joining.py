@@ -21,7 +21,7 @@ from fovea.search.clip.protocols import TextTokenizer
 
 from .packaged import ImagePart, TextPart
 
-__all__ = ["joined"]
+__all__ = ["joined", "with_class_gain"]
 
 TEMPLATES = LABEL_TEMPLATES[:3]  # for the names of classes
 HEAD_WIDTH = 64  # of the heads by which queries attend, where d allows it
@@ -79,6 +79,22 @@ def joined(
     _load(model, image.state, "image")
     _load(model, text.state, "text")
     _start_projections(model, text.tokenizer, names)
+    return model
+
+
+@torch.no_grad()
+def with_class_gain(model: CLIP, gain: float | None) -> CLIP:
+    """Return the model with class names of length ``gain`` in its head; None leaves them.
+
+    The longer they are, the more an image lies where its likely classes' names do: names are then
+    known better, and whole sentences worse. Raise ``ModelError`` if the model has none.
+    """
+    if gain is None:
+        return model
+    visual = model.visual
+    if not isinstance(visual, EfficientNetLite) or not visual.classes:
+        raise ModelError("class_gain is for a model with class names; leave it out")
+    visual.class_embedding.copy_(F.normalize(visual.class_embedding, dim=-1) * gain)
     return model
 
 

@@ -60,7 +60,10 @@ class Learner:
         self.halves: Halves | None = None  # for batches of kept views
         self.network: nn.Module = self.model
         if options.views:
-            self.network = self.halves = Halves(self.model, int(options.tuned_image), 0)
+            texts = len(model.text_blocks)
+            if options.tuned_text != "all":
+                texts = int(options.tuned_text)
+            self.network = self.halves = Halves(self.model, int(options.tuned_image), texts)
         if world.size > 1:
             self._join_others(options.tuned_image)
         self.average = Average(self.model, options.average) if options.average else None

@@ -74,7 +74,8 @@ class TrainOptions:
 
     With ``image_tower`` and ``text_tower`` a new model starts from parts, each a name or a folder
     (see ``parts.packaged``). Its image head has a hidden layer ``hidden`` wide, so many ``queries``
-    and, with ``class_names``, what the image part's classifier sees (see ``joining.joined``).
+    and, with ``class_names``, what the image part's classifier sees (see ``joining.joined``);
+    ``class_gain`` sets how much that counts (see ``joining.with_class_gain``), at first 1.
     ``embed_dim`` is the width of its embeddings: by default the text part's, and 256 without parts.
 
     ``tune_image`` and ``tune_text`` are ``tune`` for one tower; "0" locks it. ``image_lr`` and
@@ -99,6 +100,7 @@ class TrainOptions:
     hidden: int = 0
     queries: int = 0
     class_names: bool = False
+    class_gain: float | None = None
     tune: str = "all"
     tune_image: str | None = None
     tune_text: str | None = None
@@ -142,9 +144,9 @@ class TrainOptions:
             if value is not None and not _is_whole(value, least):
                 raise ModelError(f"{name} is {value!r}; give a whole number of {least} or more")
         rates = ("lr", "image_lr", "text_lr", "weight_decay", "muon", "warmup", "cache_gb")
-        for name in (*rates, "distil", "virtual", "average"):
+        for name in (*rates, "distil", "virtual", "average", "class_gain"):
             value = getattr(self, name)
-            if value is None and name in ("image_lr", "text_lr"):
+            if value is None and name in ("image_lr", "text_lr", "class_gain"):
                 continue
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ModelError(f"{name} is {value!r}; give a number of 0 or more")

@@ -8,12 +8,15 @@ For n, l, w and d see ``model.py``; c and s' are the channels and side of a feat
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fovea.search.clip.model import CLIP
 
 from .partial import first_tuned
+
+MOST_TEXTS = 1 << 16
 
 
 class Halves(nn.Module):
@@ -28,15 +31,38 @@ class Halves(nn.Module):
         self.model = model
         self._image_cut = first_tuned(len(list(model.visual.blocks)), image_blocks)
         self._text_cut = first_tuned(len(model.text_blocks), text_blocks)
+        self._kept: dict[bytes, Tensor] = {}  # by a text's ids: float16 (l, w)
 
     def forward(self, features: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Do as ``CLIP.forward``, given the images' features instead of their pixels.
+        """Do as ``CLIP.forward``, given the images' features instead of their pixels."""
+        return self.upper_images(features), self.unit_texts(tokens), self.model.logit_scale.exp()
 
-        Token ids pass through the whole text tower.
+    def unit_texts(self, tokens: Tensor) -> Tensor:
+        """Embed token ids (n, l) as unit rows (n, d), float32.
+
+        The features of a text below the trained blocks are computed once and kept, for the
+        ``MOST_TEXTS`` first ones.
         """
-        images = self.upper_images(features)
-        texts = self.model.unit_texts(tokens)
-        return images, texts, self.model.logit_scale.exp()
+        if self._text_cut == 0:
+            return self.model.unit_texts(tokens)
+        lengths = self.model.text_lengths(tokens)
+        own = [self._lower_text(row[:n]) for row, n in zip(tokens, lengths.tolist(), strict=True)]
+        padded = nn.utils.rnn.pad_sequence(own, batch_first=True).float()
+        return self.upper_texts(padded.to(tokens.device), lengths)
+
+    @torch.no_grad()
+    def _lower_text(self, ids: Tensor) -> Tensor:
+        """Return float16 features (l, w) of one text's ids (l,), on the CPU.
+
+        Computed alone, so that they do not depend on the batch in which it first came.
+        """
+        key = ids.cpu().numpy().tobytes()
+        found = self._kept.get(key)
+        if found is None:
+            found = self.lower_texts(ids[None])[0].half().cpu()
+            if len(self._kept) < MOST_TEXTS:
+                self._kept[key] = found
+        return found
 
     def lower_images(self, pixels: Tensor) -> Tensor:
         """Return the features (n, …) of normalised pixels (n, 3, s, s)."""

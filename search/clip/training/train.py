@@ -24,7 +24,7 @@ from fovea.search.clip.efficientnet import EfficientNetLite
 from fovea.search.clip.encoders.base import keep_allocations
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP, initialise
-from fovea.search.clip.parts.joining import joined
+from fovea.search.clip.parts.joining import joined, with_class_gain
 from fovea.search.clip.parts.packaged import (
     IMAGE_PARTS,
     TEXT_PARTS,
@@ -295,13 +295,13 @@ def _first_model(options: TrainOptions, sets: Sequence[PairSet]) -> tuple[CLIP, 
             queries=options.queries,
             names=class_names(image.classes) if options.class_names else (),
         )
-        return model, text.tokenizer
+        return with_class_gain(model, options.class_gain), text.tokenizer
     if options.init is None:
         learned = Tokenizer(learn_merges(_all_texts(sets), options.merges))
         model = CLIP(options.config(learned.vocab_size))
         initialise(model)
         return model, learned
-    model = load_clip(options.init)
+    model = with_class_gain(load_clip(options.init), options.class_gain)
     config = model.config
     folder = find_weights(options.init).parent
     tokenizer = open_tokenizer(folder, config.text.tokenizer, config.text.vocab_size)
@@ -324,6 +324,7 @@ def _identity(
     names = (
         *("seed", "batch_size", "samples", "lr", "weight_decay", "warmup"),
         *("captions_per_image", "class_prompts", "muon", "image_lr", "text_lr", "views"),
+        "class_gain",
         *("distil", "virtual", "classes_drawn", "average"),
     )
     own_views = [source.views for source in options.sources]

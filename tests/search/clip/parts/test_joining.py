@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from closeness import assert_close
 from fovea.search.clip.errors import ModelError
-from fovea.search.clip.parts.joining import TEMPLATES, joined
+from fovea.search.clip.parts.joining import TEMPLATES, joined, with_class_gain
 from fovea.search.clip.parts.packaged import open_image_part, open_text_part
 from small_clips import CLASSES, RESNET, VIT, install_parts, write_model
 
@@ -153,3 +153,17 @@ def test_parts_that_are_not_whole_are_refused(parts):
     more = image.state | {"visual.se.weight": tensor}
     with pytest.raises(ModelError, match=r"has visual.se.weight \(32,\), which its tower does not"):
         joined(replace(image, state=more), text)
+
+
+@torch.no_grad()
+def test_class_names_count_as_much_as_they_are_told_to(parts, clips):
+    model = joined(*parts, names=CLASSES)
+    before, x = model.encode_image(pixels()), pixels()
+    assert with_class_gain(model, None) is model
+    assert_close(model.encode_image(x), before)
+    assert_close(with_class_gain(model, 3.0).encode_image(x), 3 * before)  # there is nothing else
+    assert_close(with_class_gain(model, 1.0).encode_image(x), before)
+    with pytest.raises(ModelError, match="class_gain is for a model with class names"):
+        with_class_gain(joined(*parts), 2.0)
+    with pytest.raises(ModelError, match="class_gain"):
+        with_class_gain(joined(*clips(VIT)), 2.0)

@@ -40,3 +40,23 @@ def test_a_texts_padding_does_not_matter():
     with torch.no_grad():
         rows = halves.upper_texts(features, lengths)
         assert_close_rows(halves.upper_texts(padded, lengths), rows)
+
+
+def test_texts_below_the_trained_blocks_are_computed_once(monkeypatch):
+    model = random_clip(VIT)
+    halves, asked = Halves(model, 0, 1), []
+    lower = halves.lower_texts
+    monkeypatch.setattr(halves, "lower_texts", lambda tokens: asked.append(tokens) or lower(tokens))
+    tokens = torch.randint(0, 500, (4, 9), generator=torch.Generator().manual_seed(1))
+    tokens[torch.arange(4), torch.tensor([8, 3, 5, 1])] = VIT.text.vocab_size - 1
+    with torch.no_grad():
+        rows = halves.unit_texts(tokens)
+        want = F.normalize(model.encode_text(tokens), dim=-1)
+        torch.testing.assert_close(rows, want, atol=2e-3, rtol=0)  # kept as float16
+        assert torch.equal(halves.unit_texts(tokens[[2, 0]]), halves.unit_texts(tokens)[[2, 0]])
+        assert len(asked) == 4
+        monkeypatch.setattr("fovea.search.clip.training.split.MOST_TEXTS", 4)
+        assert torch.equal(halves.unit_texts(tokens[[3]])[0], rows[3]) and len(asked) == 4
+        halves.unit_texts(tokens[:1] * 0 + VIT.text.vocab_size - 1)
+        halves.unit_texts(tokens[:1] * 0 + VIT.text.vocab_size - 1)
+    assert len(asked) == 6  # beyond the limit a text is computed anew
