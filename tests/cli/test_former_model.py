@@ -8,7 +8,6 @@ import pytest
 import fovea
 from coloured import COLOURS, encoded
 from commands import run
-from editions import FORMER_NAME, identity, ship_before, ship_now, write_editions
 from fovea.data import BUNDLED, FORMER, bundled_model, former_models
 from fovea.search.library.library import Library
 from fovea.search.maintenance.changeover import changing
@@ -16,6 +15,7 @@ from fovea.search.models.lazy import LazyEncoder
 from fovea.search.models.resolve import resolve_model
 from fovea.web.app import create_app
 from places import DRAWINGS
+from shipped_models import FORMER_NAME, identity, ship_before, ship_now, write_editions
 
 LINE = (
     f"fovea: this library uses {FORMER_NAME}, which was bundled earlier; "

@@ -1,11 +1,11 @@
-"""Unit vectors, and the exhaustive search that every index is compared with."""
+"""Unit vectors, rows of small libraries, and the exhaustive search to compare indexes with."""
 
 import numpy as np
 
 from closeness import assert_close
 from fovea.search.index.vector_index import IndexOptions, VectorIndex
 from fovea.search.library.library import Library
-from fovea.search.library.rows import NewImage, WriteBatch
+from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 
 
 def clustered(
@@ -75,3 +75,31 @@ def check_answers(index, vectors, ids, k=10, least=1.0) -> None:
     assert (found.ids[:, there:] == -1).all() and np.isneginf(found.scores[:, there:]).all()
     if least == 1.0:
         assert_close(found.scores[:, :there], scores, terms=DIM)
+
+
+def content(number: int) -> bytes:
+    """A stand-in for a SHA-256."""
+    return number.to_bytes(32, "big")
+
+
+def unit(number: int, dim: int = 3) -> np.ndarray:
+    vector = np.random.default_rng(number).standard_normal(dim).astype("float32")
+    return vector / np.linalg.norm(vector)
+
+
+def put(library: Library, root_id: int, path: bytes, number: int, state: str = "indexed") -> None:
+    """Write one file with the content ``number``."""
+    library.set_model("toy", "a" * 64, 3, "test")
+    batch = WriteBatch(
+        [NewImage(content(number), 10, ImageMetadata(4, 3), unit(number))],
+        [FileWrite(path, root_id, 10, 99, content(number), state)],
+    )
+    library.write_batch(batch)
+
+
+def paths(library: Library) -> dict[bytes, str]:
+    return {entry.path: entry.state for entry in library.entries()}
+
+
+def images(library: Library) -> list[int]:
+    return [row[0] for row in library.rows("SELECT id FROM images ORDER BY id")]

@@ -13,7 +13,7 @@ from fovea.search.library import schema
 from fovea.search.library.files import below
 from fovea.search.library.library import DATABASE, Library, default_library_folder
 from fovea.search.library.rows import FileRow, FileWrite, ImageMetadata, NewImage, WriteBatch
-from library_rows import content, images, paths, put, unit
+from vectors import content, images, paths, put, unit
 
 pytestmark = pytest.mark.usefixtures("nothing_is_unreachable")
 

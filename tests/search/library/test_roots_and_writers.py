@@ -13,8 +13,8 @@ from fovea.search.errors import LibraryBusy, LibraryError
 from fovea.search.library.library import Library
 from fovea.search.library.locks import exclusive
 from fovea.search.library.rows import FileWrite, NewImage, WriteBatch
-from library_rows import content, images, paths, put
 from places import CHECKOUT
+from vectors import content, images, paths, put
 
 pytestmark = pytest.mark.usefixtures("nothing_is_unreachable")
 

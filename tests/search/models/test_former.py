@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 
-from editions import FORMER_NAME, identity, ship_now, write_editions
 from fovea.search.errors import ModelError
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ModelRow
@@ -18,6 +17,7 @@ from fovea.search.models.installed import (
     models_on_disk,
 )
 from fovea.search.models.resolve import resolve_known, resolve_model
+from shipped_models import FORMER_NAME, identity, ship_now, write_editions
 from small_clips import RESNET, VIT
 
 

@@ -8,7 +8,7 @@ import pytest
 from browsing import BOX, answer, indexed, served, violations, visited
 from coloured import COLOURS, encoded
 from loopback import lead_here, serving
-from recommended import RESOLVED, WEIGHTS, serving_recommended
+from shipped_models import RESOLVED, WEIGHTS, serving_recommended
 
 OFFER = {"name": "ViT-B-32-256", "bytes": 605_000_000}
 STATE = {"model": "fovea-small", "better": OFFER, "change": None}

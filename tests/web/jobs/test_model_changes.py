@@ -10,7 +10,7 @@ from coloured import COLOURS, encoded
 from fovea.search.models import installed
 from fovea.web.app import create_app
 from fovea.web.jobs import model_changes as module
-from recommended import RESOLVED, WEIGHTS, parts, serving_recommended
+from shipped_models import RESOLVED, WEIGHTS, parts, serving_recommended
 from small_clips import write_model
 from worker_programs import running_instead, until
 
