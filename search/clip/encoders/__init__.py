@@ -5,7 +5,7 @@ then ``clip.py`` (CLIP on ``towers.py``), ``numpy_text.py`` (texts without torch
 ``numpy_towers.py``) and ``transformers_models.py`` (other families); ``load.py`` chooses among
 them.
 
-Add a tower: a configuration in ``config.py``, a module beside ``model.py``, its tensors in
+Add a tower: a configuration in ``clip.config``, a module beside ``clip.model``, its tensors in
 ``checkpoints.shapes``, and an inference tower here, which ``towers.py`` chooses.
 
 Add a model family that ``transformers`` has:

@@ -133,24 +133,27 @@ class EfficientNetTower:
     """The EfficientNet-Lite, from bytes to embeddings, channels last throughout.
 
     What follows the pooling is computed in float32: it is small, and the classifier's softmax
-    would magnify roundings.
+    would magnify roundings. So is what precedes the second block where the rest is bfloat16, whose
+    roundings do most harm there: for the published Lite0 the worst cosine of a photograph is 0.9985
+    without and 0.9999 with it, in the same time.
     """
 
     def __init__(self, state: State, config: ClipConfig, target: Target) -> None:
         vision = config.vision
         assert isinstance(vision, EfficientNetConfig)
-        self.dtype, side = target.dtype, vision.image_size
+        exact = Target(target.device, torch.float32)
+        early = exact if target.dtype == torch.bfloat16 else target
+        self.early, self.dtype, side = early.dtype, target.dtype, vision.image_size
         self.mean = torch.tensor(config.mean, device=target.device).view(3, 1, 1) * 255
         scaled = _for_bytes(state, "visual.conv_stem.weight", config)
         weight, bias = _folded(scaled, "visual.conv_stem", "visual.bn0", LITE_EPS)
-        self.stem = Convolution(target, _same_kernel(weight, side, 2), bias, 2)
+        self.stem = Convolution(early, _same_kernel(weight, side, 2), bias, 2)
         side, self.blocks = -(-side // 2), []
         for number, shape in enumerate(block_shapes(vision)):
-            name = f"visual.blocks.{number}"
-            self.blocks.append(FoldedInvertedBottleneck(target, state, name, shape, side))
+            name, place = f"visual.blocks.{number}", target if number else early
+            self.blocks.append(FoldedInvertedBottleneck(place, state, name, shape, side))
             side = -(-side // shape.stride)
         self.last = Convolution(target, *_folded(state, "visual.conv_head", "visual.bn1", LITE_EPS))
-        exact = Target(target.device, torch.float32)
         self.fc: Linear | None = None
         if vision.classes:
             self.fc = Linear(exact, state["visual.fc.weight"], state["visual.fc.bias"])
@@ -167,9 +170,9 @@ class EfficientNetTower:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Embed uint8 (n, s, s, 3) as float32 (n, d), not yet of unit length."""
         # Subtract the mean first: the first convolution pads with zeros.
-        x = (pixels.permute(0, 3, 1, 2) - self.mean).to(self.dtype)
-        x = self.stem(x, "relu6")
-        for block in self.blocks:
+        x = (pixels.permute(0, 3, 1, 2) - self.mean).to(self.early)
+        x = self.blocks[0](self.stem(x, "relu6")).to(self.dtype)
+        for block in self.blocks[1:]:
             x = block(x)
         out = self._head(self.last(x, "relu6").mean(dim=(2, 3), dtype=torch.float32))
         return out if self.querypool is None else out + self.querypool(x.float())
