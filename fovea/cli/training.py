@@ -79,6 +79,7 @@ def train_option(
     "N",
     "0, new views in each step",
 )
+@train_option("--features", FILE, "Folder to keep them in.", "DIR", "that of --out, features")
 @click.option(
     "--class-names",
     is_flag=True,

@@ -45,6 +45,8 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "int8_text": (bool, "true or false"),
     "image_tower": (str | None, "the name of a part or a folder"),
     "text_tower": (str | None, "the name of a part or a folder"),
+    "teacher": (str | None, "the name of a part or a folder"),
+    "features": (Path | None, "a folder"),
     "augmentation": (Augmentation, "a table of its fields"),
 }
 # the fields of each tower in a recipe; the vocabulary's size follows from the captions
@@ -53,7 +55,11 @@ _SHAPE = {
     "text": ("context_length", "width", "heads", "layers"),
 }
 # the parts of each tower that have names
-_NAMED: dict[str, Mapping[str, object]] = {"image_tower": IMAGE_PARTS, "text_tower": TEXT_PARTS}
+_NAMED: dict[str, Mapping[str, object]] = {
+    "image_tower": IMAGE_PARTS,
+    "text_tower": TEXT_PARTS,
+    "teacher": IMAGE_PARTS,
+}
 _NEW_WIDTH = 256  # of the embeddings of a new model without parts
 _GREATEST_SEED = (1 << 64) - 1  # that torch takes
 
@@ -81,11 +87,14 @@ class TrainOptions:
     ``tune_image`` and ``tune_text`` are ``tune`` for one tower; "0" locks it. ``image_lr`` and
     ``text_lr`` are the highest rates of AdamW below the projections, for which ``lr`` remains.
     With ``views``, that many views of each image are drawn once and their features, below the
-    trained layers, kept in ``out``/features (see ``kept.KeptViews``); with 0 new ones are drawn in
-    each step. ``distil`` and ``virtual`` are the weights of the losses of ``guide.ClassGuide``,
-    over ``classes_drawn`` classes in each step. ``average`` is the decay per step of the moving
-    average of the weights (see ``learner.Average``), which is then measured and written; with 0
-    the weights themselves are. ``int8_text`` writes the text tower's matrices as int8.
+    trained layers, kept in the folder ``features``, by default ``out``/features, where another run
+    may find them (see ``kept.KeptViews``); with 0 new ones are drawn in each step. ``distil`` and
+    ``virtual`` are the weights of the losses of ``guide.ClassGuide``, over ``classes_drawn``
+    classes in each step. For a model of ``init``, ``teacher`` is the image part that it was made
+    of, whose classifier then judges the images as it did before training. ``average`` is the decay
+    per step of the moving average of the weights (see ``learner.Average``), which is then measured
+    and written; with 0 the weights themselves are. ``int8_text`` writes the text tower's matrices
+    as int8.
     """
 
     out: Path
@@ -107,6 +116,8 @@ class TrainOptions:
     image_lr: float | None = None
     text_lr: float | None = None
     views: int = 0
+    features: Path | None = None
+    teacher: str | None = None
     distil: float = 0.0
     virtual: float = 0.0
     classes_drawn: int = 128
@@ -235,6 +246,11 @@ class TrainOptions:
                 f"views is {self.views}, but only locked layers' features can be kept; set "
                 "tune_image to a number of blocks, or leave views out"
             )
+        for name in ("features", "teacher"):
+            if getattr(self, name) is not None and not self.views:
+                raise ModelError(f"{name} is for kept views; set views to 1 or more")
+        if self.teacher is not None and self.init is None:
+            raise ModelError("teacher is for a model of init; a new one has its image_tower")
         for name in ("distil", "virtual"):
             if getattr(self, name) and not self.views:
                 raise ModelError(f"{name} needs kept views; set views to 1 or more")
@@ -309,7 +325,7 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
             data["augmentation"] = _augmentation(data["augmentation"])
     except ModelError as exc:
         raise ModelError(f"{path} is not a training recipe: {exc}") from exc
-    for name in ("init", "out"):
+    for name in ("init", "out", "features"):
         if isinstance(data.get(name), str):
             data[name] = folder / data[name]
     for name in ("tune", "tune_image", "tune_text"):

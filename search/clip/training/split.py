@@ -64,14 +64,26 @@ class Halves(nn.Module):
                 self._kept[key] = found
         return found
 
+    def locked_names(self) -> list[str]:
+        """Return the names, in the image tower, of the parameters of its lower half's blocks."""
+        locked = {
+            id(w) for block in self._image_blocks()[: self._image_cut] for w in block.parameters()
+        }
+        return [
+            name for name, weight in self.model.visual.named_parameters() if id(weight) in locked
+        ]
+
+    def _image_blocks(self) -> list[nn.Module]:
+        return list(self.model.visual.blocks)
+
     def lower_images(self, pixels: Tensor) -> Tensor:
         """Return the features (n, …) of normalised pixels (n, 3, s, s)."""
-        visual = self.model.visual
-        return _through(list(visual.blocks)[: self._image_cut], visual.stem(pixels))
+        stem = self.model.visual.stem(pixels)
+        return _through(self._image_blocks()[: self._image_cut], stem)
 
     def top_images(self, features: Tensor) -> Tensor:
         """Return the output of the last block (n, …) from the features of images."""
-        return _through(list(self.model.visual.blocks)[self._image_cut :], features)
+        return _through(self._image_blocks()[self._image_cut :], features)
 
     def upper_images(self, features: Tensor) -> Tensor:
         """Return unit rows (n, d) from the features of images."""

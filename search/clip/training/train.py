@@ -4,13 +4,14 @@ The objective and the recipe's outline (symmetric contrastive loss, AdamW, warm-
 those of Radford et al. 2021 (arXiv:2103.00020), sections 2.3 and 2.5.
 """
 
+import copy
 import json
 import math
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -163,15 +164,18 @@ class _Run:
         """Compute the locked layers' features, or find those of an earlier start."""
         options, model = self.options, self.learner.model
         size = model.config.vision.image_size
-        layers = ("init", "image_tower", "data", "tune_image")
+        known = {name: identity[name] for name in ("init", "image_tower", "data", "tune_image")}
+        if options.teacher is not None:
+            halves = Halves(_teacher(model, options.teacher, halves), int(options.tuned_image), 0)
+            known |= {"init": None, "image_tower": identity["teacher"]}
         kept = KeptViews(
-            options.out / "features",
+            options.features or options.out / "features",
             halves.eval(),
             self.batches.sets,
             [options.views if source.views is None else source.views for source in options.sources],
-            options.augmentation,
+            replace(options.augmentation, words=0.0),  # which is no matter of images
             seed=options.seed,
-            identity={name: identity[name] for name in layers} | {"size": size},
+            identity=known | {"size": size},
         )
         kept.compute(self.batches.open_image, size, options.workers, on_features)
         self.batches.kept = kept
@@ -308,6 +312,30 @@ def _first_model(options: TrainOptions, sets: Sequence[PairSet]) -> tuple[CLIP, 
     return resized(model, options.image_size) if options.image_size else model, tokenizer
 
 
+def _teacher(model: CLIP, part: str, halves: Halves) -> CLIP:
+    """Return a copy of a model with the image part's own weights, as before it was trained.
+
+    Raise ``ModelError`` if the model's locked layers are not those of the part.
+    """
+    state = open_image_part(part).state
+    teacher = copy.deepcopy(model)
+    own = dict(teacher.named_parameters()) | dict(teacher.named_buffers())
+    fitting = {
+        name: tensor
+        for name, tensor in state.items()
+        if name in own and own[name].shape == tensor.shape
+    }
+    locked = [f"visual.{name}" for name in halves.locked_names()]
+    for name in locked:
+        same = name in fitting and torch.allclose(
+            own[name].cpu().float(), fitting[name], 1e-2, 1e-3
+        )
+        if not same:
+            raise ModelError(f"the model was not made of {part}: {name} differs; leave teacher out")
+    teacher.load_state_dict(fitting, strict=False)
+    return teacher
+
+
 def _all_texts(sets: Sequence[PairSet]) -> Iterator[str]:
     """Yield the captions, and each class's names in proportion to its images."""
     for pairs in sets:
@@ -333,6 +361,7 @@ def _identity(
         **({"source_views": own_views} if any(own_views) else {}),
         "image_tower": _part_identity(options.image_tower, IMAGE_PARTS),
         "text_tower": _part_identity(options.text_tower, TEXT_PARTS),
+        **({"teacher": _part_identity(options.teacher, IMAGE_PARTS)} if options.teacher else {}),
         "augmentation": json.dumps(asdict(options.augmentation)),
         "config": json.dumps(model.config.to_dict()),
         "tune_image": options.tuned_image,

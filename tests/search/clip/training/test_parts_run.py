@@ -211,3 +211,48 @@ def test_views_are_kept_by_one_process(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "joined_world", lambda device: nullcontext(World(0, 2, 0)))
     with pytest.raises(ModelError, match="views are kept by one process, not by 2; leave"):
         train(parts_run(tmp_path, **GUIDED))
+
+
+def further(folder, start, **changes):
+    """Return the options of a run that trains a model made of parts further."""
+    made = {"init": start, "image_tower": None, "text_tower": None, "class_names": False}
+    return parts_run(folder, **(made | GUIDED | changes))
+
+
+def test_a_further_run_finds_the_features_of_the_part_that_its_model_was_made_of(
+    tmp_path, monkeypatch
+):
+    first = parts_run(tmp_path, out=tmp_path / "first", sources=(captioned_source(tmp_path),))
+    first = replace(first, **GUIDED)
+    start = train(first)
+    second = further(tmp_path, start, sources=first.sources, teacher="tiny-lite")
+    second = replace(second, features=first.out / "features", class_gain=2.0)
+
+    def opened(*place):
+        raise AssertionError("an image was opened")
+
+    monkeypatch.setattr(Batches, "open_image", opened)
+    words = replace(second.augmentation, words=0.3)  # does not change an image
+    train(replace(second, augmentation=words))
+    assert not (second.out / "features").exists()
+    lengths = weights(second.out / "model")["visual.class_embedding"].float().norm(dim=-1)
+    torch.testing.assert_close(lengths, torch.full_like(lengths, 2), atol=1e-2, rtol=0)
+    with pytest.raises(AssertionError, match="an image was opened"):  # it was trained since
+        train(replace(second, teacher=None, out=tmp_path / "other"))
+
+
+def test_a_teacher_that_the_model_was_not_made_of_is_refused(tmp_path, parts):
+    start = train(parts_run(tmp_path, out=tmp_path / "start", tune_image="all", lr=0.3))
+    with pytest.raises(ModelError, match=r"was not made of tiny-lite: visual\.blocks\.0.* differs"):
+        train(further(tmp_path, start, teacher="tiny-lite"))
+
+
+@pytest.mark.parametrize("name", ["teacher", "features"])
+def test_what_is_for_kept_views_needs_them(tmp_path, name):
+    with pytest.raises(ModelError, match=f"{name} is for kept views; set views to 1 or more"):
+        parts_run(tmp_path, **{name: tmp_path if name == "features" else "tiny-lite"})
+
+
+def test_a_new_model_has_no_other_teacher(tmp_path):
+    with pytest.raises(ModelError, match="a new one has its image_tower"):
+        parts_run(tmp_path, views=1, teacher="tiny-lite")
