@@ -10,6 +10,7 @@ from typing import Any
 from fovea.search.clip.config import ClipConfig
 from fovea.search.clip.datasets.pairs import PairSource
 from fovea.search.clip.errors import ModelError
+from fovea.search.clip.parts.finishing import Finish
 from fovea.search.clip.parts.packaged import IMAGE_PARTS, TEXT_PARTS
 
 from .augment import Augmentation
@@ -48,6 +49,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "teacher": (str | None, "the name of a part or a folder"),
     "features": (Path | None, "a folder"),
     "augmentation": (Augmentation, "a table of its fields"),
+    "finish": (Finish, "a table of its fields"),
 }
 # the fields of each tower in a recipe; the vocabulary's size follows from the captions
 _SHAPE = {
@@ -94,7 +96,7 @@ class TrainOptions:
     of, whose classifier then judges the images as it did before training. ``average`` is the decay
     per step of the moving average of the weights (see ``learner.Average``), which is then measured
     and written; with 0 the weights themselves are. ``int8_text`` writes the text tower's matrices
-    as int8.
+    as int8, ``finish`` changes the weights that are written, not those that are measured.
     """
 
     out: Path
@@ -123,6 +125,7 @@ class TrainOptions:
     classes_drawn: int = 128
     average: float = 0.0
     int8_text: bool = False
+    finish: Finish = field(default_factory=Finish)
     captions_per_image: int = 1
     class_prompts: bool = False
     image_size: int | None = None
@@ -323,6 +326,8 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
                 data[name] = _sources(name, data[name], folder)
         if isinstance(data.get("augmentation"), dict):
             data["augmentation"] = _augmentation(data["augmentation"])
+        if isinstance(data.get("finish"), dict):
+            data["finish"] = Finish.from_dict(data["finish"])
     except ModelError as exc:
         raise ModelError(f"{path} is not a training recipe: {exc}") from exc
     for name in ("init", "out", "features"):

@@ -25,6 +25,7 @@ from fovea.search.clip.efficientnet import EfficientNetLite
 from fovea.search.clip.encoders.base import keep_allocations
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP, initialise
+from fovea.search.clip.parts.finishing import finished
 from fovea.search.clip.parts.joining import joined, with_class_gain
 from fovea.search.clip.parts.packaged import (
     IMAGE_PARTS,
@@ -95,7 +96,7 @@ def train(
                     on_metrics(metrics)
         if world.leads:
             with run.learner.averaged():
-                model = run.learner.model
+                model = finished(run.learner.model, options.finish)
                 folder = options.out / "model"
                 save_model(model, run.tokenizer, folder, int8_text=options.int8_text)
     return options.out / "model"
