@@ -192,24 +192,33 @@ def worth_of(cases: list[Case], chances: list[np.ndarray]) -> Worth:
     return Worth(round(float(told.mean()), 4), round(float(np.mean(by_chance)), 4), len(cases))
 
 
-def fitted(cases: list[Case], words: Signs) -> Signs:
+def fitted(cases: list[Case], words: Signs, photographs: list[Case] | None = None) -> Signs:
     """Fit the regression to the first hits, then its bias to the answers told rightly.
 
     The bias is fitted to queries without a match and, of the same weight, to those whose first hit
     is right: hardly a line tells the others rightly, and how many they are depends on the library.
+    ``photographs``, if there are any, count twice as much: a model may score small, blurred images
+    otherwise than sharp ones, of which libraries are made.
     """
     found = np.concatenate([case.found[:FITTED] for case in cases])
     right = np.concatenate([case.right[:FITTED] for case in cases])
     weights, bias = logistic(found, right)
     trials = []
-    without = [case for case in cases if not case.has_match]
-    found_first = [case for case in cases if case.right[0]]
+    halves = [
+        half
+        for group in (cases, photographs or [], photographs or [])
+        for half in (
+            [case for case in group if not case.has_match],
+            [case for case in group if case.right[0]],
+        )
+        if half
+    ]
     for shift in np.linspace(-4, 4, 81):
         rounded = tuple(round(weight, 4) for weight in weights.tolist())
         trial = replace(words, weights=rounded, bias=round(float(bias + shift), 4))
         shares = [
             told_rightly(half, [probabilities(trial, case.found) for case in half])[0].mean()
-            for half in (without, found_first)
+            for half in halves
         ]
         trials.append((float(np.mean(shares)), trial))
     return max(trials, key=lambda entry: entry[0])[1]
@@ -266,19 +275,24 @@ def measure(encoder: TorchEncoder, place: Path, options: argparse.Namespace) -> 
     fitting = list(names_of_classes(answerer, encoder, classes, labels, options.train))
     numbers = np.unique(labels)
     similar = [list(pictures(answerer, classes, labels, numbers[half::2])) for half in (0, 1)]
-    if is_new:
-        words, alike = fitted(fitting, words), fitted(similar[0], alike)
     files = photographs(options.photos)
     images = embedded(encoder, files)
     with (options.photos / "labels.tsv").open(encoding="utf-8") as file:
         called = {row["file"]: row["label"] for row in csv.DictReader(file, delimiter="\t")}
     named = np.array([file.name in called for file in files])
     own = [called[file.name] for file in files if file.name in called]
+    every = list(names_of_photographs(answerer, encoder, images[named], own))
+    place_of = np.arange(len(every)) % len(set(own))  # of a case's name
+    names = [[every[n] for n in np.flatnonzero(place_of % 2 == half)] for half in (0, 1)]
+    if is_new:
+        words = fitted(fitting, words, names[0])
+        alike = fitted(similar[0], alike)
     groups = {
-        "names": list(names_of_photographs(answerer, encoder, images[named], own)),
+        "names": names[1],
         "everyday": list(everyday_cases(answerer, encoder, images, [f.name for f in files])),
         "captions": list(captions(answerer, encoder, options.train)),
         "classes (fitted to)": fitting,
+        "names (fitted to)": names[0],
     }
     print(f"{'':22}{'answers':>8}{'rightly':>9}{'with':>7}{'without':>9}{'chance':>8}")
     worths = {name: show(name, cases, [probabilities(words, case.found) for case in cases])

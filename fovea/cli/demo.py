@@ -13,7 +13,7 @@ from .output import talk
 from .progress import download_bar
 from .searching import show_answer
 
-QUERIES = ("a cat", "a motorcycle", "a cup of coffee", "an astronaut")
+QUERIES = ("a cat", "a motorcycle", "a cup of coffee", "someone taking a photo")
 
 
 @click.command(short_help="Index a few sample photographs and search them.")

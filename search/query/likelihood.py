@@ -50,6 +50,7 @@ LINE = 0.5  # hits with at least this likelihood are likely matches
 EVIDENCE = ("cosine", "among images", "among labels")  # of words
 FEW = 20  # images at which a library counts half, and what was measured elsewhere the other half
 SAME = 0.9995  # from this cosine on, two embeddings are those of one image
+MATCHING = 0.05  # share of a library's images that a query may be meant for
 SAMPLE = 400  # images that represent the whole library
 TEMPLATE = "a photo of a {}."
 
@@ -157,9 +158,16 @@ class Surroundings:
         return cls(vectors, _drawn(usual, elsewhere, len(vectors)), elsewhere)
 
     def usual(self, query: np.ndarray, signs: Signs) -> tuple[float, float]:
-        """Return mean and standard deviation of a query's cosines with the library's images."""
-        deviation = float((self.vectors @ query).std())
-        return float(self.centre @ query), _drawn(deviation, signs.spread, len(self.vectors))
+        """Return mean and standard deviation of a query's cosines with the library's other images.
+
+        The ``MATCHING`` highest of them do not count: they may be of matches, which in a small
+        library would hide themselves.
+        """
+        cosines = np.sort(self.vectors @ query)
+        count = len(cosines)
+        others = cosines[: count - max(1, int(count * MATCHING))] if count > 2 else cosines
+        mean = _drawn(float(others.mean()), float(self.elsewhere @ query), count)
+        return mean, _drawn(float(others.std()), signs.spread, count)
 
 
 def _drawn(own: Any, elsewhere: Any, count: int) -> Any:
