@@ -71,9 +71,9 @@ def finetune_library(
     keep_allocations()
     place = library.folder / "tuned" if out is None else out
     clip = load_clip(model.folder)
-    folder, text = model.folder, clip.config.text
+    folder, tower = model.folder, clip.config.text
     tokenizer: TextTokenizer = open_tokenizer(
-        folder if folder.is_dir() else folder.parent, text.tokenizer, text.vocab_size
+        folder if folder.is_dir() else folder.parent, tower.tokenizer, tower.vocab_size
     )
     lower = LowerHalf(clip, options.tune, device=options.device, dtype=options.dtype)
     settings = [model.identity, options.tune, lower.side, wanted.views, wanted.words]
