@@ -25,6 +25,7 @@ from fovea.search.clip.checkpoints.checkpoint import (
 )
 from fovea.search.clip.checkpoints.image_processor import read_json
 from fovea.search.clip.config import (
+    BERT_NORM_EPS,
     Activation,
     BertConfig,
     Colour,
@@ -267,7 +268,7 @@ def _bert_config(path: Path) -> BertConfig:
     supported = {
         "hidden_act": "gelu",
         "intermediate_size": 4 * text.width,
-        "layer_norm_eps": 1e-12,
+        "layer_norm_eps": BERT_NORM_EPS,
         "pad_token_id": 0,
         "position_embedding_type": "absolute",
     }

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fovea.search.clip.checkpoints.shapes import is_projection, tower_of
 from fovea.search.clip.encoders.base import pick_dtype, send
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP, VisionTransformer
@@ -364,8 +365,8 @@ def make_adamw(
         if tensor.requires_grad and id(tensor) not in left_out:
             decay = weight_decay if tensor.ndim > 1 else 0.0
             share = rate_share(model, name)
-            if shares and not _is_projection(name):
-                share *= shares["image" if name.startswith("visual.") else "text"]
+            if shares and not is_projection(name):
+                share *= shares[tower_of(name) or "text"]
             groups.setdefault((decay, share), []).append(tensor)
     settings = [
         {"params": tensors, "weight_decay": decay, "share": share}
@@ -373,12 +374,6 @@ def make_adamw(
     ]
     # betas and epsilon: Radford et al. 2021, table 18 (those of the Vision Transformers)
     return torch.optim.AdamW(settings, lr=0.0, betas=(0.9, 0.98), eps=1e-6)
-
-
-def _is_projection(name: str) -> bool:
-    """Whether a parameter is new where pretrained towers are joined."""
-    top = ("logit_scale", "text_projection", "visual.proj", "visual.querypool.")
-    return name.startswith((*top, "visual.attnpool.c_proj."))
 
 
 def rate_share(model: CLIP, name: str) -> float:
