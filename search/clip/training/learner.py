@@ -325,7 +325,7 @@ def make_optimizers(model: CLIP, options: TrainOptions) -> dict[str, torch.optim
         hidden = [  # inside a tower: not its input, output, embedding or pool
             weight
             for name, weight in model.named_parameters()
-            if weight.requires_grad and weight.ndim > 1 and _is_inner(name)
+            if weight.requires_grad and weight.ndim > 1 and _is_inner(name, weight)
         ]
     optimizers: dict[str, torch.optim.Optimizer] = {
         "adamw": make_adamw(model, options.weight_decay, hidden, _shares(options))
@@ -342,8 +342,13 @@ def _shares(options: TrainOptions) -> dict[str, float]:
     return {tower: 1.0 if rate is None else rate / options.lr for tower, rate in rates.items()}
 
 
-def _is_inner(name: str) -> bool:
-    """Whether a parameter belongs to a block inside a tower."""
+def _is_inner(name: str, weight: Tensor) -> bool:
+    """Whether a parameter belongs to a block inside a tower and mixes its inputs.
+
+    A depthwise convolution does not: each of its channels sees only itself.
+    """
+    if weight.ndim == 4 and weight.shape[1] == 1:
+        return False
     inside = ("resblocks.", "bert.encoder.layer.", "visual.blocks.")
     return any(part in name for part in inside) or name.startswith("visual.layer")
 
