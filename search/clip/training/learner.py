@@ -65,6 +65,7 @@ class Learner:
             if options.tuned_text != "all":
                 texts = int(options.tuned_text)
             self.network = self.halves = Halves(self.model, int(options.tuned_image), texts)
+            self.halves.keeps_texts = options.augmentation.words == 0
         if world.size > 1:
             self._join_others(options.tuned_image)
         self.average = Average(self.model, options.average) if options.average else None
