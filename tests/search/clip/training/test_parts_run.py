@@ -137,20 +137,49 @@ def test_each_tower_learns_at_its_own_rate(tmp_path, monkeypatch):
     assert seen == {*rates, ""}
 
 
-def test_a_resumed_run_reads_its_kept_views_and_opens_no_image(tmp_path, monkeypatch):
+def test_a_resumed_run_reads_its_kept_views_and_tries_only_broken_images(
+    tmp_path, monkeypatch, caplog
+):
     source = captioned_source(tmp_path)
     files = {f"{colour}0.png": encoded(colour) for colour in ("red", "lime", "blue")}
     write_tar(tmp_path / "squares.tar", files | {"red1.png": b"\x89PNG no"})
     options = parts_run(tmp_path, sources=(source,), batch_size=4, samples=16, **GUIDED)
     seen = []
     train(replace(options, stop_after=2), seen.append)
+    opened, plain = [], Batches.open_image
 
-    def opened(*place):
-        raise AssertionError("an image was opened")
+    def watched(self, *place):
+        opened.append(place)
+        return plain(self, *place)
 
-    monkeypatch.setattr(Batches, "open_image", opened)
+    monkeypatch.setattr(Batches, "open_image", watched)
+    caplog.clear()
     train(options, seen.append)
     assert [metrics.left_out for metrics in seen] == [1, 1]
+    assert opened == [(0, 1)] and "left out red1.png" in caplog.text
+
+
+def test_other_images_under_the_same_names_have_features_of_their_own(tmp_path, monkeypatch):
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    sources = []
+    for folder in folders:
+        folder.mkdir()
+        sources.append(captioned_source(folder))
+    names = [json.loads(line)["file"] for line in sources[1].captions.read_text().splitlines()]
+    write_tar(folders[1] / "squares.tar", {n: encoded("red", 9 + i) for i, n in enumerate(names)})
+    opened, plain = [], Batches.open_image
+
+    def watched(self, *place):
+        opened.append(place)
+        return plain(self, *place)
+
+    monkeypatch.setattr(Batches, "open_image", watched)
+    counts = []
+    for folder, source in zip(folders, sources, strict=True):
+        train(parts_run(folder, sources=(source,), features=tmp_path / "f", samples=8, **GUIDED))
+        counts.append(len(opened))
+        opened.clear()
+    assert counts == [24, 24, 0]  # the third archive is a copy of the first
 
 
 def test_two_sources_may_have_their_own_views(tmp_path):
