@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -100,17 +100,27 @@ class KeptViews:
         them. While another process computes the same features, wait for it. Raise ``ModelError``
         if a part cannot be written.
         """
-        done = 0
-        with self._alone(), ThreadPoolExecutor(max(1, workers)) as pool:
+        done, is_alone = 0, False
+        with ExitStack() as held, ThreadPoolExecutor(max(1, workers)) as pool:
             for source, number in self._parts():
-                broken = self._broken_in(source, number)
-                if broken is None or any(open_image(source, n) is not None for n in broken):
+                missing = self._is_missing(source, number, open_image)
+                if missing and not is_alone:  # not sooner: a folder may be there to be read only
+                    held.enter_context(self._alone())
+                    is_alone = True
+                    missing = self._is_missing(source, number, open_image)
+                if missing:
                     self._compute_part(source, number, open_image, size, pool)
-                else:
-                    self.broken |= {(source, n) for n in broken}
                 done += len(self._numbers(source, number))
                 if on_done is not None:
                     on_done(done, sum(self._counts))
+
+    def _is_missing(self, source: int, number: int, open_image: OpenImage) -> bool:
+        """Whether a part is missing, or has a broken image that can be opened now."""
+        broken = self._broken_in(source, number)
+        if broken is None or any(open_image(source, n) is not None for n in broken):
+            return True
+        self.broken |= {(source, n) for n in broken}
+        return False
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -267,8 +277,8 @@ class KeptViews:
         )
         x = ((x - mean) / std).contiguous(memory_format=torch.channels_last)
         pooled = torch.zeros(len(x), 0)
-        # always in float32: computed in bfloat16, features point elsewhere (cosines with these of
-        # 0.996 and more for a Lite0), while float16, in which they are kept, hardly turns them
+        # always in float32: bfloat16 turns the features of a Lite0 by up to a cosine of 0.996, far
+        # more than float16, in which they are kept
         features = self._halves.lower_images(x)
         if isinstance(model.visual, EfficientNetLite):
             pooled = model.visual.pool(self._halves.top_images(features))

@@ -98,12 +98,14 @@ def test_views_are_those_of_a_run_of_their_own(tmp_path):
     assert np.array_equal(*plain)  # the whole image is not drawn
 
 
-def test_kept_views_are_not_computed_again(tmp_path):
+def test_kept_views_are_not_computed_again(tmp_path, monkeypatch):
     first = everything(computed(tmp_path))
 
-    def unreachable(source, index):
-        raise AssertionError("opened again")
+    def unreachable(*arguments, **options):
+        raise AssertionError("opened again, or locked")
 
+    assert same(first, everything(computed(tmp_path, unreachable)))
+    monkeypatch.setattr(module.FileLock, "acquire", unreachable)  # a folder to be read only
     assert same(first, everything(computed(tmp_path, unreachable)))
 
 
