@@ -2,9 +2,10 @@
 
     python bench/photographs.py FOLDER --labels labels.tsv [--model NAME]...
 
-``labels.tsv`` has the columns file, wnid and label. Each photograph is searched for in all of
-FOLDER by "a photo of a LABEL"; others with the same label count as neither right nor wrong. The
-baseline is chance; further models are measured in the same run.
+``labels.tsv`` has the columns file, wnid and label. Each photograph is searched for among all that
+it names, by "a photo of a LABEL"; others with the same label count as neither right nor wrong, and
+a tie with another label counts against the model. The baseline is chance; further models are
+measured in the same run. Models have to be on the disk already.
 """
 
 import csv
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from PIL import Image
 
-import fovea
+from fovea.search.models.resolve import resolve_model
 
 DEPTHS = (1, 10)
 
@@ -36,13 +37,13 @@ def main(folder: Path, labels: Path, names: Sequence[str], each: bool) -> None:
     images = [Image.open(folder / row["file"]) for row in rows]
     label_of = np.array([row["label"] for row in rows])
     for name in names:
-        model = fovea.load_model(name)
+        model = resolve_model(name, network=False).load()
         embedded = model.encode_images(images)
         texts = model.encode_texts([f"a photo of a {label}" for label in label_of])
         scores = texts @ embedded.T  # (n, n)
         own = scores.diagonal()[:, None]
         others = label_of[:, None] != label_of
-        ranks = 1 + ((scores > own) & others).sum(axis=1)
+        ranks = 1 + ((scores >= own) & others).sum(axis=1)
         if each:
             for rank, row in zip(ranks, rows, strict=True):
                 print(f"{rank:5d}  {row['file']}  {row['label']}")

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,27 +106,41 @@ def test_photographs_are_found_by_their_own_names(tmp_path, capsys, monkeypatch)
     lines = ["file\twnid\tlabel", *(f"{name}\tn0\t{label}" for name, label in colours.items())]
     (tmp_path / "labels.tsv").write_text("\n".join(lines))
     bench = load(FOLDER / "photographs.py")
-    monkeypatch.setattr("fovea.load_model", lambda name: ColourModel(swaps=name == "wrong"))
+
+    def resolved(name, network):
+        assert not network
+        return SimpleNamespace(load=lambda: ColourModel(name))
+
+    monkeypatch.setattr(bench, "resolve_model", resolved)
     command = [str(tmp_path), "--labels", str(tmp_path / "labels.tsv")]
-    bench.main([*command, "--model", "right", "--model", "wrong"], standalone_mode=False)
-    right, wrong, chance = capsys.readouterr().out.splitlines()
+    bench.main(
+        [*command, "--model", "right", "--model", "wrong", "--model", "blind"],
+        standalone_mode=False,
+    )
+    right, wrong, blind, chance = capsys.readouterr().out.splitlines()
     assert right.startswith("right: @1 100.0 %, @10 100.0 % of 4 ")
     assert wrong.startswith("wrong: @1 50.0 %, @10 100.0 % of 4 ")
+    assert blind.startswith("blind: @1 0.0 %, @10 100.0 % of 4 ")  # ties are no finds
     assert chance.startswith("chance: @1 25.0 %")
 
 
 class ColourModel:
-    """Embeds an image and the last word of a text as a colour; ``swaps`` red and lime in texts."""
+    """Embeds an image and the last word of a text as a colour.
 
-    def __init__(self, swaps):
-        self.swaps = swaps
+    One that is "wrong" swaps red and lime in texts, one that is "blind" sees all as the same.
+    """
+
+    def __init__(self, name):
+        self.name = name
 
     def encode_images(self, images):
         rows = np.stack([np.asarray(image.convert("RGB"), np.float32)[0, 0] for image in images])
+        if self.name == "blind":
+            rows[:] = 1
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     def encode_texts(self, texts):
-        swapped = {"red": "lime", "lime": "red"} if self.swaps else {}
+        swapped = {"red": "lime", "lime": "red"} if self.name == "wrong" else {}
         words = [text.split()[-1] for text in texts]
         return self.encode_images(
             [Image.new("RGB", (1, 1), swapped.get(word, word)) for word in words]

@@ -13,7 +13,8 @@ from fovea.search.clip.checkpoints.export import save_model
 from fovea.search.clip.encoders.base import keep_allocations
 from fovea.search.clip.finetuning.features import FeatureStore, LowerHalf
 from fovea.search.clip.finetuning.finetune import Comparison, TuneOptions, finetune, fingerprint
-from fovea.search.clip.tokenizer import Tokenizer
+from fovea.search.clip.protocols import TextTokenizer
+from fovea.search.clip.tokenizer import open_tokenizer
 from fovea.search.clip.training.train import Metrics
 from fovea.search.library.library import Library
 from fovea.search.models.info import ModelInfo
@@ -70,8 +71,9 @@ def finetune_library(
     keep_allocations()
     place = library.folder / "tuned" if out is None else out
     clip = load_clip(model.folder)
-    tokenizer = Tokenizer.from_folder(
-        model.folder if model.folder.is_dir() else model.folder.parent
+    folder, tower = model.folder, clip.config.text
+    tokenizer: TextTokenizer = open_tokenizer(
+        folder if folder.is_dir() else folder.parent, tower.tokenizer, tower.vocab_size
     )
     lower = LowerHalf(clip, options.tune, device=options.device, dtype=options.dtype)
     settings = [model.identity, options.tune, lower.side, wanted.views, wanted.words]

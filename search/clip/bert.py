@@ -11,11 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import BertConfig
+from .config import BERT_NORM_EPS, BertConfig
 
-__all__ = ["NORM_EPS", "Bert", "padding_mask", "text_lengths"]
-
-NORM_EPS = 1e-12  # of every layer norm
+__all__ = ["Bert", "padding_mask", "text_lengths"]
 
 
 class Embeddings(nn.Module):
@@ -26,7 +24,7 @@ class Embeddings(nn.Module):
         self.word_embeddings = nn.Embedding(config.vocab_size, config.width)
         self.position_embeddings = nn.Embedding(config.context_length, config.width)
         self.token_type_embeddings = nn.Embedding(config.segments, config.width)
-        self.LayerNorm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.LayerNorm = nn.LayerNorm(config.width, eps=BERT_NORM_EPS)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Embed token ids (n, l) as (n, l, w)."""
@@ -63,7 +61,7 @@ class Residual(nn.Module):
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
         self.dense = nn.Linear(inputs, width)
-        self.LayerNorm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.LayerNorm = nn.LayerNorm(width, eps=BERT_NORM_EPS)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """Map (n, l, inputs) to (n, l, w)."""
@@ -133,15 +131,6 @@ class Bert(nn.Module):
     def blocks(self) -> list[nn.Module]:
         """The layers between ``stem`` and ``pool``, first to last."""
         return list(self.encoder.layer)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Embed token ids (n, l), padded with 0, as the mean of their outputs (n, w)."""
-        lengths = text_lengths(tokens)
-        x = self.stem(tokens)
-        mask = padding_mask(lengths, x)
-        for layer in self.blocks:
-            x = layer(x, mask)
-        return self.pool(x, lengths)
 
     def stem(self, tokens: Tensor) -> Tensor:
         """Turn token ids (n, l) into the layers' input (n, l, w)."""

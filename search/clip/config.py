@@ -36,6 +36,7 @@ RESNET_POOL = 32  # channels of that map per unit of the tower's width
 
 EFFICIENTNET_STEM = 32  # channels of the first convolution
 EFFICIENTNET_POOLED = 1280  # of the last
+BERT_NORM_EPS = 1e-12  # of every layer norm of a BERT
 MOST_FACTOR = 4.0  # that an EfficientNet-Lite's width or depth is scaled by
 
 

@@ -306,12 +306,16 @@ class CLIP(nn.Module):
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Embed token ids (n, l), l at most the context length, as (n, d), not of unit length."""
+        return self._project_text(self.pool_text(tokens))
+
+    def pool_text(self, tokens: Tensor) -> Tensor:
+        """Return the text tower's output (n, w), below its projection, for token ids (n, l)."""
         lengths = self.text_lengths(tokens)
         x = self.text_stem(tokens)  # (n, l, w)
         mask = self.text_mask(x, lengths)
         for block in self.text_blocks:
             x = block(x, mask)
-        return self.text_head(x, lengths)
+        return self.text_pool(x, lengths)
 
     def text_lengths(self, tokens: Tensor) -> Tensor:
         """Return the length (n,) of each row of token ids (n, l), both specials included.
@@ -333,8 +337,11 @@ class CLIP(nn.Module):
 
     def text_head(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Project the last block's output (n, l, w) to (n, d)."""
-        x = self.text_pool(x, lengths)
-        out: Tensor = x @ self.text_projection.to(x.dtype)  # (n, d)
+        return self._project_text(self.text_pool(x, lengths))
+
+    def _project_text(self, x: Tensor) -> Tensor:
+        """Project (n, w) to (n, d)."""
+        out: Tensor = x @ self.text_projection.to(x.dtype)
         return out
 
     def text_pool(self, x: Tensor, lengths: Tensor) -> Tensor:

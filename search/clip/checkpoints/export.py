@@ -26,9 +26,9 @@ def save_model(
     """Write ``model.safetensors`` (in ``dtype``), ``config.json`` and the vocabulary.
 
     With ``int8_text`` the text tower's matrices are stored as int8 (``int8.py``). The same weights
-    give the same bytes. Each file replaces an earlier one atomically, the weights
-    last. Raise ``ModelError`` if one cannot be written or a weight is not finite. The counters of
-    batch normalisation are left out: they matter only to training without momentum.
+    give the same bytes. Each file replaces an earlier one atomically, the weights last. Raise
+    ``ModelError`` if one cannot be written or a weight is not finite. The counters of batch
+    normalisation are left out: they matter only to training without momentum.
     """
     for name, tensor in model.state_dict().items():
         if not tensor.isfinite().all():

@@ -34,6 +34,15 @@ def tower_of(name: str) -> str | None:
     return "image" if name.startswith("visual.") else "text"
 
 
+def is_projection(name: str) -> bool:
+    """Whether a tensor leads from a tower to the embeddings of both.
+
+    Such tensors are new where pretrained towers are joined.
+    """
+    top = ("logit_scale", "text_projection", "visual.proj", "visual.querypool.")
+    return name.startswith((*top, "visual.attnpool.c_proj."))
+
+
 def expected_shapes(config: ClipConfig) -> Shapes:
     """Return the shape of every tensor in the state dict of ``CLIP(config)``."""
     vision, text, d = config.vision, config.text, config.embed_dim

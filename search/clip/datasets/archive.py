@@ -32,6 +32,9 @@ class Archive(Protocol):
     def read(self, name: str) -> bytes:
         """Return one file's bytes; raise ``KeyError`` for an unknown name."""
 
+    def size(self, name: str) -> int:
+        """Return a file's size in bytes, 0 if it has gone; ``name`` is one of ``names``."""
+
 
 def open_archive(path: Path) -> Archive:
     """Open a folder or a tar file, compressed or not; raise ``ModelError`` for anything else."""
@@ -61,6 +64,13 @@ class FolderArchive:
         if parts.is_absolute() or ".." in parts.parts or not path.is_file():
             raise KeyError(name)
         return path.read_bytes()
+
+    def size(self, name: str) -> int:
+        """Return a file's size in bytes, 0 if it has gone."""
+        try:
+            return (self.folder / name).stat().st_size
+        except OSError:
+            return 0
 
 
 class TarArchive:
@@ -92,6 +102,10 @@ class TarArchive:
         """Return one member's bytes."""
         offset, size = self._offsets[name]
         return os.pread(self._file.fileno(), size, offset)
+
+    def size(self, name: str) -> int:
+        """Return a member's size in bytes."""
+        return self._offsets[name][1]
 
 
 def _plain_tar(path: Path) -> IO[bytes]:

@@ -175,6 +175,11 @@ class PairSet:
         digest.update(json.dumps(list(self.class_names.items())).encode())
         return digest.hexdigest()
 
+    def sizes_digest(self) -> str:
+        """Return a hex digest of the images' sizes in bytes, in their order."""
+        sizes = [self.archives[pair.archive].size(pair.file) for pair in self.pairs]
+        return blake2b(np.array(sizes, "<i8").tobytes(), digest_size=16).hexdigest()
+
     @property
     def most_tags(self) -> int:
         """The most tags that a pair has."""

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fovea.search.clip.bert import NORM_EPS, text_lengths
-from fovea.search.clip.config import BertConfig, ClipConfig
+from fovea.search.clip.bert import text_lengths
+from fovea.search.clip.config import BERT_NORM_EPS, BertConfig, ClipConfig
 
 from .kernels import Linear, State, Target, attend
 from .transformer_towers import Norm
@@ -31,7 +31,7 @@ class BertLayer:
             for part in ("attention.output", "intermediate", "output")
         )
         self.ln_1, self.ln_2 = (
-            Norm(target, state, f"{name}.{part}.LayerNorm", NORM_EPS)
+            Norm(target, state, f"{name}.{part}.LayerNorm", BERT_NORM_EPS)
             for part in ("attention.output", "output")
         )
 
@@ -56,7 +56,7 @@ class BertTower:
         segment = state[f"{tables}.token_type_embeddings.weight"][0].float()
         positions = state[f"{tables}.position_embeddings.weight"].float()
         self.positions = target.put(positions + segment)
-        self.norm = Norm(target, state, f"{tables}.LayerNorm", NORM_EPS)
+        self.norm = Norm(target, state, f"{tables}.LayerNorm", BERT_NORM_EPS)
         self.layers = [
             BertLayer(target, state, f"bert.encoder.layer.{number}", text.heads)
             for number in range(text.layers)

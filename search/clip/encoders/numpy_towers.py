@@ -9,13 +9,13 @@ from typing import Protocol
 
 import numpy as np
 
-from fovea.search.clip.config import BertConfig, ClipConfig, TextConfig
+from fovea.search.clip.config import BERT_NORM_EPS, BertConfig, ClipConfig, TextConfig
 
 __all__ = ["BERT_TABLE", "TABLE", "NumpyTower", "State", "TokenTable", "text_tower"]
 
 TABLE = "token_embedding.weight"
 BERT_TABLE = "bert.embeddings.word_embeddings.weight"
-NORM_EPS, BERT_NORM_EPS = 1e-5, 1e-12
+NORM_EPS = 1e-5  # of every layer norm of the published models
 
 State = dict[str, np.ndarray]  # float32 tensors by their published names
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fovea.search.clip.checkpoints.checkpoint import some
-from fovea.search.clip.checkpoints.shapes import expected_shapes, tower_of
+from fovea.search.clip.checkpoints.shapes import expected_shapes, is_projection, tower_of
 from fovea.search.clip.config import ClipConfig, EfficientNetConfig, VisionConfig, checked
 from fovea.search.clip.datasets.pairs import LABEL_TEMPLATES
 from fovea.search.clip.efficientnet import EfficientNetLite
@@ -25,12 +25,6 @@ __all__ = ["joined", "with_class_gain"]
 
 TEMPLATES = LABEL_TEMPLATES[:3]  # for the names of classes
 HEAD_WIDTH = 64  # of the heads by which queries attend, where d allows it
-
-# the tensors of a joined model that are in neither part, by the beginnings of their names
-_NEW = (
-    *("logit_scale", "text_projection", "visual.proj", "visual.querypool."),
-    "visual.attnpool.c_proj.",
-)
 
 
 def joined(
@@ -58,7 +52,15 @@ def joined(
     d = embed_dim or text.text.width
     config = ClipConfig(
         d,
-        _vision(image, text, d, image_size, hidden, queries, names),
+        _vision(
+            image,
+            text,
+            embed_dim=d,
+            image_size=image_size,
+            hidden=hidden,
+            queries=queries,
+            names=names,
+        ),
         text.text,
         mean=image.mean,
         std=image.std,
@@ -101,7 +103,8 @@ def with_class_gain(model: CLIP, gain: float | None) -> CLIP:
 def _vision(
     image: ImagePart,
     text: TextPart,
-    d: int,
+    *,
+    embed_dim: int,
     image_size: int | None,
     hidden: int,
     queries: int,
@@ -124,7 +127,7 @@ def _vision(
             class_width=text.text.width if names else 0,
             hidden=hidden,
             queries=queries,
-            heads=_heads(d) if queries else vision.heads,
+            heads=_heads(embed_dim) if queries else vision.heads,
         )
     if names or hidden or queries:
         raise ModelError(
@@ -169,7 +172,7 @@ def _load(model: CLIP, state: Mapping[str, Tensor], tower: str) -> None:
 def _is_new(name: str, model: CLIP) -> bool:
     """Whether a tensor of the model is in neither part."""
     lite = isinstance(model.visual, EfficientNetLite)
-    return name.startswith(_NEW) or (lite and name == "visual.class_embedding")
+    return is_projection(name) or (lite and name == "visual.class_embedding")
 
 
 @torch.no_grad()
@@ -205,15 +208,5 @@ def _mean_embeddings(
         prompts = [template.format(name) for name in each for template in TEMPLATES]
         tokens = tokenizer.tokenize(prompts, model.config.text.context_length)
         tokens = tokens[:, : int(tokenizer.lengths(tokens).max())]
-        rows.append(F.normalize(_pooled(model, torch.from_numpy(tokens)), dim=-1).mean(dim=0))
+        rows.append(F.normalize(model.pool_text(torch.from_numpy(tokens)), dim=-1).mean(dim=0))
     return F.normalize(torch.stack(rows), dim=-1)
-
-
-def _pooled(model: CLIP, tokens: Tensor) -> Tensor:
-    """Return the text tower's output (n, w) below its projection, of token ids (n, l)."""
-    lengths = model.text_lengths(tokens)
-    x = model.text_stem(tokens)
-    mask = model.text_mask(x, lengths)
-    for block in model.text_blocks:
-        x = block(x, mask)
-    return model.text_pool(x, lengths)

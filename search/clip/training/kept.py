@@ -4,8 +4,10 @@ For s see ``model.py``; m is the number of images of a part.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -14,18 +16,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from fovea.search.clip.atomic import replace_file
 from fovea.search.clip.datasets.pairs import PairSet
 from fovea.search.clip.efficientnet import EfficientNetLite
-from fovea.search.clip.encoders.base import pick_dtype
 from fovea.search.clip.errors import ModelError
 
 from .augment import Augmentation, draw_colours, random_crop, vary_colour
 from .split import Halves
 
 __all__ = ["KeptView", "KeptViews"]
+
+log = logging.getLogger(__name__)
 
 ROWS = 64  # views in one pass; fixed, so that the same images give the same bits
 PART = 16  # passes to a part, which a stopped run need not repeat
@@ -49,10 +53,11 @@ class KeptViews:
     to a square. The features are those at the cut of ``halves``, float16. ``pooled`` is read at the
     top of the tower as it is before training, and only for an EfficientNet.
 
-    Files in ``folder`` serve every run with the same ``identity``, sources, views, seed and
-    augmentation; a run that was stopped computes only the parts that are missing. They do not
-    notice images that change under the same name. ``broken`` are the images, by source and number,
-    that could not be opened. Raise ``ModelError`` if the folder cannot be made.
+    Files in ``folder`` serve every run with the same ``identity``, sources, sizes of the images in
+    bytes, views, seed and augmentation; a run that was stopped computes only the parts that are
+    missing. They do not notice an image that changes and keeps its name and size. ``broken`` are
+    the images, by source and number, that could not be opened. Raise ``ModelError`` if the folder
+    cannot be made.
     """
 
     def __init__(
@@ -69,8 +74,9 @@ class KeptViews:
         self.views, self.broken = list(views), set[tuple[int, int]]()
         self._halves, self._how, self._seed = halves, augmentation, seed
         self._counts = [len(pairs.pairs) for pairs in sets]
+        sizes = [pairs.sizes_digest() for pairs in sets]
         text = json.dumps(
-            [identity, self.views, seed, self._counts, str(augmentation)], sort_keys=True
+            [identity, self.views, seed, self._counts, sizes, str(augmentation)], sort_keys=True
         )
         self._folder = folder / sha256(text.encode()).hexdigest()[:16]
         self._steps = [max(1, ROWS * PART // each) for each in self.views]  # images to a part
@@ -89,18 +95,54 @@ class KeptViews:
     ) -> None:
         """Compute the parts that are missing, from images of ``size`` pixels a side.
 
-        Images are opened and cropped by this many threads. ``on_done`` is called after each part
-        with the images done and all of them. Raise ``ModelError`` if a part cannot be written.
+        So is a part with a broken image that can be opened now. Images are opened and cropped by
+        this many threads. ``on_done`` is called after each part with the images done and all of
+        them. While another process computes the same features, wait for it. Raise ``ModelError``
+        if a part cannot be written.
         """
-        done = 0
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            for source in range(len(self._counts)):
-                for number in range(self._parts_of(source)):
-                    if self._stored(source, number) is None:
-                        self._compute_part(source, number, open_image, size, pool)
-                    done += len(self._numbers(source, number))
-                    if on_done is not None:
-                        on_done(done, sum(self._counts))
+        done, is_alone = 0, False
+        with ExitStack() as held, ThreadPoolExecutor(max(1, workers)) as pool:
+            for source, number in self._parts():
+                missing = self._is_missing(source, number, open_image)
+                if missing and not is_alone:  # not sooner: a folder may be there to be read only
+                    held.enter_context(self._alone())
+                    is_alone = True
+                    missing = self._is_missing(source, number, open_image)
+                if missing:
+                    self._compute_part(source, number, open_image, size, pool)
+                done += len(self._numbers(source, number))
+                if on_done is not None:
+                    on_done(done, sum(self._counts))
+
+    def _is_missing(self, source: int, number: int, open_image: OpenImage) -> bool:
+        """Whether a part is missing, or has a broken image that can be opened now."""
+        broken = self._broken_in(source, number)
+        if broken is None or any(open_image(source, n) is not None for n in broken):
+            return True
+        self.broken |= {(source, n) for n in broken}
+        return False
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one process at a time compute; the system frees the lock when a process ends."""
+        lock = FileLock(self._folder / "lock")
+        try:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                log.warning(
+                    "waiting for another run that computes the features in %s", self._folder
+                )
+                lock.acquire()
+        except (OSError, NotImplementedError) as exc:
+            raise ModelError(
+                f"cannot lock {self._folder}: {getattr(exc, 'strerror', None) or exc}; keep the "
+                "features on another disk"
+            ) from exc
+        try:
+            yield
+        finally:
+            lock.release()
 
     def get(self, source: int, index: int, view: int) -> KeptView:
         """Return one view of an image."""
@@ -108,20 +150,17 @@ class KeptViews:
         features, pooled = self._mapped(source, number)
         return KeptView(features[row, view], pooled[row, view])
 
-    def whole(self) -> np.ndarray:
-        """Return what is pooled from the first view of every image, float16 (n, 1280)."""
-        rows = []
-        for source in range(len(self._counts)):
-            for number in range(self._parts_of(source)):
-                _, pooled = self._mapped(source, number)
-                found = [
-                    (source, index) not in self.broken for index in self._numbers(source, number)
-                ]
-                rows.append(pooled[:, 0][found])
-        return np.concatenate(rows)
+    def whole(self) -> Iterator[np.ndarray]:
+        """Yield what is pooled from the first view of every image, float16 (m, 1280) by parts."""
+        for source, number in self._parts():
+            _, pooled = self._mapped(source, number)
+            numbers = self._numbers(source, number)
+            yield pooled[:, 0][[(source, index) not in self.broken for index in numbers]]
 
-    def _parts_of(self, source: int) -> int:
-        return -(-self._counts[source] // self._steps[source])
+    def _parts(self) -> Iterator[tuple[int, int]]:
+        """Yield every part: its source and its number in it."""
+        for source, (count, step) in enumerate(zip(self._counts, self._steps, strict=True)):
+            yield from ((source, number) for number in range(-(-count // step)))
 
     def _numbers(self, source: int, number: int) -> range:
         """Return the numbers, in their source, of the images of a part."""
@@ -141,20 +180,31 @@ class KeptViews:
     def _path(self, source: int, number: int, kind: str) -> Path:
         return self._folder / f"{source}-{number * self._steps[source]}-{kind}"
 
+    def _broken_in(self, source: int, number: int) -> list[int] | None:
+        """Return the broken images of a part; None if it is missing or damaged."""
+        try:
+            path = self._path(source, number, "broken.json")
+            broken: Any = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        numbers = self._numbers(source, number)
+        if not isinstance(broken, list) or not all(type(n) is int and n in numbers for n in broken):
+            return None
+        return None if self._stored(source, number) is None else broken
+
     def _stored(self, source: int, number: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Map features (m, views, …) and pooled ones (m, views, 1280), or return None."""
+        rows = (len(self._numbers(source, number)), self.views[source])
         try:
-            broken = json.loads(self._path(source, number, "broken.json").read_text("utf-8"))
             features, pooled = (
                 self._load(self._path(source, number, f"{kind}.npy"))
                 for kind in ("features", "pooled")
             )
-        except (OSError, ValueError, EOFError):
+            known = (features.dtype, pooled.dtype, pooled.ndim) == (np.float16, np.float16, 3)
+            whole = known and features.shape[:2] == pooled.shape[:2] == rows
+        except Exception:  # a damaged file makes numpy raise almost anything
             return None
-        if not len(features) == len(pooled) == len(self._numbers(source, number)):
-            return None
-        self.broken |= {(source, int(index)) for index in broken}
-        return features, pooled
+        return (features, pooled) if whole else None
 
     @staticmethod
     def _load(path: Path) -> np.ndarray:
@@ -174,6 +224,9 @@ class KeptViews:
         pool: ThreadPoolExecutor,
     ) -> None:
         numbers = self._numbers(source, number)
+        self.broken -= {(source, n) for n in numbers}
+        with suppress(OSError):  # no part until it is complete; writing tells what is wrong
+            self._path(source, number, "broken.json").unlink()
         drawn = list(pool.map(lambda n: self._draw((source, n), open_image, size), numbers))
         pixels = np.concatenate([pixels for pixels, _ in drawn])  # (m * views, s, s, 3)
         colours = np.concatenate([colours for _, colours in drawn])  # (m * views, 4)
@@ -224,11 +277,10 @@ class KeptViews:
         )
         x = ((x - mean) / std).contiguous(memory_format=torch.channels_last)
         pooled = torch.zeros(len(x), 0)
-        # in the fastest precision: float16 keeps little more, and nothing is learned through it
-        dtype = pick_dtype("auto", device)
-        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
-            features = self._halves.lower_images(x)
-            if isinstance(model.visual, EfficientNetLite):
-                pooled = model.visual.pool(self._halves.top_images(features))
+        # always in float32: bfloat16 turns the features of a Lite0 by up to a cosine of 0.996, far
+        # more than float16, in which they are kept
+        features = self._halves.lower_images(x)
+        if isinstance(model.visual, EfficientNetLite):
+            pooled = model.visual.pool(self._halves.top_images(features))
         found = (features.half().cpu().numpy(), pooled.half().cpu().numpy())
         return np.ascontiguousarray(found[0]), found[1]

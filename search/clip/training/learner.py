@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fovea.search.clip.checkpoints.shapes import is_projection, tower_of
 from fovea.search.clip.encoders.base import pick_dtype, send
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP, VisionTransformer
@@ -64,6 +65,7 @@ class Learner:
             if options.tuned_text != "all":
                 texts = int(options.tuned_text)
             self.network = self.halves = Halves(self.model, int(options.tuned_image), texts)
+            self.halves.keeps_texts = options.augmentation.words == 0
         if world.size > 1:
             self._join_others(options.tuned_image)
         self.average = Average(self.model, options.average) if options.average else None
@@ -324,7 +326,7 @@ def make_optimizers(model: CLIP, options: TrainOptions) -> dict[str, torch.optim
         hidden = [  # inside a tower: not its input, output, embedding or pool
             weight
             for name, weight in model.named_parameters()
-            if weight.requires_grad and weight.ndim > 1 and _is_inner(name)
+            if weight.requires_grad and weight.ndim > 1 and _is_inner(name, weight)
         ]
     optimizers: dict[str, torch.optim.Optimizer] = {
         "adamw": make_adamw(model, options.weight_decay, hidden, _shares(options))
@@ -341,8 +343,13 @@ def _shares(options: TrainOptions) -> dict[str, float]:
     return {tower: 1.0 if rate is None else rate / options.lr for tower, rate in rates.items()}
 
 
-def _is_inner(name: str) -> bool:
-    """Whether a parameter belongs to a block inside a tower."""
+def _is_inner(name: str, weight: Tensor) -> bool:
+    """Whether a parameter belongs to a block inside a tower and mixes its inputs.
+
+    A depthwise convolution does not: each of its channels sees only itself.
+    """
+    if weight.ndim == 4 and weight.shape[1] == 1:
+        return False
     inside = ("resblocks.", "bert.encoder.layer.", "visual.blocks.")
     return any(part in name for part in inside) or name.startswith("visual.layer")
 
@@ -364,8 +371,8 @@ def make_adamw(
         if tensor.requires_grad and id(tensor) not in left_out:
             decay = weight_decay if tensor.ndim > 1 else 0.0
             share = rate_share(model, name)
-            if shares and not _is_projection(name):
-                share *= shares["image" if name.startswith("visual.") else "text"]
+            if shares and not is_projection(name):
+                share *= shares[tower_of(name) or "text"]
             groups.setdefault((decay, share), []).append(tensor)
     settings = [
         {"params": tensors, "weight_decay": decay, "share": share}
@@ -373,12 +380,6 @@ def make_adamw(
     ]
     # betas and epsilon: Radford et al. 2021, table 18 (those of the Vision Transformers)
     return torch.optim.AdamW(settings, lr=0.0, betas=(0.9, 0.98), eps=1e-6)
-
-
-def _is_projection(name: str) -> bool:
-    """Whether a parameter is new where pretrained towers are joined."""
-    top = ("logit_scale", "text_projection", "visual.proj", "visual.querypool.")
-    return name.startswith((*top, "visual.attnpool.c_proj."))
 
 
 def rate_share(model: CLIP, name: str) -> float:

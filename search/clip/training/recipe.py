@@ -162,8 +162,10 @@ class TrainOptions:
             value = getattr(self, name)
             if value is None and name in ("image_lr", "text_lr", "class_gain"):
                 continue
-            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            if not _is_number(value) or not 0 <= value < math.inf:
                 raise ModelError(f"{name} is {value!r}; give a number of 0 or more")
+        if self.class_gain == 0:
+            raise ModelError("class_gain is 0; give a number above 0")
         if self.warmup > 1:
             raise ModelError(
                 f"warmup is {self.warmup}, a share of the steps; give a number from 0 to 1"
@@ -173,7 +175,8 @@ class TrainOptions:
         if self.seed > _GREATEST_SEED:
             raise ModelError(f"seed is {self.seed}; give one up to {_GREATEST_SEED}")
         for name in ("muon", "image_lr", "text_lr"):
-            if getattr(self, name) and not self.lr:
+            is_set = bool(self.muon) if name == "muon" else getattr(self, name) is not None
+            if is_set and not self.lr:
                 raise ModelError(f"{name} also needs the rate of the rest; give an lr above 0")
         if self.samples < self.batch_size:
             raise ModelError(
@@ -228,6 +231,11 @@ class TrainOptions:
             if getattr(self, name) and not has_parts:
                 raise ModelError(f"{name} is for a model made of parts; leave it out")
         shaped = [name for name in ("vision", "text", "merges") if self._is_set(name, usual)]
+        if self.class_gain is not None and is_new and not self.class_names:
+            raise ModelError(
+                "class_gain is for a model with class names; set class_names or init, or leave it "
+                "out"
+            )
         if has_parts and shaped:
             raise ModelError(f"{shaped[0]} is for a model without parts; leave it out")
         if not is_new and (shaped or self.embed_dim is not None):
@@ -292,8 +300,12 @@ class TrainOptions:
         return ClipConfig.from_dict(shape | {"text_cfg": text | {"vocab_size": vocab_size}})
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return isinstance(value, int) and _is_number(value) and value >= least
 
 
 def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> TrainOptions:
@@ -313,7 +325,7 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
         raise ModelError(f"cannot read the recipe {path}: {exc}") from exc
     for name, parts in _NAMED.items():
         if isinstance(data.get(name), str) and data[name] not in parts:
-            data[name] = str(folder / Path(data[name]).expanduser())
+            data[name] = str(_placed(data[name], folder))
     data |= {name: value for name, value in overrides.items() if value is not None}
     known = {entry.name for entry in fields(TrainOptions)}
     if unknown := sorted(set(data) - known):
@@ -332,11 +344,16 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
         raise ModelError(f"{path} is not a training recipe: {exc}") from exc
     for name in ("init", "out", "features"):
         if isinstance(data.get(name), str):
-            data[name] = folder / data[name]
+            data[name] = _placed(data[name], folder)
     for name in ("tune", "tune_image", "tune_text"):
-        if isinstance(data.get(name), int):
+        if _is_whole(data.get(name), 0):
             data[name] = str(data[name])
     return TrainOptions(**data)
+
+
+def _placed(path: str, folder: Path) -> Path:
+    """Return a recipe's path, of which a relative one lies in ``folder``."""
+    return folder / Path(path).expanduser()
 
 
 def _sources(name: str, entries: Any, folder: Path) -> tuple[PairSource, ...]:
@@ -352,21 +369,21 @@ def _source(entry: Mapping[str, Any], folder: Path) -> PairSource:
     if not entry.get("images"):
         raise ModelError("a source has no images; give it a list of folders or tars")
     files = {
-        name: folder / _text(name, entry[name])
+        name: _placed(_text(name, entry[name]), folder)
         for name in ("captions", "labels", "classes")
         if name in entry
     }
     hypernyms, weight = entry.get("hypernyms", {}), entry.get("weight", 1.0)
     if not isinstance(hypernyms, dict):
         raise ModelError(f"hypernyms is {hypernyms!r}; give a table of lists")
-    if not isinstance(weight, int | float) or not 0 < weight < math.inf:
+    if not _is_number(weight) or not 0 < weight < math.inf:
         raise ModelError(f"a source's weight is {weight!r}; give a number above 0")
     views = entry.get("views")
     if views is not None and not _is_whole(views, 1):
         raise ModelError(f"a source's views is {views!r}; give a whole number of 1 or more")
     return PairSource(
         views=views,
-        images=tuple(folder / path for path in _words("images", entry["images"])),
+        images=tuple(_placed(path, folder) for path in _words("images", entry["images"])),
         split=_text("split", entry["split"]) if "split" in entry else None,
         weight=float(weight),
         exclude=_words("exclude", entry.get("exclude", [])),

@@ -1,7 +1,7 @@
 """The folder of a training run: its last checkpoint and its metrics."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,17 @@ from fovea.search.clip.errors import ModelError
 class RunFolder:
     """The folder of one run, which resumes only from a checkpoint of the same ``identity``.
 
-    ``identity`` holds strings, numbers and lists of them.
+    ``identity`` holds strings, numbers and lists of them. ``completed`` adds what an earlier
+    checkpoint's identity does not say, since fovea could not do it then.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
-        self.folder, self.identity = folder, dict(identity)
+    def __init__(
+        self,
+        folder: Path,
+        identity: Mapping[str, Any],
+        completed: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
+    ) -> None:
+        self.folder, self.identity, self._completed = folder, dict(identity), completed
         self.checkpoint = folder / "checkpoint.pt"
         self.metrics = folder / "metrics.jsonl"
         try:
@@ -46,7 +52,7 @@ class RunFolder:
             return None
         try:
             saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            run = saved.pop("run")
+            run = self._completed(saved.pop("run"))
         except PermissionError as exc:
             raise ModelError(f"cannot resume from {self.checkpoint}: {exc.strerror}") from exc
         except Exception as exc:  # a damaged file makes torch raise almost anything

@@ -12,19 +12,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fovea.search.clip.model import CLIP
+from fovea.search.clip.efficientnet import EfficientNetLite
+from fovea.search.clip.model import CLIP, ModifiedResNet, VisionTransformer
 
 from .partial import first_tuned
 
-MOST_TEXTS = 1 << 16
+MOST_BYTES = 1 << 30  # of the features of texts
+
+# the beginnings of the names of the tensors below an image tower's first block
+_STEMS: dict[type, tuple[str, ...]] = {
+    EfficientNetLite: ("conv_stem.", "bn0."),
+    ModifiedResNet: tuple(f"{part}{number}." for part in ("conv", "bn") for number in (1, 2, 3)),
+    VisionTransformer: ("conv1.", "class_embedding", "positional_embedding", "ln_pre."),
+}
 
 
 class Halves(nn.Module):
     """Both halves of both towers; the upper ones have ``image_blocks`` and ``text_blocks`` blocks.
 
     The lower halves compute features: (l, w) per image for a Vision Transformer, (c, s', s') for
-    the others, and (l, w) per text.
+    the others, and (l, w) per text. ``keeps_texts`` is for texts that come again: their features
+    below the trained blocks are then computed once and kept, the first ``MOST_BYTES`` of them.
     """
+
+    keeps_texts = False
 
     def __init__(self, model: CLIP, image_blocks: int, text_blocks: int) -> None:
         super().__init__()
@@ -32,18 +43,15 @@ class Halves(nn.Module):
         self._image_cut = first_tuned(len(list(model.visual.blocks)), image_blocks)
         self._text_cut = first_tuned(len(model.text_blocks), text_blocks)
         self._kept: dict[bytes, Tensor] = {}  # by a text's ids: float16 (l, w)
+        self._bytes = 0  # that they take
 
     def forward(self, features: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Do as ``CLIP.forward``, given the images' features instead of their pixels."""
         return self.upper_images(features), self.unit_texts(tokens), self.model.logit_scale.exp()
 
     def unit_texts(self, tokens: Tensor) -> Tensor:
-        """Embed token ids (n, l) as unit rows (n, d), float32.
-
-        The features of a text below the trained blocks are computed once and kept, for the
-        ``MOST_TEXTS`` first ones.
-        """
-        if self._text_cut == 0:
+        """Embed token ids (n, l) as unit rows (n, d), float32."""
+        if self._text_cut == 0 or not self.keeps_texts:
             return self.model.unit_texts(tokens)
         lengths = self.model.text_lengths(tokens)
         own = [self._lower_text(row[:n]) for row, n in zip(tokens, lengths.tolist(), strict=True)]
@@ -60,17 +68,27 @@ class Halves(nn.Module):
         found = self._kept.get(key)
         if found is None:
             found = self.lower_texts(ids[None])[0].half().cpu()
-            if len(self._kept) < MOST_TEXTS:
+            if self._bytes + found.nbytes <= MOST_BYTES:
+                self._bytes += found.nbytes
                 self._kept[key] = found
         return found
 
     def locked_names(self) -> list[str]:
-        """Return the names, in the image tower, of the parameters of its lower half's blocks."""
-        locked = {
-            id(w) for block in self._image_blocks()[: self._image_cut] for w in block.parameters()
-        }
+        """Return the names, in the image tower, of the tensors that its features depend on.
+
+        They are those of the stem and of the lower half's blocks, running statistics included;
+        none if the lower half has no block.
+        """
+        visual = self.model.visual
+        blocks = self._image_blocks()[: self._image_cut]
+        if not blocks:
+            return []
+        locked = {id(t) for block in blocks for t in (*block.parameters(), *block.buffers())}
         return [
-            name for name, weight in self.model.visual.named_parameters() if id(weight) in locked
+            name
+            for name, tensor in visual.state_dict(keep_vars=True).items()
+            if (id(tensor) in locked or name.startswith(_STEMS[type(visual)]))
+            and not name.endswith("num_batches_tracked")
         ]
 
     def _image_blocks(self) -> list[nn.Module]:

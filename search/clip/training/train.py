@@ -11,7 +11,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -49,14 +50,22 @@ from .recipe import TrainOptions
 from .run_folder import RunFolder
 from .split import Halves
 
+# the options whose values must be equal for a run to resume, as they are
+_IDENTIFYING = (
+    *("seed", "batch_size", "samples", "lr", "weight_decay", "warmup"),
+    *("captions_per_image", "class_prompts", "muon", "image_lr", "text_lr", "views"),
+    *("class_gain", "distil", "virtual", "classes_drawn", "average"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
     """One line of a run's record; means and rates are over the interval since the line before.
 
-    ``left_out`` counts the images that could not be decoded since the run last started;
-    ``empty_captions`` and images ``without_words`` were left out before the first step;
-    ``held_out`` holds the figures of ``held_out.HeldOut``, empty where nothing was measured.
+    ``left_out`` counts the images that could not be decoded: those met since the run last started
+    or, with kept views, all of them. ``empty_captions`` and images ``without_words`` were left out
+    before the first step. ``held_out`` holds the figures of ``held_out.HeldOut``, empty where
+    nothing was measured.
     """
 
     step: int
@@ -150,7 +159,7 @@ class _Run:
         )
         self.learner = Learner(model, options, world)
         identity = _identity(options, model, sets, self.tokenizer)
-        self.folder = RunFolder(options.out, identity)
+        self.folder = RunFolder(options.out, identity, partial(_completed, identity))
         if self.learner.halves is not None:
             self._keep_views(self.learner.halves, identity, on_features)
         self.losses: list[float] = []
@@ -316,24 +325,29 @@ def _first_model(options: TrainOptions, sets: Sequence[PairSet]) -> tuple[CLIP, 
 def _teacher(model: CLIP, part: str, halves: Halves) -> CLIP:
     """Return a copy of a model with the image part's own weights, as before it was trained.
 
-    Raise ``ModelError`` if the model's locked layers are not those of the part.
+    Raise ``ModelError`` if the part is another network, if the model's locked layers, their running
+    statistics included, are not the part's but for rounding to float16, and if none is locked.
     """
-    state = open_image_part(part).state
-    teacher = copy.deepcopy(model)
-    own = dict(teacher.named_parameters()) | dict(teacher.named_buffers())
-    fitting = {
-        name: tensor
-        for name, tensor in state.items()
-        if name in own and own[name].shape == tensor.shape
-    }
     locked = [f"visual.{name}" for name in halves.locked_names()]
-    for name in locked:
-        same = name in fitting and torch.allclose(
-            own[name].cpu().float(), fitting[name], 1e-2, 1e-3
+    if not locked:
+        raise ModelError(
+            "teacher is for a model with locked blocks, but tune_image trains all of them; lower "
+            "it, or leave teacher out"
         )
-        if not same:
+    teacher = copy.deepcopy(model)
+    own = teacher.state_dict()
+    state = {
+        name: tensor
+        for name, tensor in open_image_part(part).state.items()
+        if name in own or not name.startswith("visual.fc.")  # which a model may do without
+    }
+    for name in sorted({*state, *locked}):
+        fits = name in state and name in own and own[name].shape == state[name].shape
+        if fits and name in locked:
+            fits = torch.allclose(own[name].cpu().float(), state[name].float(), 1e-3, 1e-6)
+        if not fits:
             raise ModelError(f"the model was not made of {part}: {name} differs; leave teacher out")
-    teacher.load_state_dict(fitting, strict=False)
+    teacher.load_state_dict(state, strict=False)
     return teacher
 
 
@@ -350,15 +364,9 @@ def _identity(
     options: TrainOptions, model: CLIP, sets: Sequence[PairSet], tokenizer: TextTokenizer
 ) -> dict[str, Any]:
     """Return what must be equal for a run to resume from a checkpoint."""
-    names = (
-        *("seed", "batch_size", "samples", "lr", "weight_decay", "warmup"),
-        *("captions_per_image", "class_prompts", "muon", "image_lr", "text_lr", "views"),
-        "class_gain",
-        *("distil", "virtual", "classes_drawn", "average"),
-    )
     own_views = [source.views for source in options.sources]
     return {
-        **{name: getattr(options, name) for name in names},
+        **{name: getattr(options, name) for name in _IDENTIFYING},
         **({"source_views": own_views} if any(own_views) else {}),
         "image_tower": _part_identity(options.image_tower, IMAGE_PARTS),
         "text_tower": _part_identity(options.text_tower, TEXT_PARTS),
@@ -368,12 +376,37 @@ def _identity(
         "tune_image": options.tuned_image,
         "tune_text": options.tuned_text,
         "vocabulary": _vocabulary(tokenizer),
+        **({"names": _names_crc(model)} if _names_classes(options) else {}),
         "init": options.init and weights_sha256(find_weights(options.init)),
         "pairs": [len(pairs.pairs) for pairs in sets],
         "data": [pairs.digest() for pairs in sets],
         "weights": [pairs.weight for pairs in sets],
         "hypernyms": json.dumps([dict(pairs.hypernyms) for pairs in sets]),
     }
+
+
+def _completed(identity: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of a checkpoint with what one from before newer options does not say.
+
+    It then had their usual values, and ``tune`` for both towers. Which names classes had was not
+    noted at first: they are those of ``identity``.
+    """
+    usual = {entry.name: entry.default for entry in fields(TrainOptions)}
+    known = {name: usual[name] for name in (*_IDENTIFYING, "image_tower", "text_tower")}
+    known |= {tower: run.get("tune", "all") for tower in ("tune_image", "tune_text")}
+    known |= {name: identity[name] for name in ("names",) if name in identity}
+    return known | {name: value for name, value in run.items() if name != "tune"}
+
+
+def _names_classes(options: TrainOptions) -> bool:
+    """Whether the names of the classifier's classes change what a run learns."""
+    return bool(options.class_names or options.distil or options.virtual)
+
+
+def _names_crc(model: CLIP) -> int:
+    """Hash the names of the classifier's classes."""
+    assert isinstance(model.visual, EfficientNetLite)
+    return zlib.crc32(json.dumps(class_names(model.visual.classes)).encode())
 
 
 def _part_identity(part: str | None, named: Mapping[str, object]) -> str | None:

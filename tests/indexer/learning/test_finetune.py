@@ -25,6 +25,7 @@ from fovea.search.clip.training.train import train
 from fovea.search.library.library import Library
 from fovea.search.models.resolve import resolve_model
 from places import HELPERS
+from tower_parts import JOINED, write_joined
 
 OPTIONS = TuneOptions(
     tune=1, epochs=6, batch_size=16, lr=2e-3, device="cpu", dtype="float32", log_every=2,
@@ -85,6 +86,30 @@ def test_a_library_teaches_its_own_words(library, home, tmp_path):
     assert encoder.encode_texts(["a tile"]).shape == (1, 16)
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert tune(library, home, tmp_path, least_agreement=0.0) == tuned
+
+
+def test_a_model_of_an_efficientnet_and_a_bert_is_tuned_too(home, tmp_path):
+    write_joined(tmp_path / "m", JOINED["lite-bert"])
+    model = resolve_model(str(tmp_path / "m"))
+    with Library.open(tmp_path / "library", create=True) as library:
+        index_folders(
+            library,
+            [home / "photos"],
+            model=model,
+            load_encoder=lambda: model.load(device="cpu", dtype="float32"),
+            workers=1,
+        )
+        short = replace(OPTIONS, epochs=1)
+        tuned = finetune_library(
+            library, model, wanted=WANTED, options=short, labels=LABELS, workers=1,
+            least_agreement=0.0,
+        )  # fmt: skip
+    assert (tuned.pictures, tuned.captions) == (96, 6)
+    before, after = (load_file(path / "model.safetensors") for path in (model.folder, tuned.folder))
+    name = "bert.encoder.layer.1.output.dense.weight"
+    assert not torch.equal(before[name], after[name].float())
+    encoder = resolve_model(str(tuned.folder)).load(device="cpu", dtype="float32")
+    assert encoder.encode_texts(["a dog"]).shape == (1, 40)
 
 
 def test_other_options_make_a_model_beside_it(library, home, tmp_path):

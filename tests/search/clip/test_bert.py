@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from fovea.search.clip.bert import Bert, text_lengths
-from fovea.search.clip.config import BertConfig
+from fovea.search.clip.bert import text_lengths
+from fovea.search.clip.config import BertConfig, ClipConfig
+from fovea.search.clip.model import CLIP
+from small_clips import LITE
 
 transformers = pytest.importorskip("transformers", reason="needs the extra 'transformers'")
 
@@ -38,9 +40,9 @@ def theirs(config):
 
 def ours(config, model):
     state = {name: t for name, t in model.state_dict().items() if not name.endswith("_ids")}
-    bert = Bert(config).eval()
-    bert.load_state_dict(state)
-    return bert
+    clip = CLIP(ClipConfig(8, LITE, config)).eval()
+    clip.bert.load_state_dict(state)
+    return clip
 
 
 def padded(config):
@@ -58,16 +60,16 @@ def test_it_equals_the_mean_of_transformers_outputs(config):
     mask = (tokens != 0).long()
     hidden = model(input_ids=tokens, attention_mask=mask).last_hidden_state
     want = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-    found = ours(config, model)(tokens)
+    found = ours(config, model).pool_text(tokens)
     assert (found - want).abs().max() < 1e-5
     assert (found[0] - found[1]).abs().max() > 0.1
 
 
 @torch.no_grad()
 def test_padding_changes_nothing():
-    bert, tokens = ours(SMALL, theirs(SMALL)), padded(SMALL)
-    for row, length, together in zip(tokens, LENGTHS, bert(tokens), strict=True):
-        assert (bert(row[None, :length])[0] - together).abs().max() < 1e-5
+    clip, tokens = ours(SMALL, theirs(SMALL)), padded(SMALL)
+    for row, length, together in zip(tokens, LENGTHS, clip.pool_text(tokens), strict=True):
+        assert (clip.pool_text(row[None, :length])[0] - together).abs().max() < 1e-5
 
 
 def test_a_padding_token_within_a_text_belongs_to_it():

@@ -16,6 +16,7 @@ def test_a_tar_is_read_by_name_in_any_order(tmp_path, mode):
     archive = open_archive(write_tar(tmp_path / "some.tar", FILES, mode))
     assert archive.names == list(FILES)
     assert {name: archive.read(name) for name in reversed(FILES)} == FILES
+    assert [archive.size(name) for name in FILES] == [len(data) for data in FILES.values()]
 
 
 def test_a_folder_is_read_by_relative_names(tmp_path):
@@ -24,6 +25,9 @@ def test_a_folder_is_read_by_relative_names(tmp_path):
     archive = open_archive(tmp_path / "in")
     assert archive.names == ["deep/x"]
     assert archive.read("deep/x") == b"1"
+    assert archive.size("deep/x") == 1
+    (tmp_path / "in" / "deep" / "x").unlink()
+    assert archive.size("deep/x") == 0
 
 
 def test_a_name_cannot_lead_out_of_its_folder(tmp_path):

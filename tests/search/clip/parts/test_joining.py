@@ -41,7 +41,7 @@ def class_rows(model, tokenizer):
     for names in CLASSES:
         prompts = [template.format(name) for name in names for template in TEMPLATES]
         tokens = (torch.from_numpy(tokenizer.tokenize([prompt], 16)) for prompt in prompts)
-        found = [F.normalize(model.bert(one), dim=-1) for one in tokens]
+        found = [F.normalize(model.pool_text(one), dim=-1) for one in tokens]
         rows.append(F.normalize(torch.cat(found).mean(dim=0), dim=0))
     return torch.stack(rows)
 
@@ -66,7 +66,7 @@ def test_a_text_starts_where_the_text_part_put_it(parts):
     image, text = parts
     model = joined(image, text).eval()
     tokens = torch.from_numpy(text.tokenizer.tokenize(["a red square", "one tile"], 16))
-    assert_close(model.encode_text(tokens), model.bert(tokens))
+    assert_close(model.encode_text(tokens), model.pool_text(tokens))
     assert model.visual.classes == 0 and "visual.fc.weight" not in model.state_dict()
 
 

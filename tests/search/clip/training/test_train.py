@@ -204,6 +204,23 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
             train(replace(options, **changes))
 
 
+def test_a_checkpoint_from_before_newer_options_resumes_a_run_without_them(tmp_path):
+    whole = tiny_run(tmp_path, out=tmp_path / "whole")
+    train(whole)
+    options = replace(whole, out=tmp_path / "parts")
+    train(replace(options, stop_after=3))
+    saved = torch.load(options.out / "checkpoint.pt", weights_only=True)
+    newer = ("image_tower", "text_tower", "tune_image", "tune_text", "image_lr", "text_lr", "views")
+    for name in (*newer, "class_gain", "distil", "virtual", "classes_drawn", "average"):
+        del saved["run"][name]
+    saved["run"]["tune"] = "all"
+    torch.save(saved, options.out / "checkpoint.pt")
+    with pytest.raises(ModelError, match=r"other options \(average, image_lr\)"):
+        train(replace(options, average=0.5, image_lr=1e-4))
+    train(options)
+    assert same(saved_state(whole), saved_state(options))
+
+
 def test_a_checkpoint_of_other_captions_is_refused(tmp_path):
     options = tiny_run(tmp_path)
     train(options)
