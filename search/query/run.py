@@ -70,7 +70,11 @@ class Listing:
 
     @property
     def order(self) -> Order:
-        """What the hits are ordered by; likely ones come first where a line is drawn."""
+        """What the hits are ordered by.
+
+        Among the nearest, images whose names match are mixed with the first; likely ones come
+        before all others where a line is drawn.
+        """
         sort = self.question.query.sort
         if sort == "name":
             return "name"

@@ -78,7 +78,11 @@ SEARCH = _object(
         "took_ms": {"type": "number", "minimum": 0},
         "total": {**COUNT, "description": "Hits on all pages."},
         "likely": _or_null("integer", minimum=0, description="Likely matches; they come first."),
-        "order": {"enum": ["nearest", "date", "name"]},
+        "order": {
+            "enum": ["nearest", "date", "name"],
+            "description": "nearest: images whose names match are among the first; date: newest "
+            "first.",
+        },
         "kind": {"enum": ["words", "pictures", "mixed", "browse"]},
         "cursor": CURSOR,
         "hits": _list(_named("Hit")),
