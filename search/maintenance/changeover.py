@@ -7,6 +7,7 @@ process that embeds for it notices when another one has been chosen.
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,7 +218,7 @@ def find_model(library: Library, name: str) -> ModelRow | None:
     Raise ``LibraryError`` if several match.
     """
     wanted = name.lower()
-    path = str(Path(name).expanduser().absolute())
+    path = str(Path(os.path.expanduser(name)).absolute())  # which leaves unknown users alone
     known = library.models()
     found = [model for model in known if wanted == model.name.lower() or model.source == path]
     if not found and len(wanted) >= 6:

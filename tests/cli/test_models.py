@@ -42,7 +42,9 @@ def test_what_a_models_line_and_labels_are_worth_is_described(used, tmp_path):
         assert fields["line"]["pictures"] == {
             "told": told, "chance": 0.5, "answers": 400, "drawn": verdict == "drawn",
         }  # fmt: skip
-    assert "\nlabels\tshown: 100 % of the pictures get any, and the first is right for 90 % of" in out
+    assert (
+        "\nlabels\tshown: 100 % of the pictures get any, and the first is right for 90 % of" in out
+    )
     assert fields["labels"] == {"threshold": 0, "right": 0.9, "shown": 1, "used": True}
 
 

@@ -159,21 +159,30 @@ OFFER = _object(
     }
 )
 
+CHANGE_CODES = (
+    "offline", "space", "damaged", "busy", "pictures", "superseded", "unexpected",
+)  # fmt: skip
+
 CHANGE = _object(
     {
         "id": ID,
         "model": {"type": "string", "description": "The one to change to."},
-        "state": {"enum": ["downloading", "embedding", "done", "failed", "stopped"]},
+        "state": {"enum": ["starting", "downloading", "embedding", "done", "failed", "stopped"]},
         "bytes": {**COUNT, "description": "Of the file that is being downloaded, so far."},
         "total_bytes": _or_null("integer", minimum=0),
         "images": COUNT,
         "embedded": COUNT,
         "rate": {"type": "number", "minimum": 0, "description": "Pictures per second."},
         "seconds_left": _or_null("number", minimum=0),
+        "left_out": {
+            **COUNT,
+            "description": "Pictures that have changed or cannot be read, and are scanned again "
+            "once it is done.",
+        },
         "started_at": TEXT,
         "code": {
-            "enum": [None, "offline", "space", "damaged", "busy", "pictures"],
-            "description": "Why it has failed, where that has a stable name.",
+            "enum": [None, *CHANGE_CODES],
+            "description": "Why it has failed or ended early, where that has a stable name.",
         },
         "message": _or_null("string"),
     }
@@ -182,6 +191,9 @@ CHANGE = _object(
 MODEL = _object(
     {
         "model": _or_null("string", description="The one in use; null before indexing."),
+        "bundled": _or_null(
+            "string", description="Name of the bundled model, if a former, weaker one is in use."
+        ),
         "better": {
             "oneOf": [{"type": "null"}, _named("Offer")],
             "description": "A better one that can be had.",

@@ -245,7 +245,7 @@ class Engine:
     # Closing
 
     def on_close(self, farewell: Callable[[], None]) -> None:
-        """Call ``farewell`` when the engine is closed, the last one registered first."""
+        """Call ``farewell`` when the engine is closed, at the same time as all others."""
         self._farewells.append(farewell)
 
     def close(self) -> None:
@@ -254,8 +254,12 @@ class Engine:
         Other threads' connections close when those threads end.
         """
         self.closing.set()
-        while self._farewells:
-            self._farewells.pop()()
+        parting = [threading.Thread(target=farewell) for farewell in self._farewells]
+        self._farewells.clear()
+        for thread in parting:
+            thread.start()
+        for thread in parting:
+            thread.join()
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is not None:
             connection.close()

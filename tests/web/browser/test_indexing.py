@@ -155,7 +155,9 @@ def test_an_answer_with_names_that_match_is_not_called_nearest_first(page):
     page.library.kind, page.library.named = "words", {1}
     page.fill("input[name=q]", "red")
     said = "2 pictures; names that match, and the nearest, first"
-    page.wait_for_function("said => document.querySelector('#status').textContent === said", arg=said)
+    page.wait_for_function(
+        "said => document.querySelector('#status').textContent === said", arg=said
+    )
 
 
 def test_days_of_few_pictures_share_a_row(page):

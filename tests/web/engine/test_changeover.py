@@ -103,6 +103,14 @@ def test_a_model_that_was_never_measured_embeds_no_labels(tmp_path, photos, monk
     engine.close()
 
 
+def test_everything_that_runs_is_closed_at_the_same_time(tmp_path):
+    engine, both = Engine(tmp_path / "library", ahead=False), threading.Barrier(2)
+    for _ in range(2):
+        engine.on_close(lambda: both.wait(60))  # each waits for the other
+    engine.close()
+    assert not both.broken
+
+
 def test_a_page_of_a_former_answer_comes_from_the_new_one(app, client, colour_library):
     cursor = client.get("/api/search?q=red&limit=3").json["cursor"]
     switch(colour_library)
