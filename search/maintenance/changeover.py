@@ -42,6 +42,7 @@ __all__ = [
     "changeover",
     "changing",
     "embedded_counts",
+    "find_meant",
     "find_model",
     "images_to_embed",
     "next_model",
@@ -232,13 +233,21 @@ def find_model(library: Library, name: str) -> ModelRow | None:
     return found[0] if found else None
 
 
+def find_meant(library: Library, name: str) -> ModelRow | None:
+    """Return the library's model that a name means; None where it means one of another place.
+
+    The bundled model's name always means the one that is bundled now. Raise ``LibraryError`` if
+    several match.
+    """
+    return None if name.lower() == BUNDLED else find_model(library, name)
+
+
 def resolve_in(library: Library, name: str, *, progress: "Reporter | None" = None) -> ModelInfo:
     """Return a model by its name in the library, or else as ``resolve_model`` does.
 
-    The bundled model's name always means the one that is bundled now. Raise ``ModelError`` for one
-    that is not available.
+    Raise ``ModelError`` for one that is not available.
     """
-    row = None if name.lower() == BUNDLED else find_model(library, name)
+    row = find_meant(library, name)
     if row is None or Path(name).expanduser().exists():
         return resolve_model(name, progress=progress)
     try:

@@ -9,10 +9,9 @@ from typing import Any
 
 from flask import Blueprint, Flask, current_app
 
-from fovea.data import BUNDLED
 from fovea.indexer.workers.host import command
 from fovea.search.library.locks import holder_of
-from fovea.search.maintenance.changeover import LOCK, find_model
+from fovea.search.maintenance.changeover import LOCK, find_meant
 from fovea.search.models.better import better_model
 from fovea.search.models.installed import available_models, better_bundled
 from fovea.search.models.named_hub import find_named
@@ -97,8 +96,9 @@ class ModelChanges:
             elif self._wanted is not None and self._wanted != wanted:
                 other = self._wanted.name
                 detail = f"the library is changing to {other}; wait for that, or cancel it"
-                code, params = "model.changing", {"model": other}
-                raise Problem(409, "Conflict", detail, code=code, params=params)
+                raise Problem(
+                    409, "Conflict", detail, code="model.changing", params={"model": other}
+                )
 
     def cancel(self) -> None:
         """Stop at once while downloading, after the batch in flight while embedding."""
@@ -212,7 +212,10 @@ def _left_out(count: int) -> str | None:
 def install(app: Flask) -> None:
     """Add changes of model to the app; they end with it."""
     engine: Engine = app.extensions["fovea"]
-    rescan = lambda: app.extensions["fovea.scans"].start()  # noqa: E731  # added later, maybe
+
+    def rescan() -> None:
+        app.extensions["fovea.scans"].start()
+
     app.extensions["fovea.changes"] = found = ModelChanges(engine, rescan)
     engine.on_close(found.close)
 
@@ -266,7 +269,7 @@ def _known(name: str) -> Wanted:
     ``LibraryError`` for one that several models of the library have.
     """
     library = current_engine().library
-    row = None if name.lower() == BUNDLED else find_model(library, name)
+    row = find_meant(library, name)
     if row is not None:
         return Wanted(row.name, row.identity)
     if model := find_openai(name) or find_named(name):
