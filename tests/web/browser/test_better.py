@@ -70,6 +70,12 @@ def searched(page):
     return answer(page, "/api/search?q=red")["model"]
 
 
+def toasted(page, said):
+    """Wait for a message, whose text comes a frame later than itself."""
+    same = "said => document.querySelector('#toasts').textContent === said"
+    page.wait_for_function(same, arg=said)
+
+
 def test_the_first_minute_connects_to_nothing_and_offers_a_better_model(
     browser, library, tmp_path, monkeypatch
 ):
@@ -208,7 +214,7 @@ def test_progress_is_shown_in_megabytes_and_then_in_pictures(told):
     told.change(state="embedding", images=1200, embedded=1200, message="another fovea is indexing")
     assert "waiting for the indexing of folders" in told.inner_text(DETAIL)
     told.change(state="stopped")
-    assert told.inner_text("#toasts") == "Cancelled; the model stays as it is"
+    toasted(told, "Cancelled; the model stays as it is")
     assert told.inner_text(START) == "Download and use"
 
 
@@ -229,7 +235,7 @@ def test_progress_is_shown_in_megabytes_and_then_in_pictures(told):
 def test_the_end_of_a_change_is_told(told, change, said):
     told.change(state="embedding")
     told.change(**change)
-    assert told.inner_text("#toasts") == said
+    toasted(told, said)
 
 
 def test_a_failure_without_a_name_is_told_in_the_servers_words(told):
