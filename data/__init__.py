@@ -1,6 +1,5 @@
 """What ships with fovea, and what an optional package ships for its demo."""
 
-import filecmp
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,15 +43,9 @@ def former_models() -> dict[str, Path]:
 def former_name(identity: str) -> str | None:
     """Return the name of the former bundled model whose weights have this SHA-256, in hex.
 
-    None for all other models, and for the one that is bundled now.
+    None for all other models.
     """
-    name = next((name for name, known in FORMER.items() if known == identity), None)
-    if name is None:
-        return None
-    former, now = former_models().get(name), bundled_model()
-    if former and now and filecmp.cmp(former / WEIGHTS, now / WEIGHTS, shallow=False):
-        return None
-    return name
+    return next((name for name, known in FORMER.items() if known == identity), None)
 
 
 def shipped(name: str) -> Path:

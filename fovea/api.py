@@ -276,7 +276,8 @@ class Library:
     def better_model(self) -> Offer | None:
         """Return a better model for ``use_model``; None if the library has one, or there is none.
 
-        Its ``bytes`` are about those of its download, 0 if it is on this disk. Nothing is
+        Its ``bytes`` are about those of its download, 0 if it is on this disk. From a former
+        bundled model it is the best one on this disk, or else the bundled one. Nothing is
         downloaded; where downloads are switched off, models that would need one are not offered.
         """
         return better_model(self._store.model())

@@ -164,6 +164,18 @@ def test_where_the_line_is_worth_nothing_no_surface_speaks_of_matches(tmp_path, 
         assert all((value is not None) == is_drawn for value in rated), (query, rated)
 
 
+def test_names_that_match_are_not_called_nearest(tmp_path, monkeypatch):
+    settle(monkeypatch, tmp_path)
+    write_model(tmp_path / "model", with_line=False)
+    (tmp_path / "photos").mkdir()
+    for number, colour in enumerate(COLOURS):
+        (tmp_path / "photos" / f"{colour}.png").write_bytes(encoded(colour, number))
+    options = ("--model", tmp_path / "model", "--workers", 1)
+    assert run("index", tmp_path / "photos", *options).code == 0
+    assert run("search", "white").err == "fovea: names that match, and the nearest, first\n"
+    assert run("search", "the dog").err == "fovea: nearest first\n"
+
+
 def test_a_list_by_date_or_name_is_not_called_nearest_first(home):
     for query in ("2:lime sort:date", "sort:name", "in:photos"):
         assert "nearest first" not in run("search", query).err

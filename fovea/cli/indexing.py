@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fovea.search.models.info import ModelInfo
 
 
-from .opening import library_folder, open_library, tell_of_better, tell_of_bundled
+from .opening import library_folder, open_library, tell_of_better
 from .options import (
     FILE,
     embedding_options,
@@ -71,7 +71,8 @@ def index(
     if switch_model and name is None:
         raise click.UsageError("--switch-model needs --model NAME|DIR")
     from fovea.indexer.scanning.scan import index_folders
-    from fovea.search.models.installed import better_bundled
+    from fovea.search.models.better import better_model
+    from fovea.search.models.installed import former_bundled
     from fovea.search.models.resolve import resolve_model
 
     _check_machine(device, dtype)
@@ -79,7 +80,8 @@ def index(
     current = _model_before(place, folders, name, switch_model)
     model = resolve_model(name, current, network=not dry_run, progress=download_bar)
     if name is None and not dry_run:
-        tell_of_better(model, folder)
+        former = model.name if former_bundled(model) else None
+        tell_of_better(place, better_model(model), former)
     load = cache(partial(model.load, device=device, dtype=dtype))
     with _library_to_write(place, dry_run) as library:
         if switch_model and current is not None:
@@ -95,12 +97,9 @@ def index(
                 progress=progress,
                 **options,
             )
-        used = library.model()
     _show_report(report, model, dry_run, as_json)
     if report.stopped:
         raise click.ClickException("stopped; run the command again to go on")
-    if used is not None:
-        tell_of_bundled(place, used.name, better_bundled(used))
 
 
 def _switched(

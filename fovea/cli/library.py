@@ -8,7 +8,7 @@ import click
 
 from fovea.search.library.paths import path_fields, printable, printable_name
 
-from .opening import existing_library, open_library, tell_of_bundled
+from .opening import existing_library, open_library, tell_of_better
 from .options import FILE, json_option, library_option
 from .output import counted, print_json, talk
 
@@ -23,6 +23,7 @@ def status(folder: Path | None, as_json: bool) -> None:
     fovea status
     """
     from fovea.search.maintenance.changeover import changeover, embedded_counts
+    from fovea.search.models.better import better_model
     from fovea.search.models.installed import better_bundled
 
     with open_library(folder) as library:
@@ -35,6 +36,7 @@ def status(folder: Path | None, as_json: bool) -> None:
         ]
         place = library.folder
     name, better = model.name if model else None, better_bundled(model)
+    offer = better_model(model) if better else None
     if as_json:
         print_json(
             {
@@ -58,7 +60,7 @@ def status(folder: Path | None, as_json: bool) -> None:
                 ],
             }
         )
-        tell_of_bundled(place, name, better)
+        tell_of_better(place, offer, name)
         return
     files = ", ".join(f"{count:,} {state}" for state, count in counts.files.items())
     click.echo(f"library\t{printable_name(str(place))}")
@@ -77,7 +79,7 @@ def status(folder: Path | None, as_json: bool) -> None:
     for root in roots:
         when = f"scanned {root['scanned']}" if root["scanned"] else "not scanned yet"
         click.echo(f"root\t{printable_name(str(root['path']))}\t{root['state']}, {when}")
-    tell_of_bundled(place, name, better)
+    tell_of_better(place, offer, name)
 
 
 @click.command()

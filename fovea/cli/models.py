@@ -1,11 +1,16 @@
 """``fovea models``: list, pull, info, remove."""
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fovea.search.errors import FoveaError
 from fovea.search.library.paths import printable, printable_name
+
+if TYPE_CHECKING:
+    from fovea.search.query.measured import Measured, Signs
 
 from .opening import any_model, library_folder, open_library
 from .options import complete_model, json_option, library_option
@@ -83,7 +88,10 @@ def model_info(name: str | None, folder: Path | None, as_json: bool) -> None:
     \b
     fovea models info fovea-small
     """
+    from fovea.search.query.measured import measured_in
+
     model = any_model(name, folder, network=False)
+    signs = measured_in(model.folder, model.identity, model.dim)
     fields = {
         "name": model.name,
         "folder": str(model.folder),
@@ -94,10 +102,42 @@ def model_info(name: str | None, folder: Path | None, as_json: bool) -> None:
         "image_size": model.preprocess.size,
     }
     if as_json:
-        print_json(fields)
+        print_json(fields | _worth_fields(signs))
         return
+    fields |= _worth_texts(signs)
     for field, value in fields.items():
         click.echo(f"{field}\t{printable(str(value))}")
+
+
+def _worth_fields(signs: "Measured | None") -> dict[str, Any]:
+    """Return what a model's line and labels were measured to be worth; null for what was not."""
+    line: dict[str, Any] = {}
+    for kind in ("words", "pictures"):
+        part: Signs | None = getattr(signs, kind, None)
+        line[kind] = part and {**asdict(part.worth), "drawn": part.worth.is_drawn}
+    labels = signs and signs.labels
+    return {"line": line, "labels": labels and {**asdict(labels), "used": labels.are_shown}}
+
+
+def _worth_texts(signs: "Measured | None") -> dict[str, str]:
+    found = _worth_fields(signs)
+    texts = {}
+    for kind, worth in found["line"].items():
+        texts[f"line for {kind}"] = "not measured, so not drawn"
+        if worth is not None:
+            told, chance = f"{100 * worth['told']:.0f} %", f"{100 * worth['chance']:.0f} %"
+            texts[f"line for {kind}"] = (
+                f"{'drawn' if worth['drawn'] else 'not drawn'}: it tells {told} of "
+                f"{worth['answers']:,} answers rightly, a random one {chance}"
+            )
+    texts["labels"] = "not measured, so not shown"
+    if (labels := found["labels"]) is not None:
+        right, shown = f"{100 * labels['right']:.0f} %", f"{100 * labels['shown']:.0f} %"
+        texts["labels"] = (
+            f"{'shown' if labels['used'] else 'not shown'}: {shown} of the pictures get any, and "
+            f"the first is right for {right} of them"
+        )
+    return texts
 
 
 @models.command("remove")

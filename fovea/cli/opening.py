@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import fovea
     from fovea.search.library.library import Library
     from fovea.search.library.rows import ModelRow
+    from fovea.search.models.better import Offer
     from fovea.search.models.info import ModelInfo
 
 from .output import talk
@@ -54,29 +55,42 @@ def searchable(folder: Path | None, device: str, dtype: str) -> "Iterator[fovea.
         if library.model is None:
             raise FoveaError(f"nothing is indexed in {library.folder} yet: fovea index FOLDER")
         yield library
-        tell_of_bundled(library.folder, library.model, library.better_bundled)
+        if library.better_bundled:
+            tell_of_better(library.folder, library.better_model(), library.model)
 
 
-def tell_of_bundled(folder: Path, model: str | None, better: str | None) -> None:
-    """Say how to change the library in ``folder`` from its model to a better bundled one.
+def tell_of_better(place: Path, offer: "Offer | None", former: str | None = None) -> None:
+    """Say how to change the library in ``place`` to a better model than its bundled one.
 
-    Say nothing where ``better`` is None, and while a change of model is under way.
+    ``former`` names the library's model if an earlier version of fovea came with it. Say nothing
+    where there is no offer, and while a change of model is under way.
     """
-    if better is None:
-        return
+    from fovea.data import BUNDLED
     from fovea.search.library.library import default_library_folder
     from fovea.search.library.locks import holder_of
     from fovea.search.maintenance.changeover import LOCK
 
-    if holder_of(folder, LOCK):
+    if offer is None or holder_of(place, LOCK):
         return
-    command = f"fovea models use {better}"
-    if folder.absolute() != default_library_folder().absolute():
-        command += f" --library {shlex.quote(str(folder))}"
-    talk(
-        f"this library uses {model}, which was bundled earlier; to change to the better bundled "
-        f"model: {command}"
-    )
+    command = f"fovea models use {shlex.quote(offer.name)}"
+    if place.absolute() != default_library_folder().absolute():
+        command += f" --library {shlex.quote(str(place))}"
+    size = f"a download of about {offer.bytes / 1e6:,.0f} MB" if offer.bytes else "on this disk"
+    if former is None:
+        talk(
+            f"the bundled model is small; {offer.name} understands far more and is {size}: "
+            f"{command}"
+        )
+    elif offer.name == BUNDLED:
+        talk(
+            f"this library uses {former}, which was bundled earlier; to change to the better "
+            f"bundled model: {command}"
+        )
+    else:
+        talk(
+            f"this library uses {former}, which was bundled earlier; the bundled model is better "
+            f"now, and {offer.name}, on this disk, better still: {command}"
+        )
 
 
 def current_model(library: "Library") -> "ModelRow":
@@ -96,21 +110,3 @@ def any_model(name: str | None, folder: Path | None, *, network: bool = True) ->
         with open_library(folder) as library:
             current = library.model()
     return resolve_model(name, current, network=network, progress=download_bar)
-
-
-def tell_of_better(model: "ModelInfo | ModelRow | None", folder: Path | None) -> None:
-    """Say which better model than a bundled one a library could use, if there is one.
-
-    ``folder`` is the library's, if it was named.
-    """
-    from fovea.data import BUNDLED
-    from fovea.search.models.better import better_model
-
-    offer = better_model(model)
-    if offer is None or offer.name == BUNDLED:  # of which ``tell_of_bundled`` tells
-        return
-    command = f"fovea models use {shlex.quote(offer.name)}"
-    if folder is not None:
-        command += f" --library {shlex.quote(str(folder))}"
-    size = f"a download of about {offer.bytes / 1e6:,.0f} MB" if offer.bytes else "on this disk"
-    talk(f"the bundled model is small; {offer.name} understands far more and is {size}: {command}")

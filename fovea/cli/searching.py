@@ -20,6 +20,7 @@ from .output import counted, print_json, talk
 
 LIKELY_END = "the likely matches end here; the nearest other pictures follow"
 NEAREST = "nearest first"
+NAMED = "names that match, and the nearest, first"
 NONE_LIKELY = "no likely matches; the nearest pictures follow"
 
 
@@ -107,7 +108,7 @@ def show_answer(answer: "Answer", as_json: bool) -> None:
         print_json(answer_fields(answer))
         return
     if answer.hits and answer.likely is None and answer.order == "nearest":
-        talk(NEAREST)
+        talk(NAMED if any(hit.by_name for hit in answer.hits) else NEAREST)
     for place, hit in enumerate(answer.hits):
         if place == answer.likely:
             talk(LIKELY_END if place else NONE_LIKELY)

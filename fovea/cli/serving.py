@@ -11,12 +11,9 @@ from fovea.search.clip.errors import FoveaError
 if TYPE_CHECKING:
     from fovea.web.engine.engine import Engine
 
-from .opening import library_folder, tell_of_better, tell_of_bundled
+from .opening import library_folder, tell_of_better
 from .options import FILE, library_option, model_option, value_option
 from .output import talk
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(short_help="Serve the library as a web page while indexing folders.")
@@ -62,7 +59,8 @@ def serve(
     def ready(bound: int) -> None:
         addresses = _addresses(host, bound, token)
         _say_where(addresses, host)
-        _tell_of_better(app.extensions["fovea"], folder, name)
+        if name is None:
+            _tell_of_better(app.extensions["fovea"])
         app.extensions["fovea"].warm()
         if folders:
             app.extensions["fovea.scans"].start([place.absolute() for place in folders])
@@ -102,15 +100,13 @@ def _say_where(addresses: list[str], host: str) -> None:
     click.echo(f"fovea: open {' or '.join(addresses)} (Ctrl-C to stop)")
 
 
-def _tell_of_better(engine: "Engine", folder: Path | None, name: str | None) -> None:
-    """Say which better model there is, unless the one to use has been named."""
-    from fovea.search.models.installed import better_bundled
+def _tell_of_better(engine: "Engine") -> None:
+    from fovea.search.models.better import better_model
+    from fovea.search.models.installed import former_bundled
 
-    current, place = engine.library.model(), engine.library.folder
-    if current is not None:
-        tell_of_bundled(place, current.name, better_bundled(current))
-    if current is not None or name is None:
-        tell_of_better(current, folder)
+    model = engine.library.model()
+    former = model.name if model is not None and former_bundled(model) else None
+    tell_of_better(engine.library.folder, better_model(model), former)
 
 
 def _open_browser(address: str) -> None:

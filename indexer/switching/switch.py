@@ -43,6 +43,7 @@ from fovea.search.maintenance.changeover import (
 from fovea.search.maintenance.prepare import prepare
 from fovea.search.models.info import ModelInfo
 from fovea.search.query.likelihood import background_path
+from fovea.search.query.measured import measured_in
 
 __all__ = ["SwitchProgress", "SwitchReport", "switch_model"]
 
@@ -203,7 +204,9 @@ class _Switch:
     def _is_prepared(self) -> bool:
         """Whether the model's index and background are there, from an earlier use."""
         background = background_path(self.library.folder, self.row.identity)
-        return snapshot_path(self.library, self.row.id).exists() and background.exists()
+        needs_none = measured_in(self.place, self.row.identity, self.row.dim) is None
+        there = needs_none or background.exists()
+        return there and snapshot_path(self.library, self.row.id).exists()
 
     def _ended(self) -> bool:
         """Whether this run must end without activating the model."""

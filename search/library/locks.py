@@ -54,8 +54,11 @@ def _announce(holder: Path) -> None:
 
 def holder_of(folder: Path, name: str) -> str | None:
     """Return the id of the process that holds the lock ``name``; None if none does."""
+    path = folder / f"{name}.lock"
+    if not path.exists():  # asking makes no file, and no folder
+        return None
     try:
-        with FileLock(folder / f"{name}.lock", timeout=0):
+        with FileLock(path, timeout=0):
             return None
     except Timeout:
         return _pid(folder / f"{name}.pid")

@@ -7,6 +7,7 @@ process that embeds for it notices when another one has been chosen.
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ __all__ = [
     "changeover",
     "changing",
     "embedded_counts",
+    "find_meant",
     "find_model",
     "images_to_embed",
     "next_model",
@@ -217,7 +219,7 @@ def find_model(library: Library, name: str) -> ModelRow | None:
     Raise ``LibraryError`` if several match.
     """
     wanted = name.lower()
-    path = str(Path(name).expanduser().absolute())
+    path = str(Path(os.path.expanduser(name)).absolute())  # which leaves unknown users alone
     known = library.models()
     found = [model for model in known if wanted == model.name.lower() or model.source == path]
     if not found and len(wanted) >= 6:
@@ -231,13 +233,21 @@ def find_model(library: Library, name: str) -> ModelRow | None:
     return found[0] if found else None
 
 
+def find_meant(library: Library, name: str) -> ModelRow | None:
+    """Return the library's model that a name means; None where it means one of another place.
+
+    The bundled model's name always means the one that is bundled now. Raise ``LibraryError`` if
+    several match.
+    """
+    return None if name.lower() == BUNDLED else find_model(library, name)
+
+
 def resolve_in(library: Library, name: str, *, progress: "Reporter | None" = None) -> ModelInfo:
     """Return a model by its name in the library, or else as ``resolve_model`` does.
 
-    The bundled model's name always means the one that is bundled now. Raise ``ModelError`` for one
-    that is not available.
+    Raise ``ModelError`` for one that is not available.
     """
-    row = None if name.lower() == BUNDLED else find_model(library, name)
+    row = find_meant(library, name)
     if row is None or Path(name).expanduser().exists():
         return resolve_model(name, progress=progress)
     try:

@@ -23,6 +23,8 @@ def prepare(
 ) -> None:
     """Save a model's index snapshot, and the background that likelihoods need if it is missing.
 
+    A model that was never measured needs none.
+
     ``place`` is the model's folder or weights file, where what was measured of it lies. The encoder
     is loaded for the background alone. It may take minutes where the index is trained. Both are
     caches: what cannot be saved is logged.
@@ -36,6 +38,8 @@ def prepare(
     if known is not None:
         if known.signs != signs:  # measured since
             replace(known, signs=signs).save(library.folder)
+        return
+    if signs is None:  # then there are no likelihoods
         return
     try:
         Background.of(model.identity, load_encoder(), signs).save(library.folder)

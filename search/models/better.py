@@ -5,12 +5,12 @@ Nothing here downloads anything, or imports torch.
 
 from dataclasses import dataclass
 
-from fovea.data import BUNDLED, former_name
+from fovea.data import BUNDLED
 from fovea.search.library.rows import ModelRow
 
 from .hub import is_offline
 from .info import ModelInfo
-from .installed import best_on_disk
+from .installed import best_on_disk, former_bundled
 from .named_hub import RECOMMENDED
 from .openai import find_openai
 
@@ -29,15 +29,16 @@ def better_model(current: ModelRow | ModelInfo | None) -> Offer | None:
     """Return the model to switch to from ``current``; None if there is no reason to, or no way.
 
     ``current`` is what a library uses, or None for what a new one would use. Only a library with a
-    bundled model is offered another: the bundled one if its own is a former one; else the
-    recommended one, or the best on the disk where that is as good, or all that can be had because
-    downloads are switched off.
+    bundled model is offered another. From a former one that is the best on the disk, or else the
+    bundled one, so that no library is embedded twice on its way. Else it is the recommended one, or
+    the best on the disk where that is as good, or all that can be had because downloads are
+    switched off.
     """
     if current is not None and current.source != "bundled":
         return None
-    if current is not None and former_name(current.identity) is not None:
-        return Offer(BUNDLED, 0)
     here = best_on_disk()
+    if former_bundled(current):
+        return Offer(BUNDLED if here is None else here.name, 0)
     if current is None and here is not None:
         return None  # it will be used anyway
     if here is not None and (is_offline() or _accuracy(here) >= RECOMMENDED.accuracy):

@@ -180,27 +180,39 @@ def _downloaded(name: str, progress: "Reporter | None") -> Path:
     return folders.pop()
 
 
-def _fetch_blob(name: str, file: str, progress: "Reporter | None") -> None:
+def _fetch_blob(name: str, file: str, progress: "Reporter | None", *, again: bool = True) -> None:
     """Download a large file into the hub's cache, where its client then finds it.
 
     The client itself would begin anew after an interruption, and compares no checksum. A file
-    without one, or one that only the client's token opens, is left to the client.
+    without one, or one that only the client's token opens, is left to the client. An address that
+    no longer works is asked for ``again``, once: signed ones expire.
     """
     from huggingface_hub import constants, get_hf_file_metadata, get_token, hf_hub_url
 
-    from .download import download
+    from .download import Refused, download
 
     found = get_hf_file_metadata(hf_hub_url(name, file))
-    at_hub = urlsplit(found.location).netloc == urlsplit(constants.ENDPOINT).netloc
+    place = urlsplit(found.location)
+    if place.scheme not in ("http", "https"):
+        raise ModelError(
+            f"cannot fetch {name}: the hub leads to {place.scheme}: instead of https:; "
+            "name another mirror in HF_ENDPOINT"
+        )
+    at_hub = place.netloc == urlsplit(constants.ENDPOINT).netloc
     if found.etag is None or not _SHA256.fullmatch(found.etag) or (at_hub and get_token()):
         return
     cache = Path(constants.HF_HUB_CACHE) / ("models--" + name.replace("/", "--"))
-    download(
-        found.location,
-        cache / "blobs" / found.etag,
-        sha256=found.etag,
-        progress=progress(file) if progress else None,
-    )
+    try:
+        download(
+            found.location,
+            cache / "blobs" / found.etag,
+            sha256=found.etag,
+            progress=progress(file) if progress else None,
+        )
+    except Refused as exc:
+        if not again:
+            raise ModelError(f"cannot fetch {name}: {exc.answer}; try again later") from exc
+        _fetch_blob(name, file, progress, again=False)
 
 
 def _is_of_network(exc: BaseException) -> bool:

@@ -96,8 +96,11 @@ def former(name: str) -> ModelInfo | None:
     return describe_model(known.folder, known.name, known.source)
 
 
-def former_bundled(row: ModelRow | None) -> bool:
-    """Whether a library's model is a former bundled one, which the bundled one should replace."""
+def former_bundled(row: ModelRow | ModelInfo | None) -> bool:
+    """Whether a library's model is a former bundled one, which the bundled one should replace.
+
+    False where the bundled one was left out.
+    """
     if row is None or row.source != "bundled" or bundled_model() is None:
         return False
     return former_name(row.identity) is not None

@@ -13,7 +13,7 @@ from fovea.search.library.rows import ModelRow
 
 from .hub import is_hub_id, is_offline, not_on_disk, pull_hub
 from .info import ModelInfo, check_vocabulary, describe_model
-from .installed import best_on_disk, bundled, former, models_on_disk, name_of
+from .installed import best_on_disk, bundled, former, known_models, models_on_disk, name_of
 from .named_hub import NAMED_HUB_MODELS, find_named
 from .openai import OPENAI_MODELS, OpenAIModel, find_openai, on_disk, pull_openai
 from .url import find_url_model, is_url, pull_url
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .download import Reporter
 
-__all__ = ["load_model", "pull", "resolve_known", "resolve_model"]
+__all__ = ["load_model", "pull", "resolve_known", "resolve_listed", "resolve_model"]
 
 
 def load_model(
@@ -143,6 +143,20 @@ def _openai(model: OpenAIModel, network: bool, progress: "Reporter | None") -> M
             f"FOVEA_MODELS_URL, or use the bundled model, {BUNDLED}"
         ) from exc
     return describe_model(folder, model.name, "published")
+
+
+def resolve_listed(name: str, *, progress: "Reporter | None" = None) -> ModelInfo:
+    """Return a model by exactly the name that ``known_models`` lists, downloading it if need be.
+
+    Unlike ``resolve_model``, take no file or folder of that name for it. Raise ``ModelError`` for
+    one that is not available.
+    """
+    known = next((known for known in known_models() if known.name == name), None)
+    if known is None:
+        raise ModelError(f"there is no model {name!r}; fovea models lists those that there are")
+    if known.folder is not None:
+        return check_vocabulary(describe_model(known.folder, known.name, known.source))
+    return resolve_model(name, progress=progress)
 
 
 def resolve_known(

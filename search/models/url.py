@@ -27,6 +27,7 @@ from fovea.search.clip.config import PUBLISHED_VOCABULARY_SIZE
 from fovea.search.errors import ModelError, ModelUnreachable
 
 from .info import check_vocabulary, describe_model
+from .named_hub import find_named
 from .openai import VOCABULARY, find_openai
 from .store import models_folder, new_folder
 
@@ -144,7 +145,8 @@ def _name(url: str, sha256: str) -> str:
     name = next((t for t in reversed(told) if t.lower() not in _SAYS_NOTHING), parts.hostname or "")
     name = name[:60].strip(".-") or "model"
     folder = models_folder() / "fetched" / name
-    if name in (BUNDLED, *FORMER) or find_openai(name) or folder.exists():
+    ours = name.lower() in (BUNDLED, *FORMER) or find_openai(name) or find_named(name)
+    if ours or folder.exists():
         return f"{name}-{sha256[:8]}"
     return name
 

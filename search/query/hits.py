@@ -13,7 +13,8 @@ from .rank import Ranking
 
 __all__ = ["Answer", "Hit", "Order", "Place", "day_of", "hits", "places"]
 
-Order = Literal["nearest", "date", "name"]  # "date" is the newest first
+# "nearest" has images whose names match among the first; "date" is the newest first.
+Order = Literal["nearest", "date", "name"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 __all__ = ["FILE", "LabelSigns", "Measured", "Signs", "Worth", "measured_in"]
 
 log = logging.getLogger(__name__)
@@ -89,19 +87,15 @@ class Measured:
         """Read the members of the file. Raise ``ValueError`` if they are not sound."""
         try:
             words, pictures, labels = (fields.get(key) for key in ("words", "pictures", "labels"))
-            found = cls(
+            return cls(
                 str(fields["identity"]),
-                tuple(map(float, fields["centre"])),
-                words and _signs(words),
-                pictures and _signs(pictures),
-                labels
-                and LabelSigns(*(float(labels[key]) for key in ("threshold", "right", "shown"))),
+                _numbers(fields["centre"]),
+                None if words is None else _signs(words),
+                None if pictures is None else _signs(pictures),
+                None if labels is None else _labels(labels),
             )
-        except (KeyError, TypeError, AttributeError) as exc:
+        except (KeyError, TypeError, AttributeError, OverflowError) as exc:
             raise ValueError(f"a member is missing or of another kind: {exc}") from exc
-        if not np.isfinite(found.centre).all():
-            raise ValueError("a number is not finite")
-        return found
 
 
 def measured_in(place: Path, identity: str, dim: int) -> Measured | None:
@@ -115,7 +109,7 @@ def measured_in(place: Path, identity: str, dim: int) -> Measured | None:
         found = Measured.from_dict(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         log.warning("ignoring %s: %s; measure the model again", path, exc)
         return None
     if found.identity != identity or len(found.centre) != dim:
@@ -125,17 +119,34 @@ def measured_in(place: Path, identity: str, dim: int) -> Measured | None:
 
 
 def _signs(fields: dict[str, Any]) -> Signs:
-    weights = tuple(map(float, fields["weights"]))
-    signs = Signs(weights, float(fields["bias"]), float(fields["spread"]), _worth(fields["worth"]))
+    weights = _numbers(fields["weights"])
+    bias, spread = _numbers([fields["bias"], fields["spread"]])
     if len(weights) != PIECES:
         raise ValueError(f"{len(weights)} weights, not {PIECES}")
-    if not np.isfinite([*weights, signs.bias, signs.spread]).all() or signs.spread <= 0:
-        raise ValueError("a number is not finite, or the spread not positive")
-    return signs
+    if spread <= 0:
+        raise ValueError(f"a spread of {spread} is not positive")
+    return Signs(weights, bias, spread, _worth(fields["worth"]))
 
 
 def _worth(fields: dict[str, Any]) -> Worth:
-    worth = Worth(float(fields["told"]), float(fields["chance"]), int(fields["answers"]))
-    if worth.answers < 1 or not (0 <= worth.told <= 1 and 0 <= worth.chance <= 1):
-        raise ValueError(f"a worth of {worth.told} of {worth.answers} answers is impossible")
-    return worth
+    told, chance, answers = _numbers([fields[key] for key in ("told", "chance", "answers")])
+    if answers < 1 or not (0 <= told <= 1 and 0 <= chance <= 1):
+        raise ValueError(f"a worth of {told} of {answers:g} answers is impossible")
+    return Worth(told, chance, int(answers))
+
+
+def _labels(fields: dict[str, Any]) -> LabelSigns:
+    found = _numbers([fields[key] for key in ("threshold", "right", "shown")])
+    if not all(0 <= share <= 1 for share in found):
+        raise ValueError("a share of labels is not between 0 and 1")
+    return LabelSigns(*found)
+
+
+def _numbers(values: list[Any]) -> tuple[float, ...]:
+    """Check that these are finite numbers, of JSON. Raise ``TypeError`` or ``ValueError``."""
+    if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):
+        raise TypeError("not a list of numbers")
+    found = tuple(map(float, values))
+    if not all(map(math.isfinite, found)):
+        raise ValueError("a number is not finite")
+    return found

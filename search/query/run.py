@@ -70,7 +70,11 @@ class Listing:
 
     @property
     def order(self) -> Order:
-        """What the hits are ordered by; likely ones come first where a line is drawn."""
+        """What the hits are ordered by.
+
+        Among the nearest, images whose names match are mixed with the first; likely ones come
+        before all others where a line is drawn.
+        """
         sort = self.question.query.sort
         if sort == "name":
             return "name"
@@ -154,16 +158,16 @@ class Searcher:
         if head.scores is not None and deep.scores is not None:
             scores = np.concatenate([head.scores, deep.scores[new]])
         ranking = replace(deep, ids=ids, scores=scores, by_name=head.by_name | deep.by_name)
-        likely = listing.likely
-        if head.likelihoods is not None:
-            chances = self._likelihoods(ranking)
-            assert chances is not None
+        likely = None
+        chances = None if head.likelihoods is None else self._likelihoods(ranking)
+        if head.likelihoods is not None and chances is not None:  # else the line is gone since
             by_score = ~np.isin(head.ids, list(head.by_name))  # names keep their own likelihoods
             most = float(head.likelihoods[by_score].min(initial=1.0))
             more = falling(chances[len(head.ids) :], most)
             joined = np.concatenate([head.likelihoods, more])
             ranking = replace(ranking, likelihoods=joined)
-            likely = None if likely is None else likely + int(np.count_nonzero(more >= LINE))
+            if listing.likely is not None:
+                likely = listing.likely + int(np.count_nonzero(more >= LINE))
         reaches_end = depth >= DEEPEST or len(deep.ids) < depth
         return replace(
             listing,

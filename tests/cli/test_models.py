@@ -6,6 +6,7 @@ import pytest
 
 from commands import run
 from places import CHECKOUT
+from small_clips import write_line, write_model
 
 
 def test_models_are_listed(used):
@@ -22,6 +23,29 @@ def test_a_model_is_described(used):
     assert (fields["name"], fields["source"], fields["dim"]) == ("fovea-small", "bundled", 48)
     assert len(fields["sha256"]) == 64
     assert f"sha256\t{fields['sha256']}" in run("models", "info").out
+
+
+def test_what_a_models_line_and_labels_are_worth_is_described(used, tmp_path):
+    write_model(tmp_path / "measured", with_line=False)
+    bare = run("models", "info", tmp_path / "measured")
+    for part in ("line for words", "line for pictures"):
+        assert f"\n{part}\tnot measured, so not drawn\n" in bare.out
+    assert bare.out.endswith("\nlabels\tnot measured, so not shown\n")
+    fields = run("models", "info", tmp_path / "measured", "--json").json
+    assert (fields["line"], fields["labels"]) == ({"words": None, "pictures": None}, None)
+    for told, verdict in ((0.9, "drawn"), (0.52, "not drawn")):
+        write_line(tmp_path / "measured", told)
+        out = run("models", "info", tmp_path / "measured").out
+        said = f"{verdict}: it tells {told:.0%} of 400 answers rightly, a random one 50%"
+        assert f"\nline for words\t{said.replace('%', ' %')}\n" in out
+        fields = run("models", "info", tmp_path / "measured", "--json").json
+        assert fields["line"]["pictures"] == {
+            "told": told, "chance": 0.5, "answers": 400, "drawn": verdict == "drawn",
+        }  # fmt: skip
+    assert (
+        "\nlabels\tshown: 100 % of the pictures get any, and the first is right for 90 % of" in out
+    )
+    assert fields["labels"] == {"threshold": 0, "right": 0.9, "shown": 1, "used": True}
 
 
 def test_a_model_that_cannot_be_pulled_is_one_line(used):

@@ -69,9 +69,14 @@ def write_line(folder: Path, told: float = 0.9) -> None:
     """Write what was measured of a model, so that its line and labels are shown."""
     weights = folder / "model.safetensors"
     dim = json.loads((folder / "config.json").read_text())["model_cfg"]["embed_dim"]
+    write_signs(folder, weights_sha256(weights), dim, told)
+
+
+def write_signs(folder: Path, identity: str, dim: int, told: float = 0.9) -> None:
+    """Write what was measured of the model of this identity and width."""
     worth = Worth(told, 0.5, 400)
     words = Signs((1.0, 0.5, 0.5), -1.0, 0.1, worth)
-    signs = Measured(weights_sha256(weights), (0.0,) * dim, words, words, LabelSigns(0, 0.9, 1))
+    signs = Measured(identity, (0.0,) * dim, words, words, LabelSigns(0, 0.9, 1))
     (folder / FILE).write_text(json.dumps(signs.to_dict()))
 
 

@@ -113,7 +113,5 @@ def widened(rows):
 
 def switch(library, identity=NEW, encoder=None, **options):
     encoder = encoder or (TolerantEncoder() if identity == FORMER else WideEncoder())
-    options = {"batch_size": 3} | options
-    return switch_model(
-        library, model=described(identity), load_encoder=lambda: encoder, workers=1, **options
-    )
+    options = {"batch_size": 3, "model": described(identity), "workers": 1} | options
+    return switch_model(library, load_encoder=lambda: encoder, **options)

@@ -1,14 +1,32 @@
 """The page's texts: the same in each language; others than English also say what goes wrong."""
 
+import ast
+
 from fovea.search.query.language import PROBLEMS as QUERY_PROBLEMS
 from fovea.web.contract.schemas import SCHEMAS
 from fovea.web.views.pages import messages
 from fovea.web.views.roots import REFUSALS
+from places import CHECKOUT
 
 PROBLEMS = {f"problem.query.{name}" for name in QUERY_PROBLEMS}
 PROBLEMS |= {f"problem.root.{name}" for name in REFUSALS}
-PROBLEMS |= {"problem.model.unknown"}
+WORDED_BY_THE_PAGE = {"problem.picture"}  # which knows the names of the pictures
 UNANSWERABLE = {f"problem.query.{name}" for name in ("cancelled", "no_image", "weightless")}
+
+
+def codes_raised():
+    """The keys of the codes that the web room gives to problems, as they stand in its code."""
+    for path in (CHECKOUT / "web").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                pairs = [(keyword.arg, keyword.value) for keyword in node.keywords]
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+                pairs = [(getattr(node.targets[0].slice, "value", None), node.value)]
+            else:
+                continue
+            for name, value in pairs:
+                if name == "code" and isinstance(value, ast.Constant) and value.value:
+                    yield f"problem.{value.value}"
 
 
 def test_each_text_is_there_in_each_language():
@@ -18,4 +36,7 @@ def test_each_text_is_there_in_each_language():
     codes = {code for code in SCHEMAS["Change"]["properties"]["code"]["enum"] if code}
     assert {f"better.problem.{code}" for code in codes} <= english
     # The server's own words are English.
-    assert chinese - english == PROBLEMS | UNANSWERABLE | {"problem.query"}
+    raised = set(codes_raised())
+    assert {"problem.model.unknown", "problem.busy", "problem.unexpected"} <= raised
+    problems = PROBLEMS | (raised - WORDED_BY_THE_PAGE)
+    assert chinese - english == problems | UNANSWERABLE | {"problem.query"}

@@ -49,6 +49,8 @@ def members(error: Problem | FoveaError) -> dict[str, Any]:
     """List the members of a problem document that depend on the error alone."""
     found = {name: getattr(error, name, None) for name in MEMBERS}
     status = error.status if isinstance(error, Problem) else _status_of(error)
+    if isinstance(error, LibraryBusy):
+        found["code"] = "busy"
     more = {name: value for name, value in found.items() if value not in (None, {})}
     return {"status": status, "detail": str(error), **more}
 
@@ -134,4 +136,4 @@ def _show_failure(error: Exception) -> Response:
     """Log a bug in full; tell the client nothing about this machine."""
     log.exception("%s %s failed", request.method, request.path, exc_info=error)
     detail = "something went wrong in fovea; the server's log has the details"
-    return problem_response(500, "Internal Server Error", detail)
+    return problem_response(500, "Internal Server Error", detail, code="unexpected")

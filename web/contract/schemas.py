@@ -78,7 +78,11 @@ SEARCH = _object(
         "took_ms": {"type": "number", "minimum": 0},
         "total": {**COUNT, "description": "Hits on all pages."},
         "likely": _or_null("integer", minimum=0, description="Likely matches; they come first."),
-        "order": {"enum": ["nearest", "date", "name"]},
+        "order": {
+            "enum": ["nearest", "date", "name"],
+            "description": "nearest: images whose names match are among the first; date: newest "
+            "first.",
+        },
         "kind": {"enum": ["words", "pictures", "mixed", "browse"]},
         "cursor": CURSOR,
         "hits": _list(_named("Hit")),
@@ -155,21 +159,30 @@ OFFER = _object(
     }
 )
 
+CHANGE_CODES = (
+    "offline", "space", "damaged", "busy", "pictures", "superseded", "unexpected",
+)  # fmt: skip
+
 CHANGE = _object(
     {
         "id": ID,
         "model": {"type": "string", "description": "The one to change to."},
-        "state": {"enum": ["downloading", "embedding", "done", "failed", "stopped"]},
+        "state": {"enum": ["starting", "downloading", "embedding", "done", "failed", "stopped"]},
         "bytes": {**COUNT, "description": "Of the file that is being downloaded, so far."},
         "total_bytes": _or_null("integer", minimum=0),
         "images": COUNT,
         "embedded": COUNT,
         "rate": {"type": "number", "minimum": 0, "description": "Pictures per second."},
         "seconds_left": _or_null("number", minimum=0),
+        "left_out": {
+            **COUNT,
+            "description": "Pictures that have changed or cannot be read, and are scanned again "
+            "once it is done.",
+        },
         "started_at": TEXT,
         "code": {
-            "enum": [None, "offline", "space", "damaged", "busy", "pictures"],
-            "description": "Why it has failed, where that has a stable name.",
+            "enum": [None, *CHANGE_CODES],
+            "description": "Why it has failed or ended early, where that has a stable name.",
         },
         "message": _or_null("string"),
     }
@@ -178,6 +191,9 @@ CHANGE = _object(
 MODEL = _object(
     {
         "model": _or_null("string", description="The one in use; null before indexing."),
+        "bundled": _or_null(
+            "string", description="Name of the bundled model, if a former, weaker one is in use."
+        ),
         "better": {
             "oneOf": [{"type": "null"}, _named("Offer")],
             "description": "A better one that can be had.",

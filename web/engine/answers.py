@@ -21,7 +21,8 @@ def ask(engine: Engine, question: Question) -> Kept:
     """Return the listing for a question, ranked now unless the library has not changed since."""
     searcher = engine.searcher()
     model_id = None if searcher.index is None else searcher.index.model.id
-    key = (question.key, model_id, engine.generation, searcher.background is not None)
+    signs = None if searcher.background is None else searcher.background.signs
+    key = (question.key, model_id, engine.generation, signs)
     found = engine.listings.by_key(key)
     if found is None:
         with engine.turns:

@@ -21,7 +21,7 @@ from fovea.search.library.library import DATABASE, Library
 from fovea.search.library.rows import ModelRow
 from fovea.search.models.lazy import TORCH_AFTER_S, LazyEncoder, TextsLater
 from fovea.search.models.resolve import resolve_model
-from fovea.search.query.likelihood import Background
+from fovea.search.query.likelihood import Background, background_path
 from fovea.search.query.measured import measured_in
 from fovea.search.query.run import Searcher
 
@@ -82,6 +82,7 @@ class Engine:
         self._former_encoder: LazyEncoder | None = None
         self._forget_at = 0.0
         self._background: Background | None = None
+        self._background_mark: tuple[int, int] | None = None  # of the file that it was read from
         self._making = ""  # the identity of the model whose background is being computed
         self.listings = Listings()
         # More rankings at once would only wait for the interpreter lock and for each other.
@@ -210,14 +211,20 @@ class Engine:
         threading.Thread(target=run, daemon=True).start()
 
     def background(self) -> Background | None:
-        """Return the background of the model in use; None until it has been computed."""
+        """Return the background of the model in use, as it is saved now.
+
+        None until it has been computed, and for a model that was never measured.
+        """
         model = self.model()
         if model is None:
             return None
         with self._opening:
-            if self._background is not None and self._background.identity == model.identity:
-                return self._background
+            known, mark = self._background, _mark(background_path(self.folder, model.identity))
+            is_known = known is not None and known.identity == model.identity
+            if is_known and mark == self._background_mark:
+                return known
             self._background = Background.load(self.folder, model.identity)
+            self._background_mark = mark
             if self._background is None and self._ahead and self._making != model.identity:
                 self._making = model.identity
                 self._in_background(self._make_background, model.identity)
@@ -225,17 +232,20 @@ class Engine:
 
     def _make_background(self, identity: str) -> None:
         encoder = self.encoder()
-        if encoder.identity == identity and not self.closing.wait(TORCH_AFTER_S):
-            place = encoder.place
-            signs = None if place is None else measured_in(place, identity, encoder.dim)
-            made = Background.of(identity, encoder.full(), signs)
-            made.save(self.folder)
+        place = encoder.place
+        signs = None if place is None else measured_in(place, identity, encoder.dim)
+        if encoder.identity != identity or signs is None or self.closing.wait(TORCH_AFTER_S):
+            return
+        made = Background.of(identity, encoder.full(), signs)
+        made.save(self.folder)
+        with self._opening:
             self._background = made
+            self._background_mark = _mark(background_path(self.folder, identity))
 
     # Closing
 
     def on_close(self, farewell: Callable[[], None]) -> None:
-        """Call ``farewell`` when the engine is closed, the last one registered first."""
+        """Call ``farewell`` when the engine is closed, at the same time as all others."""
         self._farewells.append(farewell)
 
     def close(self) -> None:
@@ -244,8 +254,12 @@ class Engine:
         Other threads' connections close when those threads end.
         """
         self.closing.set()
-        while self._farewells:
-            self._farewells.pop()()
+        parting = [threading.Thread(target=farewell) for farewell in self._farewells]
+        self._farewells.clear()
+        for thread in parting:
+            thread.start()
+        for thread in parting:
+            thread.join()
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is not None:
             connection.close()

@@ -7,7 +7,6 @@ lost.
 import os
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from fovea.indexer.workers.host import step_back
 
-from .process import asked, say
+from .process import NICE, Pace, asked, say
 
 if TYPE_CHECKING:
     from fovea.indexer.scanning.scan import ScanReport
     from fovea.search.library.library import Library
     from fovea.search.models.info import ModelInfo
 
-NICE = 10
-EVERY_S = 0.2  # between two lines
 LOOK_S = 0.5  # between two checks whether another process still indexes
 
 FIELDS = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipped", "stopped")
@@ -71,12 +68,10 @@ def _report(
     from fovea.indexer.scanning.scan import index_folders
     from fovea.search.errors import LibraryBusy
 
-    last = 0.0
+    pace = Pace()
 
     def progress(now: Any) -> None:
-        nonlocal last
-        if time.monotonic() - last >= EVERY_S:
-            last = time.monotonic()
+        if pace.is_time():
             say("progress", asdict(now))
 
     while not stop.is_set():

@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-__all__ = ["asked", "ended", "lines", "say", "start", "tell"]
+__all__ = ["NICE", "Pace", "asked", "close", "ended", "lines", "say", "start", "tell"]
 
 BLAS = "OPENBLAS_NUM_THREADS"  # limited for the server, not for its children
 FAREWELL_S = 10.0  # for the batch in flight, once the server has gone
+PATIENCE_S = 5.0  # for the batch in flight, while the server stops
+NICE = 10  # the priority of the children
+EVERY_S = 0.2  # between two lines about progress
 
 Child = subprocess.Popen[str]
 
@@ -68,7 +71,35 @@ def ended(process: Child) -> int:
     return code
 
 
+def close(process: Child | None) -> None:
+    """Let a child end because the server does; kill one that takes too long."""
+    if process is None or process.stdin is None:
+        return
+    with suppress(OSError):  # a line that could not be written
+        process.stdin.close()
+    try:
+        process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 # The child's side
+
+
+class Pace:
+    """Says when the server may hear of progress again."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def is_time(self) -> bool:
+        """Whether ``EVERY_S`` seconds have passed since this was last true."""
+        now = time.monotonic()
+        if now - self._last < EVERY_S:
+            return False
+        self._last = now
+        return True
 
 
 def asked(heed: Callable[[bool], None]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Indexing while the server runs: one process at a time, with live progress."""
 
 import os
-import subprocess
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,13 +15,11 @@ from fovea.web.contract.describe import bad_request, describe, json_body
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import Engine, current_engine
 
-from .process import Child, ended, lines, start, tell
+from .process import Child, close, ended, lines, start, tell
 
-__all__ = ["Scans", "blueprint", "install"]
+__all__ = ["Scans", "blueprint", "install", "scans"]
 
 blueprint = Blueprint("scans", __name__)
-
-PATIENCE_S = 5.0  # for the batch in flight when the server stops
 
 NEW_SCAN = {
     "type": "object",
@@ -70,14 +67,7 @@ class Scans:
     def close(self) -> None:
         """Stop the scan as the server stops, waiting a few seconds for the batch in flight."""
         self.stop()
-        process = self._process
-        if process is None:
-            return
-        try:
-            process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        close(self._process)
 
     def wait(self, seen: dict[str, Any] | None, timeout: float) -> dict[str, Any] | None:
         """Return the newest scan once it differs from ``seen``, or after ``timeout`` seconds."""

@@ -87,10 +87,18 @@ def _known(engine: Engine, image_id: int) -> dict[str, Any]:
 
 
 def _labels(engine: Engine, image_id: int) -> list[dict[str, Any]]:
-    """Return what the image may show; nothing without a background or an embedding."""
+    """Return what the image may show; nothing without a background or an embedding.
+
+    Nothing either where the model's labels were not measured to be right.
+    """
     model, background = engine.model(), engine.background()
-    vector = None if model is None else stored_vector(engine.library, image_id, model.id)
-    if model is None or vector is None or background is None:
+    signs = None if background is None else background.signs
+    if model is None or background is None or signs is None:
+        return []
+    if signs.labels is None or not signs.labels.are_shown:
+        return []
+    vector = stored_vector(engine.library, image_id, model.id)
+    if vector is None:
         return []
     around = surroundings(engine.library, model.id, background)
     found = likeliest(background, around.centre, vector, LABELS)

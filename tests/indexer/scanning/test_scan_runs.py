@@ -20,6 +20,7 @@ from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import Library
 from fovea.search.query.likelihood import background_path
 from scanner import Scanner, counts, many
+from small_clips import write_signs
 from toys import ColourEncoder, TolerantEncoder
 
 
@@ -65,7 +66,29 @@ def test_pictures_that_the_librarys_model_has_not_embedded_are_embedded(scan, ph
     assert {file.reason for file in verify(scan.library).files} == {None}
 
 
-def test_a_run_leaves_the_library_prepared_for_answers(scan, photos):
+def test_a_model_that_was_never_measured_embeds_no_labels(scan, photos):
+    scan.encoder = WordlessEncoder()
+    scan(photos)
+    [model] = scan.library.models()
+    assert snapshot_path(scan.library, model.id).exists()
+    assert not background_path(scan.library.folder, model.identity).exists()
+
+
+class WordlessEncoder(TolerantEncoder):
+    def encode_texts(self, texts):
+        raise AssertionError("nobody needs it")
+
+
+@pytest.fixture
+def measured(scan, tmp_path):
+    """``scan``, of a model whose line was measured."""
+    scan.model.folder = tmp_path
+    write_signs(tmp_path, scan.model.identity, scan.model.dim)
+    return scan
+
+
+def test_a_run_leaves_the_library_prepared_for_answers(measured, photos):
+    scan = measured
     scan.encoder = TolerantEncoder()
     scan(photos, dry_run=True)
     assert scan.loads == 0
@@ -84,8 +107,8 @@ def test_a_run_leaves_the_library_prepared_for_answers(scan, photos):
     assert scan.loads == 2, "unchanged files cost no model"
 
 
-def test_a_run_that_is_stopped_prepares_nothing(scan, photos):
-    stop = threading.Event()
+def test_a_run_that_is_stopped_prepares_nothing(measured, photos):
+    scan, stop = measured, threading.Event()
 
     class Stopping(TolerantEncoder):
         def encode_pixels(self, pixels):
@@ -97,12 +120,12 @@ def test_a_run_that_is_stopped_prepares_nothing(scan, photos):
     assert not background_path(scan.library.folder, scan.model.identity).exists()
 
 
-def test_what_cannot_be_prepared_is_a_line_in_the_log(scan, photos, caplog, monkeypatch):
+def test_what_cannot_be_prepared_is_a_line_in_the_log(measured, photos, caplog, monkeypatch):
     def refuse(*arguments):
         raise LibraryError("the disk is full")
 
     monkeypatch.setattr(VectorIndex, "save", refuse)
-    assert counts(scan(photos)) == {"found": 8, "embedded": 8}
+    assert counts(measured(photos)) == {"found": 8, "embedded": 8}
     told = [record.getMessage() for record in caplog.records]
     assert told[0] == "the index is not saved: the disk is full"
     assert told[1].startswith("likelihoods are not prepared: "), "it knows colours alone"

@@ -28,6 +28,7 @@ from fovea.search.maintenance.changeover import (
 )
 from fovea.search.query.likelihood import Background
 from places import CHECKOUT
+from small_clips import write_signs
 from toys import COLOURS, FORMER, NEW, THIRD, TolerantEncoder, WideEncoder, described, switch
 
 
@@ -95,8 +96,10 @@ def test_a_picture_deleted_by_an_indexer_meanwhile_is_passed_over(indexed, monke
     assert embedded(indexed, NEW) == set(COLOURS) - {"red"}
 
 
-def test_the_library_is_prepared_before_the_model_is_activated(indexed):
-    there = []
+def test_the_library_is_prepared_before_the_model_is_activated(indexed, tmp_path):
+    there, model = [], described(NEW)
+    model.folder = tmp_path
+    write_signs(tmp_path, NEW, model.dim)
 
     class Looking(WideEncoder):
         def encode_texts(self, texts):
@@ -104,7 +107,7 @@ def test_the_library_is_prepared_before_the_model_is_activated(indexed):
             there.append((indexed.model().identity, snapshot_path(indexed, model.id).exists()))
             return super().encode_texts(texts)
 
-    switch(indexed, encoder=Looking())
+    switch(indexed, encoder=Looking(), model=model)
     assert set(there) == {(FORMER, True)}
     assert Background.load(indexed.folder, NEW) is not None
 

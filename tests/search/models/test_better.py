@@ -1,5 +1,6 @@
 import pytest
 
+import fovea.data as data
 from fovea.search.library.rows import ModelRow
 from fovea.search.models import installed
 from fovea.search.models.better import Offer, better_model
@@ -9,6 +10,7 @@ from fovea.search.models.store import write_notes
 from small_clips import write_model
 
 BUNDLED = ModelRow(1, "fovea-small", "0" * 64, 48, "bundled")
+FORMER = ModelRow(1, "fovea-small-1", "f" * 64, 48, "bundled")
 OFFER = Offer("ViT-B-32-256", 605_000_000)
 
 
@@ -52,6 +54,27 @@ def test_a_worse_model_on_the_disk_stands_back_and_a_better_one_does_not(place):
     assert better_model(BUNDLED) == Offer("ViT-B-32-256", 0)
     write_model(place / "ViT-L-14")
     assert better_model(BUNDLED) == Offer("ViT-L/14", 0)
+
+
+@pytest.fixture
+def succeeded(place, monkeypatch):
+    """A bundled model that has followed the one of ``FORMER``."""
+    monkeypatch.setattr(data, "FORMER", {FORMER.name: FORMER.identity})
+    monkeypatch.setattr(installed, "bundled_model", lambda: place / "bundled")
+
+
+def test_a_former_model_is_followed_by_the_best_one_here_at_once(succeeded, place, monkeypatch):
+    assert better_model(FORMER) == Offer("fovea-small", 0)
+    write_model(place / "RN50")  # better than any bundled one: no second change of model
+    assert better_model(FORMER) == Offer("RN50", 0)
+    pull_recommended(place)
+    monkeypatch.setenv("FOVEA_OFFLINE", "1")
+    assert better_model(FORMER) == Offer("ViT-B-32-256", 0)
+
+
+def test_without_the_bundled_model_a_former_one_is_like_any_small_one(succeeded, monkeypatch):
+    monkeypatch.setattr(installed, "bundled_model", lambda: None)
+    assert better_model(FORMER) == OFFER
 
 
 def test_no_two_models_share_a_name():

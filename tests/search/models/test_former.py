@@ -93,13 +93,6 @@ def test_without_a_bundled_model_none_is_better(row, shipped):
     assert resolve_known(row).name == FORMER_NAME
 
 
-def test_a_model_is_not_former_while_it_is_bundled(row, shipped, library):
-    shutil.copytree(shipped / FORMER_NAME, shipped / "fovea-small", dirs_exist_ok=True)
-    assert not former_bundled(row)
-    assert library.model().name == "fovea-small"
-    assert resolve_known(row).folder == shipped / "fovea-small"
-
-
 # In a library
 
 

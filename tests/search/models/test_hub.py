@@ -1,15 +1,19 @@
+import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 
 from fovea.search.clip.tokenizer import Tokenizer
 from fovea.search.errors import ModelError
+from fovea.search.models import hub
 from fovea.search.models.hub import files_to_fetch, hub_models, is_hub_id
 from fovea.search.models.named_hub import RECOMMENDED
-from loopback import serving_hub
+from loopback import serving, serving_hub
 from places import CHECKOUT
 from small_clips import MERGES, VIT, random_clip, write_model, write_open_clip
 
@@ -156,6 +160,42 @@ def test_a_hub_that_does_not_answer_is_told(tmp_path):
     served.url = url  # nobody listens there any more
     run = pulled(served, tmp_path)
     assert f"{url} does not answer; try again when online" in run.stderr
+
+
+@pytest.fixture
+def fetched(tmp_path, monkeypatch):
+    """Fetch a file of which the hub's client is told these addresses, one after the other."""
+
+    def fetch(*places, data=b"weights"):
+        told = [
+            SimpleNamespace(location=place, etag=hashlib.sha256(data).hexdigest())
+            for place in places
+        ]
+        asked = iter(told)
+        monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url: next(asked))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        hub._fetch_blob("owner/tiny", "model.safetensors", None)
+        return (tmp_path / "cache/models--owner--tiny/blobs" / told[0].etag).read_bytes()
+
+    return fetch
+
+
+def test_an_address_that_has_expired_is_asked_for_again(fetched):
+    with serving() as served:
+        served.files["/new"] = b"weights"
+        assert fetched(f"{served.url}/old?signed=1", f"{served.url}/new?signed=2") == b"weights"
+        assert [path for path, _ in served.asked] == ["/old?signed=1", "/new?signed=2"]
+        with pytest.raises(ModelError) as error:
+            fetched(f"{served.url}/old", f"{served.url}/older", f"{served.url}/new", data=b"others")
+    assert str(error.value) == (
+        f"cannot fetch owner/tiny: {served.url}/older answered 404 Not Found; try again later"
+    )
+
+
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/x", "/x"])
+def test_an_address_that_is_not_of_the_web_is_refused(fetched, place):
+    with pytest.raises(ModelError, match=r"owner/tiny: the hub leads to (file|ftp|): instead"):
+        fetched(place)
 
 
 @pytest.mark.parametrize("name", ["openai/clip-vit-base-patch32", "a/b", "A1/b_c.d-e"])

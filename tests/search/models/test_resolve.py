@@ -17,7 +17,8 @@ from fovea.search.models import info as models
 from fovea.search.models import installed
 from fovea.search.models.installed import available_models, known_models
 from fovea.search.models.lazy import LazyEncoder
-from fovea.search.models.resolve import load_model, pull, resolve_model
+from fovea.search.models.resolve import load_model, pull, resolve_listed, resolve_model
+from fovea.search.models.store import write_notes
 from loopback import serving
 from places import CHECKOUT
 from small_clips import RESNET, VIT, write_model
@@ -301,3 +302,16 @@ def test_a_resnet_has_its_own_size(tmp_path):
 
 def test_patience_is_three_seconds_by_default():
     assert fetch.Patience().first <= 3.0
+
+
+def test_a_listed_model_is_never_a_folder_of_its_name(place, tmp_path, monkeypatch):
+    write_model(place / "pulled")
+    write_notes("hub.json", {"owner/tiny": str(place / "pulled")})
+    write_model(tmp_path / "here" / "owner" / "tiny", seed=1)
+    monkeypatch.chdir(tmp_path / "here")
+    assert resolve_model("owner/tiny").folder == tmp_path / "here" / "owner" / "tiny"
+    found = resolve_listed("owner/tiny")
+    assert (found.folder, found.source) == (place / "pulled", "hub")
+    for name in ("owner", "./owner/tiny", "Owner/Tiny"):
+        with pytest.raises(ModelError, match="there is no model"):
+            resolve_listed(name)

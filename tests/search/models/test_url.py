@@ -291,6 +291,10 @@ def test_a_vocabulary_that_cannot_be_had_costs_no_second_download(server, monkey
         ("/ViT-B-32.zip", "ViT-B-32-"),
         ("/fovea-small.zip", "fovea-small-"),
         ("/fovea-small-1.zip", "fovea-small-1-"),
+        ("/Fovea-Small.zip", "Fovea-Small-"),
+        ("/FOVEA-SMALL-1.zip", "FOVEA-SMALL-1-"),
+        ("/ViT-B-32-256.zip", "ViT-B-32-256-"),
+        ("/vitb32256x256.zip", "vitb32256x256-"),
     ],
 )
 def test_a_model_is_called_what_its_address_says(server, folder, path, name):

@@ -52,7 +52,13 @@ def test_a_model_that_was_never_measured_has_no_signs(tmp_path, caplog):
         {"words": WHOLE.to_dict()["words"] | {"spread": 0}},
         {"words": WHOLE.to_dict()["words"] | {"worth": {"told": 2, "chance": 0, "answers": 9}}},
         {"words": WHOLE.to_dict()["words"] | {"worth": {"told": 1, "chance": 0, "answers": 0}}},
+        {"words": WHOLE.to_dict()["words"] | {"worth": {"told": 1, "chance": 0, "answers": 1e999}}},
+        {"words": WHOLE.to_dict()["words"] | {"bias": 10**400}},
+        {"words": WHOLE.to_dict()["words"] | {"weights": "123"}},
+        *({name: empty} for name in ("words", "labels") for empty in ([], {}, 0, False, "")),
         {"labels": [1, 2]},
+        {"labels": {"threshold": float("nan"), "right": 0.9, "shown": 0.5}},
+        {"labels": {"threshold": 0.1, "right": 1.5, "shown": 0.5}},
     ],
 )
 def test_what_is_unsound_or_of_other_weights_is_ignored(change, tmp_path, caplog):
@@ -63,7 +69,7 @@ def test_what_is_unsound_or_of_other_weights_is_ignored(change, tmp_path, caplog
     assert record.getMessage().startswith(f"ignoring {tmp_path / FILE}: ")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '"x"'])
+@pytest.mark.parametrize("text", ["", "[]", "{", '"x"', "[" * 100_000, "1" * 5000])
 def test_a_file_that_is_not_an_object_is_ignored(text, tmp_path, caplog):
     (tmp_path / FILE).write_text(text)
     assert measured_in(tmp_path, MODEL, 2) is None and len(caplog.records) == 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,16 @@ def test_an_unlikely_hit_by_name_does_not_end_the_likely_ones(libraries, monkeyp
     assert any(hit.by_name for hit in answer.hits) and answer.total > 300
     assert answer.likely == answer.total
     assert all((hit.likelihood < LINE) == hit.by_name for hit in answer.hits)
+
+
+def test_a_line_that_is_gone_since_the_first_page_leaves_the_order(libraries):
+    searcher = searcher_of(libraries[3])
+    listing = searcher.listing(Question.of("sea"))
+    assert listing.likely is not None and not listing.is_whole
+    bare = replace(searcher, background=replace(searcher.background, signs=None))
+    deep = bare.deepened(listing, 300)
+    assert (deep.likely, deep.ranking.likelihoods) == (None, None)
+    assert deep.ranking.ids[: len(listing.ranking.ids)].tolist() == listing.ranking.ids.tolist()
 
 
 def test_a_negative_number_of_hits_is_refused(libraries):

@@ -11,10 +11,11 @@ from loopback import lead_here, serving
 from shipped_models import RESOLVED, WEIGHTS, serving_recommended
 
 OFFER = {"name": "ViT-B-32-256", "bytes": 605_000_000}
-STATE = {"model": "fovea-small", "better": OFFER, "change": None}
+STATE = {"model": "fovea-small", "bundled": None, "better": OFFER, "change": None}
 CHANGE = {
     "id": 1, "model": "ViT-B-32-256", "state": "downloading", "bytes": 0, "total_bytes": None,
-    "images": 0, "embedded": 0, "rate": 0.0, "seconds_left": None, "code": None, "message": None,
+    "images": 0, "embedded": 0, "rate": 0.0, "seconds_left": None, "left_out": 0, "code": None,
+    "message": None, "started_at": "2026-01-02T03:04:05+00:00",
 }  # fmt: skip
 TITLE, DETAIL = "#better-title", "#better [data-part=detail]"
 START, DISMISS, CANCEL = (f"#better [data-part={part}]" for part in ("start", "dismiss", "cancel"))
@@ -67,6 +68,12 @@ def searched(page):
     page.fill(BOX, "red")
     page.wait_for_function("() => document.querySelectorAll('.tile').length > 0")
     return answer(page, "/api/search?q=red")["model"]
+
+
+def toasted(page, said):
+    """Wait for a message, whose text comes a frame later than itself."""
+    same = "said => document.querySelector('#toasts').textContent === said"
+    page.wait_for_function(same, arg=said)
 
 
 def test_the_first_minute_connects_to_nothing_and_offers_a_better_model(
@@ -171,6 +178,18 @@ def test_another_offer_is_shown_though_one_was_dismissed(told):
     told.wait_for_selector(SHOWN)
     assert told.inner_text(START) == "Use it"
     assert "is on this computer already" in told.inner_text(DETAIL)
+    told.click(DISMISS)
+    told.wait_for_selector(HIDDEN, state="attached")
+    told.tell(model="fovea-small-1", better={"name": "ViT-L/14", "bytes": 0})
+    told.wait_for_selector(SHOWN)  # for another model in use it has not been dismissed
+
+
+def test_a_former_bundled_model_is_told_of_the_present_one(told):
+    told.tell(bundled="fovea-small", better={"name": "fovea-small", "bytes": 0})
+    told.wait_for_selector(SHOWN)
+    assert told.inner_text(DETAIL).startswith("It comes with fovea, and finds more")
+    told.tell(bundled="fovea-small", better={"name": "ViT-L/14", "bytes": 0})
+    assert "the bundled model is better now, too" in told.inner_text(DETAIL)
 
 
 @pytest.mark.parametrize("state", [{"better": None}, {"model": None}])
@@ -180,6 +199,9 @@ def test_without_an_offer_or_pictures_there_is_no_notice(told, state):
 
 
 def test_progress_is_shown_in_megabytes_and_then_in_pictures(told):
+    told.change(state="starting")
+    assert told.inner_text(TITLE) == "Preparing ViT-B-32-256"
+    assert told.text_content(DETAIL) == "" and told.is_visible(CANCEL)
     told.change()
     assert told.inner_text(DETAIL) == "Connecting…"
     told.change(bytes=120_340_000, total_bytes=605_219_000)
@@ -192,8 +214,28 @@ def test_progress_is_shown_in_megabytes_and_then_in_pictures(told):
     told.change(state="embedding", images=1200, embedded=1200, message="another fovea is indexing")
     assert "waiting for the indexing of folders" in told.inner_text(DETAIL)
     told.change(state="stopped")
-    assert told.inner_text("#toasts") == "Cancelled; the model stays as it is"
+    toasted(told, "Cancelled; the model stays as it is")
     assert told.inner_text(START) == "Download and use"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"state": "done"}, "Searches now use ViT-B-32-256"),
+        ({"state": "done", "left_out": 1},
+         "Searches now use ViT-B-32-256. 1 picture has changed or cannot be read; "
+         "it is being indexed again"),
+        ({"state": "done", "left_out": 3},
+         "Searches now use ViT-B-32-256. 3 pictures have changed or cannot be read; "
+         "they are being indexed again"),
+        ({"state": "stopped", "code": "superseded"},
+         "Another change of model was started meanwhile; this one has ended"),
+    ],
+)  # fmt: skip
+def test_the_end_of_a_change_is_told(told, change, said):
+    told.change(state="embedding")
+    told.change(**change)
+    toasted(told, said)
 
 
 def test_a_failure_without_a_name_is_told_in_the_servers_words(told):
@@ -203,6 +245,8 @@ def test_a_failure_without_a_name_is_told_in_the_servers_words(told):
     told.click(DISMISS)
     told.change(state="failed", message="it is odd; try again")
     assert told.is_hidden("#better")
+    told.change(state="failed", message="after a restart", started_at="2026-01-03T00:00:00+00:00")
+    assert told.inner_text(DETAIL) == "after a restart"
     told.change(id=2, state="failed", code="space", message="no room")
     assert told.inner_text(DETAIL) == (
         "There is not enough room on the disk. Make room, and try again."

@@ -26,12 +26,13 @@ class Library:
 
     def __init__(self, page) -> None:
         self.page, self.count, self.likely, self.kind = page, 0, None, "browse"
-        self.day = lambda image_id: None
+        self.day, self.named = lambda image_id: None, set()
         page.route("**/api/search?*", lambda route: route.fulfill(json=self.document()))
 
     def document(self) -> dict:
         hits = [
-            hit(image_id, self.day(image_id)) for image_id in range(self.count, 0, -1)
+            hit(image_id, self.day(image_id)) | {"by_name": image_id in self.named}
+            for image_id in range(self.count, 0, -1)
         ]  # newest first
         order = "date" if self.kind == "browse" else "nearest"
         rest = {
@@ -147,6 +148,16 @@ def test_an_answer_without_a_line_says_nothing_of_matches(page):
     page.wait_for_function("() => document.querySelector('#status').textContent.includes('first')")
     assert page.inner_text("#status") == "2 pictures, nearest first"
     assert page.locator(".grid-line, .is-likelihood").count() == 0
+
+
+def test_an_answer_with_names_that_match_is_not_called_nearest_first(page):
+    page.library.grow(2)
+    page.library.kind, page.library.named = "words", {1}
+    page.fill("input[name=q]", "red")
+    said = "2 pictures; names that match, and the nearest, first"
+    page.wait_for_function(
+        "said => document.querySelector('#status').textContent === said", arg=said
+    )
 
 
 def test_days_of_few_pictures_share_a_row(page):

@@ -2,15 +2,32 @@
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 
 import fovea
+import fovea.data as data
 from coloured import COLOURS, encoded
+from fovea.search.errors import LibraryError
+from fovea.search.library.library import Library
+from fovea.search.maintenance.changeover import activate, changing, next_model, set_next_model
 from fovea.search.models import installed
 from fovea.web.app import create_app
 from fovea.web.jobs import model_changes as module
-from shipped_models import RESOLVED, WEIGHTS, parts, serving_recommended
+from fovea.web.jobs import process
+from fovea.web.jobs.model_worker import _code
+from shipped_models import (
+    FORMER_NAME,
+    RESOLVED,
+    WEIGHTS,
+    parts,
+    serving_recommended,
+    ship_before,
+    ship_now,
+    write_editions,
+)
 from small_clips import write_model
 from worker_programs import running_instead, until
 
@@ -39,7 +56,7 @@ def change_of(client):
 
 
 def ended(client):
-    states = ("downloading", "embedding")
+    states = ("starting", "downloading", "embedding")
     return until(lambda: (c := change_of(client))["state"] not in states and c)
 
 
@@ -47,12 +64,13 @@ def ended(client):
 
 
 def test_a_model_of_ones_own_is_offered_no_other(client):
-    assert client.get("/api/model").json == {"model": "colour", "better": None, "change": None}
+    found = client.get("/api/model").json
+    assert found == {"model": "colour", "bundled": None, "better": None, "change": None}
     assert client.delete("/api/model/change").status_code == 202
 
 
 @pytest.mark.parametrize(
-    "name", ["nothing", "owner/name", "/etc", "./x", "https://models.example/a.zip", " "]
+    "name", ["nothing", "owner/name", "~nobody", "/etc", "./x", "https://models.example/a.zip", " "]
 )
 def test_only_models_that_are_known_by_name_are_fetched(client, monkeypatch, name):
     monkeypatch.setattr(module, "command", None)  # nothing is started
@@ -72,7 +90,7 @@ def test_a_model_is_named_as_on_the_command_line(client, monkeypatch, name, prop
     response = client.post("/api/model", json={"name": name})
     assert (response.status_code, response.json["change"]["model"]) == (202, proper)
     change = ended(client)
-    assert change["state"] == "failed"
+    assert (change["state"], change["code"]) == ("failed", "unexpected")
     assert "ended unexpectedly (exit code 3); try again" in change["message"]
 
 
@@ -108,13 +126,15 @@ def test_the_token_is_needed(colour_library):
 def test_progress_is_shown_and_a_change_can_be_cancelled(client, app, monkeypatch):
     monkeypatch.setattr(module, "command", running_instead(TALKING))
     change = client.post("/api/model", json={"name": "ViT-B/32"}).json["change"]
-    assert (change["id"], change["state"], change["model"]) == (1, "downloading", "ViT-B/32")
+    assert (change["id"], change["state"], change["model"]) == (1, "starting", "ViT-B/32")
     change = until(lambda: (c := change_of(client))["bytes"] and c)
     assert (change["bytes"], change["total_bytes"], change["images"]) == (5, 20, 0)
+    assert change["state"] == "downloading"
     again = client.post("/api/model", json={"name": "vit-b-32"})
     assert (again.status_code, again.json["change"]["id"]) == (202, 1)
     other = client.post("/api/model", json={"name": "RN50"})
     assert other.status_code == 409 and "is changing to ViT-B/32" in other.json["detail"]
+    assert (other.json["code"], other.json["params"]) == ("model.changing", {"model": "ViT-B/32"})
     app.extensions["fovea.changes"].cancel()  # which moves this process on
     change = until(lambda: (c := change_of(client))["state"] == "embedding" and c)
     assert (change["images"], change["embedded"], change["seconds_left"]) == (8, 2, 2.0)
@@ -131,9 +151,58 @@ def test_pictures_that_are_left_out_are_counted(client, monkeypatch):
     assert "(1,200 unreachable, 2 damaged)" in change["message"]
 
 
+@pytest.mark.parametrize(
+    ("changed", "failed", "said"),
+    [(0, 0, None), (0, 1, "1 picture has changed, or cannot"), (1000, 2, "1,002 pictures have")],
+)
+def test_pictures_that_a_new_model_has_left_out_are_scanned(
+    app, client, monkeypatch, changed, failed, said
+):
+    scanned = []
+    monkeypatch.setattr(app.extensions["fovea.scans"], "start", lambda: scanned.append(True))
+    report = {"switched": True, "stopped": False, "changed": changed, "failed": failed}
+    program = f"print({json.dumps({'report': report})!r})"
+    monkeypatch.setattr(module, "command", running_instead(program))
+    client.post("/api/model", json={"name": "ViT-B/32"})
+    change = ended(client)
+    assert (change["state"], change["left_out"]) == ("done", changed + failed)
+    assert change["message"] is None if said is None else change["message"].startswith(said)
+    if said is not None:
+        until(lambda: scanned)
+    assert len(scanned) == (said is not None)
+
+
+def test_a_change_that_another_one_has_replaced_says_so(client, monkeypatch):
+    report = {"switched": False, "stopped": False, "superseded": True}
+    program = f"print({json.dumps({'report': report})!r})"
+    monkeypatch.setattr(module, "command", running_instead(program))
+    client.post("/api/model", json={"name": "ViT-B/32"})
+    change = ended(client)
+    assert (change["state"], change["code"]) == ("stopped", "superseded")
+    assert "another change of model has been started" in change["message"]
+
+
+def test_a_model_of_the_library_is_asked_for_by_its_identity(client, colour_library, monkeypatch):
+    asked = []
+
+    def refuse(command, wanted):
+        asked.append((wanted["name"], wanted["identity"]))
+        raise OSError(5, "no")
+
+    monkeypatch.setattr(module, "start", refuse)
+    colour_library.add_model("vitb32", "b" * 64, 3, "/home/me/vitb32")  # not OpenAI's
+    for name in ("VITB32", "b" * 6, "ViT-B-32"):
+        assert client.post("/api/model", json={"name": name}).status_code == 202
+    assert asked == [("vitb32", "b" * 64), ("vitb32", "b" * 64), ("ViT-B/32", None)]
+    colour_library.add_model("vitb32", "c" * 64, 3, "/home/me/new/vitb32")
+    response = client.post("/api/model", json={"name": "vitb32"})
+    assert response.status_code == 400 and "2 models of" in response.json["detail"]
+    assert len(asked) == 3
+
+
 def test_a_change_ends_with_the_server(app, client, monkeypatch):
     monkeypatch.setattr(module, "command", running_instead("import time; time.sleep(600)"))
-    monkeypatch.setattr(module, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(process, "PATIENCE_S", 0.1)
     client.post("/api/model", json={"name": "ViT-B/32"})
     app.extensions["fovea.changes"].close()
     assert until(lambda: change_of(client)["state"] == "failed")
@@ -171,6 +240,10 @@ def server(made, tmp_path, monkeypatch):
         app.extensions["fovea"].close()
 
 
+def folder_of(client):
+    return client.application.extensions["fovea"].folder
+
+
 def begin(client):
     return client.post("/api/model", json={"name": "ViT-B-32-256"})
 
@@ -201,6 +274,43 @@ def test_a_better_model_is_fetched_embedded_and_activated(server):
     assert (state["model"], state["better"]) == ("ViT-B-32-256", None)
 
 
+def test_an_offer_is_not_kept_for_a_model_that_came_meanwhile(server, monkeypatch):
+    engine = server.application.extensions["fovea"]
+    remembered = engine.remembered
+
+    def late(name, make):
+        with Library.open(engine.folder) as other:
+            model = other.add_model("own", "a" * 64, 48, "/home/me/own")
+            activate(other, model.id, range(100))
+        monkeypatch.setattr(engine, "remembered", remembered)
+        return remembered(name, make)
+
+    monkeypatch.setattr(engine, "remembered", late)
+    server.get("/api/model")
+    state = server.get("/api/model").json
+    assert (state["model"], state["better"]) == ("own", None)
+
+
+def test_nothing_is_offered_while_another_process_changes_the_model(server):
+    with Library.open(folder_of(server)) as other, changing(other):
+        assert server.get("/api/model").json["better"] is None
+    assert server.get("/api/model").json["better"]["name"] == "ViT-B-32-256"
+
+
+@pytest.mark.parametrize(("name", "kept"), [("ViT-B-32-256", None), ("own", "own")])
+def test_a_cancelled_download_ends_the_change_that_it_resumed(server, name, kept):
+    with Library.open(folder_of(server)) as other:
+        set_next_model(other, other.add_model(name, "a" * 64, 48, "hub").id)
+    server.hub.stall_after, server.hub.stalls = 1000, 1
+    begin(server)
+    until(lambda: change_of(server)["bytes"])
+    server.delete("/api/model/change")
+    assert ended(server)["state"] == "stopped"
+    with Library.open(folder_of(server)) as other:
+        following = next_model(other)
+    assert (following and following.name) == kept
+
+
 def test_pages_hear_of_a_better_model_and_of_its_change(server, monkeypatch):
     monkeypatch.setattr(module, "command", running_instead(TALKING))
     stream = iter(server.get("/api/events").response)
@@ -216,7 +326,8 @@ def test_pages_hear_of_a_better_model_and_of_its_change(server, monkeypatch):
     assert (state["model"], state["better"]["name"]) == ("fovea-small", "ViT-B-32-256")
     assert state["change"] is None
     begin(server)
-    assert heard()["change"]["state"] == "downloading"
+    while heard()["change"]["state"] != "downloading":
+        pass
     server.delete("/api/model/change")
     server.delete("/api/model/change")
     assert ended(server)
@@ -284,6 +395,80 @@ from fovea.web.jobs.model_worker import main; main()
         change = ended(server)
     assert (change["state"], change["code"]) == ("failed", "space")
     assert "make room" in change["message"] and "HF_HOME" in change["message"]
+
+
+def test_a_library_without_room_is_told_as_a_full_disk_is():
+    with closing(sqlite3.connect(":memory:")) as conn:
+        conn.execute("PRAGMA max_page_count = 2")
+        with pytest.raises(sqlite3.Error) as error:
+            conn.execute("CREATE TABLE t AS SELECT zeroblob(100000)")
+    problem = LibraryError("the library cannot grow")
+    problem.__cause__ = error.value
+    assert _code(problem) == "space"
+
+
+def test_a_bug_in_the_process_is_one_line_too(client, monkeypatch):
+    program = """
+import sys; sys.path[:] = sys.argv[1:]
+import fovea.search.models.resolve as resolve
+def fail(*asked, **options): raise RuntimeError("odd\\nlines")
+resolve.resolve_listed = fail
+from fovea.web.jobs.model_worker import main; main()
+"""
+    monkeypatch.setattr(module, "command", running_instead(program))
+    client.post("/api/model", json={"name": "RN50"})
+    change = ended(client)
+    assert (change["state"], change["code"]) == ("failed", "unexpected")
+    assert change["message"] == (
+        "the change of model failed (RuntimeError); the server's log says more"
+    )
+
+
+# From a former bundled model
+
+SHIPPED = """
+import sys; sys.path[:] = sys.argv[1:]
+from pathlib import Path
+import fovea.data as data
+data.FORMER = {FORMER}
+data.shipped = lambda name: Path({PLACE!r}) / name
+from fovea.web.jobs.model_worker import main; main()
+"""
+
+
+def test_a_former_bundled_model_is_left_without_a_download(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOVEA_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("FOVEA_OFFLINE", "1")
+    shipped, photos = tmp_path / "shipped", tmp_path / "photos"
+    write_editions(shipped)
+    photos.mkdir()
+    for number, colour in enumerate(COLOURS):
+        (photos / f"{colour}.png").write_bytes(encoded(colour, number))
+    ship_before(monkeypatch, shipped)
+    with fovea.Library.open(tmp_path / "library", create=True) as library:
+        library.index(photos, workers=1)
+    ship_now(monkeypatch, shipped)
+    (photos / "red.png").write_bytes(encoded("red", 77))  # edited since it was indexed
+    program = SHIPPED.format(FORMER=data.FORMER, PLACE=str(shipped))
+    monkeypatch.setattr(module, "command", running_instead(program))
+    app = create_app(tmp_path / "library", testing=True)
+    client, scanned = app.test_client(), []
+    monkeypatch.setattr(app.extensions["fovea.scans"], "start", lambda: scanned.append(True))
+    state = client.get("/api/model").json
+    assert (state["model"], state["bundled"]) == (FORMER_NAME, "fovea-small")
+    assert state["better"] == {"name": "fovea-small", "bytes": 0}
+    change = client.post("/api/model", json={"name": "fovea-small"}).json["change"]
+    assert change["state"] == "starting"
+    change = ended(client)
+    assert (change["state"], change["left_out"], change["embedded"]) == ("done", 1, 5)
+    until(lambda: scanned)
+    state = client.get("/api/model").json
+    assert (state["model"], state["bundled"]) == ("fovea-small", None)
+    assert model_of_answers(client) == ("fovea-small", 5), "until it is scanned"
+    client.post("/api/model", json={"name": FORMER_NAME})
+    assert ended(client)["state"] == "done"
+    assert client.get("/api/model").json["model"] == FORMER_NAME
+    app.extensions["fovea"].close()
 
 
 def test_an_empty_library_takes_the_model_for_its_pictures(server, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from fovea.indexer.scanning.pipeline import Progress
+from fovea.web.jobs import process
 from fovea.web.jobs import scans as module
 from worker_programs import TALKING, running_instead, until
 
@@ -239,7 +240,7 @@ def test_nothing_runs_once_the_app_has_ended(app, running, processes, monkeypatc
 
 def test_a_process_that_does_not_heed_is_ended(app, running, processes, monkeypatch):
     monkeypatch.setattr(module, "command", running_instead("import time; time.sleep(600)"))
-    monkeypatch.setattr(module, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(process, "PATIENCE_S", 0.1)
     running.start()
     running.close()
     assert [gone(process.pid) for process in processes] == [True]

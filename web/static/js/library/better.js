@@ -5,14 +5,14 @@ import * as format from "../page/format.js";
 import { knows, t } from "../page/i18n.js";
 import { emit, on } from "../page/store.js";
 
-const DISMISSED = "dismissed-model"; // in localStorage: the name of the model
-const RUNNING = ["downloading", "embedding"];
+const DISMISSED = "dismissed-model"; // in localStorage: the name of the model, and of the one in use
+const RUNNING = ["starting", "downloading", "embedding"];
 
 let notice;
 let parts;
 let again; // the button of the library panel that brings the notice back
 let state = null; // the server's newest document
-let overlooked = 0; // the id of a failed change that was dismissed
+let overlooked = ""; // the failed change that was dismissed
 
 export function start() {
   notice = document.getElementById("better");
@@ -31,19 +31,24 @@ function show(document_) {
   const before = state?.change;
   state = document_;
   const { change } = state;
-  if (before?.id === change?.id && isRunning(before) && !isRunning(change)) ended(change);
+  if (mark(before) === mark(change) && isRunning(before) && !isRunning(change)) ended(change);
   draw();
 }
 
 const isRunning = (change) => RUNNING.includes(change?.state);
-const hasFailed = (change) => change?.state === "failed" && change.id !== overlooked;
+const hasFailed = (change) => change?.state === "failed" && mark(change) !== overlooked;
+
+/** What tells a change from all others: ids begin anew with the server. */
+const mark = (change) => `${change?.id} ${change?.started_at}`;
+
+const offer = () => JSON.stringify([state.better.name, state.model]);
 
 function draw() {
   const { better, change, model } = state;
   const running = isRunning(change);
   const failed = hasFailed(change) && change.model !== model;
   const offered = better !== null && model !== null;
-  const dismissed = offered && localStorage.getItem(DISMISSED) === better.name;
+  const dismissed = offered && localStorage.getItem(DISMISSED) === offer();
   notice.hidden = !running && !failed && (!offered || dismissed);
   again.hidden = !(offered && dismissed && notice.hidden);
   notice.classList.toggle("is-failed", failed && !running);
@@ -52,17 +57,25 @@ function draw() {
   parts.detail.title = "";
   if (running) showProgress(change);
   else if (failed) showFailure(change);
-  else if (offered) showOffer(better);
+  else if (offered) showOffer(better, state.bundled);
 }
 
-function showOffer({ name, bytes }) {
+function showOffer({ name, bytes }, bundled) {
+  const here = bundled ? "better.here_bundled" : "better.here";
+  const known = bundled === name ? "better.bundled" : here;
   say(parts.title, t("better.offer", { model: name }));
-  say(parts.detail, bytes ? t("better.size", { size: format.bytes(bytes) }) : t("better.here"));
+  say(parts.detail, bytes ? t("better.size", { size: format.bytes(bytes) }) : t(known));
   say(parts.start, t(bytes ? "better.start" : "better.use"));
   parts.start.dataset.model = name;
 }
 
 function showProgress(change) {
+  if (change.state === "starting") {
+    say(parts.title, t("better.preparing", { model: change.model }));
+    say(parts.detail, "");
+    parts.bar.removeAttribute("value");
+    return;
+  }
   const isDownload = change.state === "downloading";
   const done = isDownload ? change.bytes : change.embedded;
   const total = isDownload ? change.total_bytes : change.images;
@@ -104,10 +117,15 @@ function say(part, text) {
   if (part.textContent !== text) part.textContent = text;
 }
 
-function ended({ state: how, model }) {
+function ended({ state: how, model, code, left_out: count }) {
   const hadFocus = notice.contains(document.activeElement);
-  if (how === "done") emit("toast", { text: t("better.done", { model }) });
-  if (how === "stopped") emit("toast", { text: t("better.stopped") });
+  if (how === "done") {
+    emit("toast", { text: t(count ? "better.done_without" : "better.done", { model, count }) });
+  }
+  if (how === "stopped") {
+    const isOthers = code === "superseded";
+    emit("toast", { text: t(isOthers ? "better.problem.superseded" : "better.stopped") });
+  }
   if (hadFocus) requestAnimationFrame(() => (notice.hidden ? focusBox() : parts.start.focus()));
 }
 
@@ -126,8 +144,8 @@ async function cancel() {
 }
 
 function dismiss() {
-  if (hasFailed(state.change)) overlooked = state.change.id;
-  if (state.better) localStorage.setItem(DISMISSED, state.better.name);
+  if (hasFailed(state.change)) overlooked = mark(state.change);
+  if (state.better) localStorage.setItem(DISMISSED, offer());
   draw();
   focusBox();
 }

@@ -260,11 +260,11 @@ async function scrollDeep(y) {
   if (isThere && scrollY === 0) scrollTo({ top: y });
 }
 
-function summary({ total, likely, order }) {
+function summary({ total, likely, order, hits }) {
   const count = format.number(total);
   const isRated = likely !== null && likely !== undefined;
   if (!total || (!isRated && order !== "nearest")) return t("hits.all", { count });
-  if (!likely) return t("hits.nearest", { count });
+  if (!likely) return t(hits.some((hit) => hit.by_name) ? "hits.named" : "hits.nearest", { count });
   return t("hits.likely", { likely: format.number(likely), count });
 }
 
