@@ -248,7 +248,7 @@ def test_an_archive_writes_nowhere_else_and_links_are_ignored(server, folder, tm
     url, sha256 = offered(server, "/tiny.tar.gz", tarred(folder, "tiny/", extra=extra))
     model = pull(url, sha256=sha256)
     names = {path.name for path in model.folder.iterdir()}
-    assert names == {"model.safetensors", "config.json", "bpe.txt.gz", "source.json"}
+    assert names == {"model.safetensors", "config.json", "bpe.txt.gz", "line.json", "source.json"}
     assert not list(tmp_path.rglob("escaped")) and not Path("/tmp/fovea-escaped").exists()
 
 
