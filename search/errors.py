@@ -7,6 +7,7 @@
     │   │                    online, or use the bundled model (``search.models``)
     │   ├── ModelDamaged     a downloaded file is not the one that was asked for: download it again
     │   │                    (``search.models``)
+    │   ├── ModelRefused     a server refuses a download: check the URL (``search.models``)
     │   └── Diverged         training has diverged: lower its learning rate (``search.clip``)
     ├── LibraryError         the library, its database or its index cannot be used: check its
     │   │                    folder, permissions and disk (``search.library``, ``search.index``)

@@ -24,7 +24,7 @@ from fovea.search.errors import ModelDamaged, ModelError, ModelUnreachable
 
 from .store import models_folder
 
-__all__ = ["USUAL", "Patience", "Progress", "Refused", "Reporter", "answers", "download"]
+__all__ = ["USUAL", "ModelRefused", "Patience", "Progress", "Reporter", "answers", "download"]
 
 BLOCK = 1 << 18  # bytes read at a time
 AGENT = "fovea"
@@ -47,7 +47,7 @@ class Patience:
 USUAL = Patience()
 
 
-class Refused(ModelError):
+class ModelRefused(ModelError):
     """A server that answers with an error; ``answer`` says who and which."""
 
     def __init__(self, answer: str) -> None:
@@ -198,7 +198,7 @@ def _first_block(
             raise ModelUnreachable(
                 f"{_shown(url)} answered {exc.code} {exc.reason}; try again later"
             ) from exc
-        raise Refused(f"{_shown(url)} answered {exc.code} {exc.reason}") from exc
+        raise ModelRefused(f"{_shown(url)} answered {exc.code} {exc.reason}") from exc
     except (OSError, http.client.HTTPException, TimeoutError) as exc:
         reason = getattr(exc, "reason", None) or exc
         where = urlsplit(url).hostname

@@ -189,7 +189,7 @@ def _fetch_blob(name: str, file: str, progress: "Reporter | None", *, again: boo
     """
     from huggingface_hub import constants, get_hf_file_metadata, get_token, hf_hub_url
 
-    from .download import Refused, download
+    from .download import ModelRefused, download
 
     found = get_hf_file_metadata(hf_hub_url(name, file))
     place = urlsplit(found.location)
@@ -209,7 +209,7 @@ def _fetch_blob(name: str, file: str, progress: "Reporter | None", *, again: boo
             sha256=found.etag,
             progress=progress(file) if progress else None,
         )
-    except Refused as exc:
+    except ModelRefused as exc:
         if not again:
             raise ModelError(f"cannot fetch {name}: {exc.answer}; try again later") from exc
         _fetch_blob(name, file, progress, again=False)

@@ -61,8 +61,8 @@ def found_for(background, query, images, library=None):
 def test_evidence_is_the_cosine_and_how_far_it_stands_out(background):
     images, query = clustered(300, DIM, 3), clustered(1, DIM, 4)[0]
     scores, labels = images @ query, images @ background.vectors.T
-    share = 300 / 320
-    usual, spread = share * scores.mean(), share * scores.std() + (1 - share) * WORDS.spread
+    share, others = 300 / 320, np.sort(scores)[:285]  # the highest twentieth may be matches
+    usual, spread = share * others.mean(), share * others.std() + (1 - share) * WORDS.spread
     expected = [
         scores,
         (scores - usual) / spread,  # the model's own centre is 0
@@ -71,6 +71,13 @@ def test_evidence_is_the_cosine_and_how_far_it_stands_out(background):
     found = found_for(background, query, images)
     assert found.shape == (300, len(EVIDENCE)) == (300, len(WORDS.weights))
     assert found.T == pytest.approx(np.array(expected), abs=1e-3)
+
+
+def test_a_match_does_not_hide_itself_in_a_small_library(background):
+    query = np.eye(DIM, dtype=np.float32)[0]
+    images = np.eye(DIM, dtype=np.float32)[1:13]  # nothing like the query
+    alone = found_for(background, query, query[None], np.concatenate([images, query[None]]))
+    assert alone[0, 1] > 5  # one of 13 is never more than 3.5 deviations from a mean with it
 
 
 def test_likelihood_follows_from_evidence_by_the_measured_weights(background):
