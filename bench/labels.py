@@ -23,10 +23,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.everyday import HERE, SHARED, embedded
-from bench.likelihood import SAMPLE, held_out, write_signs
+from bench.everyday import HERE, embedded
+from bench.likelihood import SAMPLE, fit_by_command, held_out
 from fovea.search.clip.encoders.base import TorchEncoder
-from fovea.search.models.resolve import resolve_model
 from fovea.search.query.likelihood import Background, Surroundings, default_labels, label_shares
 from fovea.search.query.measured import LabelSigns, Measured, measured_in
 
@@ -112,16 +111,7 @@ def measure(encoder: TorchEncoder, place: Path, options: argparse.Namespace) -> 
 
 def main() -> None:
     """Embed, measure, and write line.json if asked to."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--train", type=Path, default=SHARED / "train")
-    parser.add_argument("--photos", type=Path, default=SHARED / "photos")
-    parser.add_argument("--model", default="fovea-small")
-    parser.add_argument("--fit", action="store_true", help="fit, and write line.json")
-    options = parser.parse_args()
-    model = resolve_model(options.model, network=False)
-    signs = measure(model.load(), model.folder, options)
-    if options.fit:
-        print(f"\nwritten to {write_signs(signs, model.folder)}")
+    fit_by_command(__doc__ or "", measure)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -328,20 +328,26 @@ def write_signs(signs: Measured, place: Path) -> Path:
     return path
 
 
-def main() -> None:
-    """Embed, measure, and write line.json if asked to."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def fit_by_command(
+    description: str, measure: Callable[[TorchEncoder, Path, argparse.Namespace], Measured]
+) -> None:
+    """Read the command line, measure a model, and write its line.json if asked to."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--train", type=Path, default=SHARED / "train")
     parser.add_argument("--photos", type=Path, default=SHARED / "photos")
     parser.add_argument("--model", default="fovea-small")
     parser.add_argument("--fit", action="store_true", help="fit, and write line.json")
     options = parser.parse_args()
     model = resolve_model(options.model, network=False)
-    encoder = model.load()
     print(f"{model.name}\n")
-    signs = measure(encoder, model.folder, options)
+    signs = measure(model.load(), model.folder, options)
     if options.fit:
         print(f"\nwritten to {write_signs(signs, model.folder)}")
+
+
+def main() -> None:
+    """Embed, measure, and write line.json if asked to."""
+    fit_by_command(__doc__ or "", measure)
 
 
 if __name__ == "__main__":
