@@ -29,6 +29,11 @@ REPORTED = """
     WHEN root_id IN (SELECT value FROM json_each(?)) THEN 'offline'
     WHEN reason = ? THEN 'missing' ELSE state END
 """  # a file's ``ReportedState``; the values are the offline roots and HELD_REASON
+_FILE = ("root_id", "size", "mtime_ns", "ctime_ns", "image_id", "state", "reason")
+_WRITE_FILE = (
+    f"INSERT INTO files (path, {', '.join(_FILE)}) VALUES (?{', ?' * len(_FILE)}) "
+    "ON CONFLICT (path) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in _FILE)
+)
 CHUNK = 500  # values in one statement; SQLite allows 999 everywhere
 
 
@@ -85,11 +90,17 @@ def write_files(
         if before and before[0] not in (None, image_id):
             lost.add(before[0])
         conn.execute(
-            "INSERT INTO files (path, root_id, size, mtime_ns, image_id, state, reason) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET "
-            "root_id = excluded.root_id, size = excluded.size, mtime_ns = excluded.mtime_ns, "
-            "image_id = excluded.image_id, state = excluded.state, reason = excluded.reason",
-            (file.path, file.root_id, file.size, file.mtime_ns, image_id, file.state, file.reason),
+            _WRITE_FILE,
+            (
+                file.path,
+                file.root_id,
+                file.size,
+                file.mtime_ns,
+                file.ctime_ns,
+                image_id,
+                file.state,
+                file.reason,
+            ),
         )
     return lost
 

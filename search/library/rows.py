@@ -88,6 +88,8 @@ class ImageMetadata:
     latitude: float | None = None  # degrees, north positive
     longitude: float | None = None  # degrees, east positive
     altitude: float | None = None  # metres
+    damaged: str | None = None  # what is missing of the picture, in words
+    dated_by: str | None = None  # the tag that ``taken_at`` is from
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class FileWrite:
     hash: bytes | None
     state: FileState = "indexed"
     reason: str | None = None
+    ctime_ns: int | None = None  # of the inode's last change, in nanoseconds; None if not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,10 +199,19 @@ SHOWN = (
     """,
 )
 
+# What lets an edit be noticed that keeps size and mtime; what a damaged picture lacks; and where an
+# image's date comes from.
+FACTS = (
+    "ALTER TABLE files ADD COLUMN ctime_ns INTEGER",  # NULL: not known, so never compared
+    "ALTER TABLE images ADD COLUMN damaged TEXT",  # what is missing of the picture; NULL: nothing
+    "ALTER TABLE images ADD COLUMN dated_by TEXT",  # the tag that taken_at is from
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     FIRST,
     NAMES,
     SHOWN,
+    FACTS,
 )  # MIGRATIONS[v] leads from version v to v + 1
 VERSION = len(MIGRATIONS)
 
@@ -213,28 +222,30 @@ def version_of(conn: sqlite3.Connection) -> int:
 
 
 def migrate(conn: sqlite3.Connection, name: str) -> None:
-    """Bring the database to ``VERSION``, all steps in one transaction.
+    """Bring the database to ``VERSION``, each step in a transaction of its own.
 
-    ``name`` is the database's in errors. Raise ``LibraryError`` for the database of a newer fovea
-    or of another program. ``conn`` is in autocommit mode.
+    A process that ends between two steps leaves a whole library of an older version. ``name`` is
+    the database's in errors. Raise ``LibraryError`` for the database of a newer fovea or of another
+    program. ``conn`` is in autocommit mode.
     """
-    if version_of(conn) == VERSION and _is_ours(conn):
-        return  # the usual case takes no lock
-    with immediate(conn):
-        version = version_of(conn)  # again: another process may have been first
-        tables = conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if (tables or version) and not _is_ours(conn):
-            raise LibraryError(f"{name} is a database of another program; choose another folder")
-        if version > VERSION:
-            raise LibraryError(
-                f"{name} has schema version {version}, written by a newer fovea; "
-                f"this one knows {VERSION}; upgrade fovea"
-            )
-        for step in MIGRATIONS[version:]:
-            for statement in step:
-                conn.execute(statement)
-        conn.execute(f"PRAGMA user_version = {VERSION}")
-        conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    while version_of(conn) != VERSION or not _is_ours(conn):  # usually false, and takes no lock
+        with immediate(conn):
+            version = version_of(conn)  # again: another process may have been first
+            tables = conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if (tables or version) and not _is_ours(conn):
+                raise LibraryError(
+                    f"{name} is a database of another program; choose another folder"
+                )
+            if version > VERSION:
+                raise LibraryError(
+                    f"{name} has schema version {version}, written by a newer fovea; "
+                    f"this one knows {VERSION}; upgrade fovea"
+                )
+            if version < VERSION:
+                for statement in MIGRATIONS[version]:
+                    conn.execute(statement)
+                conn.execute(f"PRAGMA user_version = {version + 1}")
+                conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def _is_ours(conn: sqlite3.Connection) -> bool:

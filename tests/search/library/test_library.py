@@ -298,8 +298,9 @@ def test_an_embedding_cannot_be_changed_in_place(colour_library):
 
 def test_metadata_lands_in_its_columns(library):
     metadata = ImageMetadata(
-        640, 480, "JPEG", 6, "2024-05-06T07:08:09", "A", "B", 0.01, 2.8, 200, 50.0, 1.5, -2.5, 30.0
-    )
+        640, 480, "JPEG", 6, "2024-05-06T07:08:09", "A", "B", 0.01, 2.8, 200, 50.0, 1.5, -2.5, 30.0,
+        "the last 8 rows", "DateTimeOriginal",
+    )  # fmt: skip
     library.write_batch(WriteBatch([NewImage(content(1), 5, metadata)]))
     [row] = list(library.db.query("SELECT * FROM images"))
     assert row == {
@@ -307,6 +308,7 @@ def test_metadata_lands_in_its_columns(library):
         "orientation": 6, "taken_at": "2024-05-06T07:08:09", "camera": "A", "lens": "B",
         "exposure": 0.01, "f_number": 2.8, "iso": 200, "focal_length": 50.0, "latitude": 1.5,
         "longitude": -2.5, "altitude": 30.0,
+        "damaged": "the last 8 rows", "dated_by": "DateTimeOriginal",
     }  # fmt: skip
 
 
