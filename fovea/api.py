@@ -123,7 +123,7 @@ class Library:
         confirm_deletions: bool = False,
         dry_run: bool = False,
         workers: int | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         progress: "Callable[[Progress], None] | None" = None,
         stop: Event | None = None,
     ) -> "ScanReport":
@@ -245,7 +245,7 @@ class Library:
         *,
         incomplete: bool = False,
         workers: int | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         progress: "Callable[[SwitchProgress], None] | None" = None,
         stop: Event | None = None,
     ) -> "SwitchReport":

@@ -65,5 +65,6 @@ k_option = value_option("-k", "Number of hits.", "N", POSITIVE, 10)
 
 def embedding_options(command: Command) -> Command:
     """Add ``--workers`` and ``--batch-size``."""
-    batch_size = value_option("--batch-size", "Pictures embedded at a time.", "N", POSITIVE, 32)
+    text = "Pictures embedded at a time.  [default: what one pass takes, at least 32]"
+    batch_size = value_option("--batch-size", text, "N", POSITIVE)
     return workers_option(batch_size(command))

@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 
 from fovea.indexer.decoding.limits import Limits
-from fovea.indexer.workers.pool import Outcome, Pool, Task
+from fovea.indexer.workers.pool import USUAL_BATCH, Outcome, Pool, Task, batch_of
 from fovea.search.clip.errors import FoveaError
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.clip.protocols import IndexingEncoder
@@ -61,7 +61,7 @@ class Pipeline:
     load_encoder: Callable[[], IndexingEncoder]  # called for each batch; the caller caches it
     limits: Limits
     workers: int
-    batch_size: int
+    batch_size: int | None  # None: as many as the encoder takes in one pass
     stop: threading.Event
     tick: Callable[[Tally], None] = lambda tally: None
     tally: Tally = field(default_factory=Tally)
@@ -70,10 +70,12 @@ class Pipeline:
     _known: list[Outcome] = field(default_factory=list)
     _settled: list[FileWrite] = field(default_factory=list)
     _unreached: dict[str, list[bytes]] = field(default_factory=dict)  # reason -> paths; rows stay
+    _batch: int = USUAL_BATCH
     _flushed: float = field(default_factory=time.monotonic)
 
     def run(self, changes: Iterator[Task | FileWrite | None]) -> None:
         """Process all changes; or, once ``stop`` is set, those decoded so far."""
+        self._batch = self.batch_size or USUAL_BATCH
         tasks = self._tasks(changes)
         first = next((task for task in tasks if task is not None), None)
         if first is not None:
@@ -99,14 +101,14 @@ class Pipeline:
             self.preprocess,
             self.limits,
             workers=self.workers,
-            batch_size=self.batch_size,
+            batch_size=self._batch,
             known=self._embedded_hashes(),
         ) as pool:
             while True:
                 for outcome in pool.outcomes(tasks):
                     if outcome is not None:
                         self._sort(outcome)
-                    if len(self._pictures) >= self.batch_size or self._due():
+                    if len(self._pictures) >= self._batch or self._due():
                         self._flush(pool)
                     self.tick(self.tally)
                     if self.stop.is_set():
@@ -199,7 +201,11 @@ class Pipeline:
         if not outcomes:
             return np.empty((0, 0), np.float32)
         slots = np.array([outcome.slot for outcome in outcomes], np.int64)
-        return self.load_encoder().encode_pixels(pool.pixels[slots])
+        encoder = self.load_encoder()
+        if self.batch_size is None:
+            self._batch = batch_of(encoder)
+            pool.widen(self._batch)
+        return encoder.encode_pixels(pool.pixels[slots])
 
     def _write(self, new: list[Outcome], vectors: np.ndarray, files: list[FileWrite]) -> None:
         images = [

@@ -81,7 +81,7 @@ def index_folders(
     model: ModelInfo,
     load_encoder: Callable[[], IndexingEncoder],
     workers: int | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     dry_run: bool = False,
     confirm_deletions: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -96,7 +96,8 @@ def index_folders(
     ``load_encoder`` is called when the first picture is ready to be embedded. Ctrl-C, or ``stop``,
     ends the run after the batch in flight; a second Ctrl-C at once. A run that is not stopped
     leaves the library prepared for answers. ``dry_run`` counts what would happen and writes
-    nothing. ``ignore`` holds gitignore patterns, after each root's own.
+    nothing. ``ignore`` holds gitignore patterns, after each root's own. By default the batch is
+    what the encoder takes in one pass, at least 32 pictures.
 
     Raise ``FoveaError`` for what is not a folder, ``ModelChanged`` if the library uses another
     model by the time it is this run's turn (a dry run counts what that would embed), and
@@ -166,7 +167,7 @@ class _Scan:
     confirmed: bool
     limits: Limits
     workers: int
-    batch_size: int
+    batch_size: int | None
     stop: threading.Event
     progress: Callable[[Progress], None] | None
     _reported: float = 0.0

@@ -22,7 +22,7 @@ from fovea.indexer.scanning.pipeline import checked_rows
 from fovea.indexer.scanning.scan import interruptible
 from fovea.indexer.walking.walk import is_empty
 from fovea.indexer.workers.host import available_cores
-from fovea.indexer.workers.pool import Outcome, Pool, Task
+from fovea.indexer.workers.pool import USUAL_BATCH, Outcome, Pool, Task, batch_of
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.errors import LibraryBusy
@@ -84,7 +84,7 @@ def switch_model(
     model: ModelInfo,
     load_encoder: Callable[[], IndexingEncoder],
     workers: int | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     incomplete: bool = False,
     only_embed: bool = False,
     progress: Callable[[SwitchProgress], None] | None = None,
@@ -157,7 +157,7 @@ class _Switch:
     load_encoder: Callable[[], IndexingEncoder]
     limits: Limits
     workers: int
-    batch_size: int
+    batch_size: int | None
     stop: threading.Event
     progress: Callable[[SwitchProgress], None] | None
     follows: bool  # the announced change of model: another one ends this run
@@ -168,6 +168,7 @@ class _Switch:
     _before: int = 0  # embedded when this run began
     _images: int = 0
     _first: float | None = None
+    _batch: int = USUAL_BATCH
     _reported: float = 0.0
 
     # The run
@@ -253,15 +254,16 @@ class _Switch:
         if first is None:
             return
         pictures: list[Outcome] = []
+        self._batch = self.batch_size or USUAL_BATCH
         with Pool(
-            self.preprocess, self.limits, workers=self.workers, batch_size=self.batch_size
+            self.preprocess, self.limits, workers=self.workers, batch_size=self._batch
         ) as pool:
             waiting = chain([first], tasks)
             while True:
                 for outcome in pool.outcomes(waiting):
                     if outcome is not None and self._is_sound(pool, outcome):
                         pictures.append(outcome)
-                    if len(pictures) >= self.batch_size:
+                    if len(pictures) >= self._batch:
                         self._write(pool, pictures)
                         pictures = []
                         if self._ended():
@@ -338,7 +340,11 @@ class _Switch:
         if not pictures:
             return
         slots = np.array([outcome.slot for outcome in pictures], np.int64)
-        vectors = self.load_encoder().encode_pixels(pool.pixels[slots])
+        encoder = self.load_encoder()
+        if self.batch_size is None:
+            self._batch = batch_of(encoder)
+            pool.widen(self._batch)
+        vectors = encoder.encode_pixels(pool.pixels[slots])
         sound = checked_rows(vectors, is_first=not self.tally.embedded)
         ids = []
         for outcome, fine in zip(pictures, sound, strict=True):

@@ -27,6 +27,8 @@ WORKER = "fovea.indexer.workers.worker"
 TICK_S = 0.1  # how long to wait for answers before the caller gets a turn
 GRACE_S = 10.0  # a worker's own alarm comes first; this is for one that the kernel cannot end
 START_AT = 4  # files that every worker must have waiting before another is started
+USUAL_BATCH = 32  # pictures embedded at a time on a CPU
+LARGEST_BATCH = 256  # to which a pool can be widened
 START_ATTEMPTS = 3  # workers in a row that may die before they are ready
 
 
@@ -81,6 +83,7 @@ class Pool:
 
     Use it as a context manager. ``known`` are hashes whose files need no decoding. Workers are
     started as the work requires it, up to ``workers``. ``words`` asks for ``Outcome.captions``.
+    ``batch_size`` is how many pictures the caller takes at a time.
     """
 
     def __init__(
@@ -94,16 +97,16 @@ class Pool:
         words: bool = False,
     ) -> None:
         self.limits, self.most = limits, max(1, workers)
-        # Deep enough that no worker runs dry while the caller encodes one batch.
-        self.depth = 4 + -(-batch_size // self.most)
-        slots = self.most * self.depth + 2 * batch_size
+        # Room for larger batches costs nothing until it is used: pages are made on first use.
+        slots = self._slots_for(max(batch_size, LARGEST_BATCH))
+        self.depth, self._slots = self._depth_for(batch_size), self._slots_for(batch_size)
         size = preprocess.size
         prefixes = np.frombuffer(b"".join(hash[:8] for hash in known), "<u8")
         self._memory = _Memory(slots * size * size * 3)
         self._known = _Memory(prefixes.nbytes)
         self._known.array("<u8")[:] = np.sort(prefixes)
         self.pixels = self._memory.array("uint8").reshape(slots, size, size, 3)
-        self._free = deque(range(slots))
+        self._free = deque(range(self._slots))
         self._workers: list[_Worker] = []
         self._again: deque[Task] = deque()
         self._early_deaths = 0
@@ -133,6 +136,20 @@ class Pool:
         self.pixels = self.pixels[:0].copy()
         self._memory.close()
         self._known.close()
+
+    def _depth_for(self, batch_size: int) -> int:
+        """Return the files per worker with which none runs dry while a batch is encoded."""
+        return 4 + -(-batch_size // self.most)
+
+    def _slots_for(self, batch_size: int) -> int:
+        return self.most * self._depth_for(batch_size) + 2 * batch_size
+
+    def widen(self, batch_size: int) -> None:
+        """Let the caller take more pictures at a time, up to ``LARGEST_BATCH``."""
+        slots = self._slots_for(min(batch_size, LARGEST_BATCH))
+        if slots > self._slots:
+            self._free.extend(range(self._slots, slots))
+            self.depth, self._slots = self._depth_for(min(batch_size, LARGEST_BATCH)), slots
 
     def warm(self) -> None:
         """Start a worker, unless there is one, so that the first task need not wait for it."""
@@ -282,6 +299,11 @@ class Pool:
         if code < 0:
             return f"broken: its decoder crashed ({signal.Signals(-code).name})"
         return f"broken: its decoder stopped with exit code {code}"
+
+
+def batch_of(encoder: object) -> int:
+    """Return how many pictures to give an encoder at a time: more where one pass takes more."""
+    return min(max(USUAL_BATCH, getattr(encoder, "batch_size", USUAL_BATCH)), LARGEST_BATCH)
 
 
 class _Memory:

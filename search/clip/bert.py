@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import attend
 from .config import BERT_NORM_EPS, BertConfig
 
 __all__ = ["Bert", "padding_mask", "text_lengths"]
@@ -50,8 +51,7 @@ class SelfAttention(nn.Module):
             part(x).view(n, length, self.heads, -1).transpose(1, 2)  # (n, h, l, w/h)
             for part in (self.query, self.key, self.value)
         )
-        logits = (q * (w // self.heads) ** -0.5) @ k.transpose(-1, -2)  # (n, h, l, l)
-        mixed = (logits + mask.to(logits.dtype)).softmax(dim=-1).to(v.dtype) @ v
+        mixed = attend(q, k, v, mask)  # (n, h, l, w/h)
         return mixed.transpose(1, 2).reshape(n, length, w)
 
 

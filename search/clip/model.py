@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import attend
 from .bert import Bert, padding_mask, text_lengths
 from .config import Activation, BertConfig, ClipConfig, EfficientNetConfig, VisionConfig
 from .efficientnet import EfficientNetLite
@@ -38,11 +39,7 @@ class QuickGELU(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with the parameter names of ``nn.MultiheadAttention``.
-
-    Written as matrix products and a softmax because on CPUs the backward pass of
-    ``scaled_dot_product_attention`` is slower.
-    """
+    """Multi-head self-attention with the parameter names of ``nn.MultiheadAttention``."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -58,10 +55,7 @@ class SelfAttention(nn.Module):
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (n, l, 3w)
         qkv = qkv.view(n, length, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (n, h, l, w/h)
-        logits = (q * (w // self.heads) ** -0.5) @ k.transpose(-1, -2)  # (n, h, l, l)
-        if mask is not None:
-            logits = logits + mask.to(logits.dtype)
-        mixed = logits.softmax(dim=-1).to(v.dtype) @ v  # (n, h, l, w/h)
+        mixed = attend(q, k, v, mask)  # (n, h, l, w/h)
         out: Tensor = self.out_proj(mixed.transpose(1, 2).reshape(n, length, w))
         return out
 

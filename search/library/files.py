@@ -3,8 +3,9 @@
 import os
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import astuple, fields
+from dataclasses import fields
 from itertools import islice
+from operator import attrgetter
 
 import numpy as np
 
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 METADATA = tuple(field.name for field in fields(ImageMetadata))
+_METADATA_OF = attrgetter(*METADATA)  # ``astuple`` copies each value and takes ten times as long
 SEPARATOR = os.fsencode(os.sep)
 HELD_REASON = "not found at the last scan; kept until deletions are confirmed"
 REPORTED = """
@@ -59,7 +61,7 @@ def write_images(conn: sqlite3.Connection, images: Iterable[NewImage]) -> None:
     conn.executemany(
         f"INSERT INTO images ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
         "ON CONFLICT (hash) DO NOTHING",
-        ((image.hash, image.bytes, *astuple(image.metadata)) for image in images),
+        ((image.hash, image.bytes, *_METADATA_OF(image.metadata)) for image in images),
     )
 
 

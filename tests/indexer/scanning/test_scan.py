@@ -27,6 +27,22 @@ def test_every_picture_is_embedded_once(scan, photos):
     assert scan.library.counts().embeddings == 8
 
 
+@pytest.mark.parametrize(("asked", "largest"), [(None, 50), (10, 10)])
+def test_a_batch_is_what_the_encoder_takes_unless_asked_otherwise(scan, tmp_path, asked, largest):
+    class Hungry(TolerantEncoder):
+        batch_size, sizes = 50, []
+
+        def encode_pixels(self, pixels):
+            self.sizes.append(len(pixels))
+            return super().encode_pixels(pixels)
+
+    scan.encoder = Hungry()
+    Hungry.sizes.clear()
+    many(tmp_path / "root", 180)
+    assert counts(scan(tmp_path / "root", batch_size=asked))["embedded"] == 180
+    assert max(Hungry.sizes) == largest and sum(Hungry.sizes) == 180
+
+
 def test_unchanged_files_cost_no_read_and_no_model(scan, photos, monkeypatch):
     scan.encoder = TolerantEncoder()
     scan(photos)

@@ -197,6 +197,22 @@ def test_slots_kept_hold_the_tasks_back(tmp_path):
         assert drawn == kept
 
 
+def test_a_widened_pool_lets_its_caller_hold_more(tmp_path):
+    paths = [png(tmp_path / f"{n}.png", (n, 0, 0)) for n in range(100)]
+    held = {}
+    with Pool(PREPROCESS, Limits(), workers=1, batch_size=2) as pool:
+        tasks = iter([Task(path, 1) for path in paths])
+        for outcome in pool.outcomes(tasks):
+            if outcome is None:
+                if len(held) < 100:  # all slots are taken
+                    pool.widen(60)
+                continue
+            held[outcome.slot] = outcome.task.path
+        assert len(held) == 100  # none was handed out twice
+        for slot, path in held.items():
+            assert pool.pixels[slot, 0, 0, 0] == paths.index(path)
+
+
 def test_workers_import_no_torch(tmp_path):
     program = (
         "import sys; from fovea.indexer.decoding.pillow import prepare; "
