@@ -91,7 +91,7 @@ def _iptc(tags: Tags, day: tuple[int, int], time: tuple[int, int]) -> str | None
 
 
 def _gps(tags: Tags) -> str | None:
-    """Return the time that the satellites gave, in UTC, or in local time where a tag has its offset."""
+    """Return the satellites' time: local time where a tag has its offset from UTC, else UTC."""
     day = _read(get(tags.gps, _GPS_DATE))
     if day is None or day.is_broken or len(day.date) < 10:
         return None
