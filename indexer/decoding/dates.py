@@ -5,7 +5,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -13,21 +13,16 @@ from fovea.search.library.dates import day_first, is_plausible, is_sharper, sure
 
 from .tags import Tags, as_bytes, finite, get
 
-__all__ = ["Found", "date_taken", "parse_date"]
+__all__ = ["TAGS", "Found", "date_taken", "parse_date"]
 
-# Exif 2.32, sections 4.6.4 to 4.6.6
-_DATE_TIME, _TAKEN, _DIGITISED = 0x0132, 0x9003, 0x9004
+# Exif 2.32, sections 4.6.4 to 4.6.6; XMP: ISO 16684-1 and -2; IPTC-IIM 4.2, section 6
+_CHANGED = 0x0132
 _OFFSETS = (0x9011, 0x9012, 0x9010)  # from UTC: when taken, digitised, changed
 _GPS_TIME, _GPS_DATE = 7, 29
-
-# XMP: ISO 16684-1 and -2
 _EXIF = "{http://ns.adobe.com/exif/1.0/}"
 _XMP = "{http://ns.adobe.com/xap/1.0/}"
 _TIFF = "{http://ns.adobe.com/tiff/1.0/}"
 _PHOTOSHOP = "{http://ns.adobe.com/photoshop/1.0/}"
-
-# IPTC-IIM 4.2, section 6: a day and its time
-_CREATED, _IIM_DIGITISED = ((2, 55), (2, 60)), ((2, 62), (2, 63))
 
 LONGEST = 100  # characters read of a date
 
@@ -48,8 +43,8 @@ def date_taken(tags: Tags) -> Found | None:
     """
     kept: Found | None = None
     last: Found | None = None
-    for text, tag, is_own in _written(tags):
-        read = _read(text)
+    for tag, (value, is_own) in TAGS.items():
+        read = _read(value(tags))
         if read is None or not is_plausible(read.date):
             continue
         if read.is_broken:
@@ -61,28 +56,6 @@ def date_taken(tags: Tags) -> Found | None:
         if kept is not None and (len(kept.date) >= 10 or not is_own):
             break
     return kept or last
-
-
-def _written(tags: Tags) -> Iterator[tuple[Any, str, bool]]:
-    """Yield each tag's text and name, and whether it says when the picture came to be."""
-    yield get(tags.details, _TAKEN), "DateTimeOriginal", True
-    yield tags.xmp.get(f"{_EXIF}DateTimeOriginal"), "XMP DateTimeOriginal", True
-    yield tags.xmp.get(f"{_PHOTOSHOP}DateCreated"), "XMP DateCreated", True
-    yield _iptc(tags, *_CREATED), "IPTC DateCreated", True
-    for keyword in ("creation time", "creationtime"):
-        yield tags.png.get(keyword), "PNG Creation Time", True
-    yield get(tags.details, _DIGITISED), "DateTimeDigitized", True
-    yield tags.xmp.get(f"{_EXIF}DateTimeDigitized"), "XMP DateTimeDigitized", True
-    yield tags.xmp.get(f"{_XMP}CreateDate"), "XMP CreateDate", True
-    yield _iptc(tags, *_IIM_DIGITISED), "IPTC DigitalCreationDate", True
-    yield get(tags.main, _DATE_TIME), "DateTime", False
-    yield tags.xmp.get(f"{_TIFF}DateTime"), "XMP DateTime", False
-    yield tags.xmp.get(f"{_XMP}ModifyDate"), "XMP ModifyDate", False
-    yield tags.png.get("time"), "PNG tIME", False
-    for keyword in ("date", "date:create", "date:modify"):
-        yield tags.png.get(keyword), "PNG date", False
-    yield _gps(tags), "GPSDateStamp", False
-    yield tags.xmp.get(f"{_EXIF}GPSTimeStamp"), "XMP GPSTimeStamp", False
 
 
 def _iptc(tags: Tags, day: tuple[int, int], time: tuple[int, int]) -> str | None:
@@ -113,6 +86,42 @@ def _gps(tags: Tags) -> str | None:
                 break
             return here.isoformat()
     return moment
+
+
+def _exif(tag: int) -> Callable[[Tags], Any]:
+    """Read a tag from the directory where it belongs, or else from the other one."""
+    first, second = ("main", "details") if tag == _CHANGED else ("details", "main")
+    return lambda tags: get(getattr(tags, first), tag) or get(getattr(tags, second), tag)
+
+
+def _xmp(name: str) -> Callable[[Tags], Any]:
+    return lambda tags: tags.xmp.get(name)
+
+
+def _png(*keywords: str) -> Callable[[Tags], Any]:
+    return lambda tags: next(filter(None, map(tags.png.get, keywords)), None)
+
+
+# By name, the best first: how to read each, and whether it says when the picture came to be, not
+# only when it was changed.
+TAGS: dict[str, tuple[Callable[[Tags], Any], bool]] = {
+    "DateTimeOriginal": (_exif(0x9003), True),
+    "XMP DateTimeOriginal": (_xmp(f"{_EXIF}DateTimeOriginal"), True),
+    "XMP DateCreated": (_xmp(f"{_PHOTOSHOP}DateCreated"), True),
+    "IPTC DateCreated": (lambda tags: _iptc(tags, (2, 55), (2, 60)), True),
+    "PNG Creation Time": (_png("creation time", "creationtime"), True),
+    "DateTimeDigitized": (_exif(0x9004), True),
+    "XMP DateTimeDigitized": (_xmp(f"{_EXIF}DateTimeDigitized"), True),
+    "XMP CreateDate": (_xmp(f"{_XMP}CreateDate"), True),
+    "IPTC DigitalCreationDate": (lambda tags: _iptc(tags, (2, 62), (2, 63)), True),
+    "DateTime": (_exif(_CHANGED), False),
+    "XMP DateTime": (_xmp(f"{_TIFF}DateTime"), False),
+    "XMP ModifyDate": (_xmp(f"{_XMP}ModifyDate"), False),
+    "PNG tIME": (_png("time"), False),
+    "PNG date": (_png("date", "date:create", "date:modify"), False),
+    "GPSDateStamp": (_gps, False),
+    "XMP GPSTimeStamp": (_xmp(f"{_EXIF}GPSTimeStamp"), False),
+}
 
 
 # One date
@@ -152,6 +161,7 @@ _PARTIAL = (
     ),
     re.compile(r"(?P<year>\d{4}):\s*:.*", re.DOTALL),  # 2017:  :05
 )
+_WHOLE = re.compile(r":\s?\d{1,2}(?:[:.]\s?\d{1,2}){2}")
 _DAY_FIRST = re.compile(r"(\d{1,2})([:\-/. ])(\d{1,2})\2(\d{4})(?!\d)")
 _WEEKDAY = r"(?:[a-z]{3,9}\.?,?\s+)?"
 _NAMED = (
@@ -197,8 +207,9 @@ def _read(value: Any) -> _Read | None:
             rest = parts.get("clock") or text[found.end() :]
             rest = f" {rest}" if parts.get("glued") else rest
             if parts.get("gap", "").strip() != parts.get("gap", ""):
-                # 2017:03: 07:08:09 lacks the day, not the hour.
-                day = 0 if rest.startswith(":") and parts["gap"].strip() else day
+                # 2017:03: 07:08:09 lacks the day, not the hour; 2017: 3: 5:07:08:09 lacks nothing.
+                is_hour = rest.startswith(":") and not _WHOLE.match(rest)
+                day = 0 if is_hour and parts["gap"].strip() else day
             return _day(year, month, day, rest)
     for pattern in _PARTIAL:
         if found := pattern.fullmatch(text):
