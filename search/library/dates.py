@@ -7,6 +7,7 @@ one is the beginning of every date that it may stand for.
 
 import os
 import re
+import unicodedata
 from datetime import date, time, timedelta
 
 __all__ = [
@@ -77,7 +78,8 @@ def day_first(first: int, second: int, year: int) -> str | None:
 # Names. Digits that go on are an identifier's, and so are those among letters and digits.
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_HASH = re.compile(r"(?=[0-9]*[a-f])[0-9a-f]{12,}", re.IGNORECASE)
+_YEAR = re.compile(r"19[0-9]{2}|20[0-9]{2}")
+_HASH = re.compile(r"(?<![0-9a-f])(?=[0-9]*[a-f])[0-9a-f]{12,}", re.IGNORECASE)
 _CLOCK = r"(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})(?:[0-9]{3})?(?![0-9])"
 _NOT_INSIDE = r"(?<![0-9])(?<![0-9][.,:])"
 _COMPACT = re.compile(
@@ -114,7 +116,9 @@ def named_date(path: bytes | str) -> str | None:
     future, ``05-07-2019``, which is two days, and names with several days.
     """
     name = os.path.splitext(os.path.basename(os.fsdecode(path)))[0][:255]
-    name = _HASH.sub("#", _UUID.sub("#", name))
+    if not _YEAR.search(name):
+        return None  # as most names do, so that a million are soon read
+    name = _HASH.sub("#", _UUID.sub("#", unicodedata.normalize("NFC", name)))
     found = [_compact(match) for match in _COMPACT.finditer(name)]
     for pattern in (_SEPARATED, _EAST_ASIAN, _DAY_FIRST):
         for match in pattern.finditer(name):

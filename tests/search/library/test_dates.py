@@ -1,5 +1,6 @@
 """The date in a file's name, and which date a picture is shown under."""
 
+import unicodedata
 from datetime import date, datetime, timedelta
 
 import pytest
@@ -42,6 +43,7 @@ DAY = "2019-07-14"
         ("photo_2019-07-14_10-15-00 (2).jpg", MOMENT),
         ("微信图片_20190714101500.jpg", MOMENT),
         ("2019年7月14日.jpg", DAY),
+        (unicodedata.normalize("NFD", "2019년 7월 14일.jpg"), DAY),
         # people
         ("2019-07-14 at the lake.jpg", DAY),
         ("2019.07.14_Lake.jpg", DAY),

@@ -36,7 +36,7 @@ export const date = (text) => said(moment, text, "long");
 export const day = (text) => said(calendar, text, "medium");
 
 function said(style, text, dateStyle) {
-  const time = new Date(text);
+  const time = new Date(text ?? "");
   if (Number.isNaN(time.valueOf())) return "";
   if (text.length > 10) return style.format(time);
   const month = dateStyle === "long" ? "long" : "short";
