@@ -276,6 +276,7 @@ def _clock(text: str) -> str:
 def _plain(value: Any) -> str:
     """Return a text with digits of ASCII, spaces for what cannot be printed, and none around it."""
     text = value if isinstance(value, str) else as_bytes(value).decode("latin-1")
+    text = text[::2] if text[1:2] == "\0" else text.lstrip("\0")  # UTF-16, or padding
     text = unicodedata.normalize("NFKC", _unscrambled(text[:LONGEST]))
     text = "".join(
         str(unicodedata.decimal(c)) if c.isdecimal() else c if c.isprintable() else " "

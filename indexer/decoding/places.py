@@ -71,7 +71,7 @@ def _place(latitude: _Angle | None, longitude: _Angle | None) -> tuple[float, fl
     if latitude is None or longitude is None:
         return None
     # Where one number has a sign of its own, the writer uses signs, and so the other one is plus.
-    signs = any(angle.is_minus and not angle.letter for angle in (latitude, longitude))
+    signs = latitude.is_minus or longitude.is_minus
     north = _signed(latitude, "N", "S", 90, signs)
     east = _signed(longitude, "E", "W", 180, signs)
     if north is None or east is None or max(abs(north), abs(east)) < NOWHERE:

@@ -63,6 +63,8 @@ NORTH, EAST = (48.0, 51.0, 30.0), (2.0, 17.0, 39.0)
         (angles(-48.8583333, -2.2941667, None, None), (-PARIS[0], -PARIS[1])),
         (angles((-48.0, 51.0, 30.0), EAST, None, None), (-PARIS[0], PARIS[1])),
         (angles(NORTH, (-2.0, -17.0, -39.0), None, None), (PARIS[0], -PARIS[1])),
+        (angles(NORTH, (-2.0, -17.0, -39.0), None, "W"), (PARIS[0], -PARIS[1])),
+        (angles(NORTH, (-2.0, -17.0, -39.0), None, "E"), None),
         (angles((-0.0, 30.0, 0.0), EAST, None, None), (-0.5, PARIS[1])),
         (angles(-48.8583333, EAST, "S"), (-PARIS[0], PARIS[1])),
         (angles(-48.8583333, EAST, "N"), None),
