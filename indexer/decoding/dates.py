@@ -19,6 +19,7 @@ __all__ = ["TAGS", "Found", "date_taken", "parse_date"]
 _CHANGED = 0x0132
 _OFFSETS = (0x9011, 0x9012, 0x9010)  # from UTC: when taken, digitised, changed
 _GPS_TIME, _GPS_DATE = 7, 29
+_EPOCH = "1980-01-06"  # what receivers say before they know
 _EXIF = "{http://ns.adobe.com/exif/1.0/}"
 _XMP = "{http://ns.adobe.com/xap/1.0/}"
 _TIFF = "{http://ns.adobe.com/tiff/1.0/}"
@@ -66,7 +67,7 @@ def _iptc(tags: Tags, day: tuple[int, int], time: tuple[int, int]) -> str | None
 def _gps(tags: Tags) -> str | None:
     """Return the satellites' time: local time where a tag has its offset from UTC, else UTC."""
     day = _read(get(tags.gps, _GPS_DATE))
-    if day is None or day.is_broken or len(day.date) < 10:
+    if day is None or day.is_broken or len(day.date) < 10 or day.date[:10] == _EPOCH:
         return None
     parts = get(tags.gps, _GPS_TIME)
     numbers = [finite(part) for part in parts] if isinstance(parts, tuple | list) else []
@@ -276,7 +277,8 @@ def _clock(text: str) -> str:
 def _plain(value: Any) -> str:
     """Return a text with digits of ASCII, spaces for what cannot be printed, and none around it."""
     text = value if isinstance(value, str) else as_bytes(value).decode("latin-1")
-    text = text[::2] if text[1:2] == "\0" else text.lstrip("\0")  # UTF-16, or padding
+    text = text.lstrip("\0")
+    text = text[::2] if text[1:4:2] == "\0\0" else text  # UTF-16
     text = unicodedata.normalize("NFKC", _unscrambled(text[:LONGEST]))
     text = "".join(
         str(unicodedata.decimal(c)) if c.isdecimal() else c if c.isprintable() else " "

@@ -19,6 +19,7 @@ RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _XMP = 0x02BC  # in TIFF, and in camera RAW
+_CHUNKS = 100_000  # of a PNG; its time is not looked for behind more
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -142,7 +143,9 @@ def xmp_tree(packet: bytes) -> Element | None:
 def _png_time(data: bytes) -> str | None:
     """Return the tIME chunk (PNG, third edition, 11.3.6) as Exif writes dates."""
     place = len(_PNG)
-    while place + 8 <= len(data):
+    for _ in range(_CHUNKS):
+        if place + 8 > len(data):
+            break
         length, kind = struct.unpack_from(">I4s", data, place)
         if kind == b"tIME" and length == 7 and place + 15 <= len(data):
             return "{:04}:{:02}:{:02} {:02}:{:02}:{:02}".format(

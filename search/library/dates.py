@@ -98,7 +98,7 @@ _DAY_FIRST = re.compile(
     _NOT_INSIDE + r"(?P<first>[0-9]{2})(?P<separator>[-_. ])(?P<second>[0-9]{2})(?P=separator)"
     r"(?P<year>[0-9]{4})(?![0-9]|[.,:][0-9]{3})"
 )
-_THEN = r"(?:[-_ T.,@]+|\s+[^\W\d_]{1,4}\s+)"  # "2019-07-14 at 10.15.00"
+_THEN = r"(?:[-_ T.,@]+|\s+[^\W\d_]{1,4}\.?\s+)"  # "2019-07-14 at 10.15.00"
 _TIMES = (
     re.compile(_THEN + _CLOCK),
     re.compile(
@@ -130,7 +130,7 @@ def named_date(path: bytes | str) -> str | None:
 
 def _compact(match: re.Match[str]) -> str | None:
     day = _day(match.groupdict())
-    clock = _clock(match) if day and match["hour"] else ""
+    clock = _clock(match) if match["hour"] else _time_at(match.string, match.end())
     if not clock and match["between"] == "":
         return None  # fourteen digits that are no time are no date either
     return day and day + clock
