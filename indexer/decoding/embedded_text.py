@@ -10,21 +10,20 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 from PIL import Image, IptcImagePlugin
 
 from .limits import Gone, Limits, Refused, one_line
 from .reading import read_file
+from .tags import RDF, xmp_tree
 
 log = logging.getLogger(__name__)
 
 TEXT = 400  # characters kept of a description
 KEYWORDS = 50  # of a picture, each up to so many characters:
 KEYWORD = 60
-XMP_BYTES = 4 << 20  # a larger packet is not read
 
-_RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
 _HEADLINE = "{http://ns.adobe.com/photoshop/1.0/}Headline"
 _ALT_TEXT = "{http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/}AltTextAccessibility"
@@ -105,28 +104,23 @@ def sidecar_words(path: bytes, limits: Limits) -> EmbeddedText:
 
 def parse_xmp(packet: bytes) -> EmbeddedText:
     """Return the titles, descriptions and keywords of an XMP packet; a broken one has none."""
-    from defusedxml import DefusedXmlException, ElementTree
-
-    if len(packet) > XMP_BYTES:
-        return EmbeddedText()
-    try:
-        root = ElementTree.fromstring(packet.strip(b"\0 \r\n\t"))
-    except (ParseError, DefusedXmlException, ValueError, LookupError):
+    root = xmp_tree(packet)
+    if root is None:
         return EmbeddedText()
     descriptions: list[str] = []
     keywords: list[str] = []
-    for node in root.iter(f"{_RDF}Description"):
+    for node in root.iter(f"{RDF}Description"):
         descriptions += (node.get(_HEADLINE) or "",)
         for tag in (f"{_DC}title", f"{_DC}description", _HEADLINE, _ALT_TEXT):
             descriptions += (text for found in node.iter(tag) for text in _best(found))
         for found in node.iter(f"{_DC}subject"):
-            keywords += (item.text or "" for item in found.iter(f"{_RDF}li"))
+            keywords += (item.text or "" for item in found.iter(f"{RDF}li"))
     return sound_words(descriptions, keywords)
 
 
 def _best(node: Element) -> Iterator[str]:
     """Yield the text of a property: of several languages the default, else the first."""
-    items = list(node.iter(f"{_RDF}li"))
+    items = list(node.iter(f"{RDF}li"))
     if not items:
         yield node.text or ""
         return

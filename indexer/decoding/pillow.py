@@ -67,7 +67,7 @@ def decode(
 def _decode(data: bytes, preprocess: Preprocess, limits: Limits, words: bool) -> DecodedPicture:
     with Image.open(BytesIO(data), formats=PILLOW_FORMATS) as image:
         check_pixels(image.size, limits)
-        turned, shot, size = orientation(image), read_shot(_exif(image)), image.size
+        turned, shot, size = orientation(image), read_shot(_exif(image), image, data), image.size
         found = format_named(image.format or "")  # Pillow may say MPO where the table says JPEG
         written = picture_words(image) if words else EmbeddedText()
         preprocess.draft(image)

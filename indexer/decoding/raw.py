@@ -103,4 +103,4 @@ def _shot(data: bytes, preview: Image.Image | None) -> ImageMetadata:
             exif = preview.getexif()
     except Exception:  # Pillow raises many kinds for broken EXIF, which must not cost the picture
         return ImageMetadata()
-    return read_shot(exif)
+    return read_shot(exif, preview)

@@ -9,6 +9,7 @@ from operator import attrgetter
 
 import numpy as np
 
+from .dates import named_date
 from .rows import FileWrite, ImageMetadata, NewImage
 
 __all__ = [
@@ -31,7 +32,7 @@ REPORTED = """
     WHEN root_id IN (SELECT value FROM json_each(?)) THEN 'offline'
     WHEN reason = ? THEN 'missing' ELSE state END
 """  # a file's ``ReportedState``; the values are the offline roots and HELD_REASON
-_FILE = ("root_id", "size", "mtime_ns", "ctime_ns", "image_id", "state", "reason")
+_FILE = ("root_id", "size", "mtime_ns", "ctime_ns", "image_id", "state", "reason", "named_at")
 _WRITE_FILE = (
     f"INSERT INTO files (path, {', '.join(_FILE)}) VALUES (?{', ?' * len(_FILE)}) "
     "ON CONFLICT (path) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in _FILE)
@@ -102,6 +103,7 @@ def write_files(
                 image_id,
                 file.state,
                 file.reason,
+                named_date(file.path),
             ),
         )
     return lost

@@ -78,7 +78,7 @@ class ImageMetadata:
     height: int | None = None
     format: str | None = None
     orientation: int | None = None  # EXIF, 1 to 8
-    taken_at: str | None = None  # ISO 8601, the camera's local time
+    taken_at: str | None = None  # ISO 8601, the camera's local time; as long as it is sure
     camera: str | None = None
     lens: str | None = None
     exposure: float | None = None  # seconds

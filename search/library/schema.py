@@ -4,6 +4,7 @@ import sqlite3
 
 from fovea.search.errors import LibraryError
 
+from . import dates
 from .connection import immediate
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "VERSION", "migrate", "version_of"]
@@ -207,11 +208,68 @@ FACTS = (
     "ALTER TABLE images ADD COLUMN dated_by TEXT",  # the tag that taken_at is from
 )
 
+# The day in a file's name stands in for pictures that do not say theirs, or not exactly
+# (``dates.py``), and each date says where it comes from.
+_SOURCED = f"""
+    INSERT INTO shown (image_id, date, date_source)
+    SELECT id, {dates.DATE}, {dates.DATE_SOURCE}
+    FROM (
+        SELECT images.id, taken_at, dated_by, {dates.NAMED} AS named, {dates.OLDEST} AS oldest
+        FROM images JOIN files ON files.image_id = images.id AND files.state = 'indexed'
+        WHERE {{}}
+        GROUP BY images.id
+    )
+"""
+
+
+def _sourced_anew(image_id: str) -> str:
+    return (
+        f"DELETE FROM shown WHERE image_id = {image_id}; "
+        f"{_SOURCED.format(f'images.id = {image_id}')};"
+    )
+
+
+DATES = (
+    "ALTER TABLE files ADD COLUMN named_at TEXT",  # the date in its name, ISO 8601
+    "UPDATE files SET named_at = named_date(path) WHERE named_date(path) IS NOT NULL",
+    "ALTER TABLE shown ADD COLUMN date_source TEXT",  # a tag, or ``FILE_NAME`` or ``FILE_TIME``
+    "DROP INDEX files_shown",
+    "CREATE INDEX files_shown ON files (image_id, mtime_ns, named_at) WHERE state = 'indexed'",
+    "DROP TRIGGER files_show_images",
+    "DROP TRIGGER files_change_images",
+    "DROP TRIGGER files_hide_images",
+    "DROP TRIGGER images_change_dates",
+    "DELETE FROM shown",
+    _SOURCED.format("TRUE"),
+    f"""
+    CREATE TRIGGER files_show_images AFTER INSERT ON files
+    WHEN new.state = 'indexed' BEGIN {_sourced_anew("new.image_id")} END
+    """,
+    f"""
+    CREATE TRIGGER files_change_images AFTER UPDATE OF image_id, state, mtime_ns, named_at ON files
+    WHEN old.image_id IS NOT new.image_id OR old.state <> new.state
+        OR old.mtime_ns <> new.mtime_ns OR old.named_at IS NOT new.named_at BEGIN
+        {_sourced_anew("old.image_id")}
+        {_sourced_anew("new.image_id")}
+    END
+    """,
+    f"""
+    CREATE TRIGGER files_hide_images AFTER DELETE ON files
+    WHEN old.state = 'indexed' BEGIN {_sourced_anew("old.image_id")} END
+    """,
+    f"""
+    CREATE TRIGGER images_change_dates AFTER UPDATE OF taken_at, dated_by ON images BEGIN
+        {_sourced_anew("new.id")}
+    END
+    """,
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     FIRST,
     NAMES,
     SHOWN,
     FACTS,
+    DATES,
 )  # MIGRATIONS[v] leads from version v to v + 1
 VERSION = len(MIGRATIONS)
 
@@ -228,6 +286,7 @@ def migrate(conn: sqlite3.Connection, name: str) -> None:
     the database's in errors. Raise ``LibraryError`` for the database of a newer fovea or of another
     program. ``conn`` is in autocommit mode.
     """
+    conn.create_function("named_date", 1, dates.named_date)
     while version_of(conn) != VERSION or not _is_ours(conn):  # usually false, and takes no lock
         with immediate(conn):
             version = version_of(conn)  # again: another process may have been first

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fovea.search.clip.formats import format_named
+from fovea.search.library import dates
 from fovea.search.library.library import Library
 
 __all__ = [
@@ -111,20 +112,19 @@ def files_chosen(filters: Sequence[Filter]) -> Selection | None:
 def dated(filters: Sequence[Filter]) -> Selection:
     """Return ``shown``, for FROM; where filters select files, with the dates of those files.
 
-    That is the date of the oldest of them, for a picture that does not say when it was taken.
+    For a picture that does not say when it was taken, that is the date in their names, or of the
+    oldest of them.
     """
     met, values = files_chosen(filters) or ("", [])
     if not met:
         return "shown", []
-    oldest = (
-        "SELECT strftime('%Y-%m-%dT%H:%M:%S', min(mtime_ns) / 1000000000, 'unixepoch', 'localtime')"
-        " FROM files WHERE image_id = shown.image_id AND state = 'indexed'"
-        f" AND {met}"
-    )
+    among = f"FROM files WHERE image_id = shown.image_id AND state = 'indexed' AND {met}"
     return (
-        f"(SELECT image_id, coalesce(taken_at, ({oldest})) AS date FROM shown "
-        "JOIN images ON images.id = shown.image_id) AS shown",
-        values,
+        f"(SELECT image_id, {dates.DATE} AS date, {dates.DATE_SOURCE} AS date_source FROM ("
+        f"SELECT shown.image_id, taken_at, dated_by, (SELECT {dates.NAMED} {among}) AS named, "
+        f"(SELECT {dates.OLDEST} {among}) AS oldest "
+        "FROM shown JOIN images ON images.id = shown.image_id)) AS shown",
+        [*values, *values],
     )
 
 
@@ -199,6 +199,11 @@ def _read_date(value: str) -> str | None:
     except ValueError:
         return None
     return value
+
+
+def _before(day: str) -> Selection:
+    """Surely earlier: 2020-06 is not before 2020-06-15, although it sorts before it."""
+    return "shown.date < ? AND substr(?, 1, length(shown.date)) <> shown.date", [day, day]
 
 
 def _read_words(value: str) -> str | None:
@@ -310,7 +315,7 @@ FILTERS: dict[str, FilterKind] = {
         ("after:2019",), "later than the end of that day, month or year", ("since", "from"), "date",
     ),
     "before": FilterKind(
-        _read_date, lambda day: ("shown.date < ?", [day]), ("before:2020-06",),
+        _read_date, _before, ("before:2020-06",),
         "earlier than its beginning; `-before:2019 -after:2020` leaves 2019 and 2020",
         ("until", "to"), "date",
     ),

@@ -31,7 +31,8 @@ class Hit:
     height: int | None = None
     format: str | None = None
     taken_at: str | None = None  # ISO 8601, the camera's local time, if the file records it
-    date: str | None = None  # ``taken_at``, else when its oldest file that passes was modified
+    date: str | None = None  # ``taken_at``, else of the name or the time of a file that passes
+    date_source: str | None = None  # a tag, "file name" or "file time"
     by_name: bool = False  # the name of a file or folder contains the words
     likelihood: float | None = None  # of being a match at all, 0 to 1
 
@@ -104,7 +105,7 @@ def hits(
 
 
 def day_of(hit: Hit) -> str | None:
-    """Return the day of a hit's date, as in 2024-07-01; None without a date."""
+    """Return the day of a hit's date, as in 2024-07-01; the month or year if no day is known."""
     return hit.date[:10] if hit.date else None
 
 
@@ -113,9 +114,9 @@ def _facts(
 ) -> dict[int, dict[str, Any]]:
     shown, values = dated(filters)
     rows = library.rows(
-        f"SELECT id, width, height, format, taken_at, date FROM {shown} "
+        f"SELECT id, width, height, format, taken_at, date, date_source FROM {shown} "
         "JOIN images ON shown.image_id = id WHERE image_id IN (SELECT value FROM json_each(?))",
         [*values, json.dumps(list(ids))],
     )
-    names = ("width", "height", "format", "taken_at", "date")
+    names = ("width", "height", "format", "taken_at", "date", "date_source")
     return {image_id: dict(zip(names, facts, strict=True)) for image_id, *facts in rows}

@@ -47,6 +47,12 @@ CALIBRATED = _or_null(
 )
 COUNTED = _list(_object({"name": TEXT, "count": COUNT}))
 
+TAKEN_AT = _or_null(
+    "string",
+    description="ISO 8601, the camera's local time; without the time, the day or the month where "
+    "those are not sure.",
+)
+
 HIT = _object(
     {
         "rank": ID,
@@ -64,8 +70,11 @@ HIT = _object(
         "width": _or_null("integer", description="Pixels, upright."),
         "height": _or_null("integer"),
         "format": _or_null("string"),
-        "taken_at": _or_null("string", description="ISO 8601, the camera's local time."),
-        "day": _or_null("string", description="The day it is listed under, YYYY-MM-DD."),
+        "taken_at": TAKEN_AT,
+        "day": _or_null(
+            "string",
+            description="The day it is listed under, YYYY-MM-DD; YYYY-MM or YYYY if none is known.",
+        ),
         "thumbnail": {"type": "string", "description": "Address; add &size=256 or &size=512."},
     },
     "path_bytes",
@@ -102,7 +111,13 @@ IMAGE = _object(
         "width": _or_null("integer"),
         "height": _or_null("integer"),
         "format": _or_null("string"),
-        "taken_at": _or_null("string"),
+        "taken_at": TAKEN_AT,
+        "date": _or_null("string", description="What it is sorted by; as long as it is sure."),
+        "date_source": _or_null(
+            "string",
+            description="The tag that the date is from, or `file name`, or `file time`: when its "
+            "oldest file was changed.",
+        ),
         "changed_at": _or_null("string", description="Modification time of its oldest file."),
         "camera": _or_null("string"),
         "lens": _or_null("string"),

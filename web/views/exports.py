@@ -19,7 +19,7 @@ from fovea.web.contract.describe import bad_request, describe, json_body
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import current_engine
 
-from .images import COLUMNS
+from .images import COLUMNS, FACTS
 from .sources import Source, open_source
 
 __all__ = ["blueprint", "install"]
@@ -136,7 +136,7 @@ def _rows(
     library: Library, ids: Sequence[int], known: dict[int, tuple[str, ...]]
 ) -> list[dict[str, Any]]:
     found = library.rows(
-        f"SELECT id, {', '.join(COLUMNS)} FROM images WHERE id IN (SELECT value FROM json_each(?))",
+        f"{FACTS} WHERE id IN (SELECT value FROM json_each(?))",
         [json.dumps(list(ids))],
     )
     facts = {row[0]: dict(zip(COLUMNS, row[1:], strict=True)) for row in found}

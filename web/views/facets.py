@@ -30,8 +30,10 @@ def facets() -> dict[str, Any]:
 
 def _facets(library: Library) -> dict[str, Any]:
     [(first, last)] = library.rows(
-        "SELECT (SELECT substr(min(date), 1, 10) FROM shown), "
-        "(SELECT substr(max(date), 1, 10) FROM shown)"
+        "SELECT (SELECT substr(min(date) || '-01-01', 1, 10) FROM shown), "
+        "(SELECT CASE length(max(date)) WHEN 4 THEN max(date) || '-12-31' "
+        "WHEN 7 THEN date(max(date) || '-01', '+1 month', '-1 day') "
+        "ELSE substr(max(date), 1, 10) END FROM shown)"
     )
     return {
         "folders": _folders(library),

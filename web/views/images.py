@@ -28,9 +28,10 @@ CHANGED = (
 NEIGHBOURS = 12  # shown beside an image
 LABELS = 5
 COLUMNS = (
-    "bytes", "width", "height", "format", "taken_at", "camera", "lens", "exposure", "f_number",
-    "iso", "focal_length", "latitude", "longitude", "altitude",
+    "bytes", "width", "height", "format", "taken_at", "date", "date_source", "camera", "lens",
+    "exposure", "f_number", "iso", "focal_length", "latitude", "longitude", "altitude",
 )  # fmt: skip
+FACTS = f"SELECT id, {', '.join(COLUMNS)} FROM images JOIN shown ON image_id = id"
 
 
 @blueprint.get("/api/images/<int:image_id>")
@@ -77,13 +78,12 @@ def similar(image_id: int) -> dict[str, Any]:
 def _known(engine: Engine, image_id: int) -> dict[str, Any]:
     """Return the stored metadata of an image. Raise ``Problem`` if no file shows that image."""
     rows = engine.library.rows(
-        f"SELECT {', '.join(COLUMNS)} FROM images WHERE id = ? AND EXISTS "
-        "(SELECT 1 FROM files WHERE image_id = images.id AND state = 'indexed')",
+        f"{FACTS} WHERE id = ?",
         (image_id,),
     )
     if not rows:
         raise Problem(404, "Not Found", f"there is no image {image_id} in this library")
-    return dict(zip(COLUMNS, rows[0], strict=True))
+    return dict(zip(COLUMNS, rows[0][1:], strict=True))
 
 
 def _labels(engine: Engine, image_id: int) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from browsing import BOX, answer, drop, focused, names, open_first, shown, visited, wait_for_first
+from fovea.web.views.pages import messages
 from places import PHOTOS
 
 
@@ -184,6 +185,9 @@ def test_the_view_shows_a_picture_and_what_is_known_of_it(page):
     assert part(page, "folder") == str(PHOTOS.resolve())
     assert "JPEG" in part(page, "facts") and "File changed" in part(page, "facts")
     known = answer(page, f"/api/images/{shown(page)[0]}")
+    texts = messages("en")
+    origins = {"file time": texts["dated.file"], "DateTimeOriginal": texts["dated.taken"]}
+    assert origins[known["date_source"]] in part(page, "facts")
     found = page.locator("[data-part=labels] li").all_inner_texts()
     assert len(found) == len(known["labels"]) == 5
     assert all(

@@ -416,4 +416,5 @@ def test_an_image_says_when_its_oldest_file_was_changed(client, app, photos, add
     os.utime(copy, (10**9, 10**9))
     image = client.get(f"/api/images/{add_file(library, root.id, copy)}").json
     assert image["taken_at"] is None
+    assert image["date"] == image["changed_at"] and image["date_source"] == "file time"
     assert image["changed_at"] == time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(10**9))

@@ -86,6 +86,23 @@ def test_what_there_is_to_filter_by_is_listed(client, photos, app):
     assert found["first"] <= found["last"]
 
 
+@pytest.mark.parametrize(
+    ("taken", "range_"),
+    [
+        (["2019", "2020-02"], ("2019-01-01", "2020-02-29")),
+        (["2019-03", "2020"], ("2019-03-01", "2020-12-31")),
+        (["2019-03-04", "2020-02-03T04:05:06"], ("2019-03-04", "2020-02-03")),
+    ],
+)
+def test_the_range_of_days_covers_dates_without_a_day(client, app, taken, range_):
+    library = app.extensions["fovea"].library
+    with library.transaction() as conn:
+        conn.execute("UPDATE images SET taken_at = ?", (taken[0],))
+        conn.execute("UPDATE images SET taken_at = ? WHERE id = 1", (taken[1],))
+    found = client.get("/api/facets").json
+    assert (found["first"], found["last"]) == range_
+
+
 def test_folders_count_the_pictures_below_them_once(client, app, photos, add_file):
     library = app.extensions["fovea"].library
     [root] = library.roots()

@@ -28,13 +28,23 @@ export function pixels(width, height) {
   return mega < 0.5 ? size : `${size} (${oneDigit.format(mega)} MP)`;
 }
 
-/** An ISO 8601 time; without a zone it is local time where it was taken. "" if invalid. */
-export const date = (text) => said(moment, text);
-export const day = (text) => said(calendar, text);
+/**
+ * An ISO 8601 time; without a zone it is local time where it was taken. Without a time, a day or a
+ * month it is as long as it is. "" if invalid.
+ */
+export const date = (text) => said(moment, text, "long");
+export const day = (text) => said(calendar, text, "medium");
 
-function said(style, text) {
-  const time = new Date(text);
-  return Number.isNaN(time.valueOf()) ? "" : style.format(time);
+function said(style, text, dateStyle) {
+  const time = new Date(text ?? "");
+  if (Number.isNaN(time.valueOf())) return "";
+  if (text.length > 10) return style.format(time);
+  const month = dateStyle === "long" ? "long" : "short";
+  const parts = { 4: { year: "numeric" }, 7: { year: "numeric", month } }[text.length];
+  // A day without a time is the same everywhere; JavaScript takes it for UTC.
+  return new Intl.DateTimeFormat(language, { ...(parts ?? { dateStyle }), timeZone: "UTC" }).format(
+    time,
+  );
 }
 
 /** Seconds of exposure: "1/250 s", "2.5 s". */

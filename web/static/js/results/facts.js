@@ -43,7 +43,6 @@ function rows(about) {
     about.bytes && format.bytes(about.bytes),
   ];
   const values = [
-    ["fact.date", about.taken_at && format.date(about.taken_at)],
     ["fact.changed", about.changed_at && format.date(about.changed_at)],
     ["fact.size", size.filter(Boolean).join(" · ")],
     ["fact.format", about.format],
@@ -51,9 +50,32 @@ function rows(about) {
     ["fact.lens", about.lens],
     ["fact.exposure", exposure(about)],
   ];
-  return values
+  const shown = values
     .filter(([, value]) => value)
     .flatMap(([name, value]) => row(name, printable(value)));
+  return [...dateRows(about), ...shown];
+}
+
+/** Where a date comes from, by the end of the tag's name. */
+const SOURCES = {
+  taken: ["DateTimeOriginal", "DateCreated", "Creation Time"],
+  digitised: ["DateTimeDigitized", "CreateDate", "DigitalCreationDate"],
+  edited: ["DateTime", "ModifyDate", "tIME", "date"],
+  gps: ["GPSDateStamp", "GPSTimeStamp"],
+  name: ["file name"],
+  file: ["file time"],
+};
+
+/** The date that the picture is sorted by, and in words where it comes from. */
+function dateRows({ date, date_source: source }) {
+  const text = date && format.date(date);
+  if (!text) return [];
+  if (!source) return row("fact.date", text);
+  const name = source.replace(/^(XMP|IPTC|PNG) /, "");
+  const [kind] = Object.entries(SOURCES).find(([, names]) => names.includes(name)) ?? ["metadata"];
+  const isTag = !["name", "file", "metadata"].includes(kind);
+  const origin = element("small", isTag ? { title: source } : {}, t(`dated.${kind}`));
+  return row("fact.date", text, origin);
 }
 
 function exposure({ exposure: seconds, f_number: stop, iso, focal_length: length }) {
