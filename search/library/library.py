@@ -21,7 +21,7 @@ from fovea.data import former_name
 from fovea.search.errors import LibraryError
 
 from . import files, schema
-from .connection import connect, immediate, translated
+from .connection import BUSY_S, WRITER, checkpoint, connect, immediate, relieve, translated
 from .locks import exclusive
 from .reachable import unreachable
 from .rows import (
@@ -57,6 +57,7 @@ class Library:
     def __init__(self, folder: Path, db: Database) -> None:
         self.folder = folder
         self.db = db
+        self._is_writer = False
         self.id: str = self.rows("SELECT value FROM library WHERE key = 'id'")[0][0]
 
     @classmethod
@@ -111,6 +112,7 @@ class Library:
         """Write everything or nothing; another writer is waited for at the start, not later."""
         with translated(self.folder / DATABASE), immediate(self.conn):
             yield self.conn
+        relieve(self.conn, is_writer=self._is_writer)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -126,12 +128,19 @@ class Library:
                 if self.conn.in_transaction:
                     self.conn.execute("ROLLBACK")
 
-    def writing(self, wait_s: float | None = 0.0) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def writing(self, wait_s: float | None = 0.0) -> Iterator[None]:
         """Be the only process that indexes, waiting up to ``wait_s`` (``None``: for ever).
 
         Raise ``LibraryBusy``, naming its process, if another one is still indexing then.
         """
-        return exclusive(self.folder, "writer", wait_s)
+        with exclusive(self.folder, WRITER, wait_s):
+            self._is_writer = True
+            try:
+                yield
+            finally:
+                self._is_writer = False
+                checkpoint(self.conn)
 
     # Models
 
@@ -245,9 +254,10 @@ class Library:
         [(free,)], [(pages,)] = self.rows("PRAGMA freelist_count"), self.rows("PRAGMA page_count")
         statements = ["INSERT INTO names (names) VALUES ('optimize')"]  # words of deleted rows
         statements += ["VACUUM"] if free >= share * pages else []
-        for statement in (*statements, "PRAGMA wal_checkpoint(TRUNCATE)"):
+        for statement in statements:
             with contextlib.suppress(LibraryError):
                 self.rows(statement)
+        checkpoint(self.conn, wait_s=BUSY_S)
 
     # Files and images
 
