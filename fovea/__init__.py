@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .search.errors import (
         FoveaError,
         LibraryBusy,
+        LibraryDamaged,
         LibraryError,
         ModelDamaged,
         ModelError,
@@ -41,6 +42,7 @@ __all__ = [
     "Hit",
     "Library",
     "LibraryBusy",
+    "LibraryDamaged",
     "LibraryError",
     "ModelChanged",
     "ModelDamaged",
@@ -74,6 +76,7 @@ _HOMES = {
     "search.errors": (
         "FoveaError",
         "LibraryBusy",
+        "LibraryDamaged",
         "LibraryError",
         "ModelDamaged",
         "ModelError",

@@ -14,13 +14,24 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fovea.search.errors import LibraryError
+from fovea.search.errors import LibraryDamaged, LibraryError
 
 from .locks import briefly
 from .network import remote_kind
 
-__all__ = ["BUSY_S", "WRITER", "Connection", "checkpoint", "connect", "immediate", "relieve"]
-__all__ += ["translated"]
+__all__ = [
+    "BUSY_S",
+    "REMEDY",
+    "WRITER",
+    "Connection",
+    "advised",
+    "checkpoint",
+    "connect",
+    "immediate",
+    "in_memory",
+    "relieve",
+    "translated",
+]
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +41,19 @@ COMMIT = "commit"  # the lock of a transaction that writes, and of a checkpoint
 WAL_BYTES = 4 << 20  # from which the holder of the writer's lock runs a checkpoint
 WAL_MOST = 64 << 20  # from which any other writer takes that lock for one, if it is free
 
+REMEDY = (
+    "go back to a backup with fovea library restore, or keep what is whole with "
+    "fovea library salvage; fovea verify lists the damage"
+)
+
 # What SQLite's messages contain -> what to tell.
 ADVICE = {
     "locked": f"has been locked for {BUSY_S:.0f} s; close the program that uses it",
     "busy": f"has been busy for {BUSY_S:.0f} s; close the program that uses it",
-    "not a database": "is not a library's database; move it away, or choose another folder",
-    "malformed": "is damaged; restore it from a backup, or move it away and index again",
+    "not a database": "is not a library's database, or its first page is damaged; choose another "
+    "folder, or go back to a backup with fovea library restore",
+    "malformed": f"is damaged; {REMEDY}",
+    "corrupt": f"is damaged; {REMEDY}",
     "full": "cannot grow, since the disk is full; make room and try again",
     "readonly": "is read-only; check its permissions",
     "unable to open": "cannot be opened; check that it exists, and its permissions",
@@ -74,6 +92,11 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
         conn.close()
         raise
     return conn
+
+
+def in_memory() -> sqlite3.Connection:
+    """Open an empty database that is on no disk."""
+    return sqlite3.connect(":memory:", isolation_level=None)
 
 
 class Connection(sqlite3.Connection):
@@ -194,6 +217,15 @@ def relieve(conn: sqlite3.Connection, *, is_writer: bool) -> None:
                 checkpoint(conn)
 
 
+def advised(exc: BaseException) -> str | None:
+    """Return what to tell of one of SQLite's errors about the file; None for any other."""
+    if not isinstance(exc, sqlite3.DatabaseError):
+        return None
+    if isinstance(exc, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
+        return None  # our own mistake, not the file's
+    return next((advice for sign, advice in ADVICE.items() if sign in str(exc)), None)
+
+
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turn SQLite's errors about the file itself into a ``LibraryError``."""
@@ -202,5 +234,6 @@ def translated(path: Path) -> Iterator[None]:
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise  # our own mistake, not the file's
     except sqlite3.DatabaseError as exc:
-        advice = next((advice for sign, advice in ADVICE.items() if sign in str(exc)), None)
-        raise LibraryError(f"{path} {advice}" if advice else f"{path}: {exc}") from exc
+        advice = advised(exc)
+        kind = LibraryDamaged if advice and REMEDY in advice else LibraryError
+        raise kind(f"{path} {advice}" if advice else f"{path}: {exc}") from exc

@@ -18,10 +18,11 @@ import numpy as np
 from sqlite_utils import Database
 
 from fovea.data import former_name
-from fovea.search.errors import LibraryError
+from fovea.search.errors import LibraryDamaged, LibraryError
 
 from . import files, schema
-from .connection import BUSY_S, WRITER, checkpoint, connect, immediate, relieve, translated
+from .connection import BUSY_S, REMEDY, WRITER, checkpoint, connect, immediate, relieve
+from .damage import Check, guarded, refuse_damaged
 from .locks import exclusive
 from .reachable import unreachable
 from .rows import (
@@ -58,7 +59,10 @@ class Library:
         self.folder = folder
         self.db = db
         self._is_writer = False
-        self.id: str = self.rows("SELECT value FROM library WHERE key = 'id'")[0][0]
+        found = self.rows("SELECT value FROM library WHERE key = 'id'")
+        if not found:
+            raise LibraryDamaged(f"{folder / DATABASE} has lost its settings; {REMEDY}")
+        self.id: str = found[0][0]
 
     @classmethod
     def open(cls, folder: Path | str, *, create: bool = False) -> "Library":
@@ -75,7 +79,7 @@ class Library:
                 folder.mkdir(parents=True, exist_ok=True)
         elif not has_library(folder):
             raise LibraryError(f"no library in {folder}; index a folder first")
-        with translated(path):
+        with guarded(path):
             conn = connect(path)
             try:
                 schema.migrate(conn, str(path))
@@ -104,20 +108,20 @@ class Library:
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read rows as plain tuples."""
-        with translated(self.folder / DATABASE):
+        with guarded(self.folder / DATABASE):
             return self.conn.execute(sql, parameters).fetchall()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write everything or nothing; another writer is waited for at the start, not later."""
-        with translated(self.folder / DATABASE), immediate(self.conn):
+        with guarded(self.folder / DATABASE), immediate(self.conn):
             yield self.conn
         relieve(self.conn, is_writer=self._is_writer)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Read several times from one state of the database, even while others write."""
-        with translated(self.folder / DATABASE):
+        with guarded(self.folder / DATABASE):
             if self.conn.in_transaction:
                 yield self.conn
                 return
@@ -141,6 +145,11 @@ class Library:
             finally:
                 self._is_writer = False
                 checkpoint(self.conn)
+
+    def refuse_damaged(self, *parts: Check) -> None:
+        """Raise ``LibraryDamaged`` if one of the ``checks`` finds anything wrong."""
+        with self.reading() as conn:
+            refuse_damaged(self.folder / DATABASE, conn, *parts)
 
     # Models
 
@@ -264,20 +273,20 @@ class Library:
     def files_under(self, root: bytes) -> dict[bytes, FileRow]:
         """Return every known file under a folder, by path, whichever root it belongs to."""
         sql = "SELECT path, id, size, mtime_ns, state, image_id FROM files "
-        with translated(self.folder / DATABASE):
+        with guarded(self.folder / DATABASE):
             rows = self.conn.execute(f"{sql} WHERE path >= ? AND path < ?", files.below(root))
             return {path: FileRow(*rest) for path, *rest in rows}
 
     def entries(self) -> Iterator[FileEntry]:
         """Yield every file ever seen, in the order of the paths."""
-        sql = f"SELECT path, {files.REPORTED}, reason FROM files ORDER BY path"
-        with translated(self.folder / DATABASE):
+        sql = f"SELECT path, {files.REPORTED}, reason FROM files NOT INDEXED ORDER BY path"
+        with guarded(self.folder / DATABASE):
             rows = self.conn.execute(sql, (json.dumps(self.offline()), files.HELD_REASON))
             yield from (FileEntry(*row) for row in rows)
 
     def image_by_hash(self, hashes: Iterable[bytes]) -> dict[bytes, int]:
         """Return the ids of those hashes that are stored."""
-        with translated(self.folder / DATABASE):
+        with guarded(self.folder / DATABASE):
             return files.image_by_hash(self.conn, hashes)
 
     def has_embedding(self, image_ids: Iterable[int], model_id: int) -> set[int]:

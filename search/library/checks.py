@@ -1,0 +1,308 @@
+"""What must hold in every library's database, and where it does not.
+
+SQLite checks its own structure: ``integrity_check`` also compares every SQL index with its table,
+which ``quick_check`` does not. The rest are rules of ours. Each function yields one line for each
+contradiction, and raises what SQLite raises where the database cannot be read at all.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import numpy as np
+
+from . import schema
+from .connection import in_memory
+
+__all__ = [
+    "are_unit",
+    "both_ways",
+    "counts",
+    "links",
+    "order",
+    "rows",
+    "structure",
+    "tables",
+    "vectors",
+]
+
+_AMONG = "image_id IN (SELECT value FROM json_each(?))"
+LINES = 20  # contradictions of one kind that are listed
+PAGE = 4096  # embeddings read at a time
+OFF = 1e-2  # the length of a vector may differ from 1 by so much, as when it is written
+
+
+def structure(conn: sqlite3.Connection, *, quick: bool = False) -> Iterator[str]:
+    """Let SQLite check the pages, the records and, unless ``quick``, the SQL indexes.
+
+    Both read the whole database once; the full check also looks up each row in each SQL index.
+    """
+    answers = conn.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check({LINES})")
+    for (answer,) in answers.fetchall():
+        if answer != "ok":
+            lines = (line for line in str(answer).splitlines() if not line.startswith("***"))
+            yield "; ".join(lines) or "not ok"
+
+
+def tables(conn: sqlite3.Connection) -> Iterator[str]:
+    """Compare tables, their columns, SQL indexes and triggers with those of the migrations.
+
+    Not their text: earlier versions wrote other comments.
+    """
+    with closing(in_memory()) as empty:
+        schema.migrate(empty, "")
+        wanted = _parts(empty)
+    found = _parts(conn)
+    for key in sorted(wanted):
+        if found.get(key) != wanted[key]:
+            yield f"the definition of the {' '.join(key)} has changed"
+
+
+def _parts(conn: sqlite3.Connection) -> dict[tuple[str, str], list[tuple[object, ...]]]:
+    """Return what belongs to each table, SQL index and trigger, by kind and name."""
+    found = {}
+    for kind, name, table in conn.execute("SELECT type, name, tbl_name FROM sqlite_master"):
+        parts: list[tuple[object, ...]] = [(table,)]
+        if kind == "table":
+            parts += conn.execute(
+                'SELECT name, type, "notnull", pk FROM pragma_table_info(?)', [name]
+            )
+        elif kind == "index":
+            parts += conn.execute("SELECT name FROM pragma_index_info(?)", [name])
+        found[kind, name] = parts
+    return found
+
+
+def _is(column: str, *kinds: str) -> str:
+    return f"typeof({column}) IN ({', '.join(map(repr, kinds))})"
+
+
+_WHOLE, _REAL = ("width", "height", "orientation", "iso"), ("exposure", "f_number", "focal_length")
+_TEXT = ("format", "taken_at", "camera", "lens", "damaged", "dated_by")
+_FOLDED = ("latitude", "longitude", "altitude")
+
+# Table -> what holds in each row, beyond the table's own constraints.
+ROWS = {
+    "roots": (
+        _is("path", "blob"),
+        "length(path) > 0 AND instr(path, x'00') = 0",
+        "state IN ('online', 'offline')",
+        _is("added_at", "text"),
+        _is("scanned_at", "text", "null"),
+    ),
+    "images": (
+        "typeof(hash) = 'blob' AND length(hash) = 32",
+        _is("bytes", "integer"),
+        *(_is(name, "integer", "null") for name in _WHOLE),
+        *(_is(name, "real", "integer", "null") for name in (*_REAL, *_FOLDED)),
+        *(_is(name, "text", "null") for name in _TEXT),
+    ),
+    "files": (
+        _is("path", "blob"),
+        "length(path) > 0 AND instr(path, x'00') = 0",
+        _is("root_id", "integer"),
+        _is("size", "integer"),
+        _is("mtime_ns", "integer"),
+        _is("image_id", "integer", "null"),
+        "state IN ('indexed', 'skipped', 'failed', 'missing')",
+        _is("reason", "text", "null"),
+        _is("ctime_ns", "integer", "null"),
+    ),
+    "models": (
+        _is("name", "text"),
+        _is("identity", "text"),
+        "typeof(dim) = 'integer' AND dim BETWEEN 1 AND 65536",
+        _is("source", "text"),
+    ),
+    "tombstones": (_is("model_id", "integer"), _is("embedding_id", "integer")),
+    "snapshots": (_is("model_id", "integer"), _is("checksum", "text")),
+    "shown": (_is("date", "text", "null"),),
+}
+
+
+def rows(conn: sqlite3.Connection) -> Iterator[str]:
+    """Look for values that fovea never writes: other types, text that is not UTF-8."""
+    for table, rules in ROWS.items():
+        wrong = " OR ".join(f"({rule}) IS NOT 1" for rule in rules)
+        [(count,)] = conn.execute(f"SELECT count(*) FROM {table} NOT INDEXED WHERE {wrong}")
+        if count:
+            yield f"{count} rows of {table} have impossible values"
+    texts = {
+        table: [name for name, kind in _columns(conn, table) if kind == "TEXT"]
+        for table in (*ROWS, "library")
+    }
+    for table, names in texts.items():
+        try:
+            for _ in conn.execute(f"SELECT {', '.join(names)} FROM {table}") if names else ():
+                pass
+        except (sqlite3.OperationalError, UnicodeDecodeError) as exc:
+            if "UTF-8" not in str(exc) and not isinstance(exc, UnicodeDecodeError):
+                raise
+            yield f"a text of {table} is not UTF-8"
+    known = dict(conn.execute("SELECT key, typeof(value) FROM library"))
+    if known.get("id") != "text" or known.get("model_id") not in ("integer", "null"):
+        yield "the library's own settings are lost"
+
+
+def _columns(conn: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
+    return [(row[1], row[2]) for row in conn.execute(f"PRAGMA table_info({table})")]
+
+
+# Pairs of counts that are equal, each read from another B-tree, and none from a large one.
+_COUNTS = (
+    ("embeddings", "sqlite_autoindex_embeddings_1", "embeddings_model_id"),
+    ("files", "sqlite_autoindex_files_1", "files_image_id"),
+    ("files", "sqlite_autoindex_files_1", "files_root_id"),
+    ("images", "sqlite_autoindex_images_1", None),
+    ("shown", "shown_date", None),
+)
+
+
+def counts(conn: sqlite3.Connection) -> Iterator[str]:
+    """Compare the lengths of SQL indexes, and of small tables: quick, and no full check."""
+    for table, index, other in _COUNTS:
+        [(count,)] = conn.execute(f"SELECT count(*) FROM {table} INDEXED BY {index}")
+        by = "NOT INDEXED" if other is None else f"INDEXED BY {other}"
+        [(also,)] = conn.execute(f"SELECT count(*) FROM {table} {by}")
+        if count != also:
+            yield f"{table} has {count} rows by one way and {also} by another"
+    [(shown,)] = conn.execute("SELECT count(*) FROM shown NOT INDEXED")
+    [(indexed,)] = conn.execute(
+        "SELECT count(*) FROM (SELECT DISTINCT image_id FROM files INDEXED BY files_shown "
+        "WHERE state = 'indexed')"
+    )
+    if shown != indexed:
+        yield f"{indexed} images have an indexed file, but {shown} are searchable"
+
+
+# Columns that ascend strictly along an SQL index that is searched for single rows.
+_ORDERS = (
+    ("files", "path", "INDEXED BY sqlite_autoindex_files_1"),
+    ("images", "hash", "INDEXED BY sqlite_autoindex_images_1"),
+    ("embeddings", "(image_id, model_id)", "INDEXED BY sqlite_autoindex_embeddings_1"),
+    ("shown", "image_id", "NOT INDEXED"),
+)
+
+
+def order(conn: sqlite3.Connection) -> Iterator[str]:
+    """Look whether rows would be missed by a search for them: seconds for a million pictures."""
+    for table, columns, how in _ORDERS:
+        names = columns.strip("()").split(", ")
+        before = ", ".join(f"lag({name}) OVER () AS before_{name}" for name in names)
+        last = "(" + ", ".join(f"before_{name}" for name in names) + ")"
+        [(count,)] = conn.execute(
+            f"SELECT count(*) FROM (SELECT {', '.join(names)}, {before} FROM {table} {how}) "
+            f"WHERE {columns} <= {last}"
+        )
+        if count:
+            yield f"{count} rows of {table} are not where a search looks for them"
+
+
+def both_ways(conn: sqlite3.Connection, image_ids: list[int]) -> Iterator[str]:
+    """Look whether some images are searchable by one way and not by another."""
+    shown, by_file, by_image, known = (
+        {image_id for (image_id,) in conn.execute(sql, (json.dumps(image_ids),))}
+        for sql in (
+            f"SELECT image_id FROM shown WHERE {_AMONG}",
+            f"SELECT image_id FROM files INDEXED BY files_shown WHERE state = 'indexed' AND {_AMONG}",
+            f"SELECT image_id FROM files INDEXED BY files_image_id "
+            f"WHERE +state = 'indexed' AND {_AMONG}",
+            f"SELECT id FROM images WHERE {_AMONG.replace('image_id', 'id', 1)}",
+        )
+    )
+    differing = (shown ^ by_file) | (shown ^ by_image) | (shown - known)
+    if differing:
+        yield f"{len(differing)} images are found by one way and not by another"
+
+
+# What these queries count must not exist, even after a crash: a batch is written whole.
+_LINKS = (
+    (
+        "{} indexed files without an image",
+        "SELECT count(*) FROM files NOT INDEXED LEFT JOIN images ON images.id = image_id "
+        "WHERE files.state = 'indexed' AND images.id IS NULL",
+    ),
+    (
+        "{} images without a file",
+        "SELECT count(*) FROM images NOT INDEXED WHERE id NOT IN "
+        "(SELECT image_id FROM files WHERE image_id IS NOT NULL)",
+    ),
+    (
+        "{} embeddings without an image or of no model",
+        "SELECT count(*) FROM embeddings WHERE image_id NOT IN (SELECT id FROM images) "
+        "OR model_id NOT IN (SELECT id FROM models)",
+    ),
+    (
+        "{} files of no root",
+        "SELECT count(*) FROM files NOT INDEXED WHERE root_id NOT IN (SELECT id FROM roots)",
+    ),
+    (
+        "{} indexed images that no model has embedded",
+        "SELECT count(DISTINCT image_id) FROM files WHERE state = 'indexed' "
+        "AND image_id NOT IN (SELECT image_id FROM embeddings)",
+    ),
+    (
+        "{} images with an indexed file that are not searchable",
+        "SELECT count(DISTINCT image_id) FROM files NOT INDEXED WHERE state = 'indexed' "
+        "AND image_id NOT IN (SELECT image_id FROM shown)",
+    ),
+    (
+        "{} searchable images without an indexed file",
+        "SELECT count(*) FROM shown WHERE image_id NOT IN "
+        "(SELECT image_id FROM files NOT INDEXED WHERE state = 'indexed')",
+    ),
+    (
+        "{} files whose names cannot be searched",
+        "SELECT count(*) FROM files NOT INDEXED WHERE id NOT IN (SELECT id FROM names_docsize)",
+    ),
+    (
+        "{} names of no file",
+        "SELECT count(*) FROM names_docsize WHERE id NOT IN (SELECT id FROM files)",
+    ),
+    (
+        "{} names without their text",
+        "SELECT count(*) FROM names_docsize WHERE id NOT IN (SELECT id FROM names_content)",
+    ),
+)
+
+
+def links(conn: sqlite3.Connection) -> Iterator[str]:
+    """Follow every reference from row to row, and compare what is kept in two tables."""
+    for complaint, sql in _LINKS:
+        [(count,)] = conn.execute(sql)
+        if count:
+            yield complaint.format(count)
+    broken: dict[tuple[str, str], int] = {}
+    for table, _, other, _ in conn.execute("PRAGMA foreign_key_check"):
+        broken[table, other] = broken.get((table, other), 0) + 1
+    for (table, other), count in broken.items():
+        yield f"{count} rows of {table} refer to rows of {other} that do not exist"
+
+
+def vectors(conn: sqlite3.Connection) -> Iterator[str]:
+    """Check the length of every embedding in bytes, and as a vector: 1 to rounding."""
+    dims = dict(conn.execute("SELECT id, dim FROM models"))
+    sizes, lengths = 0, 0
+    cursor = conn.execute("SELECT model_id, vector FROM embeddings NOT INDEXED")
+    while page := cursor.fetchmany(PAGE):
+        whole: dict[int, list[bytes]] = {}
+        for model_id, vector in page:
+            if isinstance(vector, bytes) and len(vector) == 2 * dims.get(model_id, -1):
+                whole.setdefault(model_id, []).append(vector)
+            else:
+                sizes += 1
+        for model_id, found in whole.items():
+            lengths += int(np.count_nonzero(~are_unit(found, dims[model_id])))
+    if sizes:
+        yield f"{sizes} embeddings of the wrong length for their model"
+    if lengths:
+        yield f"{lengths} embeddings are not unit vectors"
+
+
+def are_unit(stored: list[bytes], dim: int) -> np.ndarray:
+    """Return which vectors, each ``dim`` float16 in bytes, have unit length: bool (n,)."""
+    table = np.frombuffer(b"".join(stored), "<f2").reshape(-1, dim).astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        near: np.ndarray = np.abs(np.linalg.norm(table, axis=1) - 1) < OFF  # not for nan either
+    return near
