@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, SupportsIndex, TypeVar
 
+from fovea.search.library.damage import explained
+from fovea.search.library.library import DATABASE, default_library_folder
 from fovea.search.library.library import Library as Store
-from fovea.search.library.library import default_library_folder
 from fovea.search.models.better import Offer, better_model
 from fovea.search.models.installed import better_bundled
 from fovea.search.models.lazy import LazyEncoder, TextsLater
@@ -29,6 +31,27 @@ if TYPE_CHECKING:
     from fovea.search.library.rows import Counts
 
 __all__ = ["Library"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _telling(
+    method: "Callable[Concatenate[Library, P], R]",
+) -> "Callable[Concatenate[Library, P], R]":
+    """Let a method raise ``LibraryDamaged`` instead of whatever a damaged library makes of it."""
+
+    @wraps(method)
+    def telling(self: "Library", *arguments: P.args, **options: P.kwargs) -> R:
+        try:
+            return method(self, *arguments, **options)
+        except Exception as exc:  # a mistake, unless the library is damaged
+            if damage := explained(self.folder / DATABASE, exc):
+                raise damage from exc
+            raise
+
+    return telling
+
 
 Download = Callable[[str], Callable[[int, int | None], None]]
 
@@ -91,6 +114,7 @@ class Library:
         return self._store.folder
 
     @property
+    @_telling
     def model(self) -> str | None:
         """The name of the model that the library uses; None before anything is indexed."""
         row = self._store.model()
@@ -105,16 +129,19 @@ class Library:
         return better_bundled(self._store.model())
 
     @property
+    @_telling
     def roots(self) -> list[Path]:
         """The folders that the library covers."""
         return [Path(os.fsdecode(root.path)) for root in self._store.roots()]
 
+    @_telling
     def counts(self) -> "Counts":
         """Count images, embeddings, and files by state."""
         return self._store.counts()
 
     # Indexing
 
+    @_telling
     def index(
         self,
         *folders: str | os.PathLike[str],
@@ -161,12 +188,17 @@ class Library:
         _check_finished(report.stopped, stop)
         return report
 
-    def verify(self) -> "VerifyReport":
-        """Report the state of every file ever seen, and compare the index with the database."""
+    @_telling
+    def verify(self, *, quick: bool = False) -> "VerifyReport":
+        """Report the state of every file ever seen, and check the database and the index.
+
+        ``quick`` reads no embeddings, and leaves out SQLite's own full check.
+        """
         from fovea.indexer.scanning.verify import verify
 
-        return verify(self._store)
+        return verify(self._store, quick=quick)
 
+    @_telling
     def forget(self, folder: str | os.PathLike[str]) -> int:
         """Remove a folder and its pictures from the library; return how many files those were.
 
@@ -186,6 +218,7 @@ class Library:
 
     # Searching
 
+    @_telling
     def search(
         self, query: str = "", *, image: "str | os.PathLike[str] | Image | None" = None, k: int = 10
     ) -> Answer:
@@ -203,6 +236,7 @@ class Library:
             self.find(image)  # a file that cannot be read is an error in an empty library too
         return searcher.answer(question, k)
 
+    @_telling
     def similar(
         self, picture: "SupportsIndex | str | os.PathLike[str] | Image", *, k: int = 10
     ) -> Answer:
@@ -222,6 +256,7 @@ class Library:
         embedded = Picture(self._embedded(picture))
         return searcher.answer(replace(Question.of("", embedded), without=known), k)
 
+    @_telling
     def find(self, file: str | os.PathLike[str]) -> int | None:
         """Return the id of the image with a file's content; None if the library does not have it.
 
@@ -232,6 +267,7 @@ class Library:
         digest = content_hash(Path(file).expanduser())
         return self._store.image_by_hash([digest]).get(digest)
 
+    @_telling
     def paths(self, image_id: int) -> tuple[str, ...]:
         """Return the paths of an image's files, those online first; empty for an unknown id."""
         place = places(self._store, [image_id]).get(image_id)
@@ -239,6 +275,7 @@ class Library:
 
     # Models
 
+    @_telling
     def use_model(
         self,
         name: str | os.PathLike[str],
@@ -273,6 +310,7 @@ class Library:
         _check_finished(report.stopped, stop)
         return report
 
+    @_telling
     def better_model(self) -> Offer | None:
         """Return a better model for ``use_model``; None if the library has one, or there is none.
 

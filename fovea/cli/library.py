@@ -83,20 +83,24 @@ def status(folder: Path | None, as_json: bool) -> None:
 
 
 @click.command()
+@click.option(
+    "--quick", is_flag=True, help="Read no embeddings, and leave out SQLite's own full check."
+)
 @library_option
 @json_option()
-def verify(folder: Path | None, as_json: bool) -> None:
-    """List the state of every file ever seen, and check the index.
+def verify(quick: bool, folder: Path | None, as_json: bool) -> None:
+    """List the state of every file ever seen, and check the database and the index.
 
-    Exits with 1 if the index disagrees with the database, but not for files that cannot be read.
+    Exits with 1 if either is damaged, but not for files that cannot be read.
 
     \b
     fovea verify
     """
     import fovea
+    from fovea.search.library.connection import REMEDY
 
     with fovea.Library.open(existing_library(folder)) as library:
-        report = library.verify()
+        report = library.verify(quick=quick)
     for problem in report.problems:
         talk(problem)
     if as_json:
@@ -109,6 +113,8 @@ def verify(folder: Path | None, as_json: bool) -> None:
         for file in report.files:
             reason = f"\t{printable(file.reason)}" if file.reason else ""
             click.echo(f"{file.state}\t{printable_name(file.path)}{reason}")
+    if report.damaged:
+        raise click.ClickException(f"the database is damaged; {REMEDY}")
     if not report.ok:
         raise click.ClickException(
             "the index and the database disagree; delete index-*.snapshot in the library's folder, "

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fovea.search.errors import LibraryError
+from fovea.search.errors import LibraryDamaged, LibraryError
 from fovea.search.library import checks
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ReportedState
@@ -84,6 +84,19 @@ def _contradictions(library: Library, quick: bool) -> Iterator[str]:
             yield f"a check cannot be made: {exc}"
         else:
             yield from found
+    if not quick:
+        yield from _lost_words(library)
+
+
+def _lost_words(library: Library) -> Iterator[str]:
+    """Let FTS5 compare the index of names with the names; it asks for that by a write."""
+    try:
+        with library.transaction() as conn:
+            conn.execute("INSERT INTO names (names) VALUES ('integrity-check')")
+    except LibraryDamaged:
+        yield "the index of the files' names is damaged"
+    except LibraryError:
+        return  # a library that cannot be written, or is busy
 
 
 def _index_problems(library: Library) -> Iterator[str]:

@@ -19,6 +19,7 @@ __all__ = [
     "are_unit",
     "both_ways",
     "counts",
+    "everyday",
     "links",
     "order",
     "rows",
@@ -30,6 +31,8 @@ __all__ = [
 _AMONG = "image_id IN (SELECT value FROM json_each(?))"
 LINES = 20  # contradictions of one kind that are listed
 PAGE = 4096  # embeddings read at a time
+SMALL = 20_000  # images up to which SQLite's full check takes a fraction of a second
+SAMPLES = 64  # rows of a table that are looked up in a large library
 OFF = 1e-2  # the length of a vector may differ from 1 by so much, as when it is written
 
 
@@ -205,8 +208,9 @@ def both_ways(conn: sqlite3.Connection, image_ids: list[int]) -> Iterator[str]:
         {image_id for (image_id,) in conn.execute(sql, (json.dumps(image_ids),))}
         for sql in (
             f"SELECT image_id FROM shown WHERE {_AMONG}",
-            f"SELECT image_id FROM files INDEXED BY files_shown WHERE state = 'indexed' AND {_AMONG}",
-            f"SELECT image_id FROM files INDEXED BY files_image_id "
+            "SELECT image_id FROM files INDEXED BY files_shown "
+            f"WHERE state = 'indexed' AND {_AMONG}",
+            "SELECT image_id FROM files INDEXED BY files_image_id "
             f"WHERE +state = 'indexed' AND {_AMONG}",
             f"SELECT id FROM images WHERE {_AMONG.replace('image_id', 'id', 1)}",
         )
@@ -223,10 +227,11 @@ _LINKS = (
         "SELECT count(*) FROM files NOT INDEXED LEFT JOIN images ON images.id = image_id "
         "WHERE files.state = 'indexed' AND images.id IS NULL",
     ),
-    (
+    (  # those of a salvaged library wait for their files
         "{} images without a file",
         "SELECT count(*) FROM images NOT INDEXED WHERE id NOT IN "
-        "(SELECT image_id FROM files WHERE image_id IS NOT NULL)",
+        "(SELECT image_id FROM files WHERE image_id IS NOT NULL) "
+        "AND NOT EXISTS (SELECT 1 FROM library WHERE key = 'salvaged')",
     ),
     (
         "{} embeddings without an image or of no model",
@@ -306,3 +311,51 @@ def are_unit(stored: list[bytes], dim: int) -> np.ndarray:
     with np.errstate(invalid="ignore", over="ignore"):
         near: np.ndarray = np.abs(np.linalg.norm(table, axis=1) - 1) < OFF  # not for nan either
     return near
+
+
+# Table, SQL index, its columns, and the rows that it has.
+_INDEXES = (
+    ("files", "sqlite_autoindex_files_1", ("path",), "1"),
+    ("files", "files_image_id", ("image_id",), "1"),
+    ("files", "files_root_id", ("root_id",), "1"),
+    ("files", "files_shown", ("image_id", "mtime_ns"), "state = 'indexed'"),
+    ("images", "sqlite_autoindex_images_1", ("hash",), "1"),
+    ("embeddings", "sqlite_autoindex_embeddings_1", ("image_id", "model_id"), "1"),
+    ("embeddings", "embeddings_model_id", ("model_id",), "1"),
+    ("shown", "shown_date", ("date",), "1"),
+)
+
+
+def everyday(conn: sqlite3.Connection) -> Iterator[str]:
+    """Check as much as every command can wait for: all of a small library, samples of a large one.
+
+    A fraction of a second in either case, once the file is in memory.
+    """
+    yield from counts(conn)
+    [(images,)] = conn.execute("SELECT count(*) FROM shown")
+    if images <= SMALL:
+        yield from structure(conn)
+    else:
+        yield from _samples(conn)
+
+
+def _samples(conn: sqlite3.Connection) -> Iterator[str]:
+    """Look for some rows of each table by each of its SQL indexes."""
+    for table, index, columns, condition in _INDEXES:
+        names = ", ".join(columns)
+        lowest, highest = conn.execute(f"SELECT min(rowid), max(rowid) FROM {table}").fetchone()
+        where = " AND ".join(f"{name} IS ?" for name in columns)
+        step = max(1, ((highest or 0) - (lowest or 0)) // SAMPLES)
+        for start in range(lowest or 0, (highest or 0) + 1, step):
+            row = conn.execute(
+                f"SELECT rowid, {names} FROM {table} NOT INDEXED WHERE rowid >= ? AND {condition} "
+                "LIMIT 1",
+                (start,),
+            ).fetchone()
+            if row is None:
+                break
+            sql = f"SELECT rowid FROM {table} INDEXED BY {index} WHERE {where} AND {condition} "
+            found = conn.execute(f"{sql} AND rowid = ?", (*row[1:], row[0])).fetchall()
+            if found != [(row[0],)]:
+                yield f"a row of {table} is not where a search looks for it"
+                break

@@ -29,6 +29,8 @@ __all__ = [
     "connect",
     "immediate",
     "in_memory",
+    "new_file",
+    "reader",
     "relieve",
     "translated",
 ]
@@ -60,7 +62,7 @@ ADVICE = {
 }
 
 
-def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, any_thread: bool = False) -> "Connection":
     """Open a database in WAL mode and autocommit: readers never wait for a writer.
 
     ``synchronous`` stays FULL, so that a committed batch survives a power failure. A file or folder
@@ -94,11 +96,6 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
     return conn
 
 
-def in_memory() -> sqlite3.Connection:
-    """Open an empty database that is on no disk."""
-    return sqlite3.connect(":memory:", isolation_level=None)
-
-
 class Connection(sqlite3.Connection):
     """A connection that runs no checkpoint unless it holds the writer's lock."""
 
@@ -113,6 +110,25 @@ class Connection(sqlite3.Connection):
         with briefly(database.parent, WRITER) as is_writer:
             with contextlib.nullcontext() if is_writer else _kept_open(database):
                 super().close()
+
+
+def reader(path: Path) -> Connection:
+    """Open a database that is only read, such as a backup, without writing anything beside it."""
+    has_wal = path.with_name(f"{path.name}-wal").exists()
+    uri = f"{path.absolute().as_uri()}?mode=ro{'' if has_wal else '&immutable=1'}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, factory=Connection)
+
+
+def new_file(path: Path) -> Connection:
+    """Open a database that only this process knows, to be moved into place when it is closed."""
+    conn = sqlite3.connect(path, isolation_level=None, factory=Connection)
+    conn.execute("PRAGMA foreign_keys = ON")
+    return conn
+
+
+def in_memory() -> sqlite3.Connection:
+    """Open an empty database that is on no disk."""
+    return sqlite3.connect(":memory:", isolation_level=None)
 
 
 @contextlib.contextmanager
