@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from fovea.indexer.scanning.verify import VerifyReport
     from fovea.indexer.switching.switch import SwitchProgress, SwitchReport
     from fovea.search.library.rows import Counts
+    from fovea.search.maintenance.backup import BackupReport, RestoreReport
+    from fovea.search.maintenance.salvage import SalvageReport
 
 __all__ = ["Library"]
 
@@ -215,6 +217,59 @@ class Library:
             covered = ", ".join(map(str, self.roots)) or "no folder yet"
             raise LibraryError(f"{self.folder} does not cover {folder}; it covers {covered}")
         return forget_root(self._store, found[0].id)
+
+    # Safekeeping
+
+    @_telling
+    def backup(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        progress: "Callable[[int, int], None] | None" = None,
+    ) -> "BackupReport":
+        """Copy the database, as it is at this moment, into a new or empty folder, and check it.
+
+        Others may search and index meanwhile. ``progress`` is called with the bytes copied so far,
+        and all of them. Raise ``LibraryError`` for a folder that is not empty, ``LibraryDamaged``
+        if the library is damaged.
+        """
+        from fovea.search.maintenance.backup import back_up
+
+        return back_up(self._store, Path(folder).expanduser(), progress)
+
+    @staticmethod
+    def restore(
+        backup: str | os.PathLike[str],
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        progress: "Callable[[int, int], None] | None" = None,
+    ) -> "RestoreReport":
+        """Check a backup, and put it in the place of the library in ``folder``, which is kept.
+
+        The default folder is that of ``open``. Raise ``LibraryError`` for a backup that is damaged
+        or missing, ``LibraryBusy`` while any process uses the library; nothing has changed then.
+        """
+        from fovea.search.maintenance.backup import restore
+
+        place = default_library_folder() if folder is None else Path(folder).expanduser()
+        return restore(Path(backup).expanduser(), place, progress)
+
+    @staticmethod
+    def salvage(
+        damaged: str | os.PathLike[str],
+        folder: str | os.PathLike[str],
+        *,
+        progress: "Callable[[str, int], None] | None" = None,
+    ) -> "SalvageReport":
+        """Read what is whole of a damaged library, row by row, into a new one in ``folder``.
+
+        Index it afterwards: pictures whose embeddings are whole are not embedded again.
+        ``progress`` is called with a table's name and the rows read of it. Raise ``LibraryError``
+        if ``folder`` has a library, or if nothing can be read.
+        """
+        from fovea.search.maintenance.salvage import salvage
+
+        return salvage(Path(damaged).expanduser(), Path(folder).expanduser(), progress)
 
     # Searching
 

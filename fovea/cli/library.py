@@ -1,4 +1,4 @@
-"""``fovea status``, ``verify`` and ``roots``."""
+"""``fovea status``, ``verify``, ``roots`` and ``library``."""
 
 import os
 import shlex
@@ -8,9 +8,10 @@ import click
 
 from fovea.search.library.paths import path_fields, printable, printable_name
 
-from .opening import existing_library, open_library, tell_of_better
+from .opening import existing_library, library_folder, open_library, tell_of_better
 from .options import FILE, json_option, library_option
 from .output import counted, print_json, talk
+from .progress import bytes_bar, rows_bar
 
 
 @click.command()
@@ -166,3 +167,90 @@ def remove_root(root: Path, folder: Path | None) -> None:
     with fovea.Library.open(existing_library(folder)) as library:
         gone = library.forget(root)
     click.echo(f"removed {counted(gone, 'file')} of {printable_name(os.path.abspath(root))}")
+
+
+@click.group()
+def library() -> None:
+    """Back the library up, restore it, or save what is whole of a damaged one.
+
+    \b
+    fovea library backup /mnt/backups/photos
+    """
+
+
+@library.command()
+@click.argument("target", metavar="DIR", type=FILE)
+@library_option
+@json_option()
+def backup(target: Path, folder: Path | None, as_json: bool) -> None:
+    """Copy the library's database into DIR, a new or empty folder, and check the copy.
+
+    Searching and indexing can go on meanwhile. Pictures are not copied.
+
+    \b
+    fovea library backup /mnt/backups/photos
+    """
+    import fovea
+
+    with fovea.Library.open(existing_library(folder)) as opened, bytes_bar("copying") as progress:
+        report = opened.backup(target, progress=progress)
+    if as_json:
+        place = path_fields(str(report.folder))
+        print_json(place | {"images": report.images, "files": report.files, "bytes": report.bytes})
+        return
+    click.echo(
+        f"backed up {counted(report.images, 'picture')} in {counted(report.files, 'file')}, "
+        f"{report.bytes / 1e6:,.1f} MB, to {printable_name(str(report.folder))}"
+    )
+
+
+@library.command()
+@click.argument("source", metavar="DIR", type=FILE)
+@library_option
+@json_option()
+def restore(source: Path, folder: Path | None, as_json: bool) -> None:
+    """Put the backup in DIR in the place of the library.
+
+    The backup is checked first. The library before is kept, in a folder beside.
+
+    \b
+    fovea library restore /mnt/backups/photos
+    """
+    import fovea
+
+    with bytes_bar("copying") as progress:
+        report = fovea.Library.restore(source, library_folder(folder), progress=progress)
+    if as_json:
+        aside = {} if report.aside is None else path_fields(str(report.aside))
+        aside = {f"aside{key[4:]}": text for key, text in aside.items()}
+        print_json({"images": report.images, "files": report.files, "aside": None, **aside})
+        return
+    click.echo(f"restored {counted(report.images, 'picture')} in {counted(report.files, 'file')}")
+    if report.aside is not None:
+        talk(f"the library before is in {printable_name(str(report.aside))}; delete it if you like")
+
+
+@library.command()
+@click.argument("target", metavar="DIR", type=FILE)
+@library_option
+@json_option()
+def salvage(target: Path, folder: Path | None, as_json: bool) -> None:
+    """Save what is whole of a damaged library into a new one in DIR.
+
+    Index the new one afterwards: that finds the files that were lost, and embeds only pictures
+    whose embeddings were.
+
+    \b
+    fovea library salvage ~/photos.saved
+    """
+    import fovea
+
+    place = existing_library(folder)
+    with rows_bar() as progress:
+        report = fovea.Library.salvage(place, target, progress=progress)
+    if as_json:
+        print_json({"kept": report.kept, "lost": report.lost})
+    else:
+        for kind, number in report.kept.items():
+            click.echo(f"{kind}\t{number:,} kept, {report.lost[kind]:,} lost")
+    talk(f"now run: fovea index --library {shlex.quote(str(target))}")

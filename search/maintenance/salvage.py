@@ -14,10 +14,11 @@ from fovea.search.library import checks, schema
 from fovea.search.library.connection import in_memory, reader
 from fovea.search.library.library import DATABASE, Library, has_library
 
-__all__ = ["SALVAGED", "Kept", "SalvageReport", "salvage", "settle"]
+__all__ = ["SALVAGED", "SalvageReport", "salvage", "settle"]
 
 SALVAGED = "salvaged"  # a key of the library's settings, until its next whole index run
 MOST = 1 << 40  # no row has a higher id
+DOUBTED = 0.25  # an SQL index that contradicts so many rows is not believed
 PAGE = 512  # rows read at a time
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError, OverflowError, MemoryError)
 
@@ -25,22 +26,14 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """How many rows of one kind were kept, and how many of those that are known were lost."""
-
-    kept: int
-    lost: int
-
-
-@dataclass(frozen=True, slots=True)
 class SalvageReport:
-    """What of a damaged library is in the new one."""
+    """How many rows of each kind were kept, and how many of those that are known were lost.
 
-    roots: Kept
-    models: Kept
-    images: Kept
-    files: Kept
-    embeddings: Kept
+    The kinds are roots, models, images, files and embeddings.
+    """
+
+    kept: dict[str, int]
+    lost: dict[str, int]
 
 
 def salvage(
@@ -95,22 +88,22 @@ class _Table:
         name: str,
         progress: Callable[[str, int], None] | None,
     ) -> None:
-        self.name, self.rows, ids = name, {}, set[int]()
-        columns = _columns(conn, name)
-        told = _told_by_indexes(conn, name)
-        if not columns:
-            ids = {row_id for by_id in told for row_id in by_id}
+        columns, told = _columns(conn, name), _told_by_indexes(conn, name)
+        self.rows: dict[int, Row] = {}
         for row in _rows(conn, name, columns) if columns else ():
-            ids.add(row["id"])
-            contradicted = any(
-                row["id"] in by_id and any(row.get(k) != v for k, v in by_id[row["id"]].items())
-                for by_id in told
-            )
-            if not contradicted:
-                self.rows[row["id"]] = row
-            if progress and len(ids) % PAGE == 0:
-                progress(name, len(ids))
-        self.ids = ids.union(*told)  # known to have been there
+            self.rows[row["id"]] = row
+            if progress and len(self.rows) % PAGE == 0:
+                progress(name, len(self.rows))
+        self.ids = set(self.rows).union(*told)  # known to have been there
+        for by_id in told:
+            wrong = [
+                row_id
+                for row_id, row in self.rows.items()
+                if any(row[column] != value for column, value in by_id.get(row_id, {}).items())
+            ]
+            if len(wrong) <= DOUBTED * len(by_id):  # else the SQL index is the damaged one
+                for row_id in wrong:
+                    del self.rows[row_id]
 
 
 def _columns(conn: sqlite3.Connection, table: str) -> list[str]:
@@ -311,18 +304,18 @@ def _written(library: Library, found: dict[str, _Table], settings: dict[str, Any
         "roots": roots, "models": models, "images": images, "files": files,
         "embeddings": embeddings,
     }  # fmt: skip
-    counts: dict[str, Kept] = {}
+    numbers: dict[str, int] = {}
     with library.transaction() as conn:
         for table, rows in kept.items():
-            written = sum(_insert(conn, table, row) for row in rows.values())
-            counts[table] = Kept(written, max(0, len(found[table].ids) - written))
+            numbers[table] = sum(_insert(conn, table, row) for row in rows.values())
         for key in ("model_id", "next_model_id"):
             if settings.get(key) in models:
                 conn.execute("INSERT OR REPLACE INTO library VALUES (?, ?)", (key, settings[key]))
         if settings.get("model_id") not in models and len(models) == 1:
             conn.execute("UPDATE library SET value = ? WHERE key = 'model_id'", list(models))
         conn.execute("INSERT OR REPLACE INTO library VALUES (?, 1)", (SALVAGED,))
-    return SalvageReport(**counts)
+    lost = {table: max(0, len(found[table].ids) - number) for table, number in numbers.items()}
+    return SalvageReport(numbers, lost)
 
 
 def _has_unit_length(row: Row, model: Row | None) -> bool:
