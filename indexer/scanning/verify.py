@@ -39,14 +39,17 @@ def verify(library: Library, *, quick: bool = False) -> VerifyReport:
     problems = [*_contradictions(library, quick)]
     try:
         files += _accounts(library)
-    except LibraryError as exc:
+    except Exception as exc:
+        if not problems and not isinstance(exc, LibraryError):
+            raise  # a mistake of ours
         problems.append(f"the files cannot all be listed: {exc}")
     damaged = bool(problems)
-    if not quick:
-        try:
-            problems += _index_problems(library)
-        except LibraryError as exc:
-            problems.append(f"index: {exc}")
+    try:
+        problems += () if quick else _index_problems(library)
+    except Exception as exc:
+        if not damaged and not isinstance(exc, LibraryError):
+            raise
+        problems.append(f"index: {exc}")
     return VerifyReport(not problems, files, problems, damaged)
 
 

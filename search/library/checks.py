@@ -163,14 +163,17 @@ _COUNTS = (
 
 
 def counts(conn: sqlite3.Connection) -> Iterator[str]:
-    """Compare the lengths of SQL indexes, and of small tables: quick, and no full check."""
+    """Compare the lengths of SQL indexes, and of small tables: quick, and no full check.
+
+    SQLite counts ``*`` along whatever SQL index is smallest, whichever is asked for.
+    """
     for table, index, other in _COUNTS:
-        [(count,)] = conn.execute(f"SELECT count(*) FROM {table} INDEXED BY {index}")
+        [(count,)] = conn.execute(f"SELECT count(rowid) FROM {table} INDEXED BY {index}")
         by = "NOT INDEXED" if other is None else f"INDEXED BY {other}"
-        [(also,)] = conn.execute(f"SELECT count(*) FROM {table} {by}")
+        [(also,)] = conn.execute(f"SELECT count(rowid) FROM {table} {by}")
         if count != also:
             yield f"{table} has {count} rows by one way and {also} by another"
-    [(shown,)] = conn.execute("SELECT count(*) FROM shown NOT INDEXED")
+    [(shown,)] = conn.execute("SELECT count(rowid) FROM shown NOT INDEXED")
     [(indexed,)] = conn.execute(
         "SELECT count(*) FROM (SELECT DISTINCT image_id FROM files INDEXED BY files_shown "
         "WHERE state = 'indexed')"

@@ -81,7 +81,7 @@ def encoder_of(row):
 
 REQUESTS = (
     "/api/status", "/api/roots", "/api/facets", "/api/search?limit=100", "/api/failures",
-    "/api/search?limit=100&q=red", "/api/search?limit=100&q=in:trip", "/api/images/3", "/",
+    "/api/search?limit=100&q=red", "/api/search?limit=100&q=in:trip", "/api/images/3",
     "/api/search?limit=100&q=after:2000", "/api/images/3/thumbnail", "/api/images/3/similar",
     "/api/images/5/original", "/api/scans", "/api/model", "/api/search?q=red&sort=name&limit=100",
 )  # fmt: skip
@@ -96,7 +96,7 @@ class Traceback(AssertionError):
     """A surface shows an error that is not one clear line."""
 
 
-def drive(folder, *, photos, index=False, forget=False):
+def drive(folder, *, photos, index=False, forget=False, page=False):
     """Run commands and requests; return what each of them said: "ok", a number of hits, a line.
 
     Raise ``Traceback`` for an error that is none of ours.
@@ -105,7 +105,7 @@ def drive(folder, *, photos, index=False, forget=False):
     red = str(photos / "home" / "003 red.png")
     for words in [*COMMANDS, ["similar", red, "-k", "100"]]:
         said[" ".join(words[:2])] = _command([*words, "--library", str(place)])
-    said |= _requests(place)
+    said |= _requests(place, (*REQUESTS, "/") if page else REQUESTS)
     if index:
         said["index"] = _index(place, photos)
     if forget:
@@ -139,7 +139,7 @@ def _index(place, photos):
         return str(error)
 
 
-def _requests(place):
+def _requests(place, paths):
     said = {}
     try:
         app = create_app(place, encoder_of=encoder_of, testing=True)
@@ -152,7 +152,7 @@ def _requests(place):
         return {"serve": str(error)}
     try:
         client = app.test_client()
-        for path in REQUESTS:
+        for path in paths:
             answer = client.get(path)
             if answer.status_code == 500:
                 raise Traceback(f"GET {path}: {answer.get_data(as_text=True)}")
@@ -192,14 +192,14 @@ def main(number, seed):
         original = made(Path(place) / "original")
         photos = original / "photos"
         copy = damaged(original, Path(place) / "copy", lambda data, random: None, None)
-        right = drive(copy, photos=photos, index=True)
+        right = drive(copy, photos=photos, index=True, page=True)
         print(right)
         for kind in KINDS:
             tally = Counter()
             for run in range(number if kind is not cut else number // 4):
                 chance = random.Random(f"{seed} {kind.__name__} {run}")
                 copy = damaged(original, Path(place) / "copy", kind, chance)
-                options = {"index": run % 4 == 0, "forget": run % 4 == 1}
+                options = {"index": run % 4 == 0, "forget": run % 4 == 1, "page": run % 4 == 2}
                 said = {}
                 try:
                     said = drive(copy, photos=photos, **options)
