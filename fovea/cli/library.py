@@ -90,7 +90,7 @@ def status(folder: Path | None, as_json: bool) -> None:
 @library_option
 @json_option()
 def verify(quick: bool, folder: Path | None, as_json: bool) -> None:
-    """List the state of every file ever seen, and check the database and the index.
+    """List the state of every file ever seen, and check the library.
 
     Exits with 1 if either is damaged, but not for files that cannot be read.
 
@@ -171,7 +171,7 @@ def remove_root(root: Path, folder: Path | None) -> None:
 
 @click.group()
 def library() -> None:
-    """Back the library up, restore it, or save what is whole of a damaged one.
+    """Back the library up, restore or salvage it.
 
     \b
     fovea library backup /mnt/backups/photos
@@ -183,9 +183,10 @@ def library() -> None:
 @library_option
 @json_option()
 def backup(target: Path, folder: Path | None, as_json: bool) -> None:
-    """Copy the library's database into DIR, a new or empty folder, and check the copy.
+    """Copy the database into DIR, and check the copy.
 
-    Searching and indexing can go on meanwhile. Pictures are not copied.
+    DIR is a new or empty folder. Searching and indexing can go on meanwhile. Pictures are not
+    copied.
 
     \b
     fovea library backup /mnt/backups/photos
@@ -209,7 +210,7 @@ def backup(target: Path, folder: Path | None, as_json: bool) -> None:
 @library_option
 @json_option()
 def restore(source: Path, folder: Path | None, as_json: bool) -> None:
-    """Put the backup in DIR in the place of the library.
+    """Replace the library by the backup in DIR.
 
     The backup is checked first. The library before is kept, in a folder beside.
 
@@ -235,9 +236,9 @@ def restore(source: Path, folder: Path | None, as_json: bool) -> None:
 @library_option
 @json_option()
 def salvage(target: Path, folder: Path | None, as_json: bool) -> None:
-    """Save what is whole of a damaged library into a new one in DIR.
+    """Save what is whole of a damaged library in DIR.
 
-    Index the new one afterwards: that finds the files that were lost, and embeds only pictures
+    DIR is a new folder. Index the new library afterwards: that finds the files that were lost, and embeds only pictures
     whose embeddings were.
 
     \b

@@ -1,6 +1,7 @@
 """Damage the database of a small library, and see what every surface makes of it.
 
-By hand, for a number of damages of each kind and a seed: python tests/helpers/damaging.py 500 1
+By hand, for a number of damages of each kind and a seed: python tests/helpers/damaging/__init__.py
+500 1
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+    sys.path[:0] = [str(Path(__file__).parents[3]), str(Path(__file__).parents[1])]
 
 from click.testing import CliRunner
 from PIL import Image
