@@ -238,8 +238,8 @@ def restore(source: Path, folder: Path | None, as_json: bool) -> None:
 def salvage(target: Path, folder: Path | None, as_json: bool) -> None:
     """Save what is whole of a damaged library in DIR.
 
-    DIR is a new folder. Index the new library afterwards: that finds the files that were lost, and embeds only pictures
-    whose embeddings were.
+    DIR is a new folder. Index the new library afterwards: that finds the files that were lost, and
+    embeds only pictures whose embeddings were.
 
     \b
     fovea library salvage ~/photos.saved
