@@ -132,9 +132,9 @@ def rows(conn: sqlite3.Connection) -> Iterator[str]:
         if count:
             yield f"{count} rows of {table} have impossible values"
     texts = {
-        table: [name for name, kind in _columns(conn, table) if kind == "TEXT"]
-        for table in (*ROWS, "library")
+        table: [name for name, kind in _columns(conn, table) if kind == "TEXT"] for table in ROWS
     }
+    texts["library"] = ["key", "value"]
     for table, names in texts.items():
         try:
             for _ in conn.execute(f"SELECT {', '.join(names)} FROM {table}") if names else ():
@@ -146,6 +146,12 @@ def rows(conn: sqlite3.Connection) -> Iterator[str]:
     known = dict(conn.execute("SELECT key, typeof(value) FROM library"))
     if known.get("id") != "text" or known.get("model_id") not in ("integer", "null"):
         yield "the library's own settings are lost"
+    [(lost,)] = conn.execute(
+        "SELECT count(*) FROM library WHERE key = 'model_id' AND value NOT IN "
+        "(SELECT id FROM models)"
+    )
+    if lost:
+        yield "the library's model is lost"
 
 
 def _columns(conn: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
@@ -346,7 +352,9 @@ def _samples(conn: sqlite3.Connection) -> Iterator[str]:
     """Look for some rows of each table by each of its SQL indexes."""
     for table, index, columns, condition in _INDEXES:
         names = ", ".join(columns)
-        lowest, highest = conn.execute(f"SELECT min(rowid), max(rowid) FROM {table}").fetchone()
+        [(lowest, highest)] = conn.execute(  # each by itself is found at once
+            f"SELECT (SELECT min(rowid) FROM {table}), (SELECT max(rowid) FROM {table})"
+        )
         where = " AND ".join(f"{name} IS ?" for name in columns)
         step = max(1, ((highest or 0) - (lowest or 0)) // SAMPLES)
         for start in range(lowest or 0, (highest or 0) + 1, step):

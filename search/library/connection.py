@@ -56,6 +56,7 @@ ADVICE = {
     "folder, or go back to a backup with fovea library restore",
     "malformed": f"is damaged; {REMEDY}",
     "corrupt": f"is damaged; {REMEDY}",
+    "decode to UTF-8": f"is damaged; {REMEDY}",
     "full": "cannot grow, since the disk is full; make room and try again",
     "readonly": "is read-only; check its permissions",
     "unable to open": "cannot be opened; check that it exists, and its permissions",

@@ -160,6 +160,10 @@ class Library:
             "WHERE id = (SELECT value FROM library WHERE key = ?)",
             (key,),
         )
+        if not found and key == "model_id":
+            chosen = self.rows("SELECT value FROM library WHERE key = 'model_id'")
+            if chosen != [(None,)]:  # as it is before anything is indexed
+                raise LibraryDamaged(f"{self.folder / DATABASE} has lost its model; {REMEDY}")
         return _model_row(*found[0]) if found else None
 
     def models(self) -> list[ModelRow]:

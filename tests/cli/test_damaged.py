@@ -124,6 +124,8 @@ def change(folder, sql, *values):
         "UPDATE images SET width = 'wide' WHERE id = 9",
         "UPDATE images SET taken_at = CAST(x'ff' AS TEXT) WHERE id = 9",
         "UPDATE roots SET path = 5",
+        "INSERT INTO library VALUES ('x', CAST(x'ff' AS TEXT))",
+        "UPDATE library SET value = 77 WHERE key = 'model_id'",
         "UPDATE models SET dim = 'wide'",
         "DELETE FROM library WHERE key = 'model_id'",
         "DELETE FROM shown WHERE image_id = 9",
@@ -164,6 +166,16 @@ def test_a_lost_id_is_damage(own):
     change(own, "DELETE FROM library WHERE key = 'id'")
     done = run("status", "--library", own)
     assert done.code == 1 and "lost its settings; go back to a backup" in done.err
+
+
+@pytest.mark.parametrize("sql", ["value = 77", "value = 'x'", "key = 'x'"])
+def test_a_lost_model_is_not_taken_for_an_empty_library(own, sql):
+    change(own, f"UPDATE library SET {sql} WHERE key = 'model_id'")
+    done = run("search", "", "--library", own)
+    assert done.code == 1 and "has lost its model; go back to a backup" in done.err
+    app = create_app(own, encoder_of=encoder_of, testing=True)
+    assert app.test_client().get("/api/search?q=red").status_code == 503
+    app.extensions["fovea"].close()
 
 
 def test_python_and_the_server_say_it_too(own):
