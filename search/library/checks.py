@@ -147,8 +147,8 @@ def rows(conn: sqlite3.Connection) -> Iterator[str]:
     if known.get("id") != "text" or known.get("model_id") not in ("integer", "null"):
         yield "the library's own settings are lost"
     [(lost,)] = conn.execute(
-        "SELECT count(*) FROM library WHERE key = 'model_id' AND value NOT IN "
-        "(SELECT id FROM models)"
+        "SELECT count(*) FROM library WHERE key = 'model_id' AND value NOT NULL "
+        "AND value NOT IN (SELECT id FROM models)"
     )
     if lost:
         yield "the library's model is lost"
