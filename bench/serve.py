@@ -354,16 +354,15 @@ def call(port: int, method: str, path: str, body: object = None) -> dict[str, An
 
 def serve_plainly(folder: Path) -> None:
     """Serve the baseline."""
-    import sqlite3
-
     from flask import Flask, request
     from waitress.server import create_server
 
+    from fovea.search.library.connection import connect
     from fovea.search.library.library import DATABASE
 
     model = resolve_model(MODEL, network=False)
     encoder = model.load()
-    database = sqlite3.connect(folder / DATABASE)
+    database = connect(folder / DATABASE)
     rows = database.execute("SELECT image_id, vector FROM embeddings").fetchall()
     ids = [image_id for image_id, _ in rows]
     vectors = np.frombuffer(b"".join(vector for _, vector in rows), "<f2").astype(np.float32)
@@ -376,7 +375,7 @@ def serve_plainly(folder: Path) -> None:
         scores = vectors @ query
         best = np.argsort(-scores)[: int(request.args["limit"])]
         found = []
-        with closing(sqlite3.connect(folder / DATABASE)) as files:
+        with closing(connect(folder / DATABASE)) as files:
             for place in best:
                 [path] = files.execute(
                     "SELECT path FROM files WHERE image_id = ?", (ids[place],)

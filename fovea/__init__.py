@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .search.errors import (
         FoveaError,
         LibraryBusy,
+        LibraryDamaged,
         LibraryError,
         ModelDamaged,
         ModelError,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
         Unanswerable,
     )
     from .search.library.rows import Counts
+    from .search.maintenance.backup import BackupReport, RestoreReport
+    from .search.maintenance.salvage import SalvageReport
     from .search.models.better import Offer
     from .search.models.installed import available_models
     from .search.models.resolve import load_model
@@ -35,12 +38,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "BackupReport",
     "Counts",
     "FileAccount",
     "FoveaError",
     "Hit",
     "Library",
     "LibraryBusy",
+    "LibraryDamaged",
     "LibraryError",
     "ModelChanged",
     "ModelDamaged",
@@ -50,6 +55,8 @@ __all__ = [
     "Problem",
     "Progress",
     "QueryError",
+    "RestoreReport",
+    "SalvageReport",
     "ScanReport",
     "SwitchProgress",
     "SwitchReport",
@@ -74,6 +81,7 @@ _HOMES = {
     "search.errors": (
         "FoveaError",
         "LibraryBusy",
+        "LibraryDamaged",
         "LibraryError",
         "ModelDamaged",
         "ModelError",
@@ -82,6 +90,8 @@ _HOMES = {
         "Unanswerable",
     ),
     "search.library.rows": ("Counts",),
+    "search.maintenance.backup": ("BackupReport", "RestoreReport"),
+    "search.maintenance.salvage": ("SalvageReport",),
     "search.models.better": ("Offer",),
     "search.models.installed": ("available_models",),
     "search.models.resolve": ("load_model",),

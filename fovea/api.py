@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, SupportsIndex, TypeVar
 
+from fovea.search.library.damage import explained
+from fovea.search.library.library import DATABASE, default_library_folder
 from fovea.search.library.library import Library as Store
-from fovea.search.library.library import default_library_folder
 from fovea.search.models.better import Offer, better_model
 from fovea.search.models.installed import better_bundled
 from fovea.search.models.lazy import LazyEncoder, TextsLater
@@ -27,8 +29,31 @@ if TYPE_CHECKING:
     from fovea.indexer.scanning.verify import VerifyReport
     from fovea.indexer.switching.switch import SwitchProgress, SwitchReport
     from fovea.search.library.rows import Counts
+    from fovea.search.maintenance.backup import BackupReport, RestoreReport
+    from fovea.search.maintenance.salvage import SalvageReport
 
 __all__ = ["Library"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _telling(
+    method: "Callable[Concatenate[Library, P], R]",
+) -> "Callable[Concatenate[Library, P], R]":
+    """Let a method raise ``LibraryDamaged`` instead of whatever a damaged library makes of it."""
+
+    @wraps(method)
+    def telling(self: "Library", *arguments: P.args, **options: P.kwargs) -> R:
+        try:
+            return method(self, *arguments, **options)
+        except Exception as exc:  # a mistake, unless the library is damaged
+            if damage := explained(self.folder / DATABASE, exc):
+                raise damage from exc
+            raise
+
+    return telling
+
 
 Download = Callable[[str], Callable[[int, int | None], None]]
 
@@ -91,6 +116,7 @@ class Library:
         return self._store.folder
 
     @property
+    @_telling
     def model(self) -> str | None:
         """The name of the model that the library uses; None before anything is indexed."""
         row = self._store.model()
@@ -105,16 +131,19 @@ class Library:
         return better_bundled(self._store.model())
 
     @property
+    @_telling
     def roots(self) -> list[Path]:
         """The folders that the library covers."""
         return [Path(os.fsdecode(root.path)) for root in self._store.roots()]
 
+    @_telling
     def counts(self) -> "Counts":
         """Count images, embeddings, and files by state."""
         return self._store.counts()
 
     # Indexing
 
+    @_telling
     def index(
         self,
         *folders: str | os.PathLike[str],
@@ -161,12 +190,17 @@ class Library:
         _check_finished(report.stopped, stop)
         return report
 
-    def verify(self) -> "VerifyReport":
-        """Report the state of every file ever seen, and compare the index with the database."""
+    @_telling
+    def verify(self, *, quick: bool = False) -> "VerifyReport":
+        """Report the state of every file ever seen, and check the database and the index.
+
+        ``quick`` reads no embeddings, and leaves out SQLite's own full check.
+        """
         from fovea.indexer.scanning.verify import verify
 
-        return verify(self._store)
+        return verify(self._store, quick=quick)
 
+    @_telling
     def forget(self, folder: str | os.PathLike[str]) -> int:
         """Remove a folder and its pictures from the library; return how many files those were.
 
@@ -184,8 +218,62 @@ class Library:
             raise LibraryError(f"{self.folder} does not cover {folder}; it covers {covered}")
         return forget_root(self._store, found[0].id)
 
+    # Safekeeping
+
+    @_telling
+    def backup(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        progress: "Callable[[int, int], None] | None" = None,
+    ) -> "BackupReport":
+        """Copy the database, as it is at this moment, into a new or empty folder, and check it.
+
+        Others may search and index meanwhile. ``progress`` is called with the bytes copied so far,
+        and all of them. Raise ``LibraryError`` for a folder that is not empty, ``LibraryDamaged``
+        if the library is damaged.
+        """
+        from fovea.search.maintenance.backup import back_up
+
+        return back_up(self._store, Path(folder).expanduser(), progress)
+
+    @staticmethod
+    def restore(
+        backup: str | os.PathLike[str],
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        progress: "Callable[[int, int], None] | None" = None,
+    ) -> "RestoreReport":
+        """Check a backup, and put it in the place of the library in ``folder``, which is kept.
+
+        The default folder is that of ``open``. Raise ``LibraryError`` for a backup that is damaged
+        or missing, ``LibraryBusy`` while any process uses the library; nothing has changed then.
+        """
+        from fovea.search.maintenance.backup import restore
+
+        place = default_library_folder() if folder is None else Path(folder).expanduser()
+        return restore(Path(backup).expanduser(), place, progress)
+
+    @staticmethod
+    def salvage(
+        damaged: str | os.PathLike[str],
+        folder: str | os.PathLike[str],
+        *,
+        progress: "Callable[[str, int], None] | None" = None,
+    ) -> "SalvageReport":
+        """Read what is whole of a damaged library, row by row, into a new one in ``folder``.
+
+        Index it afterwards: pictures whose embeddings are whole are not embedded again.
+        ``progress`` is called with a table's name and the rows read of it. Raise ``LibraryError``
+        if ``folder`` has a library, or if nothing can be read.
+        """
+        from fovea.search.maintenance.salvage import salvage
+
+        return salvage(Path(damaged).expanduser(), Path(folder).expanduser(), progress)
+
     # Searching
 
+    @_telling
     def search(
         self, query: str = "", *, image: "str | os.PathLike[str] | Image | None" = None, k: int = 10
     ) -> Answer:
@@ -203,6 +291,7 @@ class Library:
             self.find(image)  # a file that cannot be read is an error in an empty library too
         return searcher.answer(question, k)
 
+    @_telling
     def similar(
         self, picture: "SupportsIndex | str | os.PathLike[str] | Image", *, k: int = 10
     ) -> Answer:
@@ -222,6 +311,7 @@ class Library:
         embedded = Picture(self._embedded(picture))
         return searcher.answer(replace(Question.of("", embedded), without=known), k)
 
+    @_telling
     def find(self, file: str | os.PathLike[str]) -> int | None:
         """Return the id of the image with a file's content; None if the library does not have it.
 
@@ -232,6 +322,7 @@ class Library:
         digest = content_hash(Path(file).expanduser())
         return self._store.image_by_hash([digest]).get(digest)
 
+    @_telling
     def paths(self, image_id: int) -> tuple[str, ...]:
         """Return the paths of an image's files, those online first; empty for an unknown id."""
         place = places(self._store, [image_id]).get(image_id)
@@ -239,6 +330,7 @@ class Library:
 
     # Models
 
+    @_telling
     def use_model(
         self,
         name: str | os.PathLike[str],
@@ -273,6 +365,7 @@ class Library:
         _check_finished(report.stopped, stop)
         return report
 
+    @_telling
     def better_model(self) -> Offer | None:
         """Return a better model for ``use_model``; None if the library has one, or there is none.
 

@@ -11,7 +11,8 @@
     │   └── Diverged         training has diverged: lower its learning rate (``search.clip``)
     ├── LibraryError         the library, its database or its index cannot be used: check its
     │   │                    folder, permissions and disk (``search.library``, ``search.index``)
-    │   └── LibraryBusy      another process is writing to the library: wait, or stop that one
+    │   ├── LibraryBusy      another process is writing to the library: wait, or stop that one
+    │   └── LibraryDamaged   the database is damaged: restore a backup, or salvage what is whole
     ├── QueryError           a query cannot be read: correct it at ``position`` (``search.query``)
     │   └── Unanswerable     a query has no answer, such as terms that cancel out: change its terms
     ├── ModelChanged         the library has changed its model during a scan: start again
@@ -28,6 +29,7 @@ from fovea.search.clip.errors import FoveaError, ModelError
 __all__ = [
     "FoveaError",
     "LibraryBusy",
+    "LibraryDamaged",
     "LibraryError",
     "ModelDamaged",
     "ModelError",
@@ -43,6 +45,10 @@ class LibraryError(FoveaError):
 
 class LibraryBusy(LibraryError):
     """Another process is writing to the library."""
+
+
+class LibraryDamaged(LibraryError):
+    """The library's database contradicts itself, or parts of it cannot be read."""
 
 
 class ModelUnreachable(ModelError):

@@ -11,6 +11,7 @@ import sys
 from typing import IO
 
 import click
+from click.exceptions import Exit
 
 import fovea
 from fovea.search.errors import FoveaError
@@ -19,8 +20,9 @@ from fovea.search.library.paths import printable
 from .demo import demo
 from .evaluating import evaluate
 from .indexing import index
-from .library import roots, status, verify
+from .library import library, roots, status, verify
 from .models import models
+from .opening import damage_met
 from .output import talk
 from .searching import classify, search, similar
 from .serving import serve
@@ -32,13 +34,23 @@ __all__ = ["cli", "main"]
 
 
 class LibraryGroup(click.Group):
-    """Commands that show a ``FoveaError`` as one line, not a traceback."""
+    """Commands that show a ``FoveaError`` as one line, not a traceback.
+
+    So is whatever a damaged library raises.
+    """
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except FoveaError as exc:
             raise click.ClickException(printable(str(exc))) from exc
+        except (click.ClickException, click.Abort, Exit):
+            raise
+        except Exception as exc:  # a mistake of ours, unless the library is damaged
+            error = damage_met(ctx, exc)
+            if error is None:
+                raise
+            raise click.ClickException(printable(str(error))) from exc
 
 
 def main() -> None:
@@ -104,7 +116,7 @@ def _log_to_stderr() -> None:
 
 models.add_command(use_model)
 for command in (
-    classify, demo, evaluate, finetune, index, models, roots, search, serve, similar, status,
-    train, verify,
+    classify, demo, evaluate, finetune, index, library, models, roots, search, serve, similar,
+    status, train, verify,
 ):  # fmt: skip
     cli.add_command(command)

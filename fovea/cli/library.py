@@ -1,4 +1,4 @@
-"""``fovea status``, ``verify`` and ``roots``."""
+"""``fovea status``, ``verify``, ``roots`` and ``library``."""
 
 import os
 import shlex
@@ -8,9 +8,10 @@ import click
 
 from fovea.search.library.paths import path_fields, printable, printable_name
 
-from .opening import existing_library, open_library, tell_of_better
+from .opening import existing_library, library_folder, open_library, tell_of_better
 from .options import FILE, json_option, library_option
 from .output import counted, print_json, talk
+from .progress import bytes_bar, rows_bar
 
 
 @click.command()
@@ -83,20 +84,24 @@ def status(folder: Path | None, as_json: bool) -> None:
 
 
 @click.command()
+@click.option(
+    "--quick", is_flag=True, help="Read no embeddings, and leave out SQLite's own full check."
+)
 @library_option
 @json_option()
-def verify(folder: Path | None, as_json: bool) -> None:
-    """List the state of every file ever seen, and check the index.
+def verify(quick: bool, folder: Path | None, as_json: bool) -> None:
+    """List the state of every file ever seen, and check the library.
 
-    Exits with 1 if the index disagrees with the database, but not for files that cannot be read.
+    Exits with 1 if either is damaged, but not for files that cannot be read.
 
     \b
     fovea verify
     """
     import fovea
+    from fovea.search.library.connection import REMEDY
 
     with fovea.Library.open(existing_library(folder)) as library:
-        report = library.verify()
+        report = library.verify(quick=quick)
     for problem in report.problems:
         talk(problem)
     if as_json:
@@ -109,6 +114,8 @@ def verify(folder: Path | None, as_json: bool) -> None:
         for file in report.files:
             reason = f"\t{printable(file.reason)}" if file.reason else ""
             click.echo(f"{file.state}\t{printable_name(file.path)}{reason}")
+    if report.damaged:
+        raise click.ClickException(f"the database is damaged; {REMEDY}")
     if not report.ok:
         raise click.ClickException(
             "the index and the database disagree; delete index-*.snapshot in the library's folder, "
@@ -160,3 +167,91 @@ def remove_root(root: Path, folder: Path | None) -> None:
     with fovea.Library.open(existing_library(folder)) as library:
         gone = library.forget(root)
     click.echo(f"removed {counted(gone, 'file')} of {printable_name(os.path.abspath(root))}")
+
+
+@click.group()
+def library() -> None:
+    """Back the library up, restore or salvage it.
+
+    \b
+    fovea library backup /mnt/backups/photos
+    """
+
+
+@library.command()
+@click.argument("target", metavar="DIR", type=FILE)
+@library_option
+@json_option()
+def backup(target: Path, folder: Path | None, as_json: bool) -> None:
+    """Copy the database into DIR, and check the copy.
+
+    DIR is a new or empty folder. Searching and indexing can go on meanwhile. Pictures are not
+    copied.
+
+    \b
+    fovea library backup /mnt/backups/photos
+    """
+    import fovea
+
+    with fovea.Library.open(existing_library(folder)) as opened, bytes_bar("copying") as progress:
+        report = opened.backup(target, progress=progress)
+    if as_json:
+        place = path_fields(str(report.folder))
+        print_json(place | {"images": report.images, "files": report.files, "bytes": report.bytes})
+        return
+    click.echo(
+        f"backed up {counted(report.images, 'picture')} in {counted(report.files, 'file')}, "
+        f"{report.bytes / 1e6:,.1f} MB, to {printable_name(str(report.folder))}"
+    )
+
+
+@library.command()
+@click.argument("source", metavar="DIR", type=FILE)
+@library_option
+@json_option()
+def restore(source: Path, folder: Path | None, as_json: bool) -> None:
+    """Replace the library by the backup in DIR.
+
+    The backup is checked first. The library before is kept, in a folder beside.
+
+    \b
+    fovea library restore /mnt/backups/photos
+    """
+    import fovea
+
+    with bytes_bar("copying") as progress:
+        report = fovea.Library.restore(source, library_folder(folder), progress=progress)
+    if as_json:
+        aside = {} if report.aside is None else path_fields(str(report.aside))
+        aside = {f"aside{key[4:]}": text for key, text in aside.items()}
+        print_json({"images": report.images, "files": report.files, "aside": None, **aside})
+        return
+    click.echo(f"restored {counted(report.images, 'picture')} in {counted(report.files, 'file')}")
+    if report.aside is not None:
+        talk(f"the library before is in {printable_name(str(report.aside))}; delete it if you like")
+
+
+@library.command()
+@click.argument("target", metavar="DIR", type=FILE)
+@library_option
+@json_option()
+def salvage(target: Path, folder: Path | None, as_json: bool) -> None:
+    """Save what is whole of a damaged library in DIR.
+
+    DIR is a new folder. Index the new library afterwards: that finds the files that were lost, and
+    embeds only pictures whose embeddings were.
+
+    \b
+    fovea library salvage ~/photos.saved
+    """
+    import fovea
+
+    place = existing_library(folder)
+    with rows_bar() as progress:
+        report = fovea.Library.salvage(place, target, progress=progress)
+    if as_json:
+        print_json({"kept": report.kept, "lost": report.lost})
+    else:
+        for kind, number in report.kept.items():
+            click.echo(f"{kind}\t{number:,} kept, {report.lost[kind]:,} lost")
+    talk(f"now run: fovea index --library {shlex.quote(str(target))}")

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from fovea.search.errors import FoveaError
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from fovea.search.models.better import Offer
     from fovea.search.models.info import ModelInfo
 
+from .options import LIBRARY
 from .output import talk
 from .progress import download_bar
 
@@ -39,6 +42,17 @@ def open_library(folder: Path | None) -> "Library":
     from fovea.search.library.library import Library
 
     return Library.open(existing_library(folder))
+
+
+def damage_met(ctx: click.Context, exc: Exception) -> FoveaError | None:
+    """Return what to say instead of an unexpected error, if it comes from a damaged library."""
+    if LIBRARY not in ctx.meta:
+        return None
+    from fovea.search.library.damage import explained
+    from fovea.search.library.library import DATABASE
+
+    path = library_folder(ctx.meta[LIBRARY]) / DATABASE
+    return explained(path, exc) if path.is_file() else None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 DEVICES = "auto, cpu, cuda, cuda:N or mps."
 POSITIVE = click.IntRange(min=1)
 FILE = click.Path(path_type=Path, readable=False)  # the reader explains why it cannot
+LIBRARY = "fovea.library"  # in ``ctx.meta``: the folder of ``--library``, or None
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -26,7 +27,15 @@ def library_option(command: Command, *, name: str = "--library", metavar: str = 
     """Add ``--library``."""
     place = click.Path(path_type=Path, file_okay=False)
     text = "The library's folder.  [default: FOVEA_LIBRARY, or the user's data folder]"
-    return click.option(name, "folder", metavar=metavar, type=place, help=text)(command)
+    return click.option(name, "folder", metavar=metavar, type=place, help=text, callback=_remember)(
+        command
+    )
+
+
+def _remember(ctx: click.Context, param: click.Parameter, folder: Path | None) -> Path | None:
+    """Keep the library that a command is about, for ``opening.damage_met``."""
+    ctx.meta[LIBRARY] = folder
+    return folder
 
 
 def machine_options(command: Command, *, dtypes: tuple[str, ...] = DTYPES) -> Command:

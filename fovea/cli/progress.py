@@ -53,6 +53,29 @@ def switch_bar() -> "Iterator[Callable[[SwitchProgress], None]]":
         yield show
 
 
+@contextlib.contextmanager
+def bytes_bar(name: str) -> "Iterator[Callable[[int, int], None]]":
+    with _bar(desc=name, unit="B", unit_scale=True, unit_divisor=1024) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total, bar.n = total, done
+            bar.refresh()
+
+        yield show
+
+
+@contextlib.contextmanager
+def rows_bar() -> "Iterator[Callable[[str, int], None]]":
+    with _bar(unit=" rows") as bar:
+
+        def show(table: str, rows: int) -> None:
+            bar.set_description(table, refresh=False)
+            bar.n = rows
+            bar.refresh()
+
+        yield show
+
+
 def download_bar(name: str) -> "Callable[[int, int | None], None]":
     talk(f"downloading {name}")
     bar = _bar(unit="B", unit_scale=True, unit_divisor=1024, leave=True, desc=name)

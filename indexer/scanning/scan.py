@@ -17,11 +17,13 @@ from fovea.indexer.walking.prefetch import Prefetch
 from fovea.indexer.workers.host import available_cores
 from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.errors import FoveaError, ModelError
+from fovea.search.library import checks
 from fovea.search.library.files import HELD_REASON
 from fovea.search.library.library import Library
 from fovea.search.library.paths import printable_name
 from fovea.search.library.rows import ModelRow, Root
 from fovea.search.maintenance.prepare import prepare
+from fovea.search.maintenance.salvage import settle
 from fovea.search.models.info import ModelInfo
 from fovea.search.models.resolve import resolve_model
 
@@ -122,12 +124,15 @@ def index_folders(
         report = scan.dry_run(scan.roots(paths, add=False))
     else:
         with library.writing(wait_s), interruptible(stop):
+            library.refuse_damaged(checks.everyday, checks.order)
             current = library.model()
             if current is not None and current.identity != model.identity:
                 raise _other_model(library, current, model.name)
             report = scan.run(scan.roots(paths, add=True), load_encoder)
     report = replace(report, seconds=round(time.monotonic() - started, 3))
     current = library.model()
+    if not (dry_run or paths or report.stopped or report.problems):
+        settle(library)
     if not dry_run and not report.stopped and current is not None:
         prepare(library, current, load_encoder, model.folder)
     return report

@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fovea.search.errors import LibraryDamaged, LibraryError
+from fovea.search.library import checks
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ReportedState
 
@@ -24,15 +26,31 @@ class VerifyReport:
     ok: bool
     files: list[FileAccount]
     problems: list[str]
+    damaged: bool = False  # the database itself contradicts itself; not only the index
 
 
-def verify(library: Library) -> VerifyReport:
-    """Account for every file ever seen under the roots.
+def verify(library: Library, *, quick: bool = False) -> VerifyReport:
+    """Account for every file ever seen under the roots, and check the database and the index.
 
-    Only the library is read; of the roots, only whether they are there.
+    Only the library is read; of the roots, only whether they are there. ``quick`` reads no
+    embedding and leaves out SQLite's full check.
     """
-    problems = [*_contradictions(library), *_index_problems(library)]
-    return VerifyReport(not problems, list(_accounts(library)), problems)
+    files: list[FileAccount] = []
+    problems = [*_contradictions(library, quick)]
+    try:
+        files += _accounts(library)
+    except Exception as exc:
+        if not problems and not isinstance(exc, LibraryError):
+            raise  # a mistake of ours
+        problems.append(f"the files cannot all be listed: {exc}")
+    damaged = bool(problems)
+    try:
+        problems += () if quick else _index_problems(library)
+    except Exception as exc:
+        if not damaged and not isinstance(exc, LibraryError):
+            raise
+        problems.append(f"index: {exc}")
+    return VerifyReport(not problems, files, problems, damaged)
 
 
 def _accounts(library: Library) -> Iterator[FileAccount]:
@@ -55,49 +73,33 @@ def _unembedded(library: Library) -> dict[bytes, str]:
     return {path: f"not searchable: {model.name} has not embedded it yet" for (path,) in rows}
 
 
-# What these queries count must not exist, even after a crash: a batch is written whole.
-_CHECKS = (
-    (
-        "{} indexed files without an image",
-        "SELECT count(*) FROM files LEFT JOIN images ON images.id = image_id "
-        "WHERE state = 'indexed' AND images.id IS NULL",
-    ),
-    (
-        "{} images without a file",
-        "SELECT count(*) FROM images WHERE id NOT IN "
-        "(SELECT image_id FROM files WHERE image_id IS NOT NULL)",
-    ),
-    (
-        "{} embeddings without an image or of no model",
-        "SELECT count(*) FROM embeddings WHERE image_id NOT IN (SELECT id FROM images) "
-        "OR model_id NOT IN (SELECT id FROM models)",
-    ),
-    (
-        "{} embeddings of the wrong length for their model",
-        "SELECT count(*) FROM embeddings JOIN models ON models.id = model_id "
-        "WHERE length(vector) != 2 * dim",
-    ),
-    (
-        "{} files of no root",
-        "SELECT count(*) FROM files WHERE root_id NOT IN (SELECT id FROM roots)",
-    ),
-    (
-        "{} indexed images that no model has embedded",
-        "SELECT count(DISTINCT image_id) FROM files WHERE state = 'indexed' "
-        "AND image_id NOT IN (SELECT image_id FROM embeddings)",
-    ),
-)
+QUICK = (checks.tables, checks.rows, checks.counts, checks.order, checks.links)
+FULL = (checks.structure, *QUICK, checks.vectors)
 
 
-def _contradictions(library: Library) -> Iterator[str]:
-    """Say where the database contradicts itself."""
-    for complaint, sql in _CHECKS:
-        [(count,)] = library.rows(sql)
-        if count:
-            yield complaint.format(count)
-    [(answer,)] = library.rows("PRAGMA quick_check(1)")
-    if answer != "ok":
-        yield f"the database is damaged: {answer}"
+def _contradictions(library: Library, quick: bool) -> Iterator[str]:
+    """Say where the database contradicts itself; what one check cannot read, others may."""
+    for check in QUICK if quick else FULL:
+        try:
+            with library.reading() as conn:
+                found = list(check(conn))
+        except LibraryError as exc:
+            yield f"a check cannot be made: {exc}"
+        else:
+            yield from found
+    if not quick:
+        yield from _lost_words(library)
+
+
+def _lost_words(library: Library) -> Iterator[str]:
+    """Let FTS5 compare the index of names with the names; it asks for that by a write."""
+    try:
+        with library.transaction() as conn:
+            conn.execute("INSERT INTO names (names) VALUES ('integrity-check')")
+    except LibraryDamaged:
+        yield "the index of the files' names is damaged"
+    except LibraryError:
+        return  # a library that cannot be written, or is busy
 
 
 def _index_problems(library: Library) -> Iterator[str]:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fovea.search.errors import LibraryError
+from fovea.search.errors import LibraryDamaged
+from fovea.search.library import checks
+from fovea.search.library.connection import REMEDY
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ModelRow
 
@@ -69,6 +71,7 @@ def snapshot_path(library: Library, model_id: int) -> Path:
 
 def load_view(library: Library, model: ModelRow, options: IndexOptions) -> View:
     """View the database as it is now, using the snapshot if it passes every check."""
+    library.refuse_damaged(checks.everyday)
     path = snapshot_path(library, model.id)
     if path.exists():
         try:
@@ -165,14 +168,19 @@ def _rows_after(conn: sqlite3.Connection, model: ModelRow, last: int) -> Rows:
         part = slice(start, start + len(page))
         raw = np.frombuffer(b"".join(vector for _, _, vector in page), dtype="<f2")
         if raw.size != len(page) * model.dim:
-            raise LibraryError(
-                f"embeddings {page[0][0]} to {page[-1][0]} are not of width {model.dim}; "
-                "restore the library from a backup, or index again into another folder"
-            )
+            raise _damaged(page, f"are not of width {model.dim}")
+        if not checks.are_unit([vector for _, _, vector in page], model.dim).all():
+            raise _damaged(page, "are not all unit vectors")
         vectors[part] = raw.reshape(-1, model.dim)
         ids[part] = [(embedding_id, image_id) for embedding_id, image_id, _ in page]
         start = part.stop
+    if start != count or not (np.diff(ids[:, 0]) > 0).all():
+        raise LibraryDamaged(f"{count} embeddings were written, but {start} can be read; {REMEDY}")
     return Rows(np.ascontiguousarray(ids[:, 0]), np.ascontiguousarray(ids[:, 1]), vectors)
+
+
+def _damaged(page: list[tuple[int, int, bytes]], why: str) -> LibraryDamaged:
+    return LibraryDamaged(f"embeddings {page[0][0]} to {page[-1][0]} {why}; {REMEDY}")
 
 
 def _joined(tail: Segment, rows: Rows) -> Segment:

@@ -18,10 +18,11 @@ import numpy as np
 from sqlite_utils import Database
 
 from fovea.data import former_name
-from fovea.search.errors import LibraryError
+from fovea.search.errors import LibraryDamaged, LibraryError
 
 from . import files, schema
-from .connection import connect, immediate, translated
+from .connection import BUSY_S, REMEDY, WRITER, checkpoint, connect, immediate, relieve
+from .damage import Check, guarded, refuse_damaged
 from .locks import exclusive
 from .reachable import unreachable
 from .rows import (
@@ -57,7 +58,11 @@ class Library:
     def __init__(self, folder: Path, db: Database) -> None:
         self.folder = folder
         self.db = db
-        self.id: str = self.rows("SELECT value FROM library WHERE key = 'id'")[0][0]
+        self._is_writer = False
+        found = self.rows("SELECT value FROM library WHERE key = 'id'")
+        if not found:
+            raise LibraryDamaged(f"{folder / DATABASE} has lost its settings; {REMEDY}")
+        self.id: str = found[0][0]
 
     @classmethod
     def open(cls, folder: Path | str, *, create: bool = False) -> "Library":
@@ -74,7 +79,7 @@ class Library:
                 folder.mkdir(parents=True, exist_ok=True)
         elif not has_library(folder):
             raise LibraryError(f"no library in {folder}; index a folder first")
-        with translated(path):
+        with guarded(path):
             conn = connect(path)
             try:
                 schema.migrate(conn, str(path))
@@ -103,19 +108,20 @@ class Library:
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read rows as plain tuples."""
-        with translated(self.folder / DATABASE):
+        with guarded(self.folder / DATABASE):
             return self.conn.execute(sql, parameters).fetchall()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write everything or nothing; another writer is waited for at the start, not later."""
-        with translated(self.folder / DATABASE), immediate(self.conn):
+        with guarded(self.folder / DATABASE), immediate(self.conn):
             yield self.conn
+        relieve(self.conn, is_writer=self._is_writer)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Read several times from one state of the database, even while others write."""
-        with translated(self.folder / DATABASE):
+        with guarded(self.folder / DATABASE):
             if self.conn.in_transaction:
                 yield self.conn
                 return
@@ -126,12 +132,24 @@ class Library:
                 if self.conn.in_transaction:
                     self.conn.execute("ROLLBACK")
 
-    def writing(self, wait_s: float | None = 0.0) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def writing(self, wait_s: float | None = 0.0) -> Iterator[None]:
         """Be the only process that indexes, waiting up to ``wait_s`` (``None``: for ever).
 
         Raise ``LibraryBusy``, naming its process, if another one is still indexing then.
         """
-        return exclusive(self.folder, "writer", wait_s)
+        with exclusive(self.folder, WRITER, wait_s):
+            self._is_writer = True
+            try:
+                yield
+            finally:
+                self._is_writer = False
+                checkpoint(self.conn)
+
+    def refuse_damaged(self, *parts: Check) -> None:
+        """Raise ``LibraryDamaged`` if one of the ``checks`` finds anything wrong."""
+        with self.reading() as conn:
+            refuse_damaged(self.folder / DATABASE, conn, *parts)
 
     # Models
 
@@ -142,6 +160,10 @@ class Library:
             "WHERE id = (SELECT value FROM library WHERE key = ?)",
             (key,),
         )
+        if not found and key == "model_id":
+            chosen = self.rows("SELECT value FROM library WHERE key = 'model_id'")
+            if chosen != [(None,)]:  # as it is before anything is indexed
+                raise LibraryDamaged(f"{self.folder / DATABASE} has lost its model; {REMEDY}")
         return _model_row(*found[0]) if found else None
 
     def models(self) -> list[ModelRow]:
@@ -245,29 +267,30 @@ class Library:
         [(free,)], [(pages,)] = self.rows("PRAGMA freelist_count"), self.rows("PRAGMA page_count")
         statements = ["INSERT INTO names (names) VALUES ('optimize')"]  # words of deleted rows
         statements += ["VACUUM"] if free >= share * pages else []
-        for statement in (*statements, "PRAGMA wal_checkpoint(TRUNCATE)"):
+        for statement in statements:
             with contextlib.suppress(LibraryError):
                 self.rows(statement)
+        checkpoint(self.conn, wait_s=BUSY_S)
 
     # Files and images
 
     def files_under(self, root: bytes) -> dict[bytes, FileRow]:
         """Return every known file under a folder, by path, whichever root it belongs to."""
         sql = "SELECT path, id, size, mtime_ns, state, image_id FROM files "
-        with translated(self.folder / DATABASE):
+        with guarded(self.folder / DATABASE):
             rows = self.conn.execute(f"{sql} WHERE path >= ? AND path < ?", files.below(root))
             return {path: FileRow(*rest) for path, *rest in rows}
 
     def entries(self) -> Iterator[FileEntry]:
         """Yield every file ever seen, in the order of the paths."""
-        sql = f"SELECT path, {files.REPORTED}, reason FROM files ORDER BY path"
-        with translated(self.folder / DATABASE):
+        sql = f"SELECT path, {files.REPORTED}, reason FROM files NOT INDEXED ORDER BY path"
+        with guarded(self.folder / DATABASE):
             rows = self.conn.execute(sql, (json.dumps(self.offline()), files.HELD_REASON))
             yield from (FileEntry(*row) for row in rows)
 
     def image_by_hash(self, hashes: Iterable[bytes]) -> dict[bytes, int]:
         """Return the ids of those hashes that are stored."""
-        with translated(self.folder / DATABASE):
+        with guarded(self.folder / DATABASE):
             return files.image_by_hash(self.conn, hashes)
 
     def has_embedding(self, image_ids: Iterable[int], model_id: int) -> set[int]:

@@ -11,7 +11,10 @@ from filelock import FileLock, Timeout
 
 from fovea.search.errors import LibraryBusy, LibraryError
 
-__all__ = ["exclusive", "holder_of"]
+__all__ = ["briefly", "exclusive", "holder_of"]
+
+UNKNOWN = "unknown"
+MOMENT_S = 5.0  # most that a lock is held by a process that does not name itself
 
 
 @contextlib.contextmanager
@@ -26,7 +29,12 @@ def exclusive(
     lock = FileLock(folder / f"{name}.lock", timeout=-1 if wait_s is None else wait_s)
     holder = folder / f"{name}.pid"
     try:
-        lock.acquire()
+        try:
+            lock.acquire()
+        except Timeout:
+            if _pid(holder) != UNKNOWN:
+                raise
+            lock.acquire(timeout=MOMENT_S)  # it is held ``briefly``
     except Timeout as exc:
         raise LibraryBusy(
             f"another fovea (pid {_pid(holder)}) {doing} {folder}; "
@@ -42,6 +50,27 @@ def exclusive(
     finally:
         with contextlib.suppress(OSError):
             holder.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextlib.contextmanager
+def briefly(folder: Path, name: str, wait_s: float = 0.0) -> Iterator[bool | None]:
+    """Hold a lock for a moment, without naming this process.
+
+    Yield False if another process holds it after ``wait_s``, None where the system has no lock.
+    """
+    lock = FileLock(folder / f"{name}.lock")
+    try:
+        lock.acquire(timeout=wait_s, poll_interval=0.01)
+    except Timeout:
+        yield False
+        return
+    except OSError:
+        yield None
+        return
+    try:
+        yield True
+    finally:
         lock.release()
 
 
@@ -72,4 +101,4 @@ def _pid(holder: Path) -> str:
             return str(json.loads(holder.read_text(encoding="utf-8"))["pid"])
         except (OSError, ValueError, KeyError):
             time.sleep(0.01)
-    return "unknown"
+    return UNKNOWN

@@ -4,8 +4,10 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
+from fovea.search.library import checks
 from fovea.search.library.library import Library
 
 from .filters import Filter, dated, files_chosen
@@ -85,7 +87,11 @@ def hits(
     ``filters`` decide which of an image's files comes first.
     """
     ids = ranking.ids[start:stop].tolist()
-    seen, facts = places(library, ids, filters), _facts(library, ids, filters)
+    with library.reading():
+        seen, facts = places(library, ids, filters), _facts(library, ids, filters)
+        gone = [image_id for image_id in ids if image_id not in seen or image_id not in facts]
+        if gone:  # deleted, or lost by damage?
+            library.refuse_damaged(partial(checks.both_ways, image_ids=gone))
     scores, likelihoods = ranking.scores, ranking.likelihoods
     return [
         Hit(

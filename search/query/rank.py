@@ -8,6 +8,7 @@ and Büttcher 2009).
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Literal
 
@@ -16,6 +17,7 @@ import numpy as np
 from fovea.search.clip.protocols import TextEncoder
 from fovea.search.errors import Unanswerable
 from fovea.search.index.vector_index import VectorIndex
+from fovea.search.library import checks
 from fovea.search.library.library import Library
 
 from .filename_search import named_images
@@ -194,7 +196,11 @@ def _nearest(eligible: _Eligible, vector: np.ndarray, limit: int) -> tuple[np.nd
         exhausted = len(ids) < asked
         if eligible.allowed is None:  # the index also holds hidden images; filters exclude them
             sql = f"SELECT image_id FROM shown WHERE {AMONG}"
-            kept = np.isin(ids, _ids(eligible.library, sql, [json.dumps(ids.tolist())]))
+            with eligible.library.reading():
+                kept = np.isin(ids, _ids(eligible.library, sql, [json.dumps(ids.tolist())]))
+                hidden = ids[~kept].tolist()
+                if hidden:  # by their files, or by damage?
+                    eligible.library.refuse_damaged(partial(checks.both_ways, image_ids=hidden))
             ids, scores = ids[kept], scores[kept]
         if len(ids) >= limit or exhausted:
             return ids[:limit], np.clip(scores[:limit], -1, 1)  # float16 can round past 1
@@ -209,8 +215,11 @@ def _browse(library: Library, query: Query, limit: int) -> tuple[np.ndarray, int
     if query.filters:  # the plus sign makes SQLite filter first, then sort
         ids = _ids(library, f"{sql} +{order}", [*values, *more])
         return ids[:limit], len(ids)
-    ids = _ids(library, f"{sql} {order} LIMIT ?", [*more, limit])
-    [(count,)] = library.rows("SELECT count(*) FROM shown")
+    with library.reading():
+        ids = _ids(library, f"{sql} {order} LIMIT ?", [*more, limit])
+        [(count,)] = library.rows("SELECT count(*) FROM shown")
+        if len(ids) != min(limit, count):
+            library.refuse_damaged(checks.structure)
     return ids, int(count)
 
 

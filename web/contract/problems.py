@@ -11,7 +11,9 @@ from urllib.parse import quote
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from fovea.search.errors import FoveaError, LibraryBusy, ModelError
+from fovea.search.errors import FoveaError, LibraryBusy, LibraryDamaged, ModelError
+from fovea.search.library.damage import explained
+from fovea.search.library.library import DATABASE
 
 __all__ = ["MEDIA_TYPE", "Problem", "members", "problem_response", "show_problems"]
 
@@ -49,8 +51,8 @@ def members(error: Problem | FoveaError) -> dict[str, Any]:
     """List the members of a problem document that depend on the error alone."""
     found = {name: getattr(error, name, None) for name in MEMBERS}
     status = error.status if isinstance(error, Problem) else _status_of(error)
-    if isinstance(error, LibraryBusy):
-        found["code"] = "busy"
+    if isinstance(error, (LibraryBusy, LibraryDamaged)):
+        found["code"] = "busy" if isinstance(error, LibraryBusy) else "damaged"
     more = {name: value for name, value in found.items() if value not in (None, {})}
     return {"status": status, "detail": str(error), **more}
 
@@ -111,12 +113,17 @@ def _status_of(error: FoveaError) -> int:
     """Tell whether to try again, to repair something on this machine, or to change the request."""
     if isinstance(error, LibraryBusy):
         return HTTPStatus.CONFLICT
-    if isinstance(error, ModelError) or isinstance(error.__cause__, (OSError, sqlite3.Error)):
+    if isinstance(error, (ModelError, LibraryDamaged)):
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    if isinstance(error.__cause__, (OSError, sqlite3.Error)):
         return HTTPStatus.SERVICE_UNAVAILABLE
     return HTTPStatus.BAD_REQUEST
 
 
 def _show_http_error(error: HTTPException) -> Response:
+    original = getattr(error, "original_exception", None)
+    if isinstance(original, Exception):  # raised while an answer was sent off
+        return _show_failure(original)
     status = error.code or 500
     detail = _unknown() if status == 404 else None
     response = problem_response(status, error.name, detail or error.description or error.name)
@@ -133,7 +140,14 @@ def _unknown() -> str | None:
 
 
 def _show_failure(error: Exception) -> Response:
-    """Log a bug in full; tell the client nothing about this machine."""
+    """Log a bug in full; tell the client nothing about this machine.
+
+    What a damaged library raises is no bug.
+    """
+    folder = current_app.extensions["fovea"].folder
+    if damage := explained(folder / DATABASE, error):
+        log.warning("%s", damage)
+        return _show_user_error(damage)
     log.exception("%s %s failed", request.method, request.path, exc_info=error)
     detail = "something went wrong in fovea; the server's log has the details"
     return problem_response(500, "Internal Server Error", detail, code="unexpected")

@@ -17,6 +17,7 @@ from fovea.search.errors import FoveaError, LibraryError
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.index.view import snapshot_path
 from fovea.search.library.connection import connect
+from fovea.search.library.damage import explained, guarded
 from fovea.search.library.library import DATABASE, Library
 from fovea.search.library.rows import ModelRow
 from fovea.search.models.lazy import TORCH_AFTER_S, LazyEncoder, TextsLater
@@ -107,7 +108,7 @@ class Engine:
     @property
     def generation(self) -> int:
         """A number that changes whenever any process writes to the library."""
-        with self._watching:
+        with self._watching, guarded(self.folder / DATABASE):
             [value] = self._watcher.execute("PRAGMA data_version").fetchone()
         return int(value)
 
@@ -207,6 +208,11 @@ class Engine:
                 work(*arguments)
             except FoveaError as exc:  # a request that needs the result reports it
                 log.warning("%s", exc)
+            except Exception as exc:
+                damage = explained(self.folder / DATABASE, exc)
+                if damage is None:
+                    raise
+                log.warning("%s", damage)
 
         threading.Thread(target=run, daemon=True).start()
 

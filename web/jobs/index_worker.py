@@ -38,6 +38,15 @@ def main() -> None:
     except FoveaError as exc:
         say("error", str(exc))
         sys.exit(1)
+    except Exception as exc:  # a bug, unless the library is damaged
+        from fovea.search.library.damage import explained
+        from fovea.search.library.library import DATABASE
+
+        damage = explained(Path(wanted["library"]) / DATABASE, exc)
+        if damage is None:
+            raise
+        say("error", str(damage))
+        sys.exit(1)
 
 
 def _index(wanted: dict[str, Any], stop: threading.Event) -> dict[str, Any]:

@@ -48,6 +48,12 @@ def main() -> None:
         say("error", {"message": str(exc), "code": _code(exc)})
         sys.exit(1)
     except Exception as exc:  # a bug, or what a library raises: the page must hear of it, too
+        from fovea.search.library.damage import explained
+        from fovea.search.library.library import DATABASE
+
+        if damage := explained(Path(wanted["library"]) / DATABASE, exc):
+            say("error", {"message": str(damage), "code": "unexpected"})
+            sys.exit(1)
         traceback.print_exc()  # for the server's log
         message = f"the change of model failed ({type(exc).__name__}); the server's log says more"
         say("error", {"message": message, "code": "unexpected"})

@@ -1,0 +1,114 @@
+"""The one place that tells a damaged database from our own mistakes.
+
+A damaged file can raise nearly anything, here or far from here: SQLite's errors, their messages not
+even UTF-8, values of impossible types, rows that are missing. So when something unexpected is
+raised, the database is checked: only if it fails is the error put down to it.
+"""
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fovea.search.errors import FoveaError, LibraryDamaged
+
+from . import checks
+from .connection import REMEDY, advised, connect, translated
+
+__all__ = ["Check", "damage_of", "explained", "guarded", "refuse_damaged"]
+
+UNEXPECTED = (sqlite3.Error, UnicodeDecodeError, OverflowError, MemoryError)
+KEPT_S = 60.0  # for which a result is reused, so that requests cannot keep a server checking
+
+Check = Callable[[sqlite3.Connection], Iterator[str]]  # of ``checks``
+_Stamp = tuple[tuple[int, int], ...]
+_checked: dict[Path, tuple[float, _Stamp, str | None]] = {}
+_checking = threading.Lock()
+
+
+def damage_of(path: Path) -> str | None:
+    """Say what is wrong with a database, in one line; None if nothing is, or it cannot be told.
+
+    It reads all of the database, which takes a minute or so for a million pictures.
+    """
+    with _checking:
+        stamp = _stamp(path)
+        known = _checked.get(path)
+        if known is None or known[1] != stamp or time.monotonic() - known[0] > KEPT_S:
+            _checked[path] = known = (time.monotonic(), stamp, _first_problem(path))
+        return known[2]
+
+
+def _stamp(path: Path) -> _Stamp:
+    found = []
+    for file in (path, path.with_name(f"{path.name}-wal")):
+        with contextlib.suppress(OSError):
+            status = os.stat(file)
+            found.append((status.st_mtime_ns, status.st_size))
+    return tuple(found)
+
+
+def _first_problem(path: Path) -> str | None:
+    parts = (checks.structure, checks.tables, checks.rows)
+    try:
+        with contextlib.closing(connect(path)) as conn:
+            for part in parts:
+                if problem := next(part(conn), None):
+                    return problem
+    except sqlite3.Error as exc:
+        return str(exc) if _is_damage(exc) else None
+    except UnicodeDecodeError:
+        return "what SQLite says of it is not text"
+    except (OverflowError, MemoryError, ValueError, TypeError):
+        return "it has impossible values"
+    except (OSError, FoveaError):
+        return None
+    return None
+
+
+def _is_damage(exc: sqlite3.Error) -> bool:
+    """Whether an error while checking is the file's: not the disk's, another's lock, and so on."""
+    code = getattr(exc, "sqlite_errorcode", None)
+    if "UTF-8" in str(exc):
+        return True
+    elsewhere = (
+        sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_NOMEM,
+    )  # fmt: skip
+    return code is not None and code & 0xFF not in elsewhere
+
+
+def explained(path: Path, exc: Exception) -> LibraryDamaged | None:
+    """Return the error to raise instead of an unexpected one, if the database is damaged."""
+    if isinstance(exc, FoveaError):
+        return None
+    problem = damage_of(path)
+    return None if problem is None else _damaged(path, problem)
+
+
+def _damaged(path: Path, problem: str) -> LibraryDamaged:
+    return LibraryDamaged(f"{path} is damaged ({problem}); {REMEDY}")
+
+
+@contextlib.contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors about the file, and what a damaged one raises, into ``LibraryError``."""
+    with translated(path):
+        try:
+            yield
+        except UNEXPECTED as exc:
+            if advised(exc) is None and (error := explained(path, exc)):
+                raise error from exc
+            raise
+
+
+def refuse_damaged(path: Path, conn: sqlite3.Connection, *parts: Check) -> None:
+    """Raise ``LibraryDamaged`` if one of the ``checks`` finds anything."""
+    with guarded(path):
+        for part in parts:
+            if problem := next(part(conn), None):
+                raise _damaged(path, problem)
