@@ -5,6 +5,7 @@ import sqlite3
 from fovea.search.errors import LibraryError
 
 from .connection import immediate
+from .stamps import oldest
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "VERSION", "migrate", "version_of"]
 
@@ -162,8 +163,43 @@ _DATED = """
 """
 
 
-def _dated_anew(image_id: str) -> str:
-    return f"DELETE FROM shown WHERE image_id = {image_id}; {_DATED} AND id = {image_id};"
+_SHOWN_TRIGGERS = (
+    "files_show_images",
+    "files_change_images",
+    "files_hide_images",
+    "images_change_dates",
+)
+
+
+def _shown_triggers(dated: str) -> tuple[str, ...]:
+    """Return the triggers that keep ``shown``; ``dated`` inserts its rows."""
+
+    def anew(image_id: str) -> str:
+        return f"DELETE FROM shown WHERE image_id = {image_id}; {dated} AND id = {image_id};"
+
+    return (
+        f"""
+        CREATE TRIGGER files_show_images AFTER INSERT ON files
+        WHEN new.state = 'indexed' BEGIN {anew("new.image_id")} END
+        """,
+        f"""
+        CREATE TRIGGER files_change_images AFTER UPDATE OF image_id, state, mtime_ns ON files
+        WHEN old.image_id IS NOT new.image_id OR old.state <> new.state
+            OR old.mtime_ns <> new.mtime_ns BEGIN
+            {anew("old.image_id")}
+            {anew("new.image_id")}
+        END
+        """,
+        f"""
+        CREATE TRIGGER files_hide_images AFTER DELETE ON files
+        WHEN old.state = 'indexed' BEGIN {anew("old.image_id")} END
+        """,
+        f"""
+        CREATE TRIGGER images_change_dates AFTER UPDATE OF taken_at ON images BEGIN
+            {anew("new.id")}
+        END
+        """,
+    )
 
 
 SHOWN = (
@@ -176,27 +212,7 @@ SHOWN = (
     "CREATE INDEX shown_date ON shown (date)",
     "CREATE INDEX files_shown ON files (image_id, mtime_ns) WHERE state = 'indexed'",
     _DATED,
-    f"""
-    CREATE TRIGGER files_show_images AFTER INSERT ON files
-    WHEN new.state = 'indexed' BEGIN {_dated_anew("new.image_id")} END
-    """,
-    f"""
-    CREATE TRIGGER files_change_images AFTER UPDATE OF image_id, state, mtime_ns ON files
-    WHEN old.image_id IS NOT new.image_id OR old.state <> new.state
-        OR old.mtime_ns <> new.mtime_ns BEGIN
-        {_dated_anew("old.image_id")}
-        {_dated_anew("new.image_id")}
-    END
-    """,
-    f"""
-    CREATE TRIGGER files_hide_images AFTER DELETE ON files
-    WHEN old.state = 'indexed' BEGIN {_dated_anew("old.image_id")} END
-    """,
-    f"""
-    CREATE TRIGGER images_change_dates AFTER UPDATE OF taken_at ON images BEGIN
-        {_dated_anew("new.id")}
-    END
-    """,
+    *_shown_triggers(_DATED),
 )
 
 # What lets an edit be noticed that keeps size and mtime; what a damaged picture lacks; and where an
@@ -207,11 +223,25 @@ FACTS = (
     "ALTER TABLE images ADD COLUMN dated_by TEXT",  # the tag that taken_at is from
 )
 
+# A file's time that is out of range is no date (``stamps``).
+_DATED_IN_RANGE = f"""
+    INSERT INTO shown (image_id, date)
+    SELECT id, coalesce(taken_at, ({oldest("image_id = images.id AND state = 'indexed'")}))
+    FROM images
+    WHERE EXISTS (SELECT 1 FROM files WHERE image_id = images.id AND state = 'indexed')
+"""
+
+FILE_TIMES = (
+    *(f"DROP TRIGGER {name}" for name in _SHOWN_TRIGGERS),
+    *_shown_triggers(_DATED_IN_RANGE),
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     FIRST,
     NAMES,
     SHOWN,
     FACTS,
+    FILE_TIMES,
 )  # MIGRATIONS[v] leads from version v to v + 1
 VERSION = len(MIGRATIONS)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from fovea.search.clip.formats import format_named
 from fovea.search.library.library import Library
+from fovea.search.library.stamps import oldest
 
 __all__ = [
     "FILTERS",
@@ -116,13 +117,9 @@ def dated(filters: Sequence[Filter]) -> Selection:
     met, values = files_chosen(filters) or ("", [])
     if not met:
         return "shown", []
-    oldest = (
-        "SELECT strftime('%Y-%m-%dT%H:%M:%S', min(mtime_ns) / 1000000000, 'unixepoch', 'localtime')"
-        " FROM files WHERE image_id = shown.image_id AND state = 'indexed'"
-        f" AND {met}"
-    )
+    changed = oldest(f"image_id = shown.image_id AND state = 'indexed' AND {met}")
     return (
-        f"(SELECT image_id, coalesce(taken_at, ({oldest})) AS date FROM shown "
+        f"(SELECT image_id, coalesce(taken_at, ({changed})) AS date FROM shown "
         "JOIN images ON images.id = shown.image_id) AS shown",
         values,
     )
