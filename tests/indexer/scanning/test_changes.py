@@ -17,7 +17,7 @@ from PIL import Image
 import fovea.indexer.scanning.pipeline
 from fovea.indexer.scanning.scan import index_folders
 from fovea.indexer.scanning.verify import verify
-from fovea.indexer.workers.pool import Outcome
+from fovea.indexer.workers.pool import outcome_of
 from fovea.indexer.workers.worker import Worker
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.library.library import Library
@@ -73,12 +73,10 @@ class OneProcess:
     def _outcome(self, task):
         slot = self._free.pop()
         answer, _ = self._worker.answer({"slot": slot, "force": task.force}, task.path)
-        if "hash" in answer:
-            answer["hash"] = bytes.fromhex(answer["hash"])
-        if answer["outcome"] == "pixels":
-            return Outcome(task, slot=slot, **answer)
-        self.release(slot)
-        return Outcome(task, **({"size": task.size, "mtime_ns": task.mtime_ns} | answer))
+        outcome = outcome_of(task, slot, answer)
+        if outcome.slot is None:
+            self.release(slot)
+        return outcome
 
 
 def apply(root, verb, first, second):

@@ -38,7 +38,8 @@ def test_size_and_time_are_those_of_the_file(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"12345")
     os.utime(tmp_path / "a.jpg", ns=(1, -1_000_000_000_007))
     path = os.fsencode(tmp_path / "a.jpg")
-    assert list(walk(os.fsencode(tmp_path))) == [Found(path, 5, -1_000_000_000_007, None)]
+    ctime_ns = os.stat(tmp_path / "a.jpg").st_ctime_ns
+    assert list(walk(os.fsencode(tmp_path))) == [Found(path, 5, -1_000_000_000_007, None, ctime_ns)]
 
 
 def test_names_are_bytes(tmp_path):
