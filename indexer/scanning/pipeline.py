@@ -96,6 +96,7 @@ class Pipeline:
         if first is not None:
             self._decode(chain([first], tasks))
         self._write([])
+        self._show("", [])
 
     def _tasks(self, changes: Iterator[Task | FileWrite | None]) -> Iterator[Task | None]:
         """Yield the tasks among the changes, and set aside the rows that need no reading."""
