@@ -240,7 +240,8 @@ class Pipeline:
         self._show("embedding", (outcome.task.path for outcome in outcomes))
         slots = np.array([outcome.slot for outcome in outcomes], np.int64)
         pixels = pool.pixels[slots]
-        return encoded(self.load_encoder(), pixels, is_first=not self.tally.embedded)
+        dim = next(row.dim for row in self.library.models() if row.id == self.model_id)
+        return encoded(self.load_encoder(), pixels, dim, is_first=not self.tally.embedded)
 
     def _show(self, doing: str, paths: Iterable[bytes]) -> None:
         if self.in_hand is not None:

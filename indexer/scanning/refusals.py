@@ -21,53 +21,48 @@ T = TypeVar("T")
 
 
 def encoded(
-    encoder: IndexingEncoder, pixels: np.ndarray, *, is_first: bool
+    encoder: IndexingEncoder, pixels: np.ndarray, dim: int, *, is_first: bool
 ) -> tuple[np.ndarray, list[str | None]]:
-    """Embed pictures, uint8 (n, size, size, 3): float32 rows (n, d), and why a row is no embedding.
+    """Embed pictures, uint8 (n, size, size, 3): rows (n, dim), and why a row is no embedding.
 
     A batch that fails is embedded one picture at a time. Raise what the model raises if it takes no
     picture of several, and ``FoveaError`` if it gives no unit vector for any of the first batch.
     """
     try:
-        vectors = _embedded(encoder, pixels)
+        vectors = _embedded(encoder, pixels, dim)
         reasons: list[str | None] = [None] * len(pixels)
     except Exception as exc:  # whatever it is, it may be about one picture
         if len(pixels) == 0:
             raise
-        vectors, reasons = _each_embedded(encoder, pixels, exc)
+        vectors, reasons = _each_embedded(encoder, pixels, dim, exc)
     sound = checked_rows(vectors, is_first=is_first and not any(reasons))
     return vectors, [
         reason or (None if fine else UNSOUND) for reason, fine in zip(reasons, sound, strict=True)
     ]
 
 
-def _embedded(encoder: IndexingEncoder, pixels: np.ndarray) -> np.ndarray:
+def _embedded(encoder: IndexingEncoder, pixels: np.ndarray, dim: int) -> np.ndarray:
     vectors = encoder.encode_pixels(pixels)
-    if vectors.ndim != 2 or len(vectors) != len(pixels):
-        raise ValueError(f"vectors of shape {vectors.shape} for {len(pixels)} pictures")
+    if vectors.shape != (len(pixels), dim):
+        raise ValueError(f"vectors of shape {vectors.shape}, not {(len(pixels), dim)}")
     return vectors
 
 
 def _each_embedded(
-    encoder: IndexingEncoder, pixels: np.ndarray, failure: Exception
+    encoder: IndexingEncoder, pixels: np.ndarray, dim: int, failure: Exception
 ) -> tuple[np.ndarray, list[str | None]]:
     """Embed pictures one at a time; raise ``failure`` if that succeeds with none of several."""
-    rows: list[np.ndarray | None] = []
+    vectors = np.zeros((len(pixels), dim), np.float32)
     reasons: list[str | None] = []
-    for picture in pixels:
+    for place in range(len(pixels)):
         try:
-            rows.append(_embedded(encoder, picture[None])[0])
+            vectors[place] = _embedded(encoder, pixels[place : place + 1], dim)[0]
             reasons.append(None)
         except Exception as exc:  # as above
-            rows.append(None)
             reasons.append(UNEMBEDDED + (one_line(str(exc)) or type(exc).__name__))
-    good = next((row for row in rows if row is not None), None)
-    if good is None:
-        if len(pixels) > 1:
-            raise failure
-        return np.zeros((1, 1), np.float32), reasons
-    nothing = np.zeros_like(good)
-    return np.stack([nothing if row is None else row for row in rows]), reasons
+    if all(reasons) and len(reasons) > 1:
+        raise failure
+    return vectors, reasons
 
 
 def checked_rows(vectors: np.ndarray, *, is_first: bool) -> np.ndarray:

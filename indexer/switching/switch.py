@@ -340,7 +340,9 @@ class _Switch:
             return
         slots = np.array([outcome.slot for outcome in pictures], np.int64)
         pixels = pool.pixels[slots]
-        vectors, reasons = encoded(self.load_encoder(), pixels, is_first=not self.tally.embedded)
+        vectors, reasons = encoded(
+            self.load_encoder(), pixels, self.row.dim, is_first=not self.tally.embedded
+        )
         sound = np.array([reason is None for reason in reasons])
         ids = []
         for outcome, fine in zip(pictures, sound, strict=True):
