@@ -133,9 +133,10 @@ class Library:
         A new library uses ``model``, else the best one on this disk, else the bundled one; only
         a model that is named, or that the library already uses, is downloaded. ``ignore`` has
         gitignore patterns. ``reread`` reads all files anew, or those in ``folders``, which may name
-        files too, whatever their size and times say. ``dry_run`` counts what would happen; it writes and downloads nothing.
-        ``progress`` is called ten times a second. ``stop`` ends the run after the batch in flight,
-        and Ctrl-C sets it; without ``stop``, ``KeyboardInterrupt`` is raised then.
+        files too, whatever their size and times say. ``dry_run`` counts what would happen; it
+        writes and downloads nothing. ``progress`` is called ten times a second. ``stop`` ends the
+        run after the batch in flight, and Ctrl-C sets it; without ``stop``, ``KeyboardInterrupt``
+        is raised then.
         Raise ``ModelChanged`` if the library uses another model than ``model``, ``LibraryBusy``
         while another process is indexing, ``FoveaError`` for a missing folder.
         """

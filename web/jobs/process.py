@@ -50,7 +50,10 @@ class InHand:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(buffering=0)
+        try:
+            self._file = open(os.memfd_create("fovea"), "r+b", buffering=0)
+        except (AttributeError, OSError):  # not on macOS, nor in every sandbox
+            self._file = tempfile.TemporaryFile(buffering=0)
         self.descriptor = self._file.fileno()
 
     def read(self) -> tuple[str, list[str], int] | None:

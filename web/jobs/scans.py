@@ -23,6 +23,8 @@ __all__ = ["Scans", "blueprint", "install", "scans"]
 
 blueprint = Blueprint("scans", __name__)
 
+REREAD_AT_ONCE = 1000  # files; what comes beyond is told again when it is looked at again
+
 NEW_SCAN = {
     "type": "object",
     "properties": {"root": {"type": ["integer", "null"], "description": "Scan only this folder."}},
@@ -57,10 +59,21 @@ class Scans:
                 raise Problem(503, "Service Unavailable", "the server is shutting down")
             if self._process is None:
                 self._begin(*wanted)
+            elif reread and folders:
+                self._add_to_reread(wanted[0])
             elif wanted not in self._waiting:
                 self._waiting.append(wanted)
             assert self._document is not None
             return dict(self._document)
+
+    def _add_to_reread(self, folders: tuple[Path, ...]) -> None:
+        """Add to the scan that waits to read files anew: many small ones would walk for ever."""
+        for place, (others, reread) in enumerate(self._waiting):
+            if reread and others:
+                joined = tuple(dict.fromkeys((*others, *folders)))
+                self._waiting[place] = joined[:REREAD_AT_ONCE], True
+                return
+        self._waiting.append((folders, True))
 
     def stop(self) -> None:
         """Stop the scan after the batch in flight, and drop the scans that wait."""

@@ -143,6 +143,19 @@ def test_one_scan_runs_at_a_time_and_the_next_one_follows(client, running, proce
     assert ended(client)["id"] == 2
 
 
+def test_files_to_read_anew_wait_together(client, running, monkeypatch):
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
+    monkeypatch.setattr(module, "REREAD_AT_ONCE", 3)
+    client.post("/api/scans", json={"root": None})
+    for name in "abbacde":
+        running.start([Path(f"/photos/{name}")], reread=True)
+    running.start([Path("/photos")])
+    waiting = tuple(Path(f"/photos/{name}") for name in "abc")
+    assert running._waiting == [(waiting, True), ((Path("/photos"),), False)]
+    client.delete("/api/scans/current")
+    assert ended(client)["id"] == 1
+
+
 def test_stopping_forgets_what_waits(client, running, monkeypatch):
     monkeypatch.setattr(module, "command", running_instead(TALKING))
     [root] = client.get("/api/roots").json["roots"]
