@@ -73,7 +73,9 @@ def fill(library: Library, root: Path) -> None:
         hashes = [(start + place).to_bytes(32, "little") for place in range(len(chunk))]
         images = [NewImage(hash, 0, vector=row) for hash, row in zip(hashes, vectors, strict=True)]
         files = [
-            FileWrite(entry.path, owner.id, entry.size, entry.mtime_ns, hash)
+            FileWrite(
+                entry.path, owner.id, entry.size, entry.mtime_ns, hash, ctime_ns=entry.ctime_ns
+            )
             for entry, hash in zip(chunk, hashes, strict=True)
         ]
         library.write_batch(WriteBatch(images, files, model.id))

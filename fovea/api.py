@@ -150,6 +150,7 @@ class Library:
         model: str | os.PathLike[str] | None = None,
         ignore: Iterable[str] = (),
         confirm_deletions: bool = False,
+        reread: bool = False,
         dry_run: bool = False,
         workers: int | None = None,
         batch_size: int | None = None,
@@ -160,9 +161,11 @@ class Library:
 
         A new library uses ``model``, else the best one on this disk, else the bundled one; only
         a model that is named, or that the library already uses, is downloaded. ``ignore`` has
-        gitignore patterns. ``dry_run`` counts what would happen; it writes and downloads nothing.
-        ``progress`` is called ten times a second. ``stop`` ends the run after the batch in flight,
-        and Ctrl-C sets it; without ``stop``, ``KeyboardInterrupt`` is raised then.
+        gitignore patterns. ``reread`` reads all files anew, or those in ``folders``, which may name
+        files too, whatever their size and times say. ``dry_run`` counts what would happen; it
+        writes and downloads nothing. ``progress`` is called ten times a second. ``stop`` ends the
+        run after the batch in flight, and Ctrl-C sets it; without ``stop``, ``KeyboardInterrupt``
+        is raised then.
         Raise ``ModelChanged`` if the library uses another model than ``model``, ``LibraryBusy``
         while another process is indexing, ``FoveaError`` for a missing folder.
         """
@@ -171,7 +174,7 @@ class Library:
         if isinstance(ignore, str):
             raise TypeError("ignore is a list of patterns, not one string")
         places, name = [Path(folder).expanduser() for folder in folders], _name(model)
-        check_request(self._store, places, name)
+        check_request(self._store, places, name, reread=reread)
         current = self._store.model()
         info = resolve_model(name, current, network=not dry_run, progress=self._on_download)
         report = index_folders(
@@ -181,6 +184,7 @@ class Library:
             load_encoder=lambda: info.load(device=self._device, dtype=self._dtype),
             workers=workers,
             batch_size=batch_size,
+            reread=reread,
             dry_run=dry_run,
             confirm_deletions=confirm_deletions,
             progress=progress,

@@ -138,11 +138,14 @@ class NotedScans:
             **times,
             "roots": [],
             "unreached": [],
+            "in_hand": [],
+            "code": None,
             "message": None,
         }
 
-    def start(self, folders: Sequence[Path] = ()) -> dict[str, object]:
-        self.calls.append(("start", [os.fspath(folder) for folder in folders]))
+    def start(self, folders: Sequence[Path] = (), *, reread: bool = False) -> dict[str, object]:
+        verb = "reread" if reread else "start"
+        self.calls.append((verb, [os.fspath(folder) for folder in folders]))
         return self.document()
 
     def stop(self) -> None:

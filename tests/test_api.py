@@ -113,6 +113,13 @@ def test_indexing_prepares_a_library_for_searching(library):
     assert library.counts().images == len(COLOURS) and library.verify().ok
 
 
+def test_files_are_read_anew_on_demand(library):
+    report = library.index(reread=True)
+    assert (report.unchanged, report.embedded) == (len(COLOURS), 0)
+    report = library.index(next(library.roots[0].iterdir()), reread=True, dry_run=True)
+    assert report.unchanged == len(COLOURS)
+
+
 def test_progress_is_a_callback_and_nothing_prints(library, home, capfd):
     Image.new("RGB", (9, 9), "teal").save(home / "Pictures" / "teal.png")
     seen = []

@@ -47,6 +47,11 @@ from .switching import switch_library, switch_result
     multiple=True,
     help="Ignore files that match, as in .gitignore; repeatable.",
 )
+@click.option(
+    "--reread",
+    is_flag=True,
+    help="Read all files anew, or those in each FOLDER; it may be a file, too.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing.")
 @click.option(
     "--confirm-deletions", is_flag=True, help="Remove pictures even if many are gone at once."
@@ -59,11 +64,14 @@ def index(
     switch_model: bool,
     device: str,
     dtype: str,
+    reread: bool,
     dry_run: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Bring the library up to date with each FOLDER, or with all of its folders.
+
+    A file is read if its size or times have changed. --reread reads it whatever these say.
 
     \b
     fovea index ~/Pictures /mnt/photos
@@ -77,7 +85,7 @@ def index(
 
     _check_machine(device, dtype)
     place = library_folder(folder)
-    current = _model_before(place, folders, name, switch_model)
+    current = _model_before(place, folders, name, switch_model, reread)
     model = resolve_model(name, current, network=not dry_run, progress=download_bar)
     if name is None and not dry_run:
         former = model.name if former_bundled(model) else None
@@ -93,6 +101,7 @@ def index(
                 folders,
                 model=model,
                 load_encoder=load,
+                reread=reread,
                 dry_run=dry_run,
                 progress=progress,
                 **options,
@@ -137,7 +146,7 @@ def _switched(
 
 
 def _model_before(
-    place: Path, folders: Sequence[Path], name: str | None, switch: bool
+    place: Path, folders: Sequence[Path], name: str | None, switch: bool, reread: bool
 ) -> "ModelRow | None":
     """Return the library's model, if it has one already.
 
@@ -151,7 +160,7 @@ def _model_before(
             check_folder(root_path(folder), root_path(place))
         return None
     with open_library(place) as library:
-        check_request(library, folders, None if switch else name)
+        check_request(library, folders, None if switch else name, reread=reread)
         return library.model()
 
 

@@ -42,6 +42,14 @@ def one_line(text: str, length: int = 200) -> str:
     return words if len(words) <= length else words[: length - 1] + "…"
 
 
+UNEXPECTED = "unexpected error: "  # how the reason begins where a step raised what it should not
+
+
+def unexpected(exc: BaseException) -> str:
+    """Return the reason to record for a file at which a step failed in an unforeseen way."""
+    return UNEXPECTED + (one_line(f"{type(exc).__name__}: {exc}") or type(exc).__name__)
+
+
 def megabytes(count: int) -> str:
     """Format a number of bytes: ``"512 MB"``."""
     return f"{count / MB:,.0f} MB" if count >= 10 * MB else f"{count / MB:,.1f} MB"

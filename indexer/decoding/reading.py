@@ -6,6 +6,8 @@ import stat
 import time
 from dataclasses import dataclass
 
+from fovea.search.library.stamps import stamps_of
+
 from .limits import Gone, Limits, Refused, Unreachable, Unreadable, megabytes
 
 # O_NONBLOCK: opening a FIFO must not wait for a writer. O_NOFOLLOW: a link may point out of the
@@ -31,15 +33,17 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A file's bytes, and its size and modification time from before they were read.
+    """A file's bytes, and its stamps from before they were read.
 
-    ``mtime_ns`` is one less than the truth if a later change might leave no other trace: in a file
-    modified a moment ago, within the same tick of its clock.
+    A time is one less than the truth if a later change might leave no other trace: in a file
+    modified a moment ago, within the same tick of its clock. ``ctime_ns`` is None where the file
+    system has none.
     """
 
     data: bytes
     size: int
     mtime_ns: int
+    ctime_ns: int | None = None
 
 
 def what_is(mode: int) -> str:
@@ -63,23 +67,26 @@ def read_file(path: bytes, limits: Limits) -> Contents:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise Refused(f"not a file but {what_is(found.st_mode)}")
-        if found.st_size > limits.file_bytes:
-            raise _too_large(found.st_size, limits)
+        size, mtime_ns, ctime_ns = stamps_of(found)
+        if size > limits.file_bytes:
+            raise _too_large(size, limits)
         # A size of 0 may also mean that the kernel generates the contents as they are read.
-        data = _read(descriptor, found.st_size or limits.file_bytes + 1)
+        data = _read(descriptor, size or limits.file_bytes + 1)
     except OSError as exc:
         raise _translate(exc) from exc
     finally:
         os.close(descriptor)
     if len(data) > limits.file_bytes:
         raise _too_large(len(data), limits)
-    return Contents(data, found.st_size, distinct_mtime(found.st_mtime_ns, now))
+    if ctime_ns is not None:
+        ctime_ns = distinct_time(ctime_ns, now)
+    return Contents(data, size, distinct_time(mtime_ns, now), ctime_ns)
 
 
-def distinct_mtime(mtime_ns: int, now_ns: int) -> int:
+def distinct_time(time_ns: int, now_ns: int) -> int:
     """Return the time to store for a file read now, or another if a later change may repeat it."""
-    tick = TICK_NS if mtime_ns % 1_000_000_000 else SECONDS_NS
-    return mtime_ns - 1 if abs(now_ns - mtime_ns) < tick else mtime_ns
+    tick = TICK_NS if time_ns % 1_000_000_000 else SECONDS_NS
+    return time_ns - 1 if abs(now_ns - time_ns) < tick else time_ns
 
 
 def _read(descriptor: int, most: int) -> bytes:

@@ -3,18 +3,24 @@
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 from fovea.indexer.decoding.formats import RAW_EXTENSIONS, RAW_REASON, extension, raw_available
+from fovea.indexer.decoding.limits import UNEXPECTED, unexpected
 from fovea.indexer.walking.ignore import Ignore
 from fovea.indexer.walking.walk import Closed, Found, is_empty, walk
 from fovea.indexer.workers.pool import Task
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileRow, FileState, FileWrite, Root
 
+from .refusals import UNEMBEDDED, UNSTORED
+
+RETRIED = tuple(
+    f"reason LIKE '{start.strip()}%'" for start in ("unreadable:", UNEMBEDDED, UNSTORED, UNEXPECTED)
+)
 DECODERS = ("fovea", "pillow", "pillow-heif", "rawpy")
 
 
@@ -44,8 +50,8 @@ def known_files(library: Library, roots: Sequence[Root], model_id: int | None) -
         files |= library.files_under(root.path)
     noted = library.rows("SELECT path FROM files WHERE state = 'indexed' AND reason IS NOT NULL")
     retry = library.rows(
-        "SELECT path FROM files WHERE state = 'failed' AND (reason LIKE 'unreadable:%' "
-        "OR reason LIKE 'not embedded:%' OR root_id IN (SELECT value FROM json_each(?)))",
+        f"SELECT path FROM files WHERE state = 'failed' AND ({' OR '.join(RETRIED)} "
+        "OR root_id IN (SELECT value FROM json_each(?)))",
         [json.dumps(_decoded_otherwise(library, [root.id for root in roots]))],
     )
     if model_id is None:
@@ -77,6 +83,15 @@ def inside(path: bytes, folder: bytes) -> bool:
     return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
 
 
+def covers(scopes: Collection[bytes], path: bytes) -> bool:
+    """Say whether a path is one of some files and folders, or lies in one of them."""
+    while path not in scopes:
+        path, inner = os.path.dirname(path), path
+        if path == inner:
+            return False
+    return True
+
+
 @dataclass(slots=True)
 class Survey:
     """One walk of some roots, and what it noticed on the way.
@@ -90,7 +105,9 @@ class Survey:
     excluded: frozenset[bytes] = frozenset()  # folders to leave out, such as the library's own
     found: int = 0
     unchanged: int = 0
+    scopes: frozenset[bytes] = frozenset()  # files and folders to read whatever their stamps say
     present: list[bytes] = field(default_factory=list)  # back again, or without a remark now
+    stamped: list[tuple[bytes, int]] = field(default_factory=list)  # (path, ctime), not known yet
     refused: list[LostFile] = field(
         default_factory=list
     )  # pictures that must not be opened any more
@@ -118,13 +135,13 @@ class Survey:
 
     def _walk(self, root: Root, stops: frozenset[bytes]) -> Iterator[Task | FileWrite]:
         take, files = self.known.files.pop, self.known.files
-        noted, unembedded = self.known.noted, self.known.unembedded
+        noted, unembedded, scopes = self.known.noted, self.known.unembedded, self.scopes
         for entry in walk(root.path, Ignore.for_root(root.path, self.ignore), stops, self.halt):
             if isinstance(entry, Closed):
                 self.closed.append(entry)
                 continue
             self.found += 1
-            path, size, mtime_ns, refusal = entry
+            path, size, mtime_ns, refusal, ctime_ns = entry
             row = take(path, None) if files else None
             if (
                 row is not None
@@ -132,12 +149,17 @@ class Survey:
                 and row.state == "indexed"
                 and row.mtime_ns == mtime_ns
                 and row.size == size
+                and row.ctime_ns == ctime_ns
                 and row.image_id not in unembedded
                 and path not in noted
+                and not (scopes and covers(scopes, path))
             ):
                 self.unchanged += 1  # nearly always, so this path is as short as Python allows
                 continue
-            change = self._judge(root, entry, row)
+            try:
+                change = self._judge(root, entry, row)
+            except Exception as exc:  # whatever it is, it is the failure of this file
+                change = self._refused(root, entry._replace(refusal=unexpected(exc)), row)
             if change is None:
                 self.unchanged += 1
             else:
@@ -145,28 +167,39 @@ class Survey:
 
     def _judge(self, root: Root, entry: Found, row: FileRow | None) -> Task | FileWrite | None:
         """Decide what to do about one file: read it, record why not, or nothing."""
-        same = row is not None and (row.size, row.mtime_ns) == (entry.size, entry.mtime_ns)
+        same = row is not None and _is_same(entry, row)
         refusal = entry.refusal
         if refusal is None and not self.raw and extension(entry.path) in RAW_EXTENSIONS:
             refusal = RAW_REASON
-        if entry.size < 0 and row is not None and row.image_id is not None:
-            self.closed.append(Closed(entry.path, f"{refusal}; kept as it was"))
-            return None
         if refusal is not None:
-            state: FileState = "failed" if refusal.startswith("unreadable") else "skipped"
-            if row is not None and row.image_id is not None:
-                if row.state != state:  # what is known of it stays; ``missing`` decides about it
-                    self.refused.append(LostFile(entry.path, root.id, row, refusal))
-                return None
-            if same and row is not None and row.state == state:
-                return None
-            return FileWrite(entry.path, root.id, entry.size, entry.mtime_ns, None, state, refusal)
-        image_id = None if row is None else row.image_id
+            return self._refused(root, entry._replace(refusal=refusal), row)
+        if self.scopes and covers(self.scopes, entry.path):
+            return _task(root, entry, row)._replace(force=True, reread=same)
         if not same or row is None or self._to_be_read(entry.path, row):
-            return Task(entry.path, root.id, entry.size, entry.mtime_ns, image_id)
+            return _task(root, entry, row)
+        if row.ctime_ns is None and entry.ctime_ns is not None:  # of a library that had none yet
+            self.stamped.append((entry.path, entry.ctime_ns))
         if row.state in ("missing", "skipped") or entry.path in self.known.noted:
             self.present.append(entry.path)
         return None
+
+    def _refused(self, root: Root, entry: Found, row: FileRow | None) -> FileWrite | None:
+        """Decide what to do about a file that must not or cannot be opened."""
+        refusal = entry.refusal or ""
+        failed = refusal.startswith(("unreadable", UNEXPECTED))
+        state: FileState = "failed" if failed else "skipped"
+        if row is not None and row.image_id is not None:
+            if entry.size < 0 or refusal.startswith(UNEXPECTED):
+                self.closed.append(Closed(entry.path, f"{refusal}; kept as it was"))
+            elif row.state != state:  # what is known of it stays; ``missing`` decides about it
+                self.refused.append(LostFile(entry.path, root.id, row, refusal))
+            return None
+        if row is not None and row.state == state and _is_same(entry, row):
+            return None
+        stamps = entry.size, entry.mtime_ns
+        return FileWrite(
+            entry.path, root.id, *stamps, None, state, refusal, ctime_ns=entry.ctime_ns
+        )
 
     def _to_be_read(self, path: bytes, row: FileRow) -> bool:
         """Say whether an unchanged file must be read nevertheless."""
@@ -178,6 +211,22 @@ class Survey:
         if row.state == "failed":  # because of its permissions: again once they allow it
             return path in self.known.retry and os.access(path, os.R_OK)
         return True  # skipped or gone before it was ever read
+
+
+def _is_same(entry: Found, row: FileRow) -> bool:
+    """Say whether a file has the stamps that the library knows.
+
+    An edit that keeps size and mtime changes the inode's ctime. A ctime that is not known, on
+    either side, is not compared: a library may be older than the column.
+    """
+    if (row.size, row.mtime_ns) != (entry.size, entry.mtime_ns):
+        return False
+    return row.ctime_ns == entry.ctime_ns or row.ctime_ns is None or entry.ctime_ns is None
+
+
+def _task(root: Root, entry: Found, row: FileRow | None) -> Task:
+    image_id = None if row is None else row.image_id
+    return Task(entry.path, root.id, entry.size, entry.mtime_ns, image_id, ctime_ns=entry.ctime_ns)
 
 
 # A failure is worth another attempt when the program or a decoder has another version

@@ -2,24 +2,28 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 
-from fovea.indexer.decoding.limits import Limits
+from fovea.indexer.decoding.limits import Limits, one_line, unexpected
 from fovea.indexer.workers.pool import USUAL_BATCH, Outcome, Pool, Task, batch_of
-from fovea.search.clip.errors import FoveaError
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileState, FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.maintenance.forget import forget_thumbnails
+
+from .refusals import UNSTORED, encoded, is_refusal, write_each
+
+InHand = Callable[[str, Sequence[bytes]], None]  # (doing, paths)
 
 SETTLED = 500  # rows that need no embedding are written when so many wait,
 SETTLED_S = 5.0  # or after so long
-LENGTH_ERROR = 1e-2  # by which the length of an embedding may differ from 1
-UNSOUND = "not embedded: the model gave no unit vector for it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,17 @@ class Tally:
         return self.embedded + self.moved + self.same + self.failed + self.skipped + self.gone
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A file whose content is known or has just been embedded, and what it is to be counted as."""
+
+    outcome: Outcome
+    image_id: int | None  # of its content, if that is stored already
+    counts_as: Literal["embedded", "moved", "same"]
+    image: NewImage | None = None  # to store with it
+    refreshed: NewImage | None = None  # a known image, whose metadata have been read anew
+
+
 @dataclass(slots=True)
 class Pipeline:
     """Takes the changed files of one run to rows: workers decode, this thread embeds and writes."""
@@ -64,8 +79,10 @@ class Pipeline:
     batch_size: int | None  # None: as many as the encoder takes in one pass
     stop: threading.Event
     tick: Callable[[Tally], None] = lambda tally: None
+    in_hand: InHand | None = None  # told what is done to which files, before it is done
     tally: Tally = field(default_factory=Tally)
     gained: set[int] = field(default_factory=set)  # images that a file new to them shows
+    problems: list[tuple[bytes, str]] = field(default_factory=list)  # not even a failure is stored
     _pictures: list[Outcome] = field(default_factory=list)
     _known: list[Outcome] = field(default_factory=list)
     _settled: list[FileWrite] = field(default_factory=list)
@@ -80,7 +97,8 @@ class Pipeline:
         first = next((task for task in tasks if task is not None), None)
         if first is not None:
             self._decode(chain([first], tasks))
-        self._write([], np.empty((0, 0), np.float32), [])
+        self._write([])
+        self._show("", [])
 
     def _tasks(self, changes: Iterator[Task | FileWrite | None]) -> Iterator[Task | None]:
         """Yield the tasks among the changes, and set aside the rows that need no reading."""
@@ -90,7 +108,7 @@ class Pipeline:
             if isinstance(change, FileWrite):
                 self._settle(change)
                 if self._due():
-                    self._write([], np.empty((0, 0), np.float32), [])
+                    self._write([])
             else:
                 yield change
                 if change is None:
@@ -111,6 +129,8 @@ class Pipeline:
                     if len(self._pictures) >= self._batch or self._due():
                         self._flush(pool)
                     self.tick(self.tally)
+                    if self.in_hand is not None:
+                        self.in_hand("decoding", pool.in_hand)
                     if self.stop.is_set():
                         break
                 self._flush(pool)
@@ -132,12 +152,31 @@ class Pipeline:
         elif outcome.outcome == "gone":
             self.tally.gone += 1
         elif outcome.outcome == "unreachable" and outcome.task.image_id is not None:
-            self.tally.failed += 1
-            self._unreached.setdefault(outcome.reason or "", []).append(outcome.task.path)
+            self._keep(outcome)
+        elif outcome.outcome == "failed" and self._is_as_it_was(outcome):
+            self._keep(outcome)
         else:
             reason = outcome.reason or "broken"
             state: FileState = "skipped" if reason.startswith("not a file") else "failed"
             self._settle(_row(outcome, state, reason))
+
+    def _is_as_it_was(self, outcome: Outcome) -> bool:
+        """Whether a file that cannot be decoded now has the content that was, once.
+
+        It is only met where reading anew was asked for; of a file that could not even be read then,
+        the stamps must tell.
+        """
+        image_id = outcome.task.image_id
+        if image_id is None:
+            return False
+        if outcome.hash is None:
+            return outcome.task.reread
+        return self.library.image_by_hash([outcome.hash]).get(outcome.hash) == image_id
+
+    def _keep(self, outcome: Outcome) -> None:
+        """Note why a file cannot be read now; what the library knows of it stays."""
+        self.tally.failed += 1
+        self._unreached.setdefault(outcome.reason or "", []).append(outcome.task.path)
 
     def _settle(self, row: FileWrite) -> None:
         self._settled.append(row)
@@ -159,81 +198,172 @@ class Pipeline:
         outcomes = self._pictures + self._known
         ids = self.library.image_by_hash(outcome.hash for outcome in outcomes if outcome.hash)
         embedded = self.library.has_embedding(ids.values(), self.model_id)
-        new: dict[bytes | None, Outcome] = {}  # of several files with one content, the first
+        new: dict[bytes, Outcome] = {}  # of several files with one content, the first
         for outcome in self._pictures:
             if ids.get(outcome.hash or b"") not in embedded:
-                new.setdefault(outcome.hash, outcome)
-        vectors = self._encode(pool, list(new.values()))
-        sound = checked_rows(vectors, is_first=not self.tally.embedded)
-        good = dict(zip(new, sound, strict=True))
-        files: list[FileWrite] = []
+                new.setdefault(outcome.hash or b"", outcome)
+        vectors, reasons = self._encode(pool, list(new.values()))
+        described = dict(zip(new, zip(vectors, reasons, strict=True), strict=True))
+        ready: list[_Ready] = []
         for outcome in outcomes:
-            image_id = ids.get(outcome.hash or b"")
-            if outcome.hash not in new and image_id not in embedded:
+            digest = outcome.hash or b""
+            image_id = ids.get(digest)
+            vector, reason = described.get(digest, (None, None))
+            if digest not in new and image_id not in embedded:
                 # It was known, but its image has been deleted meanwhile.
                 pool.retry(outcome.task._replace(force=True))
-            elif not good.get(outcome.hash, True):
-                self._settle(_row(outcome, "failed", UNSOUND))
+            elif reason is not None:
+                self._settle(_row(outcome, "failed", reason))
             else:
-                self._count(outcome, image_id, new.get(outcome.hash) is outcome)
-                files.append(_row(outcome, "indexed"))
+                self._prepare(ready, outcome, image_id, vector, new.get(digest) is outcome)
         for outcome in self._pictures:
             assert outcome.slot is not None
             pool.release(outcome.slot)
         self._pictures, self._known = [], []
-        kept = [outcome for outcome, fine in zip(new.values(), sound, strict=True) if fine]
-        self._write(kept, vectors[sound], files)
+        self._write(ready)
 
-    def _count(self, outcome: Outcome, image_id: int | None, embedded: bool) -> None:
-        """Count an indexed file as embedded, unchanged or moved."""
-        before = outcome.task.image_id
-        if image_id is not None and image_id != before:
-            self.gained.add(image_id)
-        if embedded:
-            self.tally.embedded += 1
-        elif image_id is not None and image_id == before:
-            self.tally.same += 1
-        else:
-            self.tally.moved += 1
+    def _prepare(
+        self,
+        ready: list[_Ready],
+        outcome: Outcome,
+        image_id: int | None,
+        vector: np.ndarray | None,
+        is_new: bool,
+    ) -> None:
+        try:
+            ready.append(_ready(outcome, image_id, vector, is_new))
+        except Exception as exc:  # whatever it is, it is the failure of this file
+            self._settle(_row(outcome, "failed", unexpected(exc)))
 
-    def _encode(self, pool: Pool, outcomes: list[Outcome]) -> np.ndarray:
-        """Embed decoded pictures: float32 unit rows (n, d)."""
+    def _encode(self, pool: Pool, outcomes: list[Outcome]) -> tuple[np.ndarray, list[str | None]]:
+        """Embed decoded pictures: float32 unit rows (n, d), and why not those that have none."""
         if not outcomes:
-            return np.empty((0, 0), np.float32)
+            return np.empty((0, 0), np.float32), []
+        self._show("embedding", (outcome.task.path for outcome in outcomes))
         slots = np.array([outcome.slot for outcome in outcomes], np.int64)
+        pixels = pool.pixels[slots]
+        dim = next(row.dim for row in self.library.models() if row.id == self.model_id)
         encoder = self.load_encoder()
         if self.batch_size is None:
             self._batch = batch_of(encoder)
             pool.widen(self._batch)
-        return encoder.encode_pixels(pool.pixels[slots])
+        return encoded(encoder, pixels, dim, is_first=not self.tally.embedded)
 
-    def _write(self, new: list[Outcome], vectors: np.ndarray, files: list[FileWrite]) -> None:
-        images = [
-            NewImage(outcome.hash or b"", outcome.bytes, ImageMetadata(**outcome.facts), vector)
-            for outcome, vector in zip(new, vectors, strict=True)
-        ]
-        if images or files or self._settled:
-            batch = WriteBatch(images, [*files, *self._settled], self.model_id)
-            self.library.write_batch(batch)
+    def _show(self, doing: str, paths: Iterable[bytes]) -> None:
+        if self.in_hand is not None:
+            self.in_hand(doing, list(paths))
+
+    # Writing: a batch in one transaction; if the database refuses it, one file at a time
+
+    def _write(self, ready: list[_Ready]) -> None:
+        """Write what is ready and what is settled."""
+        if ready or self._settled:
+            self._show("storing", (entry.outcome.task.path for entry in ready))
+            images = [entry.image for entry in ready if entry.image is not None]
+            refreshed = [entry.refreshed for entry in ready if entry.refreshed is not None]
+            files = [_row(entry.outcome, "indexed") for entry in ready]
+            try:
+                self._store(images, [*files, *self._settled], refreshed)
+            except Exception as exc:  # sqlite3 raises many kinds for a value that it cannot take
+                if not is_refusal(exc):
+                    raise
+                self._write_each(ready, exc)
+            else:
+                for entry in ready:
+                    self._count(entry)
         for reason, paths in self._unreached.items():
-            self.library.note(paths, f"{reason}; kept as it was")
+            kept = f"{reason}; kept as it was"
+            self.problems += write_each(partial(self._note, kept), paths)
         self._settled, self._unreached = [], {}
         self._flushed = time.monotonic()
 
+    def _note(self, reason: str, paths: Sequence[bytes]) -> None:
+        self.library.note(paths, reason)
 
-def checked_rows(vectors: np.ndarray, *, is_first: bool) -> np.ndarray:
-    """Say which rows are unit vectors: bool (n,).
+    def _store(
+        self,
+        images: Sequence[NewImage] = (),
+        files: Sequence[FileWrite] = (),
+        refreshed: Sequence[NewImage] = (),
+    ) -> None:
+        self.library.write_batch(WriteBatch(images, files, self.model_id, refreshed))
+        forget_thumbnails(self.library.folder, (image.hash for image in refreshed))
 
-    Raise ``FoveaError`` if none of the first batch is: the model does not work here.
-    """
-    with np.errstate(all="ignore"):
-        sound: np.ndarray = np.abs(np.linalg.norm(vectors, axis=1) - 1) < LENGTH_ERROR
-    if len(sound) > 1 and not sound.any() and is_first:
-        raise FoveaError(
-            f"the model gave no embedding for any of the first {len(sound)} pictures; "
-            "try float32 as dtype, or another model"
-        )
-    return sound
+    def _write_each(self, ready: list[_Ready], refusal: Exception) -> None:
+        """Write a batch that the database has refused one file at a time.
+
+        Raise ``refusal`` if it takes nothing at all, or no content of a run's first batch: then it
+        is not a matter of these files.
+        """
+        taken, contents = 0, 0
+        failed: list[FileWrite] = []
+        for entry in ready:
+            try:
+                self._store(
+                    [entry.image] if entry.image else [],
+                    [_row(entry.outcome, "indexed")],
+                    [entry.refreshed] if entry.refreshed else [],
+                )
+            except Exception as exc:  # as above
+                if not is_refusal(exc):
+                    raise
+                failed += self._refused(entry, f"{UNSTORED}{one_line(str(exc))}")
+            else:
+                taken, contents = taken + 1, contents + 1
+                self._count(entry)
+        for row in [*failed, *self._settled]:
+            try:
+                self._store(files=[row])
+                taken += 1
+            except Exception as exc:  # as above
+                if not is_refusal(exc):
+                    raise
+                self.problems.append((row.path, f"{row.reason}; {UNSTORED}{one_line(str(exc))}"))
+        hopeless = len({entry.outcome.hash for entry in ready}) > 1 and not contents
+        if (not taken and len(ready) + len(self._settled) > 1) or (
+            hopeless and not self.tally.embedded and not self.tally.same and not self.tally.moved
+        ):
+            raise refusal
+
+    def _refused(self, entry: _Ready, reason: str) -> list[FileWrite]:
+        """Fail a file that the database refuses, unless it shows the same picture as before."""
+        self.tally.failed += 1
+        task = entry.outcome.task
+        if entry.image_id is not None and entry.image_id == task.image_id:
+            self.problems.append((task.path, f"{reason}; kept as it was"))
+            return []
+        return [FileWrite(task.path, task.root_id, -1, -1, None, "failed", reason)]
+
+    def _count(self, entry: _Ready) -> None:
+        """Count an indexed file as embedded, unchanged or moved."""
+        if entry.image_id is not None and entry.image_id != entry.outcome.task.image_id:
+            self.gained.add(entry.image_id)
+        if entry.counts_as == "embedded":
+            self.tally.embedded += 1
+        elif entry.counts_as == "same":
+            self.tally.same += 1
+        else:
+            self.tally.moved += 1
+
+
+def _ready(
+    outcome: Outcome, image_id: int | None, vector: np.ndarray | None, is_new: bool
+) -> _Ready:
+    """Prepare the rows of one file; ``vector`` is its content's, if that has just been embedded."""
+    before = outcome.task.image_id
+    counts_as: Literal["embedded", "moved", "same"] = "moved"
+    if is_new:
+        counts_as = "embedded"
+    elif image_id is not None and image_id == before:
+        counts_as = "same"
+    image = refreshed = None
+    if outcome.outcome == "pixels":
+        known = ImageMetadata(**outcome.facts)
+        if vector is not None:
+            image = NewImage(outcome.hash or b"", outcome.bytes, known, vector)
+        if image_id is not None and outcome.task.force:
+            refreshed = NewImage(outcome.hash or b"", outcome.bytes, known)
+    return _Ready(outcome, image_id, counts_as, image, refreshed)
 
 
 def _row(outcome: Outcome, state: FileState, reason: str | None = None) -> FileWrite:
@@ -245,4 +375,5 @@ def _row(outcome: Outcome, state: FileState, reason: str | None = None) -> FileW
         outcome.hash if state == "indexed" else None,
         state,
         reason,
+        outcome.ctime_ns,
     )

@@ -4,11 +4,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import FrameType
 
@@ -30,7 +30,8 @@ from fovea.search.models.resolve import resolve_model
 from .changes import Survey, inside, known_files, note_decoders
 from .dry_run import DryRun
 from .missing import DELETED_REASON, MOVED_REASON, Verdict, judge, lost_files
-from .pipeline import Pipeline, Progress, Tally
+from .pipeline import InHand, Pipeline, Progress, Tally
+from .refusals import write_each
 
 AHEAD = 200_000  # changed files that the walk may be ahead of the decoding: about 60 MB
 KERNEL = frozenset({b"/dev", b"/proc", b"/sys"})  # left out of roots around them
@@ -50,7 +51,10 @@ class ModelChanged(FoveaError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A folder that a scan could not list, or in which too much was gone; its pictures stay."""
+    """A folder that a scan could not list, or in which too much was gone; its pictures stay.
+
+    Also a file that could not be looked at, or of which the database took not even the failure.
+    """
 
     path: bytes
     reason: str
@@ -72,7 +76,7 @@ class ScanReport:
     seconds: float
     held: int = 0  # no longer there, but too many at once: kept until confirmed
     passed_over: int = 0  # there, but not searchable any more: ignored now, or behind a link
-    problems: tuple[Problem, ...] = ()  # folders and roots that could not be listed
+    problems: tuple[Problem, ...] = ()  # what could not be listed, looked at or recorded
     stopped: bool = False
 
 
@@ -91,6 +95,8 @@ def index_folders(
     ignore: Iterable[str] = (),
     limits: Limits | None = None,
     wait_s: float | None = 0.0,
+    reread: bool = False,
+    in_hand: InHand | None = None,
 ) -> ScanReport:
     """Walk folders, embed what is new or changed, and note what has moved or gone.
 
@@ -100,6 +106,11 @@ def index_folders(
     leaves the library prepared for answers. ``dry_run`` counts what would happen and writes
     nothing. ``ignore`` holds gitignore patterns, after each root's own. By default the batch is
     what the encoder takes in one pass, at least 32 pictures.
+
+    ``reread`` reads every file anew, whatever its stamps say: metadata are replaced, thumbnails
+    made again, and new contents embedded. Then ``folders`` may also name files, and folders inside
+    of roots; the rest of their roots is brought up to date as usual. ``in_hand`` is called with
+    what is about to be done (decoding, embedding, storing) to which files.
 
     Raise ``FoveaError`` for what is not a folder, ``ModelChanged`` if the library uses another
     model by the time it is this run's turn (a dry run counts what that would embed), and
@@ -117,6 +128,8 @@ def index_folders(
         batch_size,
         stop,
         progress,
+        reread,
+        in_hand,
     )
     paths = [root_path(folder) for folder in folders]
     load_encoder = cache(load_encoder)
@@ -175,6 +188,9 @@ class _Scan:
     batch_size: int | None
     stop: threading.Event
     progress: Callable[[Progress], None] | None
+    reread: bool = False
+    in_hand: InHand | None = None
+    _scopes: frozenset[bytes] = frozenset()  # to read anew
     _reported: float = 0.0
     _first: float | None = None  # when the first picture had been embedded
 
@@ -187,7 +203,10 @@ class _Scan:
         for a folder that cannot become a root.
         """
         registered = {root.path: root for root in self.library.roots()}
-        new = [path for path in dict.fromkeys(folders) if path not in registered]
+        if self.reread:
+            self._scopes = frozenset(folders or registered)
+            folders = [_covering(path, registered) for path in folders]
+        new = _not_covered(folders, registered, self.reread)
         for path in new:
             check_folder(path, root_path(self.library.folder))
         for path in new:
@@ -207,7 +226,8 @@ class _Scan:
 
     def _survey(self, roots: list[Root], model_id: int | None) -> Survey:
         known = known_files(self.library, roots, model_id)
-        return Survey(roots, known, self.ignore, KERNEL | {root_path(self.library.folder)})
+        excluded = KERNEL | {root_path(self.library.folder)}
+        return Survey(roots, known, self.ignore, excluded, scopes=self._scopes)
 
     # The run itself
 
@@ -238,24 +258,39 @@ class _Scan:
                 batch_size=self.batch_size,
                 stop=self.stop,
                 tick=tick,
+                in_hand=self.in_hand,
             )
             pipeline.run(iter(changes))
         if self.stop.is_set():
-            return replace(_report(survey, pipeline.tally), stopped=True)
-        self.library.mark_present(survey.present)
-        verdict = self._settle_lost(survey, pipeline.gained)
+            return replace(_report(survey, pipeline.tally, refused=pipeline.problems), stopped=True)
+        refused = pipeline.problems
+        refused += write_each(self.library.mark_present, survey.present)
+        stamped = write_each(self.library.note_ctimes, survey.stamped)
+        refused += [(path, reason) for (path, _), reason in stamped]
+        verdict = self._settle_lost(survey, pipeline.gained, refused)
         self._note_roots(survey)
-        report = _report(survey, pipeline.tally, verdict)
+        report = _report(survey, pipeline.tally, verdict, refused)
         self._tell(survey, pipeline.tally, False, last=True)
         return report
 
-    def _settle_lost(self, survey: Survey, gained: set[int]) -> Verdict:
-        """Note what has moved, was deleted or is ignored, and what needs a confirmation."""
-        verdict = judge(self.library, survey, lost_files(survey), gained, self.confirmed)
-        self.library.mark_skipped((entry.path, entry.refusal) for entry in verdict.skipped)
-        self.library.mark_missing(verdict.moved, MOVED_REASON)
-        self.library.mark_missing(verdict.deleted, DELETED_REASON)
-        self.library.note((entry.path for entry in verdict.held), HELD_REASON)
+    def _settle_lost(
+        self, survey: Survey, gained: set[int], refused: list[tuple[bytes, str]]
+    ) -> Verdict:
+        """Note what has moved, was deleted or is ignored, and what needs a confirmation.
+
+        Add to ``refused`` what the database does not take, and why.
+        """
+        library = self.library
+        verdict = judge(library, survey, lost_files(survey), gained, self.confirmed)
+        skipped = [(entry.path, entry.refusal) for entry in verdict.skipped]
+        refused += [(row[0], why) for row, why in write_each(library.mark_skipped, skipped)]
+        held = [entry.path for entry in verdict.held]
+        for write, reason, paths in (
+            (library.mark_missing, MOVED_REASON, verdict.moved),
+            (library.mark_missing, DELETED_REASON, verdict.deleted),
+            (library.note, HELD_REASON, held),
+        ):
+            refused += write_each(partial(write, reason=reason), paths)
         return verdict
 
     def _note_roots(self, survey: Survey) -> None:
@@ -314,7 +349,9 @@ class _Scan:
         return _report(survey, run.tally, verdict)
 
 
-def check_request(library: Library, folders: Sequence[Path | str], model: str | None) -> None:
+def check_request(
+    library: Library, folders: Sequence[Path | str], model: str | None, *, reread: bool = False
+) -> None:
     """Refuse what ``index_folders`` would refuse, before any model is downloaded for it.
 
     ``model`` is the name of the model asked for. Raise ``FoveaError`` for a folder that cannot be
@@ -323,9 +360,15 @@ def check_request(library: Library, folders: Sequence[Path | str], model: str | 
     roots = {root.path for root in library.roots()}
     if not folders and not roots:
         raise FoveaError(NO_FOLDER)
-    for path in map(root_path, folders):
-        if path not in roots:
-            check_folder(path, root_path(library.folder))
+    paths = [root_path(folder) for folder in folders]
+    if reread:
+        for path in paths:
+            if _covering(path, roots) != path and not os.path.lexists(path):
+                name = printable_name(os.fsdecode(path))
+                raise FoveaError(f"there is no file or folder {name}; check its name")
+        paths = [_covering(path, roots) for path in paths]
+    for path in _not_covered(paths, roots, reread):
+        check_folder(path, root_path(library.folder))
     current = library.model()
     if model is None or current is None:
         return
@@ -335,6 +378,20 @@ def check_request(library: Library, folders: Sequence[Path | str], model: str | 
         is_same = model.lower() == current.name.lower()
     if not is_same:
         raise _other_model(library, current, model)
+
+
+def _covering(path: bytes, roots: Collection[bytes]) -> bytes:
+    """Return the innermost root that a file or folder is in, else the path itself."""
+    return max((root for root in roots if inside(path, root)), key=len, default=path)
+
+
+def _not_covered(paths: Iterable[bytes], roots: Collection[bytes], reread: bool) -> list[bytes]:
+    """Return the folders that are to become roots; none around roots that are only read anew."""
+    return [
+        path
+        for path in dict.fromkeys(paths)
+        if path not in roots and not (reread and any(inside(root, path) for root in roots))
+    ]
 
 
 def _other_model(library: Library, current: ModelRow, name: str) -> ModelChanged:
@@ -359,11 +416,18 @@ def check_folder(path: bytes, own: bytes) -> None:
         raise FoveaError(f"cannot list {name}: {exc.strerror}; check its permissions") from exc
 
 
-def _report(survey: Survey, tally: Tally, verdict: Verdict | None = None) -> ScanReport:
+def _report(
+    survey: Survey,
+    tally: Tally,
+    verdict: Verdict | None = None,
+    refused: Sequence[tuple[bytes, str]] = (),
+) -> ScanReport:
+    """Report a run; ``refused`` is what the database did not take, and why."""
     verdict = verdict or Verdict()
     met = {entry.path for entry in survey.refused}
-    refused = sum(entry.path in met for entry in verdict.skipped)
+    ignored = sum(entry.path in met for entry in verdict.skipped)
     problems = [Problem(entry.path, entry.reason) for entry in survey.closed]
+    problems += [Problem(path, reason) for path, reason in refused]
     for root in survey.roots:
         if root.id in survey.offline:
             problems.append(Problem(root.path, f"offline: {survey.offline[root.id]}"))
@@ -372,11 +436,11 @@ def _report(survey: Survey, tally: Tally, verdict: Verdict | None = None) -> Sca
     return ScanReport(
         found=survey.found - tally.gone,
         embedded=tally.embedded,
-        unchanged=survey.unchanged + tally.same - refused,
+        unchanged=survey.unchanged + tally.same - ignored,
         moved=tally.moved,
         deleted=len(verdict.deleted),
         failed=tally.failed,
-        skipped=tally.skipped + refused,
+        skipped=tally.skipped + ignored,
         seconds=0.0,
         held=len(verdict.held),
         passed_over=verdict.passed_over,

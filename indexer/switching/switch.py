@@ -18,7 +18,7 @@ import numpy as np
 
 from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.scanning.missing import too_many
-from fovea.indexer.scanning.pipeline import checked_rows
+from fovea.indexer.scanning.refusals import encoded
 from fovea.indexer.scanning.scan import interruptible
 from fovea.indexer.walking.walk import is_empty
 from fovea.indexer.workers.host import available_cores
@@ -29,6 +29,7 @@ from fovea.search.errors import LibraryBusy
 from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ModelRow
+from fovea.search.library.stamps import stamps_of
 from fovea.search.maintenance.changeover import (
     LOOK_S,
     FileCopy,
@@ -340,12 +341,13 @@ class _Switch:
         if not pictures:
             return
         slots = np.array([outcome.slot for outcome in pictures], np.int64)
+        pixels = pool.pixels[slots]
         encoder = self.load_encoder()
         if self.batch_size is None:
             self._batch = batch_of(encoder)
             pool.widen(self._batch)
-        vectors = encoder.encode_pixels(pool.pixels[slots])
-        sound = checked_rows(vectors, is_first=not self.tally.embedded)
+        vectors, reasons = encoded(encoder, pixels, self.row.dim, is_first=not self.tally.embedded)
+        sound = np.array([reason is None for reason in reasons])
         ids = []
         for outcome, fine in zip(pictures, sound, strict=True):
             assert outcome.slot is not None and outcome.task.image_id is not None
@@ -381,8 +383,8 @@ def _task(image: StoredImage, copy: FileCopy) -> Task:
 def _has_changed(copy: FileCopy) -> bool:
     """Whether a file's size or time differ from when it was indexed."""
     try:
-        status = os.stat(copy.path, follow_symlinks=False)
+        stamps = stamps_of(os.stat(copy.path, follow_symlinks=False))
     except OSError:
         return False
     # A file indexed in the tick of its last change is remembered by a time just before it.
-    return status.st_size != copy.size or status.st_mtime_ns - copy.mtime_ns not in (0, 1)
+    return stamps.size != copy.size or stamps.mtime_ns - copy.mtime_ns not in (0, 1)

@@ -8,7 +8,9 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from fovea.indexer.decoding.formats import EXTENSIONS, extension
+from fovea.indexer.decoding.limits import unexpected
 from fovea.indexer.decoding.reading import what_is
+from fovea.search.library.stamps import stamps_of
 
 from .ignore import Ignore
 
@@ -20,10 +22,14 @@ class Found(NamedTuple):
     size: int
     mtime_ns: int
     refusal: str | None
+    ctime_ns: int | None = None
 
 
 class Closed(NamedTuple):
-    """A folder that could not be listed, so that what it contains is unknown."""
+    """A folder that could not be listed, so that what it contains is unknown.
+
+    Also a single file, where that alone is in doubt.
+    """
 
     path: bytes
     reason: str
@@ -61,15 +67,21 @@ def walk(
                 for entry in entries:
                     if halted():
                         return
-                    if entry.is_dir(follow_symlinks=False):
-                        path = entry.path
-                        ignored = ignore.reason(entry.name, path[offset:], True)
-                        if ignored is None and path not in stops:
-                            folders.append(path)
-                    elif extension(entry.name) in EXTENSIONS:
+                    try:
+                        if entry.is_dir(follow_symlinks=False):
+                            path = entry.path
+                            ignored = ignore.reason(entry.name, path[offset:], True)
+                            if ignored is None and path not in stops:
+                                folders.append(path)
+                            continue
+                        if extension(entry.name) not in EXTENSIONS:
+                            continue
                         found = _picture(entry, ignore, offset)
-                        if found is not None:
-                            yield found
+                    except Exception as exc:  # whatever it is, it is the matter of this entry alone
+                        yield _in_doubt(entry, exc)
+                        continue
+                    if found is not None:
+                        yield found
             except OSError as exc:  # a disk or network that fails half-way through a folder
                 yield Closed(folder, f"folder cannot be read: {exc.strerror}")
 
@@ -87,7 +99,19 @@ def _picture(entry: "os.DirEntry[bytes]", ignore: Ignore, offset: int) -> Found 
         refusal = ignore.reason(entry.name, path[offset:], False)
     else:
         refusal = f"not a file but {what_is(status.st_mode)}"
-    return Found(path, status.st_size, status.st_mtime_ns, refusal)
+    size, mtime_ns, ctime_ns = stamps_of(status)
+    return Found(path, size, mtime_ns, refusal, ctime_ns)
+
+
+def _in_doubt(entry: "os.DirEntry[bytes]", exc: Exception) -> Found | Closed:
+    """Describe an entry that could not be looked at: a picture by its name, or else a folder."""
+    if isinstance(exc, OSError):
+        reason = f"unreadable: {exc.strerror or type(exc).__name__}"
+    else:
+        reason = unexpected(exc)
+    if os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+        return Found(entry.path, -1, -1, reason)
+    return Closed(entry.path, reason)
 
 
 def is_empty(root: bytes) -> bool:

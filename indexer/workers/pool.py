@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from fovea.indexer.decoding.limits import Limits
+from fovea.indexer.decoding.limits import Limits, unexpected
 from fovea.search.clip.errors import FoveaError
 from fovea.search.clip.preprocess import Preprocess
 
@@ -42,6 +42,8 @@ class Task(NamedTuple):
     image_id: int | None = None
     force: bool = False  # decode even if the content is known
     retried: bool = False
+    reread: bool = False  # with the stamps that are known: only because that was asked for
+    ctime_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,9 @@ class Outcome:
     slot: int | None = None
     hash: bytes | None = None
     bytes: int = 0
-    size: int = 0  # of the file and its modification time, from before it was read
+    size: int = 0  # of the file and the times of its last changes, from before it was read
     mtime_ns: int = 0
+    ctime_ns: int | None = None
     reason: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     captions: Sequence[str] = ()  # what is written into the picture, where words were asked for
@@ -242,7 +245,7 @@ class Pool:
             try:
                 while worker.connection.poll() and not worker.is_tired:
                     self._hear(worker, found)
-            except (EOFError, OSError):
+            except Exception:  # it has ended, or says what makes no sense
                 found += self._clean_up(worker)
             else:
                 if worker.is_tired:
@@ -263,13 +266,19 @@ class Pool:
             self._pace += 0.1 * (now - worker.since - self._pace)
         worker.since = now
 
+    @property
+    def in_hand(self) -> list[bytes]:
+        """The files that the workers are reading or decoding now."""
+        return [worker.given[0][0].path for worker in self._workers if worker.given]
+
     def _outcome(self, task: Task, slot: int, answer: dict[str, Any]) -> Outcome:
-        if "hash" in answer:
-            answer["hash"] = bytes.fromhex(answer["hash"])
-        if answer["outcome"] == "pixels":
-            return Outcome(task, slot=slot, **answer)
-        self.release(slot)
-        return Outcome(task, **({"size": task.size, "mtime_ns": task.mtime_ns} | answer))
+        try:
+            found = outcome_of(task, slot, answer)
+        except Exception as exc:  # the answer makes no sense
+            found = _failed(task, unexpected(exc))
+        if found.slot is None:
+            self.release(slot)
+        return found
 
     def _clean_up(self, worker: _Worker) -> list[Outcome]:
         """Clean up a worker; fail the file that it died of, if it did, and requeue the rest."""
@@ -287,8 +296,7 @@ class Pool:
             elif code in (-signal.SIGKILL, -signal.SIGTERM) and not task.retried:
                 self._again.append(task._replace(retried=True))  # perhaps not the file's doing
             else:
-                answer: dict[str, Any] = {"outcome": "failed", "reason": self._cause(code)}
-                failed.append(Outcome(task, size=task.size, mtime_ns=task.mtime_ns, **answer))
+                failed.append(_failed(task, self._cause(code)))
         return failed
 
     def _cause(self, code: int | None) -> str:
@@ -304,6 +312,19 @@ class Pool:
 def batch_of(encoder: object) -> int:
     """Return how many pictures to give an encoder at a time: more where one pass takes more."""
     return min(max(USUAL_BATCH, getattr(encoder, "batch_size", USUAL_BATCH)), LARGEST_BATCH)
+
+
+def outcome_of(task: Task, slot: int, answer: dict[str, Any]) -> Outcome:
+    """Read a worker's answer about a task; the pixels, if any, are in ``slot``."""
+    stamps = {"size": task.size, "mtime_ns": task.mtime_ns, "ctime_ns": task.ctime_ns}
+    fields = stamps | answer
+    if "hash" in fields:
+        fields["hash"] = bytes.fromhex(fields["hash"])
+    return Outcome(task, slot=slot if fields["outcome"] == "pixels" else None, **fields)
+
+
+def _failed(task: Task, reason: str) -> Outcome:
+    return outcome_of(task, 0, {"outcome": "failed", "reason": reason})
 
 
 class _Memory:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fovea.indexer.decoding.embedded_text import sidecar_words
 from fovea.indexer.decoding.formats import RAW_EXTENSIONS, extension
-from fovea.indexer.decoding.limits import Gone, Limits, Refused, Unreachable
+from fovea.indexer.decoding.limits import Gone, Limits, Refused, Unreachable, unexpected
 from fovea.indexer.decoding.pillow import decode
 from fovea.indexer.decoding.reading import read_file
 from fovea.search.clip.preprocess import Preprocess
@@ -73,7 +73,9 @@ class Worker:
         try:
             contents = read_file(path, self.limits)
             found |= {"size": contents.size, "mtime_ns": contents.mtime_ns}
-            return found | self._look(path, contents.data, **request), b""
+            found["ctime_ns"] = contents.ctime_ns
+            found |= {"hash": sha256(contents.data).hexdigest(), "bytes": len(contents.data)}
+            return found | self._look(path, contents.data, found["hash"], **request), b""
         except Gone:
             return {"outcome": "gone"}, b""
         except Unreachable as exc:
@@ -82,15 +84,18 @@ class Worker:
             reason = str(exc)
         except MemoryError:
             reason = "too large: no memory to read it"
+        except Exception as exc:  # whatever it is, it is the failure of this file
+            reason = unexpected(exc)
         gc.collect()  # an error's frames may hold the picture; the next one needs the memory
         return found | {"outcome": "failed", "reason": reason}, b""
 
-    def _look(self, path: bytes, data: bytes, slot: int, force: bool) -> dict[str, Any]:
-        digest = sha256(data).digest()
-        found: dict[str, Any] = {"hash": digest.hex(), "bytes": len(data)}
-        if not force and self._knows(digest):
-            return found | {"outcome": "known"}
+    def _look(
+        self, path: bytes, data: bytes, digest: str, slot: int, force: bool
+    ) -> dict[str, Any]:
+        if not force and self._knows(bytes.fromhex(digest)):
+            return {"outcome": "known"}
         raw = extension(os.path.basename(path)) in RAW_EXTENSIONS
+        found: dict[str, Any] = {}
         picture = decode(data, self.preprocess, self.limits, raw, self.words)
         self.pixels[slot] = picture.pixels
         if self.words:

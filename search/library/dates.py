@@ -10,6 +10,9 @@ import re
 import unicodedata
 from datetime import date, time, timedelta
 
+from .stamps import EARLIEST as EARLIEST_NS
+from .stamps import LATEST as LATEST_NS
+
 __all__ = [
     "DATE",
     "DATE_SOURCE",
@@ -163,7 +166,8 @@ MODIFIED = "strftime('%Y-%m-%dT%H:%M:%S', {} / 1000000000, 'unixepoch', 'localti
 # Of the rows of ``files`` that show an image: the earliest day in a name, since copies are named
 # later, and the earliest time of that day. "~" sorts after every time.
 NAMED = "rtrim(min(CASE length(named_at) WHEN 10 THEN named_at || '~' ELSE named_at END), '~')"
-OLDEST = "min(mtime_ns)"
+# A time that is out of range (``stamps``) does not count.
+OLDEST = f"min(CASE WHEN mtime_ns > {EARLIEST_NS} AND mtime_ns < {LATEST_NS} THEN mtime_ns END)"
 _BY_NAME = (
     "coalesce(length(taken_at), 0) < 19 AND length(named) > coalesce(length(taken_at), 0) "
     "AND substr(named, 1, coalesce(length(taken_at), 0)) = coalesce(taken_at, '')"

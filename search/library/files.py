@@ -18,6 +18,7 @@ __all__ = [
     "below",
     "image_by_hash",
     "purge_images",
+    "refresh_images",
     "write_embeddings",
     "write_files",
     "write_images",
@@ -63,6 +64,14 @@ def write_images(conn: sqlite3.Connection, images: Iterable[NewImage]) -> None:
         f"INSERT INTO images ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
         "ON CONFLICT (hash) DO NOTHING",
         ((image.hash, image.bytes, *_METADATA_OF(image.metadata)) for image in images),
+    )
+
+
+def refresh_images(conn: sqlite3.Connection, images: Iterable[NewImage]) -> None:
+    """Replace the metadata of images that are stored already."""
+    conn.executemany(
+        f"UPDATE images SET {', '.join(f'{name} = ?' for name in METADATA)} WHERE hash = ?",
+        ((*_METADATA_OF(image.metadata), image.hash) for image in images),
     )
 
 

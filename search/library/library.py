@@ -276,7 +276,7 @@ class Library:
 
     def files_under(self, root: bytes) -> dict[bytes, FileRow]:
         """Return every known file under a folder, by path, whichever root it belongs to."""
-        sql = "SELECT path, id, size, mtime_ns, state, image_id FROM files "
+        sql = "SELECT path, id, size, mtime_ns, state, image_id, ctime_ns FROM files "
         with guarded(self.folder / DATABASE):
             rows = self.conn.execute(f"{sql} WHERE path >= ? AND path < ?", files.below(root))
             return {path: FileRow(*rest) for path, *rest in rows}
@@ -306,8 +306,8 @@ class Library:
         """Store images, embeddings and files in one transaction.
 
         A known content keeps its image, a known file gets its new row, and an image without a file
-        left is deleted. Raise ``ValueError``, before anything is written, for a vector that does
-        not fit the model.
+        left is deleted. Metadata of known images stay, except those that ``batch.refreshed`` has.
+        Raise ``ValueError``, before anything is written, for a vector that does not fit the model.
         """
         embedded = [image for image in batch.new_images if image.vector is not None]
         model_id = self._check_vectors(embedded, batch.model_id) if embedded else None
@@ -315,6 +315,7 @@ class Library:
         hashes += [file.hash for file in batch.files if file.hash is not None]
         with self.transaction() as conn:
             files.write_images(conn, batch.new_images)
+            files.refresh_images(conn, batch.refreshed)
             ids = files.image_by_hash(conn, hashes)
             if model_id is not None:
                 files.write_embeddings(conn, embedded, ids, model_id)
@@ -343,6 +344,14 @@ class Library:
                 "UPDATE files SET state = 'indexed', reason = NULL "
                 "WHERE path = ? AND image_id IS NOT NULL AND state <> 'failed'",
                 ((path,) for path in paths),
+            )
+
+    def note_ctimes(self, ctimes: Iterable[tuple[bytes, int]]) -> None:
+        """Record when inodes have changed, in nanoseconds, of files that are otherwise known."""
+        with self.transaction() as conn:
+            conn.executemany(
+                "UPDATE files SET ctime_ns = ? WHERE path = ?",
+                ((ctime_ns, path) for path, ctime_ns in ctimes),
             )
 
     def note(self, paths: Iterable[bytes], reason: str) -> None:

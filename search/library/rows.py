@@ -56,6 +56,7 @@ class FileRow(NamedTuple):
     mtime_ns: int
     state: FileState
     image_id: int | None
+    ctime_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +119,15 @@ class FileWrite:
 
 @dataclass(frozen=True, slots=True)
 class WriteBatch:
-    """The rows of one transaction; vectors belong to ``model_id``, else to the current model."""
+    """The rows of one transaction; vectors belong to ``model_id``, else to the current model.
+
+    ``refreshed`` are known images whose metadata have been read anew.
+    """
 
     new_images: Sequence[NewImage] = ()
     files: Sequence[FileWrite] = ()
     model_id: int | None = None
+    refreshed: Sequence[NewImage] = ()
 
 
 @dataclass(frozen=True, slots=True)

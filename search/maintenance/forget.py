@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from fovea.search.errors import LibraryError
@@ -11,7 +12,7 @@ from fovea.search.library.library import Library
 from fovea.search.library.locks import exclusive
 from fovea.search.library.rows import ModelRow
 
-__all__ = ["THUMBNAILS", "forget_root", "thumbnail_path"]
+__all__ = ["THUMBNAILS", "forget_root", "forget_thumbnails", "thumbnail_path"]
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,15 @@ def thumbnail_path(folder: Path, digest: bytes, kind: str) -> Path:
     """Return the path of an image's thumbnail; ``folder`` is that of all thumbnails."""
     name = digest.hex()
     return folder / name[:2] / f"{name}-{kind}.webp"
+
+
+def forget_thumbnails(folder: Path, digests: Iterable[bytes]) -> None:
+    """Delete the thumbnails and previews of some contents; ``folder`` is the library's."""
+    for digest in digests:
+        name = digest.hex()
+        for path in (folder / THUMBNAILS / name[:2]).glob(f"{name}-*"):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _forget_thumbnails(library: Library) -> None:

@@ -156,3 +156,20 @@ def test_a_library_switches_its_model_and_back_without_embedding_twice(own):
 )
 def test_misuse_of_index_exits_with_2(used, words):
     assert run("index", *words).code == 2
+
+
+def test_files_are_read_anew_whatever_their_stamps_say(own):
+    [name] = [path for path in (own / "photos").iterdir() if path.name == "red.png"]
+    one = run("index", "--reread", name, "--json").json
+    assert (one["embedded"], one["moved"]) == (0, 0)
+    every = run("index", "--reread", own / "photos", "--json").json
+    assert every["found"] == one["found"] and every["embedded"] == 0
+    assert every["failed"] == 1  # it is tried once more
+    assert run("index", "--json").json["unchanged"] == every["found"]
+
+
+def test_what_is_to_be_read_anew_must_be_there(own):
+    done = run("index", "--reread", own / "photos" / "nothing.png")
+    assert done.code == 1 and done.err.startswith("Error: there is no file or folder")
+    done = run("index", "--reread", own / "model" / "config.json")
+    assert done.code == 1 and "is not a folder; name the folder that it is in" in done.err

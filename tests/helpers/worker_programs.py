@@ -37,6 +37,23 @@ print(json.dumps({"report": {"found": 10, "embedded": 3, "unchanged": 0, "moved"
 """
 
 
+# What the process runs in these tests: the true one, but with a toy for a model.
+INDEXING = """
+import sys; sys.path[:] = sys.argv[1:]
+from pathlib import Path
+from types import SimpleNamespace
+import fovea.search.models.resolve
+from toys import TolerantEncoder
+encoder = TolerantEncoder()
+toy = SimpleNamespace(
+    name="colour", identity=encoder.identity, dim=3, source="test", folder=Path("no"),
+    preprocess=encoder.preprocess, load=lambda **options: encoder,
+)
+fovea.search.models.resolve.resolve_model = lambda *asked, **options: toy
+from fovea.web.jobs.index_worker import main; main()
+"""
+
+
 def running_instead(program):
     """What makes commands, but of a program of the test's own."""
     return lambda module, *arguments: [sys.executable, "-c", program, *arguments, *sys.path]

@@ -162,7 +162,12 @@ SCAN = _object(
         "seconds_left": _or_null("number", minimum=0),
         "roots": _list(TEXT),
         "unreached": {**_list(TEXT), "description": "Folders that could not be reached."},
+        "in_hand": {
+            **_list(TEXT),
+            "description": "Files, the first few, at which the process ended unexpectedly.",
+        },
         "started_at": TEXT,
+        "code": {"enum": [None, "unexpected"]},
         "message": _or_null("string"),
     }
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fovea.indexer.workers.host import step_back
 
-from .process import NICE, Pace, asked, say
+from .process import NICE, Pace, asked, note_in_hand, say
 
 if TYPE_CHECKING:
     from fovea.indexer.scanning.scan import ScanReport
@@ -27,7 +27,10 @@ FIELDS = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipp
 
 
 def main() -> None:
-    """Index as the server asks: ``library``, ``folders``, ``model``."""
+    """Index as the server asks: ``library``, ``folders``, ``model``, and whether to ``reread``.
+
+    ``in_hand`` is the descriptor at which to note the files in hand.
+    """
     step_back(NICE)
     stop = threading.Event()
     wanted = asked(lambda is_asked: stop.set())
@@ -60,7 +63,7 @@ def _index(wanted: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
             # a library keeps its model; a new one takes what was asked for
             model = resolve_model(None if current else wanted["model"], current)
             try:
-                report = _report(library, wanted["folders"], model, stop)
+                report = _report(library, wanted, model, stop)
                 break
             except ModelChanged:  # while this waited for its turn
                 continue
@@ -71,13 +74,19 @@ def _index(wanted: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
 
 
 def _report(
-    library: "Library", folders: Sequence[str], model: "ModelInfo", stop: threading.Event
+    library: "Library", wanted: dict[str, Any], model: "ModelInfo", stop: threading.Event
 ) -> "ScanReport | None":
     """Index as soon as no other process does; return None if told to stop before."""
     from fovea.indexer.scanning.scan import index_folders
     from fovea.search.errors import LibraryBusy
 
-    pace = Pace()
+    pace, descriptor = Pace(), wanted.get("in_hand")
+    last: list[tuple[str, Sequence[bytes]]] = []
+
+    def in_hand(doing: str, paths: Sequence[bytes]) -> None:
+        if descriptor is not None and [(doing, paths)] != last:
+            last[:] = [(doing, paths)]
+            note_in_hand(descriptor, doing, paths)
 
     def progress(now: Any) -> None:
         if pace.is_time():
@@ -87,12 +96,14 @@ def _report(
         try:
             return index_folders(
                 library,
-                [os.fsencode(folder) for folder in folders],
+                [os.fsencode(folder) for folder in wanted["folders"]],
                 model=model,
                 load_encoder=model.load,
                 progress=progress,
                 stop=stop,
                 wait_s=LOOK_S,
+                reread=wanted.get("reread", False),
+                in_hand=in_hand,
             )
         except LibraryBusy as exc:
             say("waiting", str(exc))

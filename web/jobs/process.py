@@ -8,18 +8,33 @@ child ends within seconds.
 import json
 import os
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-__all__ = ["NICE", "Pace", "asked", "close", "ended", "lines", "say", "start", "tell"]
+__all__ = [
+    "NICE",
+    "InHand",
+    "Pace",
+    "asked",
+    "close",
+    "ended",
+    "lines",
+    "note_in_hand",
+    "say",
+    "start",
+    "tell",
+]
 
 BLAS = "OPENBLAS_NUM_THREADS"  # limited for the server, not for its children
 FAREWELL_S = 10.0  # for the batch in flight, once the server has gone
 PATIENCE_S = 5.0  # for the batch in flight, while the server stops
 NICE = 10  # the priority of the children
+NAMED = 8  # files in hand that are named
+LONGEST = 1 << 20  # bytes of what is in hand; a path has at most some thousands
 EVERY_S = 0.2  # between two lines about progress
 
 Child = subprocess.Popen[str]
@@ -28,14 +43,44 @@ Child = subprocess.Popen[str]
 # The server's side
 
 
-def start(command: Sequence[str], wanted: dict[str, Any]) -> Child:
-    """Start a child that is to do what is ``wanted``. Raise ``OSError`` if that is impossible."""
+class InHand:
+    """What a child has in hand, in memory that outlives it: it may end without a word.
+
+    The child inherits ``descriptor``, and writes with ``note_in_hand``.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._file = open(os.memfd_create("fovea"), "r+b", buffering=0)
+        except (AttributeError, OSError):  # not on macOS, nor in every sandbox
+            self._file = tempfile.TemporaryFile(buffering=0)
+        self.descriptor = self._file.fileno()
+
+    def read(self) -> tuple[str, list[str], int] | None:
+        """Return what was being done, to which files (the first few), and to how many."""
+        try:
+            doing, paths, count = json.loads(os.pread(self.descriptor, LONGEST, 0).split(b"\n")[0])
+            return (str(doing), [str(path) for path in paths], int(count)) if paths else None
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._file.close()
+
+
+def start(command: Sequence[str], wanted: dict[str, Any], shared: Sequence[int] = ()) -> Child:
+    """Start a child that is to do what is ``wanted``. Raise ``OSError`` if that is impossible.
+
+    ``shared`` are descriptors that it inherits.
+    """
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
+        pass_fds=tuple(shared),
         start_new_session=True,  # Ctrl-C goes to the server, which then stops this
         env={name: value for name, value in os.environ.items() if name != BLAS},
     )
@@ -85,6 +130,13 @@ def close(process: Child | None) -> None:
 
 
 # The child's side
+
+
+def note_in_hand(descriptor: int, doing: str, paths: Sequence[bytes]) -> None:
+    """Note what is about to be done to some files, for a server that may ask after the end."""
+    names = [os.fsdecode(path) for path in paths[:NAMED]]
+    with suppress(OSError):
+        os.pwrite(descriptor, json.dumps([doing, names, len(paths)]).encode() + b"\n", 0)
 
 
 class Pace:

@@ -1,6 +1,7 @@
 """Indexing while the server runs: one process at a time, with live progress."""
 
 import os
+import signal
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,16 +11,19 @@ from typing import Any
 from flask import Blueprint, Flask, current_app
 
 from fovea.indexer.workers.host import command
-from fovea.search.library.paths import printable
+from fovea.search.library.paths import printable, printable_name
 from fovea.web.contract.describe import bad_request, describe, json_body
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import Engine, current_engine
 
-from .process import Child, close, ended, lines, start, tell
+from . import changed_files
+from .process import Child, InHand, close, ended, lines, start, tell
 
 __all__ = ["Scans", "blueprint", "install", "scans"]
 
 blueprint = Blueprint("scans", __name__)
+
+REREAD_AT_ONCE = 1000  # files; what comes beyond is told again when it is looked at again
 
 NEW_SCAN = {
     "type": "object",
@@ -36,7 +40,7 @@ class Scans:
         self._changed = threading.Condition()
         self._document: dict[str, Any] | None = None
         self._process: Child | None = None
-        self._waiting: list[tuple[Path, ...]] = []
+        self._waiting: list[tuple[tuple[Path, ...], bool]] = []  # (folders, whether to reread)
         self._count = 0
 
     def document(self) -> dict[str, Any] | None:
@@ -44,18 +48,32 @@ class Scans:
         with self._changed:
             return None if self._document is None else dict(self._document)
 
-    def start(self, folders: Sequence[Path] = ()) -> dict[str, Any]:
-        """Index these folders, or all, now or after the running scan; return the newest scan."""
-        wanted = tuple(folders)
+    def start(self, folders: Sequence[Path] = (), *, reread: bool = False) -> dict[str, Any]:
+        """Index these folders, or all, now or after the running scan; return the newest scan.
+
+        With ``reread``, they may be files, and are read whatever their stamps say.
+        """
+        wanted = tuple(folders), reread
         with self._changed:
             if self._engine.closing.is_set():
                 raise Problem(503, "Service Unavailable", "the server is shutting down")
             if self._process is None:
-                self._begin(wanted)
+                self._begin(*wanted)
+            elif reread and folders:
+                self._add_to_reread(wanted[0])
             elif wanted not in self._waiting:
                 self._waiting.append(wanted)
             assert self._document is not None
             return dict(self._document)
+
+    def _add_to_reread(self, folders: tuple[Path, ...]) -> None:
+        """Add to the scan that waits to read files anew: many small ones would walk for ever."""
+        for place, (others, reread) in enumerate(self._waiting):
+            if reread and others:
+                joined = tuple(dict.fromkeys((*others, *folders)))
+                self._waiting[place] = joined[:REREAD_AT_ONCE], True
+                return
+        self._waiting.append((folders, True))
 
     def stop(self) -> None:
         """Stop the scan after the batch in flight, and drop the scans that wait."""
@@ -75,7 +93,7 @@ class Scans:
             self._changed.wait_for(lambda: self._document != seen, timeout)
             return None if self._document is None else dict(self._document)
 
-    def _begin(self, folders: tuple[Path, ...]) -> None:
+    def _begin(self, folders: tuple[Path, ...], reread: bool) -> None:
         """Start the process; the caller has locked ``_changed``."""
         self._count += 1
         self._document = {
@@ -87,22 +105,31 @@ class Scans:
             "roots": [printable(os.fspath(folder)) for folder in folders],
             "unreached": [],
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "in_hand": [],
+            "code": None,
             "message": None,
         }
         wanted = {
             "library": str(self._engine.folder.absolute()),
             "folders": [os.fspath(folder) for folder in folders],
+            "reread": reread,
             "model": self._engine.requested_model,
         }
+        in_hand = None
         try:
-            process = self._process = start(command("fovea.web.jobs.index_worker"), wanted)
+            in_hand = InHand()
+            wanted["in_hand"] = in_hand.descriptor
+            program = command("fovea.web.jobs.index_worker")
+            process = self._process = start(program, wanted, [in_hand.descriptor])
         except OSError as exc:
+            if in_hand is not None:
+                in_hand.close()
             self._document |= _ended({"error": f"cannot start indexing: {exc.strerror}"}, 1)
         else:
-            threading.Thread(target=self._follow, args=(process,), daemon=True).start()
+            threading.Thread(target=self._follow, args=(process, in_hand), daemon=True).start()
         self._changed.notify_all()
 
-    def _follow(self, process: Child) -> None:
+    def _follow(self, process: Child, in_hand: InHand) -> None:
         """Read the process's output until it ends, then start the next scan that waits."""
         last: dict[str, Any] = {}
         for said in lines(process):
@@ -112,11 +139,13 @@ class Scans:
                 self._show({"message": str(said["waiting"])})
             last = said
         code = ended(process)
+        at = in_hand.read()
+        in_hand.close()
         with self._changed:
             self._process = None
-            self._document = {**(self._document or {}), **_ended(last, code)}
+            self._document = {**(self._document or {}), **_ended(last, code, at)}
             if self._waiting and not self._engine.closing.is_set():
-                self._begin(self._waiting.pop(0))
+                self._begin(*self._waiting.pop(0))
             self._changed.notify_all()
 
     def _show(self, changes: dict[str, Any]) -> None:
@@ -134,8 +163,13 @@ def _progressed(now: dict[str, Any]) -> dict[str, Any]:
     return {**counts, "rate": round(rate, 1), "seconds_left": left, "message": None}
 
 
-def _ended(last: dict[str, Any], code: int) -> dict[str, Any]:
-    """Tell from the process's last line and exit code how a scan has ended."""
+def _ended(
+    last: dict[str, Any], code: int, in_hand: tuple[str, list[str], int] | None = None
+) -> dict[str, Any]:
+    """Tell from the process's last line and exit code how a scan has ended.
+
+    ``in_hand`` is what it was doing, to which files (the first few), and to how many.
+    """
     if "report" in last and code == 0:
         report = last["report"]
         names = ("found", "embedded", "failed", "skipped")
@@ -148,8 +182,26 @@ def _ended(last: dict[str, Any], code: int) -> dict[str, Any]:
         state = "stopped" if report["stopped"] else "done"
         ended = {"done": done, "state": state, "seconds_left": None, "message": None}
         return {**counts, **ended, "unreached": unreached}
-    message = f"the indexing process ended unexpectedly (exit code {code}); see the server's log"
-    return {"state": "failed", "message": str(last.get("error", message)), "seconds_left": None}
+    failed = {"state": "failed", "seconds_left": None}
+    if "error" in last:
+        return {**failed, "message": str(last["error"])}
+    files: list[str] = []
+    place = ""
+    if in_hand is not None:
+        doing, paths, count = in_hand
+        files = [printable_name(path) for path in paths]
+        others = f" and {count - 1} other files" if count > 2 else " and another file"
+        place = f" while {doing} {files[0]}{others if count > 1 else ''}"
+    message = f"the indexing process ended unexpectedly ({_how(code)}){place}; see the server's log"
+    return {**failed, "code": "unexpected", "message": message, "in_hand": files}
+
+
+def _how(code: int) -> str:
+    """Say how a process has ended: an exit code, or minus the signal that ended it."""
+    try:
+        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 def install(app: Flask) -> None:
@@ -157,6 +209,7 @@ def install(app: Flask) -> None:
     engine: Engine = app.extensions["fovea"]
     app.extensions["fovea.scans"] = found = Scans(engine)
     engine.on_close(found.close)
+    changed_files.install(app)
 
 
 def scans() -> Scans:

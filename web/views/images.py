@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint
 
 from fovea.search.library.paths import path_fields
+from fovea.search.library.stamps import oldest
 from fovea.search.query.hits import places
 from fovea.search.query.likelihood import likeliest, surroundings
 from fovea.search.query.rank import stored_vector
@@ -21,10 +22,7 @@ from .search import CURSOR, LIMIT, answer_page
 
 blueprint = Blueprint("images", __name__)
 
-CHANGED = (
-    "SELECT strftime('%Y-%m-%dT%H:%M:%S', min(mtime_ns) / 1000000000, 'unixepoch', 'localtime') "
-    "FROM files WHERE image_id = ? AND state = 'indexed'"
-)
+CHANGED = oldest("image_id = ? AND state = 'indexed'")
 NEIGHBOURS = 12  # shown beside an image
 LABELS = 5
 COLUMNS = (

@@ -10,6 +10,7 @@ from werkzeug.wsgi import wrap_file
 from fovea.search.clip.formats import browser_media_type
 from fovea.web.contract.describe import Choice, describe
 from fovea.web.engine.engine import current_engine
+from fovea.web.jobs.changed_files import changed_files, has_changed
 
 from .sources import Source, source_of
 
@@ -37,8 +38,11 @@ def original(image_id: int) -> Response:
     supported.
     """
     as_file = DOWNLOAD.read() == "1"
-    source = source_of(current_engine().library, image_id)
+    library = current_engine().library
+    source = source_of(library, image_id)
     try:
+        if has_changed(library, source.path, source.stamps):
+            changed_files().tell(source.path)
         response = _response(source, as_file)
     except BaseException:  # for example a range beyond the end of the file
         source.file.close()
@@ -58,8 +62,8 @@ def _response(source: Source, as_file: bool) -> Response:
         as_attachment=as_file or kind == OTHER,
         download_name="".join(c if c.isprintable() else "_" for c in name),
         conditional=False,  # below, once the length is known
-        etag=f"{source.size:x}-{int(source.mtime * 1e6):x}",
-        last_modified=source.mtime,
+        etag="-".join(f"{stamp or 0:x}" for stamp in source.stamps),
+        last_modified=source.modified,
     )
     response.content_length = source.size
     response.cache_control.private = True

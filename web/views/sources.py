@@ -5,9 +5,11 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import BinaryIO
 
 from fovea.search.library.library import Library
+from fovea.search.library.stamps import Stamps, moment, stamps_of
 from fovea.search.query.hits import places
 from fovea.web.contract.problems import Problem
 
@@ -35,8 +37,26 @@ class Source:
 
     file: BinaryIO
     path: str
-    size: int
-    mtime: float  # seconds since 1970
+    stamps: Stamps
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes when it was opened."""
+        return self.stamps.size
+
+    @property
+    def mtime(self) -> float:
+        """When it was modified last, in seconds since 1970."""
+        return self.stamps.mtime_ns / 1e9
+
+    @property
+    def modified(self) -> datetime | None:
+        """When it was modified last, for HTTP: None for what cannot be, as in the future.
+
+        RFC 9110, section 8.8.2.1: no later than the answer itself.
+        """
+        found = moment(self.stamps.mtime_ns)
+        return found if found is not None and found <= datetime.now(UTC) else None
 
 
 @contextlib.contextmanager
@@ -77,7 +97,7 @@ def _opened(path: str, roots: tuple[bytes, ...]) -> Source | None:
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         return None
-    return Source(os.fdopen(descriptor, "rb"), path, status.st_size, status.st_mtime)
+    return Source(os.fdopen(descriptor, "rb"), path, stamps_of(status))
 
 
 def _descriptor(path: bytes) -> int:

@@ -20,6 +20,7 @@ from fovea.search.maintenance.forget import THUMBNAILS, thumbnail_path
 from fovea.web.contract.describe import Choice, Text, describe
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import Engine, current_engine
+from fovea.web.jobs.changed_files import changed_files
 
 from .sources import open_source
 
@@ -243,5 +244,7 @@ def _content(library: Library, image_id: int, digest: bytes) -> tuple[bytes, boo
             raise Refused("it is too large")
         data, path = source.file.read(limits.file_bytes + 1), source.path
     if sha256(data).digest() != digest:
-        raise Problem(410, "Gone", "the file has changed since it was indexed; rescan its folder")
+        is_told = changed_files().tell(path)
+        next_step = "it is being indexed again" if is_told else "rescan its folder"
+        raise Problem(410, "Gone", f"the file has changed since it was indexed; {next_step}")
     return data, is_raw(path)

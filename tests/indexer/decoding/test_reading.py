@@ -5,7 +5,7 @@ import os
 import pytest
 
 from fovea.indexer.decoding.limits import Gone, Limits, Refused, Unreadable, one_line
-from fovea.indexer.decoding.reading import distinct_mtime, read_file
+from fovea.indexer.decoding.reading import distinct_time, read_file
 
 
 def test_bytes_size_and_time_come_back(tmp_path):
@@ -32,7 +32,7 @@ def test_bytes_size_and_time_come_back(tmp_path):
     ],
 )
 def test_a_time_that_may_be_given_again_is_not_remembered(mtime, now, remembered):
-    assert distinct_mtime(mtime, now) == remembered
+    assert distinct_time(mtime, now) == remembered
 
 
 def test_a_file_too_large_is_refused_unread(tmp_path):

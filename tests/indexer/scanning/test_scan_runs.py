@@ -416,3 +416,14 @@ def test_exif_reaches_the_library(scan, tmp_path):
         "SELECT width, height, format, orientation, taken_at, camera FROM images"
     )
     assert rows == [(30, 40, "JPEG", 8, "2022-02-03T04:05:06", "Camera One")]
+
+
+def test_a_run_tells_what_it_has_in_hand(scan, photos):
+    told = []
+    scan(photos, in_hand=lambda doing, paths: told.append((doing, list(paths))))
+    everything = {os.fsencode(path) for path in photos.iterdir()}
+    for doing in ("decoding", "embedding", "storing"):
+        paths = {path for what, some in told for path in some if what == doing}
+        assert paths and paths <= everything
+    assert {path for what, some in told for path in some if what == "embedding"} == everything
+    assert told[-1] == ("", [])

@@ -38,7 +38,8 @@ def test_size_and_time_are_those_of_the_file(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"12345")
     os.utime(tmp_path / "a.jpg", ns=(1, -1_000_000_000_007))
     path = os.fsencode(tmp_path / "a.jpg")
-    assert list(walk(os.fsencode(tmp_path))) == [Found(path, 5, -1_000_000_000_007, None)]
+    ctime_ns = os.stat(tmp_path / "a.jpg").st_ctime_ns
+    assert list(walk(os.fsencode(tmp_path))) == [Found(path, 5, -1_000_000_000_007, None, ctime_ns)]
 
 
 def test_names_are_bytes(tmp_path):
@@ -157,3 +158,47 @@ def test_a_walk_can_be_halted_where_it_is(tmp_path):
     next(found)
     halt.set()
     assert list(found) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(5, "Input/output error"), "unreadable: Input/output error"),
+        (OverflowError("too large"), "unexpected error: OverflowError: too large"),
+    ],
+)
+def test_an_entry_that_cannot_be_looked_at_is_in_doubt_alone(tmp_path, monkeypatch, error, reason):
+    touch(tmp_path, b"a.jpg", b"b.jpg", b"odd/c.jpg", b"notes.txt")
+    real = os.scandir
+
+    class Entry:
+        def __init__(self, entry):
+            self._entry = entry
+
+        def __getattr__(self, name):
+            return getattr(self._entry, name)
+
+        def is_dir(self, **options):
+            if self.name in (b"b.jpg", b"odd"):
+                raise error
+            return self._entry.is_dir(**options)
+
+    class Listing:
+        def __init__(self, path):
+            self._entries = real(path)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self._entries.close()
+
+        def __iter__(self):
+            return map(Entry, self._entries)
+
+    monkeypatch.setattr("fovea.indexer.walking.walk.os.scandir", Listing)
+    found = {os.path.basename(entry.path): entry for entry in walk(os.fsencode(tmp_path))}
+    assert found[b"a.jpg"].refusal is None and found[b"a.jpg"].size >= 0
+    assert found[b"b.jpg"] == Found(os.fsencode(tmp_path / "b.jpg"), -1, -1, reason)
+    assert found[b"odd"] == Closed(os.fsencode(tmp_path / "odd"), reason)
+    assert len(found) == 3

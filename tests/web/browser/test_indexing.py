@@ -183,3 +183,29 @@ def test_days_of_few_pictures_share_a_row(page):
     page.keyboard.press("ArrowDown")
     below = int(page.evaluate("document.activeElement.parentElement.dataset.imageId"))
     assert tops[below] > tops[8]
+
+
+@pytest.mark.parametrize(
+    ("locale", "at", "among"),
+    [
+        ("en-GB", "ended unexpectedly at /photos/slow.jpg;", "/photos/slow.jpg among them"),
+        ("zh-CN", "索引进程在处理 /photos/slow.jpg 时意外结束", "其中有 /photos/slow.jpg"),
+    ],
+)
+def test_the_page_names_the_files_at_which_indexing_ended(browser, empty, locale, at, among):
+    with visited(browser, "about:blank", locale=locale) as page:
+        page.add_init_script(STREAM)
+        page.goto(empty)
+        page.locator("#open-library").click()
+        ended = SCAN | {"state": "failed", "code": "unexpected", "message": "in English only"}
+        problem = page.locator("#library [data-part=scan-problem]")
+        say = Library(page).say
+        say("scan", **SCAN)
+        say("scan", **ended, in_hand=["/photos/slow.jpg"])
+        assert at in problem.inner_text()
+        say("scan", **ended, in_hand=["/photos/slow.jpg", "/photos/other.jpg"])
+        assert among in problem.inner_text()
+        say("scan", **ended, in_hand=[])
+        assert problem.inner_text() and "slow" not in problem.inner_text()
+        say("scan", **SCAN | {"state": "done"})
+        assert problem.inner_text() == ""

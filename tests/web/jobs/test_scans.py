@@ -12,23 +12,7 @@ from PIL import Image
 from fovea.indexer.scanning.pipeline import Progress
 from fovea.web.jobs import process
 from fovea.web.jobs import scans as module
-from worker_programs import TALKING, running_instead, until
-
-# What the process runs in these tests: the true one, but with a toy for a model.
-INDEXING = """
-import sys; sys.path[:] = sys.argv[1:]
-from pathlib import Path
-from types import SimpleNamespace
-import fovea.search.models.resolve
-from toys import TolerantEncoder
-encoder = TolerantEncoder()
-toy = SimpleNamespace(
-    name="colour", identity=encoder.identity, dim=3, source="test", folder=Path("no"),
-    preprocess=encoder.preprocess, load=lambda **options: encoder,
-)
-fovea.search.models.resolve.resolve_model = lambda *asked, **options: toy
-from fovea.web.jobs.index_worker import main; main()
-"""
+from worker_programs import INDEXING, TALKING, running_instead, until
 
 FALLING = "import os; os._exit(3)"
 REFUSING = """
@@ -159,6 +143,19 @@ def test_one_scan_runs_at_a_time_and_the_next_one_follows(client, running, proce
     assert ended(client)["id"] == 2
 
 
+def test_files_to_read_anew_wait_together(client, running, monkeypatch):
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
+    monkeypatch.setattr(module, "REREAD_AT_ONCE", 3)
+    client.post("/api/scans", json={"root": None})
+    for name in "abbacde":
+        running.start([Path(f"/photos/{name}")], reread=True)
+    running.start([Path("/photos")])
+    waiting = tuple(Path(f"/photos/{name}") for name in "abc")
+    assert running._waiting == [(waiting, True), ((Path("/photos"),), False)]
+    client.delete("/api/scans/current")
+    assert ended(client)["id"] == 1
+
+
 def test_stopping_forgets_what_waits(client, running, monkeypatch):
     monkeypatch.setattr(module, "command", running_instead(TALKING))
     [root] = client.get("/api/roots").json["roots"]
@@ -186,6 +183,74 @@ def test_a_scan_that_fails_says_why_and_the_next_one_runs(
     assert client.post("/api/scans", json={"root": None}).json["scan"]["id"] == 2
     client.delete("/api/scans/current")
     assert ended(client)["state"] == "stopped"
+
+
+# The same process, but of a model that ends it at a picture.
+ENDING = INDEXING.replace(
+    "toy =",
+    """
+import os, signal
+real = encoder.encode_pixels
+def ending(pixels):
+    if (abs(pixels[:, 0, 0].astype(int) - (250, 3, 77)) < 2).all(axis=1).any():
+        END
+    return real(pixels)
+encoder.encode_pixels = ending
+toy =""",
+)
+
+
+@pytest.mark.parametrize(
+    ("end", "how"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+        ("os.abort()", "SIGABRT"),
+        ("os._exit(7)", "exit code 7"),
+        ("raise SystemExit(7)", "exit code 7"),
+    ],
+)
+def test_the_file_at_which_a_process_ends_is_named(client, photos, running, monkeypatch, end, how):
+    monkeypatch.setattr(module, "command", running_instead(ENDING.replace("END", end)))
+    name = "odd\nname \udce9.png"
+    Image.new("RGB", (40, 30), (250, 3, 77)).save(photos / name)
+    client.post("/api/scans", json={"root": None})
+    scan = ended(client)
+    shown = f"{photos}/odd\\nname \\udce9.png"
+    assert (scan["state"], scan["code"], scan["in_hand"]) == ("failed", "unexpected", [shown])
+    assert scan["message"] == (
+        f"the indexing process ended unexpectedly ({how}) while embedding {shown}; "
+        "see the server's log"
+    )
+    (photos / name).unlink()
+    client.post("/api/scans", json={"root": None})
+    scan = ended(client)
+    assert (scan["state"], scan["code"], scan["in_hand"]) == ("done", None, [])
+
+
+def test_of_many_files_in_hand_the_first_few_are_named(client, photos, running, monkeypatch):
+    end = "os.kill(os.getpid(), signal.SIGKILL)"
+    monkeypatch.setattr(module, "command", running_instead(ENDING.replace("END", end)))
+    for number in range(20):
+        Image.new("RGB", (40, 30 + number), (250, 3, 77)).save(photos / f"{number}.png")
+    client.post("/api/scans", json={"root": None})
+    scan = ended(client)
+    assert 1 <= len(scan["in_hand"]) <= process.NAMED
+    assert set(scan["in_hand"]) <= {str(photos / f"{number}.png") for number in range(20)}
+    assert scan["in_hand"][0] in scan["message"]
+
+
+def test_nothing_is_in_hand_before_and_after_all_files(tmp_path):
+    in_hand = process.InHand()
+    assert in_hand.read() is None
+    process.note_in_hand(in_hand.descriptor, "decoding", [b"/a/\xff.jpg", b"/b.jpg"])
+    assert in_hand.read() == ("decoding", ["/a/\udcff.jpg", "/b.jpg"], 2)
+    process.note_in_hand(in_hand.descriptor, "storing", [b"/b.jpg"] * 40)
+    assert in_hand.read() == ("storing", ["/b.jpg"] * process.NAMED, 40)
+    process.note_in_hand(in_hand.descriptor, "", [])
+    assert in_hand.read() is None
+    os.pwrite(in_hand.descriptor, b"torn", 0)
+    assert in_hand.read() is None
+    in_hand.close()
 
 
 def test_a_process_that_cannot_be_started_is_a_failed_scan(client, running, monkeypatch):

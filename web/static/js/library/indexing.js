@@ -140,6 +140,7 @@ function showScan(document_) {
   const running = scan?.state === "running";
   parts.scan.hidden = !running;
   parts.stop.hidden = !running;
+  parts["scan-problem"].textContent = scan?.state === "failed" ? failure(scan) : "";
   emit("scan", scan);
   showProgress(running);
   if (running) showCounts();
@@ -174,11 +175,18 @@ function showCounts() {
 }
 
 function ended() {
-  const { state, message, unreached = [] } = scan ?? {};
+  const { state, unreached = [] } = scan ?? {};
   const isBad = state === "failed" || unreached.length > 0;
-  const text = state === "failed" ? (message ?? t("scan.broken")) : result(scan ?? {});
+  const text = state === "failed" ? failure(scan) : result(scan ?? {});
   emit("toast", { text, kind: isBad ? "error" : "info" });
   if (panel.open) refresh();
+}
+
+/** Why a scan has failed; where its process ended unexpectedly, also at which files. */
+function failure({ code, message, in_hand: files = [] }) {
+  if (code !== "unexpected") return message ?? t("scan.broken");
+  if (!files.length) return t("scan.ended");
+  return t(files.length > 1 ? "scan.ended_among" : "scan.ended_at", { file: printable(files[0]) });
 }
 
 /** The result of a scan, and the folders that it could not reach. */

@@ -1,0 +1,64 @@
+"""A file's stamps: what a file system says of it, in numbers that can be stored and compared.
+
+Nothing that a file system says is sure to fit: times in nanoseconds outgrow SQLite's integers
+before 1677 and after 2262, and broken disks and networks give anything.
+"""
+
+import os
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+__all__ = ["EARLIEST", "LATEST", "Stamps", "moment", "oldest", "stamps_of"]
+
+EARLIEST, LATEST = -(2**63), 2**63 - 1  # SQLite's integers; times beyond are stored as these
+
+HAS_CTIME = os.name != "nt"  # Windows gives the time of creation, which no edit changes
+
+
+class Stamps(NamedTuple):
+    """A file's size in bytes, and in nanoseconds since 1970 when its content and inode changed.
+
+    ``ctime_ns`` is None where the file system does not know it.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int | None
+
+
+def stamps_of(status: os.stat_result) -> Stamps:
+    """Return a file's stamps, each within SQLite's integers.
+
+    A time out of range becomes the nearest one in range, so that the same file always has the same
+    stamps, whoever looks.
+    """
+    size, mtime_ns, ctime_ns = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    if not 0 <= size <= LATEST:
+        size = _within(size, 0)
+    if not EARLIEST <= mtime_ns <= LATEST:
+        mtime_ns = _within(mtime_ns, EARLIEST)
+    if not EARLIEST <= ctime_ns <= LATEST:
+        ctime_ns = _within(ctime_ns, EARLIEST)
+    return Stamps(size, mtime_ns, ctime_ns if ctime_ns and HAS_CTIME else None)
+
+
+def _within(number: int, least: int) -> int:
+    return min(max(number, least), LATEST)
+
+
+def oldest(condition: str) -> str:
+    """Return SQL for when the oldest of some files was modified, as ISO 8601 local time.
+
+    ``condition`` chooses the files. Times out of range do not count; NULL if there is none other.
+    """
+    return (
+        "SELECT strftime('%Y-%m-%dT%H:%M:%S', min(mtime_ns) / 1000000000, 'unixepoch', 'localtime')"
+        f" FROM files WHERE {condition} AND mtime_ns > {EARLIEST} AND mtime_ns < {LATEST}"
+    )
+
+
+def moment(mtime_ns: int) -> datetime | None:
+    """Return a time as a date and time in UTC; None if it is out of range."""
+    if not EARLIEST < mtime_ns < LATEST:
+        return None
+    return datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC)
