@@ -9,6 +9,8 @@ from pathlib import Path
 
 from fovea.search.errors import LibraryError
 
+from .folded import register
+
 __all__ = ["BUSY_S", "connect", "immediate", "translated"]
 
 BUSY_S = 30.0  # a write waits this long for another connection's; writes last milliseconds
@@ -49,6 +51,7 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
             conn.execute("PRAGMA secure_delete = ON")  # deleted rows are overwritten
         conn.execute("PRAGMA foreign_keys = ON")
         conn.execute("PRAGMA cache_size = -16384")  # KiB
+        register(conn)  # triggers call these: with PRAGMA trusted_schema off they could not
     except BaseException:
         conn.close()
         raise

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fovea.search.clip.formats import format_named
+from fovea.search.library.folded import canonical_path, fold, fold_path
 from fovea.search.library.library import Library
 
 __all__ = [
@@ -37,6 +38,8 @@ SHAPES = ("portrait", "landscape", "square")
 SIZE = re.compile(r"(<=|>=|<|>)([0-9]{1,12}(?:\.[0-9]{1,6})?)([A-Za-z]+)")
 UNITS = {"mp": "MP", "b": "B", "kb": "kB", "mb": "MB", "gb": "GB"}
 BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+WILDCARDS = {"*": "%", "?": "_"}  # in SQL
+LONGEST_PATTERN = 50_000  # bytes of a LIKE pattern (SQLITE_MAX_LIKE_PATTERN_LENGTH)
 AFTER_ANY_DATE = "~"  # sorts after whatever follows the year, month or day of a date
 
 Selection = tuple[str, list[Any]]  # what follows FROM, up to ORDER BY, or a condition; its values
@@ -141,7 +144,7 @@ def _selects(entry: Filter) -> bool:
     return FILTERS[entry.kind].of_files and not entry.negated
 
 
-# Files: a name is bytes, and an accent in it one character or two, depending on the system
+# Files: a name is bytes, and one name is written in several ways, depending on the system
 
 
 def _read_folder(value: str) -> str | None:
@@ -151,36 +154,48 @@ def _read_folder(value: str) -> str | None:
     return value if value == "/" else re.sub(r"/+", "/", value)
 
 
-def _any_form(condition: Callable[[str], Selection]) -> Callable[[str], Selection]:
-    """Files that meet a condition in any Unicode form of the value."""
-
-    def any_form(value: str) -> Selection:
-        forms = {value, *(unicodedata.normalize(form, value) for form in ("NFC", "NFD"))}
-        conditions = [condition(form) for form in sorted(forms)]
-        sql = " OR ".join(f"({sql})" for sql, _ in conditions)
-        return f"({sql})", [value for _, values in conditions for value in values]
-
-    return any_form
-
-
-@_any_form
 def _in_folder(value: str) -> Selection:
     """A folder by its whole path, or by the last part of its path, wherever it lies."""
     folder = value.rstrip("/") + "/"
     if folder.startswith("/"):
-        start = os.fsencode(folder)
-        return "substr(path, 1, ?) = ?", [len(start), start]
-    pattern = os.fsencode(f"%/{_escaped(folder)}%")
-    return "CAST(path AS TEXT) LIKE CAST(? AS TEXT) ESCAPE '\\'", [pattern]
+        return _below(folder)
+    return _folded("instr(folder, ?) > 0", f"/{fold_path(folder)}")
 
 
-@_any_form
+def _below(folder: str) -> Selection:
+    """Paths that begin so, in any Unicode form.
+
+    Bytes are compared first; few paths are left to look at the characters of.
+    """
+    forms = {folder, *(unicodedata.normalize(form, folder) for form in ("NFC", "NFD"))}
+    starts = sorted(map(os.fsencode, forms))
+    same = " OR ".join("substr(path, 1, ?) = ?" for _ in starts)
+    alike, folded = _folded("substr(folder, 1, ?) = ?", *_beginning(fold_path(folder)))
+    return (
+        f"({same} OR ({alike} AND substr(canonical_path(path), 1, ?) = ?))",
+        [value for start in starts for value in (len(start), start)]
+        + [*folded, *_beginning(canonical_path(folder))],
+    )
+
+
+def _beginning(text: str) -> tuple[int, str]:
+    return len(text), text
+
+
 def _named(value: str) -> Selection:
     """A name with ``*`` and ``?``; without them, a part of a name."""
-    pattern = _escaped(value).replace("*", "%").replace("?", "_")
-    pattern = pattern if re.search(r"[*?]", value) else f"%{pattern}%"
-    names = "SELECT rowid FROM names WHERE name LIKE CAST(? AS TEXT) ESCAPE '\\'"
-    return f"id IN ({names})", [os.fsencode(pattern)]
+    if not re.search(r"[*?]", value):
+        return _folded("instr(name, ?) > 0", fold(value))
+    pieces = re.split(r"([*?])", value)  # full-width ones stand for themselves
+    pattern = "".join(WILDCARDS.get(piece) or _escaped(fold(piece)) for piece in pieces)
+    if len(pattern.encode()) > LONGEST_PATTERN:
+        return "FALSE", []  # longer than any name
+    return _folded("name LIKE ? ESCAPE '\\'", pattern)
+
+
+def _folded(condition: str, *values: Any) -> Selection:
+    """Files whose folded name or folder meets a condition."""
+    return f"id IN (SELECT file_id FROM folded WHERE {condition})", list(values)
 
 
 def _escaped(value: str) -> str:
