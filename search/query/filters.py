@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fovea.search.clip.formats import format_named
+from fovea.search.clip.formats import FORMATS, format_named
 from fovea.search.library.folded import canonical_path, fold, fold_path
 from fovea.search.library.library import Library
 
@@ -66,6 +66,7 @@ class FilterKind:
     also: tuple[str, ...] = ()  # what people write instead of its key
     problem: str = "value_form"  # for an invalid value, by its name in ``language.PROBLEMS``
     of_files: bool = False
+    values: Callable[[], dict[str, str]] | None = None  # all there are -> how errors name them
 
 
 def allowed_images(library: Library, filters: Sequence[Filter]) -> np.ndarray:
@@ -225,9 +226,23 @@ def _read_words(value: str) -> str | None:
     return " ".join(value.split())
 
 
+def _read_format(value: str) -> str | None:
+    return value if format_named(fold(value).removeprefix(".")) else None
+
+
 def _format(value: str) -> Selection:
-    found = format_named(value.removeprefix("."))
-    return "lower(format) = lower(?)", [found.name if found else value.removeprefix(".")]
+    found = format_named(fold(value).removeprefix("."))
+    assert found is not None  # ``_read_format`` has checked it
+    return "format = ? COLLATE NOCASE", [found.name]
+
+
+def _formats() -> dict[str, str]:
+    """Return what ``format:`` takes, each name and extension, with its format's name."""
+    return {
+        name: entry.name.lower()
+        for entry in FORMATS
+        for name in (entry.name.lower(), *entry.extensions.split())
+    }
 
 
 def _read_shape(value: str) -> str | None:
@@ -334,9 +349,9 @@ FILTERS: dict[str, FilterKind] = {
         ("camera:canon",), "whose camera's name contains that", ("make", "model", "device"), "utf8",
     ),
     "format": FilterKind(
-        _read_words, _format, ("format:heic",),
+        _read_format, _format, ("format:heic",),
         "of that format, given by its name or a file extension",
-        ("type", "ext", "extension"), "utf8",
+        ("type", "ext", "extension"), "format", values=_formats,
     ),
     "is": FilterKind(
         _read_shape, _shape, ("is:portrait", "is:landscape", "is:square"),
