@@ -138,6 +138,7 @@ class NotedScans:
             **times,
             "roots": [],
             "unreached": [],
+            "ignore_files": [],
             "message": None,
         }
 

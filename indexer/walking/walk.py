@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fovea.indexer.decoding.formats import EXTENSIONS, extension
 from fovea.indexer.decoding.reading import what_is
 
-from .ignore import Ignore
+from .ignore import BadIgnoreFile, Ignore
 
 
 class Found(NamedTuple):
@@ -23,10 +23,14 @@ class Found(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """A folder that could not be listed, so that what it contains is unknown."""
+    """A folder that could not be listed, so that what it contains is unknown.
+
+    Or one with an ignore file that cannot be used, so that what may be indexed is unknown.
+    """
 
     path: bytes
     reason: str
+    rules: bytes | None = None  # that ignore file
 
 
 def walk(
@@ -49,7 +53,12 @@ def walk(
     while folders:
         folder = folders.pop()
         try:
+            if folder != root:
+                ignore.enter(folder, folder[offset:])
             entries = os.scandir(folder)
+        except BadIgnoreFile as exc:
+            yield Closed(folder, exc.reason, exc.path)
+            continue
         except OSError as exc:
             if folder == root:
                 raise

@@ -147,6 +147,11 @@ SCAN = _object(
         "seconds_left": _or_null("number", minimum=0),
         "roots": _list(TEXT),
         "unreached": {**_list(TEXT), "description": "Folders that could not be reached."},
+        "ignore_files": {
+            **_list(TEXT),
+            "description": "Ignore files that cannot be used: nothing below their folders is "
+            "indexed or removed. The message says what is wrong with them.",
+        },
         "started_at": TEXT,
         "message": _or_null("string"),
     }

@@ -174,17 +174,21 @@ function showCounts() {
 }
 
 function ended() {
-  const { state, message, unreached = [] } = scan ?? {};
-  const isBad = state === "failed" || unreached.length > 0;
+  const { state, message, unreached = [], ignore_files: rules = [] } = scan ?? {};
+  const isBad = state === "failed" || unreached.length + rules.length > 0;
   const text = state === "failed" ? (message ?? t("scan.broken")) : result(scan ?? {});
   emit("toast", { text, kind: isBad ? "error" : "info" });
   if (panel.open) refresh();
 }
 
-/** The result of a scan, and the folders that it could not reach. */
-function result({ state, embedded = 0, failed = 0, unreached = [] }) {
+/** The result of a scan, and the folders that it left as they are. */
+function result({ state, embedded = 0, failed = 0, unreached = [], ignore_files: rules = [] }) {
   const counts = { count: format.number(embedded), failed: format.number(failed) };
   if (state === "stopped") return t("scan.stopped", counts);
+  if (rules.length) {
+    const path = rules.map(printable).join(", ");
+    return t("scan.ignore_files", { ...counts, path });
+  }
   if (unreached.length > 1) {
     return t("scan.unreached_many", { ...counts, folders: format.number(unreached.length) });
   }
