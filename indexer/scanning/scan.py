@@ -13,9 +13,11 @@ from pathlib import Path
 from types import FrameType
 
 from fovea.indexer.decoding.limits import Limits
+from fovea.indexer.walking.ignore import Ignore
 from fovea.indexer.walking.prefetch import Prefetch
 from fovea.indexer.workers.host import available_cores
 from fovea.search.clip.protocols import IndexingEncoder
+from fovea.search.clip.user_path import check_path
 from fovea.search.errors import FoveaError, ModelError
 from fovea.search.library.files import HELD_REASON
 from fovea.search.library.library import Library
@@ -38,7 +40,7 @@ HELD = (
     "deleted or moved on purpose, run again with --confirm-deletions"
 )
 
-
+BARRED = "until then nothing below its folder is indexed or removed"
 NO_FOLDER = "no folder has been indexed yet; name one: fovea index FOLDER"
 
 
@@ -48,7 +50,10 @@ class ModelChanged(FoveaError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A folder that a scan could not list, or in which too much was gone; its pictures stay."""
+    """A folder that could not be listed or where too much was gone, or a bad ignore file.
+
+    The pictures of that folder stay as they are.
+    """
 
     path: bytes
     reason: str
@@ -71,6 +76,7 @@ class ScanReport:
     held: int = 0  # no longer there, but too many at once: kept until confirmed
     passed_over: int = 0  # there, but not searchable any more: ignored now, or behind a link
     problems: tuple[Problem, ...] = ()  # folders and roots that could not be listed
+    barred: int = 0  # folders left as they are, since their ignore file cannot be used
     stopped: bool = False
 
 
@@ -98,9 +104,12 @@ def index_folders(
     leaves the library prepared for answers. ``dry_run`` counts what would happen and writes
     nothing. ``ignore`` holds gitignore patterns, after each root's own.
 
-    Raise ``FoveaError`` for what is not a folder, ``ModelChanged`` if the library uses another
-    model by the time it is this run's turn (a dry run counts what that would embed), and
-    ``LibraryBusy`` if another process has been indexing for more than ``wait_s`` seconds.
+    A root whose ignore file cannot be used is left as it is, and reported in ``problems``.
+
+    Raise ``FoveaError`` for what is not a folder and for an invalid pattern in ``ignore``,
+    ``ModelChanged`` if the library uses another model by the time it is this run's turn (a dry run
+    counts what that would embed), and ``LibraryBusy`` if another process has been indexing for more
+    than ``wait_s`` seconds.
     """
     started = time.monotonic()
     stop = stop or threading.Event()
@@ -115,6 +124,7 @@ def index_folders(
         stop,
         progress,
     )
+    Ignore(scan.ignore)  # whose patterns are this run's: an invalid one ends it
     paths = [root_path(folder) for folder in folders]
     load_encoder = cache(load_encoder)
     if dry_run:
@@ -133,8 +143,11 @@ def index_folders(
 
 
 def root_path(folder: Path | bytes | str) -> bytes:
-    """Return a folder's absolute path, without links: what is walked is what was meant."""
-    return os.path.realpath(os.fsencode(folder))
+    """Return a folder's absolute path, without links: what is walked is what was meant.
+
+    Raise ``FoveaError`` for a path that names nothing, such as an empty one.
+    """
+    return os.path.realpath(os.fsencode(check_path(folder)))
 
 
 @contextmanager
@@ -257,11 +270,12 @@ class _Scan:
         for root in survey.roots:
             if root.id in survey.offline:
                 self.library.set_root_state(root.id, "offline")
+            elif root.id in survey.barred:
+                self.library.set_root_state(root.id, "online")
             else:
                 self.library.set_root_state(root.id, "online", scanned_at=now)
-        note_decoders(
-            self.library, [root.id for root in survey.roots if root.id not in survey.offline]
-        )
+        unseen = {*survey.offline, *survey.barred}
+        note_decoders(self.library, [root.id for root in survey.roots if root.id not in unseen])
 
     @property
     def _details(self) -> tuple[str, str, int, str]:
@@ -357,10 +371,17 @@ def _report(survey: Survey, tally: Tally, verdict: Verdict | None = None) -> Sca
     verdict = verdict or Verdict()
     met = {entry.path for entry in survey.refused}
     refused = sum(entry.path in met for entry in verdict.skipped)
-    problems = [Problem(entry.path, entry.reason) for entry in survey.closed]
+    problems = [
+        Problem(entry.rules, f"{entry.reason}; {BARRED}")
+        if entry.rules
+        else Problem(entry.path, entry.reason)
+        for entry in survey.closed
+    ]
     for root in survey.roots:
         if root.id in survey.offline:
             problems.append(Problem(root.path, f"offline: {survey.offline[root.id]}"))
+        if bad := survey.barred.get(root.id):
+            problems.append(Problem(bad.path, f"{bad.reason}; {BARRED}"))
         if held := sum(entry.root_id == root.id for entry in verdict.held):
             problems.append(Problem(root.path, f"{held} {HELD}"))
     return ScanReport(
@@ -375,4 +396,5 @@ def _report(survey: Survey, tally: Tally, verdict: Verdict | None = None) -> Sca
         held=len(verdict.held),
         passed_over=verdict.passed_over,
         problems=tuple(problems),
+        barred=len(survey.barred) + sum(entry.rules is not None for entry in survey.closed),
     )
