@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, SupportsIndex, TypeVar
 
+from fovea.search.clip.user_path import user_path
 from fovea.search.library.damage import explained
 from fovea.search.library.library import DATABASE, default_library_folder
 from fovea.search.library.library import Library as Store
@@ -96,7 +97,7 @@ class Library:
         returns a function that is called with the bytes so far and in all (None if unknown). Raise
         ``LibraryError`` if there is no library, or if it cannot be used.
         """
-        place = default_library_folder() if folder is None else Path(folder).expanduser()
+        place = default_library_folder() if folder is None else user_path(folder)
         store = Store.open(place, create=create)
         return cls(store, device=device, dtype=dtype, on_download=on_download)
 
@@ -173,7 +174,7 @@ class Library:
 
         if isinstance(ignore, str):
             raise TypeError("ignore is a list of patterns, not one string")
-        places, name = [Path(folder).expanduser() for folder in folders], _name(model)
+        places, name = [user_path(folder) for folder in folders], _name(model)
         check_request(self._store, places, name, reread=reread)
         current = self._store.model()
         info = resolve_model(name, current, network=not dry_run, progress=self._on_download)
@@ -214,7 +215,7 @@ class Library:
         from fovea.search.errors import LibraryError
         from fovea.search.maintenance.forget import forget_root
 
-        place = os.fsencode(Path(folder).expanduser())
+        place = os.fsencode(user_path(folder))
         names = {os.path.abspath(place), os.path.realpath(place)}
         found = [root for root in self._store.roots() if root.path in names]
         if not found:
@@ -323,7 +324,7 @@ class Library:
         """
         from fovea.indexer.workers.query_image import content_hash
 
-        digest = content_hash(Path(file).expanduser())
+        digest = content_hash(user_path(file))
         return self._store.image_by_hash([digest]).get(digest)
 
     @_telling
@@ -415,7 +416,7 @@ class Library:
 
         with QueryImageDecoder(encoder.preprocess) as decoder:  # starts while torch is imported
             encoder.full()
-            pixels = decoder.pixels(Path(picture).expanduser())
+            pixels = decoder.pixels(user_path(picture))
         return encoder.encode_pixels(pixels[None])[0]
 
 
@@ -429,4 +430,4 @@ def _name(model: str | os.PathLike[str] | None) -> str | None:
     """Return a model's name, or its path in a form that is never mistaken for a name."""
     if model is None or isinstance(model, str):
         return model
-    return os.path.abspath(Path(model).expanduser())
+    return os.path.abspath(user_path(model))

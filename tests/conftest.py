@@ -140,6 +140,7 @@ class NotedScans:
             "unreached": [],
             "in_hand": [],
             "code": None,
+            "ignore_files": [],
             "message": None,
         }
 

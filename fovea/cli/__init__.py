@@ -14,6 +14,7 @@ import click
 from click.exceptions import Exit
 
 import fovea
+from fovea.search.clip.user_path import check_working_directory
 from fovea.search.errors import FoveaError
 from fovea.search.library.paths import printable
 
@@ -98,6 +99,7 @@ def cli() -> None:
     fovea search "a dog running on a beach"
     """
     _log_to_stderr()
+    check_working_directory()
 
 
 def _log_to_stderr() -> None:

@@ -109,6 +109,11 @@ def index(
     _show_report(report, model, dry_run, as_json)
     if report.stopped:
         raise click.ClickException("stopped; run the command again to go on")
+    if report.barred:
+        raise click.ClickException(
+            f"{counted(report.barred, 'folder')} left as before, since what to ignore there is not "
+            "known; correct the ignore file, and run the command again"
+        )
 
 
 def _switched(
@@ -200,7 +205,7 @@ def _show_report(report: "ScanReport", model: "ModelInfo", dry_run: bool, as_jso
             f"{counted(report.failed, 'file')} could not be read; fovea verify says which, and why"
         )
     if as_json:
-        also = {"held": report.held, "passed_over": report.passed_over}
+        also = {"held": report.held, "passed_over": report.passed_over, "barred": report.barred}
         counts = {field: getattr(report, field) for field in fields}
         print_json(counts | {field: count for field, count in also.items() if count})
         return

@@ -80,14 +80,13 @@ def tell_of_better(place: Path, offer: "Offer | None", former: str | None = None
     where there is no offer, and while a change of model is under way.
     """
     from fovea.data import BUNDLED
-    from fovea.search.library.library import default_library_folder
     from fovea.search.library.locks import holder_of
     from fovea.search.maintenance.changeover import LOCK
 
     if offer is None or holder_of(place, LOCK):
         return
     command = f"fovea models use {shlex.quote(offer.name)}"
-    if place.absolute() != default_library_folder().absolute():
+    if not _is_default(place):
         command += f" --library {shlex.quote(str(place))}"
     size = f"a download of about {offer.bytes / 1e6:,.0f} MB" if offer.bytes else "on this disk"
     if former is None:
@@ -105,6 +104,16 @@ def tell_of_better(place: Path, offer: "Offer | None", former: str | None = None
             f"this library uses {former}, which was bundled earlier; the bundled model is better "
             f"now, and {offer.name}, on this disk, better still: {command}"
         )
+
+
+def _is_default(place: Path) -> bool:
+    from fovea.search.errors import LibraryError
+    from fovea.search.library.library import default_library_folder
+
+    try:
+        return place.absolute() == default_library_folder().absolute()
+    except LibraryError:  # FOVEA_LIBRARY is empty
+        return False
 
 
 def current_model(library: "Library") -> "ModelRow":

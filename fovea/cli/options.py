@@ -1,17 +1,37 @@
 """Options that several commands share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from fovea.search.clip.errors import FoveaError
+from fovea.search.clip.user_path import check_path
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps."
 POSITIVE = click.IntRange(min=1)
-FILE = click.Path(path_type=Path, readable=False)  # the reader explains why it cannot
 LIBRARY = "fovea.library"  # in ``ctx.meta``: the folder of ``--library``, or None
+
+
+class UserPath(click.Path):
+    """A path that means something: an empty one would be the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            text = check_path(value)
+        except FoveaError as exc:
+            self.fail(str(exc), param, ctx)
+        if not text.startswith("~") and str(Path(text)).startswith("~"):
+            value = os.path.abspath(text)  # ``Path`` would make ~ of ./~
+        return super().convert(value, param, ctx)
+
+
+FILE = UserPath(path_type=Path, readable=False)  # the reader explains why it cannot
+FOLDER = UserPath(path_type=Path, file_okay=False)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -25,11 +45,10 @@ def value_option(
 
 def library_option(command: Command, *, name: str = "--library", metavar: str = "DIR") -> Command:
     """Add ``--library``."""
-    place = click.Path(path_type=Path, file_okay=False)
     text = "The library's folder.  [default: FOVEA_LIBRARY, or the user's data folder]"
-    return click.option(name, "folder", metavar=metavar, type=place, help=text, callback=_remember)(
-        command
-    )
+    return click.option(
+        name, "folder", metavar=metavar, type=FOLDER, help=text, callback=_remember
+    )(command)
 
 
 def _remember(ctx: click.Context, param: click.Parameter, folder: Path | None) -> Path | None:

@@ -21,6 +21,7 @@ from .opening import current_model, open_library
 from .options import (
     DTYPES,
     FILE,
+    FOLDER,
     POSITIVE,
     json_option,
     machine_options,
@@ -38,7 +39,7 @@ from .switching import switch_library, switch_result
     "--from",
     "folder",
     metavar="LIBRARY",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="The library to learn from.  [default: FOVEA_LIBRARY, or the user's data folder]",
 )
 @value_option(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fovea.indexer.decoding.formats import RAW_EXTENSIONS, RAW_REASON, extension, raw_available
 from fovea.indexer.decoding.limits import UNEXPECTED, unexpected
-from fovea.indexer.walking.ignore import Ignore
+from fovea.indexer.walking.ignore import BadIgnoreFile, Ignore
 from fovea.indexer.walking.walk import Closed, Found, is_empty, walk
 from fovea.indexer.workers.pool import Task
 from fovea.search.library.library import Library
@@ -113,6 +113,7 @@ class Survey:
     )  # pictures that must not be opened any more
     closed: list[Closed] = field(default_factory=list)
     offline: dict[int, str] = field(default_factory=dict)  # root id -> why
+    barred: dict[int, BadIgnoreFile] = field(default_factory=dict)  # root id -> what bars it
     totals: dict[int, int] = field(default_factory=dict)  # root id -> files found there
     raw: bool = field(default_factory=lambda: raw_available())
     halt: threading.Event = field(default_factory=threading.Event)  # ends the walk early
@@ -129,6 +130,8 @@ class Survey:
                 yield from self._walk(root, stops)
                 if is_empty(root.path):  # unmounted meanwhile
                     self.offline[root.id] = "the folder is empty"
+            except BadIgnoreFile as exc:
+                self.barred[root.id] = exc
             except OSError as exc:
                 self.offline[root.id] = exc.strerror or type(exc).__name__
             self.totals[root.id] = self.found - before

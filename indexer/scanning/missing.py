@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
-from fovea.indexer.walking.ignore import Ignore
+from fovea.indexer.walking.ignore import BadIgnoreFile, Ignore
 from fovea.indexer.walking.walk import is_empty
 from fovea.search.library.library import Library
 from fovea.search.library.rows import Root
@@ -43,27 +43,36 @@ class Verdict:
 def lost_files(survey: Survey) -> list[LostFile]:
     """Return the files of ``survey.known`` that its walk, now over, did not find or take.
 
-    Roots that are offline by now are left out, and folders that could not or cannot be listed.
+    Roots that are offline by now or whose ignore file cannot be used are left out, and folders that
+    could not or cannot be listed.
     """
     closed = [entry.path for entry in survey.closed]
     roots = sorted(survey.roots, key=lambda root: len(root.path), reverse=True)
     rules = _look_again(survey, roots)
-    found = [entry for entry in survey.refused if entry.root_id not in survey.offline]
+    found = [entry for entry in survey.refused if entry.root_id in rules]
     listing = cache(_listing)
     for path, row in survey.known.files.items():
         if row.state == "missing" or any(inside(path, folder) for folder in closed):
             continue
         root = next(root for root in roots if inside(path, root.path))
-        if root.id in survey.offline:
+        if root.id not in rules:
             continue
         fate = _fate(path, root.path, listing)
         if fate == "gone":
             found.append(LostFile(path, root.id, row, None))
         elif fate is not None and row.state != "skipped":
             linked = LINKED_REASON if fate == "linked" else None
-            if reason := linked or rules[root.id].covers(path, root.path):
+            if reason := linked or _covered(path, root.path, rules[root.id]):
                 found.append(LostFile(path, root.id, row, reason))
     return found
+
+
+def _covered(path: bytes, root: bytes, rules: Ignore) -> str | None:
+    """Return why a path is ignored now; None also where that cannot be known."""
+    try:
+        return rules.covers(path, root)
+    except (BadIgnoreFile, OSError):
+        return None
 
 
 def _look_again(survey: Survey, roots: Sequence[Root]) -> dict[int, Ignore]:
@@ -73,13 +82,15 @@ def _look_again(survey: Survey, roots: Sequence[Root]) -> dict[int, Ignore]:
     """
     rules = {}
     for root in roots:
-        if root.id in survey.offline:
+        if root.id in survey.offline or root.id in survey.barred:
             continue
         try:
             if is_empty(root.path):
                 survey.offline[root.id] = "the folder is empty"
             else:
                 rules[root.id] = Ignore.for_root(root.path, survey.ignore)
+        except BadIgnoreFile as exc:
+            survey.barred[root.id] = exc
         except OSError as exc:
             survey.offline[root.id] = exc.strerror or type(exc).__name__
     return rules

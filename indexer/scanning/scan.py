@@ -13,9 +13,11 @@ from pathlib import Path
 from types import FrameType
 
 from fovea.indexer.decoding.limits import Limits
+from fovea.indexer.walking.ignore import Ignore
 from fovea.indexer.walking.prefetch import Prefetch
 from fovea.indexer.workers.host import available_cores
 from fovea.search.clip.protocols import IndexingEncoder
+from fovea.search.clip.user_path import check_path
 from fovea.search.errors import FoveaError, ModelError
 from fovea.search.library import checks
 from fovea.search.library.files import HELD_REASON
@@ -41,7 +43,7 @@ HELD = (
     "deleted or moved on purpose, run again with --confirm-deletions"
 )
 
-
+BARRED = "until then nothing below its folder is indexed or removed"
 NO_FOLDER = "no folder has been indexed yet; name one: fovea index FOLDER"
 
 
@@ -51,9 +53,10 @@ class ModelChanged(FoveaError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A folder that a scan could not list, or in which too much was gone; its pictures stay.
+    """A folder that could not be listed or where too much was gone, or a bad ignore file.
 
-    Also a file that could not be looked at, or of which the database took not even the failure.
+    The pictures of that folder stay as they are. Also a file that could not be looked at, or of
+    which the database took not even the failure.
     """
 
     path: bytes
@@ -77,6 +80,7 @@ class ScanReport:
     held: int = 0  # no longer there, but too many at once: kept until confirmed
     passed_over: int = 0  # there, but not searchable any more: ignored now, or behind a link
     problems: tuple[Problem, ...] = ()  # what could not be listed, looked at or recorded
+    barred: int = 0  # folders left as they are, since their ignore file cannot be used
     stopped: bool = False
 
 
@@ -112,9 +116,12 @@ def index_folders(
     of roots; the rest of their roots is brought up to date as usual. ``in_hand`` is called with
     what is about to be done (decoding, embedding, storing) to which files.
 
-    Raise ``FoveaError`` for what is not a folder, ``ModelChanged`` if the library uses another
-    model by the time it is this run's turn (a dry run counts what that would embed), and
-    ``LibraryBusy`` if another process has been indexing for more than ``wait_s`` seconds.
+    A root whose ignore file cannot be used is left as it is, and reported in ``problems``.
+
+    Raise ``FoveaError`` for what is not a folder and for an invalid pattern in ``ignore``,
+    ``ModelChanged`` if the library uses another model by the time it is this run's turn (a dry run
+    counts what that would embed), and ``LibraryBusy`` if another process has been indexing for more
+    than ``wait_s`` seconds.
     """
     started = time.monotonic()
     stop = stop or threading.Event()
@@ -131,6 +138,7 @@ def index_folders(
         reread,
         in_hand,
     )
+    Ignore(scan.ignore)  # whose patterns are this run's: an invalid one ends it
     paths = [root_path(folder) for folder in folders]
     load_encoder = cache(load_encoder)
     if dry_run:
@@ -152,8 +160,11 @@ def index_folders(
 
 
 def root_path(folder: Path | bytes | str) -> bytes:
-    """Return a folder's absolute path, without links: what is walked is what was meant."""
-    return os.path.realpath(os.fsencode(folder))
+    """Return a folder's absolute path, without links: what is walked is what was meant.
+
+    Raise ``FoveaError`` for a path that names nothing, such as an empty one.
+    """
+    return os.path.realpath(os.fsencode(check_path(folder)))
 
 
 @contextmanager
@@ -298,11 +309,12 @@ class _Scan:
         for root in survey.roots:
             if root.id in survey.offline:
                 self.library.set_root_state(root.id, "offline")
+            elif root.id in survey.barred:
+                self.library.set_root_state(root.id, "online")
             else:
                 self.library.set_root_state(root.id, "online", scanned_at=now)
-        note_decoders(
-            self.library, [root.id for root in survey.roots if root.id not in survey.offline]
-        )
+        unseen = {*survey.offline, *survey.barred}
+        note_decoders(self.library, [root.id for root in survey.roots if root.id not in unseen])
 
     @property
     def _details(self) -> tuple[str, str, int, str]:
@@ -426,11 +438,18 @@ def _report(
     verdict = verdict or Verdict()
     met = {entry.path for entry in survey.refused}
     ignored = sum(entry.path in met for entry in verdict.skipped)
-    problems = [Problem(entry.path, entry.reason) for entry in survey.closed]
+    problems = [
+        Problem(entry.rules, f"{entry.reason}; {BARRED}")
+        if entry.rules
+        else Problem(entry.path, entry.reason)
+        for entry in survey.closed
+    ]
     problems += [Problem(path, reason) for path, reason in refused]
     for root in survey.roots:
         if root.id in survey.offline:
             problems.append(Problem(root.path, f"offline: {survey.offline[root.id]}"))
+        if bad := survey.barred.get(root.id):
+            problems.append(Problem(bad.path, f"{bad.reason}; {BARRED}"))
         if held := sum(entry.root_id == root.id for entry in verdict.held):
             problems.append(Problem(root.path, f"{held} {HELD}"))
     return ScanReport(
@@ -445,4 +464,5 @@ def _report(
         held=len(verdict.held),
         passed_over=verdict.passed_over,
         problems=tuple(problems),
+        barred=len(survey.barred) + sum(entry.rules is not None for entry in survey.closed),
     )

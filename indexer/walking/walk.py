@@ -12,7 +12,7 @@ from fovea.indexer.decoding.limits import unexpected
 from fovea.indexer.decoding.reading import what_is
 from fovea.search.library.stamps import stamps_of
 
-from .ignore import Ignore
+from .ignore import BadIgnoreFile, Ignore
 
 
 class Found(NamedTuple):
@@ -28,11 +28,13 @@ class Found(NamedTuple):
 class Closed(NamedTuple):
     """A folder that could not be listed, so that what it contains is unknown.
 
-    Also a single file, where that alone is in doubt.
+    Or one with an ignore file that cannot be used, so that what may be indexed is unknown. Also a
+    single file, where that alone is in doubt.
     """
 
     path: bytes
     reason: str
+    rules: bytes | None = None  # that ignore file
 
 
 def walk(
@@ -55,7 +57,12 @@ def walk(
     while folders:
         folder = folders.pop()
         try:
+            if folder != root:
+                ignore.enter(folder, folder[offset:])
             entries = os.scandir(folder)
+        except BadIgnoreFile as exc:
+            yield Closed(folder, exc.reason, exc.path)
+            continue
         except OSError as exc:
             if folder == root:
                 raise

@@ -10,6 +10,7 @@ import numpy as np
 from fovea.indexer.decoding.limits import Gone, Limits, Refused
 from fovea.indexer.decoding.reading import read_file
 from fovea.search.clip.preprocess import Preprocess
+from fovea.search.clip.user_path import check_path
 from fovea.search.errors import LibraryError
 from fovea.search.library.paths import printable_name
 
@@ -61,7 +62,7 @@ class QueryImageDecoder:
 
 
 def _resolved(file: Path | str) -> bytes:
-    return os.path.realpath(os.fsencode(file))
+    return os.path.realpath(os.fsencode(check_path(file)))
 
 
 def _unreadable(file: Path | str, reason: str) -> LibraryError:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from fovea.search.errors import LibraryDamaged, LibraryError
 
+from .folded import register
 from .locks import briefly
 from .network import remote_kind
 
@@ -91,6 +92,7 @@ def connect(path: Path, *, any_thread: bool = False) -> "Connection":
         conn.execute("PRAGMA foreign_keys = ON")
         conn.execute("PRAGMA cell_size_check = ON")  # notices damage sooner
         conn.execute("PRAGMA cache_size = -16384")  # KiB
+        register(conn)  # triggers call these: with PRAGMA trusted_schema off they could not
     except BaseException:
         conn.close()
         raise

@@ -18,6 +18,7 @@ import numpy as np
 from sqlite_utils import Database
 
 from fovea.data import former_name
+from fovea.search.clip.user_path import check_path, user_path
 from fovea.search.errors import LibraryDamaged, LibraryError
 
 from . import files, schema
@@ -44,9 +45,15 @@ PAGE = 1000  # rows fetched at a time where a cursor must not stay open
 
 
 def default_library_folder() -> Path:
-    """Return ``FOVEA_LIBRARY``, else where this platform keeps a user's data."""
-    if named := os.environ.get("FOVEA_LIBRARY"):
-        return Path(named).expanduser()
+    """Return ``FOVEA_LIBRARY``, else where this platform keeps a user's data.
+
+    Raise ``LibraryError`` if the variable is empty: whoever set it meant another place.
+    """
+    named = os.environ.get("FOVEA_LIBRARY")
+    if named is not None:
+        if not named:
+            raise LibraryError("FOVEA_LIBRARY is empty; set it to a folder, or unset it")
+        return user_path(named)
     from platformdirs import user_data_path
 
     return user_data_path("fovea", appauthor=False) / "library"
@@ -72,7 +79,7 @@ class Library:
         a folder without a library, and for a database that is unreadable, another program's, or
         written by a newer fovea.
         """
-        folder = Path(folder)
+        folder = Path(check_path(folder))
         path = folder / DATABASE
         if create:
             with _usable(folder):
@@ -193,7 +200,7 @@ class Library:
 
         Files below it pass to it from a root around it, since it may be offline alone.
         """
-        absolute = os.fsencode(os.path.abspath(path))
+        absolute = os.path.abspath(os.fsencode(check_path(path)))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self.transaction() as conn:
             added = conn.execute(

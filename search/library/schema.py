@@ -264,12 +264,65 @@ DATES = (
     """,
 )
 
+# Names as they are compared (folded.py): ``names`` has their words, which the tokenizer for ASCII
+# has only to split at spaces, so that no version of SQLite finds other words; ``folded`` has them
+# whole, the folder with a slash at its end. The functions come with every connection.
+_WORDS = """
+    INSERT INTO names (rowid, name, folder)
+    SELECT files.id, folded_words(folded.name),
+        folder_words(substr(files.path, length(roots.path) + 1))
+    FROM files JOIN roots ON roots.id = files.root_id JOIN folded ON file_id = files.id
+"""
+_WHOLE = """
+    INSERT INTO folded (file_id, name, folder)
+    SELECT id, folded_name(path), folded_folder(path) FROM files
+"""
+
+FOLDED = (
+    "DROP TRIGGER files_get_names",
+    "DROP TRIGGER files_change_names",
+    "DROP TRIGGER files_lose_names",
+    "DROP TABLE names",
+    "CREATE VIRTUAL TABLE names USING fts5(name, folder, tokenize = 'ascii')",
+    """
+    CREATE TABLE folded (
+        file_id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        folder TEXT NOT NULL
+    )
+    """,
+    _WHOLE,
+    _WORDS,
+    f"""
+    CREATE TRIGGER files_get_names AFTER INSERT ON files BEGIN
+        {_WHOLE} WHERE id = new.id;
+        {_WORDS} WHERE files.id = new.id;
+    END
+    """,
+    f"""
+    CREATE TRIGGER files_change_names AFTER UPDATE OF path, root_id ON files
+    WHEN old.path IS NOT new.path OR old.root_id IS NOT new.root_id BEGIN
+        DELETE FROM names WHERE rowid = old.id;
+        DELETE FROM folded WHERE file_id = old.id;
+        {_WHOLE} WHERE id = new.id;
+        {_WORDS} WHERE files.id = new.id;
+    END
+    """,
+    """
+    CREATE TRIGGER files_lose_names AFTER DELETE ON files BEGIN
+        DELETE FROM names WHERE rowid = old.id;
+        DELETE FROM folded WHERE file_id = old.id;
+    END
+    """,
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     FIRST,
     NAMES,
     SHOWN,
     FACTS,
     DATES,
+    FOLDED,
 )  # MIGRATIONS[v] leads from version v to v + 1
 VERSION = len(MIGRATIONS)
 

@@ -248,7 +248,7 @@ def resolve_in(library: Library, name: str, *, progress: "Reporter | None" = Non
     Raise ``ModelError`` for one that is not available.
     """
     row = find_meant(library, name)
-    if row is None or Path(name).expanduser().exists():
+    if row is None or os.path.exists(os.path.expanduser(name)):
         return resolve_model(name, progress=progress)
     try:
         return resolve_known(row, progress=progress)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fovea.data import BUNDLED
+from fovea.search.clip.user_path import user_path
 from fovea.search.errors import ModelError, ModelUnreachable
 from fovea.search.library.rows import ModelRow
 
@@ -41,7 +42,7 @@ def load_model(
     for a model, device or precision that is not available.
     """
     if isinstance(name, Path):
-        name = str(name.expanduser().absolute())  # never mistaken for a published name
+        name = str(user_path(name).absolute())  # never mistaken for a published name
     model = resolve_model(name, network=network, progress=on_download)
     return model.load(device=device, dtype=dtype)
 
@@ -105,7 +106,7 @@ def _requested(name: str, network: bool, progress: "Reporter | None") -> ModelIn
     if not looks_like_path and (named := find_named(name)):
         folder = pull_hub(named.hub_id, progress, network=network, called=named.name)
         return check_vocabulary(describe_model(folder, named.name, "hub"))
-    place = Path(name).expanduser()
+    place = user_path(name) if name else Path()
     if name and place.exists():
         place = place.absolute()
         label = place.stem if place.is_file() else place.name

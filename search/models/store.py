@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fovea.search.clip.user_path import user_path
 from fovea.search.errors import ModelError
 
 __all__ = ["models_folder", "new_folder", "read_notes", "write_notes"]
@@ -16,7 +17,7 @@ __all__ = ["models_folder", "new_folder", "read_notes", "write_notes"]
 def models_folder() -> Path:
     """Return ``FOVEA_MODELS``, else where this platform keeps a user's data."""
     if named := os.environ.get("FOVEA_MODELS"):
-        return Path(named).expanduser()
+        return user_path(named)
     from platformdirs import user_data_path
 
     return user_data_path("fovea", appauthor=False) / "models"

@@ -1,10 +1,10 @@
 """Find images by the names of their files and folders."""
 
 import re
-import unicodedata
 
 import numpy as np
 
+from fovea.search.library.folded import words as words_of
 from fovea.search.library.library import Library
 
 __all__ = ["named_images"]
@@ -17,11 +17,11 @@ BEGUN = 12  # images up to which such names are added
 
 Ids = np.ndarray
 
-# Scripts without spaces between words, where a run of characters is one token to SQLite: Thai, Lao
-# and Khmer, kana, Chinese characters, and Hangul, whose words carry their endings.
+# Scripts without spaces between words, where a run of characters is one token to SQLite: Thai, Lao,
+# Burmese and Khmer, kana, Chinese characters, and Hangul, whose words carry their endings.
 _UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff"
-    "\U00020000-\U0003ffff]"
+    "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+    "\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 
 
@@ -33,7 +33,7 @@ def named_images(library: Library, words: str, limit: int, allowed: Ids | None =
     a word that begins with the last one, which may be unfinished. ``allowed``, ascending ids,
     limits them.
     """
-    tokens = re.findall(r"\w+", unicodedata.normalize("NFC", words).replace("_", " "))
+    tokens = words_of(words)
     if not tokens:
         return []
     most = CANDIDATES * limit

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from fovea.search.clip.formats import format_named
+from fovea.search.clip.formats import FORMATS, format_named
 from fovea.search.library import dates
+from fovea.search.library.folded import canonical_path, fold, fold_path
 from fovea.search.library.library import Library
 
 __all__ = [
@@ -38,6 +39,8 @@ SHAPES = ("portrait", "landscape", "square")
 SIZE = re.compile(r"(<=|>=|<|>)([0-9]{1,12}(?:\.[0-9]{1,6})?)([A-Za-z]+)")
 UNITS = {"mp": "MP", "b": "B", "kb": "kB", "mb": "MB", "gb": "GB"}
 BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+WILDCARDS = {"*": "%", "?": "_"}  # in SQL
+LONGEST_PATTERN = 50_000  # bytes of a LIKE pattern (SQLITE_MAX_LIKE_PATTERN_LENGTH)
 AFTER_ANY_DATE = "~"  # sorts after whatever follows the year, month or day of a date
 
 Selection = tuple[str, list[Any]]  # what follows FROM, up to ORDER BY, or a condition; its values
@@ -64,6 +67,7 @@ class FilterKind:
     also: tuple[str, ...] = ()  # what people write instead of its key
     problem: str = "value_form"  # for an invalid value, by its name in ``language.PROBLEMS``
     of_files: bool = False
+    values: Callable[[], dict[str, str]] | None = None  # all there are -> how errors name them
 
 
 def allowed_images(library: Library, filters: Sequence[Filter]) -> np.ndarray:
@@ -141,7 +145,7 @@ def _selects(entry: Filter) -> bool:
     return FILTERS[entry.kind].of_files and not entry.negated
 
 
-# Files: a name is bytes, and an accent in it one character or two, depending on the system
+# Files: a name is bytes, and one name is written in several ways, depending on the system
 
 
 def _read_folder(value: str) -> str | None:
@@ -151,36 +155,48 @@ def _read_folder(value: str) -> str | None:
     return value if value == "/" else re.sub(r"/+", "/", value)
 
 
-def _any_form(condition: Callable[[str], Selection]) -> Callable[[str], Selection]:
-    """Files that meet a condition in any Unicode form of the value."""
-
-    def any_form(value: str) -> Selection:
-        forms = {value, *(unicodedata.normalize(form, value) for form in ("NFC", "NFD"))}
-        conditions = [condition(form) for form in sorted(forms)]
-        sql = " OR ".join(f"({sql})" for sql, _ in conditions)
-        return f"({sql})", [value for _, values in conditions for value in values]
-
-    return any_form
-
-
-@_any_form
 def _in_folder(value: str) -> Selection:
     """A folder by its whole path, or by the last part of its path, wherever it lies."""
     folder = value.rstrip("/") + "/"
     if folder.startswith("/"):
-        start = os.fsencode(folder)
-        return "substr(path, 1, ?) = ?", [len(start), start]
-    pattern = os.fsencode(f"%/{_escaped(folder)}%")
-    return "CAST(path AS TEXT) LIKE CAST(? AS TEXT) ESCAPE '\\'", [pattern]
+        return _below(folder)
+    return _folded("instr(folder, ?) > 0", f"/{fold_path(folder)}")
 
 
-@_any_form
+def _below(folder: str) -> Selection:
+    """Paths that begin so, in any Unicode form.
+
+    Bytes are compared first; few paths are left to look at the characters of.
+    """
+    forms = {folder, *(unicodedata.normalize(form, folder) for form in ("NFC", "NFD"))}
+    starts = sorted(map(os.fsencode, forms))
+    same = " OR ".join("substr(path, 1, ?) = ?" for _ in starts)
+    alike, folded = _folded("substr(folder, 1, ?) = ?", *_beginning(fold_path(folder)))
+    return (
+        f"({same} OR ({alike} AND substr(canonical_path(path), 1, ?) = ?))",
+        [value for start in starts for value in (len(start), start)]
+        + [*folded, *_beginning(canonical_path(folder))],
+    )
+
+
+def _beginning(text: str) -> tuple[int, str]:
+    return len(text), text
+
+
 def _named(value: str) -> Selection:
     """A name with ``*`` and ``?``; without them, a part of a name."""
-    pattern = _escaped(value).replace("*", "%").replace("?", "_")
-    pattern = pattern if re.search(r"[*?]", value) else f"%{pattern}%"
-    names = "SELECT rowid FROM names WHERE name LIKE CAST(? AS TEXT) ESCAPE '\\'"
-    return f"id IN ({names})", [os.fsencode(pattern)]
+    if not re.search(r"[*?]", value):
+        return _folded("instr(name, ?) > 0", fold(value))
+    pieces = re.split(r"([*?])", value)  # full-width ones stand for themselves
+    pattern = "".join(WILDCARDS.get(piece) or _escaped(fold(piece)) for piece in pieces)
+    if len(pattern.encode()) > LONGEST_PATTERN:
+        return "FALSE", []  # longer than any name
+    return _folded("name LIKE ? ESCAPE '\\'", pattern)
+
+
+def _folded(condition: str, *values: Any) -> Selection:
+    """Files whose folded name or folder meets a condition."""
+    return f"id IN (SELECT file_id FROM folded WHERE {condition})", list(values)
 
 
 def _escaped(value: str) -> str:
@@ -215,9 +231,23 @@ def _read_words(value: str) -> str | None:
     return " ".join(value.split())
 
 
+def _read_format(value: str) -> str | None:
+    return value if format_named(fold(value).removeprefix(".")) else None
+
+
 def _format(value: str) -> Selection:
-    found = format_named(value.removeprefix("."))
-    return "lower(format) = lower(?)", [found.name if found else value.removeprefix(".")]
+    found = format_named(fold(value).removeprefix("."))
+    assert found is not None  # ``_read_format`` has checked it
+    return "format = ? COLLATE NOCASE", [found.name]
+
+
+def _formats() -> dict[str, str]:
+    """Return what ``format:`` takes, each name and extension, with its format's name."""
+    return {
+        name: entry.name.lower()
+        for entry in FORMATS
+        for name in (entry.name.lower(), *entry.extensions.split())
+    }
 
 
 def _read_shape(value: str) -> str | None:
@@ -324,9 +354,9 @@ FILTERS: dict[str, FilterKind] = {
         ("camera:canon",), "whose camera's name contains that", ("make", "model", "device"), "utf8",
     ),
     "format": FilterKind(
-        _read_words, _format, ("format:heic",),
+        _read_format, _format, ("format:heic",),
         "of that format, given by its name or a file extension",
-        ("type", "ext", "extension"), "utf8",
+        ("type", "ext", "extension"), "format", values=_formats,
     ),
     "is": FilterKind(
         _read_shape, _shape, ("is:portrait", "is:landscape", "is:square"),

@@ -7,8 +7,8 @@ that reads the same.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import SequenceMatcher
-from typing import Literal
+from difflib import SequenceMatcher, get_close_matches
+from typing import Any, Literal
 
 from fovea.search.errors import QueryError
 
@@ -34,6 +34,9 @@ PROBLEMS = {
     "closing_quote": "the quotation mark {found} is never closed; add another one at the end",
     "date": "{found} is not a date; write 2019, 2019-07 or 2019-07-01",
     "folder": "{found} does not name a folder; write it as in {examples}",
+    "format": "{found} is not a format; write the name of one, {values}, or a file extension",
+    "format_near": "{found} is not a format. Did you mean {near}? Formats: {values}; "
+    "their file extensions will do, too",
     "image": "{found} is not the number of a picture; write one such as like:12",
     "kind": f"{_NO_FILTER} {_FILTERS}",
     "kind_near": f"{_NO_FILTER} Did you mean '{{near}}:'? {_FILTERS}",
@@ -309,8 +312,15 @@ def _filter(item: _Item) -> Filter:
     kind = FILTERS[item.key]
     value = kind.read(item.value)
     if value is None:
-        examples = ", ".join(kind.examples)
-        raise item.wrong(kind.problem, examples=examples, found=_short(item.value))
+        params: dict[str, Any] = {"examples": ", ".join(kind.examples), "found": _short(item.value)}
+        if kind.values is None:
+            raise item.wrong(kind.problem, **params)
+        known = kind.values()
+        params["values"] = ", ".join(dict.fromkeys(known.values()))
+        near = get_close_matches(item.value.lower().removeprefix("."), known, 1, SIMILAR)
+        if not near:
+            raise item.wrong(kind.problem, **params)
+        raise item.wrong(f"{kind.problem}_near", near=near[0], **params)
     return Filter(item.key, value, item.sign == "-")
 
 

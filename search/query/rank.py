@@ -245,10 +245,10 @@ def _order(query: Query) -> Selection:
         return "shown.date DESC, shown.image_id DESC", []
     met, values = files_chosen(query.filters) or ("NULL", [])
     name = (
-        "SELECT name FROM files JOIN names ON names.rowid = files.id WHERE files.image_id = "
-        f"shown.image_id AND state = 'indexed' ORDER BY {met} DESC, name COLLATE NOCASE LIMIT 1"
+        "SELECT name FROM files JOIN folded ON file_id = files.id WHERE files.image_id = "
+        f"shown.image_id AND state = 'indexed' ORDER BY {met} DESC, name LIMIT 1"
     )
-    return f"({name}) COLLATE NOCASE, shown.image_id", values
+    return f"({name}), shown.image_id", values
 
 
 # Names

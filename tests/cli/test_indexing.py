@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -173,3 +174,20 @@ def test_what_is_to_be_read_anew_must_be_there(own):
     assert done.code == 1 and done.err.startswith("Error: there is no file or folder")
     done = run("index", "--reread", own / "model" / "config.json")
     assert done.code == 1 and "is not a folder; name the folder that it is in" in done.err
+
+
+def test_an_ignore_file_that_is_not_text_fails_the_command(own, tmp_path):
+    folder = tmp_path / "more"
+    (folder / "private").mkdir(parents=True)
+    shutil.copy(own / "photos" / "red.png", folder / "private")
+    (folder / ".foveaignore").write_bytes("priv\xe9/\n".encode("latin-1"))
+    done = run("index", folder)
+    assert done.code == 1
+    assert f"{folder / '.foveaignore'}: line 1 is not UTF-8 text" in done.err
+    assert str(folder) not in run("search", f"in:{folder}").out
+    (folder / ".foveaignore").write_bytes("\ufeffpriv*/\r\n".encode("utf-16-le"))
+    done = run("index", folder)
+    assert (done.code, done.err) == (0, "")
+    assert run("search", f"in:{folder}").out == ""
+    (folder / ".foveaignore").write_bytes(b"!")
+    assert run("index", folder, "--dry-run").code == 1

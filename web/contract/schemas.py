@@ -166,6 +166,11 @@ SCAN = _object(
             **_list(TEXT),
             "description": "Files, the first few, at which the process ended unexpectedly.",
         },
+        "ignore_files": {
+            **_list(TEXT),
+            "description": "Ignore files that cannot be used: nothing below their folders is "
+            "indexed or removed. The message says what is wrong with them.",
+        },
         "started_at": TEXT,
         "code": {"enum": [None, "unexpected"]},
         "message": _or_null("string"),

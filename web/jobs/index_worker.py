@@ -69,8 +69,25 @@ def _index(wanted: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
                 continue
         if report is None:
             return {**dict.fromkeys(FIELDS, 0), "stopped": True, "unreached": []}
-    unreached = [os.fsdecode(problem.path) for problem in report.problems]
-    return {**{name: getattr(report, name) for name in FIELDS}, "unreached": unreached}
+    return {**{name: getattr(report, name) for name in FIELDS}, **_problems(report)}
+
+
+def _problems(report: "ScanReport") -> dict[str, Any]:
+    """Tell ignore files that cannot be used, with what is wrong, from folders out of reach."""
+    from fovea.indexer.walking.ignore import IGNORE_FILE
+
+    is_rule = [os.path.basename(problem.path) == IGNORE_FILE for problem in report.problems]
+    paths = [os.fsdecode(problem.path) for problem in report.problems]
+    wrong = [
+        f"{path}: {problem.reason}"
+        for path, problem, rule in zip(paths, report.problems, is_rule, strict=True)
+        if rule
+    ]
+    return {
+        "unreached": [path for path, rule in zip(paths, is_rule, strict=True) if not rule],
+        "ignore_files": [path for path, rule in zip(paths, is_rule, strict=True) if rule],
+        "message": "; ".join(wrong) or None,
+    }
 
 
 def _report(

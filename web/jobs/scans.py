@@ -104,6 +104,7 @@ class Scans:
             "seconds_left": None,
             "roots": [printable(os.fspath(folder)) for folder in folders],
             "unreached": [],
+            "ignore_files": [],
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "in_hand": [],
             "code": None,
@@ -174,14 +175,18 @@ def _ended(
         report = last["report"]
         names = ("found", "embedded", "failed", "skipped")
         counts = {name: report[name] for name in names}
-        unreached = [printable(path) for path in report["unreached"]]
+        places = {
+            name: [printable(path) for path in report.get(name, [])]
+            for name in ("unreached", "ignore_files")
+        }
+        message = report.get("message")
         if report["stopped"]:
             done = sum(report[name] for name in ("embedded", "unchanged", "moved", *names[2:]))
         else:
             done = report["found"]
         state = "stopped" if report["stopped"] else "done"
-        ended = {"done": done, "state": state, "seconds_left": None, "message": None}
-        return {**counts, **ended, "unreached": unreached}
+        ended = {"done": done, "state": state, "seconds_left": None}
+        return {**counts, **ended, **places, "message": message and printable(message)}
     failed = {"state": "failed", "seconds_left": None}
     if "error" in last:
         return {**failed, "message": str(last["error"])}

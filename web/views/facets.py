@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint
 
+from fovea.search.library.folded import canonical_path
 from fovea.search.library.library import Library
 from fovea.search.query.language import Filter, Query
 from fovea.web.contract.describe import describe
@@ -53,24 +54,29 @@ def _counted(library: Library, column: str) -> list[dict[str, Any]]:
 
 
 def _folders(library: Library) -> list[dict[str, Any]]:
-    """Count the pictures below each folder of the library that a query can name, by path."""
+    """Count the pictures below each folder of the library that a query can name, by path.
+
+    Folders whose paths differ in their Unicode form only are one entry, as they are to ``in:``.
+    """
     rows = library.rows("SELECT DISTINCT path, image_id FROM files WHERE state = 'indexed'")
     direct: dict[bytes, set[int]] = {}
     for path, image_id in rows:
         direct.setdefault(os.path.dirname(path), set()).add(image_id)
-    counts: Counter[bytes] = Counter()
-    names: dict[bytes, bytes] = {}
-    seen: dict[bytes, set[int]] = {}
+    seen: dict[str, set[int]] = {}
+    names: dict[str, tuple[bytes, bytes]] = {}  # the path as it is, and how the menu calls it
     for root in sorted((root.path for root in library.roots()), key=len):
         stem = os.path.dirname(root)
-        for folder, images in direct.items():
+        for folder, images in sorted(direct.items()):
             for place in _upwards(folder, root):
-                seen.setdefault(place, set()).update(images)
-                names.setdefault(place, place[len(stem) :].strip(SEPARATOR))
-    counts.update({place: len(images) for place, images in seen.items() if _has_query(place)})
+                path = canonical_path(os.fsdecode(place))
+                seen.setdefault(path, set()).update(images)
+                names.setdefault(path, (place, place[len(stem) :].strip(SEPARATOR)))
+    counts = Counter({path: len(seen[path]) for path in seen if _has_query(names[path][0])})
     return [
-        {"path": os.fsdecode(place), "name": os.fsdecode(names[place]), "count": count}
-        for place, count in sorted(counts.most_common(FOLDERS))
+        {"path": os.fsdecode(place), "name": os.fsdecode(name), "count": count}
+        for (place, name), count in sorted(
+            (names[path], count) for path, count in counts.most_common(FOLDERS)
+        )
     ]
 
 

@@ -37,6 +37,7 @@ from fovea.search.clip.config import (
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.protocols import TextTokenizer
 from fovea.search.clip.tokenizer import open_tokenizer
+from fovea.search.clip.user_path import user_path
 
 __all__ = [
     "CLASS_NAMES",
@@ -239,7 +240,7 @@ def open_text_part(part: str) -> TextPart:
 
 
 def _folder(part: str, named: Mapping[str, object]) -> Path:
-    folder = Path(part).expanduser()
+    folder = user_path(part)
     if not folder.exists():
         raise ModelError(f"there is no part {part!r}; choose {', '.join(named)} or a folder")
     return folder

@@ -12,6 +12,7 @@ from fovea.search.clip.datasets.pairs import PairSource
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.parts.finishing import Finish
 from fovea.search.clip.parts.packaged import IMAGE_PARTS, TEXT_PARTS
+from fovea.search.clip.user_path import user_path
 
 from .augment import Augmentation
 
@@ -353,7 +354,7 @@ def read_recipe(path: Path, *, folder: Path | None = None, **overrides: Any) -> 
 
 def _placed(path: str, folder: Path) -> Path:
     """Return a recipe's path, of which a relative one lies in ``folder``."""
-    return folder / Path(path).expanduser()
+    return folder / user_path(path)
 
 
 def _sources(name: str, entries: Any, folder: Path) -> tuple[PairSource, ...]:

@@ -37,6 +37,7 @@ from fovea.search.clip.parts.packaged import (
 )
 from fovea.search.clip.protocols import TextTokenizer
 from fovea.search.clip.tokenizer import Tokenizer, learn_merges, open_tokenizer
+from fovea.search.clip.user_path import user_path
 from fovea.search.clip.wordpiece import WordPiece
 
 from .batches import Batches
@@ -413,7 +414,7 @@ def _part_identity(part: str | None, named: Mapping[str, object]) -> str | None:
     """Return the name of a packaged part, or the SHA-256 of the weights in a folder."""
     if part is None or part in named:
         return part
-    return weights_sha256(find_weights(Path(part).expanduser()))
+    return weights_sha256(find_weights(user_path(part)))
 
 
 def _vocabulary(tokenizer: TextTokenizer) -> int:

@@ -6,6 +6,7 @@ from PIL import Image
 import fovea.indexer.scanning.scan
 import fovea.indexer.walking.walk
 from fovea.indexer.decoding.formats import RAW_REASON
+from fovea.indexer.walking.ignore import Ignore
 from fovea.search.errors import FoveaError
 from fovea.search.library.library import Library
 from scanner import Scanner, counts, snapshot
@@ -70,6 +71,82 @@ def test_what_is_no_longer_wanted_leaves_the_answers(scan, photos):
     (photos / ".foveaignore").unlink()
     assert counts(scan()) == {"found": 8, "unchanged": 8}
     assert scan.encoder.encoded == 8
+
+
+@pytest.mark.parametrize("content", [b"geheim\xe9/", b"!\n", bytes(10), None])
+def test_nothing_is_taken_or_removed_where_what_to_ignore_is_unknown(
+    scan, photos, tmp_path, content
+):
+    other = tmp_path / "other"
+    other.mkdir()
+    os.rename(photos / "blue.png", other / "blue.png")
+    scan(photos, other)
+    before = scan.files()
+    rule = photos / ".foveaignore"
+    rule.mkdir() if content is None else rule.write_bytes(content)
+    os.rename(photos / "red.png", photos / "new.png")
+    os.rename(other / "blue.png", other / "moved.png")
+    report = scan()
+    assert report.barred == 1
+    [problem] = report.problems
+    assert problem.path == os.fsencode(rule) and "until then nothing" in problem.reason
+    assert (report.found, report.moved, report.deleted, report.held) == (1, 1, 0, 0)
+    assert {name: row for name, row in scan.files().items() if b"blue" not in name} == {
+        name: row
+        for name, row in (before | {b"moved.png": ("indexed", None)}).items()
+        if b"blue" not in name
+    }
+    assert [root.state for root in scan.library.roots()] == ["online", "online"]
+    rule.rmdir() if content is None else rule.write_bytes(b"lime.png\r\n")
+    report = scan()
+    assert not report.barred and not report.problems
+    assert scan.files()[b"new.png"] == ("indexed", None)
+    assert (scan.files()[b"lime.png"][0] == "skipped") == (content is not None)
+    assert scan.encoder.encoded == 8
+
+
+def test_an_ignore_file_that_breaks_during_a_run_bars_what_follows(scan, photos, monkeypatch):
+    scan(photos)
+    (photos / "red.png").unlink()
+    read = Ignore.for_root
+    looks = []
+
+    def breaking(root, patterns=()):
+        looks.append(root)
+        if len(looks) > 1:
+            (photos / ".foveaignore").write_bytes(b"\xff")
+        return read(root, patterns)
+
+    monkeypatch.setattr(Ignore, "for_root", breaking)
+    report = scan()
+    assert (report.barred, report.deleted) == (1, 0)
+    assert scan.files()[b"red.png"] == ("indexed", None)
+
+
+def test_a_folder_whose_own_ignore_file_cannot_be_used_is_left_as_it_is(scan, photos):
+    inner = photos / "inner"
+    inner.mkdir()
+    for name in ("red.png", "blue.png"):
+        os.rename(photos / name, inner / name)
+    scan(photos)
+    (inner / ".foveaignore").write_bytes(b"caf\xe9")
+    (inner / "red.png").unlink()
+    (photos / "lime.png").unlink()
+    report = scan()
+    assert (report.barred, report.found, report.deleted) == (1, 5, 1)
+    [problem] = report.problems
+    assert problem.path == os.fsencode(inner / ".foveaignore")
+    assert scan.files()[b"red.png"] == scan.files()[b"blue.png"] == ("indexed", None)
+    (inner / ".foveaignore").write_text("blue.png")
+    report = scan()
+    assert (report.barred, report.deleted, report.passed_over) == (0, 1, 1)
+    assert scan.files()[b"blue.png"][0] == "skipped"
+
+
+def test_a_pattern_of_the_run_itself_ends_it(scan, photos):
+    with pytest.raises(FoveaError, match="invalid ignore pattern"):
+        scan(photos, ignore=["private\\"])
+    assert scan.files() == {}
 
 
 def test_camera_raw_waits_for_its_extra(scan, photos, monkeypatch):

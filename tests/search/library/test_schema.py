@@ -1,3 +1,4 @@
+import re
 from datetime import datetime
 
 import pytest
@@ -78,11 +79,15 @@ def check(library, files):
     shown = "SELECT hash, date FROM shown JOIN images ON images.id = image_id"
     assert dict(library.rows(shown)) == expected
     held = library.rows(
-        "SELECT path, CAST(name AS BLOB), CAST(folder AS BLOB) FROM names "
-        "JOIN files ON files.id = names.rowid"
+        "SELECT path, names.name, names.folder, folded.name, folded.folder FROM files "
+        "JOIN names ON files.id = names.rowid LEFT JOIN folded ON files.id = file_id"
     )
-    for path, name, folder in held:
-        assert folder + name == path.removeprefix(b"/p") and b"/" not in name
+    for path, name_words, folder_words, name, folder in held:
+        text = path.replace(b"\xff", "\U0010ffff".encode()).decode()
+        assert folder + name == text and "/" not in name
+        assert name_words.split() == re.findall("[a-z]+", name)
+        assert folder_words.split() == re.findall("[a-z]+", folder.removeprefix("/p"))
+    assert library.rows("SELECT count(*) FROM folded") == library.rows("SELECT count(*) FROM files")
 
 
 @settings(max_examples=60, deadline=None)

@@ -194,7 +194,7 @@ FILTERS = st.one_of(
     filters_of("in", st.lists(NAMES.filter(lambda n: "/" not in n and n.strip()), min_size=1)
         .map("/".join)),
     filters_of("camera", WORDS.filter(bool).filter(lambda words: "\0" not in words)),
-    filters_of("format", st.sampled_from(["heic", "jpeg", "a b"])),
+    filters_of("format", st.sampled_from(["heic", "jpeg", ".TIF"])),
     filters_of("is", SHAPES),
     filters_of("on", st.dates().map(str)),
     filters_of("before", st.dates().map(lambda day: str(day)[:7])),

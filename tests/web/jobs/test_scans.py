@@ -106,6 +106,17 @@ def test_a_folder_that_cannot_be_reached_is_named(client, photos, running, monke
     assert (scan["state"], scan["found"], scan["unreached"]) == ("done", 0, [str(photos)])
 
 
+def test_an_ignore_file_that_cannot_be_used_is_named(client, photos, running, monkeypatch):
+    monkeypatch.setattr(module, "command", running_instead(INDEXING))
+    rules = photos / ".foveaignore"
+    rules.write_bytes(b"private\\\n")
+    assert client.post("/api/scans", json={"root": None}).json["scan"]["ignore_files"] == []
+    scan = ended(client)
+    assert (scan["state"], scan["found"], scan["unreached"]) == ("done", 0, [])
+    assert scan["ignore_files"] == [str(rules)]
+    assert f"{rules}: line 1 is not a valid pattern" in scan["message"]
+
+
 def test_progress_is_shown_and_a_scan_can_be_stopped(client, running, monkeypatch):
     monkeypatch.setattr(module, "command", running_instead(TALKING))
     client.post("/api/scans", json={"root": None})

@@ -175,8 +175,8 @@ function showCounts() {
 }
 
 function ended() {
-  const { state, unreached = [] } = scan ?? {};
-  const isBad = state === "failed" || unreached.length > 0;
+  const { state, unreached = [], ignore_files: rules = [] } = scan ?? {};
+  const isBad = state === "failed" || unreached.length + rules.length > 0;
   const text = state === "failed" ? failure(scan) : result(scan ?? {});
   emit("toast", { text, kind: isBad ? "error" : "info" });
   if (panel.open) refresh();
@@ -189,10 +189,14 @@ function failure({ code, message, in_hand: files = [] }) {
   return t(files.length > 1 ? "scan.ended_among" : "scan.ended_at", { file: printable(files[0]) });
 }
 
-/** The result of a scan, and the folders that it could not reach. */
-function result({ state, embedded = 0, failed = 0, unreached = [] }) {
+/** The result of a scan, and the folders that it left as they are. */
+function result({ state, embedded = 0, failed = 0, unreached = [], ignore_files: rules = [] }) {
   const counts = { count: format.number(embedded), failed: format.number(failed) };
   if (state === "stopped") return t("scan.stopped", counts);
+  if (rules.length) {
+    const path = rules.map(printable).join(", ");
+    return t("scan.ignore_files", { ...counts, path });
+  }
   if (unreached.length > 1) {
     return t("scan.unreached_many", { ...counts, folders: format.number(unreached.length) });
   }

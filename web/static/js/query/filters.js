@@ -92,12 +92,16 @@ function showUsualOrder(hasMatch) {
 /** Select an option; add it if the menu lacks a typed value. */
 function choose(name, value) {
   const menu = form.elements[name];
-  const known = [...menu.options].find(
-    (option) => option.value.toLowerCase() === value.toLowerCase(),
-  );
+  const known = [...menu.options].find((option) => alike(option.value) === alike(value));
   if (!known) menu.append(element("option", { value }, printable(value)));
   if (value) menu.hidden = false;
   menu.value = known ? known.value : value;
+}
+
+/** The server's comparison: a whole path in any Unicode form, other values in any case too. */
+function alike(value) {
+  const composed = value.normalize();
+  return composed.startsWith("/") ? composed.replace(/(?<=.)\/+$/, "") : composed.toLowerCase();
 }
 
 async function fill() {
