@@ -11,7 +11,9 @@
     │   └── Diverged         training has diverged: lower its learning rate (``search.clip``)
     ├── LibraryError         the library, its database or its index cannot be used: check its
     │   │                    folder, permissions and disk (``search.library``, ``search.index``)
-    │   └── LibraryBusy      another process is writing to the library: wait, or stop that one
+    │   ├── LibraryBusy      another process is writing to the library: wait, or stop that one
+    │   └── LibraryReadOnly  the library can be searched, but not changed here: check its
+    │                        permissions, or copy it to another folder
     ├── QueryError           a query cannot be read: correct it at ``position`` (``search.query``)
     │   └── Unanswerable     a query has no answer, such as terms that cancel out: change its terms
     ├── ModelChanged         the library has changed its model during a scan: start again
@@ -29,6 +31,7 @@ __all__ = [
     "FoveaError",
     "LibraryBusy",
     "LibraryError",
+    "LibraryReadOnly",
     "ModelDamaged",
     "ModelError",
     "ModelUnreachable",
@@ -43,6 +46,10 @@ class LibraryError(FoveaError):
 
 class LibraryBusy(LibraryError):
     """Another process is writing to the library."""
+
+
+class LibraryReadOnly(LibraryError):
+    """The library can be searched, but not changed here."""
 
 
 class ModelUnreachable(ModelError):

@@ -77,7 +77,7 @@ def index(
 
     _check_machine(device, dtype)
     place = library_folder(folder)
-    current = _model_before(place, folders, name, switch_model)
+    current = _model_before(place, folders, name, switch_model, dry_run)
     model = resolve_model(name, current, network=not dry_run, progress=download_bar)
     if name is None and not dry_run:
         former = model.name if former_bundled(model) else None
@@ -137,7 +137,7 @@ def _switched(
 
 
 def _model_before(
-    place: Path, folders: Sequence[Path], name: str | None, switch: bool
+    place: Path, folders: Sequence[Path], name: str | None, switch: bool, dry_run: bool
 ) -> "ModelRow | None":
     """Return the library's model, if it has one already.
 
@@ -151,6 +151,8 @@ def _model_before(
             check_folder(root_path(folder), root_path(place))
         return None
     with open_library(place) as library:
+        if not dry_run:
+            library.check_writable()
         check_request(library, folders, None if switch else name)
         return library.model()
 

@@ -1,5 +1,5 @@
 """The library: its folders, files, images and embeddings. SQLite is the only truth.
 
-May import ``errors`` and ``fovea.data``. Start reading at ``schema.py`` (the tables), then
-``library.py``.
+May import ``errors``, ``clip`` and ``fovea.data``. Start reading at ``schema.py`` (the tables),
+then ``library.py``.
 """

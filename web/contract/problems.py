@@ -11,7 +11,7 @@ from urllib.parse import quote
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from fovea.search.errors import FoveaError, LibraryBusy, ModelError
+from fovea.search.errors import FoveaError, LibraryBusy, LibraryReadOnly, ModelError
 
 __all__ = ["MEDIA_TYPE", "Problem", "members", "problem_response", "show_problems"]
 
@@ -51,6 +51,8 @@ def members(error: Problem | FoveaError) -> dict[str, Any]:
     status = error.status if isinstance(error, Problem) else _status_of(error)
     if isinstance(error, LibraryBusy):
         found["code"] = "busy"
+    if isinstance(error, LibraryReadOnly):
+        found["code"] = "read_only"
     more = {name: value for name, value in found.items() if value not in (None, {})}
     return {"status": status, "detail": str(error), **more}
 
@@ -111,6 +113,8 @@ def _status_of(error: FoveaError) -> int:
     """Tell whether to try again, to repair something on this machine, or to change the request."""
     if isinstance(error, LibraryBusy):
         return HTTPStatus.CONFLICT
+    if isinstance(error, LibraryReadOnly):
+        return HTTPStatus.FORBIDDEN
     if isinstance(error, ModelError) or isinstance(error.__cause__, (OSError, sqlite3.Error)):
         return HTTPStatus.SERVICE_UNAVAILABLE
     return HTTPStatus.BAD_REQUEST

@@ -45,7 +45,11 @@ class Scans:
             return None if self._document is None else dict(self._document)
 
     def start(self, folders: Sequence[Path] = ()) -> dict[str, Any]:
-        """Index these folders, or all, now or after the running scan; return the newest scan."""
+        """Index these folders, or all, now or after the running scan; return the newest scan.
+
+        Raise ``LibraryReadOnly`` if the library cannot be changed here.
+        """
+        self._engine.check_writable()
         wanted = tuple(folders)
         with self._changed:
             if self._engine.closing.is_set():

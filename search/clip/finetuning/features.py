@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from fovea.search.clip.atomic import replace_file
+from fovea.search.clip.disk import reason_of
 from fovea.search.clip.encoders.base import pick_device
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP
@@ -98,7 +99,8 @@ class FeatureStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise ModelError(f"cannot make the folder {folder}: {exc.strerror}") from exc
+            reason = reason_of(exc, folder)
+            raise ModelError(f"cannot make the folder {folder}: {reason}") from exc
 
     def get(self, contents: Sequence[bytes]) -> FeaturePart | None:
         """Return the part made from these contents, or None."""

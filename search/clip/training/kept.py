@@ -21,6 +21,7 @@ from PIL import Image
 
 from fovea.search.clip.atomic import replace_file
 from fovea.search.clip.datasets.pairs import PairSet
+from fovea.search.clip.disk import reason_of
 from fovea.search.clip.efficientnet import EfficientNetLite
 from fovea.search.clip.errors import ModelError
 
@@ -83,7 +84,8 @@ class KeptViews:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise ModelError(f"cannot make the folder {self._folder}: {exc.strerror}") from exc
+            reason = reason_of(exc, self._folder)
+            raise ModelError(f"cannot make the folder {self._folder}: {reason}") from exc
         self._mapped = lru_cache(MAPPED)(self._read)
 
     def compute(
