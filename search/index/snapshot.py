@@ -16,6 +16,7 @@ neither changes an answer nor ends the process (SIGBUS, where a mapped file has 
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import struct
 import threading
@@ -202,8 +203,7 @@ def _read_whole(file: BinaryIO, size: int) -> tuple[np.ndarray, str]:
     Each chunk is hashed as soon as it has arrived, while it is in the processor's cache. Raise
     ``UnusableSnapshot`` if the file has become shorter.
     """
-    room = np.empty(size + ALIGNMENT, np.uint8)
-    content = room[-room.ctypes.data % ALIGNMENT :][:size]  # as the sections are in the file
+    content = _memory(size)
     view, read = content.data, _reader(file)
     read(view[:PAGE], 0)
 
@@ -216,6 +216,18 @@ def _read_whole(file: BinaryIO, size: int) -> tuple[np.ndarray, str]:
         checksum = _sum(pool.map(arrive, range(PAGE, size, CHUNK)))
     content.flags.writeable = False
     return content, checksum
+
+
+def _memory(size: int) -> np.ndarray:
+    """Return zeros, uint8 (size,), that begin at a page like the file.
+
+    NumPy would ask for huge pages, which cost a virtual machine seconds a gigabyte when it first
+    touches them.
+    """
+    if not hasattr(mmap, "MAP_ANONYMOUS"):  # on Windows
+        return np.zeros(size, np.uint8)
+    own = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(own, np.uint8)
 
 
 def _read_back(file: BinaryIO, size: int) -> str:
