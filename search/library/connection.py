@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fovea.search.clip.disk import has_little_room, room_advice
+from fovea.search.clip.disk import free_bytes, has_little_room, in_words, room_advice
 from fovea.search.errors import LibraryError, LibraryReadOnly
 
 from .access import Access, Connection, is_barred, ways
@@ -122,6 +122,12 @@ def translated(path: Path) -> Iterator[None]:
             raise LibraryError(f"cannot write {path}: {room_advice(path.parent)}") from exc
         if "readonly" in str(exc):
             raise read_only(path) from exc
+        if getattr(exc, "sqlite_errorcode", None) in _WRITES[:-1]:
+            free = free_bytes(path.parent)
+            left = "" if free is None else f", with {in_words(free)} free there"
+            raise LibraryError(
+                f"cannot write {path}: disk I/O error{left}; check the disk, and your quota of it"
+            ) from exc
         advice = next((advice for sign, advice in ADVICE.items() if sign in str(exc)), None)
         raise LibraryError(f"{path} {advice}" if advice else f"{path}: {exc}") from exc
 
