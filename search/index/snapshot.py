@@ -100,7 +100,11 @@ class SnapshotWriter:
 
     def __enter__(self) -> "SnapshotWriter":
         self._file = open(self.temporary, "w+b")  # noqa: SIM115  # closed in __exit__
-        self._file.write(bytes(PAGE))
+        try:
+            self._file.write(bytes(PAGE))
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
