@@ -15,8 +15,7 @@ from fovea.search.index.vector_index import IndexOptions, VectorIndex
 from fovea.search.library import access, copies, schema
 from fovea.search.library.library import DATABASE, Library
 from fovea.search.library.locks import exclusive, holder_of
-from places import CHECKOUT
-from read_only import contents, read_only
+from places import CHECKOUT, contents, read_only
 
 FILES = {"closed": (), "copied": ("-wal",), "live": ("-wal", "-shm")}
 

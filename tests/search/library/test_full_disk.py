@@ -1,4 +1,4 @@
-"""A disk without room: one line says which and how much, nothing is lost, nothing is left behind."""
+"""A disk without room: one line says which, nothing is lost, and nothing is left behind."""
 
 import errno
 import os
