@@ -21,7 +21,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from fovea.search.clip.disk import FULL, room_advice
+from fovea.search.clip.disk import FULL, full_text
 from fovea.search.clip.protocols import TextEncoder
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
@@ -127,7 +127,7 @@ class Background:
         except OSError as exc:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
-            reason: object = room_advice(folder, exc) if exc.errno in FULL else exc
+            reason: object = full_text(folder, exc) if exc.errno in FULL else exc
             level = logging.WARNING if exc.errno in FULL else logging.DEBUG
             log.log(level, "cannot save %s: %s; it will be computed again", path, reason)
 

@@ -133,7 +133,7 @@ def _stored(name: str, entry: Any, base: int) -> StoredTensor:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     except (KeyError, TypeError, ValueError) as exc:
         raise ValueError(f"its header does not describe {name}") from exc
-    if dtype not in TYPES:
+    if not isinstance(dtype, str) or dtype not in TYPES:
         raise ValueError(f"{name} is of an unknown type, {dtype}")
     numbers = (*shape, begin, end)
     if not all(type(number) is int and number >= 0 for number in numbers):

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +46,8 @@ class StoredArray:
         except BaseException:
             file.close()
             raise
-        return cls(_File(file), shape, dtype, start)
+        with file:
+            return cls(_File(os.dup(file.fileno())), shape, dtype, start)
 
     @property
     def ndim(self) -> int:
@@ -80,21 +81,24 @@ class StoredArray:
 class _File:
     """An open file that several arrays are parts of; it is closed with the last one."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._turn = file, threading.Lock()
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._turn = descriptor, threading.Lock()
 
     def __del__(self) -> None:
-        self._file.close()
+        os.close(self._descriptor)
 
     def fill(self, room: np.ndarray, start: int) -> None:
+        """Fill uint8 (n,) with the bytes from ``start`` on."""
         view, done = room.data, 0
         while done < len(room):
             if hasattr(os, "preadv"):
-                got = os.preadv(self._file.fileno(), [view[done:]], start + done)
+                got = os.preadv(self._descriptor, [view[done:]], start + done)
             else:  # on Windows
                 with self._turn:
-                    self._file.seek(start + done)
-                    got = self._file.readinto(view[done:])  # type: ignore[attr-defined]
+                    os.lseek(self._descriptor, start + done, os.SEEK_SET)
+                    part = os.read(self._descriptor, len(room) - done)
+                got = len(part)
+                view[done : done + got] = part
             if not got:
-                raise OSError(f"{self._file.name} has become shorter; repeat the command")
+                raise OSError("the file has become shorter")
             done += got
