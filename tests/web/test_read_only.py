@@ -130,7 +130,7 @@ def test_the_page_of_a_writable_library_offers_everything(colour_library):
     app = create_app(colour_library.folder, testing=True)
     client = app.test_client()
     page = client.get("/").get_data(as_text=True)
-    assert "<body>" in page and 'novalidate hidden' not in page
+    assert "<body>" in page and "novalidate hidden" not in page
     assert messages("en")["library.read_only"] not in page.partition('id="messages"')[0]
     assert client.get("/api/status").get_json()["read_only"] is False
     app.extensions["fovea"].close()

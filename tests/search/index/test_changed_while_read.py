@@ -21,8 +21,7 @@ DAMAGES = {
     "cut in its middle": lambda content: content[: len(content) // 2],
     "cut by a byte": lambda content: content[:-1],
     "overwritten with zeros": lambda content: bytes(len(content)),
-    "overwritten with another's vectors": lambda content: content[:4096]
-    + content[4096:][::-1],
+    "overwritten with another's vectors": lambda content: content[:4096] + content[4096:][::-1],
 }
 PROGRAM = """
     import json, sys

@@ -98,9 +98,7 @@ def test_a_quota_is_thought_of_where_a_write_fails(tmp_path):
             raise failing(sqlite3.SQLITE_IOERR_WRITE, "disk I/O error")
 
 
-def test_a_full_library_is_still_searched_and_says_why_it_cannot_grow(
-    colour_library, monkeypatch
-):
+def test_a_full_library_is_still_searched_and_says_why_it_cannot_grow(colour_library, monkeypatch):
     folder = colour_library.folder
     colour_library.close()
     real = connection._enable_wal
