@@ -137,6 +137,11 @@ class Library:
         """The folders that the library covers."""
         return [Path(os.fsdecode(root.path)) for root in self._store.roots()]
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether the library can be changed here; one that cannot is searched all the same."""
+        return self._store.is_writable
+
     @_telling
     def counts(self) -> "Counts":
         """Count images, embeddings, and files by state."""
@@ -174,6 +179,8 @@ class Library:
 
         if isinstance(ignore, str):
             raise TypeError("ignore is a list of patterns, not one string")
+        if not dry_run:
+            self._store.check_writable()
         places, name = [user_path(folder) for folder in folders], _name(model)
         check_request(self._store, places, name, reread=reread)
         current = self._store.model()
@@ -356,6 +363,7 @@ class Library:
         from fovea.indexer.switching.switch import switch_model
         from fovea.search.maintenance.changeover import resolve_in
 
+        self._store.check_writable()
         info = resolve_in(self._store, _name(name) or "", progress=self._on_download)
         report = switch_model(
             self._store,

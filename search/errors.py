@@ -12,7 +12,9 @@
     ├── LibraryError         the library, its database or its index cannot be used: check its
     │   │                    folder, permissions and disk (``search.library``, ``search.index``)
     │   ├── LibraryBusy      another process is writing to the library: wait, or stop that one
-    │   └── LibraryDamaged   the database is damaged: restore a backup, or salvage what is whole
+    │   ├── LibraryDamaged   the database is damaged: restore a backup, or salvage what is whole
+    │   └── LibraryReadOnly  the library can be searched, but not changed here: check its
+    │                        permissions, or copy it to another folder
     ├── QueryError           a query cannot be read: correct it at ``position`` (``search.query``)
     │   └── Unanswerable     a query has no answer, such as terms that cancel out: change its terms
     ├── ModelChanged         the library has changed its model during a scan: start again
@@ -31,6 +33,7 @@ __all__ = [
     "LibraryBusy",
     "LibraryDamaged",
     "LibraryError",
+    "LibraryReadOnly",
     "ModelDamaged",
     "ModelError",
     "ModelUnreachable",
@@ -49,6 +52,10 @@ class LibraryBusy(LibraryError):
 
 class LibraryDamaged(LibraryError):
     """The library's database contradicts itself, or parts of it cannot be read."""
+
+
+class LibraryReadOnly(LibraryError):
+    """The library can be searched, but not changed here."""
 
 
 class ModelUnreachable(ModelError):

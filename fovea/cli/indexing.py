@@ -85,7 +85,7 @@ def index(
 
     _check_machine(device, dtype)
     place = library_folder(folder)
-    current = _model_before(place, folders, name, switch_model, reread)
+    current = _model_before(place, folders, name, switch_model, reread, dry_run)
     model = resolve_model(name, current, network=not dry_run, progress=download_bar)
     if name is None and not dry_run:
         former = model.name if former_bundled(model) else None
@@ -151,7 +151,12 @@ def _switched(
 
 
 def _model_before(
-    place: Path, folders: Sequence[Path], name: str | None, switch: bool, reread: bool
+    place: Path,
+    folders: Sequence[Path],
+    name: str | None,
+    switch: bool,
+    reread: bool,
+    dry_run: bool,
 ) -> "ModelRow | None":
     """Return the library's model, if it has one already.
 
@@ -165,6 +170,8 @@ def _model_before(
             check_folder(root_path(folder), root_path(place))
         return None
     with open_library(place) as library:
+        if not dry_run:
+            library.check_writable()
         check_request(library, folders, None if switch else name, reread=reread)
         return library.model()
 

@@ -35,13 +35,14 @@ def status(folder: Path | None, as_json: bool) -> None:
             {**path_fields(os.fsdecode(root.path)), "state": root.state, "scanned": root.scanned_at}
             for root in library.roots_now()
         ]
-        place = library.folder
+        place, is_writable = library.folder, library.is_writable
     name, better = model.name if model else None, better_bundled(model)
     offer = better_model(model) if better else None
     if as_json:
         print_json(
             {
                 **{("library" + key[4:]): text for key, text in path_fields(str(place)).items()},
+                "read_only": not is_writable,
                 "model": name,
                 "better_bundled": better,
                 "images": counts.images,
@@ -65,6 +66,8 @@ def status(folder: Path | None, as_json: bool) -> None:
         return
     files = ", ".join(f"{count:,} {state}" for state, count in counts.files.items())
     click.echo(f"library\t{printable_name(str(place))}")
+    if not is_writable:
+        click.echo("access\tread-only: it can be searched, but not changed here")
     click.echo(f"model\t{name or 'none yet'}")
     if change is not None:
         done = f"{change.embedded:,} of {change.images:,} pictures"

@@ -62,7 +62,9 @@ def serve(
         if name is None:
             _tell_of_better(app.extensions["fovea"])
         app.extensions["fovea"].warm()
-        if folders:
+        if folders and not app.extensions["fovea"].is_writable:
+            talk("the library is read-only here: it can be searched, but no folder is indexed")
+        elif folders:
             app.extensions["fovea.scans"].start([place.absolute() for place in folders])
         if not no_browser:
             _open_browser(addresses[0])

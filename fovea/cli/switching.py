@@ -77,6 +77,8 @@ def use_model(
     if query is not None and (background or incomplete):
         raise click.UsageError("--compare changes nothing: omit --background and --incomplete")
     with open_library(folder) as library:
+        if query is None:
+            library.check_writable()
         model = resolve_in(library, name, progress=download_bar)
         current = library.model()
         if query is not None:
@@ -172,7 +174,7 @@ def _compare(
 
     With each goes the number of images that the model has embedded.
     """
-    from fovea.search.errors import LibraryBusy
+    from fovea.search.errors import LibraryBusy, LibraryReadOnly
     from fovea.search.maintenance.changeover import find_model
     from fovea.search.models.lazy import LazyEncoder
     from fovea.search.models.resolve import resolve_model
@@ -186,6 +188,10 @@ def _compare(
         switch_library(library, model, load, only_embed=True, **options)
     except LibraryBusy as exc:
         talk(f"{exc}; comparing what is embedded so far")
+    except LibraryReadOnly as exc:
+        if find_model(library, model.identity) is None:
+            raise
+        talk(f"{exc}; comparing what is embedded already")
     row = find_model(library, model.identity)
     assert row is not None  # switch_library has added it
     before = resolve_model(None, current, progress=download_bar)

@@ -119,6 +119,8 @@ def finetune(
             for path, texts in listed_captions(library, wanted, workers=workers):
                 show_captions(path, texts, as_json)
             return
+        if out is None or use:
+            library.check_writable()
         tuned = _finetuned(
             library,
             name,

@@ -68,6 +68,8 @@ def finetune_library(
     Raise ``FoveaError`` if there is too little to learn from, and for all that
     ``fovea.search.clip.finetuning.finetune.finetune`` raises.
     """
+    if out is None:
+        library.check_writable()
     keep_allocations()
     place = library.folder / "tuned" if out is None else out
     clip = load_clip(model.folder)

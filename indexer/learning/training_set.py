@@ -15,6 +15,7 @@ from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.workers.host import available_cores
 from fovea.indexer.workers.pool import Outcome, Pool, Task
 from fovea.search.clip.datasets.captions import read_captions
+from fovea.search.clip.datasets.stored_array import StoredArray
 from fovea.search.clip.finetuning.features import FeaturePart, FeatureStore, LowerHalf
 from fovea.search.clip.finetuning.finetune import TuningExample, TuningSet
 from fovea.search.clip.preprocess import Preprocess
@@ -198,7 +199,7 @@ class _Picture:
     content: bytes
     captions: tuple[str, ...]
     thumbnail: bytes  # 192 of them
-    features: np.ndarray  # float16 (views, …)
+    features: np.ndarray | StoredArray  # float16 (views, …)
 
 
 class _Reader:

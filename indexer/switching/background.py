@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.indexer.workers.host import command, step_back
+from fovea.search.clip.disk import FULL, room_advice
 from fovea.search.errors import FoveaError
 from fovea.search.library.library import Library
 from fovea.search.library.locks import holder_of
@@ -39,15 +40,21 @@ def start(folder: Path, **options: Any) -> int:
     the process's id once it works. Raise ``FoveaError`` with the reason if it ends at once.
     """
     asked = json.dumps({"library": str(folder.absolute()), **options})
-    with log_path(folder).open("ab") as log:
-        process = subprocess.Popen(
-            command(__name__, asked),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=folder.absolute().anchor,
-            start_new_session=True,  # it outlives the terminal
-        )
+    try:
+        with log_path(folder).open("ab") as log:
+            process = subprocess.Popen(
+                command(__name__, asked),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=folder.absolute().anchor,
+                start_new_session=True,  # it outlives the terminal
+            )
+    except OSError as exc:
+        advice = f"{exc.strerror or exc}; check its permissions"
+        if exc.errno in FULL:
+            advice = room_advice(folder, exc)
+        raise FoveaError(f"cannot write {log_path(folder)}: {advice}") from exc
     # A thread waits for its end, so that it does not stay a zombie of a caller that lives longer.
     waiting = threading.Thread(target=process.wait, daemon=True)
     waiting.start()

@@ -1,14 +1,13 @@
 """Replace a file atomically: either all of it or nothing."""
 
-import errno
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, cast
 
+from .disk import FULL, room_advice
 from .errors import ModelError
-
-FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or the user's quota of it
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -29,13 +28,14 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         os.replace(partial, path)
         sync_folder(path.parent)
     except (OSError, RuntimeError) as exc:  # torch turns errors of the disk into a RuntimeError
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         cause = (watched and watched.error) or exc
         reason = (isinstance(cause, OSError) and cause.strerror) or cause
         whole = "; the earlier file is unchanged" if path.exists() else ""
-        full = isinstance(cause, OSError) and cause.errno in FULL
-        room = "; make room there and repeat the command" if full else ""
-        raise ModelError(f"cannot write {path}: {reason}{whole}{room}") from exc
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            reason = room_advice(path.parent, cause)
+        raise ModelError(f"cannot write {path}: {reason}{whole}") from exc
 
 
 class _Watched:

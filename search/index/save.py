@@ -1,16 +1,19 @@
 """Save a view as a snapshot, building an index where it is worth it."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from fovea.search.clip.disk import is_full, room_advice
 from fovea.search.errors import LibraryError
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ModelRow
 
 from .base import Built
 from .kinds import KINDS
+from .segments import Segment
 from .snapshot import Header, Snapshot, SnapshotWriter, UnusableSnapshot, chunks, read_snapshot
 from .view import IndexOptions, View, snapshot_path
 
@@ -47,7 +50,11 @@ def save_snapshot(
         _write(path, view, library, model, options, build)
         return read_snapshot(path)
     except OSError as exc:
-        raise LibraryError(f"cannot write {path}: {exc.strerror or exc}; make room there") from exc
+        advice = f"{exc.strerror or exc}; check the disk and its permissions"
+        if is_full(exc):
+            needed = len(view) * (2 * model.dim + 16)  # bytes of a vector and two ids
+            advice = room_advice(path.parent, exc, needed)
+        raise LibraryError(f"cannot write {path}: {advice}") from exc
     except UnusableSnapshot as exc:
         raise LibraryError(f"{path} was written, but {exc}; check the disk") from exc
 
@@ -61,10 +68,9 @@ def _write(
             writer.write(
                 name, (c for part in parts for c in chunks(getattr(part.rows, name), part.alive))
             )
-        vectors = writer.mapped("vectors", "<f2", (len(view), model.dim))
         built, built_on, kind = None, 0, None
         if len(view) >= options.exhaustive_below:
-            built, built_on = _index(vectors, view, options, build)
+            built, built_on = _index(_vectors(parts, len(view), model.dim), view, options, build)
             kind = options.kind if built_on else None
         if built is not None:
             writer.write("form", [built.form])
@@ -82,6 +88,19 @@ def _write(
         checksum = writer.seal(header)
         _remember(library, model, checksum)
         writer.publish()
+
+
+def _vectors(parts: Sequence[Segment], count: int, dim: int) -> np.ndarray:
+    """Return the vectors of these segments in one array, float16 (n, d); of one whole segment its
+    own."""
+    if len(parts) == 1 and parts[0].alive is None:
+        return parts[0].rows.vectors
+    vectors, start = np.empty((count, dim), np.float16), 0
+    for part in parts:
+        for some in chunks(part.rows.vectors, part.alive):
+            vectors[start : start + len(some)] = some
+            start += len(some)
+    return vectors
 
 
 def _index(

@@ -8,6 +8,9 @@
 The header has the library's id, the model's identity, the generation (the highest embedding id
 that was seen), the last tombstone that was applied, the count, and a checksum of everything
 after page 0: the SHA-256 of the SHA-256s of its chunks, so that several threads can check it.
+
+A snapshot is read into memory and not mapped: what another program does to the file afterwards
+neither changes an answer nor ends the process (SIGBUS, where a mapped file has become shorter).
 """
 
 import contextlib
@@ -16,7 +19,8 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,7 +78,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot that has passed its checks; the arrays are the memory-mapped file."""
+    """A snapshot that has passed its checks; the arrays are views of its content in memory."""
 
     header: Header
     checksum: str
@@ -96,12 +100,18 @@ class SnapshotWriter:
 
     def __enter__(self) -> "SnapshotWriter":
         self._file = open(self.temporary, "w+b")  # noqa: SIM115  # closed in __exit__
-        self._file.write(bytes(PAGE))
+        try:
+            self._file.write(bytes(PAGE))
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
-        self.temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a full disk refuses the last bytes once more
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self.temporary.unlink(missing_ok=True)
 
     def write(self, name: str, arrays: Iterable[np.ndarray]) -> None:
         """Write one section from consecutive arrays."""
@@ -111,16 +121,11 @@ class SnapshotWriter:
             self._file.write(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
         self._sections[name] = (start, self._file.tell() - start)
 
-    def mapped(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-        """Return a section that is written already as an array."""
-        self._file.flush()
-        return _array(_map(self._file), self._sections[name], dtype, shape)
-
     def seal(self, header: Header) -> str:
         """Write the header, flush everything to the disk, and return the checksum."""
         self._file.flush()
         size = self._file.seek(0, os.SEEK_END)
-        checksum = _checksum(_map(self._file))
+        checksum = _read_back(self._file, size)
         fields = asdict(header) | {"sections": self._sections, "size": size, "checksum": checksum}
         text = json.dumps(fields, sort_keys=True).encode()
         page = PREFIX.pack(MAGIC, len(text), hashlib.sha256(text).digest()) + text
@@ -141,7 +146,7 @@ class SnapshotWriter:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Map a snapshot into memory and check all of it. Raise ``UnusableSnapshot`` on any doubt."""
+    """Read a snapshot into memory and check all of it. Raise ``UnusableSnapshot`` on any doubt."""
     try:
         with open(path, "rb") as file:
             page = file.read(PAGE)
@@ -149,13 +154,15 @@ def read_snapshot(path: Path) -> Snapshot:
             size = os.fstat(file.fileno()).st_size
             if size != fields.get("size"):
                 raise UnusableSnapshot(f"it has {size} bytes instead of {fields.get('size')}")
-            mapped = _map(file)
+            content, checksum = _read_whole(file, size)
     except OSError as exc:
         raise UnusableSnapshot(exc.strerror or str(exc)) from exc
-    if _checksum(mapped) != fields.get("checksum"):
+    except MemoryError as exc:
+        raise UnusableSnapshot(f"its {size:,} bytes do not fit into memory") from exc
+    if checksum != fields.get("checksum"):
         raise UnusableSnapshot("its checksum does not match its content")
     try:
-        return _snapshot(mapped, fields)
+        return _snapshot(content, fields)
     except (KeyError, TypeError, ValueError) as exc:
         raise UnusableSnapshot(f"it was written by another version: {exc}") from exc
 
@@ -172,45 +179,105 @@ def _header(page: bytes) -> dict[str, Any]:
     return fields
 
 
-def _snapshot(mapped: mmap.mmap, fields: dict[str, Any]) -> Snapshot:
+def _snapshot(content: np.ndarray, fields: dict[str, Any]) -> Snapshot:
     sections, checksum = fields.pop("sections"), fields.pop("checksum")
     del fields["size"]
     header = Header(**fields)
     count = (header.count,)
     rows = Rows(
-        _array(mapped, sections["embedding_ids"], "<i8", count),
-        _array(mapped, sections["image_ids"], "<i8", count),
-        _array(mapped, sections["vectors"], "<f2", (header.count, header.dim)),
+        _array(content, sections["embedding_ids"], "<i8", count),
+        _array(content, sections["image_ids"], "<i8", count),
+        _array(content, sections["vectors"], "<f2", (header.count, header.dim)),
     )
     form = sections.get("form")
     return Snapshot(
-        header, checksum, rows, _array(mapped, form, "u1", (form[1],)) if form else None
+        header, checksum, rows, _array(content, form, "u1", (form[1],)) if form else None
     )
 
 
-def _map(file: BinaryIO) -> mmap.mmap:
-    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
 def _array(
-    mapped: mmap.mmap, section: tuple[int, int], dtype: str, shape: tuple[int, ...]
+    content: np.ndarray, section: tuple[int, int], dtype: str, shape: tuple[int, ...]
 ) -> np.ndarray:
-    return np.ndarray(shape, dtype, buffer=mapped, offset=section[0])
+    return np.ndarray(shape, dtype, buffer=content.data, offset=section[0])
 
 
-def _checksum(mapped: mmap.mmap) -> str:
-    """Hash the chunks' SHA-256s, without page 0; hashing releases Python's lock."""
-    view = memoryview(mapped)
-    with contextlib.suppress(AttributeError, OSError):  # not on every system
-        mapped.madvise(mmap.MADV_WILLNEED)
-    total = hashlib.sha256()
+def _read_whole(file: BinaryIO, size: int) -> tuple[np.ndarray, str]:
+    """Read a file of so many bytes; return it, uint8 (size,), read-only, and its checksum.
 
-    def digest_of(start: int) -> bytes:
-        return hashlib.sha256(view[start : start + CHUNK]).digest()
+    Each chunk is hashed as soon as it has arrived, while it is in the processor's cache. Raise
+    ``UnusableSnapshot`` if the file has become shorter.
+    """
+    content = _memory(size)
+    view, read = content.data, _reader(file)
+    read(view[:PAGE], 0)
+
+    def arrive(start: int) -> bytes:
+        chunk = view[start : start + CHUNK]
+        read(chunk, start)
+        return hashlib.sha256(chunk).digest()
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for digest in pool.map(digest_of, range(PAGE, len(view), CHUNK)):
-            total.update(digest)
+        checksum = _sum(pool.map(arrive, range(PAGE, size, CHUNK)))
+    content.flags.writeable = False
+    return content, checksum
+
+
+def _memory(size: int) -> np.ndarray:
+    """Return zeros, uint8 (size,), that begin at a page like the file.
+
+    NumPy would ask for huge pages, which cost a virtual machine seconds a gigabyte when it first
+    touches them.
+    """
+    if not hasattr(mmap, "MAP_ANONYMOUS"):  # on Windows
+        return np.zeros(size, np.uint8)
+    own = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(own, np.uint8)
+
+
+def _read_back(file: BinaryIO, size: int) -> str:
+    """Return the checksum of what has been written to a file."""
+    read, rooms = _reader(file), threading.local()
+
+    def arrive(start: int) -> bytes:
+        room = getattr(rooms, "room", None)
+        if room is None:
+            room = rooms.room = memoryview(bytearray(CHUNK))
+        chunk = room[: min(CHUNK, size - start)]
+        read(chunk, start)
+        return hashlib.sha256(chunk).digest()
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return _sum(pool.map(arrive, range(PAGE, size, CHUNK)))
+
+
+def _reader(file: BinaryIO) -> Callable[[memoryview, int], None]:
+    """Return a function that fills a buffer from an offset on; threads may call it at once.
+
+    Reading and hashing release Python's lock.
+    """
+    turn = threading.Lock()
+
+    def read(buffer: memoryview, start: int) -> None:
+        done = 0
+        while done < len(buffer):
+            if hasattr(os, "preadv"):
+                got = os.preadv(file.fileno(), [buffer[done:]], start + done)
+            else:  # on Windows
+                with turn:
+                    file.seek(start + done)
+                    got = file.readinto(buffer[done:])  # type: ignore[attr-defined]
+            if not got:
+                raise UnusableSnapshot("it has become shorter while it was read")
+            done += got
+
+    return read
+
+
+def _sum(digests: Iterable[bytes]) -> str:
+    """Hash the chunks' SHA-256s."""
+    total = hashlib.sha256()
+    for digest in digests:
+        total.update(digest)
     return total.hexdigest()
 
 

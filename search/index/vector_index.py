@@ -120,7 +120,8 @@ class VectorIndex:
         """Write a new snapshot if it is worth it; return whether one was written.
 
         Worth it: enough was written or deleted since, or there are enough embeddings to build an
-        index, which takes minutes for a million. If another process is saving, do nothing.
+        index, which takes minutes for a million. If another process is saving, or if the library
+        cannot be written here, do nothing: the index stays in memory.
         """
         return self._save(library or self._library, build=True)
 
@@ -143,7 +144,7 @@ class VectorIndex:
                 log.warning("the index is not saved: %s", exc)
 
     def _save(self, library: Library, *, build: bool) -> bool:
-        if not self._saving.acquire(blocking=False):
+        if not library.is_writable or not self._saving.acquire(blocking=False):
             return False
         try:
             with exclusive(library.folder, f"index-{self.model.id}"):

@@ -12,10 +12,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from fovea.search.errors import LibraryDamaged, LibraryError
+from fovea.search.clip.disk import free_bytes, has_little_room, in_words, room_advice
+from fovea.search.errors import LibraryDamaged, LibraryError, LibraryReadOnly
 
+from . import access
+from .access import Access, is_barred, ways
 from .folded import register
 from .locks import briefly
 from .network import remote_kind
@@ -30,7 +34,9 @@ __all__ = [
     "connect",
     "immediate",
     "in_memory",
+    "is_out_of_room",
     "new_file",
+    "read_only",
     "reader",
     "relieve",
     "translated",
@@ -59,36 +65,63 @@ ADVICE = {
     "corrupt": f"is damaged; {REMEDY}",
     "decode to UTF-8": f"is damaged; {REMEDY}",
     "full": "cannot grow, since the disk is full; make room and try again",
-    "readonly": "is read-only; check its permissions",
+    "disk I/O error": "cannot be read or written (disk I/O error); check the disk",
+    "readonly": "is read-only; check its permissions, or copy the library to a folder of your own",
     "unable to open": "cannot be opened; check that it exists, and its permissions",
 }
+
+# Errors of writing that SQLite does not tell apart from a disk that has failed.
+_WRITES = (
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_IOERR_FSYNC,
+    sqlite3.SQLITE_IOERR_SHMMAP,
+    sqlite3.SQLITE_IOERR_SHMOPEN,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+    sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_CANTOPEN,
+)
 
 
 def connect(path: Path, *, any_thread: bool = False) -> "Connection":
     """Open a database in WAL mode and autocommit: readers never wait for a writer.
 
-    ``synchronous`` stays FULL, so that a committed batch survives a power failure. A file or folder
-    without write permission is opened read-only. With ``any_thread``, the caller sees to it that
-    one thread at a time uses the connection.
+    ``synchronous`` stays FULL, so that a committed batch survives a power failure. Where the
+    database cannot be written, it is opened to be read; ``access_of`` tells. With ``any_thread``,
+    the caller sees to it that one thread at a time uses the connection.
     """
-    writable = all(os.access(place, os.W_OK) for place in (path, path.parent) if place.exists())
-    mode = "rwc" if writable else "ro"
-    if not writable and not path.with_name(f"{path.name}-wal").exists():
-        mode += "&immutable=1"  # nobody has it open, and SQLite could not create its shared memory
+    failure: sqlite3.Error | None = None
+    for way in ways(path):
+        try:
+            return _opened(path, replace(way, hindrance=failure), any_thread)
+        except sqlite3.DatabaseError as exc:
+            failure = failure or exc
+            if not is_barred(exc):
+                break
+    assert failure is not None  # there is always a way to try
+    raise failure
+
+
+def _opened(path: Path, way: Access, any_thread: bool) -> "Connection":
     conn = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
+        way.uri,
         uri=True,
         timeout=BUSY_S,
         isolation_level=None,
         check_same_thread=not any_thread,
         factory=Connection,
     )
+    conn.access = way
     try:
+        for pragma in way.pragmas:
+            conn.execute(pragma)
         conn.execute("PRAGMA wal_autocheckpoint = 0")
-        if writable:
+        if way.is_writable:
             _set_journal(conn, path)
             conn.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
             conn.execute("PRAGMA secure_delete = ON")  # deleted rows are overwritten
+        else:
+            conn.execute("SELECT count(*) FROM sqlite_master")  # only reading shows that it can
         conn.execute("PRAGMA foreign_keys = ON")
         conn.execute("PRAGMA cell_size_check = ON")  # notices damage sooner
         conn.execute("PRAGMA cache_size = -16384")  # KiB
@@ -99,7 +132,7 @@ def connect(path: Path, *, any_thread: bool = False) -> "Connection":
     return conn
 
 
-class Connection(sqlite3.Connection):
+class Connection(access.Connection):
     """A connection that runs no checkpoint unless it holds the writer's lock."""
 
     wal: Path | None = None  # of the database, if this connection writes to it
@@ -119,19 +152,25 @@ def reader(path: Path) -> Connection:
     """Open a database that is only read, such as a backup, without writing anything beside it."""
     has_wal = path.with_name(f"{path.name}-wal").exists()
     uri = f"{path.absolute().as_uri()}?mode=ro{'' if has_wal else '&immutable=1'}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, factory=Connection)
+    conn = sqlite3.connect(uri, uri=True, isolation_level=None, factory=Connection)
+    conn.access = Access(uri)
+    register(conn)
+    return conn
 
 
 def new_file(path: Path) -> Connection:
     """Open a database that only this process knows, to be moved into place when it is closed."""
     conn = sqlite3.connect(path, isolation_level=None, factory=Connection)
     conn.execute("PRAGMA foreign_keys = ON")
+    register(conn)
     return conn
 
 
 def in_memory() -> sqlite3.Connection:
     """Open an empty database that is on no disk."""
-    return sqlite3.connect(":memory:", isolation_level=None)
+    conn = sqlite3.connect(":memory:", isolation_level=None)
+    register(conn)
+    return conn
 
 
 @contextlib.contextmanager
@@ -253,6 +292,32 @@ def translated(path: Path) -> Iterator[None]:
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise  # our own mistake, not the file's
     except sqlite3.DatabaseError as exc:
+        if is_out_of_room(exc, path.parent):
+            raise LibraryError(f"cannot write {path}: {room_advice(path.parent)}") from exc
+        if "readonly" in str(exc):
+            raise read_only(path) from exc
+        if getattr(exc, "sqlite_errorcode", None) in _WRITES[:-1]:
+            free = free_bytes(path.parent)
+            left = "" if free is None else f", with {in_words(free)} free there"
+            raise LibraryError(
+                f"cannot write {path}: disk I/O error{left}; check the disk, and your quota of it"
+            ) from exc
         advice = advised(exc)
         kind = LibraryDamaged if advice and REMEDY in advice else LibraryError
         raise kind(f"{path} {advice}" if advice else f"{path}: {exc}") from exc
+
+
+def read_only(path: Path) -> LibraryReadOnly:
+    """Return the error of a change that a read-only database refuses."""
+    return LibraryReadOnly(f"{path} {ADVICE['readonly']}")
+
+
+def is_out_of_room(error: sqlite3.Error, folder: Path) -> bool:
+    """Whether a database in this folder could not be written since the disk is full.
+
+    SQLite calls that a disk I/O error where its shared memory cannot grow, and for quotas.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None or code & 0xFF == sqlite3.SQLITE_FULL:
+        return code is not None
+    return code in _WRITES and has_little_room(folder)

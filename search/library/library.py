@@ -21,10 +21,23 @@ from fovea.data import former_name
 from fovea.search.clip.user_path import check_path, user_path
 from fovea.search.errors import LibraryDamaged, LibraryError
 
-from . import files, schema
-from .connection import BUSY_S, REMEDY, WRITER, checkpoint, connect, immediate, relieve
+from . import files
+from .access import access_of, mark_of
+from .connection import (
+    BUSY_S,
+    REMEDY,
+    WRITER,
+    checkpoint,
+    connect,
+    immediate,
+    is_out_of_room,
+    read_only,
+    relieve,
+    translated,
+)
 from .damage import Check, guarded, refuse_damaged
 from .locks import exclusive
+from .older import up_to_date
 from .reachable import unreachable
 from .rows import (
     Counts,
@@ -77,7 +90,7 @@ class Library:
 
         ``create`` makes the folder and the library if they are missing. Raise ``LibraryError`` for
         a folder without a library, and for a database that is unreadable, another program's, or
-        written by a newer fovea.
+        written by a newer fovea. One that cannot be written is opened to be searched.
         """
         folder = Path(check_path(folder))
         path = folder / DATABASE
@@ -89,7 +102,7 @@ class Library:
         with guarded(path):
             conn = connect(path)
             try:
-                schema.migrate(conn, str(path))
+                conn = up_to_date(conn, path)
                 db = Database(conn, execute_plugins=False)
                 return cls(folder, db)
             except BaseException:
@@ -118,9 +131,38 @@ class Library:
         with guarded(self.folder / DATABASE):
             return self.conn.execute(sql, parameters).fetchall()
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether the library can be changed here."""
+        return access_of(self.conn).is_writable
+
+    @property
+    def has_changed_unnoticed(self) -> bool:
+        """Whether somebody has changed a library that SQLite reads without locks; open it anew."""
+        mark = access_of(self.conn).mark
+        return mark is not None and mark != mark_of(self.folder / DATABASE)
+
+    def check_writable(self) -> None:
+        """Raise ``LibraryReadOnly`` if the library cannot be changed here; say what to do.
+
+        Raise ``LibraryError`` where only the disk has no room.
+        """
+        access = access_of(self.conn)
+        if access.is_writable:
+            return
+        path = self.folder / DATABASE
+        if access.hindrance is not None and is_out_of_room(access.hindrance, self.folder):
+            with translated(path):
+                raise access.hindrance
+        raise read_only(path)
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write everything or nothing; another writer is waited for at the start, not later."""
+        """Write everything or nothing; another writer is waited for at the start, not later.
+
+        Raise ``LibraryReadOnly`` if the library cannot be changed here.
+        """
+        self.check_writable()
         with guarded(self.folder / DATABASE), immediate(self.conn):
             yield self.conn
         relieve(self.conn, is_writer=self._is_writer)
@@ -143,8 +185,10 @@ class Library:
     def writing(self, wait_s: float | None = 0.0) -> Iterator[None]:
         """Be the only process that indexes, waiting up to ``wait_s`` (``None``: for ever).
 
-        Raise ``LibraryBusy``, naming its process, if another one is still indexing then.
+        Raise ``LibraryBusy``, naming its process, if another one is still indexing then, and
+        ``LibraryReadOnly`` if the library cannot be changed here.
         """
+        self.check_writable()
         with exclusive(self.folder, WRITER, wait_s):
             self._is_writer = True
             try:

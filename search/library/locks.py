@@ -1,6 +1,8 @@
 """Locks that let one process at a time write to a library."""
 
 import contextlib
+import errno
+import glob
 import json
 import os
 import time
@@ -9,12 +11,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fovea.search.errors import LibraryBusy, LibraryError
+from fovea.search.clip.disk import FULL, room_advice
+from fovea.search.errors import LibraryBusy, LibraryError, LibraryReadOnly
 
 __all__ = ["briefly", "exclusive", "holder_of"]
 
 UNKNOWN = "unknown"
 MOMENT_S = 5.0  # most that a lock is held by a process that does not name itself
+
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextlib.contextmanager
@@ -24,7 +29,8 @@ def exclusive(
     """Hold the lock ``name`` of a library folder, waiting up to ``wait_s`` (``None``: for ever).
 
     The operating system releases it when the process ends, however that happens; a file beside it
-    names the process. Raise ``LibraryBusy``, which says what another process is ``doing`` there.
+    names the process. Raise ``LibraryBusy``, which says what another process is ``doing`` there,
+    and ``LibraryReadOnly`` where the folder cannot be written.
     """
     lock = FileLock(folder / f"{name}.lock", timeout=-1 if wait_s is None else wait_s)
     holder = folder / f"{name}.pid"
@@ -41,10 +47,14 @@ def exclusive(
             "wait until it has finished, or stop it"
         ) from exc
     except OSError as exc:
-        raise LibraryError(
+        if exc.errno in FULL:
+            raise LibraryError(f"cannot lock {folder}: {room_advice(folder, exc)}") from exc
+        kind = LibraryReadOnly if exc.errno in _REFUSED else LibraryError
+        raise kind(
             f"cannot lock {folder}: {exc.strerror or exc}; make the folder writable, or use another"
         ) from exc
     try:
+        _clean(folder, name)
         _announce(holder)
         yield
     finally:
@@ -76,9 +86,19 @@ def briefly(folder: Path, name: str, wait_s: float = 0.0) -> Iterator[bool | Non
 
 def _announce(holder: Path) -> None:
     temporary = holder.with_suffix(f".{os.getpid()}.tmp")
-    with contextlib.suppress(OSError):  # only for messages: the lock itself is held
+    try:
         temporary.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
         os.replace(temporary, holder)
+    except OSError:  # only for messages: the lock itself is held
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _clean(folder: Path, name: str) -> None:
+    """Delete what earlier holders have left, who were killed or met a full disk."""
+    for left in folder.glob(f"{glob.escape(name)}.*.tmp"):
+        with contextlib.suppress(OSError):
+            left.unlink(missing_ok=True)
 
 
 def holder_of(folder: Path, name: str) -> str | None:
@@ -91,8 +111,24 @@ def holder_of(folder: Path, name: str) -> str | None:
             return None
     except Timeout:
         return _pid(folder / f"{name}.pid")
+    except OSError:  # it cannot be written here, but its owner may hold it
+        return _pid(folder / f"{name}.pid") if _is_held(path) else None
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process holds a lock that can only be read here."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return False
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # closing the file lets go of it
+    except BlockingIOError:
+        return True
     except OSError:
-        return None  # a read-only folder
+        return False
+    return False
 
 
 def _pid(holder: Path) -> str:

@@ -7,7 +7,7 @@ from fovea.search.errors import LibraryError
 from . import dates
 from .connection import immediate
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "VERSION", "migrate", "version_of"]
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "VERSION", "check", "migrate", "version_of"]
 
 APPLICATION_ID = 0x466F7661  # "Fova": marks the file as a library of ours (PRAGMA application_id)
 
@@ -332,6 +332,19 @@ def version_of(conn: sqlite3.Connection) -> int:
     return int(conn.execute("PRAGMA user_version").fetchone()[0])
 
 
+def check(conn: sqlite3.Connection, name: str) -> None:
+    """Raise ``LibraryError`` for the database of a newer fovea or of another program."""
+    version = version_of(conn)
+    tables = conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if (tables or version) and not _is_ours(conn):
+        raise LibraryError(f"{name} is a database of another program; choose another folder")
+    if version > VERSION:
+        raise LibraryError(
+            f"{name} has schema version {version}, written by a newer fovea; "
+            f"this one knows {VERSION}; upgrade fovea"
+        )
+
+
 def migrate(conn: sqlite3.Connection, name: str) -> None:
     """Bring the database to ``VERSION``, each step in a transaction of its own.
 
@@ -342,17 +355,8 @@ def migrate(conn: sqlite3.Connection, name: str) -> None:
     conn.create_function("named_date", 1, dates.named_date)
     while version_of(conn) != VERSION or not _is_ours(conn):  # usually false, and takes no lock
         with immediate(conn):
+            check(conn, name)
             version = version_of(conn)  # again: another process may have been first
-            tables = conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if (tables or version) and not _is_ours(conn):
-                raise LibraryError(
-                    f"{name} is a database of another program; choose another folder"
-                )
-            if version > VERSION:
-                raise LibraryError(
-                    f"{name} has schema version {version}, written by a newer fovea; "
-                    f"this one knows {VERSION}; upgrade fovea"
-                )
             if version < VERSION:
                 for statement in MIGRATIONS[version]:
                     conn.execute(statement)

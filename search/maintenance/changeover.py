@@ -99,8 +99,10 @@ class Removed:
 def changing(library: Library, wait_s: float = LOOK_S) -> contextlib.AbstractContextManager[None]:
     """Be the only process that embeds for another model.
 
-    Raise ``LibraryBusy`` if another process still does after ``wait_s`` seconds.
+    Raise ``LibraryBusy`` if another process still does after ``wait_s`` seconds, and
+    ``LibraryReadOnly`` if the library cannot be changed here.
     """
+    library.check_writable()
     return exclusive(library.folder, LOCK, wait_s, doing="is embedding for a change of model in")
 
 

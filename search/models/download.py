@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
+from fovea.search.clip.disk import FULL, full_text
 from fovea.search.errors import ModelDamaged, ModelError, ModelUnreachable
 
 from .store import models_folder
@@ -291,9 +292,11 @@ def _writing(path: Path) -> Iterator[None]:
         raise
     except OSError as exc:
         setting = "FOVEA_MODELS" if path.is_relative_to(models_folder()) else "HF_HOME"
+        advice = str(exc.strerror or exc)
+        if exc.errno in FULL and advice == os.strerror(exc.errno):  # not ``_check_room``'s words
+            advice = full_text(path.parent, exc)
         raise ModelError(
-            f"cannot write {path}: {exc.strerror or exc}; make room, or set {setting} to another "
-            "folder"
+            f"cannot write {path}: {advice}; make room, or set {setting} to another folder"
         ) from exc
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fovea.search.clip.disk import FULL, room_advice
 from fovea.search.clip.user_path import user_path
 from fovea.search.errors import ModelError
 
@@ -37,7 +38,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(unfinished, folder)
     except OSError as exc:
-        raise ModelError(f"cannot write {folder}: {exc.strerror or exc}; make room there") from exc
+        advice = f"{exc.strerror or exc}; check the disk and its permissions"
+        if exc.errno in FULL:
+            advice = room_advice(folder.parent, exc)
+        raise ModelError(f"cannot write {folder}: {advice}") from exc
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -60,4 +64,5 @@ def write_notes(name: str, notes: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(notes, indent=1), encoding="utf-8")
         os.replace(temporary, path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

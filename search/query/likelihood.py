@@ -7,6 +7,7 @@ Where a model's line was not measured, or is no better than chance, there are no
 docs/likelihood.md has the method, its sources and its figures.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -20,6 +21,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from fovea.search.clip.disk import FULL, full_text
 from fovea.search.clip.protocols import TextEncoder
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
@@ -123,8 +125,11 @@ class Background:
                 )
             part.replace(path)
         except OSError as exc:
-            part.unlink(missing_ok=True)
-            log.debug("cannot save %s: %s; it will be computed again", path, exc)
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            reason: object = full_text(folder, exc) if exc.errno in FULL else exc
+            level = logging.WARNING if exc.errno in FULL else logging.DEBUG
+            log.log(level, "cannot save %s: %s; it will be computed again", path, reason)
 
     def levels(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation (n,) of all labels' cosines with images (n, d)."""

@@ -11,7 +11,13 @@ from urllib.parse import quote
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from fovea.search.errors import FoveaError, LibraryBusy, LibraryDamaged, ModelError
+from fovea.search.errors import (
+    FoveaError,
+    LibraryBusy,
+    LibraryDamaged,
+    LibraryReadOnly,
+    ModelError,
+)
 from fovea.search.library.damage import explained
 from fovea.search.library.library import DATABASE
 
@@ -51,8 +57,12 @@ def members(error: Problem | FoveaError) -> dict[str, Any]:
     """List the members of a problem document that depend on the error alone."""
     found = {name: getattr(error, name, None) for name in MEMBERS}
     status = error.status if isinstance(error, Problem) else _status_of(error)
-    if isinstance(error, (LibraryBusy, LibraryDamaged)):
-        found["code"] = "busy" if isinstance(error, LibraryBusy) else "damaged"
+    if isinstance(error, LibraryBusy):
+        found["code"] = "busy"
+    if isinstance(error, LibraryReadOnly):
+        found["code"] = "read_only"
+    if isinstance(error, LibraryDamaged):
+        found["code"] = "damaged"
     more = {name: value for name, value in found.items() if value not in (None, {})}
     return {"status": status, "detail": str(error), **more}
 
@@ -115,6 +125,8 @@ def _status_of(error: FoveaError) -> int:
         return HTTPStatus.CONFLICT
     if isinstance(error, (ModelError, LibraryDamaged)):
         return HTTPStatus.SERVICE_UNAVAILABLE
+    if isinstance(error, LibraryReadOnly):
+        return HTTPStatus.FORBIDDEN
     if isinstance(error.__cause__, (OSError, sqlite3.Error)):
         return HTTPStatus.SERVICE_UNAVAILABLE
     return HTTPStatus.BAD_REQUEST

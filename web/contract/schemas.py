@@ -230,6 +230,10 @@ MODEL = _object(
 STATUS = _object(
     {
         "version": TEXT,
+        "read_only": {
+            "type": "boolean",
+            "description": "Whether the library can be searched, but not changed here.",
+        },
         "model": _or_null("string"),
         "better_bundled": _or_null(
             "string",

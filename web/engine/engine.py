@@ -16,6 +16,7 @@ from fovea.indexer.workers.host import available_cores
 from fovea.search.errors import FoveaError, LibraryError
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.index.view import snapshot_path
+from fovea.search.library.access import access_of, mark_of
 from fovea.search.library.connection import connect
 from fovea.search.library.damage import explained, guarded
 from fovea.search.library.library import DATABASE, Library
@@ -43,6 +44,7 @@ class _Connection:
     def __init__(self, folder: Path) -> None:
         self.library = Library.open(folder)
         self.library.conn.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        self.looked = time.monotonic()
 
     def close(self) -> None:
         with contextlib.suppress(sqlite3.ProgrammingError):  # another thread's, which closes it
@@ -70,7 +72,8 @@ class Engine:
         the models on the disk, and ``ahead`` loads index and encoder before they are needed.
         """
         self.folder, self.requested_model, self._ahead = folder, model, ahead
-        Library.open(folder, create=True).close()
+        with Library.open(folder, create=True) as library:
+            self.is_writable = library.is_writable  # or only searched, as long as this runs
         self._encoder_of = encoder_of or _encoder_on_disk
         self._local = threading.local()
         self._opening = threading.Lock()  # of the index and the encoder
@@ -93,6 +96,7 @@ class Engine:
         self._farewells: list[Callable[[], None]] = []
         self._watching = threading.Lock()
         self._watcher = connect(folder / DATABASE, any_thread=True)
+        self._openings = 0  # of the watcher
 
     # The library
 
@@ -100,17 +104,35 @@ class Engine:
     def library(self) -> Library:
         """This thread's connection."""
         connection: _Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
+        if connection is None or self._is_late(connection):
+            # A caller may still use the former one, which is closed with the next.
+            self._local.former = connection
             connection = self._local.connection = _Connection(self.folder)
             faiss.omp_set_num_threads(1)  # for this thread: many requests search at once
         return connection.library
+
+    def _is_late(self, connection: _Connection) -> bool:
+        """Whether a library that is read without locks has changed, checked every ``LOOK_S``."""
+        if self.is_writable or time.monotonic() < connection.looked + LOOK_S:
+            return False
+        connection.looked = time.monotonic()
+        return connection.library.has_changed_unnoticed
 
     @property
     def generation(self) -> int:
         """A number that changes whenever any process writes to the library."""
         with self._watching, guarded(self.folder / DATABASE):
+            mark, path = access_of(self._watcher).mark, self.folder / DATABASE
+            if mark is not None and mark != mark_of(path):  # read without locks
+                watcher = connect(path, any_thread=True)
+                self._watcher.close()
+                self._watcher, self._openings = watcher, self._openings + 1
             [value] = self._watcher.execute("PRAGMA data_version").fetchone()
-        return int(value)
+        return int(value) + (self._openings << 32)
+
+    def check_writable(self) -> None:
+        """Raise ``LibraryReadOnly`` if the library cannot be changed here."""
+        self.library.check_writable()
 
     def remembered(self, name: str, make: Callable[[], Any]) -> Any:
         """Return what ``make`` returns, cached by ``name`` until the library changes."""

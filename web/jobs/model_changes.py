@@ -66,14 +66,14 @@ class ModelChanges:
     def state(self) -> dict[str, Any]:
         """Return the library's model, the better one that can be had, and the newest change.
 
-        No model is offered while another process changes it.
+        No model is offered while another process changes it, nor for a read-only library.
         """
         with self._lock:
             change = None if self._document is None else dict(self._document)
             is_running = self._process is not None
         library = self._engine.library
         offer = self._engine.remembered("better", lambda: better_model(library.model()))
-        if not is_running and holder_of(self._engine.folder, LOCK):
+        if not self._engine.is_writable or not is_running and holder_of(self._engine.folder, LOCK):
             offer = None
         model = library.model()
         return {
@@ -86,8 +86,10 @@ class ModelChanges:
     def start(self, wanted: Wanted) -> None:
         """Fetch a model, embed the library with it and activate it, in the background.
 
-        Raise ``Problem`` 409 while the library changes to another model.
+        Raise ``Problem`` 409 while the library changes to another model, ``LibraryReadOnly`` if it
+        cannot be changed here.
         """
+        self._engine.check_writable()
         with self._lock:
             if self._engine.closing.is_set():
                 raise Problem(503, "Service Unavailable", "the server is shutting down")

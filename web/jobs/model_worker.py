@@ -4,7 +4,6 @@ It fetches the model if it is not on this disk, embeds the library with it, and 
 Stopped or killed at any moment, it keeps what it has: the next run resumes download and embedding.
 """
 
-import errno
 import signal
 import sqlite3
 import sys
@@ -151,6 +150,7 @@ class _Run:
 
 def _code(exc: "FoveaError") -> str | None:
     """Return a stable name for the errors that people meet while a model is fetched."""
+    from fovea.search.clip.disk import FULL
     from fovea.search.errors import LibraryBusy, ModelDamaged, ModelUnreachable
 
     kinds = {ModelUnreachable: "offline", ModelDamaged: "damaged", LibraryBusy: "busy"}
@@ -159,7 +159,7 @@ def _code(exc: "FoveaError") -> str | None:
             return code
     cause: BaseException | None = exc
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(cause, OSError) and cause.errno in FULL:
             return "space"
         if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             return "space"

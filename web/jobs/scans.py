@@ -51,8 +51,10 @@ class Scans:
     def start(self, folders: Sequence[Path] = (), *, reread: bool = False) -> dict[str, Any]:
         """Index these folders, or all, now or after the running scan; return the newest scan.
 
-        With ``reread``, they may be files, and are read whatever their stamps say.
+        With ``reread``, they may be files, and are read whatever their stamps say. Raise
+        ``LibraryReadOnly`` if the library cannot be changed here.
         """
+        self._engine.check_writable()
         wanted = tuple(folders), reread
         with self._changed:
             if self._engine.closing.is_set():

@@ -57,6 +57,7 @@ def index() -> Response:
         query=request.args.get("q", "")[: QUERY.longest],
         longest=QUERY.longest,
         first=_first_hits(),
+        read_only=not current_engine().is_writable,
         _=texts.__getitem__,
     )
     response = current_app.response_class(body)

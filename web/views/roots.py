@@ -65,6 +65,7 @@ def add_root() -> tuple[dict[str, Any], int]:
     """Add a folder on the server's machine, and index its pictures in the background."""
     path = _folder(_asked_path())
     library = current_engine().library
+    library.check_writable()
     root = library.add_root(os.path.realpath(path))
     current_app.extensions["fovea.scans"].start([Path(os.fsdecode(root.path))])
     return _fields(library, root), 201
@@ -77,6 +78,7 @@ def remove_root(root_id: int) -> tuple[str, int]:
     library = current_engine().library
     if not any(root.id == root_id for root in library.roots()):
         raise Problem(404, "Not Found", f"there is no folder {root_id}")
+    library.check_writable()
     current_app.extensions["fovea.scans"].stop()
     forget_root(library, root_id, PATIENCE_S)
     return "", 204

@@ -37,6 +37,7 @@ def status() -> dict[str, Any]:
     counts, model, index = engine.library.counts(), engine.model(), engine.index()
     return {
         "version": program_version(),
+        "read_only": not engine.is_writable,
         "model": model.name if model else None,
         "better_bundled": better_bundled(model),
         "images": counts.images,

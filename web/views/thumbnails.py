@@ -1,5 +1,6 @@
 """Thumbnails and previews: made once, and cached in the library's folder."""
 
+import logging
 import os
 import secrets
 import threading
@@ -15,6 +16,7 @@ from flask import Blueprint, Flask, Response, current_app, request
 from fovea.indexer.decoding.formats import RAW_EXTENSIONS, extension
 from fovea.indexer.decoding.limits import Refused
 from fovea.indexer.workers.decode_pool import Crowded, Renderer
+from fovea.search.clip.disk import reason_of
 from fovea.search.library.library import Library
 from fovea.search.maintenance.forget import THUMBNAILS, thumbnail_path
 from fovea.web.contract.describe import Choice, Text, describe
@@ -25,6 +27,8 @@ from fovea.web.jobs.changed_files import changed_files
 from .sources import open_source
 
 __all__ = ["ThumbnailCache", "blueprint", "crowded", "install", "is_raw", "renderer"]
+
+log = logging.getLogger(__name__)
 
 blueprint = Blueprint("thumbnails", __name__)
 
@@ -47,8 +51,17 @@ class ThumbnailCache:
     Failures are remembered while the app runs, so that no page tries them again.
     """
 
-    def __init__(self, folder: Path, renderer: Renderer, largest: int = LARGEST_CACHE) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        renderer: Renderer,
+        largest: int = LARGEST_CACHE,
+        *,
+        kept: Path | None = None,
+    ) -> None:
+        """``kept`` is another such folder, which is only read."""
         self.folder, self.renderer, self.largest = folder, renderer, largest
+        self._kept, self._has_told = kept, False
         self._lock = threading.Lock()
         self._making: dict[tuple[bytes, str], Future[dict[str, bytes]]] = {}
         self._refused: OrderedDict[tuple[bytes, str], Refused] = OrderedDict()
@@ -61,9 +74,10 @@ class ThumbnailCache:
         content, whose SHA-256 is ``digest``, and whether that is camera RAW. Raise ``Refused`` if
         the content cannot be decoded, and whatever ``read`` raises.
         """
-        kept = _read(thumbnail_path(self.folder, digest, kind))
-        if kept is not None:
-            return kept
+        for folder in filter(None, (self._kept, self.folder)):
+            kept = _read(thumbnail_path(folder, digest, kind))
+            if kept is not None:
+                return kept
         key = digest, "preview" if kind == "preview" else "thumbnails"
         with self._lock:
             if key in self._refused:
@@ -109,15 +123,18 @@ class ThumbnailCache:
                 self._refused.popitem(last=False)
 
     def _keep(self, path: Path, picture: bytes) -> None:
-        """Write a picture whole or not at all; a full disk only means that it is not cached."""
+        """Write a picture whole or not at all; where that fails it is not cached. Log it once."""
         part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(picture)
             part.replace(path)
-        except OSError:
+        except OSError as exc:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
+            if not self._has_told:
+                self._has_told = True
+                log.warning("thumbnails are made but not kept: %s", reason_of(exc, self.folder))
         with self._lock:
             self._made += 1
             full = self._made % PRUNE_EVERY == 1  # also after the first one of a run
@@ -143,6 +160,13 @@ class ThumbnailCache:
                 break
 
 
+def _own_folder(library_id: str) -> Path:
+    """Return where this user keeps the thumbnails of a library that cannot be written."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("fovea", appauthor=False) / THUMBNAILS / library_id
+
+
 def _read(path: Path) -> bytes | None:
     """Read a cached picture; None if it is missing or, as after a power cut, incomplete."""
     try:
@@ -158,7 +182,11 @@ def install(app: Flask) -> None:
     engine: Engine = app.extensions["fovea"]
     made = Renderer()
     app.extensions["fovea.renderer"] = made
-    app.extensions["fovea.thumbnails"] = ThumbnailCache(engine.folder / THUMBNAILS, made)
+    kept = engine.folder / THUMBNAILS
+    cache = ThumbnailCache(kept, made)
+    if not engine.is_writable:
+        cache = ThumbnailCache(_own_folder(engine.library.id), made, kept=kept)
+    app.extensions["fovea.thumbnails"] = cache
     engine.on_close(made.close)
     if not app.testing:
         threading.Thread(target=made.warm, daemon=True).start()

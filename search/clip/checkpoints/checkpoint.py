@@ -1,6 +1,6 @@
 """Find, check and read the weights of a CLIP in any of the three dialects.
 
-safetensors files are mapped into memory, so only the requested tensors are read. Pickles go through
+Of safetensors files only the requested tensors are read. Pickles go through
 ``torch.load(weights_only=True)``, and TorchScript archives, which that refuses, through their own
 loader in a child process. Nothing here unpickles without restriction.
 """
@@ -31,6 +31,7 @@ from .dialects import (
 from .image_processor import has_preprocessing, preprocess_of, read_json
 from .int8 import SCALE, check_pair, dequantise
 from .shapes import Shape, config_from_shapes, expected_shapes, tower_of
+from .stored_tensors import open_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -318,27 +319,23 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _safetensors_shapes(path: Path) -> dict[str, Shape]:
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="np") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError) as exc:
+        with open_tensors(path) as file:
+            return {name: stored.shape for name, stored in file.found.items()}
+    except (OSError, ValueError) as exc:
         raise _damaged(path, exc) from exc
 
 
 def _read_safetensors(homes: Mapping[str, Path], names: Iterable[str]) -> dict[str, "Tensor"]:
-    from safetensors import SafetensorError, safe_open
-
     wanted: dict[Path, list[str]] = {}
     for name in names:
         wanted.setdefault(homes[name], []).append(name)
     tensors: dict[str, Tensor] = {}
     for path, listed in wanted.items():
         try:
-            with safe_open(path, framework="pt") as file:
-                tensors |= {name: file.get_tensor(name) for name in listed}
-        except (SafetensorError, OSError, ValueError) as exc:
+            with open_tensors(path) as file:
+                tensors |= {name: file.tensor(name) for name in listed}
+        except (OSError, ValueError, KeyError) as exc:
             raise _damaged(path, exc) from exc
     return tensors
 
@@ -350,10 +347,9 @@ def _unpickle(path: Path) -> dict[str, "Tensor"]:
     import torch
 
     try:
-        is_zip = zipfile.is_zipfile(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; real problems raise
-            data = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
         raise ModelError(
             f"{path} is damaged or not a model of tensors only, and fovea unpickles nothing "

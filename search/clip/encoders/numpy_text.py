@@ -14,6 +14,7 @@ from fovea.search.clip.checkpoints.dialects import TensorPlan, tensor_plans
 from fovea.search.clip.checkpoints.families import family_of
 from fovea.search.clip.checkpoints.int8 import SCALE, check_pair, dequantise
 from fovea.search.clip.checkpoints.shapes import tower_of
+from fovea.search.clip.checkpoints.stored_tensors import open_tensors
 from fovea.search.clip.config import ClipConfig
 from fovea.search.clip.protocols import TextTokenizer
 from fovea.search.clip.tokenizer import open_tokenizer
@@ -65,18 +66,16 @@ class NumpyTextEncoder:
 
 def _read_tower(path: Path, config: ClipConfig) -> NumpyTower | None:
     """Read the text tower's tensors; return None if one has a type that NumPy lacks."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="np") as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}
-        plan = tensor_plans({name: tuple(part.get_shape()) for name, part in slices.items()})
+    with open_tensors(path) as file:
+        found = file.found
+        plan = tensor_plans({name: stored.shape for name, stored in found.items()})
         text = {name: part for name, part in plan.items() if tower_of(name) == "text"}
         for part in text.values():
             readable = (*READABLE, INT8) if part.scales else READABLE
-            if any(slices[name].get_dtype() not in readable for name in part.stored):
+            if any(found[name].dtype not in readable for name in part.stored):
                 return None
-        table = _table(path, text.pop(BERT_TABLE if BERT_TABLE in text else TABLE), file.get_tensor)
-        state = {name: _array(path, part, file.get_tensor) for name, part in text.items()}
+        table = _table(path, text.pop(BERT_TABLE if BERT_TABLE in text else TABLE), file.array)
+        state = {name: _array(path, part, file.array) for name, part in text.items()}
     return text_tower(config, state, table)
 
 

@@ -128,6 +128,8 @@ class TransformersEncoder(TorchEncoder):
         missing = sorted(n for n in report["missing_keys"] if not n.endswith("position_ids"))
         if missing:  # transformers has filled the gaps at random
             raise ModelError(f"{self._weights} lacks {some(missing)}; it is damaged")
+        for stored in (*model.parameters(), *model.buffers()):
+            stored.data = stored.data.clone()  # not in the mapped file, which may be rewritten
         return model.eval().to(self.device)
 
     @cached_property

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 
 from fovea.search.clip.atomic import replace_file
+from fovea.search.clip.datasets.stored_array import StoredArray
+from fovea.search.clip.disk import reason_of
 from fovea.search.clip.encoders.base import pick_device
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP
@@ -81,7 +83,7 @@ class FeaturePart:
     """Some images: notes on them, as JSON, and float16 features (n, views, …)."""
 
     notes: Any
-    features: np.ndarray  # mapped from the disk, not in memory
+    features: StoredArray
 
 
 class FeatureStore:
@@ -98,7 +100,8 @@ class FeatureStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise ModelError(f"cannot make the folder {folder}: {exc.strerror}") from exc
+            reason = reason_of(exc, folder)
+            raise ModelError(f"cannot make the folder {folder}: {reason}") from exc
 
     def get(self, contents: Sequence[bytes]) -> FeaturePart | None:
         """Return the part made from these contents, or None."""
@@ -106,7 +109,7 @@ class FeatureStore:
         try:
             rows, notes = json.loads((self.folder / f"{name}.json").read_text("utf-8"))
             path = self.folder / f"{name}.npy"
-            features = np.load(path, mmap_mode="r") if rows else np.load(path)  # nothing to map
+            features = StoredArray.open(path)
         except (OSError, ValueError, TypeError, EOFError):
             return None
         if len(features) != rows:

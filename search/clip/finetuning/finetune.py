@@ -24,6 +24,7 @@ from torch import Tensor
 
 from fovea.search.clip.config import ClipConfig
 from fovea.search.clip.datasets.pairs import tag
+from fovea.search.clip.datasets.stored_array import StoredArray
 from fovea.search.clip.encoders.base import pick_device
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.evaluation.evaluate import shared_recalls
@@ -96,7 +97,7 @@ class TuningExample:
 
     content: bytes  # its SHA-256
     captions: tuple[str, ...]
-    features: np.ndarray
+    features: np.ndarray | StoredArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from PIL import Image
 
 from fovea.search.clip.atomic import replace_file
 from fovea.search.clip.datasets.pairs import PairSet
+from fovea.search.clip.datasets.stored_array import StoredArray
+from fovea.search.clip.disk import reason_of
 from fovea.search.clip.efficientnet import EfficientNetLite
 from fovea.search.clip.errors import ModelError
 
@@ -33,7 +35,7 @@ log = logging.getLogger(__name__)
 
 ROWS = 64  # views in one pass; fixed, so that the same images give the same bits
 PART = 16  # passes to a part, which a stopped run need not repeat
-MAPPED = 100  # parts mapped at a time: each takes two of the process's open files
+OPEN = 100  # parts open at a time: each takes two of the process's open files
 
 OpenImage = Callable[[int, int], Image.Image | None]  # by source and number in it
 
@@ -83,8 +85,9 @@ class KeptViews:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise ModelError(f"cannot make the folder {self._folder}: {exc.strerror}") from exc
-        self._mapped = lru_cache(MAPPED)(self._read)
+            reason = reason_of(exc, self._folder)
+            raise ModelError(f"cannot make the folder {self._folder}: {reason}") from exc
+        self._opened = lru_cache(OPEN)(self._read)
 
     def compute(
         self,
@@ -147,15 +150,22 @@ class KeptViews:
     def get(self, source: int, index: int, view: int) -> KeptView:
         """Return one view of an image."""
         number, row = divmod(index, self._steps[source])
-        features, pooled = self._mapped(source, number)
-        return KeptView(features[row, view], pooled[row, view])
+        features, pooled = self._opened(source, number)
+        try:
+            return KeptView(*(np.asarray(part[row, view]) for part in (features, pooled)))
+        except OSError as exc:
+            raise self._unreadable() from exc
 
     def whole(self) -> Iterator[np.ndarray]:
         """Yield what is pooled from the first view of every image, float16 (m, 1280) by parts."""
         for source, number in self._parts():
-            _, pooled = self._mapped(source, number)
+            _, pooled = self._opened(source, number)
             numbers = self._numbers(source, number)
-            yield pooled[:, 0][[(source, index) not in self.broken for index in numbers]]
+            try:
+                rows = np.asarray(pooled)
+            except OSError as exc:
+                raise self._unreadable() from exc
+            yield rows[:, 0][[(source, index) not in self.broken for index in numbers]]
 
     def _parts(self) -> Iterator[tuple[int, int]]:
         """Yield every part: its source and its number in it."""
@@ -167,15 +177,18 @@ class KeptViews:
         start = number * self._steps[source]
         return range(start, min(start + self._steps[source], self._counts[source]))
 
-    def _read(self, source: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, source: int, number: int) -> tuple[StoredArray, StoredArray]:
         """Return a part; raise ``ModelError`` if it is missing or damaged."""
         part = self._stored(source, number)
         if part is None:
-            raise ModelError(
-                f"the features in {self._folder} cannot be read back; check the disk, delete them "
-                "and repeat the command"
-            )
+            raise self._unreadable()
         return part
+
+    def _unreadable(self) -> ModelError:
+        return ModelError(
+            f"the features in {self._folder} cannot be read back; check the disk, delete them and "
+            "repeat the command"
+        )
 
     def _path(self, source: int, number: int, kind: str) -> Path:
         return self._folder / f"{source}-{number * self._steps[source]}-{kind}"
@@ -192,12 +205,12 @@ class KeptViews:
             return None
         return None if self._stored(source, number) is None else broken
 
-    def _stored(self, source: int, number: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Map features (m, views, …) and pooled ones (m, views, 1280), or return None."""
+    def _stored(self, source: int, number: int) -> tuple[StoredArray, StoredArray] | None:
+        """Open features (m, views, …) and pooled ones (m, views, 1280), or return None."""
         rows = (len(self._numbers(source, number)), self.views[source])
         try:
             features, pooled = (
-                self._load(self._path(source, number, f"{kind}.npy"))
+                StoredArray.open(self._path(source, number, f"{kind}.npy"))
                 for kind in ("features", "pooled")
             )
             known = (features.dtype, pooled.dtype, pooled.ndim) == (np.float16, np.float16, 3)
@@ -205,15 +218,6 @@ class KeptViews:
         except Exception:  # a damaged file makes numpy raise almost anything
             return None
         return (features, pooled) if whole else None
-
-    @staticmethod
-    def _load(path: Path) -> np.ndarray:
-        try:
-            mapped: np.ndarray = np.load(path, mmap_mode="r")
-            return mapped
-        except ValueError:  # nothing to map, as without pooled features, or damaged
-            loaded: np.ndarray = np.load(path)
-            return loaded
 
     def _compute_part(
         self,

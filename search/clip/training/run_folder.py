@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from fovea.search.clip.atomic import replace_file
+from fovea.search.clip.disk import reason_of
 from fovea.search.clip.errors import ModelError
 
 
@@ -30,7 +31,8 @@ class RunFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise ModelError(f"cannot make the folder {folder}: {exc.strerror}") from exc
+            reason = reason_of(exc, folder)
+            raise ModelError(f"cannot make the folder {folder}: {reason}") from exc
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint by ``state`` after ``step`` updates.
@@ -89,7 +91,8 @@ class RunFolder:
             with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as exc:
-            raise ModelError(f"cannot write {self.metrics}: {exc.strerror}") from exc
+            reason = reason_of(exc, self.folder)
+            raise ModelError(f"cannot write {self.metrics}: {reason}") from exc
 
     def rewind(self, step: int) -> None:
         """Remove the lines after ``step``; a run that resumes there writes them again."""

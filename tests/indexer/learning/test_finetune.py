@@ -160,7 +160,7 @@ def test_a_full_disk_is_told(library, home, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("numpy.save", full)
-    with pytest.raises(ModelError, match="No space left"):
+    with pytest.raises(ModelError, match="the disk of .* is full"):
         tune(library, home, tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr(finetuning, "save_model", lambda *a: full())

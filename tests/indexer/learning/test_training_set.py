@@ -221,7 +221,7 @@ def test_copies_are_held_out_together(photos, indexed, lower, tmp_path):
             image.resize((96, 80)).save(path.with_suffix(".jpg"), quality=85)
     made = collect(indexed(), NAMES, lower, tmp_path / "f").material
     assert len(made.learned) + len(made.held_out) == 120
-    sides = [{tuple(np.round(e.features[0, 0].astype("f4"))) for e in part} for part in
+    sides = [{tuple(np.round(np.asarray(e.features[0, 0], "f4"))) for e in part} for part in
              (made.learned, made.held_out)]  # fmt: skip
     assert len(made.held_out) % 2 == 0 and len(made.held_out) >= 10
     assert not sides[0] & sides[1]
@@ -249,7 +249,7 @@ def test_what_is_rehearsed_is_not_measured_by(photos, indexed, lower, tmp_path, 
     assert all(not example.captions for example in made.rehearsed) and len(made.rehearsed) <= 30
     general = made.general[len(made.held_out) :]
     assert len(general) <= 12 and not any(example.captions for example in general)
-    sides = [{tuple(np.round(e.features[0, 0].astype("f4"))) for e in part} for part in
+    sides = [{tuple(np.round(np.asarray(e.features[0, 0], "f4"))) for e in part} for part in
              (general, made.rehearsed)]  # fmt: skip
     assert all(sides) and not sides[0] & sides[1]  # a picture and its copies are on one side
 

@@ -31,7 +31,7 @@ def small_parts(monkeypatch):
     """Four views to a part."""
     monkeypatch.setattr(module, "ROWS", 4)
     monkeypatch.setattr(module, "PART", 1)
-    monkeypatch.setattr(module, "MAPPED", 2)
+    monkeypatch.setattr(module, "OPEN", 2)
 
 
 def image(source, index):
@@ -215,7 +215,7 @@ def test_a_full_disk_is_told_and_leaves_no_part(tmp_path, monkeypatch, failing):
 
     with monkeypatch.context() as patch:
         patch.setattr(failing, full)
-        with pytest.raises(ModelError, match=r"cannot write .*features.npy: No space left.*make"):
+        with pytest.raises(ModelError, match=r"cannot write .*features.npy: .* is full .*make"):
             computed(tmp_path)
     assert not list(tmp_path.rglob("*.part"))
     assert same(everything(computed(tmp_path)), everything(computed(tmp_path / "other")))

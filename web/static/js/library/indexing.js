@@ -1,7 +1,7 @@
 /** The library panel: folders, progress of indexing, and files that are not indexed. */
 
 import * as api from "../page/api.js";
-import { element, printable } from "../page/dom.js";
+import { element, isReadOnly, printable } from "../page/dom.js";
 import { Failures } from "./failures.js";
 import * as format from "../page/format.js";
 import { t } from "../page/i18n.js";
@@ -94,7 +94,7 @@ async function showStatus({ images, model, files = {} }) {
 
 function showRoots(roots) {
   parts.empty.hidden = roots.length > 0;
-  parts["rescan-all"].hidden = roots.length < 2;
+  parts["rescan-all"].hidden = roots.length < 2 || isReadOnly();
   parts.roots.replaceChildren(...roots.map(rootItem));
 }
 
@@ -124,12 +124,14 @@ function rootItem(root) {
     element("bdi", { class: "root-path" }, path),
     offline ? element("span", { class: "badge" }, t("library.offline")) : null,
     element("span", { class: "root-facts" }, facts.join(" · ")),
-    element(
-      "span",
-      { class: "root-actions" },
-      button("rescan", "rescan"),
-      button("remove", "remove"),
-    ),
+    isReadOnly()
+      ? null
+      : element(
+          "span",
+          { class: "root-actions" },
+          button("rescan", "rescan"),
+          button("remove", "remove"),
+        ),
   );
 }
 

@@ -15,6 +15,9 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
+/** Whether the library can be searched, but not changed here. */
+export const isReadOnly = () => document.body.hasAttribute("data-read-only");
+
 const HIDDEN =
   // eslint-disable-next-line no-control-regex
   /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]/gu;

@@ -2,7 +2,7 @@
 
 import * as api from "../page/api.js";
 import * as chips from "./chips.js";
-import { element, printable } from "../page/dom.js";
+import { element, isReadOnly, printable } from "../page/dom.js";
 import * as filters from "./filters.js";
 import * as format from "../page/format.js";
 import * as grid from "../results/grid.js";
@@ -281,6 +281,7 @@ function showEmpty(text, { hits }) {
 function invitation() {
   const add = element("button", { class: "button primary", type: "button" }, t("hits.add"));
   add.addEventListener("click", () => emit("add-folder"));
+  if (isReadOnly()) return [element("h2", {}, t("hits.empty_library"))];
   return [
     element("h2", {}, t("hits.empty_library")),
     element("p", {}, t("hits.empty_hint")),

@@ -1,0 +1,138 @@
+"""Temporary copies of databases that can be read but not brought into a readable state.
+
+A copy serves all connections of a process, and goes when the process ends; what a killed process
+has left is deleted by the next one that makes a copy.
+"""
+
+import atexit
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fovea.search.clip.disk import free_bytes, in_words
+from fovea.search.errors import LibraryError
+
+__all__ = ["copied_database", "copied_files"]
+
+PREFIX = "fovea-copy-"
+
+_copies: dict[Path, tuple[object, Path]] = {}  # by database: the state of its files, the copy
+_making = threading.Lock()
+
+
+def copied_files(path: Path) -> Path:
+    """Copy a database's files as they are, unless they are copied already; return the copy."""
+    parts = [part for part in (path, *_beside(path)) if part.exists()]
+
+    def fill(place: Path) -> None:
+        for part in parts:
+            shutil.copyfile(part, place / part.name)
+
+    return _copied(path, sum(part.stat().st_size for part in parts), fill)
+
+
+def copied_database(
+    path: Path,
+    conn: sqlite3.Connection,
+    opened: Callable[[Path], sqlite3.Connection],
+    finish: Callable[[sqlite3.Connection], None],
+) -> Path:
+    """Copy what a connection reads of a database, unless it is copied already; return the copy.
+
+    ``opened`` opens a new copy, in autocommit mode; ``finish`` is called with that connection.
+    """
+    [pages], [size] = (
+        conn.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+    )
+
+    def fill(place: Path) -> None:
+        with contextlib.closing(opened(place / path.name)) as copy:
+            copy.execute("PRAGMA synchronous = OFF")
+            conn.backup(copy)
+            finish(copy)
+
+    return _copied(path, pages * size, fill)
+
+
+def _copied(path: Path, size: int, fill: Callable[[Path], None]) -> Path:
+    """Return the copy of a database as it is now; an earlier one is deleted once it is not used."""
+    with _making:
+        state = tuple(map(_stamp, (path, *_beside(path))))
+        known = _copies.get(path)
+        if known is not None and known[0] == state:
+            return known[1]
+        if known is not None:
+            shutil.rmtree(known[1].parent, ignore_errors=True)
+        place = _folder(path, size)
+        with _told(path, place):
+            fill(place)
+        _copies[path] = state, place / path.name
+        return place / path.name
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-journal")
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _folder(path: Path, needed: int) -> Path:
+    """Make a temporary folder with room for so many bytes. Raise ``LibraryError`` without it."""
+    here = Path(tempfile.gettempdir())
+    _clean(here)
+    free = free_bytes(here)
+    if free is not None and free < needed:
+        raise LibraryError(
+            f"{path} cannot be read where it is, and a copy takes {in_words(needed)}, but "
+            f"{here} has {in_words(free)} free; make room there, or set TMPDIR to another folder"
+        )
+    with _told(path, here):
+        made = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    atexit.register(_discard, made, os.getpid())
+    return made
+
+
+@contextlib.contextmanager
+def _told(path: Path, place: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error) as exc:
+        reason = getattr(exc, "strerror", None) or exc
+        raise LibraryError(
+            f"{path} cannot be read where it is, and cannot be copied to {place}: {reason}; make "
+            "room there, or set TMPDIR to another folder"
+        ) from exc
+
+
+def _discard(place: Path, pid: int) -> None:
+    if os.getpid() == pid:  # not a child's that was forked
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _clean(here: Path) -> None:
+    """Delete copies whose processes have ended."""
+    for left in here.glob(f"{PREFIX}*-*"):
+        pid = left.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
