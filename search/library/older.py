@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import schema
-from .access import Connection, access_of, mark_of
-from .connection import connect, new_file
+from .access import access_of, mark_of
+from .connection import Connection, connect, new_file
 from .copies import copied_database
 
 __all__ = ["up_to_date"]
