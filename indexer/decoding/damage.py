@@ -2,11 +2,12 @@
 
 import numpy as np
 
-__all__ = ["COARSE", "COLOURS", "LATER_FRAMES", "PALETTE", "in_words"]
+__all__ = ["COARSE", "COLOURS", "LATER_FRAMES", "LATER_PAGES", "PALETTE", "in_words"]
 
 COARSE = "its fine detail is missing"
 COLOURS = "its colours are missing"
 LATER_FRAMES = "its later frames are missing"
+LATER_PAGES = "its later pages are missing"
 PALETTE = "its palette is damaged; colours may be wrong"
 
 

@@ -6,12 +6,13 @@ WebP: the WebP Container Specification, RFC 9649. GIF: the GIF89a specification,
 import struct
 from collections.abc import Iterator
 
-__all__ = ["FILLS", "gif_lacks_frames", "is_webp", "mended_webp"]
+__all__ = ["FILLS", "gif_lacks_frames", "is_webp", "mended_webp", "tiff_lacks_pages"]
 
 # What stands for missing data: a decoder may reject some of them.
 FILLS = (b"\0", b"\xff", b"\xaa", b"\x55", b"\x11")
 _EXIF, _XMP = 0x08, 0x04  # flags of the extended header
 _EXTENSION, _IMAGE, _GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9  # a GIF's blocks
+_PAGES = 1000  # of a TIFF; further ones are not looked for
 
 
 def is_webp(data: bytes) -> bool:
@@ -70,6 +71,24 @@ def gif_lacks_frames(data: bytes) -> bool:
             return is_frames and frames > 0
         position += 1
         frames += is_image
+    return False
+
+
+def tiff_lacks_pages(data: bytes) -> bool:
+    """Say whether a TIFF names a further page that lies beyond its end (TIFF 6.0, section 2)."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    if order is None:
+        return False
+    seen: set[int] = set()
+    position = struct.unpack_from(order + "I", data, 4)[0] if len(data) >= 8 else 0
+    while position and position not in seen and len(seen) < _PAGES:
+        if position + 2 > len(data):
+            return bool(seen)
+        seen.add(position)
+        position += 2 + 12 * struct.unpack_from(order + "H", data, position)[0]
+        if position + 4 > len(data):
+            return len(seen) > 1
+        position = struct.unpack_from(order + "I", data, position)[0]
     return False
 
 

@@ -140,8 +140,8 @@ def unread_rows(data: bytes, found: Layout) -> tuple[int, int]:
     ``data`` is as ``ended`` returns it.
     """
     scan = found.scans[-1]
-    if scan.refines:
-        return 0, 1
+    if scan.first > 0 or scan.refines:
+        return 0, 1  # an earlier scan has given each block its mean colour
     end = scan.end if found.is_ended else data.rindex(END)
     more = _other_data(data[scan.start : min(scan.end, end)])
     one = _small(data)
@@ -178,7 +178,7 @@ def is_coarse(data: bytes, found: Layout) -> bool:
 def _other_data(scan: bytes) -> bytes:
     """Return data that a scan may go on with: the beginning of its own, without markers."""
     piece = _RESTART.split(scan[: 1 << 16], maxsplit=1)[0][:4096].rstrip(b"\xff")
-    return piece * max(1, 256 // max(1, len(piece)))
+    return piece + bytes(range(1, 255))
 
 
 def _small(data: bytes, scale: int = 8) -> np.ndarray:

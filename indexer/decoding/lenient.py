@@ -10,8 +10,6 @@ from PIL import Image, ImageFile
 
 from fovea.search.clip.preprocess import orientation, turned, upright
 
-from .png import coarse
-
 __all__ = ["Partial", "differing", "partly", "turned_mask"]
 
 
@@ -26,6 +24,15 @@ class Partial:
     is_coarse: bool = False  # fine detail is missing instead, as of an interlaced picture
     remark: str | None = None  # what else may be said of it, in words
 
+
+Grids = tuple[tuple[int, int], ...]
+
+# The steps, in x and y, between the pixels that are there once a pass of an interlaced picture is
+# whole, the last pass first (PNG specification, third edition, section 8; GIF89a, appendix E).
+_GRIDS: dict[str | None, Grids] = {
+    "PNG": ((1, 2), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8)),
+    "GIF": ((1, 2), (1, 4), (1, 8)),
+}
 
 # For each mode, what pixels are before they are decoded: grey, and something else in every band.
 _FILLS: dict[str, tuple[object, object]] = {
@@ -49,10 +56,13 @@ def partly(opened: Callable[[], Image.Image]) -> Partial | None:
     ``opened`` opens it anew each time. It is decoded twice, over different pixels: those that
     differ afterwards are the missing ones.
     """
-    (image, stored), (other, _) = (_decoded_over(opened(), which) for which in (0, 1))
+    image = opened()
+    grids = _GRIDS.get(image.format, ()) if _is_interlaced(image) else ()
+    stored = _decode_over(image, 0)
+    _decode_over(other := opened(), 1)
     missing = differing(image, other)
-    if image.format == "PNG" and image.info.get("interlace") and missing.any():
-        spread, missing = coarse(image, missing)
+    if grids and missing.any():
+        spread, missing = _spread(image, missing, grids)
         missing = turned_mask(missing, stored)
         found = Partial(image, turned(spread, stored), stored, missing, not missing.any())
     else:
@@ -75,8 +85,33 @@ def turned_mask(mask: np.ndarray, stored: int) -> np.ndarray:
     return np.asarray(turned(Image.fromarray(mask.astype(np.uint8)), stored)).astype(bool)
 
 
-def _decoded_over(image: Image.Image, which: int) -> tuple[Image.Image, int]:
-    """Decode an opened image leniently, over one of the fills; return its orientation, too."""
+def _is_interlaced(image: Image.Image) -> bool:
+    if image.format == "GIF":
+        tiles = image.tile  # type: ignore[attr-defined]
+        return bool(tiles and tiles[0][1] == (0, 0, *image.size) and tiles[0][3][1])
+    return bool(image.info.get("interlace"))
+
+
+def _spread(
+    image: Image.Image, missing: np.ndarray, grids: Grids
+) -> tuple[Image.Image, np.ndarray]:
+    """Spread what an interlaced picture has over the pixels that it lacks.
+
+    ``missing`` is bool (height, width). Return the picture, and the pixels that even its first pass
+    lacks.
+    """
+    x, y = next(((x, y) for x, y in grids if not missing[::y, ::x].any()), grids[-1])
+    known = missing[::y, ::x]
+    height, width = known.shape
+    corner = (x, 0, 0.5 - x / 2, 0, y, 0.5 - y / 2)  # the upper left pixel of each block
+    small = image.transform((width, height), Image.Transform.AFFINE, corner)
+    spread = small.transform(image.size, Image.Transform.AFFINE, (1 / x, 0, 0, 0, 1 / y, 0))
+    rest = known.repeat(y, 0).repeat(x, 1)
+    return spread, rest[: image.height, : image.width]
+
+
+def _decode_over(image: Image.Image, which: int) -> int:
+    """Decode an opened image leniently, over one of the fills; return its orientation."""
     prepare, tiles = image.load_prepare, getattr(image, "tile", [])  # type: ignore[attr-defined]
     boxes = [tile[1] for tile in tiles if tile[1]]
 
@@ -100,7 +135,7 @@ def _decoded_over(image: Image.Image, which: int) -> tuple[Image.Image, int]:
             image.load()
         except OSError:  # libtiff's, after it has decoded what it can
             image.load()
-        return image, orientation(image) if image.format == "PNG" else stored
+        return orientation(image) if image.format == "PNG" else stored
 
 
 @contextmanager

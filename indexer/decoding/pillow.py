@@ -21,11 +21,11 @@ from fovea.search.clip.preprocess import Preprocess, as_rgb, upright
 from fovea.search.library.rows import ImageMetadata
 
 from . import jpeg, png
-from .damage import COARSE, COLOURS, LATER_FRAMES, PALETTE, in_words
+from .damage import COARSE, COLOURS, LATER_FRAMES, LATER_PAGES, PALETTE, in_words
 from .embedded_text import EmbeddedText, picture_words
 from .exif import read_shot
 from .formats import PILLOW_FORMATS, PLUGINS
-from .frames import FILLS, gif_lacks_frames, is_webp, mended_webp
+from .frames import FILLS, gif_lacks_frames, is_webp, mended_webp, tiff_lacks_pages
 from .lenient import Partial, differing, partly, turned_mask
 from .limits import Limits, Refused, megabytes
 from .picture import DecodedPicture, check_decoded, check_pixels
@@ -128,11 +128,12 @@ class _Opener:
             assert error is not None
             return self._rescued(data, error)
         kind = found.metadata.format
-        if (kind == "GIF" and gif_lacks_frames(data)) or (
+        if kind == "TIFF":
+            return _marked(found, LATER_PAGES if tiff_lacks_pages(data) else None)
+        is_short = (kind == "GIF" and gif_lacks_frames(data)) or (
             kind == "PNG" and not png.has_all_frames(data)
-        ):
-            return _marked(found, LATER_FRAMES)
-        return found
+        )
+        return _marked(found, LATER_FRAMES if is_short else None)
 
     def _opened(self, data: bytes) -> Image.Image:
         image = _by_the_right_decoder(Image.open(BytesIO(data), formats=PILLOW_FORMATS), data)

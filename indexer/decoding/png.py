@@ -5,16 +5,12 @@ import zlib
 from collections.abc import Iterator
 from itertools import pairwise
 
-import numpy as np
-from PIL import Image
-
 from .limits import Refused
 
 __all__ = [
     "START",
     "Chunk",
     "chunks",
-    "coarse",
     "has_all_frames",
     "is_ancillary",
     "is_sound",
@@ -32,7 +28,6 @@ _PASSES = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
     (0, 1, 1, 2),
 )  # fmt: skip
-_GRIDS = ((1, 2), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8))  # (x, y) steps once passes are whole
 _PIECE = 1 << 16
 
 
@@ -106,22 +101,6 @@ def has_all_frames(data: bytes) -> bool:
             return True
         frames += kind == b"fcTL"
     return not promised or frames > promised
-
-
-def coarse(image: Image.Image, missing: np.ndarray) -> tuple[Image.Image, np.ndarray]:
-    """Spread what an interlaced picture has over the pixels that it lacks.
-
-    ``missing`` is bool (height, width). Return the picture, and the pixels that even its first pass
-    lacks.
-    """
-    x, y = next(((x, y) for x, y in _GRIDS if not missing[::y, ::x].any()), _GRIDS[-1])
-    known = missing[::y, ::x]
-    height, width = known.shape
-    corner = (x, 0, 0.5 - x / 2, 0, y, 0.5 - y / 2)  # the upper left pixel of each block
-    small = image.transform((width, height), Image.Transform.AFFINE, corner)
-    spread = small.transform(image.size, Image.Transform.AFFINE, (1 / x, 0, 0, 0, 1 / y, 0))
-    rest = known.repeat(y, 0).repeat(x, 1)
-    return spread, rest[: image.height, : image.width]
 
 
 def _describes(data: bytes, found: list[Chunk]) -> bool:

@@ -1,9 +1,11 @@
 """Say in a reader's terms why a file cannot be decoded."""
 
 import re
+from typing import Literal
 
 from PIL import UnidentifiedImageError
 
+from .frames import is_webp
 from .limits import one_line
 
 __all__ = ["explain"]
@@ -44,14 +46,38 @@ def explain(exc: Exception, data: bytes) -> str:
         return "the file is empty"
     text = one_line(str(exc)) if isinstance(exc, _WITH_MESSAGE) else ""
     if isinstance(exc, UnidentifiedImageError):
+        if _ends_early(data):
+            return _ENDS
         claimed = next((name for start, name in _KNOWN if re.match(start, data, re.DOTALL)), None)
         if claimed is not None:
             return f"{claimed} whose beginning is damaged or of a kind that cannot be decoded"
         return f"not a readable picture; its first bytes are {_beginning(data)}"
     for pattern, meaning in _PLAIN:
+        if meaning is _WRONG and _ends_early(data):
+            return _ENDS
         if re.search(pattern, text, re.IGNORECASE):
             return meaning
     return text or f"its decoder failed ({type(exc).__name__})"
+
+
+def _ends_early(data: bytes) -> bool:
+    """Say whether a file is shorter than its own first fields say."""
+    if re.match(rb"II\*\0|MM\0\*", data):
+        order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
+        return int.from_bytes(data[4:8], order) >= len(data)
+    if is_webp(data):
+        return int.from_bytes(data[4:8], "little") + 7 > len(data)
+    if data[4:8] != b"ftyp":
+        return False
+    position = 0
+    while position + 8 <= len(data):  # boxes of ISO/IEC 14496-12, section 4.2
+        length = int.from_bytes(data[position : position + 4], "big")
+        if length == 1:
+            length = int.from_bytes(data[position + 8 : position + 16], "big")
+        if length < 8:
+            return False
+        position += length
+    return position > len(data)
 
 
 def _beginning(data: bytes) -> str:
