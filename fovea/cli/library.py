@@ -104,11 +104,14 @@ def verify(folder: Path | None, as_json: bool) -> None:
             {**path_fields(file.path), "state": file.state, "reason": file.reason}
             for file in report.files
         ]
-        print_json({"ok": report.ok, "files": files})
+        print_json({"ok": report.ok, "damaged": report.damaged, "files": files})
     else:
         for file in report.files:
             reason = f"\t{printable(file.reason)}" if file.reason else ""
             click.echo(f"{file.state}\t{printable_name(file.path)}{reason}")
+        if report.damaged:
+            pictures = counted(report.damaged, "damaged picture")
+            talk(f"{pictures} among them; the query is:damaged finds what is left of them")
     if not report.ok:
         raise click.ClickException(
             "the index and the database disagree; delete index-*.snapshot in the library's folder, "

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 MB = 1 << 20
 
+DECODING = 2  # of fovea's own part in decoding: raise it when files can be read that failed before
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

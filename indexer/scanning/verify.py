@@ -24,6 +24,7 @@ class VerifyReport:
     ok: bool
     files: list[FileAccount]
     problems: list[str]
+    damaged: int = 0  # indexed pictures of which something is missing
 
 
 def verify(library: Library) -> VerifyReport:
@@ -32,14 +33,27 @@ def verify(library: Library) -> VerifyReport:
     Only the library is read; of the roots, only whether they are there.
     """
     problems = [*_contradictions(library), *_index_problems(library)]
-    return VerifyReport(not problems, list(_accounts(library)), problems)
+    [(damaged,)] = library.rows(
+        "SELECT count(*) FROM images WHERE damaged IS NOT NULL AND EXISTS "
+        "(SELECT 1 FROM files WHERE image_id = images.id AND state = 'indexed')"
+    )
+    return VerifyReport(not problems, list(_accounts(library)), problems, damaged)
 
 
 def _accounts(library: Library) -> Iterator[FileAccount]:
-    unembedded = _unembedded(library)
+    unembedded, damaged = _unembedded(library), _damaged(library)
     for entry in library.entries():
-        reason = entry.reason or unembedded.get(entry.path)
+        reason = entry.reason or unembedded.get(entry.path) or damaged.get(entry.path)
         yield FileAccount(os.fsdecode(entry.path), entry.state, reason)
+
+
+def _damaged(library: Library) -> dict[bytes, str]:
+    """Return the indexed files whose picture is damaged, with what is missing."""
+    rows = library.rows(
+        "SELECT path, damaged FROM files JOIN images ON images.id = image_id "
+        "WHERE state = 'indexed' AND damaged IS NOT NULL"
+    )
+    return {path: f"damaged: {missing}" for path, missing in rows}
 
 
 def _unembedded(library: Library) -> dict[bytes, str]:

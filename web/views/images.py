@@ -29,7 +29,7 @@ NEIGHBOURS = 12  # shown beside an image
 LABELS = 5
 COLUMNS = (
     "bytes", "width", "height", "format", "taken_at", "camera", "lens", "exposure", "f_number",
-    "iso", "focal_length", "latitude", "longitude", "altitude",
+    "iso", "focal_length", "latitude", "longitude", "altitude", "damaged",
 )  # fmt: skip
 
 
