@@ -12,7 +12,7 @@ class Limits:
     """What one file may cost before it is recorded as failed."""
 
     seconds: float = 30.0  # from opening the file to its pixels
-    memory: int = 1024 * MB  # bytes that a worker may grow by while it decodes
+    memory: int = 1024 * MB  # bytes of a worker's address space, all in all
     file_bytes: int = 512 * MB  # a larger file is refused without reading it
     pixels: int = 210_000_000  # width x height as declared: a phone's 200 megapixels fit
     decoded: int = 640 * MB  # bytes of the decoded picture, after a JPEG's reduced scale

@@ -32,7 +32,7 @@ from .picture import DecodedPicture, check_decoded, check_pixels
 from .precheck import screened
 from .reasons import explain
 
-__all__ = ["Draft", "Picture", "decode", "explained", "open_picture", "prepare"]
+__all__ = ["Draft", "Picture", "decode", "explained", "open_picture", "plain", "prepare"]
 
 Size = tuple[int, int]  # width and height in pixels
 Draft = Callable[[Image.Image], object]  # has an opened image decode at a smaller scale
@@ -72,9 +72,22 @@ def decode(
 
             return decode_raw(data, preprocess, limits)
         found = open_picture(data, limits, preprocess.draft, words=words)
-        image = as_rgb(found.image)
-        image.info = {}  # it lies upright already, whatever they say
-        return DecodedPicture(preprocess.pixels(image), found.metadata, found.words)
+        return DecodedPicture(preprocess.pixels(plain(found.image)), found.metadata, found.words)
+
+
+def plain(image: Image.Image) -> Image.Image:
+    """Return an upright image as RGB or L, without metadata, which may say otherwise.
+
+    Very large pictures are not copied without need.
+    """
+    if image.mode == "1" and not image.has_transparency_data:
+        made = image.convert("L")
+    elif image.mode in ("RGB", "L") and not image.has_transparency_data:
+        made = image._new(image.im)  # as ``copy`` does, but of the same pixels
+    else:
+        made = as_rgb(image)
+    made.info = {}
+    return made
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from typing import Any
 from PIL import Image, ImageCms
 
 from fovea.indexer.decoding.limits import Limits, Refused
-from fovea.indexer.decoding.pillow import decode, explained, open_picture
+from fovea.indexer.decoding.pillow import decode, explained, open_picture, plain
 from fovea.indexer.decoding.raw import developed
-from fovea.search.clip.preprocess import Preprocess, as_rgb
+from fovea.search.clip.preprocess import Preprocess
 
 from .host import Message, serve
 
@@ -60,7 +60,7 @@ def _opened(data: bytes, raw: bool, size: int, limits: Limits) -> Image.Image:
     if raw:
         return developed(data, size, limits)
     image = open_picture(data, limits, lambda image: image.draft(None, (size, size))).image
-    return as_rgb(_as_srgb(image, image.info.get("icc_profile")))
+    return plain(_as_srgb(image, image.info.get("icc_profile")))
 
 
 def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
@@ -99,5 +99,5 @@ def _fitted(image: Image.Image, size: int, by_short_side: bool) -> Image.Image:
 
 def _webp(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    image.save(file, "WEBP", quality=QUALITY, method=2)
+    image.convert("RGB").save(file, "WEBP", quality=QUALITY, method=2)
     return file.getvalue()

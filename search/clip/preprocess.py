@@ -85,12 +85,13 @@ class Preprocess:
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Return uint8 (size, size, 3): upright, RGB, resized and fitted into the square."""
-        image = to_rgb(image)
+        if image.mode != "L" or not _is_plain(image):  # a grey one is resized first: it is smaller
+            image = to_rgb(image)
         resampling = Image.Resampling[self.resampling]
         if self.fit == "patches":
-            return packed(image, self.patch, self.patches, resampling)
+            return packed(to_rgb(image), self.patch, self.patches, resampling)
         if self.fit == "squash":
-            return np.asarray(image.resize((self.size, self.size), resampling))
+            return np.asarray(image.resize((self.size, self.size), resampling).convert("RGB"))
         return self._cropped(image, resampling)
 
     def _cropped(self, image: Image.Image, resampling: Image.Resampling) -> np.ndarray:
@@ -106,7 +107,7 @@ class Preprocess:
         else:
             square = image.resize((width, height), resampling)
             square = square.crop((left, top, right, bottom))
-        return np.asarray(square)
+        return np.asarray(square.convert("RGB"))
 
     def _margin(self, side: int) -> int:
         """Return the number of pixels before the crop."""
@@ -126,9 +127,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Transparent parts become white. Greys of more than 8 bits are scaled to 8. Raise what Pillow
     raises for an image that cannot be decoded.
     """
-    if image.mode == "RGB" and not image.info and not hasattr(image, "fp"):
-        return image  # made in memory
+    if image.mode == "RGB" and _is_plain(image):
+        return image
     return as_rgb(upright(image)[0])
+
+
+def _is_plain(image: Image.Image) -> bool:
+    """Say whether an image is made in memory, and nothing but pixels."""
+    return not image.info and not hasattr(image, "fp")
 
 
 def upright(image: Image.Image) -> tuple[Image.Image, int]:
@@ -196,9 +202,8 @@ def as_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _PREMULTIPLIED:
         image = image.convert(_PREMULTIPLIED[image.mode])
     if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        white.alpha_composite(image.convert("RGBA"))
-        return white.convert("RGB")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
     if image.mode == "LAB":
         return _from_lab(image)
     return image.convert("RGB")
