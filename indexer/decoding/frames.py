@@ -12,6 +12,7 @@ __all__ = ["FILLS", "gif_lacks_frames", "is_webp", "mended_webp", "tiff_lacks_pa
 FILLS = (b"\0", b"\xff", b"\xaa", b"\x55", b"\x11")
 _EXIF, _XMP = 0x08, 0x04  # flags of the extended header
 _EXTENSION, _IMAGE, _GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9  # a GIF's blocks
+_MOST = 64 << 20  # bytes that a frame may declare to be filled up
 _PAGES = 1000  # of a TIFF; further ones are not looked for
 
 
@@ -28,7 +29,7 @@ def mended_webp(data: bytes, fill: bytes) -> bytes | None:
     parts: list[tuple[bytes, bytes]] = []
     for kind, body, length in _chunks(data):
         if len(body) < length:
-            if kind not in (b"VP8 ", b"VP8L") or not body:
+            if kind not in (b"VP8 ", b"VP8L") or not body or length > _MOST:
                 break
             body += fill * (length - len(body))
         parts.append((kind, body))

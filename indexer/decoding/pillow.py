@@ -187,12 +187,12 @@ class _Opener:
         walked = jpeg.layout(data)
         if walked.bits > 8:
             raise Refused(f"broken: a JPEG of {walked.bits} bits a sample, which is not supported")
+        if found is not None and (not walked.scans or (walked.is_ended and not is_grey)):
+            return found  # libjpeg skips what has no place there, or something follows its end
         if not walked.scans:
             raise Refused(_NO_ROW) from error
-        if walked.is_ended and found is not None and not is_grey:
-            return found  # something else follows its end
-        if walked.is_ended and error is not None:
-            raise error
+        if walked.is_ended and found is None:
+            return replace(self, draft=_as_it_is)._sound(data)  # a lossless one has no other scale
         ended = jpeg.ended(data, walked)
         lost, rows = jpeg.unread_rows(ended, walked)
         if lost == rows:
@@ -271,6 +271,10 @@ class _Opener:
         if missing.all():
             return None
         return Partial(image, shown, stored, missing, remark=LATER_FRAMES)
+
+
+def _as_it_is(image: Image.Image) -> None:
+    """Have an image decode at its own scale."""
 
 
 def _stored(picture: Picture) -> int:

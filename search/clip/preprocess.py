@@ -145,12 +145,19 @@ def upright(image: Image.Image) -> tuple[Image.Image, int]:
     """
     if image.format != "HEIF" and hasattr(image, "tell") and image.tell():
         image.seek(0)
-    stored = orientation(image)
+    stored, is_tagged = orientation(image), _has_tag(image)
     image.load()
     # A TIFF turns itself upright while it is loaded, and then drops its tag.
-    if stored == 1 or (image.format == "TIFF" and ORIENTATION not in image.getexif()):
+    if stored == 1 or (image.format == "TIFF" and is_tagged and not _has_tag(image)):
         return image, stored
     return turned(image, stored), stored
+
+
+def _has_tag(image: Image.Image) -> bool:
+    try:
+        return ORIENTATION in image.getexif()
+    except Exception:  # Pillow raises many types for broken EXIF, which must not cost the image
+        return False
 
 
 def turned(image: Image.Image, stored: int) -> Image.Image:
