@@ -176,9 +176,12 @@ def is_coarse(data: bytes, found: Layout) -> bool:
 
 
 def _other_data(scan: bytes) -> bytes:
-    """Return data that a scan may go on with: the beginning of its own, without markers."""
+    """Return data that a scan may go on with: the beginning of its own, after any restart."""
     piece = _RESTART.split(scan[: 1 << 16], maxsplit=1)[0][:4096].rstrip(b"\xff")
-    return piece + bytes(range(1, 255))
+    piece += bytes(range(1, 255))
+    if not _RESTART.search(scan):
+        return piece
+    return piece + b"".join(bytes([0xFF, 0xD0 + count % 8]) + piece for count in range(16))
 
 
 def _small(data: bytes, scale: int = 8) -> np.ndarray:
