@@ -112,12 +112,15 @@ def verify(quick: bool, folder: Path | None, as_json: bool) -> None:
             {**path_fields(file.path), "state": file.state, "reason": file.reason}
             for file in report.files
         ]
-        print_json({"ok": report.ok, "files": files})
+        print_json({"ok": report.ok, "damaged": report.damaged, "files": files})
     else:
         for file in report.files:
             reason = f"\t{printable(file.reason)}" if file.reason else ""
             click.echo(f"{file.state}\t{printable_name(file.path)}{reason}")
-    if report.damaged:
+        if report.damaged:
+            pictures = counted(report.damaged, "damaged picture")
+            talk(f"{pictures} among them; the query is:damaged finds what is left of them")
+    if not report.database_ok:
         raise click.ClickException(f"the database is damaged; {REMEDY}")
     if not report.ok:
         raise click.ClickException(

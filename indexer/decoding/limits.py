@@ -4,13 +4,15 @@ from dataclasses import dataclass
 
 MB = 1 << 20
 
+DECODING = 2  # of fovea's own part in decoding: raise it when files can be read that failed before
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one file may cost before it is recorded as failed."""
 
     seconds: float = 30.0  # from opening the file to its pixels
-    memory: int = 1024 * MB  # bytes that a worker may grow by while it decodes
+    memory: int = 1024 * MB  # bytes of a worker's address space, all in all
     file_bytes: int = 512 * MB  # a larger file is refused without reading it
     pixels: int = 210_000_000  # width x height as declared: a phone's 200 megapixels fit
     decoded: int = 640 * MB  # bytes of the decoded picture, after a JPEG's reduced scale

@@ -1,88 +1,52 @@
 """Inspect a file's bytes before decoding, for what would cost Pillow too much."""
 
-import re
-import struct
 import zlib
-from collections.abc import Iterator
 
+from . import png
+from .jpeg import START, layout
 from .limits import Limits, Refused
-
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-
-# The end of a JPEG scan: a marker that is neither a stuffed 0, a fill byte nor a restart.
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
 def screened(data: bytes, limits: Limits) -> bytes:
-    """Return a file's bytes without parts that are expensive and invisible.
+    """Return a file's bytes without parts that are expensive or damaged, and invisible.
 
     Raise ``Refused`` for a JPEG with more than ``limits.scans`` scans: each one walks every block
     of the picture, and even Pillow's draft mode pays for all of them.
     """
-    if data.startswith(_JPEG):
+    if data.startswith(START):
         # Counting byte pairs first is quick, and never finds too few.
         if data.count(b"\xff\xda") > limits.scans and (count := jpeg_scans(data)) > limits.scans:
             raise Refused(f"too slow: a JPEG with {count:,} scans; the limit is {limits.scans:,}")
-    elif data.startswith(_PNG):
-        return without_bulky_text(data, limits)
+    elif data.startswith(png.START):
+        return without_bad_chunks(data, limits)
     return data
 
 
 def jpeg_scans(data: bytes) -> int:
     """Count the scans of a JPEG (ITU-T T.81, annex B), up to its end or first invalid marker."""
-    count, position = 0, 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        if marker == 0xD9:  # end of image
-            break
-        if 0xD0 <= marker <= 0xD8 or marker == 0x01:  # markers without a length
-            position += 2
-            continue
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker == 0xDA:  # start of scan: its data lasts until the next marker
-            count += 1
-            following = _MARKER.search(data, position)
-            if following is None:
-                break
-            position = following.start()
-    return count
+    return len(layout(data).scans)
 
 
-def without_bulky_text(data: bytes, limits: Limits) -> bytes:
-    """Drop a PNG's texts and colour profiles if they are too large or too many.
+def without_bad_chunks(data: bytes, limits: Limits) -> bytes:
+    """Drop a PNG's damaged chunks, if its picture can do without them, and bulky ones.
 
-    Pillow would refuse the whole picture for them, and embedding does not need them.
+    That are ancillary chunks with a wrong checksum, and texts and colour profiles that are too
+    large or too many. Pillow would refuse the whole picture for them.
     """
-    chunks = list(_png_chunks(data))
-    texts = [chunk for chunk in chunks if chunk[0] in (b"tEXt", b"zTXt", b"iTXt", b"iCCP")]
+    found = list(png.chunks(data))
+    texts = [chunk for chunk in found if chunk[0] in (b"tEXt", b"zTXt", b"iTXt", b"iCCP")]
     too_many = len(texts) > limits.text_chunks
-    bulky = [
-        (start, end)
+    dropped = {
+        (kind, start, end)
         for kind, start, end in texts
         if too_many or _inflated(kind, data[start + 8 : end - 4], limits.text) > limits.text
-    ]
-    if not bulky:
-        return data
-    kept, position = bytearray(), 0
-    for start, end in bulky:
-        kept += data[position:start]
-        position = end
-    return bytes(kept + data[position:])
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the type, start and end of each complete chunk."""
-    position = len(_PNG)
-    while position + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 12 + length
-        if end > len(data):
-            return
-        yield kind, position, end
-        position = end
+    }
+    dropped |= {
+        chunk
+        for chunk in found
+        if png.is_ancillary(chunk[0]) and not png.is_sound(data, *chunk[1:])
+    }
+    return png.without(data, [chunk for chunk in found if chunk in dropped])
 
 
 def _inflated(kind: bytes, body: bytes, limit: int) -> int:

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 from fovea.indexer.decoding.formats import RAW_EXTENSIONS, RAW_REASON, extension, raw_available
-from fovea.indexer.decoding.limits import UNEXPECTED, unexpected
+from fovea.indexer.decoding.limits import DECODING, UNEXPECTED, unexpected
 from fovea.indexer.walking.ignore import BadIgnoreFile, Ignore
 from fovea.indexer.walking.walk import Closed, Found, is_empty, walk
 from fovea.indexer.workers.pool import Task
@@ -236,8 +236,8 @@ def _task(root: Root, entry: Found, row: FileRow | None) -> Task:
 
 
 def decoder_versions() -> str:
-    """Name the packages that decode, with their versions."""
-    return ", ".join(f"{name} {_version(name)}" for name in DECODERS)
+    """Name the packages that decode, with their versions, and the version of our own decoding."""
+    return ", ".join([*(f"{name} {_version(name)}" for name in DECODERS), f"decoding {DECODING}"])
 
 
 def _version(name: str) -> str:

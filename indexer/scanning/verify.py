@@ -26,7 +26,8 @@ class VerifyReport:
     ok: bool
     files: list[FileAccount]
     problems: list[str]
-    damaged: bool = False  # the database itself contradicts itself; not only the index
+    damaged: int = 0  # indexed pictures of which something is missing
+    database_ok: bool = True  # false if the database contradicts itself; not only the index
 
 
 def verify(library: Library, *, quick: bool = False) -> VerifyReport:
@@ -43,21 +44,39 @@ def verify(library: Library, *, quick: bool = False) -> VerifyReport:
         if not problems and not isinstance(exc, LibraryError):
             raise  # a mistake of ours
         problems.append(f"the files cannot all be listed: {exc}")
-    damaged = bool(problems)
+    database_ok = not problems
     try:
         problems += () if quick else _index_problems(library)
     except Exception as exc:
-        if not damaged and not isinstance(exc, LibraryError):
+        if database_ok and not isinstance(exc, LibraryError):
             raise
         problems.append(f"index: {exc}")
-    return VerifyReport(not problems, files, problems, damaged)
+    damaged = _damaged_pictures(library) if database_ok else 0
+    return VerifyReport(not problems, files, problems, damaged, database_ok)
+
+
+def _damaged_pictures(library: Library) -> int:
+    [(count,)] = library.rows(
+        "SELECT count(*) FROM images WHERE damaged IS NOT NULL AND EXISTS "
+        "(SELECT 1 FROM files WHERE image_id = images.id AND state = 'indexed')"
+    )
+    return int(count)
 
 
 def _accounts(library: Library) -> Iterator[FileAccount]:
-    unembedded = _unembedded(library)
+    unembedded, damaged = _unembedded(library), _damaged(library)
     for entry in library.entries():
-        reason = entry.reason or unembedded.get(entry.path)
+        reason = entry.reason or unembedded.get(entry.path) or damaged.get(entry.path)
         yield FileAccount(os.fsdecode(entry.path), entry.state, reason)
+
+
+def _damaged(library: Library) -> dict[bytes, str]:
+    """Return the indexed files whose picture is damaged, with what is missing."""
+    rows = library.rows(
+        "SELECT path, damaged FROM files JOIN images ON images.id = image_id "
+        "WHERE state = 'indexed' AND damaged IS NOT NULL"
+    )
+    return {path: f"damaged: {missing}" for path, missing in rows}
 
 
 def _unembedded(library: Library) -> dict[bytes, str]:

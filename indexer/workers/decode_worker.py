@@ -9,15 +9,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms
 
-from fovea.indexer.decoding.formats import PILLOW_FORMATS
-from fovea.indexer.decoding.limits import Limits, Refused, one_line
-from fovea.indexer.decoding.picture import check_decoded, check_pixels
-from fovea.indexer.decoding.pillow import decode
-from fovea.indexer.decoding.precheck import screened
+from fovea.indexer.decoding.limits import Limits, Refused
+from fovea.indexer.decoding.pillow import decode, explained, open_picture, plain
 from fovea.indexer.decoding.raw import developed
-from fovea.search.clip.preprocess import Preprocess, to_rgb
+from fovea.search.clip.preprocess import Preprocess
 
 from .host import Message, serve
 
@@ -49,19 +46,12 @@ def answer(request: Mapping[str, Any], data: bytes, *, limits: Limits) -> Messag
 def _webps(data: bytes, request: Mapping[str, Any], limits: Limits) -> Message:
     """Return the picture in each of the sizes asked for, the largest first."""
     sizes = sorted(request["sizes"], reverse=True)
-    try:
+    with explained(data, limits):
         image = _opened(data, request["raw"], sizes[0], limits)
         parts = []
         for size in sizes:
             image = _fitted(image, size, request["make"] == "thumbnails")
             parts.append(_webp(image))
-    except (Refused, MemoryError):
-        raise
-    except Exception as exc:  # Pillow's decoders raise nearly every kind for a broken file
-        reason = one_line(str(exc)) or type(exc).__name__
-        if isinstance(exc, UnidentifiedImageError):
-            reason = "not a readable picture"
-        raise Refused(f"broken: {reason}") from exc
     return {"sizes": dict(zip(map(str, sizes), map(len, parts), strict=True))}, b"".join(parts)
 
 
@@ -69,12 +59,8 @@ def _opened(data: bytes, raw: bool, size: int, limits: Limits) -> Image.Image:
     """Decode a picture upright, as sRGB, no larger than needed."""
     if raw:
         return developed(data, size, limits)
-    with Image.open(io.BytesIO(screened(data, limits)), formats=PILLOW_FORMATS) as image:
-        check_pixels(image.size, limits)
-        profile = image.info.get("icc_profile")
-        image.draft(None, (size, size))
-        check_decoded(image, limits)
-        return to_rgb(_as_srgb(image, profile))
+    image = open_picture(data, limits, lambda image: image.draft(None, (size, size))).image
+    return plain(_as_srgb(image, image.info.get("icc_profile")))
 
 
 def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
@@ -86,7 +72,6 @@ def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
     if not sound or image.mode not in ("RGB", "L", "CMYK") or image.has_transparency_data:
         return image
     assert isinstance(profile, bytes)
-    image.load()
     try:
         own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         srgb = ImageCms.createProfile("sRGB")
@@ -94,7 +79,6 @@ def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image
     assert found is not None
-    found.info = dict(image.info)  # it says which side is up
     return found
 
 
@@ -115,5 +99,5 @@ def _fitted(image: Image.Image, size: int, by_short_side: bool) -> Image.Image:
 
 def _webp(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    image.save(file, "WEBP", quality=QUALITY, method=2)
+    image.convert("RGB").save(file, "WEBP", quality=QUALITY, method=2)
     return file.getvalue()

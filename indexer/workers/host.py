@@ -212,15 +212,17 @@ def _set_alarm(seconds: float) -> None:
 
 
 def _confine(memory: int) -> int:
-    """Let this process grow by ``memory`` bytes from here, step back for others, dump no core.
+    """Hold this process to ``memory`` bytes in all, step back for others, dump no core.
 
-    Return its size now.
+    All of its address space counts, of which what is in memory is a part, so the limit holds
+    whatever a decoder does. However small it is, the process may grow by half of it. Return its
+    size now.
     """
     step_back(NICE)
     size = _address_space()
     _limit("RLIMIT_CORE", 0)
     if size:
-        _limit("RLIMIT_AS", size + memory)
+        _limit("RLIMIT_AS", max(memory, size + memory // 2))
     return size
 
 

@@ -36,6 +36,7 @@ EARTH_KM = 6371.0088  # mean radius
 FARTHEST_KM = 20_100  # half the way round the earth
 NEARLY_SQUARE = 0.05  # of the longer side
 SHAPES = ("portrait", "landscape", "square")
+DAMAGED = "damaged"
 SIZE = re.compile(r"(<=|>=|<|>)([0-9]{1,12}(?:\.[0-9]{1,6})?)([A-Za-z]+)")
 UNITS = {"mp": "MP", "b": "B", "kb": "kB", "mb": "MB", "gb": "GB"}
 BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -251,10 +252,12 @@ def _formats() -> dict[str, str]:
 
 
 def _read_shape(value: str) -> str | None:
-    return value.lower() if value.lower() in SHAPES else None
+    return value.lower() if value.lower() in (*SHAPES, DAMAGED) else None
 
 
 def _shape(value: str) -> Selection:
+    if value == DAMAGED:
+        return "damaged IS NOT NULL", []
     longer = f"max(width, height) * {1 - NEARLY_SQUARE}"
     if value == "square":
         return f"min(width, height) >= {longer}", []
@@ -359,8 +362,9 @@ FILTERS: dict[str, FilterKind] = {
         ("type", "ext", "extension"), "format", values=_formats,
     ),
     "is": FilterKind(
-        _read_shape, _shape, ("is:portrait", "is:landscape", "is:square"),
-        "of that shape; sides that differ by up to 5 % count as square",
+        _read_shape, _shape, ("is:portrait", "is:landscape", "is:square", "is:damaged"),
+        "of that shape (sides that differ by up to 5 % count as square); or damaged: something is "
+        "missing",
         ("shape", "orientation"), "shape",
     ),
     "size": FilterKind(

@@ -164,6 +164,9 @@ def indexed() -> Iterator[tuple[str, bytes, tuple[int, int]]]:
     text.add_itxt("Title", SCRIPT)
     yield "text-script.png", encoded(plain, "PNG", pnginfo=text), SIZE
     inflated = zlib.compress(bytes(20 << 20), 9)
+    large, whole = encoded(picture(640, 480), "JPEG"), encoded(plain, "PNG")
+    yield "truncated.jpg", large[: len(large) // 2], (640, 480)
+    yield "truncated.png", whole[: len(whole) // 2], SIZE
     yield "text-of-20-megabytes.png", zeros(8, 8, 8, 0, chunk(b"zTXt", b"k\0\0" + inflated)), (8, 8)
     yield (
         "profile-of-20-megabytes.png",
@@ -180,8 +183,6 @@ def failing() -> Iterator[tuple[str, bytes, str]]:
     yield "empty.jpg", b"", "broken"
     yield "one-byte.png", b"\x89", "broken"
     yield "start-of-a.jpg", b"\xff\xd8\xff", "broken"
-    yield "truncated.jpg", jpeg[: len(jpeg) // 2], "broken"
-    yield "truncated.png", whole[: len(whole) // 2], "broken"
     yield "truncated.heic", encoded(plain, "HEIF")[:-60], "broken"
     yield "truncated.webp", encoded(plain, "WEBP", lossless=True)[:-60], "broken"
     yield "damaged.png", whole.replace(b"IDAT", b"IDAU"), "broken"

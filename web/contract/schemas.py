@@ -128,6 +128,7 @@ IMAGE = _object(
         "latitude": _or_null("number", description="Degrees, north positive."),
         "longitude": _or_null("number", description="Degrees, east positive."),
         "altitude": _or_null("number", description="Metres."),
+        "damaged": _or_null("string", description="What is missing of it, in English words."),
         "labels": _list(_object({"label": TEXT, "probability": SHARE})),
         "thumbnail": TEXT,
         "original": TEXT,

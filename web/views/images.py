@@ -28,6 +28,7 @@ LABELS = 5
 COLUMNS = (
     "bytes", "width", "height", "format", "taken_at", "date", "date_source", "camera", "lens",
     "exposure", "f_number", "iso", "focal_length", "latitude", "longitude", "altitude",
+    "damaged",
 )  # fmt: skip
 FACTS = f"SELECT id, {', '.join(COLUMNS)} FROM images JOIN shown ON image_id = id"
 

@@ -94,8 +94,8 @@ def test_strips_and_dots_have_pixels_too(size):
         (b"\x01\x02\xff", "broken: not a readable picture; its first bytes are 01 02 ff"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "broken: not a readable picture"),
         (b"%PDF-1.7\n", "broken: not a readable picture"),
-        (encoded(gradient(), "JPEG")[:900], "broken: "),
-        (encoded(gradient())[:200], "broken: "),
+        (encoded(gradient(), "JPEG")[:600], "broken: the file ends before the first row"),
+        (encoded(gradient())[:50], "broken: "),
         (encoded(gradient(), "TIFF")[:300], "broken: "),
     ],
 )

@@ -252,6 +252,13 @@ def test_failures_are_tried_again_by_other_decoders(scan, photos, monkeypatch):
     assert counts(scan()) == {"found": 9, "unchanged": 9}
 
 
+def test_failures_of_an_earlier_decoding_of_our_own_are_tried_again(scan, photos, monkeypatch):
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    scan(photos)
+    monkeypatch.setattr("fovea.indexer.scanning.changes.DECODING", 99)
+    assert counts(scan()) == {"found": 9, "failed": 1, "unchanged": 8}
+
+
 def test_a_disk_that_fails_costs_no_embedding(scan, photos, monkeypatch):
     scan(photos)
     Image.new("RGB", (9, 9), "pink").save(photos / "red.png")

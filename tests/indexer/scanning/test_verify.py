@@ -58,3 +58,14 @@ def test_contradictions_are_found(colour_library, sql, problem):
     report = verify(colour_library)
     assert not report.ok
     assert any(found.startswith(problem) for found in report.problems), report.problems
+
+
+def test_damaged_pictures_are_counted_and_named(colour_library, photos):
+    colour_library.conn.execute(
+        "UPDATE images SET damaged = 'the lower 40 % is missing' WHERE id = 1"
+    )
+    colour_library.conn.commit()
+    report = verify(colour_library)
+    assert report.ok and report.damaged == 1
+    [named] = [file.reason for file in report.files if file.reason]
+    assert named == "damaged: the lower 40 % is missing"

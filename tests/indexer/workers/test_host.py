@@ -101,6 +101,16 @@ def refuse(*arguments):
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
+def test_a_worker_is_held_to_its_memory_all_in_all(monkeypatch):
+    limits = {}
+    monkeypatch.setattr(host, "_limit", lambda name, most: limits.update({name: most}))
+    monkeypatch.setattr(host, "step_back", lambda by: None)
+    monkeypatch.setattr(host, "_address_space", lambda: 160 << 20)
+    for memory, most in ((1024, 1024), (512, 512), (128, 160 + 64)):
+        host._confine(memory << 20)
+        assert limits["RLIMIT_AS"] == most << 20
+
+
 def test_memory_is_shared_where_it_cannot_be_anonymous(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "memfd_create", refuse, raising=False)
     assert decoded(tmp_path) == DECODED

@@ -20,10 +20,18 @@ NS = 1_000_000_000
 
 
 def made(number, path, width=40, height=30, *, taken_at=None, size=1000, camera=None, kind="JPEG",
-         place=(None, None), modified="2021-05-04T10:00:00"):  # fmt: skip
+         place=(None, None), modified="2021-05-04T10:00:00", damaged=None):  # fmt: skip
     """An image with one file, and what the oracle below needs to know of it."""
     metadata = ImageMetadata(
-        width, height, kind, 1, taken_at, camera, latitude=place[0], longitude=place[1]
+        width,
+        height,
+        kind,
+        1,
+        taken_at,
+        camera,
+        latitude=place[0],
+        longitude=place[1],
+        damaged=damaged,
     )
     seconds = datetime.fromisoformat(modified).timestamp()
     return number, os.fsencode(path), size, metadata, int(seconds * NS)
@@ -36,7 +44,8 @@ IMAGES = [
     made(3, "/photos/IMG_2.png", 40, 40, kind="PNG", size=6_000_000, place=(48.2, 16.4)),
     made(4, "/photos/2019_notes/a%b_c.jpg", 5000, 3000, place=(48.25, 16.4),
          modified="2019-12-31T23:00:00"),
-    made(5, "/photos/holidays2019/img_3.JPG", 41, 40, camera="NIKON D7", place=(-48.2, -179.99)),
+    made(5, "/photos/holidays2019/img_3.JPG", 41, 40, camera="NIKON D7", place=(-48.2, -179.99),
+         damaged="the lower 40 % is missing"),
     made(6, os.fsdecode(b"/photos/odd/\xff\xfe img.jpg"), None, None, kind=None),
 ]  # fmt: skip
 
@@ -94,6 +103,8 @@ def found(library, query):
         ("is:landscape", [1, 4]),
         ("is:square", [3, 5]),
         ("-is:square", [1, 2, 4, 6]),
+        ("is:damaged", [5]),
+        ("-is:DAMAGED is:square", [3]),
         ("size:>10MP", [4]),
         ("size:>=6MB", [3]),
         ("size:<1MP", [1, 2, 3, 5]),

@@ -46,6 +46,7 @@ function rows(about) {
     ["fact.changed", about.changed_at && format.date(about.changed_at)],
     ["fact.size", size.filter(Boolean).join(" · ")],
     ["fact.format", about.format],
+    ["fact.damaged", about.damaged && damage(about.damaged)],
     ["fact.camera", about.camera],
     ["fact.lens", about.lens],
     ["fact.exposure", exposure(about)],
@@ -76,6 +77,22 @@ function dateRows({ date, date_source: source }) {
   const isTag = !["name", "file", "metadata"].includes(kind);
   const origin = element("small", isTag ? { title: source } : {}, t(`dated.${kind}`));
   return row("fact.date", text, origin);
+}
+
+const damages = {
+  "its fine detail is missing": "damage.coarse",
+  "its colours are missing": "damage.colours",
+  "its later frames are missing": "damage.frames",
+  "its later pages are missing": "damage.pages",
+  "its palette is damaged; colours may be wrong": "damage.palette",
+};
+
+/** What is missing of a picture, which the library says in English. */
+function damage(said) {
+  const found = /^(?:the (lower|upper|left|right) )?(.+?)(?: of it)? is missing$/.exec(said);
+  if (damages[said] || !found) return damages[said] ? t(damages[said]) : said;
+  const [, edge = "part", share] = found;
+  return t(`damage.${edge}`, { share: share.startsWith("less") ? t("damage.less") : share });
 }
 
 function exposure({ exposure: seconds, f_number: stop, iso, focal_length: length }) {

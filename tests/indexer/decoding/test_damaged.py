@@ -1,0 +1,298 @@
+"""What is certain of a damaged picture is kept, and what is missing is said."""
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from fovea.indexer.decoding import pillow as decoding
+from fovea.indexer.decoding.damage import in_words
+from fovea.indexer.decoding.limits import Limits, Refused
+from fovea.indexer.decoding.pillow import decode
+from fovea.indexer.workers.decode_worker import answer
+from fovea.search.clip.preprocess import Preprocess
+
+SQUASHED = Preprocess(64, fit="squash")
+END = b"\xff\xd9"
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def prepared():
+    """Set up decoding, and leave Pillow and the warnings as they were."""
+    limit = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        decoding.prepare()
+        yield
+    Image.MAX_IMAGE_PIXELS = limit
+
+
+def noisy(width=400, height=304, seed=1):
+    """A picture each row of which takes about as many bytes: red grows right, green down."""
+    x, y = np.meshgrid(np.linspace(30, 220, width), np.linspace(30, 220, height))
+    noise = np.random.default_rng(seed).integers(-20, 20, (height, width, 3))
+    return Image.fromarray((np.dstack([x, y, 250 - x]) + noise).astype(np.uint8))
+
+
+def encoded(image, kind, **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def chunk(kind, body, wrong=0):
+    check = zlib.crc32(kind + body) ^ wrong
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check)
+
+
+def damage(data):
+    return decode(data, SQUASHED, Limits()).metadata.damaged
+
+
+def shown(data):
+    return decode(data, SQUASHED, Limits()).pixels.astype(int)
+
+
+def assert_whole(data, original):
+    assert damage(data) is None
+    assert np.abs(shown(data) - shown(original)).max() <= 1
+
+
+def assert_lacks(data, original, edge, share, within=0.08):
+    """It is marked with about this share of missing pixels, grey ones, and the rest is right."""
+    said = damage(data)
+    assert said is not None and said.startswith(f"the {edge} ") and said.endswith(" % is missing")
+    assert int(said.split()[2]) / 100 == pytest.approx(share, abs=within)
+    turn = {"lower": 0, "upper": 2, "left": 3, "right": 1}[edge]
+    found, right = np.rot90(shown(data), -turn), np.rot90(shown(original), -turn)
+    kept = max(1, int(64 * (1 - share - within)))
+    assert np.abs(found[:kept] - right[:kept]).mean() < 8
+    if share > within:
+        assert np.ptp(found[-2:].reshape(-1, 3), axis=0).max() <= 2  # one colour
+
+
+JUNK = {
+    "nothing": b"",
+    "html": b"<html><p>404 Not Found</p></html>" * 40,
+    "zeros": bytes(9000),
+    "another": encoded(noisy(64, 48), "JPEG"),
+    "a boundary": b"\r\n\r\n--boundary--",
+}
+FORMS = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 9},
+    "optimised": {"optimize": True},
+}
+
+
+@pytest.mark.parametrize("junk", JUNK)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_that_lacks_nothing_but_its_end_is_whole(junk, form, mode):
+    data = encoded(noisy().convert(mode), "JPEG", **FORMS[form])
+    for ended in (data, data[:-1], data[:-2]):
+        assert_whole(ended + JUNK[junk], data)
+
+
+@pytest.mark.parametrize("junk", [*JUNK, "its end"])
+@pytest.mark.parametrize("form", sorted(FORMS.keys() - {"progressive"}))
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_jpeg_that_ends_too_early_lacks_its_lower_rows(junk, form, share):
+    data = encoded(noisy(), "JPEG", **FORMS[form])
+    start = data.index(b"\xff\xda")
+    cut = data[: start + int((len(data) - start) * (1 - share))]
+    assert_lacks(cut + (JUNK | {"its end": END})[junk], data, "lower", share, 0.1)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_what_is_missing_is_said_of_the_upright_picture(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = encoded(noisy(), "JPEG", exif=exif.tobytes())
+    edge = {1: "lower", 3: "upper", 6: "left", 8: "right"}[orientation]
+    assert_lacks(data[: len(data) // 2], data, edge, 0.5)
+    data = encoded(noisy(), "PNG", exif=exif.tobytes())
+    assert_lacks(data[: len(data) // 2], data, edge, 0.5)
+
+
+def test_a_progressive_jpeg_that_ends_early_is_coarse_or_lacks_rows():
+    data = encoded(noisy(), "JPEG", progressive=True)
+    assert damage(data[: len(data) * 2 // 3]) == "its fine detail is missing"
+    assert np.abs(shown(data[: len(data) * 2 // 3]) - shown(data)).mean() < 8
+    assert damage(data[:-40]) == "its fine detail is missing"
+    first = data.index(b"\xff\xda")
+    second = data.index(b"\xff\xda", first + 2)
+    assert damage(data[: (first + second) // 2]).startswith("the lower ")
+
+
+@pytest.mark.parametrize("end", [0, 2])
+@pytest.mark.parametrize("form", FORMS)
+def test_grey_that_was_drawn_is_not_missing(form, end):
+    image = noisy()
+    image.paste((128, 128, 128), (0, 160, 400, 304))
+    data = encoded(image, "JPEG", **FORMS[form])
+    assert damage(data[: len(data) - end]) is None
+    assert damage(encoded(Image.new("RGB", (64, 64), (128, 128, 128)), "JPEG")) is None
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_jpeg_without_one_row_is_refused(form):
+    data = encoded(noisy(), "JPEG", **FORMS[form])
+    start = data.index(b"\xff\xda")
+    for end in (2, 30, start, start + 14, start + 20):
+        for after in (b"", END, bytes(100)):
+            with pytest.raises(Refused, match="^broken: ") as caught:
+                decode(data[:end] + after, SQUASHED, Limits())
+            assert "broken data stream" not in str(caught.value)
+
+
+def test_a_truncated_file_with_a_preview_behind_it_shows_its_first_picture():
+    data = encoded(noisy(), "MPO", save_all=True, append_images=[noisy(seed=2)])
+    assert_whole(data[: len(data) * 3 // 4], data)
+    assert_lacks(data[: len(data) // 4], data, "lower", 0.5)
+
+
+ANCILLARY = {
+    b"tEXt": b"Comment\0hello", b"tIME": struct.pack(">HBBBBB", 2020, 1, 2, 3, 4, 5),
+    b"iCCP": b"p\0\0" + zlib.compress(b"no profile"), b"gAMA": struct.pack(">I", 45455),
+    b"pHYs": struct.pack(">IIB", 1, 1, 0), b"eXIf": b"II*\0\x08\0\0\0\0\0", b"prVt": b"anything",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ANCILLARY)
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_png_can_do_without_a_damaged_chunk_that_draws_nothing(kind, behind):
+    data = encoded(noisy(), "PNG")
+    place = data.rindex(b"IEND") - 4 if behind else 33
+    assert_whole(data[:place] + chunk(kind, ANCILLARY[kind], wrong=1) + data[place:], data)
+
+
+def test_a_png_with_wrong_checksums_of_what_it_needs():
+    data = encoded(noisy(), "PNG")
+    assert_whole(data[:29] + bytes([data[29] ^ 1]) + data[30:], data)  # the header's
+    end = data.index(b"IDAT")
+    end += 4 + int.from_bytes(data[end - 4 : end], "big")
+    assert_whole(data[:end] + b"nono" + data[end + 4 :], data)
+    wider = data[:19] + bytes([data[19] ^ 8]) + data[20:]
+    with pytest.raises(Refused, match="its header is damaged"):
+        decode(wider, SQUASHED, Limits())
+    data = encoded(noisy().quantize(16), "PNG")
+    end = data.index(b"PLTE") + 4 + 48
+    assert "palette" in damage(data[:end] + b"nono" + data[end + 4 :])
+
+
+def test_a_png_ends_where_its_data_are_wrong_or_end():
+    data = encoded(noisy(), "PNG")
+    for share in (0.1, 0.5, 0.8):
+        assert_lacks(data[: int(len(data) * (1 - share))], data, "lower", share, 0.03)
+    assert_whole(data[:-12], data)
+    middle = len(data) // 2
+    assert_lacks(data[:middle] + bytes(50) + data[middle + 50 :], data, "lower", 0.5, 0.15)
+
+
+def interlaced(image):
+    pixels, rows = np.asarray(image), b""
+    for x, y, across, down in (
+        (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    ):  # fmt: skip
+        rows += b"".join(b"\0" + row.tobytes() for row in pixels[y::down, x::across])
+    head = struct.pack(">IIBBBBB", image.width, image.height, 8, 2, 0, 0, 1)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def test_an_interlaced_picture_that_ends_early_is_coarse():
+    for data in (interlaced(noisy()), encoded(noisy(), "GIF", interlace=1)):
+        assert damage(data) is None
+        for share in (0.4, 0.9):
+            cut = data[: int(len(data) * share)]
+            assert damage(cut) == "its fine detail is missing"
+            assert np.abs(shown(cut) - shown(data)).mean() < 20
+        assert damage(data[: len(data) // 100 + 900]).startswith("the lower ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "edge", "options"),
+    [
+        ("BMP", "upper", {}), ("PPM", "lower", {}), ("TIFF", "lower", {}),
+        ("GIF", "lower", {"interlace": 0}), ("WEBP", "lower", {"lossless": True}),
+        ("WEBP", "lower", {"quality": 90}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_rows_that_are_there_are_shown(kind, edge, options, share):
+    data = encoded(noisy(), kind, **options)
+    assert_lacks(data[: int(len(data) * (1 - share))], data, edge, share, 0.12)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_a_truncated_animation_shows_its_first_frame(kind):
+    frames = [noisy(seed=seed) for seed in range(4)]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    cut = data[: len(data) // 2]
+    part = "pages" if kind == "TIFF" else "frames"
+    assert damage(data) is None and damage(cut) == f"its later {part} are missing"
+    assert np.array_equal(shown(cut), shown(data))
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF", "JPEG2000", "WEBP", "GIF", "PNG", "TIFF", "BMP"])
+def test_a_file_without_a_row_says_so_in_plain_words(kind):
+    data = encoded(noisy(), kind)
+    lengths = [60] if kind not in ("HEIF", "AVIF") else [60, len(data) // 2, len(data) - 50]
+    for length in lengths:
+        with pytest.raises(Refused, match="^broken: ") as caught:
+            decode(data[:length], SQUASHED, Limits())
+        said = str(caught.value)
+        assert not any(word in said for word in ("stream", "error -", "bytes not processed")), said
+
+
+def test_thumbnail_embedding_and_upload_see_the_same(monkeypatch):
+    request = {"make": "thumbnails", "sizes": [304], "raw": False}
+    for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP"):
+        data = encoded(noisy(), kind)
+        cut = data[: len(data) // 2]
+        fields, made = answer(request, cut, limits=Limits())
+        assert "refused" not in fields
+        with Image.open(io.BytesIO(made)) as image:
+            small = np.asarray(image.convert("RGB").resize((64, 64))).astype(int)
+        assert np.abs(small - shown(cut)).mean() < 8, kind
+        upload = {"make": "pixels", "preprocess": {"size": 64, "fit": "squash"}, "raw": False}
+        _, pixels = answer(upload, cut, limits=Limits())
+        assert pixels == shown(cut).astype(np.uint8).tobytes()
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+
+
+def test_frames_that_declare_gigabytes_are_not_filled_up():
+    data = bytearray(encoded(noisy(), "WEBP"))
+    data[16:20] = struct.pack("<I", 1 << 31)
+    with pytest.raises(Refused, match="^broken: "):
+        decode(bytes(data), SQUASHED, Limits())
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ((0, 6, 10, 10), "the lower 40 % is missing"),
+        ((0, 0, 10, 3), "the upper 30 % is missing"),
+        ((0, 0, 2, 10), "the left 20 % is missing"),
+        ((9, 0, 10, 10), "the right 10 % is missing"),
+        ((2, 2, 4, 4), "4 % of it is missing"),
+        ((0, 0, 0, 0), None),
+    ],
+)
+def test_missing_pixels_in_words(box, said):
+    missing = np.zeros((10, 10), bool)
+    left, top, right, bottom = box
+    missing[top:bottom, left:right] = True
+    assert in_words(missing) == said
+    if said:
+        assert in_words(np.arange(1000)[:, None].repeat(4, 1) > 995) == (
+            "the lower less than 1 % is missing"
+        )
