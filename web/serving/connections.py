@@ -81,10 +81,15 @@ class Channel(HTTPChannel):
     def parser_class(self, adj: Any) -> Parser:
         return Parser(adj, self)
 
+    def environment(self, request: Parser) -> dict[str, Any]:
+        """Return the environment with which the app will see a request."""
+        found: dict[str, Any] = self.server.unwrapped(Task(self, request).get_environment())
+        return found
+
     def refusal(self, request: Parser) -> Problem | None:
         """Return the app's reason to refuse a request whose headers have arrived, if any."""
         try:
-            self.server.guard(Request(Task(self, request).get_environment()))
+            self.server.guard(Request(self.environment(request)))
         except Problem as problem:
             return problem
         return None
@@ -106,6 +111,7 @@ class Server(TcpWSGIServer):
 
     def __init__(self, app: Flask, listening: socket.socket, **shared: Any) -> None:
         self.guard = app.extensions["fovea.guard"]
+        self.unwrapped = app.extensions["fovea.proxies"].unwrapped
         place = (listening.family, listening.type, listening.proto, listening.getsockname())
         super().__init__(app, _sock=listening, sockinfo=place, bind_socket=False, **shared)
 
