@@ -272,7 +272,8 @@ def _reload(asked: Request, path: str) -> Response:
     inner = quote(f"/{path.lstrip('/')}", safe="/?&=+%")  # "//" would be another host
     place = asked.script_root + inner
     response = current_app.response_class(
-        f'<!doctype html><title>fovea</title><a href="{html.escape(place)}">fovea</a>\n',
+        '<!doctype html><title>fovea</title><link rel="icon" href="data:,">'  # asks for none
+        f'<a href="{html.escape(place)}">fovea</a>\n',
         mimetype="text/html",
     )
     response.headers["Refresh"] = f"0; url={place}"
