@@ -113,6 +113,9 @@ def test_a_picture_of_some_megabytes_is_searched_by(server):
     assert len(body) > 3 << 20
     status, _, data = server.ask("POST", "/api/search", body, {"Content-Type": FORM})
     assert status == 200 and json.loads(data)["hits"]
+    for _ in range(10):  # refused while it arrives, the answer must still come through
+        more = {"Content-Type": FORM}
+        assert server.ask("POST", "/api/search", body, more, is_known=False)[0] == 401
 
 
 def events(stream):
