@@ -11,6 +11,8 @@ from fovea.search.library.rows import ModelRow
 from fovea.search.models.lazy import LazyEncoder
 from fovea.web.contract.problems import show_problems
 from fovea.web.engine.engine import Engine
+from fovea.web.serving.conditional import Conditional
+from fovea.web.serving.proxies import Proxies
 from fovea.web.serving.request_limits import InMemory, show_refusals
 from fovea.web.serving.security import LOOPBACK, protect
 
@@ -62,6 +64,8 @@ def create_app(
     model: str | None = None,
     token: str | None = None,
     hosts: Iterable[str] = LOOPBACK,
+    proxies: Iterable[str] = (),
+    prefix: str = "",
     encoder_of: Callable[[ModelRow], LazyEncoder] | None = None,
     testing: bool = False,
     **settings: Any,
@@ -69,8 +73,11 @@ def create_app(
     """Build the web app for the library in this folder, which is created if it is missing.
 
     ``hosts`` are the names allowed in a request's Host header; with a ``token``, requests must
-    present it.
+    present it. ``proxies`` are addresses and networks whose X-Forwarded headers are believed;
+    with some and no token, only they are answered. ``prefix`` is the path under which clients see
+    the app, such as ``/photos``. Raise ``FoveaError`` for an address or prefix that is not valid.
     """
+    outside = Proxies(proxies, prefix)
     app = Flask("fovea.web")
     app.config.update(
         {
@@ -83,17 +90,20 @@ def create_app(
         | settings
     )
     app.url_map.converters["int"] = RowId
-    app.request_class = InMemory
+    app.request_class, app.response_class = InMemory, Conditional
     app.json.compact = True  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    for part in PARTS:
+        app.register_blueprint(part.blueprint)
+    outside.install(app)
     app.extensions["fovea"] = Engine(
         library_folder, model=model, encoder_of=encoder_of, ahead=not testing
     )
     show_problems(app)
     show_refusals(app)
-    protect(app, names=hosts, token=token)
+    only_by_proxy = token is None and bool(outside.networks)
+    protect(app, names=hosts, token=token, only_by_proxy=only_by_proxy)
     for part in PARTS:
         if install := getattr(part, "install", None):
             install(app)
-        app.register_blueprint(part.blueprint)
     return app

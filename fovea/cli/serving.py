@@ -15,8 +15,26 @@ from .opening import library_folder, tell_of_better
 from .options import FILE, library_option, model_option, value_option
 from .output import talk
 
+PROXY = "--behind-proxy"
+LOOPBACK = "loopback"  # as its value: the proxy runs on this machine
 
-@click.command(short_help="Serve the library as a web page while indexing folders.")
+
+class Serve(click.Command):
+    """A command whose ``--behind-proxy`` takes a value only if that is an address.
+
+    Otherwise ``fovea serve --behind-proxy FOLDER`` would take the folder for one.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for place, text in enumerate(args):
+            if text == "--":
+                break
+            if text == PROXY and not _are_addresses(args[place + 1 : place + 2]):
+                args[place] = f"{PROXY}={LOOPBACK}"
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=Serve, short_help="Serve the library as a web page while indexing folders.")
 @click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=FILE)
 @click.option(
     "--host",
@@ -28,6 +46,25 @@ from .output import talk
 @value_option(
     "--port", "Port to listen on; 0 picks a free one.", "N", click.IntRange(0, 65535), 8000
 )
+@click.option(
+    "--allow-host",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    help="Another name in the addresses of visitors, such as photos.example.org; repeatable.",
+)
+@click.option(
+    PROXY,
+    "proxies",
+    metavar="[ADDRESS]",
+    multiple=True,
+    help="Believe the X-Forwarded headers of a proxy on this machine, or at this IP address or "
+    "network; repeatable.",
+)
+@click.option(
+    "--prefix", metavar="PATH", default="", help="Path that the proxy serves, such as /photos."
+)
+@click.option("--no-token", is_flag=True, help="Let in everybody whom the proxy lets in.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page in a browser.")
 @library_option
 @model_option("Embed with this model in a new library.  [default: the best at hand]")
@@ -35,6 +72,10 @@ def serve(
     folders: tuple[Path, ...],
     host: str,
     port: int,
+    names: tuple[str, ...],
+    proxies: tuple[str, ...],
+    prefix: str,
+    no_token: bool,
     no_browser: bool,
     folder: Path | None,
     name: str | None,
@@ -47,18 +88,33 @@ def serve(
     # One core per request: matrix products that each want all cores wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from fovea.web.app import create_app
-    from fovea.web.serving.security import bound_names, is_loopback, new_token
+    from fovea.web.serving.proxies import clean_prefix
+    from fovea.web.serving.security import allowed_name, bound_names, bracketed
     from fovea.web.serving.server import serve as serve_app
 
     for place in folders:
         if not place.is_dir():
             raise FoveaError(f"{place} is not a folder; name a folder of pictures")
-    token = None if is_loopback(host) else new_token()
-    app = create_app(library_folder(folder), model=name, token=token, hosts=bound_names(host))
+    prefix = clean_prefix(prefix)
+    allowed = [allowed_name(text) for text in _split(names)]
+    trusted = _trusted(_split(proxies))
+    is_outside = bool(trusted or prefix or any(not _is_loopback_name(one) for one in allowed))
+    token = _token(host, is_outside, bool(trusted), no_token)
+    app = create_app(
+        library_folder(folder),
+        model=name,
+        token=token,
+        hosts=[*bound_names(host), *allowed],
+        proxies=trusted,
+        prefix=prefix,
+    )
 
     def ready(bound: int) -> None:
-        addresses = _addresses(host, bound, token)
-        _say_where(addresses, host)
+        ending = f"{prefix}/{f'?token={token}' if token else ''}"
+        addresses = [f"http://{place}{ending}" for place in _places(host, bound)]
+        if trusted:
+            addresses += [f"https://{bracketed(one)}{ending}" for one in allowed]
+        _say_where(addresses, host, is_outside, token)
         if name is None:
             _tell_of_better(app.extensions["fovea"])
         app.extensions["fovea"].warm()
@@ -76,29 +132,78 @@ def serve(
     talk("stopped")
 
 
-def _addresses(host: str, port: int, token: str | None) -> list[str]:
-    """List the addresses to open; for a wildcard, this machine's name and its address."""
+def _split(values: tuple[str, ...]) -> list[str]:
+    """List the values of an option that is repeated, or has several between commas."""
+    return [text for value in values for text in value.replace(",", " ").split()]
+
+
+def _are_addresses(values: list[str]) -> bool:
+    """Whether the value after an option is one for it: addresses or networks, not a folder."""
+    from ipaddress import ip_network
+
+    try:
+        return bool([ip_network(one.strip("[]"), strict=False) for one in _split(tuple(values))])
+    except ValueError:
+        return values == [LOOPBACK]
+
+
+def _trusted(proxies: list[str]) -> list[str]:
+    from fovea.web.serving.proxies import LOOPBACK_PROXIES
+
+    found: list[str] = []
+    for text in proxies:
+        found += LOOPBACK_PROXIES if text == LOOPBACK else [text]
+    return found
+
+
+def _token(host: str, is_outside: bool, by_proxy: bool, is_waived: bool) -> str | None:
+    """Make a token unless only this machine can connect, or a proxy decides who may.
+
+    Through a proxy every visitor comes from the proxy's address, perhaps that of this machine.
+    """
+    from fovea.web.serving.security import is_loopback, new_token
+
+    if is_waived and not is_loopback(host) and not by_proxy:
+        raise FoveaError(
+            "--no-token would show the photos to the whole network; name the proxy that decides "
+            f"who may see them by {PROXY} ADDRESS, or omit --no-token"
+        )
+    return None if is_waived or (is_loopback(host) and not is_outside) else new_token()
+
+
+def _is_loopback_name(name: str) -> bool:
+    from fovea.web.serving.security import is_loopback
+
+    return is_loopback(name) or is_loopback(name.rpartition(":")[0].strip("[]"))
+
+
+def _places(host: str, port: int) -> list[str]:
+    """List host and port to open; for a wildcard, by this machine's name and by its address."""
     import socket
 
-    from fovea.web.serving.security import outward_address
+    from fovea.web.serving.security import bracketed, outward_address
 
     names: list[str | None] = [host]
     if host in ("", "0.0.0.0", "::"):
         names = [socket.gethostname(), outward_address()]
-    ending = f"?token={token}" if token else ""
-    return [
-        f"http://{f'[{name}]' if ':' in name else name}:{port}/{ending}" for name in names if name
-    ]
+    return [f"{bracketed(name)}:{port}" for name in names if name]
 
 
-def _say_where(addresses: list[str], host: str) -> None:
+def _say_where(addresses: list[str], host: str, is_outside: bool, token: str | None) -> None:
     from fovea.web.serving.security import is_loopback
 
-    if not is_loopback(host):
+    if not is_loopback(host) and token:
         talk(
             "the photos are now visible on the network to anyone with the address below; it is "
             "shown only once, and the connection is not encrypted"
         )
+    elif token:
+        talk(
+            "the photos are now visible to anyone who reaches the proxy and has the token below; "
+            "it is shown only once"
+        )
+    elif is_outside:
+        talk("the photos are now visible to everybody whom the proxy lets in")
     click.echo(f"fovea: open {' or '.join(addresses)} (Ctrl-C to stop)")
 
 

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -453,7 +454,11 @@ class Library:
 def has_library(folder: Path) -> bool:
     """Whether there is a library in a folder. Raise ``LibraryError`` if it cannot be read."""
     with _usable(folder):
-        return (folder / DATABASE).is_file()
+        try:
+            mode = (folder / DATABASE).stat().st_mode  # is_file() hides errors from Python 3.14 on
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return stat.S_ISREG(mode)
 
 
 @contextlib.contextmanager

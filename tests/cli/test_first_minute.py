@@ -1,6 +1,7 @@
 """Indexing where no model is on the disk: at once, without the network, and with a word of it."""
 
 import logging
+import urllib.error
 import urllib.request
 
 import pytest
@@ -37,8 +38,10 @@ def contacts(served):
 def test_the_server_counts_what_would_leave_this_machine(new):
     for url in (new.url, "http://models.example/", "https://models.example/"):
         before = contacts(new)
-        with pytest.raises(OSError):
+        with pytest.raises(OSError) as refused:
             urllib.request.urlopen(url, timeout=5)
+        if isinstance(refused.value, urllib.error.HTTPError):
+            refused.value.close()
         assert contacts(new) == before + 1
 
 

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from flask import Blueprint, Flask, current_app, render_template
+from flask import Blueprint, Flask, current_app, render_template, request
 from werkzeug.routing import Rule
 
 from .describe import Operation
@@ -30,18 +30,18 @@ INTRODUCTION = (
 @blueprint.get("/api/openapi.json")
 def openapi() -> dict[str, Any]:
     """Return the description for programs."""
-    return document(current_app)
+    return document(current_app, request.script_root)
 
 
 @blueprint.get("/api/docs")
 def docs() -> str:
     """Show the description to people."""
-    found = document(current_app)
+    found = document(current_app, request.script_root)
     return render_template("api.html", api=found, sections=list(_sections(found)))
 
 
-def document(app: Flask) -> dict[str, Any]:
-    """Build the OpenAPI document of the routes that have a description."""
+def document(app: Flask, prefix: str = "") -> dict[str, Any]:
+    """Build the OpenAPI document of the routes that have a description; they follow ``prefix``."""
     paths: dict[str, dict[str, Any]] = {}
     for rule, operation in _operations(app):
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
@@ -52,6 +52,7 @@ def document(app: Flask) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "fovea", "version": program_version(), "description": INTRODUCTION},
+        "servers": [{"url": prefix or "/"}],
         "paths": dict(sorted(paths.items())),
         "components": {"schemas": SCHEMAS},
     }

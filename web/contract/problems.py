@@ -74,7 +74,7 @@ def problem_response(status: int, title: str, detail: str, **more: Any) -> Respo
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": request.path,
+        "instance": request.script_root + request.path,
         **more,
     }
     if _is_for_people():
@@ -90,12 +90,14 @@ def _is_for_people() -> bool:
 
 def _page(status: int, title: str, detail: str) -> Response:
     """Show a problem as a page; its link sends the cookie that a visit from another site lacks."""
-    place = quote(f"/{request.path.lstrip('/')}", safe="/")
+    home = f"{request.script_root}/"
+    place = home + quote(request.path.lstrip("/"), safe="/")
     text = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width"><meta name="color-scheme" '
         f'content="light dark"><h1>{html.escape(title)}</h1><p>{html.escape(detail)}</p>'
-        f'<p><a href="{html.escape(place)}">Try again</a> · <a href="/">fovea</a></p></html>\n'
+        f'<p><a href="{html.escape(place)}">Try again</a> · '
+        f'<a href="{html.escape(home)}">fovea</a></p></html>\n'
     )
     return Response(text, status=status, content_type="text/html; charset=utf-8")
 

@@ -7,6 +7,7 @@ occupies a worker thread for as long.
 """
 
 import socket
+import time
 from collections import Counter
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = ["Server"]
 
 IDLE_S = 60  # without a byte in either direction
 HEADERS_S = 15  # for a request's headers to arrive
+LINGER_S = 5  # for a refused client to read why
 SENT_AHEAD = 1 << 20  # bytes that may wait to be sent while the next answer is made
 
 
@@ -32,6 +34,7 @@ class Task(WSGITask):
     def execute(self) -> None:
         if self.request.error:
             self.set_close_on_finish()  # the rest of the request is not read
+            self.channel.is_refused = True
         super().execute()
         channel = self.channel
         if len(channel.requests) > 1 and channel.total_outbufs_len > SENT_AHEAD:
@@ -51,6 +54,8 @@ class Channel(HTTPChannel):
 
     task_class = error_task_class = Task
     request: Any  # the one being received
+    is_refused = False  # its last answer is on its way, before a request has been read whole
+    ended: float | None = None  # seconds since 1970: when that answer was sent
 
     @property
     def moved(self) -> float:
@@ -58,17 +63,49 @@ class Channel(HTTPChannel):
         return float(self.request.moved if self.request else self.last_activity)
 
     def readable(self) -> bool:
-        return self._fileno is not None and super().readable()
+        return self._fileno is not None and (self.ended is not None or super().readable())
 
     def writable(self) -> bool:
         return self._fileno is not None and super().writable()
+
+    def handle_write(self) -> None:
+        if self.is_refused and self.close_when_flushed:
+            self._flush_exception(self._flush_some)
+            if not self.total_outbufs_len and not self.will_close:
+                self._end()
+                return
+        super().handle_write()
+
+    def _end(self) -> None:
+        """Send no more, but read on: closing now would make the system discard the answer.
+
+        It resets connections with unread bytes (RFC 9112, section 9.6). A proxy that is still
+        sending would then report a broken server instead of our reason.
+        """
+        self.close_when_flushed, self.ended = False, time.time()
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.handle_close()
+
+    def handle_read(self) -> None:
+        if self.ended is None:
+            super().handle_read()
+            return
+        try:
+            self.recv(self.adj.recv_bytes)  # closes at the end
+        except OSError:
+            self.handle_close()
 
     def end_if_stuck(self, now: float) -> None:
         """Close the connection if it makes no progress; the app may take its time."""
         with self.outbuf_lock:  # a thread may be about to send
             is_sending = bool(self.total_outbufs_len)
             is_idle = now - self.last_activity > IDLE_S
-        if is_sending or self.requests:
+        if self.ended is not None:
+            if now - self.ended > LINGER_S:
+                self.handle_close()
+        elif is_sending or self.requests:
             if is_sending and is_idle:
                 self.handle_close()
         elif self.request and not self.request.headers_finished:
@@ -81,10 +118,15 @@ class Channel(HTTPChannel):
     def parser_class(self, adj: Any) -> Parser:
         return Parser(adj, self)
 
+    def environment(self, request: Parser) -> dict[str, Any]:
+        """Return the environment with which the app will see a request."""
+        found: dict[str, Any] = self.server.unwrapped(Task(self, request).get_environment())
+        return found
+
     def refusal(self, request: Parser) -> Problem | None:
         """Return the app's reason to refuse a request whose headers have arrived, if any."""
         try:
-            self.server.guard(Request(Task(self, request).get_environment()))
+            self.server.guard(Request(self.environment(request)))
         except Problem as problem:
             return problem
         return None
@@ -106,6 +148,7 @@ class Server(TcpWSGIServer):
 
     def __init__(self, app: Flask, listening: socket.socket, **shared: Any) -> None:
         self.guard = app.extensions["fovea.guard"]
+        self.unwrapped = app.extensions["fovea.proxies"].unwrapped
         place = (listening.family, listening.type, listening.proto, listening.getsockname())
         super().__init__(app, _sock=listening, sockinfo=place, bind_socket=False, **shared)
 

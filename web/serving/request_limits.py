@@ -78,10 +78,11 @@ class Parser(HTTPRequestParser):
     def _refusal(self) -> Problem | None:
         size = max(self.content_length, self.body_bytes_received)
         if size >= SMALL and not self._may_be_large:
-            if self.command != "POST" or self.path not in TAKES_PICTURES:
+            channel = self._channel()
+            path = self.path if channel is None else channel.environment(self)["PATH_INFO"]
+            if self.command != "POST" or path not in TAKES_PICTURES:
                 detail = f"the body may have at most {SMALL - 1:,} bytes here"
                 return Problem(413, "Content Too Large", detail)
-            channel = self._channel()
             if channel is not None and (problem := channel.refusal(self)):
                 return problem
             self._may_be_large = True

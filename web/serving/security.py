@@ -1,5 +1,8 @@
 """Access control: this machine, or clients with the token; and what our own pages may load.
 
+Whoever comes through a proxy has the proxy's address, often that of this machine. So no request
+gains anything by where it comes from: the token decides.
+
 A browser also runs scripts of other sites. They cannot read answers (no CORS), must not change
 anything (Origin, Fetch Metadata), and must not reach the server under a name of their own (Host:
 DNS rebinding). Clients other than browsers send no Origin or Fetch Metadata and are let through.
@@ -16,12 +19,18 @@ from urllib.parse import quote
 
 from flask import Flask, Request, Response, current_app, request
 
+from fovea.search.errors import FoveaError
 from fovea.web.contract.problems import Problem
+
+from .proxies import BY_PROXY
 
 __all__ = [
     "ANY_ADDRESS",
     "LOOPBACK",
+    "allowed_name",
     "bound_names",
+    "bracketed",
+    "is_address",
     "is_loopback",
     "new_token",
     "outward_address",
@@ -33,7 +42,8 @@ ANY_ADDRESS = "*"  # among the allowed names: every IP address
 
 COOKIE = "fovea_token"
 COOKIE_AGE_S = 365 * 24 * 3600
-HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]{1,5})?", re.ASCII)
+HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:(?P<port>[0-9]{1,5}))?", re.ASCII)
+PORTS = {"http": "80", "https": "443"}
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -51,15 +61,20 @@ HEADERS = {
 }
 
 
-def protect(app: Flask, *, names: Iterable[str], token: str | None) -> None:
+def protect(
+    app: Flask, *, names: Iterable[str], token: str | None, only_by_proxy: bool = False
+) -> None:
     """Check every request, and add security headers to every answer.
 
-    ``names`` are allowed in the Host header. If there is a token, requests must present it: as a
-    cookie, in ``Authorization: Bearer``, or once as ``?token=``, which sets the cookie.
+    ``names`` are allowed in the Host header, with any port unless they have one. If there is a
+    token, requests must present it: as a cookie, in ``Authorization: Bearer``, or once as
+    ``?token=``, which sets the cookie. With ``only_by_proxy``, only trusted proxies are answered.
     """
     allowed = frozenset(name.lower() for name in names)
 
     def guard(asked: Request) -> Response | None:
+        if only_by_proxy and not asked.environ.get(BY_PROXY):
+            raise Problem(403, "Forbidden", "this server answers only its proxy")
         _check_host(asked, allowed)
         _check_site(asked)
         return None if token is None else _check_token(asked, token)
@@ -91,6 +106,20 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_address(name: str) -> bool:
+    """Whether a name is an IPv4 or IPv6 address, without brackets."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def bracketed(name: str) -> str:
+    """Write a name as in a URL: an IPv6 address has brackets."""
+    return f"[{name}]" if is_address(name) and ":" in name else name
+
+
 def bound_names(host: str) -> tuple[str, ...]:
     """List the names under which a server bound to ``host`` may be addressed."""
     if is_loopback(host):
@@ -112,30 +141,55 @@ def outward_address() -> str | None:
 # Host
 
 
+def allowed_name(text: str) -> str:
+    """Read a name to allow in the Host header: ``photos.lan``, ``[fd00::1]:8443``.
+
+    Raise ``FoveaError`` for others. There are no wildcards: whoever can have a name that matches
+    could let it point here.
+    """
+    name, port = _split_host(_ascii(f"[{text}]" if is_address(text) and ":" in text else text))
+    if not name:
+        raise FoveaError(
+            f"{text!r} is not a host name; allow each name by itself, such as photos.example.org, "
+            "without https:// and path"
+        )
+    return f"{bracketed(name)}:{port}" if port else name
+
+
+def _ascii(text: str) -> str:
+    try:
+        return text.encode("idna").decode().lower() if not text.isascii() else text.lower()
+    except UnicodeError:
+        return ""
+
+
 def _check_host(asked: Request, allowed: frozenset[str]) -> None:
     """Refuse other names: anyone's DNS can point a name to this address."""
-    name = _host_name(asked.headers.get("Host", ""))
-    if name in allowed or (ANY_ADDRESS in allowed and _is_address(name)):
+    name, port = _split_host(asked.headers.get("Host", "").lower())
+    port = port or PORTS.get(asked.scheme, "")
+    if name in allowed or f"{bracketed(name)}:{port}" in allowed:
+        return
+    if ANY_ADDRESS in allowed and is_address(name):
         return
     raise Problem(
         421,
         "Misdirected Request",
-        "the Host header does not name this server; use the address that fovea serve printed",
+        "the Host header does not name this server; use the address that fovea serve printed, or "
+        "allow another name with its option --allow-host",
     )
 
 
-def _host_name(host: str) -> str:
-    """Return the name in a Host header, lower case, without port and brackets; "" if invalid."""
-    found = HOST.fullmatch(host.lower())
-    return found["name"].strip("[]").removesuffix(".") if found else ""
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+def _split_host(host: str) -> tuple[str, str]:
+    """Return name and port of a Host header in lower case, without brackets; "" if invalid."""
+    found = HOST.fullmatch(host)
+    if not found:
+        return "", ""
+    name = found["name"].strip("[]").removesuffix(".")
+    if is_address(name):
+        name = str(ipaddress.ip_address(name))
+    elif ":" in name:
+        return "", ""
+    return name, found["port"] or ""
 
 
 # Origin
@@ -152,7 +206,8 @@ def _check_site(asked: Request) -> None:
         raise Problem(
             403,
             "Forbidden",
-            "this request comes from a page of another origin",
+            "this request comes from a page of another origin; if this server's own page sent it "
+            "through a proxy, start fovea serve with --behind-proxy",
         )
 
 
@@ -164,8 +219,10 @@ def _is_navigation(asked: Request) -> bool:
 
 
 def _is_own(asked: Request, origin: str) -> bool:
-    host = asked.headers.get("Host", "").lower()
-    return origin.lower() in (f"http://{host}", f"https://{host}")
+    """Whether scheme, name and port are those under which the client sees this server."""
+    return origin.lower().removesuffix(f":{PORTS.get(asked.scheme)}") == (
+        f"{asked.scheme}://{asked.host.lower()}"
+    )
 
 
 # Token
@@ -182,7 +239,7 @@ def _check_token(asked: Request, token: str) -> Response | None:
     if scheme.lower() == "bearer" and _same(bearer.strip(), token):
         return None
     if _is_navigation(asked) and asked.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
-        return _reload(asked.full_path)  # browsers withhold a strict cookie on such a visit
+        return _reload(asked, asked.full_path)  # browsers withhold a strict cookie on such a visit
     raise Problem(
         401,
         "Unauthorized",
@@ -197,10 +254,11 @@ def _same(offered: str, token: str) -> bool:
 
 def _welcome(asked: Request, token: str) -> Response:
     """Set the token as a cookie and reload the page without it in the address."""
-    response = _reload(asked.path)
+    response = _reload(asked, asked.path)
     response.set_cookie(
         COOKIE,
         token,
+        path=asked.script_root or "/",
         max_age=COOKIE_AGE_S,
         httponly=True,
         samesite="Strict",
@@ -209,11 +267,13 @@ def _welcome(asked: Request, token: str) -> Response:
     return response
 
 
-def _reload(path: str) -> Response:
+def _reload(asked: Request, path: str) -> Response:
     """Let the browser load the page anew: a redirect would count as the linking site's request."""
-    place = quote(f"/{path.lstrip('/')}", safe="/?&=+%")  # "//" would be another host
+    inner = quote(f"/{path.lstrip('/')}", safe="/?&=+%")  # "//" would be another host
+    place = asked.script_root + inner
     response = current_app.response_class(
-        f'<!doctype html><title>fovea</title><a href="{html.escape(place)}">fovea</a>\n',
+        '<!doctype html><title>fovea</title><link rel="icon" href="data:,">'  # asks for none
+        f'<a href="{html.escape(place)}">fovea</a>\n',
         mimetype="text/html",
     )
     response.headers["Refresh"] = f"0; url={place}"

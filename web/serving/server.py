@@ -45,7 +45,7 @@ def serve(
         inbuf_overflow=LARGEST,
         cleanup_interval=LOOK_S,
         channel_request_lookahead=1,  # to notice clients that disconnect
-        clear_untrusted_proxy_headers=True,
+        clear_untrusted_proxy_headers=False,  # the app does it
         ident=None,
     )
     threads = ThreadedTaskDispatcher()

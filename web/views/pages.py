@@ -65,7 +65,13 @@ def index() -> Response:
     response.headers["Content-Language"] = language
     if request.args.get("lang") in LANGUAGES:
         response.set_cookie(
-            LANGUAGE_COOKIE, language, max_age=YEAR_S, httponly=True, samesite="Strict"
+            LANGUAGE_COOKIE,
+            language,
+            path=request.script_root or "/",
+            max_age=YEAR_S,
+            httponly=True,
+            samesite="Strict",
+            secure=request.is_secure,
         )
     return response
 

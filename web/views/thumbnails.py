@@ -253,6 +253,7 @@ def _picture(image_id: int, kind: str) -> Response:
         raise Problem(422, "Unprocessable Content", f"cannot decode the file: {exc}") from exc
     except Crowded as exc:
         raise crowded(exc) from exc
+    response.make_conditional(request, accept_ranges=True, complete_length=len(response.data))
     return response
 
 

@@ -314,6 +314,33 @@ def test_an_upload_without_the_token_is_refused_before_it_is_read(tmp_path):
             assert not select.select([taken], [], [], 0)[0]
 
 
+def test_who_is_refused_can_read_why_although_still_sending(library):
+    data = upload("Host: evil.example", length=60 << 20)
+    with serving(library, LINGER_S=1, LOOK_S=1) as (_, address):
+        host, port = address.split("/")[2].split(":")
+        for _ in range(10):
+            with socket.create_connection((host, int(port)), timeout=30) as connection:
+                connection.sendall(data + b"x" * (8 << 20))
+                assert answered(connection)[0] == 421
+        with held(address, 3, data + b"x") as silent:  # they neither read nor leave
+            for one in silent:
+                while one.recv(1 << 16):
+                    pass
+            deadline = time.monotonic() + 60
+            while not all(_is_closed(one) for one in silent):
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+
+
+def _is_closed(connection):
+    """Whether the other side has closed a connection for reading, too."""
+    try:
+        connection.send(b"x")
+    except OSError:
+        return True
+    return False
+
+
 # Connections that are held
 
 

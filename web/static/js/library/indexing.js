@@ -60,7 +60,7 @@ function follow() {
 
 /** Open the stream of events; if the server has too many listeners, ask it now and then. */
 function listen() {
-  events = new EventSource("/api/events");
+  events = new EventSource(api.at("/api/events"));
   events.addEventListener("scan", (event) => showScan(JSON.parse(event.data)));
   events.addEventListener("model", (event) => emit("model", JSON.parse(event.data)));
   events.addEventListener("library", (event) => emit("library", JSON.parse(event.data)));

@@ -6,8 +6,13 @@ import { refusal } from "./problems.js";
 const PAGE = 100; // hits
 export const LARGEST_PAGE = 200; // hits in one answer of the server
 
-async function ask(address, options = {}) {
-  const response = await fetch(address, options).catch(silent);
+const prefix = document.documentElement.dataset.prefix ?? ""; // a proxy's, such as "/photos"
+
+/** The address of a path of the server, such as "/api/events". */
+export const at = (path) => prefix + path;
+
+async function ask(path, options = {}) {
+  const response = await fetch(at(path), options).catch(silent);
   if (response.ok) return response.status === 204 ? null : response.json();
   const problem = await response.json().catch(() => ({}));
   throw refusal({ title: response.statusText, status: response.status, ...problem });
@@ -18,21 +23,21 @@ function silent(error) {
   throw error.name === "AbortError" ? error : new Error(t("problem.silent"));
 }
 
-const send = (method, address, body) =>
-  ask(address, {
+const send = (method, path, body) =>
+  ask(path, {
     method,
     headers: { "Content-Type": "application/json" },
     body: body === undefined ? undefined : JSON.stringify(body),
   });
 
-function searchAddress(q, cursor, limit) {
+function searchPath(q, cursor, limit) {
   const values = new URLSearchParams({ q, limit });
   if (cursor) values.set("cursor", cursor);
   return `/api/search?${values}`;
 }
 
 export const search = (q, { cursor, limit = PAGE, signal } = {}) =>
-  ask(searchAddress(q, cursor, limit), { signal });
+  ask(searchPath(q, cursor, limit), { signal });
 
 /** Search by words and by `pictures`, [{file, weight}]. */
 export function searchWithPictures(q, pictures, { limit = PAGE, signal } = {}) {

@@ -1,5 +1,6 @@
 /** The terms of a query as chips, which change their weight and sign and remove them. */
 
+import { at } from "../page/api.js";
 import { element, printable } from "../page/dom.js";
 import { t } from "../page/i18n.js";
 import { isTerm, items, joined, written } from "./querytext.js";
@@ -70,7 +71,7 @@ function ofTerm(item, list) {
 }
 
 const likeness = (id) =>
-  element("img", { src: `/api/images/${id}/thumbnail?size=256`, alt: "", class: "chip-picture" });
+  element("img", { src: at(`/api/images/${id}/thumbnail?size=256`), alt: "", class: "chip-picture" });
 
 function ofPicture(picture, pictures) {
   const image = element("img", { src: picture.address, alt: "", class: "chip-picture" });
