@@ -27,7 +27,14 @@ from fovea.search.models.resolve import resolve_model
 
 from .changes import Survey, inside, known_files, note_decoders
 from .dry_run import DryRun
-from .missing import DELETED_REASON, MOVED_REASON, Verdict, judge, lost_files
+from .missing import (
+    DELETED_REASON,
+    MOVED_REASON,
+    Verdict,
+    judge,
+    lost_files,
+    note_settled,
+)
 from .pipeline import Pipeline, Progress, Tally
 
 AHEAD = 200_000  # changed files that the walk may be ahead of the decoding: about 60 MB
@@ -259,6 +266,7 @@ class _Scan:
                 self.library.set_root_state(root.id, "offline")
             else:
                 self.library.set_root_state(root.id, "online", scanned_at=now)
+        note_settled(self.library)
         note_decoders(
             self.library, [root.id for root in survey.roots if root.id not in survey.offline]
         )
@@ -304,7 +312,8 @@ class _Scan:
             self._tell(survey, run.tally, True)
         if self.stop.is_set():
             return replace(_report(survey, run.tally), stopped=True)
-        verdict = judge(self.library, survey, lost_files(survey), run.gained, self.confirmed)
+        lost = lost_files(survey)
+        verdict = judge(self.library, survey, lost, run.gained, self.confirmed, run.would_show)
         return _report(survey, run.tally, verdict)
 
 

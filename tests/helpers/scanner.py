@@ -1,12 +1,16 @@
 """What the tests of one subject share."""
 
 import os
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 from PIL import Image
 
 from fovea.indexer.scanning.scan import index_folders
+from fovea.indexer.workers.pool import Outcome
+from fovea.indexer.workers.worker import Worker
 from fovea.search.clip.preprocess import Preprocess
 from toys import ColourEncoder
 
@@ -76,3 +80,40 @@ def snapshot(folder):
         )
         for path in [folder, *folder.rglob("*")]
     }
+
+
+class OneProcess:
+    """What a pool does, without its processes."""
+
+    def __init__(self, preprocess, limits, *, workers, batch_size, known=()):
+        size = preprocess.size
+        self.pixels = np.empty((2 * batch_size, size, size, 3), np.uint8)
+        self._free, self._again = list(range(2 * batch_size)), deque()
+        prefixes = np.frombuffer(b"".join(digest[:8] for digest in known), "<u8")
+        self._worker = Worker(preprocess, limits, self.pixels, np.sort(prefixes))
+        self.release, self.retry = self._free.append, self._again.append
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    @property
+    def retrying(self):
+        return bool(self._again)
+
+    def outcomes(self, tasks):
+        while self._again:
+            yield self._outcome(self._again.popleft())
+        yield from (self._outcome(task) for task in tasks if task is not None)
+
+    def _outcome(self, task):
+        slot = self._free.pop()
+        answer, _ = self._worker.answer({"slot": slot, "force": task.force}, task.path)
+        if "hash" in answer:
+            answer["hash"] = bytes.fromhex(answer["hash"])
+        if answer["outcome"] == "pixels":
+            return Outcome(task, slot=slot, **answer)
+        self.release(slot)
+        return Outcome(task, **({"size": task.size, "mtime_ns": task.mtime_ns} | answer))
