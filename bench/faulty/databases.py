@@ -7,7 +7,10 @@ import os
 import random
 import shutil
 import sqlite3
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from click.testing import CliRunner
 from fovea.cli import cli
 from fovea.web.app import create_app
 
-from .ground import Plan, Tally, brief, bundled_library, child, workplace
+from .ground import Plan, Started, Tally, brief, bundled_library, child, workplace
 
 ROUTES = (
     "/",
@@ -33,6 +36,8 @@ ROUTES = (
 )
 SLOW_ROUTES = ("/api/images/11/thumbnail",)  # starts a process that decodes
 RARELY = 8  # databases between two that are indexed and asked for thumbnails
+AT_ONCE = 2  # databases
+Reply = dict[str, Any]  # code: exit code or status; hits: their number; problem: if it is a crash
 Damage = Callable[[bytes, int, random.Random], bytes]
 
 
@@ -81,6 +86,8 @@ DAMAGES: tuple[Damage, ...] = (flipped, flipped, in_a_used_page, swapped, zeroed
 
 def databases(plan: Plan) -> Tally:
     """Damage copies of a library's database, and ask each command and route."""
+    import torch  # noqa: F401  # here, so that no forked process has to
+
     tally, rng = Tally(), plan.random("databases")
     told = {"damaged": 0, "commands": 0}
     with workplace() as place:
@@ -91,25 +98,41 @@ def databases(plan: Plan) -> Tally:
         page = int.from_bytes(whole[16:18], "big") or 4096
         right = child(lambda: _asked(_copied(library, place / "copy"), root, True))
         assert right.value, right
+        running: deque[_Asked] = deque()
         for number in range(plan.count):
             damage, seed = rng.choice(DAMAGES), rng.getrandbits(40)
-            data = damage(whole, page, random.Random(seed))
-            copy = _copied(library, place / "copy")
-            (copy / "library.db").write_bytes(data)
+            copy = _copied(library, place / f"copy-{number % (AT_ONCE + 1)}")
+            (copy / "library.db").write_bytes(damage(whole, page, random.Random(seed)))
             complaint = integrity(copy / "library.db")
-            ended = child(lambda: _asked(copy, root, number % RARELY == 0))  # noqa: B023
-            tally.tried += 1
+            work = Started(partial(_asked, copy, root, number % RARELY == 0))
+            running.append(_Asked(work, complaint, f"{damage.__name__} {seed}"))
             told["damaged"] += complaint is not None
-            where = f"{damage.__name__} {seed}"
-            if ended.value is None:
-                tally.add("unaccounted", f"{where}: {ended.failure or ended.error}")
-                continue
-            told["commands"] += len(ended.value)
-            _compare(ended.value, right.value, complaint, where, tally)
+            while len(running) >= AT_ONCE or (running and number == plan.count - 1):
+                told["commands"] += _settle(running.popleft(), right.value, tally)
     tally.note = (
         f"integrity_check finds {told['damaged']}; {told['commands']} commands and requests"
     )
     return tally
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A process that asks a damaged database, and what SQLite says of that."""
+
+    work: Started
+    complaint: str | None
+    where: str
+
+
+def _settle(asked: _Asked, right: dict[str, Reply], tally: Tally) -> int:
+    """Wait for the replies, and judge them; return their number."""
+    ended = asked.work.ended()
+    tally.tried += 1
+    if ended.value is None:
+        tally.add("unaccounted", f"{asked.where}: {ended.failure or ended.error}")
+        return 0
+    _compare(ended.value, right, asked.complaint, asked.where, tally)
+    return len(ended.value)
 
 
 def _copied(library: Path, to: Path) -> Path:
@@ -129,9 +152,6 @@ def integrity(path: Path) -> str | None:
         return str(exc)
     finally:
         conn.close()
-
-
-Reply = dict[str, Any]  # code: exit code or status; hits: their number; problem: if it is a crash
 
 
 def _asked(library: Path, root: Path, everything: bool) -> dict[str, Reply]:
