@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from bench.common import apart
 from fovea.indexer.scanning.pipeline import Progress
 from fovea.search.errors import LibraryBusy
 from fovea.search.library.library import Library
@@ -301,12 +302,8 @@ def memory(plan: Plan) -> Tally:
         root, library = place / "photos", place / "library"
         for number in range(plan.count):
             draw(root / f"{number // 500}" / f"{number}.png", number)
-        ended = child(lambda: _measured(library, root), limit=900.0)
+        early, late, workers = apart(_measured, library, root)  # new: with nothing loaded before
         tally.tried = plan.count
-        if not ended.value:
-            tally.add("unaccounted", str(ended.failure or ended.error))
-            return tally
-        early, late, workers = (ended.value[name] for name in ("early", "late", "workers"))
         if late - early > MEMORY_MB:
             tally.add("wrong", f"from {early:.0f} MB to {late:.0f} MB")
         tally.note = f"{early:.0f} MB after a tenth, {late:.0f} MB at the end; "
@@ -324,8 +321,8 @@ def _paths(library: Path) -> list[str]:
         return [path.hex() for path in shown(opened)]
 
 
-def _measured(library: Path, root: Path) -> dict[str, float]:
-    """Index, and return the resident memory in MB after a tenth and at the end."""
+def _measured(library: Path, root: Path) -> tuple[float, float, float]:
+    """Index; return memory in MB after a tenth, at the end, and the most of a worker."""
     total = sum(1 for _ in root.rglob("*.png"))
     seen: list[tuple[int, float]] = []
 
@@ -335,7 +332,7 @@ def _measured(library: Path, root: Path) -> dict[str, float]:
     index(library, root, alone=False, batch_size=32, workers=2, progress=note)
     early = next((size for done, size in seen if done >= total // 10), seen[-1][1])
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    return {"early": early, "late": seen[-1][1], "workers": workers}
+    return early, seen[-1][1], workers
 
 
 def _resident() -> float:
