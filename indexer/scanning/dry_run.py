@@ -23,6 +23,7 @@ class DryRun:
         self.library, self.limits = library, limits
         self.tally = Tally()
         self.gained: set[int] = set()  # images that a file new to them would show
+        self.would_show: dict[bytes, int | None] = {}  # path -> its known image, if it changes
         self._sizes = {size for (size,) in library.rows("SELECT DISTINCT bytes FROM images")}
         rows = library.rows("SELECT image_id FROM embeddings WHERE model_id = ?", (model_id,))
         self._embedded = {image_id for (image_id,) in rows}
@@ -34,6 +35,8 @@ class DryRun:
         if isinstance(change, FileWrite):
             failed = change.state == "failed"
         else:
+            if change.image_id is not None:
+                self.would_show[change.path] = None  # unless it turns out to be known
             failed = not 0 < change.size <= self.limits.file_bytes
             failed = failed or not os.access(change.path, os.R_OK)
             if not failed:
@@ -64,6 +67,7 @@ class DryRun:
 
     def _know(self, task: Task, image_id: int) -> None:
         """Count a file whose content has an image already."""
+        self.would_show[task.path] = image_id
         if image_id != task.image_id:
             self.gained.add(image_id)
         if image_id not in self._embedded:

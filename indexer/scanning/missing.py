@@ -3,15 +3,17 @@
 import errno
 import json
 import os
-from collections.abc import Callable, Collection, Sequence
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fovea.indexer.walking.ignore import BadIgnoreFile, Ignore
 from fovea.indexer.walking.walk import is_empty
 from fovea.search.library.library import Library
 from fovea.search.library.rows import Root
+from fovea.search.library.stamps import stamps_of
 
 from .changes import LostFile, Survey, inside
 
@@ -23,13 +25,16 @@ LINKED_REASON = "not a file: its folder is a symbolic link"
 
 EntryKind = Literal["folder", "link", "file", "nothing"]  # "file": anything but the others
 Fate = Literal["here", "linked", "gone"]  # linked: one of its folders is a symbolic link now
+Listing = Callable[[bytes], dict[bytes, EntryKind] | None]
+
+SETTLED_KEY = "settled_file"  # of the library: the last id of a file when a run last ended whole
 
 
 @dataclass(slots=True)
 class Verdict:
     """What to write about the lost files."""
 
-    moved: list[bytes] = field(default_factory=list)  # the same run found their content elsewhere
+    moved: list[bytes] = field(default_factory=list)  # their content has appeared elsewhere
     deleted: list[bytes] = field(default_factory=list)
     skipped: list[LostFile] = field(default_factory=list)
     held: list[LostFile] = field(default_factory=list)  # too many at once: they stay searchable
@@ -50,7 +55,7 @@ def lost_files(survey: Survey) -> list[LostFile]:
     roots = sorted(survey.roots, key=lambda root: len(root.path), reverse=True)
     rules = _look_again(survey, roots)
     found = [entry for entry in survey.refused if entry.root_id in rules]
-    listing = cache(_listing)
+    listing: Listing = cache(_listing)
     for path, row in survey.known.files.items():
         if row.state == "missing" or any(inside(path, folder) for folder in closed):
             continue
@@ -96,9 +101,7 @@ def _look_again(survey: Survey, roots: Sequence[Root]) -> dict[int, Ignore]:
     return rules
 
 
-def _fate(
-    path: bytes, root: bytes, listing: Callable[[bytes], dict[bytes, EntryKind] | None]
-) -> Fate | None:
+def _fate(path: bytes, root: bytes, listing: Listing) -> Fate | None:
     """Say what became of a path below a root; None if that cannot be known now.
 
     A name is there only as it is listed: where case does not matter to a file system, looking a
@@ -135,34 +138,43 @@ def _kind_of(entry: "os.DirEntry[bytes]") -> EntryKind:
     return "folder" if entry.is_dir(follow_symlinks=False) else "file"
 
 
+class _Proof(NamedTuple):
+    """A file that shows an image and is there."""
+
+    image_id: int
+    row_id: int  # 0 for a file that a dry run would add
+
+
 def judge(
     library: Library,
     survey: Survey,
     found: Sequence[LostFile],
     gained: Collection[int],
     confirmed: bool,
+    would_show: Mapping[bytes, int | None] | None = None,
 ) -> Verdict:
     """Sort lost files into those moved, deleted, ignored and held back.
 
-    ``gained`` are images that got a new file in this run. Too many losses at once are held back
-    unless ``confirmed``, but only of pictures that would stop being searchable: not those that
-    never were, nor those that another root shows as well. Files that a pattern covers are never
-    held back: somebody wrote it.
+    ``gained`` are images that got a new file in this run; one that an interrupted run has added
+    counts as well. Too many losses at once are held back unless ``confirmed``, but only of pictures
+    that would leave the answers: not those that never were in them, nor those that a file that is
+    there still shows, whichever run found it and wherever it lies. Files that a pattern covers are
+    never held back: somebody wrote it. ``would_show`` is what a dry run has not written: the
+    images of files that it read, by path.
     """
     verdict = Verdict()
-    elsewhere = _shown_elsewhere(library, found)
+    proofs = list(_still_shown(library, survey, found, would_show or {}))
+    kept, settled = {proof.image_id for proof in proofs}, _settled(library)
+    appeared = {proof.image_id for proof in proofs if proof.row_id > settled}.union(gained) & kept
     refused = {entry.path for entry in survey.refused}
     doubtful: dict[int, list[LostFile]] = {}
     for entry in found:
-        moved = entry.row.image_id in gained
-        shown = (
-            entry.row.state == "indexed" and (entry.row.image_id, entry.root_id) not in elsewhere
-        )
-        if _is_lost(entry) and shown and not moved:
+        if _is_lost(entry) and entry.row.state == "indexed" and entry.row.image_id not in kept:
             doubtful.setdefault(entry.root_id, []).append(entry)
         elif entry.refusal is not None:
             verdict.skipped.append(entry)
         else:
+            moved = entry.row.image_id in appeared
             (verdict.moved if moved else verdict.deleted).append(entry.path)
     for root_id, entries in doubtful.items():
         remaining = survey.totals.get(root_id, 0) - sum(entry.path in refused for entry in entries)
@@ -179,28 +191,78 @@ def _is_lost(entry: LostFile) -> bool:
     return entry.refusal is None or entry.refusal.startswith("not a file")
 
 
-def _shown_elsewhere(library: Library, found: Sequence[LostFile]) -> set[tuple[int | None, int]]:
-    """Return (image, root) where the image has a file in another root that is not lost."""
+def _still_shown(
+    library: Library,
+    survey: Survey,
+    found: Sequence[LostFile],
+    would_show: Mapping[bytes, int | None],
+) -> Iterator[_Proof]:
+    """Yield files that show the lost files' images and are there.
+
+    They must be listed now, in a root that is not offline. A file that this walk found has been
+    compared with its row, or read; any other must be as large and as old as its row says.
+    """
     lost = {entry.path for entry in found}
-    roots = {entry.root_id for entry in found}
-    images = {entry.row.image_id for entry in found if entry.row.image_id}
+    images = {entry.row.image_id for entry in found if entry.row.image_id is not None}
     if not images:
-        return set()
+        return
+    walked = {root.id for root in survey.roots}
+    offline = {*survey.offline, *(key for key in library.offline() if key not in walked)}
+    roots = {root.id: root for root in (*library.roots(), *survey.roots)}
+    innermost = sorted(roots.values(), key=lambda root: len(root.path), reverse=True)
+    listing, closed = cache(_listing), [entry.path for entry in survey.closed]
+    back = set(survey.present)
+
+    def is_there(path: bytes, size: int, mtime_ns: int) -> bool:
+        root = next((root for root in innermost if inside(path, root.path)), None)
+        if root is None or root.id in offline or any(inside(path, folder) for folder in closed):
+            return False
+        if _fate(path, root.path, listing) != "here":
+            return False
+        if root.id in walked and path not in survey.known.files:
+            return True
+        return _is_unchanged(path, size, mtime_ns)
+
     rows = library.rows(
-        "SELECT image_id, path, root_id FROM files WHERE state = 'indexed' "
-        "AND image_id IN (SELECT value FROM json_each(?))",
+        "SELECT id, image_id, path, size, mtime_ns, state, reason FROM files "
+        "WHERE image_id IN (SELECT value FROM json_each(?))",
         [json.dumps(sorted(images))],
     )
-    homes: dict[int, set[int]] = {}
-    for image_id, path, root_id in rows:
-        if path not in lost:
-            homes.setdefault(image_id, set()).add(root_id)
-    return {
-        (image_id, root_id)
-        for root_id in roots
-        for image_id, others in homes.items()
-        if others - {root_id}
-    }
+    for row_id, image_id, path, size, mtime_ns, state, reason in rows:
+        if path in lost or would_show.get(path, image_id) != image_id:
+            continue
+        sound = state == "indexed" and reason is None  # with a reason it is gone, or unreadable
+        if (sound or path in back) and is_there(path, size, mtime_ns):
+            yield _Proof(image_id, row_id)
+    for path, shown in would_show.items():
+        if shown in images and is_there(path, -1, -1):
+            yield _Proof(shown, 0)
+
+
+def _is_unchanged(path: bytes, size: int, mtime_ns: int) -> bool:
+    """Whether a regular file has the size and time of its row, which may say a tick less."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    stamps = stamps_of(found)
+    is_as_old = stamps.mtime_ns - mtime_ns in (0, 1)
+    return stat.S_ISREG(found.st_mode) and stamps.size == size and is_as_old
+
+
+def note_settled(library: Library) -> None:
+    """Remember which files are known by the end of a run that was not interrupted."""
+    with library.transaction() as conn:
+        conn.execute(
+            "INSERT INTO library (key, value) SELECT ?, coalesce(max(id), 0) FROM files WHERE true "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (SETTLED_KEY,),
+        )
+
+
+def _settled(library: Library) -> int:
+    found = library.rows("SELECT value FROM library WHERE key = ?", (SETTLED_KEY,))
+    return int(found[0][0]) if found else 0
 
 
 def too_many(lost: int, remaining: int) -> bool:

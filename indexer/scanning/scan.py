@@ -31,7 +31,14 @@ from fovea.search.models.resolve import resolve_model
 
 from .changes import Survey, inside, known_files, note_decoders
 from .dry_run import DryRun
-from .missing import DELETED_REASON, MOVED_REASON, Verdict, judge, lost_files
+from .missing import (
+    DELETED_REASON,
+    MOVED_REASON,
+    Verdict,
+    judge,
+    lost_files,
+    note_settled,
+)
 from .pipeline import InHand, Pipeline, Progress, Tally
 from .refusals import write_each
 
@@ -313,6 +320,7 @@ class _Scan:
                 self.library.set_root_state(root.id, "online")
             else:
                 self.library.set_root_state(root.id, "online", scanned_at=now)
+        note_settled(self.library)
         unseen = {*survey.offline, *survey.barred}
         note_decoders(self.library, [root.id for root in survey.roots if root.id not in unseen])
 
@@ -357,7 +365,8 @@ class _Scan:
             self._tell(survey, run.tally, True)
         if self.stop.is_set():
             return replace(_report(survey, run.tally), stopped=True)
-        verdict = judge(self.library, survey, lost_files(survey), run.gained, self.confirmed)
+        lost = lost_files(survey)
+        verdict = judge(self.library, survey, lost, run.gained, self.confirmed, run.would_show)
         return _report(survey, run.tally, verdict)
 
 
