@@ -93,7 +93,7 @@ def _unembedded(library: Library) -> dict[bytes, str]:
 
 
 QUICK = (checks.tables, checks.rows, checks.counts, checks.order, checks.links)
-FULL = (checks.structure, *QUICK, checks.vectors)
+FULL = (checks.structure, *QUICK, checks.names, checks.vectors)
 
 
 def _contradictions(library: Library, quick: bool) -> Iterator[str]:

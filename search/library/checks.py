@@ -21,6 +21,7 @@ __all__ = [
     "counts",
     "everyday",
     "links",
+    "names",
     "order",
     "rows",
     "structure",
@@ -111,6 +112,7 @@ ROWS = {
         "state IN ('indexed', 'skipped', 'failed', 'missing')",
         _is("reason", "text", "null"),
         _is("ctime_ns", "integer", "null"),
+        _is("named_at", "text", "null"),
     ),
     "models": (
         _is("name", "text"),
@@ -120,7 +122,8 @@ ROWS = {
     ),
     "tombstones": (_is("model_id", "integer"), _is("embedding_id", "integer")),
     "snapshots": (_is("model_id", "integer"), _is("checksum", "text")),
-    "shown": (_is("date", "text", "null"),),
+    "shown": (_is("date", "text", "null"), _is("date_source", "text", "null")),
+    "folded": (_is("name", "text"), _is("folder", "text")),
 }
 
 
@@ -186,6 +189,10 @@ def counts(conn: sqlite3.Connection) -> Iterator[str]:
     )
     if shown != indexed:
         yield f"{indexed} images have an indexed file, but {shown} are searchable"
+    [(files,)] = conn.execute("SELECT count(rowid) FROM files INDEXED BY files_root_id")
+    [(named,)] = conn.execute("SELECT count(rowid) FROM folded NOT INDEXED")
+    if files != named:
+        yield f"there are {files} files, but names of {named} can be compared"
 
 
 # Columns that ascend strictly along an SQL index that is searched for single rows.
@@ -278,6 +285,14 @@ _LINKS = (
         "{} names without their text",
         "SELECT count(*) FROM names_docsize WHERE id NOT IN (SELECT id FROM names_content)",
     ),
+    (
+        "{} files whose names cannot be compared",
+        "SELECT count(*) FROM files NOT INDEXED WHERE id NOT IN (SELECT file_id FROM folded)",
+    ),
+    (
+        "{} compared names of no file",
+        "SELECT count(*) FROM folded WHERE file_id NOT IN (SELECT id FROM files)",
+    ),
 )
 
 
@@ -292,6 +307,16 @@ def links(conn: sqlite3.Connection) -> Iterator[str]:
         broken[table, other] = broken.get((table, other), 0) + 1
     for (table, other), count in broken.items():
         yield f"{count} rows of {table} refer to rows of {other} that do not exist"
+
+
+def names(conn: sqlite3.Connection) -> Iterator[str]:
+    """Compare the names and folders that a search compares with those in the files' paths."""
+    [(count,)] = conn.execute(
+        "SELECT count(*) FROM folded JOIN files NOT INDEXED ON files.id = file_id "
+        "WHERE name IS NOT folded_name(path) OR folder IS NOT folded_folder(path)"
+    )
+    if count:
+        yield f"{count} names are not compared as the files are called"
 
 
 def vectors(conn: sqlite3.Connection) -> Iterator[str]:

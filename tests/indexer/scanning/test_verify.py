@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from fovea.indexer.scanning.verify import FileAccount, verify
+from fovea.search.library import checks
 from fovea.search.library.files import HELD_REASON
 from fovea.search.library.rows import FileWrite, WriteBatch
 
@@ -50,6 +51,14 @@ def test_every_file_is_accounted_for(colour_library, photos):
         ("INSERT INTO models VALUES (2, 'm', 'i', 9, 's'); INSERT INTO embeddings VALUES "
          "(99, 1, 2, x'0000')", "1 embeddings of the wrong length"),
         ("UPDATE files SET root_id = 77 WHERE id = 1", "1 files of no root"),
+        ("DELETE FROM folded WHERE file_id = 2", "1 files whose names cannot be compared"),
+        ("INSERT INTO folded VALUES (99, 'a', '/')", "1 compared names of no file"),
+        ("UPDATE folded SET name = 'other' WHERE file_id = 2", "1 names are not compared as"),
+        ("UPDATE folded SET folder = '/x/' WHERE file_id = 2", "1 names are not compared as"),
+        ("UPDATE folded SET name = CAST(x'61ff' AS TEXT) WHERE file_id = 2", "a text of folded"),
+        ("UPDATE folded SET name = x'61' WHERE file_id = 2", "1 rows of folded have impossible"),
+        ("UPDATE files SET named_at = x'ff' WHERE id = 1", "1 rows of files have impossible"),
+        ("UPDATE shown SET date_source = x'ff'", "8 rows of shown have impossible"),
     ],
 )  # fmt: skip
 def test_contradictions_are_found(colour_library, sql, problem):
@@ -69,3 +78,9 @@ def test_damaged_pictures_are_counted_and_named(colour_library, photos):
     assert report.ok and report.damaged == 1
     [named] = [file.reason for file in report.files if file.reason]
     assert named == "damaged: the lower 40 % is missing"
+
+
+def test_a_lost_name_is_noticed_before_every_search(colour_library):
+    assert [*checks.everyday(colour_library.conn)] == []
+    colour_library.conn.execute("DELETE FROM folded WHERE file_id = 2")
+    assert next(checks.everyday(colour_library.conn)).endswith("can be compared")
