@@ -3,6 +3,7 @@
 import math
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from fovea.search.errors import LibraryError
 from fovea.search.library import checks, schema
 from fovea.search.library.connection import in_memory, reader
+from fovea.search.library.dates import named_date
 from fovea.search.library.library import DATABASE, Library, has_library
 
 __all__ = ["SALVAGED", "SalvageReport", "salvage", "settle"]
@@ -22,7 +24,13 @@ DOUBTED = 0.25  # an SQL index that contradicts so many rows is not believed
 PAGE = 512  # rows read at a time
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError, OverflowError, MemoryError)
 
+FAILURES, FAILURES_A_PAGE = 10_000, 4  # queries that may fail in one table, and for each page
+
+# What is not copied: a name's date follows from the path, a root's state from the next index run.
+_MADE_ANEW = {("files", "named_at"), ("roots", "state")}
+
 Row = dict[str, Any]
+Values = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,7 @@ def salvage(
         if not any(len(table.rows) for table in found.values()):
             raise LibraryError(f"nothing in {path} can be read; restore a backup, or index again")
         with Library.open(folder, create=True) as library, library.writing():
-            return _written(library, found, _settings(source))
+            return _written(library, source, found)
 
 
 def settle(library: Library) -> None:
@@ -80,7 +88,10 @@ def settle(library: Library) -> None:
 
 
 class _Table:
-    """The whole rows of one table, by id, and how many there were."""
+    """The rows of one table that no SQL index contradicts, by id, and the ids that there were.
+
+    Embeddings are read without their vectors, which are most of a library.
+    """
 
     def __init__(
         self,
@@ -88,22 +99,31 @@ class _Table:
         name: str,
         progress: Callable[[str, int], None] | None,
     ) -> None:
-        columns, told = _columns(conn, name), _told_by_indexes(conn, name)
-        self.rows: dict[int, Row] = {}
-        for row in _rows(conn, name, columns) if columns else ():
-            self.rows[row["id"]] = row
+        self.columns, told = _columns(conn, name), _told_by_indexes(conn, name)
+        read = [column for column in self.columns if column != "vector"]
+        self.at = {column: place for place, column in enumerate(read)}
+        self.rows: dict[int, Values] = {}
+        for row in _rows(conn, name, read) if read else ():
+            self.rows[row[0]] = row
             if progress and len(self.rows) % PAGE == 0:
                 progress(name, len(self.rows))
-        self.ids = set(self.rows).union(*told)  # known to have been there
-        for by_id in told:
+        self.ids = set(self.rows).union(*(by_id for _, by_id in told))  # known to have been there
+        for columns, by_id in told:
+            places = [self.at[column] for column in columns if column in self.at]
+            if len(places) < len(columns):
+                continue
             wrong = [
                 row_id
-                for row_id, row in self.rows.items()
-                if any(row[column] != value for column, value in by_id.get(row_id, {}).items())
+                for row_id, values in by_id.items()
+                if row_id in self.rows and tuple(self.rows[row_id][at] for at in places) != values
             ]
             if len(wrong) <= DOUBTED * len(by_id):  # else the SQL index is the damaged one
                 for row_id in wrong:
                     del self.rows[row_id]
+
+    def named(self, row: Values) -> Row:
+        """Return a row's values by their columns."""
+        return dict(zip(self.at, row, strict=True))
 
 
 def _columns(conn: sqlite3.Connection, table: str) -> list[str]:
@@ -115,35 +135,88 @@ def _columns(conn: sqlite3.Connection, table: str) -> list[str]:
         there = {row[1] for row in conn.execute(f"PRAGMA table_info({table})")}
     except UNREADABLE:
         return []
-    return [name for name in wanted if name in there] if "id" in there else []
+    kept = [name for name in wanted if name in there and (table, name) not in _MADE_ANEW]
+    return kept if "id" in there else []
 
 
-def _rows(conn: sqlite3.Connection, table: str, columns: list[str]) -> Iterator[Row]:
-    """Yield every row that can be read; around those that cannot, ever smaller ranges are tried."""
+def _rows(conn: sqlite3.Connection, table: str, columns: list[str]) -> Iterator[Values]:
+    """Yield every row that can be read, once; ``columns`` begin with its id.
+
+    Where a row cannot be read, ever longer steps lead past it; then what they have left out is
+    halved until rows are found. So many queries may fail there: with damage all over a table, the
+    rest of it is given up.
+    """
     sql = (
         f"SELECT {', '.join(columns)} FROM {table} NOT INDEXED "
-        f"WHERE rowid >= ? AND rowid < ? ORDER BY rowid LIMIT {PAGE}"
+        f"WHERE rowid >= ? AND rowid < ? ORDER BY rowid LIMIT ?"
     )
     seen: set[int] = set()
-    ranges = [(1, _highest(conn, table) + 1)]
-    while ranges:
-        low, high = ranges.pop()
+
+    def read(low: int, high: int, most: int = PAGE) -> tuple[list[Values], int | None]:
+        """Return new rows, and from which id on to continue; None if it cannot be read there."""
+        found: list[Values] = []
+        after, whole, number = low, True, 0
         try:
-            page = conn.execute(sql, (low, high)).fetchall()
+            for row in conn.execute(sql, (low, high, most)):
+                number += 1
+                if isinstance(row[0], int) and low <= row[0] < high:
+                    after = max(after, row[0] + 1)
+                    if row[0] not in seen:
+                        seen.add(row[0])
+                        found.append(row)
         except UNREADABLE:
-            if high - low > 1:
-                middle = (low + high) // 2
-                ranges += [(middle, high), (low, middle)]  # the lower one comes first
-            continue
-        whole = [dict(zip(columns, row, strict=True)) for row in page]
-        for row in whole:
-            if isinstance(row["id"], int) and low <= row["id"] < high and row["id"] not in seen:
-                seen.add(row["id"])
-                yield row
-        if len(page) == PAGE:
-            after = max((row["id"] for row in whole if isinstance(row["id"], int)), default=low)
-            if low <= after < high - 1:
-                ranges.append((after + 1, high))
+            whole = False
+        if whole:
+            return found, after if number == most and after > low else high
+        return found, after if after > low else None
+
+    gaps: deque[tuple[int, int]] = deque()
+    position, end = 1, _highest(conn, table) + 1
+    while position < end:
+        rows, after = read(position, end)
+        if after is None:
+            rows, after = read(position, end, 1)  # the row before one that cannot be read
+        yield from rows
+        step = 1
+        while after is None:
+            rows, after = ([], end) if position + step >= end else read(position + step, end, 1)
+            yield from rows
+            if after is None:
+                step *= 2
+            else:
+                gaps.append((position, min(position + step, end)))
+        position = after
+    failures = FAILURES + FAILURES_A_PAGE * _pages(conn)
+    while gaps and failures > 0:
+        low, high = gaps.popleft()
+        rows, after = read(low, high)
+        yield from rows
+        if after is None:
+            failures -= 1
+            middle = (low + high) // 2
+            gaps += [gap for gap in ((low, middle), (middle, high)) if low < middle]
+        elif after < high:
+            gaps.append((after, high))
+
+
+def _pages(conn: sqlite3.Connection) -> int:
+    with suppress(*UNREADABLE):
+        [(pages,)] = conn.execute("PRAGMA page_count")
+        return int(pages)
+    return 0
+
+
+_IDS = {  # what else has a table's ids, each along its own B-tree
+    "roots": ("SELECT max(root_id) FROM files INDEXED BY files_root_id",),
+    "models": ("SELECT max(model_id) FROM embeddings INDEXED BY embeddings_model_id",),
+    "images": (
+        "SELECT max(image_id) FROM files INDEXED BY files_image_id",
+        "SELECT max(image_id) FROM embeddings INDEXED BY sqlite_autoindex_embeddings_1",
+        "SELECT max(image_id) FROM shown NOT INDEXED",
+    ),
+    "files": ("SELECT max(file_id) FROM folded", "SELECT max(id) FROM names_docsize"),
+    "embeddings": (),
+}
 
 
 def _highest(conn: sqlite3.Connection, table: str) -> int:
@@ -152,10 +225,12 @@ def _highest(conn: sqlite3.Connection, table: str) -> int:
     for sql in (
         "SELECT seq FROM sqlite_sequence WHERE name = :table",
         f"SELECT max(rowid) FROM {table} NOT INDEXED",
+        *_IDS[table],
     ):
         with suppress(*UNREADABLE):
-            found += [n for (n,) in conn.execute(sql, {"table": table}) if isinstance(n, int)]
-    for by_id in _told_by_indexes(conn, table):
+            rows = conn.execute(sql, {"table": table} if ":table" in sql else {})
+            found += [n for (n,) in rows if isinstance(n, int)]
+    for _, by_id in _told_by_indexes(conn, table):
         found.append(max(by_id, default=0))
     return min(max(found), MOST) or MOST
 
@@ -173,11 +248,16 @@ _TOLD = {  # SQL indexes that hold a whole fact about each row, and its columns
 }
 
 
-def _told_by_indexes(conn: sqlite3.Connection, table: str) -> list[dict[int, Row]]:
-    """Return what each SQL index says of rows, as far as it can be read from either end."""
+def _told_by_indexes(
+    conn: sqlite3.Connection, table: str
+) -> list[tuple[tuple[str, ...], dict[int, Values]]]:
+    """Return what each SQL index says of rows, as far as it can be read from either end.
+
+    That is its columns, and their values by the rows' ids.
+    """
     found = []
     for index, columns in _TOLD[table]:
-        by_id: dict[int, Row] = {}
+        by_id: dict[int, Values] = {}
         names = ", ".join(columns)
         for order in ("ASC", "DESC"):
             by = ", ".join(f"{name} {order}" for name in columns)
@@ -186,15 +266,16 @@ def _told_by_indexes(conn: sqlite3.Connection, table: str) -> list[dict[int, Row
                     f"SELECT rowid, {names} FROM {table} INDEXED BY {index} ORDER BY {by}"
                 ):
                     if isinstance(row_id, int):
-                        by_id[row_id] = dict(zip(columns, values, strict=True))
+                        by_id[row_id] = tuple(values)
                 break
             except UNREADABLE:
                 continue
-        ids = len(by_id)
         plausible = all(
-            _is_plausible(name, row[name]) for row in by_id.values() for name in columns
+            _is_plausible(name, value)
+            for values in by_id.values()
+            for name, value in zip(columns, values, strict=True)
         )
-        found.append(by_id if ids and plausible else {})
+        found.append((columns, by_id if plausible else {}))
     return found
 
 
@@ -281,62 +362,86 @@ def _is_whole(table: str, row: Row) -> bool:
 # Writing
 
 
-def _written(library: Library, found: dict[str, _Table], settings: dict[str, Any]) -> SalvageReport:
+def _written(
+    library: Library, source: sqlite3.Connection, found: dict[str, _Table]
+) -> SalvageReport:
     """Write the whole rows that refer to whole rows, in one transaction."""
-    whole = {
-        name: {row_id: row for row_id, row in table.rows.items() if _is_whole(name, row)}
-        for name, table in found.items()
-    }
-    roots, models, images = whole["roots"], whole["models"], whole["images"]
-    embeddings = {
-        row_id: row
-        for row_id, row in whole["embeddings"].items()
-        if row["image_id"] in images and _has_unit_length(row, models.get(row["model_id"]))
-    }
-    files = {
-        row_id: row
-        for row_id, row in whole["files"].items()
-        if row["root_id"] in roots and _shows_something(row, images)
-    }
-    needed = {row["image_id"] for row in (*files.values(), *embeddings.values())}
-    images = {row_id: row for row_id, row in images.items() if row_id in needed}
-    kept = {
-        "roots": roots, "models": models, "images": images, "files": files,
-        "embeddings": embeddings,
-    }  # fmt: skip
-    numbers: dict[str, int] = {}
+    settings = _settings(source)
     with library.transaction() as conn:
-        for table, rows in kept.items():
-            numbers[table] = sum(_insert(conn, table, row) for row in rows.values())
+        roots = _write(conn, "roots", _whole_rows("roots", found))
+        models = _write(conn, "models", _whole_rows("models", found))
+        dims = {row["id"]: row["dim"] for row in _whole_rows("models", found)}
+        images = _write(conn, "images", _whole_rows("images", found))
+        files = _write(conn, "files", _files(found, roots, images))
+        rows = _embeddings(source, found["embeddings"], images, {key: dims[key] for key in models})
+        embeddings = _write(conn, "embeddings", rows)
+        unneeded = conn.execute(
+            "DELETE FROM images WHERE id NOT IN (SELECT image_id FROM files "
+            "WHERE image_id IS NOT NULL UNION SELECT image_id FROM embeddings)"
+        ).rowcount
         for key in ("model_id", "next_model_id"):
             if settings.get(key) in models:
                 conn.execute("INSERT OR REPLACE INTO library VALUES (?, ?)", (key, settings[key]))
         if settings.get("model_id") not in models and len(models) == 1:
             conn.execute("UPDATE library SET value = ? WHERE key = 'model_id'", list(models))
         conn.execute("INSERT OR REPLACE INTO library VALUES (?, 1)", (SALVAGED,))
+    written = {
+        "roots": roots, "models": models, "images": images, "files": files,
+        "embeddings": embeddings,
+    }  # fmt: skip
+    numbers = {table: len(ids) for table, ids in written.items()}
+    numbers["images"] -= unneeded
     lost = {table: max(0, len(found[table].ids) - number) for table, number in numbers.items()}
     return SalvageReport(numbers, lost)
 
 
-def _has_unit_length(row: Row, model: Row | None) -> bool:
-    if model is None or len(row["vector"]) != 2 * model["dim"]:
-        return False
-    return bool(checks.are_unit([row["vector"]], model["dim"])[0])
+def _whole_rows(name: str, found: dict[str, _Table]) -> Iterator[Row]:
+    table = found[name]
+    return (row for row in map(table.named, table.rows.values()) if _is_whole(name, row))
 
 
-def _shows_something(row: Row, images: dict[int, Row]) -> bool:
+def _files(found: dict[str, _Table], roots: set[int], images: set[int]) -> Iterator[Row]:
+    for row in _whole_rows("files", found):
+        if row["root_id"] in roots and _shows_something(row, images):
+            yield {**row, "named_at": named_date(row["path"])}
+
+
+def _shows_something(row: Row, images: set[int]) -> bool:
     """Whether a file has its image; one that never had an image has none to lose."""
     if row["image_id"] is None:
         return bool(row["state"] != "indexed")
     return row["image_id"] in images
 
 
-def _insert(conn: sqlite3.Connection, table: str, row: Row) -> bool:
-    """Write a row, unless it contradicts one that is written already."""
-    names = ", ".join(row)
-    sql = f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})"
-    try:
-        conn.execute(sql, list(row.values()))
-    except sqlite3.IntegrityError:
-        return False
-    return True
+def _embeddings(
+    source: sqlite3.Connection, table: _Table, images: set[int], dims: dict[int, int]
+) -> Iterator[Row]:
+    """Read embeddings again, now with their vectors, as they are written."""
+    if "vector" not in table.columns:
+        return
+    for values in _rows(source, "embeddings", table.columns):
+        row = dict(zip(table.columns, values, strict=True))
+        if (
+            row["id"] in table.rows
+            and _is_whole("embeddings", row)
+            and row["image_id"] in images
+            and row["model_id"] in dims
+            and _has_unit_length(row["vector"], dims[row["model_id"]])
+        ):
+            yield row
+
+
+def _has_unit_length(vector: bytes, dim: int) -> bool:
+    return len(vector) == 2 * dim and bool(checks.are_unit([vector], dim)[0])
+
+
+def _write(conn: sqlite3.Connection, table: str, rows: Iterator[Row]) -> set[int]:
+    """Write rows, but none that contradicts one that is written already; return their ids."""
+    written = set()
+    for row in rows:
+        names = ", ".join(row)
+        sql = f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})"
+        with suppress(sqlite3.IntegrityError):
+            conn.execute(sql, list(row.values()))
+            written.add(row["id"])
+    return written

@@ -1,7 +1,9 @@
 """What is whole of a damaged library is saved, and costs no inference."""
 
+import gzip
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +14,11 @@ from fovea.indexer.scanning.verify import verify
 from fovea.search.errors import LibraryError
 from fovea.search.library.connection import connect
 from fovea.search.library.library import DATABASE, Library
+from fovea.search.maintenance import salvage as module
 from fovea.search.maintenance.salvage import salvage
 from scanner import Scanner
+
+MADE_BEFORE = Path(__file__).parents[1] / "library" / "made_before"
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +99,72 @@ def test_a_lost_page_costs_what_is_on_it(original, tmp_path, table):
         report = scan(original / "photos")
         assert report.embedded == (0 if table == "files" else 40)
         scan()
+        assert verify(library).problems == []
+
+
+@pytest.mark.parametrize("fill", [b"\0", b"\xff"])
+@pytest.mark.parametrize(
+    "lost",
+    [("roots", "sqlite_sequence", "images"),
+     ("images", "sqlite_autoindex_images_1", "sqlite_sequence"),
+     ("embeddings", "sqlite_autoindex_embeddings_1", "sqlite_sequence")],
+)  # fmt: skip
+def test_lost_tables_are_given_up(original, tmp_path, lost, fill):
+    """Nothing tells how many rows there were, and no range of ids can be read."""
+    copy = tmp_path / "copy"
+    shutil.copytree(original / "library", copy)
+    data = bytearray((copy / DATABASE).read_bytes())
+    for name in lost:
+        at = (rooted(original, name) - 1) * PAGE
+        data[at : at + PAGE] = fill * PAGE
+    (copy / DATABASE).write_bytes(data)
+    report = salvage(copy, tmp_path / "saved")
+    assert report.kept[lost[0]] == 0
+    with Library.open(tmp_path / "saved") as library:
+        Scanner(library)(original / "photos")
+        Scanner(library)()
+        assert verify(library).problems == []
+
+
+def test_rows_around_many_that_are_lost_are_kept(tmp_path):
+    """Single rows, whole pages, and rows that lie alone among them."""
+    conn = connect(tmp_path / "x.db")
+    conn.execute("CREATE TABLE roots (id INTEGER PRIMARY KEY, path TEXT)")
+    lost = {2, 3, 5, 6, 7, 700, *range(900, 1400), *range(1401, 1500), 1999}
+    rows = [(n, b"\xff" if n in lost else b"a") for n in range(1, 2001)]
+    conn.executemany("INSERT INTO roots VALUES (?, CAST(? AS TEXT))", rows)
+    found = [row for (row, _) in module._rows(conn, "roots", ["id", "path"])]
+    conn.close()
+    assert sorted(found) == [n for n in range(1, 2001) if n not in lost]
+
+
+def test_a_library_of_older_tables_gets_the_dates_in_names(tmp_path):
+    (tmp_path / "old").mkdir()
+    stored = MADE_BEFORE / "version-3.db.gz"
+    (tmp_path / "old" / DATABASE).write_bytes(gzip.decompress(stored.read_bytes()))
+    conn = connect(tmp_path / "old" / DATABASE)
+    conn.execute("UPDATE files SET path = CAST('/x/2019-07-14 a.png' AS BLOB) WHERE id = 1")
+    conn.close()
+    salvage(tmp_path / "old", tmp_path / "saved")
+    with Library.open(tmp_path / "saved") as library:
+        dates = library.rows("SELECT named_at FROM files WHERE id = 1")
+    assert dates == [("2019-07-14",)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["UPDATE files SET named_at = x'ff'", "UPDATE roots SET state = 'onlinf'"],
+)
+def test_what_is_made_anew_is_not_copied(original, tmp_path, sql):
+    copy = tmp_path / "copy"
+    shutil.copytree(original / "library", copy)
+    conn = connect(copy / DATABASE)
+    conn.execute("PRAGMA ignore_check_constraints = ON")
+    conn.execute(sql)
+    conn.close()
+    report = salvage(copy, tmp_path / "saved")
+    assert set(report.lost.values()) == {0}
+    with Library.open(tmp_path / "saved") as library:
         assert verify(library).problems == []
 
 
