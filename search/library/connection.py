@@ -149,13 +149,27 @@ class Connection(access.Connection):
 
 
 def reader(path: Path) -> Connection:
-    """Open a database that is only read, such as a backup, without writing anything beside it."""
-    has_wal = path.with_name(f"{path.name}-wal").exists()
-    uri = f"{path.absolute().as_uri()}?mode=ro{'' if has_wal else '&immutable=1'}"
-    conn = sqlite3.connect(uri, uri=True, isolation_level=None, factory=Connection)
-    conn.access = Access(uri)
-    register(conn)
-    return conn
+    """Open a database that is only read, such as a backup, without writing anything beside it.
+
+    A damaged one is opened, too.
+    """
+    failure: sqlite3.Error | None = None
+    for way in access._ways_to_read(path):
+        conn = sqlite3.connect(way.uri, uri=True, isolation_level=None, factory=Connection)
+        conn.access = way
+        try:
+            for pragma in way.pragmas:
+                conn.execute(pragma)
+            conn.execute("SELECT count(*) FROM sqlite_master")
+        except (sqlite3.Error, UnicodeDecodeError) as exc:
+            if isinstance(exc, sqlite3.Error) and is_barred(exc):
+                failure = failure or exc
+                conn.close()
+                continue
+        register(conn)
+        return conn
+    assert failure is not None  # there is always a way to try
+    raise failure
 
 
 def new_file(path: Path) -> Connection:
