@@ -17,7 +17,7 @@ from pathlib import Path
 from fovea.search.clip.disk import free_bytes, in_words
 from fovea.search.errors import LibraryError
 
-__all__ = ["copied_database", "copied_files"]
+__all__ = ["copied_database", "copied_files", "is_alive"]
 
 PREFIX = "fovea-copy-"
 
@@ -124,11 +124,12 @@ def _clean(here: Path) -> None:
     """Delete copies whose processes have ended."""
     for left in here.glob(f"{PREFIX}*-*"):
         pid = left.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdigit() and not _is_alive(int(pid)):
+        if pid.isdigit() and not is_alive(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process with this id runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

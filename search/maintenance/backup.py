@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -9,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fovea.search.clip.atomic import sync_folder
+from fovea.search.clip.disk import room_advice
 from fovea.search.errors import LibraryBusy, LibraryError
 from fovea.search.library import checks, schema
-from fovea.search.library.connection import WRITER, connect, new_file, reader
+from fovea.search.library.connection import WRITER, connect, is_out_of_room, new_file, reader
+from fovea.search.library.copies import is_alive
 from fovea.search.library.damage import guarded, refuse_damaged
 from fovea.search.library.library import DATABASE, Library, has_library
 from fovea.search.library.locks import exclusive
@@ -86,6 +89,7 @@ def restore(backup: Path, folder: Path, progress: Told | None = None) -> Restore
         exclusive(folder, CHANGE, doing="is changing the model of"),
         _temporary(path) as copy,
     ):
+        _clean(folder)
         with guarded(backup / DATABASE), contextlib.closing(reader(backup / DATABASE)) as conn:
             _copy(conn, copy, progress)
         images, files = _checked(copy, backup / DATABASE)
@@ -102,6 +106,7 @@ def _new_folder(folder: Path) -> Iterator[None]:
     try:
         existed = folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
+        _clean(folder)
         if any(folder.iterdir()):
             raise LibraryError(f"{folder} is not empty; choose a new folder for the backup")
     except OSError as exc:
@@ -113,6 +118,15 @@ def _new_folder(folder: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def _clean(folder: Path) -> None:
+    """Delete the copies that killed processes have left."""
+    for left in folder.glob(f"{DATABASE}.*.tmp*"):
+        pid = left.name.removeprefix(f"{DATABASE}.").partition(".")[0]
+        if pid.isdigit() and not is_alive(int(pid)):
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -131,14 +145,26 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 
 def _copy(conn: sqlite3.Connection, copy: Path, progress: Told | None) -> None:
+    """Copy what a connection reads; its errors are the caller's to explain, the disk's are not."""
     [(size,)] = conn.execute("PRAGMA page_size")
 
     def tell(status: int, remaining: int, total: int) -> None:
         if progress:
             progress((total - remaining) * size, total * size)
 
-    with guarded(copy), contextlib.closing(new_file(copy)) as target:
+    with _on_disk(copy), contextlib.closing(new_file(copy)) as target:
         conn.backup(target, pages=PAGES, progress=tell)
+
+
+@contextlib.contextmanager
+def _on_disk(copy: Path) -> Iterator[None]:
+    """Put a full disk down to where the copy is, not to what it is a copy of."""
+    try:
+        yield
+    except sqlite3.Error as exc:
+        if is_out_of_room(exc, copy.parent):
+            raise LibraryError(f"cannot write {copy}: {room_advice(copy.parent)}") from exc
+        raise
 
 
 def _checked(copy: Path, source: Path) -> tuple[int, int]:
@@ -146,7 +172,7 @@ def _checked(copy: Path, source: Path) -> tuple[int, int]:
 
     ``source`` is what it is a copy of, for errors.
     """
-    with guarded(source), contextlib.closing(new_file(copy)) as conn:
+    with guarded(source), _on_disk(copy), contextlib.closing(new_file(copy)) as conn:
         conn.execute("PRAGMA journal_mode = DELETE")  # so that it is one file
         schema.migrate(conn, str(source))
         refuse_damaged(source, conn, *WHOLE)
@@ -229,7 +255,7 @@ def _set_aside(folder: Path) -> Path:
     try:
         os.link(folder / DATABASE, aside / DATABASE)
     except OSError:  # a file system without links
-        os.replace(folder / DATABASE, aside / DATABASE)
+        shutil.copyfile(folder / DATABASE, aside / DATABASE)
     for snapshot in folder.glob("index-*.snapshot"):
         os.replace(snapshot, aside / snapshot.name)
     _sync(aside)

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import threading
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,6 +20,7 @@ from fovea.search.library.library import DATABASE, Library
 from fovea.search.library.locks import exclusive
 from fovea.search.maintenance import backup as module
 from fovea.search.maintenance.backup import back_up, restore
+from fovea.search.maintenance.salvage import salvage
 from places import CHECKOUT
 from scanner import Scanner
 
@@ -148,7 +150,20 @@ def test_a_library_is_made_of_a_backup(own, tmp_path):
     assert rows(tmp_path / "new" / "library") == rows(own)
 
 
-def test_a_backup_is_only_read(own, tmp_path):
+def add_a_root(folder):
+    """A killed process leaves a WAL behind, with a root in it."""
+    code = (
+        "import os, sys; from fovea.search.library.library import Library\n"
+        "library = Library.open(sys.argv[1]); library.add_root(b'/left/behind'); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=CHECKOUT, check=True)
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_a_backup_is_only_read(own, tmp_path, wal):
+    if wal:
+        add_a_root(own)
+        (own / f"{DATABASE}-shm").unlink()
     before = {path: path.stat().st_mtime_ns for path in own.iterdir()}
     os.chmod(own, 0o500)
     try:
@@ -156,6 +171,49 @@ def test_a_backup_is_only_read(own, tmp_path):
     finally:
         os.chmod(own, 0o700)
     assert {path: path.stat().st_mtime_ns for path in own.iterdir()} == before
+    with Library.open(tmp_path / "new") as library:
+        assert len(library.roots()) == 1 + wal
+    if wal:
+        salvage(own, tmp_path / "saved")
+        assert {path: path.stat().st_mtime_ns for path in own.iterdir()} == before
+
+
+def test_what_killed_runs_have_left_is_deleted(own, tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    for place in (own, tmp_path / "new"):
+        place.mkdir(exist_ok=True)
+        for ending in ("", "-journal"):
+            (place / f"{DATABASE}.{gone.pid}.tmp{ending}").touch()
+    (own / f"{DATABASE}.{os.getppid()}.tmp").touch()
+    with Library.open(own) as library:
+        back_up(library, tmp_path / "new")
+    assert os.listdir(tmp_path / "new") == [DATABASE]
+    restore(tmp_path / "new", own)
+    assert [path.name for path in own.glob("*.tmp*")] == [f"{DATABASE}.{os.getppid()}.tmp"]
+
+
+def test_what_cannot_be_read_is_named_not_its_copy(own, tmp_path):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / DATABASE).write_text("no database " * 1000)
+    with pytest.raises(LibraryError) as raised:
+        restore(tmp_path / "text", own)
+    assert str(raised.value).startswith(str(tmp_path / "text" / DATABASE))
+    assert ".tmp" not in str(raised.value)
+
+
+def test_without_links_the_library_keeps_its_name_until_it_is_replaced(own, tmp_path, monkeypatch):
+    with Library.open(own) as library:
+        back_up(library, tmp_path / "backup")
+    monkeypatch.setattr(module.os, "link", Mock(side_effect=OSError(1, "no links")))
+    moved = []
+    replace = os.replace
+    monkeypatch.setattr(
+        module.os, "replace", lambda old, new: (moved.append(os.fspath(old)), replace(old, new))
+    )
+    report = restore(tmp_path / "backup", own)
+    assert os.fspath(own / DATABASE) not in moved
+    assert rows(report.aside) == rows(own)
 
 
 @pytest.mark.parametrize("seed", range(6))
