@@ -33,8 +33,9 @@ class VerifyReport:
 def verify(library: Library, *, quick: bool = False) -> VerifyReport:
     """Account for every file ever seen under the roots, and check the database and the index.
 
-    Only the library is read; of the roots, only whether they are there. ``quick`` reads no
-    embedding and leaves out SQLite's full check.
+    Nothing is changed. Of the roots, only whether they are there is looked at. Unless ``quick``,
+    which reads no embedding and leaves out SQLite's full check, the locks of a write are held while
+    the index of names is checked.
     """
     files: list[FileAccount] = []
     problems = [*_contradictions(library, quick)]

@@ -84,3 +84,19 @@ def test_a_lost_name_is_noticed_before_every_search(colour_library):
     assert [*checks.everyday(colour_library.conn)] == []
     colour_library.conn.execute("DELETE FROM folded WHERE file_id = 2")
     assert next(checks.everyday(colour_library.conn)).endswith("can be compared")
+
+
+def test_nothing_is_written(colour_library):
+    before = wal_of(colour_library)
+    assert verify(colour_library).ok
+    assert wal_of(colour_library) == before
+    assert not colour_library.conn.in_transaction
+
+
+def wal_of(library):
+    return (library.folder / "library.db-wal").read_bytes()
+
+
+def test_a_damaged_index_of_names_is_found(colour_library):
+    colour_library.conn.execute("DELETE FROM names_data WHERE id > 10")
+    assert "the index of the files' names is damaged" in verify(colour_library).problems
