@@ -13,6 +13,7 @@ import pytest
 from fovea.search.errors import LibraryError, LibraryReadOnly
 from fovea.search.index.vector_index import IndexOptions, VectorIndex
 from fovea.search.library import access, copies, schema
+from fovea.search.library.connection import new_file
 from fovea.search.library.library import DATABASE, Library
 from fovea.search.library.locks import exclusive, holder_of
 from places import CHECKOUT, contents, read_only
@@ -98,7 +99,7 @@ def test_an_interrupted_write_is_undone_in_a_copy(colour_library, tmp_path):
 def older(folder, steps):
     """Make the database of an empty library as an earlier fovea did."""
     folder.mkdir()
-    conn = sqlite3.connect(folder / DATABASE, isolation_level=None)
+    conn = new_file(folder / DATABASE)
     conn.execute("PRAGMA journal_mode = WAL")
     for statement in (one for step in schema.MIGRATIONS[:steps] for one in step):
         conn.execute(statement)
