@@ -11,6 +11,7 @@ from PIL import Image, ImageFile
 
 from fovea.indexer.decoding import pillow as decoding
 from fovea.indexer.decoding.damage import in_words
+from fovea.indexer.decoding.frames import mended_webp
 from fovea.indexer.decoding.limits import Limits, Refused
 from fovea.indexer.decoding.pillow import decode
 from fovea.indexer.workers.decode_worker import answer
@@ -296,3 +297,14 @@ def test_missing_pixels_in_words(box, said):
         assert in_words(np.arange(1000)[:, None].repeat(4, 1) > 995) == (
             "the lower less than 1 % is missing"
         )
+
+
+def test_chunks_without_number_cost_a_truncated_webp_nothing_more():
+    whole = encoded(noisy(), "WEBP")
+    for filler in (b"JUNK\0\0\0\0", b"EXIF\0\0\0\0", b"VP8L\0\0\0\0"):
+        [*made] = mended_webp(whole + filler * 50_000 + b"EXIF")
+        assert made and max(map(len, made)) <= len(whole) + 80_008
+        assert not any(b"JUNK" in one for one in made)
+        assert list(mended_webp(whole[:12] + b"JUNK\0\0\0\0" * 50_000 + whole[12:-9])) == []
+    [first, *_] = mended_webp(whole[:12] + b"JUNK\x01\0\0\0xx" + whole[12:])
+    assert Image.open(io.BytesIO(first)).tobytes() == Image.open(io.BytesIO(whole)).tobytes()
