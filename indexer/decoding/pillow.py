@@ -180,11 +180,15 @@ class _Opener:
 
     def _jpeg(self, data: bytes) -> Picture:
         """Decode a JPEG; libjpeg fills with grey what a file that ends too early lacks."""
-        found, error = self._tried(data)
+        walked = None if data.endswith(jpeg.END) else jpeg.layout(data)
+        if walked and walked.scans and not walked.is_ended and walked.end == len(data):
+            found, error = None, None  # Pillow would decode it all, and then say that it is short
+        else:
+            found, error = self._tried(data)
         is_grey = found is not None and jpeg.ends_in_grey(found.image, _stored(found))
         if found is not None and not is_grey and data.endswith(jpeg.END):
             return found
-        walked = jpeg.layout(data)
+        walked = walked or jpeg.layout(data)
         if walked.bits > 8:
             raise Refused(f"broken: a JPEG of {walked.bits} bits a sample, which is not supported")
         if found is not None and (not walked.scans or (walked.is_ended and not is_grey)):

@@ -8,7 +8,9 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 
+from fovea.indexer.decoding import jpeg
 from fovea.indexer.decoding import pillow as decoding
 from fovea.indexer.decoding.damage import in_words
 from fovea.indexer.decoding.frames import mended_webp
@@ -130,6 +132,18 @@ def test_a_progressive_jpeg_that_ends_early_is_coarse_or_lacks_rows():
     first = data.index(b"\xff\xda")
     second = data.index(b"\xff\xda", first + 2)
     assert damage(data[: (first + second) // 2]).startswith("the lower ")
+
+
+def test_a_large_progressive_jpeg_that_ends_early_is_decoded_once(monkeypatch):
+    decoded, prepare = [], JpegImageFile.load_prepare
+    data = encoded(noisy(), "JPEG", progressive=True)
+    monkeypatch.setattr(jpeg, "_MOST", 400 * 304 - 1)
+    monkeypatch.setattr(jpeg, "_small", lambda *_: pytest.fail("decoded once more"))
+    monkeypatch.setattr(
+        JpegImageFile, "load_prepare", lambda image: (decoded.append(image), prepare(image))[1]
+    )
+    assert damage(data[:-40]) == "its fine detail is missing"
+    assert len(decoded) == 1
 
 
 @pytest.mark.parametrize("end", [0, 2])
