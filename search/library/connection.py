@@ -111,7 +111,7 @@ def _opened(path: Path, way: Access, any_thread: bool) -> "Connection":
         check_same_thread=not any_thread,
         factory=Connection,
     )
-    conn.access = way
+    conn.joined(way, path)
     try:
         for pragma in way.pragmas:
             conn.execute(pragma)

@@ -23,7 +23,7 @@ from fovea.search.clip.user_path import check_path, user_path
 from fovea.search.errors import LibraryDamaged, LibraryError
 
 from . import files
-from .access import access_of, mark_of
+from .access import access_of, has_changed
 from .connection import (
     BUSY_S,
     REMEDY,
@@ -139,9 +139,8 @@ class Library:
 
     @property
     def has_changed_unnoticed(self) -> bool:
-        """Whether somebody has changed a library that SQLite reads without locks; open it anew."""
-        mark = access_of(self.conn).mark
-        return mark is not None and mark != mark_of(self.folder / DATABASE)
+        """Whether somebody has changed the library without SQLite's notice; open it anew then."""
+        return has_changed(access_of(self.conn), self.folder / DATABASE)
 
     def check_writable(self) -> None:
         """Raise ``LibraryReadOnly`` if the library cannot be changed here; say what to do.
