@@ -21,6 +21,8 @@ from pathlib import Path
 from fovea.search.clip.disk import free_bytes, in_words
 from fovea.search.errors import LibraryError
 
+from .locks import is_alive
+
 __all__ = ["beginning", "copied_database", "copied_files"]
 
 PREFIX = "fovea-copy-"
@@ -160,15 +162,5 @@ def _clean(here: Path) -> None:
     """Delete copies whose processes have ended."""
     for left in here.glob(f"{PREFIX}*-*"):
         pid = left.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdigit() and not _is_alive(int(pid)):
+        if pid.isdigit() and not is_alive(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # another user's
-    return True
