@@ -88,7 +88,8 @@ def connect(path: Path, *, any_thread: bool = False) -> "Connection":
 
     ``synchronous`` stays FULL, so that a committed batch survives a power failure. Where the
     database cannot be written, it is opened to be read; ``access_of`` tells. With ``any_thread``,
-    the caller sees to it that one thread at a time uses the connection.
+    the caller sees to it that one thread at a time uses the connection. Raise ``LibraryDamaged``
+    for an empty file that cannot be written.
     """
     failure: sqlite3.Error | None = None
     for way in ways(path):
@@ -98,7 +99,8 @@ def connect(path: Path, *, any_thread: bool = False) -> "Connection":
             failure = failure or exc
             if not is_barred(exc):
                 break
-    assert failure is not None  # there is always a way to try
+    if failure is None:  # no way was tried
+        raise LibraryDamaged(f"{path} is empty; go back to a backup with fovea library restore")
     raise failure
 
 
@@ -286,7 +288,7 @@ def advised(exc: BaseException) -> str | None:
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors about the file itself into a ``LibraryError``."""
+    """Turn SQLite's errors about the file itself into a ``LibraryError``; not those about SQL."""
     try:
         yield
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
@@ -303,8 +305,15 @@ def translated(path: Path) -> Iterator[None]:
                 f"cannot write {path}: disk I/O error{left}; check the disk, and your quota of it"
             ) from exc
         advice = advised(exc)
+        if advice is None and _kind(exc) == sqlite3.SQLITE_ERROR:
+            raise  # SQL that does not fit the tables: damage, which is looked for, or our mistake
         kind = LibraryDamaged if advice and REMEDY in advice else LibraryError
         raise kind(f"{path} {advice}" if advice else f"{path}: {exc}") from exc
+
+
+def _kind(exc: sqlite3.Error) -> int | None:
+    code: int | None = getattr(exc, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def read_only(path: Path) -> LibraryReadOnly:

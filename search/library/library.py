@@ -319,7 +319,7 @@ class Library:
         statements = ["INSERT INTO names (names) VALUES ('optimize')"]  # words of deleted rows
         statements += ["VACUUM"] if free >= share * pages else []
         for statement in statements:
-            with contextlib.suppress(LibraryError):
+            with contextlib.suppress(LibraryError, sqlite3.OperationalError):
                 self.rows(statement)
         checkpoint(self.conn, wait_s=BUSY_S)
 
