@@ -3,7 +3,8 @@
 Before SQLite 3.51.3 (and its backports), a checkpoint that runs while another connection's commit
 resets the WAL can lose what was committed (sqlite.org/wal.html, "The WAL-Reset Bug"). Here no
 checkpoint runs beside a write, whatever the version: none is automatic, only the holder of the
-writer's lock runs one, and it and every write hold the lock ``COMMIT`` meanwhile.
+writer's lock runs one, and it and every write hold the lock ``COMMIT`` meanwhile. As the last
+connection closes, SQLite runs one by itself: under the writer's lock alone, since nobody writes.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ __all__ = [
     "WRITER",
     "Connection",
     "advised",
+    "alone",
     "checkpoint",
     "connect",
     "immediate",
@@ -221,7 +223,7 @@ def _set_mode(conn: sqlite3.Connection, mode: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone(conn: sqlite3.Connection) -> Iterator[None]:
+def alone(conn: sqlite3.Connection) -> Iterator[None]:
     """Let no other connection write or run a checkpoint meanwhile."""
     wal = getattr(conn, "wal", None)
     if wal is None:
@@ -236,7 +238,7 @@ def _alone(conn: sqlite3.Connection) -> Iterator[None]:
 @contextlib.contextmanager
 def immediate(conn: sqlite3.Connection) -> Iterator[None]:
     """Write everything or nothing, through a connection in autocommit mode."""
-    with _alone(conn):
+    with alone(conn):
         conn.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -254,7 +256,7 @@ def checkpoint(conn: sqlite3.Connection, *, wait_s: float = 0.0) -> None:
     """
     if getattr(conn, "wal", None) is None:
         return
-    with contextlib.suppress(sqlite3.Error), _alone(conn):
+    with contextlib.suppress(sqlite3.Error), alone(conn):
         conn.execute(f"PRAGMA busy_timeout = {int(wait_s * 1000)}")
         try:
             conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

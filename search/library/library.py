@@ -28,6 +28,7 @@ from .connection import (
     BUSY_S,
     REMEDY,
     WRITER,
+    alone,
     checkpoint,
     connect,
     immediate,
@@ -316,11 +317,12 @@ class Library:
         rows reuse the free pages, which contain zeros.
         """
         [(free,)], [(pages,)] = self.rows("PRAGMA freelist_count"), self.rows("PRAGMA page_count")
-        statements = ["INSERT INTO names (names) VALUES ('optimize')"]  # words of deleted rows
-        statements += ["VACUUM"] if free >= share * pages else []
-        for statement in statements:
-            with contextlib.suppress(LibraryError, sqlite3.OperationalError):
-                self.rows(statement)
+        with contextlib.suppress(LibraryError, sqlite3.OperationalError):
+            with self.transaction() as conn:
+                conn.execute("INSERT INTO names (names) VALUES ('optimize')")  # of deleted rows
+        if free >= share * pages:
+            with contextlib.suppress(LibraryError, sqlite3.OperationalError), alone(self.conn):
+                self.rows("VACUUM")
         checkpoint(self.conn, wait_s=BUSY_S)
 
     # Files and images

@@ -14,7 +14,7 @@ from fovea.search.errors import LibraryError
 from fovea.search.library import connection, network
 from fovea.search.library.connection import connect, immediate
 from fovea.search.library.library import DATABASE, Library
-from fovea.search.library.locks import exclusive
+from fovea.search.library.locks import briefly, exclusive
 from places import CHECKOUT
 from vectors import paths, put
 
@@ -131,6 +131,25 @@ def test_no_checkpoint_runs_while_another_connection_writes(busy):
             assert state(folder) == before
         thread.join(30)
         assert state(folder) != before
+
+
+def test_compacting_waits_for_whoever_writes(busy, monkeypatch):
+    folder, root = busy
+    monkeypatch.setattr(connection, "BUSY_S", 0.05)
+    with Library.open(folder) as library:
+        put_many(library, root, 0, 1)
+        library.rows("CREATE TABLE filler AS SELECT zeroblob(100000)")
+        library.rows("DROP TABLE filler")
+        before = library.rows("PRAGMA freelist_count")
+        version = library.rows("PRAGMA schema_version")
+        with briefly(folder, connection.COMMIT):
+            wal = (folder / f"{DATABASE}-wal").read_bytes()
+            library.compact()
+            assert (folder / f"{DATABASE}-wal").read_bytes() == wal
+            assert library.rows("PRAGMA freelist_count") == before != [(0,)]
+        library.compact()
+        assert library.rows("PRAGMA freelist_count") == [(0,)]
+        assert library.rows("PRAGMA schema_version") != version
 
 
 @pytest.mark.parametrize("left", [None, '{"pid": 999999999}', '{"pid": "x"}', "{"])
