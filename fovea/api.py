@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from threading import Event
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, SupportsIndex, TypeVar
 
 from fovea.search.clip.user_path import user_path
@@ -49,11 +50,20 @@ def _telling(
         try:
             return method(self, *arguments, **options)
         except Exception as exc:  # a mistake, unless the library is damaged
+            if _is_of_arguments(exc):
+                raise
             if damage := explained(self.folder / DATABASE, exc):
                 raise damage from exc
             raise
 
     return telling
+
+
+def _is_of_arguments(exc: Exception) -> bool:
+    """Whether an error is raised where arguments are looked at, so that no check is needed."""
+    places = [frame.f_globals.get("__name__") for frame, _ in walk_tb(exc.__traceback__)]
+    is_seen = places[-1:] == [__name__] or user_path.__module__ in places
+    return is_seen and isinstance(exc, TypeError | ValueError)
 
 
 Download = Callable[[str], Callable[[int, int | None], None]]

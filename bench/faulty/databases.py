@@ -17,6 +17,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from fovea.cli import cli
+from fovea.search.library.connection import reader
 from fovea.web.app import create_app
 
 from .ground import Plan, Started, Tally, brief, bundled_library, child, workplace
@@ -143,7 +144,7 @@ def _copied(library: Path, to: Path) -> Path:
 
 def integrity(path: Path) -> str | None:
     """What SQLite's own full check finds; None if nothing."""
-    conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    conn = reader(path)
     try:
         conn.text_factory = bytes  # messages may quote damaged text
         found = [bytes(row[0]) for row in conn.execute("PRAGMA integrity_check(1)")]

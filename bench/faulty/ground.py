@@ -154,6 +154,9 @@ class OneProcess:
 
     in_hand: tuple[bytes, ...] = ()
 
+    def widen(self, batch_size: int) -> None:
+        """Give no more room than there is: toy encoders take the usual batch."""
+
     @property
     def retrying(self) -> bool:
         return bool(self._again)

@@ -98,6 +98,7 @@ def serve(
     prefix = clean_prefix(prefix)
     allowed = [allowed_name(text) for text in _split(names)]
     trusted = _trusted(_split(proxies))
+    _check_proxies(trusted, host, no_token)
     is_outside = bool(trusted or prefix or any(not _is_loopback_name(one) for one in allowed))
     token = _token(host, is_outside, bool(trusted), no_token)
     app = create_app(
@@ -156,6 +157,27 @@ def _trusted(proxies: list[str]) -> list[str]:
     return found
 
 
+def _check_proxies(proxies: list[str], host: str, is_waived: bool) -> None:
+    """Raise ``FoveaError`` where no proxy could connect, or each visitor would count as one."""
+    from fovea.web.serving.proxies import LOOPBACK_PROXIES, network_of
+    from fovea.web.serving.security import is_loopback
+
+    networks = [network_of(text) for text in proxies]
+    here = [network_of(text) for text in LOOPBACK_PROXIES]
+    if (
+        networks
+        and is_loopback(host)
+        and not any(a.version == b.version and a.overlaps(b) for a in networks for b in here)
+    ):
+        raise FoveaError(f"the proxy at {proxies[0]} cannot reach {host}; add --host ADDRESS")
+    for text, network in zip(proxies, networks, strict=True):
+        if is_waived and network.prefixlen == 0:
+            raise FoveaError(
+                f"with {PROXY} {text}, --no-token would show the photos to everybody; name the "
+                "proxy's own address, or omit --no-token"
+            )
+
+
 def _token(host: str, is_outside: bool, by_proxy: bool, is_waived: bool) -> str | None:
     """Make a token unless only this machine can connect, or a proxy decides who may.
 
@@ -163,10 +185,11 @@ def _token(host: str, is_outside: bool, by_proxy: bool, is_waived: bool) -> str 
     """
     from fovea.web.serving.security import is_loopback, new_token
 
-    if is_waived and not is_loopback(host) and not by_proxy:
+    if is_waived and not by_proxy and (is_outside or not is_loopback(host)):
+        whom = "whatever reaches this server" if is_loopback(host) else "the whole network"
         raise FoveaError(
-            "--no-token would show the photos to the whole network; name the proxy that decides "
-            f"who may see them by {PROXY} ADDRESS, or omit --no-token"
+            f"--no-token would show the photos to {whom}; name the proxy that decides who may see "
+            f"them by {PROXY} [ADDRESS], or omit --no-token"
         )
     return None if is_waived or (is_loopback(host) and not is_outside) else new_token()
 

@@ -40,7 +40,7 @@ def date_taken(tags: Tags) -> Found | None:
 
     They are tried in this order: when the picture was taken, digitised, changed, then GPS. A date
     without a day is kept unless a tag of the first two kinds agrees and says more; one whose day
-    does not exist, as the 31st of April, is the last resort.
+    does not exist, as the 31st of April, or may be two, as 4/5/2019, is the last resort.
     """
     kept: Found | None = None
     last: Found | None = None
@@ -130,7 +130,7 @@ TAGS: dict[str, tuple[Callable[[Tags], Any], bool]] = {
 
 class _Read(NamedTuple):
     date: str
-    is_broken: bool = False  # what the text says next does not exist
+    is_broken: bool = False  # what the text says next does not exist, or is not sure
 
 
 # Before and after noon in English, Spanish, Chinese, Korean, Japanese, Greek, Turkish, Arabic,
@@ -185,6 +185,7 @@ _TIME = re.compile(
     rf"(?:[.,]\d*)?\s*(?:[s秒초]\s*)?{_HALF.format('after')}?(?P<junk>.*)",
     re.DOTALL | re.IGNORECASE,
 )
+_NEGATIVE = re.compile(r"[\sT:\-/._,日일]+-\d")  # not a separator: 2017:03:05 -1:00:00
 _TIME_COMPACT = re.compile(r"[\sT\-_]*(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)(?!\d)")
 
 
@@ -211,6 +212,8 @@ def _read(value: Any) -> _Read | None:
                 # 2017:03: 07:08:09 lacks the day, not the hour; 2017: 3: 5:07:08:09 lacks nothing.
                 is_hour = rest.startswith(":") and not _WHOLE.match(rest)
                 day = 0 if is_hour and parts["gap"].strip() else day
+            if pattern is not _ORDERED and (month > 12 or day > 31):
+                return None  # some other number
             return _day(year, month, day, rest)
     for pattern in _PARTIAL:
         if found := pattern.fullmatch(text):
@@ -225,7 +228,9 @@ def _read_others(text: str) -> _Read | None:
         # With full stops the day comes first, wherever people write so.
         day = sure_day(year, second, first) if found[2] == "." else None
         day = day or day_first(first, second, year)
-        return None if day is None else _Read(day + _clock(text[found.end() :]))
+        if day is None:
+            return _Read(_shortened(year, 0), is_broken=True) if year else None
+        return _Read(day + _clock(text[found.end() :]))
     lower = text.lower()
     for pattern in _NAMED:
         found = pattern.match(lower)
@@ -238,8 +243,10 @@ def _read_others(text: str) -> _Read | None:
 
 def _day(year: int, month: int, day: int, rest: str) -> _Read | None:
     """Return a date from its numbers: zeros stand for what is not known."""
-    if year == 0 or month > 12 or day > 31:
+    if year == 0:
         return None
+    if month > 12:
+        return _Read(_shortened(year, 0), is_broken=True)
     if month == 0 or day == 0:
         return _Read(_shortened(year, month))
     found = sure_day(year, month, day)
@@ -255,6 +262,8 @@ def _shortened(year: int, month: int) -> str:
 def _clock(text: str) -> str:
     """Read the time that follows a day, in ISO 8601; an empty text if it is not sure."""
     found: re.Match[str] | None
+    if _NEGATIVE.match(text):
+        return ""
     if found := _TIME_COMPACT.match(text):
         return sure_time(*(int(found[part]) for part in ("hour", "minute", "second")))
     found = _TIME.match(text)

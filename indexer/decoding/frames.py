@@ -5,14 +5,17 @@ WebP: the WebP Container Specification, RFC 9649. GIF: the GIF89a specification,
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 
-__all__ = ["FILLS", "gif_lacks_frames", "is_webp", "mended_webp", "tiff_lacks_pages"]
+__all__ = ["gif_lacks_frames", "is_webp", "mended_webp", "tiff_lacks_pages"]
 
 # What stands for missing data: a decoder may reject some of them.
 FILLS = (b"\0", b"\xff", b"\xaa", b"\x55", b"\x11")
 _EXIF, _XMP = 0x08, 0x04  # flags of the extended header
 _EXTENSION, _IMAGE, _GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9  # a GIF's blocks
 _MOST = 64 << 20  # bytes that a frame may declare to be filled up
+_CHUNKS = 10_000  # of a WebP, where each frame is one; further ones are not looked at
+_KEPT = (b"VP8X", b"ALPH", b"VP8 ", b"VP8L", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP ")
 _PAGES = 1000  # of a TIFF; further ones are not looked for
 
 
@@ -21,30 +24,37 @@ def is_webp(data: bytes) -> bool:
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
 
-def mended_webp(data: bytes, fill: bytes) -> bytes | None:
-    """Return a WebP of the whole frames, or, of a still picture, with ``fill`` for missing data.
+def mended_webp(data: bytes) -> Iterator[bytes]:
+    """Yield a WebP of the whole frames, or, of a still picture, one for each of ``FILLS``.
 
-    None where not even a first frame has begun.
+    Of the latter, each has its fill for the missing data. Yield nothing where not even a first
+    frame has begun.
     """
     parts: list[tuple[bytes, bytes]] = []
-    for kind, body, length in _chunks(data):
+    lacks = 0  # bytes of the last part
+    for kind, body, length in islice(_chunks(data), _CHUNKS):
         if len(body) < length:
-            if kind not in (b"VP8 ", b"VP8L") or not body or length > _MOST:
-                break
-            body += fill * (length - len(body))
-        parts.append((kind, body))
+            if kind in (b"VP8 ", b"VP8L") and body and length <= _MOST:
+                parts.append((kind, body))
+                lacks = length - len(body)
+            break
+        if kind in _KEPT:
+            parts.append((kind, body))
     kinds = {kind for kind, _ in parts}
     if not kinds & {b"VP8 ", b"VP8L", b"ANMF"}:
-        return None
-    made = b""
-    for kind, body in parts:
-        if kind == b"VP8X" and body:
-            flags = body[0]
-            flags &= ~_EXIF if b"EXIF" not in kinds else 0xFF
-            flags &= ~_XMP if b"XMP " not in kinds else 0xFF
-            body = bytes([flags]) + body[1:]
-        made += kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
-    return b"RIFF" + struct.pack("<I", 4 + len(made)) + b"WEBP" + made
+        return
+    for fill in FILLS:
+        made = [b"WEBP"]
+        for number, (kind, body) in enumerate(parts, 1):
+            if kind == b"VP8X" and body:
+                flags = body[0]
+                flags &= ~_EXIF if b"EXIF" not in kinds else 0xFF
+                flags &= ~_XMP if b"XMP " not in kinds else 0xFF
+                body = bytes([flags]) + body[1:]
+            elif number == len(parts):
+                body += fill * lacks
+            made += [kind, struct.pack("<I", len(body)), body, b"\0" * (len(body) % 2)]
+        yield b"RIFF" + struct.pack("<I", sum(map(len, made))) + b"".join(made)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:

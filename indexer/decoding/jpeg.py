@@ -33,6 +33,7 @@ _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _PADDING = 16  # zeros at the end of a file that lacks its end: room that a copy never filled
 _GREY = 128  # of a row that libjpeg has no data for, and this much off after conversions
 _NEARLY = 2
+_MOST = 50_000_000  # pixels of a progressive JPEG that may be decoded twice more
 # Where the last row of each orientation lies upright (Exif 2.32, tag 274).
 _LAST_ROW = dict(enumerate("bottom bottom top top right left left right".split(), 1))
 
@@ -159,7 +160,8 @@ def lacks_colours(found: Layout) -> bool:
 def is_coarse(data: bytes, found: Layout) -> bool:
     """Say whether a progressive JPEG lacks coefficients or their last bits.
 
-    ``data`` is as ``ended`` returns it, and its first scans are whole.
+    ``data`` is as ``ended`` returns it, and its first scans are whole. Of a very large one, the
+    last scan counts as cut off, since finding out takes two more decodes.
     """
     if not found.is_progressive:
         return False
@@ -168,7 +170,7 @@ def is_coarse(data: bytes, found: Layout) -> bool:
         for c in scan.components:
             for k in range(scan.first, min(scan.last, 63) + 1):
                 lowest[c, k] = min(lowest.get((c, k), 99), scan.low)
-    if any(lowest.values()):
+    if any(lowest.values()) or _pixels(data) > _MOST:
         return True
     scan, end = found.scans[-1], data.rindex(END)
     more = _other_data(data[scan.start : min(scan.end, end)])
@@ -182,6 +184,11 @@ def _other_data(scan: bytes) -> bytes:
     if not _RESTART.search(scan):
         return piece
     return piece + b"".join(bytes([0xFF, 0xD0 + count % 8]) + piece for count in range(16))
+
+
+def _pixels(data: bytes) -> int:
+    with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+        return image.width * image.height
 
 
 def _small(data: bytes, scale: int = 8) -> np.ndarray:

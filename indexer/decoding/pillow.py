@@ -25,7 +25,7 @@ from .damage import COARSE, COLOURS, LATER_FRAMES, LATER_PAGES, PALETTE, in_word
 from .embedded_text import EmbeddedText, picture_words
 from .exif import read_shot
 from .formats import PILLOW_FORMATS, PLUGINS
-from .frames import FILLS, gif_lacks_frames, is_webp, mended_webp, tiff_lacks_pages
+from .frames import gif_lacks_frames, is_webp, mended_webp, tiff_lacks_pages
 from .lenient import Partial, differing, partly, turned_mask
 from .limits import Limits, Refused, megabytes
 from .picture import DecodedPicture, check_decoded, check_pixels
@@ -180,11 +180,15 @@ class _Opener:
 
     def _jpeg(self, data: bytes) -> Picture:
         """Decode a JPEG; libjpeg fills with grey what a file that ends too early lacks."""
-        found, error = self._tried(data)
+        walked = None if data.endswith(jpeg.END) else jpeg.layout(data)
+        if walked and walked.scans and not walked.is_ended and walked.end == len(data):
+            found, error = None, None  # Pillow would decode it all, and then say that it is short
+        else:
+            found, error = self._tried(data)
         is_grey = found is not None and jpeg.ends_in_grey(found.image, _stored(found))
         if found is not None and not is_grey and data.endswith(jpeg.END):
             return found
-        walked = jpeg.layout(data)
+        walked = walked or jpeg.layout(data)
         if walked.bits > 8:
             raise Refused(f"broken: a JPEG of {walked.bits} bits a sample, which is not supported")
         if found is not None and (not walked.scans or (walked.is_ended and not is_grey)):
@@ -247,10 +251,7 @@ class _Opener:
     def _webp(self, data: bytes) -> Partial | None:
         """Decode the whole frames of a WebP, or those rows that missing data cannot change."""
         decoded: list[Image.Image] = []
-        for fill in FILLS:
-            made = mended_webp(data, fill)
-            if made is None:
-                return None
+        for made in mended_webp(data):
             with suppress(OSError):  # one that its decoder rejects
                 image = self._whole(made)
                 image.load()

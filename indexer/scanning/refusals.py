@@ -9,6 +9,7 @@ import numpy as np
 from fovea.indexer.decoding.limits import one_line
 from fovea.search.clip.errors import FoveaError
 from fovea.search.clip.protocols import IndexingEncoder
+from fovea.search.errors import LibraryDamaged
 
 __all__ = ["UNEMBEDDED", "UNSTORED", "checked_rows", "encoded", "is_refusal", "write_each"]
 
@@ -86,6 +87,8 @@ def is_refusal(exc: Exception) -> bool:
     A full disk, a locked or a damaged database is no matter of the rows.
     """
     cause = exc.__cause__ if isinstance(exc, FoveaError) else exc
+    if isinstance(exc, LibraryDamaged):
+        return False  # though its cause may be what a sound database raises for a row
     if isinstance(exc, FoveaError) or isinstance(exc, sqlite3.Error):
         kinds = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError)
         return isinstance(cause, (*kinds, sqlite3.ProgrammingError))

@@ -10,18 +10,31 @@ make there. So:
   shared memory in this process's own. What ``-wal`` holds is part of the answers.
 - Without WAL: open it plainly; after an interrupted write, open a copy, which SQLite repairs.
 
-Where SQLite takes no lock it notices no change either, so such an ``Access`` has a ``mark``.
+Where SQLite takes no lock it notices no change either, and nowhere that its files are replaced. So
+each ``Access`` that only reads has a ``mark``. And a connection without locks is not closed while
+this process has one with locks to the same file: closing it would drop those.
 """
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakSet
 
-from .copies import copied_files
+from .copies import beginning, copied_files
 
-__all__ = ["Access", "Connection", "Mark", "access_of", "is_barred", "mark_of", "ways"]
+__all__ = [
+    "Access",
+    "Connection",
+    "Mark",
+    "access_of",
+    "has_changed",
+    "is_barred",
+    "mark_of",
+    "ways",
+]
 
 Mark = tuple[tuple[int, int, int] | None, ...]
 
@@ -41,7 +54,9 @@ class Access:
     uri: str
     is_writable: bool = False
     pragmas: tuple[str, ...] = ()  # to execute before anything else
-    mark: Mark | None = None  # of the files, where SQLite does not notice that they change
+    mark: Mark | None = None  # of the files, where SQLite may not notice that they change
+    keeps_locks: bool = True  # closing it leaves this process's other locks alone
+    sees_writes: bool = False  # but not that files are replaced, so ``mark`` is about that alone
     hindrance: sqlite3.Error | None = None  # why it is not writable, if that was tried
 
 
@@ -55,6 +70,34 @@ class Connection(sqlite3.Connection):
     """A connection that knows how it was opened."""
 
     access = Access("", is_writable=True)
+    file: tuple[int, int] | None = None  # device and inode of the database, if ``joined`` is called
+
+    def joined(self, access: Access, path: Path) -> None:
+        """Say how and of what database the connection was opened."""
+        self.access = access
+        try:
+            status = os.stat(path)
+        except OSError:
+            return
+        self.file = status.st_dev, status.st_ino
+        if access.keeps_locks:
+            with _closing:
+                _locking.add(self)
+
+    def close(self) -> None:
+        """Close, unless that would drop the locks of this process's other connections."""
+        with _closing:
+            if self.access.keeps_locks:
+                _locking.discard(self)
+            elif any(other.file == self.file for other in _locking):
+                _left_open.add(self)
+                return
+        super().close()
+
+
+_locking: WeakSet[Connection] = WeakSet()  # the open connections that take locks
+_left_open: set[Connection] = set()  # few: those that were open when locks became possible
+_closing = threading.Lock()
 
 
 def access_of(conn: sqlite3.Connection) -> Access:
@@ -73,22 +116,37 @@ def ways(path: Path) -> Iterator[Access]:
 
 
 def _ways_to_read(path: Path) -> Iterator[Access]:
-    mark, plain = mark_of(path), _uri(path, "ro")
+    mark, uri = mark_of(path), _uri(path, "ro")
     _, wal, shm, journal = mark
+    plain = Access(uri, mark=_replaceable(mark), sees_writes=True)
     if not _uses_wal(path):
-        yield Access(plain)
+        yield plain
         if journal is not None and journal[1]:
-            yield Access(_uri(copied_files(path), "rwc"), pragmas=("PRAGMA query_only = ON",))
+            yield _copied(path, mark)
     elif wal is None or not wal[1]:
         if wal is not None and shm is not None:
-            yield Access(plain)
-        yield Access(f"{plain}&immutable=1", mark=mark)
+            yield plain
+        yield Access(f"{uri}&immutable=1", mark=mark)
     else:
         if shm is not None:
-            yield Access(plain)
+            yield plain
         own_memory = "PRAGMA locking_mode = EXCLUSIVE"
-        yield Access(f"{plain}&vfs={_vfs_without_locks()}", pragmas=(own_memory,), mark=mark)
-        yield Access(_uri(copied_files(path), "rwc"), pragmas=("PRAGMA query_only = ON",))
+        without_locks = f"{uri}&vfs={_vfs_without_locks()}"
+        yield Access(without_locks, pragmas=(own_memory,), mark=mark, keeps_locks=False)
+        yield _copied(path, mark)
+
+
+def _copied(path: Path, mark: Mark) -> Access:
+    uri = _uri(copied_files(path), "rwc")
+    return Access(uri, pragmas=("PRAGMA query_only = ON",), mark=mark)
+
+
+def has_changed(access: Access, path: Path) -> bool:
+    """Whether a database has changed without SQLite's notice since it was opened like that."""
+    if access.mark is None:
+        return False
+    mark = mark_of(path)
+    return access.mark != (_replaceable(mark) if access.sees_writes else mark)
 
 
 def mark_of(path: Path) -> Mark:
@@ -97,6 +155,11 @@ def mark_of(path: Path) -> Mark:
     None stands for a file that is missing. Of ``-shm`` only whether it is there counts.
     """
     return tuple(_mark(path, ending) for ending in ("", "-wal", "-shm", "-journal"))
+
+
+def _replaceable(mark: Mark) -> Mark:
+    """Return what only changes when the database or its ``-wal`` is another file."""
+    return tuple(part and (part[0], 0, 0) for part in mark[:2])
 
 
 def _mark(path: Path, ending: str) -> tuple[int, int, int] | None:
@@ -110,8 +173,7 @@ def _mark(path: Path, ending: str) -> tuple[int, int, int] | None:
 def _uses_wal(path: Path) -> bool:
     """Whether a database is in WAL mode: https://sqlite.org/fileformat.html, section 1.3.3."""
     try:
-        with path.open("rb") as file:
-            return file.read(20)[18:] == b"\2\2"
+        return beginning(path, 20)[18:] == b"\2\2"
     except OSError:
         return False  # opening it says why
 

@@ -3,7 +3,8 @@
 Before SQLite 3.51.3 (and its backports), a checkpoint that runs while another connection's commit
 resets the WAL can lose what was committed (sqlite.org/wal.html, "The WAL-Reset Bug"). Here no
 checkpoint runs beside a write, whatever the version: none is automatic, only the holder of the
-writer's lock runs one, and it and every write hold the lock ``COMMIT`` meanwhile.
+writer's lock runs one, and it and every write hold the lock ``COMMIT`` meanwhile. As the last
+connection closes, SQLite runs one by itself: under the writer's lock alone, since nobody writes.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ __all__ = [
     "WRITER",
     "Connection",
     "advised",
+    "alone",
     "checkpoint",
     "connect",
     "immediate",
@@ -88,7 +90,8 @@ def connect(path: Path, *, any_thread: bool = False) -> "Connection":
 
     ``synchronous`` stays FULL, so that a committed batch survives a power failure. Where the
     database cannot be written, it is opened to be read; ``access_of`` tells. With ``any_thread``,
-    the caller sees to it that one thread at a time uses the connection.
+    the caller sees to it that one thread at a time uses the connection. Raise ``LibraryDamaged``
+    for an empty file that cannot be written.
     """
     failure: sqlite3.Error | None = None
     for way in ways(path):
@@ -98,7 +101,8 @@ def connect(path: Path, *, any_thread: bool = False) -> "Connection":
             failure = failure or exc
             if not is_barred(exc):
                 break
-    assert failure is not None  # there is always a way to try
+    if failure is None:  # no way was tried
+        raise LibraryDamaged(f"{path} is empty; go back to a backup with fovea library restore")
     raise failure
 
 
@@ -111,7 +115,7 @@ def _opened(path: Path, way: Access, any_thread: bool) -> "Connection":
         check_same_thread=not any_thread,
         factory=Connection,
     )
-    conn.access = way
+    conn.joined(way, path)
     try:
         for pragma in way.pragmas:
             conn.execute(pragma)
@@ -156,7 +160,7 @@ def reader(path: Path) -> Connection:
     failure: sqlite3.Error | None = None
     for way in access._ways_to_read(path):
         conn = sqlite3.connect(way.uri, uri=True, isolation_level=None, factory=Connection)
-        conn.access = way
+        conn.joined(way, path)
         try:
             for pragma in way.pragmas:
                 conn.execute(pragma)
@@ -233,7 +237,7 @@ def _set_mode(conn: sqlite3.Connection, mode: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone(conn: sqlite3.Connection) -> Iterator[None]:
+def alone(conn: sqlite3.Connection) -> Iterator[None]:
     """Let no other connection write or run a checkpoint meanwhile."""
     wal = getattr(conn, "wal", None)
     if wal is None:
@@ -248,7 +252,7 @@ def _alone(conn: sqlite3.Connection) -> Iterator[None]:
 @contextlib.contextmanager
 def immediate(conn: sqlite3.Connection) -> Iterator[None]:
     """Write everything or nothing, through a connection in autocommit mode."""
-    with _alone(conn):
+    with alone(conn):
         conn.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -266,7 +270,7 @@ def checkpoint(conn: sqlite3.Connection, *, wait_s: float = 0.0) -> None:
     """
     if getattr(conn, "wal", None) is None:
         return
-    with contextlib.suppress(sqlite3.Error), _alone(conn):
+    with contextlib.suppress(sqlite3.Error), alone(conn):
         conn.execute(f"PRAGMA busy_timeout = {int(wait_s * 1000)}")
         try:
             conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -300,7 +304,7 @@ def advised(exc: BaseException) -> str | None:
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors about the file itself into a ``LibraryError``."""
+    """Turn SQLite's errors about the file itself into a ``LibraryError``; not those about SQL."""
     try:
         yield
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
@@ -317,8 +321,15 @@ def translated(path: Path) -> Iterator[None]:
                 f"cannot write {path}: disk I/O error{left}; check the disk, and your quota of it"
             ) from exc
         advice = advised(exc)
+        if advice is None and _kind(exc) == sqlite3.SQLITE_ERROR:
+            raise  # SQL that does not fit the tables: damage, which is looked for, or our mistake
         kind = LibraryDamaged if advice and REMEDY in advice else LibraryError
         raise kind(f"{path} {advice}" if advice else f"{path}: {exc}") from exc
+
+
+def _kind(exc: sqlite3.Error) -> int | None:
+    code: int | None = getattr(exc, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def read_only(path: Path) -> LibraryReadOnly:

@@ -2,6 +2,10 @@
 
 A copy serves all connections of a process, and goes when the process ends; what a killed process
 has left is deleted by the next one that makes a copy.
+
+A system that has POSIX's locks drops all that a process holds on a file once the process closes any
+descriptor of it (sqlite.org/howtocorrupt.html, section 2.2), so a database in use could be taken
+from under its readers. Hence the descriptors by which databases are read here stay open.
 """
 
 import atexit
@@ -17,12 +21,46 @@ from pathlib import Path
 from fovea.search.clip.disk import free_bytes, in_words
 from fovea.search.errors import LibraryError
 
-__all__ = ["copied_database", "copied_files", "is_alive"]
+from .locks import is_alive
+
+__all__ = ["beginning", "copied_database", "copied_files"]
 
 PREFIX = "fovea-copy-"
 
 _copies: dict[Path, tuple[object, Path]] = {}  # by database: the state of its files, the copy
 _making = threading.Lock()
+_descriptors: dict[tuple[int, int], int] = {}  # by device and inode, for the process's life
+_keeping = threading.Lock()
+
+
+def beginning(path: Path, size: int) -> bytes:
+    """Read the first bytes of a database, whose locks stay. Raise ``OSError`` as reading does."""
+    if os.name == "nt":  # its locks belong to a handle, and an open file could not be replaced
+        with path.open("rb") as file:
+            return file.read(size)
+    return os.pread(_kept_descriptor(path), size, 0)
+
+
+def _kept_descriptor(path: Path) -> int:
+    with _keeping:
+        status = os.stat(path)
+        known = _descriptors.get((status.st_dev, status.st_ino))
+        if known is not None:
+            return known
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        status = os.fstat(opened)  # another file may have been moved there meanwhile
+        return _descriptors.setdefault((status.st_dev, status.st_ino), opened)
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """Copy a database, whose locks stay."""
+    if os.name == "nt":
+        shutil.copyfile(path, copy)
+        return
+    source, place = _kept_descriptor(path), 0
+    with copy.open("wb") as target:
+        while piece := os.pread(source, 1 << 20, place):
+            place += target.write(piece)
 
 
 def copied_files(path: Path) -> Path:
@@ -31,7 +69,7 @@ def copied_files(path: Path) -> Path:
 
     def fill(place: Path) -> None:
         for part in parts:
-            shutil.copyfile(part, place / part.name)
+            (_copy if part == path else shutil.copyfile)(part, place / part.name)
 
     return _copied(path, sum(part.stat().st_size for part in parts), fill)
 
@@ -126,14 +164,3 @@ def _clean(here: Path) -> None:
         pid = left.name.removeprefix(PREFIX).partition("-")[0]
         if pid.isdigit() and not is_alive(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process with this id runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # another user's
-    return True

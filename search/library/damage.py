@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from fovea.search.errors import FoveaError, LibraryDamaged
 
@@ -24,22 +25,39 @@ UNEXPECTED = (sqlite3.Error, UnicodeDecodeError, OverflowError, MemoryError)
 KEPT_S = 60.0  # for which a result is reused, so that requests cannot keep a server checking
 
 Check = Callable[[sqlite3.Connection], Iterator[str]]  # of ``checks``
+FULL: tuple[Check, ...] = (checks.structure, checks.tables, checks.rows)
+QUICK: tuple[Check, ...] = (checks.everyday, checks.tables)
 _Stamp = tuple[tuple[int, int], ...]
-_checked: dict[Path, tuple[float, _Stamp, str | None]] = {}
+
+
+class _Result(NamedTuple):
+    checked: float  # by ``time.monotonic``
+    stamp: _Stamp
+    problem: str | None
+    is_full: bool
+
+
+_checked: dict[Path, _Result] = {}
 _checking = threading.Lock()
 
 
-def damage_of(path: Path) -> str | None:
+def damage_of(path: Path, *, briefly: bool = False) -> str | None:
     """Say what is wrong with a database, in one line; None if nothing is, or it cannot be told.
 
-    It reads all of the database, which takes a minute or so for a million pictures.
+    It reads all of the database, which takes a minute or so for a million pictures. ``briefly``
+    does so once, and then is content with quick checks, at most one each ``KEPT_S``.
     """
     with _checking:
-        stamp = _stamp(path)
-        known = _checked.get(path)
-        if known is None or known[1] != stamp or time.monotonic() - known[0] > KEPT_S:
-            _checked[path] = known = (time.monotonic(), stamp, _first_problem(path))
-        return known[2]
+        stamp, known = _stamp(path), _checked.get(path)
+        if known is not None and time.monotonic() - known.checked <= KEPT_S:
+            if known.stamp == stamp and (known.is_full or briefly):
+                return known.problem
+            if known.problem is None and briefly:
+                return None
+        is_full = known is None or not briefly
+        problem = _first_problem(path, FULL if is_full else QUICK)
+        _checked[path] = _Result(time.monotonic(), stamp, problem, is_full)
+        return problem
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -51,8 +69,7 @@ def _stamp(path: Path) -> _Stamp:
     return tuple(found)
 
 
-def _first_problem(path: Path) -> str | None:
-    parts = (checks.structure, checks.tables, checks.rows)
+def _first_problem(path: Path, parts: tuple[Check, ...]) -> str | None:
     try:
         with contextlib.closing(connect(path)) as conn:
             for part in parts:
@@ -83,10 +100,14 @@ def _is_damage(exc: sqlite3.Error) -> bool:
 
 
 def explained(path: Path, exc: Exception) -> LibraryDamaged | None:
-    """Return the error to raise instead of an unexpected one, if the database is damaged."""
+    """Return the error to raise instead of an unexpected one, if the database is damaged.
+
+    A row that is refused is the row's matter rather than the file's, and there may be many.
+    """
     if isinstance(exc, FoveaError):
         return None
-    problem = damage_of(path)
+    refusals = (sqlite3.IntegrityError, sqlite3.ProgrammingError)
+    problem = damage_of(path, briefly=isinstance(exc, refusals))
     return None if problem is None else _damaged(path, problem)
 
 

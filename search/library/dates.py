@@ -25,6 +25,7 @@ __all__ = [
     "is_plausible",
     "is_sharper",
     "named_date",
+    "oldest",
     "sure_day",
     "sure_time",
 ]
@@ -162,7 +163,11 @@ def _clock(match: re.Match[str]) -> str:
 # SQL. A picture's date is its tag's, ``taken_at``; if that is missing, or not exact, the one in a
 # file's name that agrees with it and says more; if neither is known, the time of the oldest file.
 
-MODIFIED = "strftime('%Y-%m-%dT%H:%M:%S', {} / 1000000000, 'unixepoch', 'localtime')"  # of mtime_ns
+# Of ``mtime_ns``; the second that has begun, before 1970 too, where division would round up.
+MODIFIED = (
+    "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000000 - ({0} % 1000000000 < 0), "
+    "'unixepoch', 'localtime')"
+)
 # Of the rows of ``files`` that show an image: the earliest day in a name, since copies are named
 # later, and the earliest time of that day. "~" sorts after every time.
 NAMED = "rtrim(min(CASE length(named_at) WHEN 10 THEN named_at || '~' ELSE named_at END), '~')"
@@ -179,3 +184,14 @@ DATE_SOURCE = (
     f"WHEN taken_at IS NOT NULL THEN coalesce(dated_by, '{UNNAMED_TAG}') "
     f"WHEN {MODIFIED.format('oldest')} IS NOT NULL THEN '{FILE_TIME}' END"
 )
+
+
+def oldest(condition: str) -> str:
+    """Return SQL for when the oldest of some files was modified, as ISO 8601 local time.
+
+    ``condition`` chooses the files. Times out of range do not count; NULL if there is none other.
+    """
+    return (
+        f"SELECT {MODIFIED.format('oldest')} "
+        f"FROM (SELECT {OLDEST} AS oldest FROM files WHERE {condition})"
+    )

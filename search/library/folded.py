@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 
+from .dates import named_date
+
 __all__ = ["canonical_path", "fold", "fold_path", "register", "words"]
 
 # Marks that readers leave out: diacritics, and the points and vowels of Hebrew and Arabic. The
@@ -112,7 +114,7 @@ def _folder_words(folder: str) -> str:
 
 
 def register(conn: sqlite3.Connection) -> None:
-    """Give a connection the functions that the tables' triggers and the filters use."""
+    """Give a connection the functions that tables, their triggers and filters use."""
     functions: dict[str, Callable[[object], str]] = {
         "folded_name": lambda path: fold(_parts(path)[1]),
         "folded_folder": lambda path: fold_path(_parts(path)[0]) + "/",
@@ -122,6 +124,7 @@ def register(conn: sqlite3.Connection) -> None:
     }
     for name, function in functions.items():
         conn.create_function(name, 1, function, deterministic=True)
+    conn.create_function("named_date", 1, named_date)  # not deterministic: nothing is from tomorrow
 
 
 def _parts(path: object) -> tuple[str, str]:

@@ -23,11 +23,12 @@ from fovea.search.clip.user_path import check_path, user_path
 from fovea.search.errors import LibraryDamaged, LibraryError
 
 from . import files
-from .access import access_of, mark_of
+from .access import access_of, has_changed
 from .connection import (
     BUSY_S,
     REMEDY,
     WRITER,
+    alone,
     checkpoint,
     connect,
     immediate,
@@ -139,9 +140,8 @@ class Library:
 
     @property
     def has_changed_unnoticed(self) -> bool:
-        """Whether somebody has changed a library that SQLite reads without locks; open it anew."""
-        mark = access_of(self.conn).mark
-        return mark is not None and mark != mark_of(self.folder / DATABASE)
+        """Whether somebody has changed the library without SQLite's notice; open it anew then."""
+        return has_changed(access_of(self.conn), self.folder / DATABASE)
 
     def check_writable(self) -> None:
         """Raise ``LibraryReadOnly`` if the library cannot be changed here; say what to do.
@@ -317,11 +317,12 @@ class Library:
         rows reuse the free pages, which contain zeros.
         """
         [(free,)], [(pages,)] = self.rows("PRAGMA freelist_count"), self.rows("PRAGMA page_count")
-        statements = ["INSERT INTO names (names) VALUES ('optimize')"]  # words of deleted rows
-        statements += ["VACUUM"] if free >= share * pages else []
-        for statement in statements:
-            with contextlib.suppress(LibraryError):
-                self.rows(statement)
+        with contextlib.suppress(LibraryError, sqlite3.OperationalError):
+            with self.transaction() as conn:
+                conn.execute("INSERT INTO names (names) VALUES ('optimize')")  # of deleted rows
+        if free >= share * pages:
+            with contextlib.suppress(LibraryError, sqlite3.OperationalError), alone(self.conn):
+                self.rows("VACUUM")
         checkpoint(self.conn, wait_s=BUSY_S)
 
     # Files and images

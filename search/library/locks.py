@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from fovea.search.clip.disk import FULL, room_advice
 from fovea.search.errors import LibraryBusy, LibraryError, LibraryReadOnly
 
-__all__ = ["briefly", "exclusive", "holder_of"]
+__all__ = ["briefly", "exclusive", "holder_of", "is_alive"]
 
 UNKNOWN = "unknown"
 MOMENT_S = 5.0  # most that a lock is held by a process that does not name itself
@@ -30,15 +30,16 @@ def exclusive(
 
     The operating system releases it when the process ends, however that happens; a file beside it
     names the process. Raise ``LibraryBusy``, which says what another process is ``doing`` there,
-    and ``LibraryReadOnly`` where the folder cannot be written.
+    and ``LibraryReadOnly`` where the folder cannot be written. A folder that is gone stays so.
     """
-    lock = FileLock(folder / f"{name}.lock", timeout=-1 if wait_s is None else wait_s)
     holder = folder / f"{name}.pid"
     try:
+        lock = _lock(folder, name)
         try:
-            lock.acquire()
+            lock.acquire(timeout=-1 if wait_s is None else wait_s)
         except Timeout:
-            if _pid(holder) != UNKNOWN:
+            pid = _pid(holder)
+            if pid.isdecimal() and is_alive(int(pid)):
                 raise
             lock.acquire(timeout=MOMENT_S)  # it is held ``briefly``
     except Timeout as exc:
@@ -67,10 +68,11 @@ def exclusive(
 def briefly(folder: Path, name: str, wait_s: float = 0.0) -> Iterator[bool | None]:
     """Hold a lock for a moment, without naming this process.
 
-    Yield False if another process holds it after ``wait_s``, None where the system has no lock.
+    Yield False if another process holds it after ``wait_s``, None where the system has no lock, or
+    the folder is gone.
     """
-    lock = FileLock(folder / f"{name}.lock")
     try:
+        lock = _lock(folder, name)
         lock.acquire(timeout=wait_s, poll_interval=0.01)
     except Timeout:
         yield False
@@ -82,6 +84,16 @@ def briefly(folder: Path, name: str, wait_s: float = 0.0) -> Iterator[bool | Non
         yield True
     finally:
         lock.release()
+
+
+def _lock(folder: Path, name: str) -> FileLock:
+    """Return a lock, which makes its file and its folder. Raise ``OSError`` for a missing folder.
+
+    A disk that was taken away must not look as if it were there, and empty.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    return FileLock(folder / f"{name}.lock")
 
 
 def _announce(holder: Path) -> None:
@@ -138,3 +150,16 @@ def _pid(holder: Path) -> str:
         except (OSError, ValueError, KeyError):
             time.sleep(0.01)
     return UNKNOWN
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has an id; True where it cannot be told."""
+    if os.name == "nt":
+        return True  # there, signal 0 is not a question
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # another user's
+    return True

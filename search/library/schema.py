@@ -352,7 +352,6 @@ def migrate(conn: sqlite3.Connection, name: str) -> None:
     the database's in errors. Raise ``LibraryError`` for the database of a newer fovea or of another
     program. ``conn`` is in autocommit mode.
     """
-    conn.create_function("named_date", 1, dates.named_date)
     while version_of(conn) != VERSION or not _is_ours(conn):  # usually false, and takes no lock
         with immediate(conn):
             check(conn, name)

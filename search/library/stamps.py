@@ -8,7 +8,7 @@ import os
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-__all__ = ["EARLIEST", "LATEST", "Stamps", "moment", "oldest", "stamps_of"]
+__all__ = ["EARLIEST", "LATEST", "Stamps", "moment", "stamps_of"]
 
 EARLIEST, LATEST = -(2**63), 2**63 - 1  # SQLite's integers; times beyond are stored as these
 
@@ -44,17 +44,6 @@ def stamps_of(status: os.stat_result) -> Stamps:
 
 def _within(number: int, least: int) -> int:
     return min(max(number, least), LATEST)
-
-
-def oldest(condition: str) -> str:
-    """Return SQL for when the oldest of some files was modified, as ISO 8601 local time.
-
-    ``condition`` chooses the files. Times out of range do not count; NULL if there is none other.
-    """
-    return (
-        "SELECT strftime('%Y-%m-%dT%H:%M:%S', min(mtime_ns) / 1000000000, 'unixepoch', 'localtime')"
-        f" FROM files WHERE {condition} AND mtime_ns > {EARLIEST} AND mtime_ns < {LATEST}"
-    )
 
 
 def moment(mtime_ns: int) -> datetime | None:

@@ -14,10 +14,9 @@ from fovea.search.clip.disk import room_advice
 from fovea.search.errors import LibraryBusy, LibraryError
 from fovea.search.library import checks, schema
 from fovea.search.library.connection import WRITER, connect, is_out_of_room, new_file, reader
-from fovea.search.library.copies import is_alive
 from fovea.search.library.damage import guarded, refuse_damaged
 from fovea.search.library.library import DATABASE, Library, has_library
-from fovea.search.library.locks import exclusive
+from fovea.search.library.locks import exclusive, is_alive
 
 from .changeover import LOCK as CHANGE
 

@@ -71,6 +71,9 @@ class OneProcess:
     def in_hand(self):
         return []
 
+    def widen(self, batch_size):
+        """Give no more room than there is: toy encoders take the usual batch."""
+
     def __enter__(self):
         return self
 

@@ -16,7 +16,7 @@ from fovea.indexer.workers.host import available_cores
 from fovea.search.errors import FoveaError, LibraryError
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.index.view import snapshot_path
-from fovea.search.library.access import access_of, mark_of
+from fovea.search.library.access import access_of, has_changed
 from fovea.search.library.connection import connect
 from fovea.search.library.damage import explained, guarded
 from fovea.search.library.library import DATABASE, Library
@@ -112,7 +112,7 @@ class Engine:
         return connection.library
 
     def _is_late(self, connection: _Connection) -> bool:
-        """Whether a library that is read without locks has changed, checked every ``LOOK_S``."""
+        """Whether a library has changed without SQLite's notice, checked every ``LOOK_S``."""
         if self.is_writable or time.monotonic() < connection.looked + LOOK_S:
             return False
         connection.looked = time.monotonic()
@@ -122,8 +122,8 @@ class Engine:
     def generation(self) -> int:
         """A number that changes whenever any process writes to the library."""
         with self._watching, guarded(self.folder / DATABASE):
-            mark, path = access_of(self._watcher).mark, self.folder / DATABASE
-            if mark is not None and mark != mark_of(path):  # read without locks
+            path = self.folder / DATABASE
+            if has_changed(access_of(self._watcher), path):  # and SQLite does not say so
                 watcher = connect(path, any_thread=True)
                 self._watcher.close()
                 self._watcher, self._openings = watcher, self._openings + 1

@@ -5,7 +5,7 @@ does not know and several ranges with 416, where section 14.2 lets a server igno
 """
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Request, Response
@@ -97,7 +97,12 @@ def _wants_part(response: Response, asked: Request) -> bool:
         wanted, wants_weak = unquote_etag(condition)
         return wanted == tag and not (wants_weak or is_weak)
     date = parse_date(condition)
-    return date is not None and date == response.last_modified
+    return date is not None and date == response.last_modified and _is_strong(date)
+
+
+def _is_strong(modified: datetime) -> bool:
+    """Say whether nothing can change any more within that second (section 8.8.2.2)."""
+    return modified + timedelta(seconds=1) <= datetime.now(UTC)
 
 
 def _tags(asked: Request, name: str) -> ETags | None:

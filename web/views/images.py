@@ -6,8 +6,8 @@ from typing import Any
 
 from flask import Blueprint
 
+from fovea.search.library.dates import oldest
 from fovea.search.library.paths import path_fields
-from fovea.search.library.stamps import oldest
 from fovea.search.query.hits import places
 from fovea.search.query.likelihood import likeliest, surroundings
 from fovea.search.query.rank import stored_vector

@@ -13,7 +13,7 @@ from fovea.search.library.stamps import Stamps, moment, stamps_of
 from fovea.search.query.hits import places
 from fovea.web.contract.problems import Problem
 
-__all__ = ["Source", "open_source", "source_of"]
+__all__ = ["Source", "open_source", "source_of", "sources_of"]
 
 # O_NONBLOCK: opening a file that has become a FIFO must not block a thread. O_NOFOLLOW: the walk
 # follows no links, so a path through one is not what was indexed. O_PATH: a folder may be entered
@@ -72,14 +72,26 @@ def source_of(library: Library, image_id: int) -> Source:
 
     Raise ``Problem``: 404 for an unknown image, 410 where none of its files can be read now.
     """
+    return next(sources_of(library, image_id))
+
+
+def sources_of(library: Library, image_id: int) -> Iterator[Source]:
+    """Yield the files of an image that can be read; the caller closes each.
+
+    Raise as ``source_of`` does.
+    """
     found = places(library, [image_id]).get(image_id)
     if found is None:
         raise Problem(404, "Not Found", f"there is no image {image_id}")
     roots = tuple(os.path.join(root.path, b"") for root in library.roots())
+    is_there = False
     for path in found.paths:
         source = _opened(path, roots)
         if source is not None:
-            return source
+            is_there = True
+            yield source
+    if is_there:
+        return
     detail = "the file is missing, offline or outside the library's folders; rescan its folder"
     raise Problem(410, "Gone", detail)
 

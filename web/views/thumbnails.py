@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 from flask import Blueprint, Flask, Response, current_app, request
@@ -24,7 +25,7 @@ from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import Engine, current_engine
 from fovea.web.jobs.changed_files import changed_files
 
-from .sources import open_source
+from .sources import sources_of
 
 __all__ = ["ThumbnailCache", "blueprint", "crowded", "install", "is_raw", "renderer"]
 
@@ -35,6 +36,7 @@ blueprint = Blueprint("thumbnails", __name__)
 SIZES = (256, 512)  # pixels of the short side: for plain and for dense screens
 PREVIEW = 2048  # pixels of the long side
 LARGEST_CACHE = 4 << 30  # bytes; about 80,000 pictures in both sizes
+COPIES = 10  # of a picture's files that are read for the right content
 REFUSALS = 10_000  # remembered
 PRUNE_EVERY = 500  # pictures made between two checks of the size of the cache
 YEAR_S = 365 * 24 * 3600
@@ -266,14 +268,21 @@ def _digest(library: Library, image_id: int) -> bytes:
 
 
 def _content(library: Library, image_id: int, digest: bytes) -> tuple[bytes, bool]:
-    """Read the bytes that were indexed, and tell whether they are camera RAW."""
+    """Read the bytes that were indexed, and tell whether they are camera RAW.
+
+    They are those of the first file that still holds them; others on the way are indexed again.
+    """
     limits = renderer().limits
-    with open_source(library, image_id) as source:
-        if source.size > limits.file_bytes:
-            raise Refused("it is too large")
-        data, path = source.file.read(limits.file_bytes + 1), source.path
-    if sha256(data).digest() != digest:
-        is_told = changed_files().tell(path)
-        next_step = "it is being indexed again" if is_told else "rescan its folder"
-        raise Problem(410, "Gone", f"the file has changed since it was indexed; {next_step}")
-    return data, is_raw(path)
+    is_told: list[bool] = []  # for each file that has changed
+    for source in islice(sources_of(library, image_id), COPIES):
+        with source.file:
+            if source.size > limits.file_bytes:
+                continue
+            data = source.file.read(limits.file_bytes + 1)
+        if sha256(data).digest() == digest:
+            return data, is_raw(source.path)
+        is_told.append(changed_files().tell(source.path))
+    if not is_told:
+        raise Refused("it is too large")
+    next_step = "it is being indexed again" if all(is_told) else "rescan its folder"
+    raise Problem(410, "Gone", f"the file has changed since it was indexed; {next_step}")

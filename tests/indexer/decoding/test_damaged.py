@@ -8,9 +8,12 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 
+from fovea.indexer.decoding import jpeg
 from fovea.indexer.decoding import pillow as decoding
 from fovea.indexer.decoding.damage import in_words
+from fovea.indexer.decoding.frames import mended_webp
 from fovea.indexer.decoding.limits import Limits, Refused
 from fovea.indexer.decoding.pillow import decode
 from fovea.indexer.workers.decode_worker import answer
@@ -129,6 +132,18 @@ def test_a_progressive_jpeg_that_ends_early_is_coarse_or_lacks_rows():
     first = data.index(b"\xff\xda")
     second = data.index(b"\xff\xda", first + 2)
     assert damage(data[: (first + second) // 2]).startswith("the lower ")
+
+
+def test_a_large_progressive_jpeg_that_ends_early_is_decoded_once(monkeypatch):
+    decoded, prepare = [], JpegImageFile.load_prepare
+    data = encoded(noisy(), "JPEG", progressive=True)
+    monkeypatch.setattr(jpeg, "_MOST", 400 * 304 - 1)
+    monkeypatch.setattr(jpeg, "_small", lambda *_: pytest.fail("decoded once more"))
+    monkeypatch.setattr(
+        JpegImageFile, "load_prepare", lambda image: (decoded.append(image), prepare(image))[1]
+    )
+    assert damage(data[:-40]) == "its fine detail is missing"
+    assert len(decoded) == 1
 
 
 @pytest.mark.parametrize("end", [0, 2])
@@ -296,3 +311,14 @@ def test_missing_pixels_in_words(box, said):
         assert in_words(np.arange(1000)[:, None].repeat(4, 1) > 995) == (
             "the lower less than 1 % is missing"
         )
+
+
+def test_chunks_without_number_cost_a_truncated_webp_nothing_more():
+    whole = encoded(noisy(), "WEBP")
+    for filler in (b"JUNK\0\0\0\0", b"EXIF\0\0\0\0", b"VP8L\0\0\0\0"):
+        [*made] = mended_webp(whole + filler * 50_000 + b"EXIF")
+        assert made and max(map(len, made)) <= len(whole) + 80_008
+        assert not any(b"JUNK" in one for one in made)
+        assert list(mended_webp(whole[:12] + b"JUNK\0\0\0\0" * 50_000 + whole[12:-9])) == []
+    [first, *_] = mended_webp(whole[:12] + b"JUNK\x01\0\0\0xx" + whole[12:])
+    assert Image.open(io.BytesIO(first)).tobytes() == Image.open(io.BytesIO(whole)).tobytes()

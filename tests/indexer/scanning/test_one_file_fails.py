@@ -19,7 +19,7 @@ from fovea.indexer.scanning import changes, pipeline, refusals
 from fovea.indexer.scanning.verify import verify
 from fovea.indexer.walking import walk
 from fovea.indexer.workers import worker
-from fovea.search.errors import FoveaError, LibraryError
+from fovea.search.errors import FoveaError, LibraryDamaged, LibraryError
 from fovea.search.library import files, library
 from fovea.search.library.library import Library
 from scanner import OneProcess, Scanner, counts
@@ -307,3 +307,10 @@ def test_a_model_that_gives_no_unit_vector_ends_the_first_batch(encoder):
             refusals.encoded(encoder, pixels, 3, is_first=True)
         _, reasons = refusals.encoded(encoder, pixels, 3, is_first=False)
     assert reasons == [refusals.UNSOUND] * 2
+
+
+def test_a_damaged_library_is_no_matter_of_one_file():
+    damaged = LibraryDamaged("library.db is damaged")
+    for cause in (sqlite3.IntegrityError("NOT NULL"), sqlite3.ProgrammingError("a surrogate")):
+        damaged.__cause__ = cause
+        assert refusals.is_refusal(cause) and not refusals.is_refusal(damaged)

@@ -13,6 +13,7 @@ import pytest
 from fovea.search.errors import LibraryError, LibraryReadOnly
 from fovea.search.index.vector_index import IndexOptions, VectorIndex
 from fovea.search.library import access, copies, schema
+from fovea.search.library.connection import new_file
 from fovea.search.library.library import DATABASE, Library
 from fovea.search.library.locks import exclusive, holder_of
 from places import CHECKOUT, contents, read_only
@@ -74,7 +75,7 @@ def test_what_must_write_says_so_in_one_line(colour_library, write):
     )
 
 
-def test_an_interrupted_write_is_undone_in_a_copy(colour_library, tmp_path):
+def test_an_interrupted_write_is_undone_in_a_copy(colour_library, tmp_path, monkeypatch):
     colour_library.rows("PRAGMA wal_checkpoint(TRUNCATE)")
     place = tmp_path / "hot"
     place.mkdir()
@@ -93,12 +94,20 @@ def test_an_interrupted_write_is_undone_in_a_copy(colour_library, tmp_path):
         assert library.rows("SELECT name FROM sqlite_master WHERE name = 'half'") == []
         with pytest.raises(LibraryReadOnly):
             library.add_root(b"/p")
+        monkeypatch.setattr(access.os, "access", lambda path, mode: False)
+        assert not library.has_changed_unnoticed
+    with Library.open(stopped) as library:
+        monkeypatch.undo()
+        assert not library.has_changed_unnoticed
+        with Library.open(stopped) as owner:  # who undoes the write where it is
+            owner.add_root(b"/p")
+        assert library.has_changed_unnoticed
 
 
 def older(folder, steps):
     """Make the database of an empty library as an earlier fovea did."""
     folder.mkdir()
-    conn = sqlite3.connect(folder / DATABASE, isolation_level=None)
+    conn = new_file(folder / DATABASE)
     conn.execute("PRAGMA journal_mode = WAL")
     for statement in (one for step in schema.MIGRATIONS[:steps] for one in step):
         conn.execute(statement)
@@ -182,6 +191,88 @@ def test_a_change_that_sqlite_does_not_notice_is_noticed(colour_library, monkeyp
                 monkeypatch.undo()
                 owner.add_root(b"/newer")
                 assert len(again.roots()) == 3
+
+
+OWNER = """if True:
+    import sys
+    from fovea.search.library.library import Library
+    with Library.open(sys.argv[1]) as library:
+        library.add_root(b"/first")
+        print("open", flush=True)
+        sys.stdin.readline()
+        library.add_root(b"/second")
+    print("closed", flush=True)
+    sys.stdin.readline()
+    with Library.open(sys.argv[1]) as library:
+        library.add_root(b"/third")
+"""
+
+
+@pytest.fixture
+def owner(colour_library):
+    """Another process that has the library open, writes when it is told to, and closes it."""
+    colour_library.close()
+    command = [sys.executable, "-c", OWNER, str(colour_library.folder)]
+    with subprocess.Popen(
+        command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        assert process.stdout.readline() == "open\n"
+        yield process
+
+
+def roots(library):
+    return [root.path for root in library.roots()][1:]
+
+
+def tell(owner, answer):
+    owner.stdin.write("\n")
+    assert owner.stdout.readline() == answer
+
+
+def only_read(monkeypatch):
+    monkeypatch.setattr(access.os, "access", lambda path, mode: False)
+
+
+def test_opening_a_second_time_keeps_the_first_ones_locks(colour_library, owner, monkeypatch):
+    only_read(monkeypatch)
+    place = colour_library.folder
+    with Library.open(place) as reader, Library.open(place) as second:
+        assert roots(reader) == roots(second) == [b"/first"]
+        second.close()
+        copies.copied_files(place / DATABASE)
+        without_locks = f"file:{place / DATABASE}?mode=ro&vfs={access._vfs_without_locks()}"
+        third = sqlite3.connect(without_locks, uri=True, factory=access.Connection)
+        third.joined(access.Access(without_locks, keeps_locks=False), place / DATABASE)
+        third.execute("PRAGMA locking_mode = EXCLUSIVE")
+        third.execute("PRAGMA user_version").fetchall()
+        third.close()
+        tell(owner, "closed\n")
+        assert (place / f"{DATABASE}-wal").exists(), "it was taken from under its reader"
+        assert roots(reader) == [b"/first", b"/second"]
+        owner.communicate("\n")
+        assert roots(reader) == [b"/first", b"/second", b"/third"]
+        assert not reader.has_changed_unnoticed
+
+
+def test_a_connection_without_locks_is_closed_if_there_is_none_with(late_root, tmp_path):
+    place = copy_of(late_root, tmp_path, FILES["copied"])
+    with read_only(place):
+        with Library.open(place) as library:
+            assert not access.access_of(library.conn).keeps_locks
+        with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+            library.conn.execute("SELECT 1")
+
+
+def test_files_that_are_replaced_are_noticed(colour_library, owner, tmp_path, monkeypatch):
+    only_read(monkeypatch)
+    place = colour_library.folder
+    with Library.open(place) as reader:
+        assert access.access_of(reader.conn).sees_writes and not reader.has_changed_unnoticed
+        copy = tmp_path / "restored"
+        shutil.copyfile(place / DATABASE, copy)
+        os.replace(copy, place / DATABASE)
+        assert reader.has_changed_unnoticed
+    owner.kill()
 
 
 def test_a_writable_folder_that_refuses_writes_is_read(colour_library, monkeypatch):

@@ -10,10 +10,11 @@ import threading
 
 import pytest
 
+from fovea.search.errors import LibraryError
 from fovea.search.library import connection, network
 from fovea.search.library.connection import connect, immediate
 from fovea.search.library.library import DATABASE, Library
-from fovea.search.library.locks import exclusive
+from fovea.search.library.locks import briefly, exclusive
 from places import CHECKOUT
 from vectors import paths, put
 
@@ -132,8 +133,30 @@ def test_no_checkpoint_runs_while_another_connection_writes(busy):
         assert state(folder) != before
 
 
-def test_a_lock_that_is_held_for_a_moment_makes_nobody_busy(tmp_path):
+def test_compacting_waits_for_whoever_writes(busy, monkeypatch):
+    folder, root = busy
+    monkeypatch.setattr(connection, "BUSY_S", 0.05)
+    with Library.open(folder) as library:
+        put_many(library, root, 0, 1)
+        library.rows("CREATE TABLE filler AS SELECT zeroblob(100000)")
+        library.rows("DROP TABLE filler")
+        before = library.rows("PRAGMA freelist_count")
+        version = library.rows("PRAGMA schema_version")
+        with briefly(folder, connection.COMMIT):
+            wal = (folder / f"{DATABASE}-wal").read_bytes()
+            library.compact()
+            assert (folder / f"{DATABASE}-wal").read_bytes() == wal
+            assert library.rows("PRAGMA freelist_count") == before != [(0,)]
+        library.compact()
+        assert library.rows("PRAGMA freelist_count") == [(0,)]
+        assert library.rows("PRAGMA schema_version") != version
+
+
+@pytest.mark.parametrize("left", [None, '{"pid": 999999999}', '{"pid": "x"}', "{"])
+def test_a_lock_that_is_held_for_a_moment_makes_nobody_busy(tmp_path, left):
     Library.open(tmp_path, create=True).close()
+    if left is not None:  # by an indexer that was killed
+        (tmp_path / "writer.pid").write_text(left)
     code = (
         "import sys, time; from pathlib import Path; "
         "from fovea.search.library.locks import briefly\n"
@@ -149,6 +172,23 @@ def test_a_lock_that_is_held_for_a_moment_makes_nobody_busy(tmp_path):
         assert holder.stdout.readline() == b"True\n"
         with library.writing():
             pass
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_closing_does_not_bring_back_a_folder_that_is_gone(tmp_path, is_gone):
+    place, elsewhere = tmp_path / "mount" / "library", tmp_path / "unmounted"
+    library = Library.open(place, create=True)
+    library.add_root(b"/photos")
+    place.parent.rename(elsewhere)
+    if not is_gone:
+        place.parent.mkdir()  # the empty mount point
+    library.close()
+    assert place.parent.exists() is not is_gone and not place.exists()
+    with pytest.raises(LibraryError, match="cannot lock"), exclusive(place, connection.WRITER):
+        raise AssertionError("it was locked")
+    assert not place.exists()
+    with Library.open(elsewhere / "library") as again:
+        assert len(again.roots()) == 1
 
 
 # Network file systems

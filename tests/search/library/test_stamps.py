@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fovea.search.library import stamps
-from fovea.search.library.stamps import EARLIEST, LATEST, Stamps, moment, oldest, stamps_of
+from fovea.search.library.dates import oldest
+from fovea.search.library.stamps import EARLIEST, LATEST, Stamps, moment, stamps_of
 
 NUMBERS = st.one_of(st.integers(), st.sampled_from([0, -1, EARLIEST, LATEST, 2**63, -(2**63) - 1]))
 
@@ -58,12 +59,26 @@ def test_a_file_system_may_not_know_the_ctime(monkeypatch):
     ],
 )
 def test_a_time_out_of_range_is_no_date(times, date):
+    found = oldest_in_utc(times)
+    assert (found and found[:10]) == date
+
+
+def oldest_in_utc(times):
     with sqlite3.connect(":memory:") as conn:
         conn.execute("CREATE TABLE files (mtime_ns INTEGER)")
         conn.executemany("INSERT INTO files VALUES (?)", [(time,) for time in times])
         [(found,)] = conn.execute(oldest("TRUE").replace(", 'localtime'", ""))
     conn.close()
-    assert (found and found[:10]) == date
+    return found
+
+
+@given(st.integers(EARLIEST + 1, LATEST - 1) | st.integers(-(2 * 10**9), 2 * 10**9))
+@example(-1)
+@example(-(10**9))
+@example(-(10**9) - 1)
+@example(EARLIEST + 1)
+def test_the_database_and_the_page_agree_on_a_time(mtime_ns):
+    assert oldest_in_utc([mtime_ns]) == moment(mtime_ns).replace(tzinfo=None).isoformat()
 
 
 def test_a_moment_is_in_utc():

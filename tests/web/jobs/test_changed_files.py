@@ -82,6 +82,20 @@ def test_an_unchanged_original_tells_nothing(client, photos, soon, scans, app):
     assert not app.extensions["fovea.changed_files"]._waiting and not scans.calls
 
 
+def test_another_copy_is_shown_while_a_changed_one_tells(
+    client, photos, soon, scans, colour_library, add_file
+):
+    former = hit_of(client, "red.png")
+    copy = photos / "a copy of red.png"
+    copy.write_bytes((photos / "red.png").read_bytes())
+    [root] = colour_library.roots()
+    add_file(colour_library, root.id, copy)
+    swapped(copy, "orange")
+    assert client.get(former["thumbnail"]).status_code == 200
+    until(lambda: scans.calls)
+    assert scans.calls == [("reread", [str(copy)])]
+
+
 def test_a_library_that_is_read_only_says_to_rescan(client, photos, soon, scans, monkeypatch):
     monkeypatch.setattr(module.ChangedFiles, "_is_writable", lambda self: False)
     hit = hit_of(client, "red.png")

@@ -1,10 +1,12 @@
 """Conditional requests and ranges, by the sections of RFC 9110 (2022)."""
 
 import os
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from werkzeug.http import http_date
 
-from fovea.web.serving.conditional import MOST_RANGES, _satisfiable
+from fovea.web.serving.conditional import MOST_RANGES, Conditional, _satisfiable
 
 MODIFIED = 1_700_000_000  # seconds since 1970
 NOW, BEFORE, AFTER = (
@@ -162,6 +164,18 @@ def test_if_range_must_name_exactly_what_is_there(ask):
         for condition, status in [(NOW, 206), (BEFORE, 200), (AFTER, 200)]:
             assert ask(Range="bytes=0-3", If_Range=condition).status_code == status
     assert ask(If_Range='"other"').status_code == 200
+
+
+@pytest.mark.parametrize("age, status", [(3600, 206), (2, 206), (-1, 200)])
+def test_a_date_of_this_very_second_does_not_join_two_parts(age, status):
+    modified = (datetime.now(UTC) - timedelta(seconds=age)).replace(microsecond=0)
+    asked = {
+        "REQUEST_METHOD": "GET",
+        "HTTP_RANGE": "bytes=0-3",
+        "HTTP_IF_RANGE": http_date(modified),
+    }
+    answer = Conditional(b"0123456789", headers={"Last-Modified": http_date(modified)})
+    assert answer.make_conditional(asked, True, 10).status_code == status
 
 
 def test_conditions_are_checked_in_order(ask):

@@ -357,9 +357,12 @@ def started(tmp_path, monkeypatch):
         (["--prefix", "/photos"], True),
         (["--host", "0.0.0.0"], True),
         (["--behind-proxy", "--no-token"], False),
-        (["--allow-host", NAME, "--no-token"], False),
+        (["--no-token"], False),
+        (["--allow-host", NAME, "--behind-proxy", "--no-token"], False),
         (["--host", "0.0.0.0", "--behind-proxy", "127.0.0.1", "--no-token"], False),
         (["--host", "0.0.0.0", "--behind-proxy"], True),
+        (["--host", "0.0.0.0", "--behind-proxy", "10.0.0.5"], True),
+        (["--behind-proxy", "10.0.0.5", "--behind-proxy"], True),
     ],
 )
 def test_whoever_can_be_reached_from_outside_asks_for_a_token(started, options, asks):
@@ -368,7 +371,7 @@ def test_whoever_can_be_reached_from_outside_asks_for_a_token(started, options, 
     assert client.get("/health").status_code == (401 if asks else 200)
     assert ("?token=" in result.stdout) is asks
     assert ("the photos are now visible" in result.stderr) is bool(
-        options and options[-1] != "localhost:9000"
+        options and options[-1] != "localhost:9000" and options != ["--no-token"]
     )
 
 
@@ -395,6 +398,26 @@ def test_the_address_outside_is_printed(started):
         (
             ["--host", "0.0.0.0", "--no-token"],
             "--no-token would show the photos to the whole network",
+        ),
+        *(
+            ([*options, "--no-token"], "--no-token would show the photos to whatever reaches")
+            for options in (["--allow-host", NAME], ["--prefix", "/photos"])
+        ),
+        *(
+            (
+                ["--host", host, "--behind-proxy", network, "--no-token"],
+                f"with --behind-proxy {network}, --no-token would show the photos to everybody",
+            )
+            for host in ("0.0.0.0", "127.0.0.1")
+            for network in ("0.0.0.0/0", "::/0")
+        ),
+        (
+            ["--behind-proxy", "10.0.0.5"],
+            "the proxy at 10.0.0.5 cannot reach 127.0.0.1; add --host ADDRESS",
+        ),
+        (
+            ["--host", "::1", "--behind-proxy", "fd00::/8,10.0.0.5"],
+            "the proxy at fd00::/8 cannot reach ::1; add --host ADDRESS",
         ),
         (["--allow-host", "*.lan"], "'*.lan' is not a host name"),
         (["--behind-proxy=nginx"], "'nginx' is not an IP address or network"),
