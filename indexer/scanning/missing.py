@@ -93,7 +93,7 @@ def _look_again(survey: Survey, roots: Sequence[Root]) -> dict[int, Ignore]:
             if is_empty(root.path):
                 survey.offline[root.id] = "the folder is empty"
             else:
-                rules[root.id] = Ignore.for_root(root.path, survey.ignore)
+                rules[root.id] = survey.rules(root)
         except BadIgnoreFile as exc:
             survey.barred[root.id] = exc
         except OSError as exc:

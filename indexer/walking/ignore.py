@@ -136,6 +136,16 @@ class Ignore:
         return None
 
 
+def check_above(folder: bytes, top: bytes) -> None:
+    """Raise ``BadIgnoreFile`` if an ignore file above a folder, up to ``top``, cannot be used.
+
+    Raise ``OSError`` if that cannot be known.
+    """
+    while folder != top:
+        folder = os.path.dirname(folder)
+        _ignore_file(folder)
+
+
 def _spec(lines: Iterable[str]) -> GitIgnoreSpec | None:
     kept = [unicodedata.normalize("NFC", line) for line in lines if line.strip()]
     with warnings.catch_warnings():
