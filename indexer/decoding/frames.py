@@ -6,13 +6,17 @@ WebP: the WebP Container Specification, RFC 9649. GIF: the GIF89a specification,
 import struct
 from collections.abc import Iterator
 
-__all__ = ["FILLS", "gif_lacks_frames", "is_webp", "mended_webp", "tiff_lacks_pages"]
+__all__ = ["gif_lacks_frames", "is_webp", "mended_webp", "tiff_lacks_pages"]
 
 # What stands for missing data: a decoder may reject some of them.
 FILLS = (b"\0", b"\xff", b"\xaa", b"\x55", b"\x11")
 _EXIF, _XMP = 0x08, 0x04  # flags of the extended header
 _EXTENSION, _IMAGE, _GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9  # a GIF's blocks
 _MOST = 64 << 20  # bytes that a frame may declare to be filled up
+_CHUNKS = 10_000  # of a WebP; one that has more is not mended
+_KINDS = frozenset(
+    {b"VP8X", b"ALPH", b"VP8 ", b"VP8L", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP "}
+)
 _PAGES = 1000  # of a TIFF; further ones are not looked for
 
 
@@ -21,30 +25,43 @@ def is_webp(data: bytes) -> bool:
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
 
-def mended_webp(data: bytes, fill: bytes) -> bytes | None:
-    """Return a WebP of the whole frames, or, of a still picture, with ``fill`` for missing data.
+def mended_webp(data: bytes) -> Iterator[bytes]:
+    """Yield a WebP of the whole frames; or, of a still picture, with each fill for missing data.
 
-    None where not even a first frame has begun.
+    Nothing where not even a first frame has begun, or where there are more chunks than a picture
+    has. Chunks of kinds that the specification does not know are left out.
     """
     parts: list[tuple[bytes, bytes]] = []
-    for kind, body, length in _chunks(data):
+    lacking = 0
+    for number, (kind, body, length) in enumerate(_chunks(data)):
+        if number == _CHUNKS:
+            return
         if len(body) < length:
             if kind not in (b"VP8 ", b"VP8L") or not body or length > _MOST:
                 break
-            body += fill * (length - len(body))
-        parts.append((kind, body))
+            lacking = length - len(body)
+        if kind in _KINDS:
+            parts.append((kind, body))
     kinds = {kind for kind, _ in parts}
     if not kinds & {b"VP8 ", b"VP8L", b"ANMF"}:
-        return None
-    made = b""
+        return
+    made = [b""]
     for kind, body in parts:
         if kind == b"VP8X" and body:
             flags = body[0]
             flags &= ~_EXIF if b"EXIF" not in kinds else 0xFF
             flags &= ~_XMP if b"XMP " not in kinds else 0xFF
             body = bytes([flags]) + body[1:]
-        made += kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
-    return b"RIFF" + struct.pack("<I", 4 + len(made)) + b"WEBP" + made
+        made += [kind, struct.pack("<I", len(body)), body, b"\0" * (len(body) % 2)]
+    if lacking:  # in the last chunk alone
+        kind, body = parts[-1]
+        length = len(body) + lacking
+        made[-4:] = [kind, struct.pack("<I", length), body, b"", b"\0" * (length % 2)]
+    for fill in FILLS:
+        if lacking:
+            made[-2] = fill * lacking
+        size = sum(map(len, made)) + 4
+        yield b"".join([b"RIFF", struct.pack("<I", size), b"WEBP", *made])
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:

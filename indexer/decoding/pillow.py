@@ -25,7 +25,7 @@ from .damage import COARSE, COLOURS, LATER_FRAMES, LATER_PAGES, PALETTE, in_word
 from .embedded_text import EmbeddedText, picture_words
 from .exif import read_shot
 from .formats import PILLOW_FORMATS, PLUGINS
-from .frames import FILLS, gif_lacks_frames, is_webp, mended_webp, tiff_lacks_pages
+from .frames import gif_lacks_frames, is_webp, mended_webp, tiff_lacks_pages
 from .lenient import Partial, differing, partly, turned_mask
 from .limits import Limits, Refused, megabytes
 from .picture import DecodedPicture, check_decoded, check_pixels
@@ -247,10 +247,7 @@ class _Opener:
     def _webp(self, data: bytes) -> Partial | None:
         """Decode the whole frames of a WebP, or those rows that missing data cannot change."""
         decoded: list[Image.Image] = []
-        for fill in FILLS:
-            made = mended_webp(data, fill)
-            if made is None:
-                return None
+        for made in mended_webp(data):
             with suppress(OSError):  # one that its decoder rejects
                 image = self._whole(made)
                 image.load()

@@ -353,9 +353,10 @@ class _Scan:
                 self.library.set_root_state(root.id, "online")
             else:
                 self.library.set_root_state(root.id, "online", scanned_at=now)
-        note_settled(self.library)
         unseen = {*survey.offline, *survey.barred}
-        note_decoders(self.library, [root.id for root in survey.roots if root.id not in unseen])
+        seen = [root.id for root in survey.roots if root.id not in unseen]
+        note_settled(self.library, seen)
+        note_decoders(self.library, seen)
 
     @property
     def _details(self) -> tuple[str, str, int, str]:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fovea.indexer.scanning.scan import index_folders
-from fovea.indexer.workers.pool import outcome_of
+from fovea.indexer.workers.pool import LARGEST_BATCH, outcome_of
 from fovea.indexer.workers.worker import Worker
 from fovea.search.clip.preprocess import Preprocess
 from toys import ColourEncoder
@@ -61,8 +61,8 @@ class OneProcess:
 
     def __init__(self, preprocess, limits, *, workers, batch_size, known=()):
         size = preprocess.size
-        self.pixels = np.empty((2 * batch_size, size, size, 3), np.uint8)
-        self._free, self._again = list(range(2 * batch_size)), deque()
+        self.pixels = np.empty((2 * LARGEST_BATCH, size, size, 3), np.uint8)
+        self._free, self._again = list(range(2 * LARGEST_BATCH)), deque()
         prefixes = np.frombuffer(b"".join(digest[:8] for digest in known), "<u8")
         self._worker = Worker(preprocess, limits, self.pixels, np.sort(prefixes))
         self.release, self.retry = self._free.append, self._again.append
@@ -70,6 +70,9 @@ class OneProcess:
     @property
     def in_hand(self):
         return []
+
+    def widen(self, batch_size):
+        pass
 
     def __enter__(self):
         return self

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from fovea.indexer.decoding import frames
 from fovea.indexer.decoding import pillow as decoding
 from fovea.indexer.decoding.damage import in_words
 from fovea.indexer.decoding.limits import Limits, Refused
@@ -296,3 +297,23 @@ def test_missing_pixels_in_words(box, said):
         assert in_words(np.arange(1000)[:, None].repeat(4, 1) > 995) == (
             "the lower less than 1 % is missing"
         )
+
+
+def webp_of(*chunks):
+    """A WebP of these chunks: (kind, body, declared length)."""
+    made = b"".join(
+        kind + struct.pack("<I", length) + body + b"\0" * (len(body) % 2)
+        for kind, body, length in chunks
+    )
+    return b"RIFF" + struct.pack("<I", 4 + len(made)) + b"WEBP" + made
+
+
+def test_a_webp_of_too_many_chunks_is_not_mended():
+    frame = (b"VP8L", b"half", 400)
+    few, many = [(b"none", b"", 0)] * 5000, [(b"EXIF", b"", 0)] * 200_000
+    assert list(frames.mended_webp(webp_of(*many, frame))) == []
+    assert list(frames.mended_webp(webp_of(*few))) == []
+    made = list(frames.mended_webp(webp_of(*few, frame)))
+    assert len(set(made)) == len(made) == len(frames.FILLS)
+    assert {len(each) for each in made} == {12 + 8 + 400}
+    assert made[1] == webp_of((b"VP8L", b"half" + b"\xff" * 396, 400))

@@ -434,3 +434,19 @@ def test_a_run_tells_what_it_has_in_hand(scan, photos):
         assert paths and paths <= everything
     assert {path for what, some in told for path in some if what == "embedding"} == everything
     assert told[-1] == ("", [])
+
+
+def test_what_a_new_model_cannot_embed_keeps_its_image_and_its_former_embedding(scan, photos):
+    scan(photos)
+    scan.model = scan.another("b1" * 32)
+    scan.library.set_model(scan.model.name, scan.model.identity, scan.model.dim, scan.model.source)
+    scan.encoder = Unsound()
+    assert counts(scan()) == {"found": 8, "embedded": 7, "failed": 1}
+    reason = "not embedded: the model gave no unit vector for it; kept as it was"
+    assert scan.files()[b"red.png"] == ("indexed", reason)
+    assert scan.library.counts().images == 8
+    [(kept,)] = scan.library.rows("SELECT count(*) FROM embeddings WHERE model_id = 1")
+    assert kept == 8
+    scan.encoder = ColourEncoder()
+    assert counts(scan()) == {"found": 8, "embedded": 1, "unchanged": 7}
+    assert scan.files()[b"red.png"] == ("indexed", None)
