@@ -173,7 +173,8 @@ def test_stopping_ends_a_walk_that_finds_nothing_new(scan, photos, monkeypatch, 
                 stop.set()
             return SimpleNamespace(name=b"notes.txt", is_dir=lambda **options: False)
 
-    monkeypatch.setattr("fovea.indexer.walking.walk.os.scandir", lambda path: Endless())
+    real, root = os.scandir, os.fsencode(photos)
+    monkeypatch.setattr(os, "scandir", lambda path: Endless() if path == root else real(path))
     monkeypatch.setattr("fovea.indexer.scanning.changes.is_empty", lambda path: False)
     assert scan(stop=stop, dry_run=dry_run).stopped
 
