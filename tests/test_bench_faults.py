@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from bench.faults import FAULTS
 from bench.faulty import databases, network, snapshots
 from bench.faulty.ground import (
     Ended,
@@ -48,14 +49,20 @@ def test_quick_rows_find_nothing_wrong(names):
 
 @pytest.mark.parametrize("name", ["kills", "injected", "in-use", "disk-full", "replaced"])
 def test_other_rows_end_and_count_their_trials(name):
-    """What they find is for the bench to say: a moment is not the same on every machine."""
+    """What else they find is for the bench to say: a moment differs between machines."""
     command = [sys.executable, CHECKOUT / "bench" / "faults.py", "--quick", "--only", name]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode in (0, 1) and "Traceback (most" not in run.stderr, run.stderr
     row = run.stdout.splitlines()[-1].split()
-    assert row[0] == name
+    assert (row[0], row[2]) == (name, "0"), run.stderr  # none is lost at any moment
     if name != "injected" or shutil.which("cc"):
         assert int(row[1]) > 0
+
+
+@pytest.mark.parametrize("name", ["databases", "slow", "uploads"])
+def test_rows_of_the_command_line_and_the_server_find_nothing_wrong(name):
+    tally = FAULTS[name].run(Plan(1, 0, quick=True))
+    assert (tally.tried, tally.lost, tally.wrong, tally.unaccounted) == (1, 0, 0, 0), tally
 
 
 def test_what_is_wrong_with_a_library_is_counted(tmp_path):

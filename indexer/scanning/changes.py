@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from fovea.indexer.decoding.formats import RAW_EXTENSIONS, RAW_REASON, extension, raw_available
 from fovea.indexer.decoding.limits import DECODING, UNEXPECTED, unexpected
-from fovea.indexer.walking.ignore import BadIgnoreFile, Ignore
-from fovea.indexer.walking.walk import Closed, Found, is_empty, walk
+from fovea.indexer.walking.ignore import BadIgnoreFile, Ignore, check_above
+from fovea.indexer.walking.walk import Closed, Found, is_empty, look, walk
 from fovea.indexer.workers.pool import Task
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileRow, FileState, FileWrite, Root
@@ -66,6 +66,14 @@ def known_files(library: Library, roots: Sequence[Root], model_id: int | None) -
     return Known(files, _paths(noted), _paths(retry), unembedded)
 
 
+def known_at(library: Library, paths: Iterable[bytes]) -> Known:
+    """Read what the library knows of the files at some paths, which are read in any case."""
+    sql = "SELECT path, id, size, mtime_ns, state, image_id, ctime_ns FROM files WHERE path = ?"
+    rows = [row for path in paths for row in library.rows(sql, (path,))]
+    files = {path: FileRow(*rest) for path, *rest in rows}
+    return Known(files, frozenset(), frozenset(), set())
+
+
 def _paths(rows: Iterable[tuple[bytes]]) -> frozenset[bytes]:
     return frozenset(path for (path,) in rows)
 
@@ -85,11 +93,16 @@ def inside(path: bytes, folder: bytes) -> bool:
 
 def covers(scopes: Collection[bytes], path: bytes) -> bool:
     """Say whether a path is one of some files and folders, or lies in one of them."""
-    while path not in scopes:
+    return root_of(path, scopes) is not None
+
+
+def root_of(path: bytes, roots: Collection[bytes]) -> bytes | None:
+    """Return the innermost of some roots that a path lies in, or is."""
+    while path not in roots:
         path, inner = os.path.dirname(path), path
         if path == inner:
-            return False
-    return True
+            return None
+    return path
 
 
 @dataclass(slots=True)
@@ -106,6 +119,8 @@ class Survey:
     found: int = 0
     unchanged: int = 0
     scopes: frozenset[bytes] = frozenset()  # files and folders to read whatever their stamps say
+    only: bool = False  # look at the scopes, which are files, and at nothing else
+    registered: frozenset[bytes] = frozenset()  # all roots of the library, walked or not
     present: list[bytes] = field(default_factory=list)  # back again, or without a remark now
     stamped: list[tuple[bytes, int]] = field(default_factory=list)  # (path, ctime), not known yet
     refused: list[LostFile] = field(
@@ -139,7 +154,7 @@ class Survey:
     def _walk(self, root: Root, stops: frozenset[bytes]) -> Iterator[Task | FileWrite]:
         take, files = self.known.files.pop, self.known.files
         noted, unembedded, scopes = self.known.noted, self.known.unembedded, self.scopes
-        for entry in walk(root.path, Ignore.for_root(root.path, self.ignore), stops, self.halt):
+        for entry in self._entries(root, stops):
             if isinstance(entry, Closed):
                 self.closed.append(entry)
                 continue
@@ -167,6 +182,27 @@ class Survey:
                 self.unchanged += 1
             else:
                 yield change
+
+    def _entries(self, root: Root, stops: frozenset[bytes]) -> Iterator[Found | Closed]:
+        rules = self.rules(root)
+        if not self.only:
+            return walk(root.path, rules, stops, self.halt)
+        paths = sorted(path for path in self.scopes if root_of(path, self._all) == root.path)
+        return look(root.path, paths, rules, stops)
+
+    @property
+    def _all(self) -> frozenset[bytes]:
+        return self.registered | {root.path for root in self.roots}
+
+    def rules(self, root: Root) -> Ignore:
+        """Read what a root ignores.
+
+        Raise ``BadIgnoreFile`` if its own ignore file cannot be used, or one above it within a root
+        around it, which bars everything below; ``OSError`` if that cannot be known.
+        """
+        around = [other for other in self._all if inside(root.path, other)]
+        check_above(root.path, min(around, key=len))
+        return Ignore.for_root(root.path, self.ignore)
 
     def _judge(self, root: Root, entry: Found, row: FileRow | None) -> Task | FileWrite | None:
         """Decide what to do about one file: read it, record why not, or nothing."""

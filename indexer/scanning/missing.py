@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal, NamedTuple
@@ -15,7 +15,7 @@ from fovea.search.library.library import Library
 from fovea.search.library.rows import Root
 from fovea.search.library.stamps import stamps_of
 
-from .changes import LostFile, Survey, inside
+from .changes import LostFile, Survey, covers, inside
 
 HANDFUL = 5  # so many files may disappear from a root at once, or
 SHARE = 0.1  # this share of it, without a confirmation
@@ -27,7 +27,7 @@ EntryKind = Literal["folder", "link", "file", "nothing"]  # "file": anything but
 Fate = Literal["here", "linked", "gone"]  # linked: one of its folders is a symbolic link now
 Listing = Callable[[bytes], dict[bytes, EntryKind] | None]
 
-SETTLED_KEY = "settled_file"  # of the library: the last id of a file when a run last ended whole
+SETTLED_KEY = "settled_file:"  # and a root's id: the last file when a run there last ended whole
 
 
 @dataclass(slots=True)
@@ -51,13 +51,13 @@ def lost_files(survey: Survey) -> list[LostFile]:
     Roots that are offline by now or whose ignore file cannot be used are left out, and folders that
     could not or cannot be listed.
     """
-    closed = [entry.path for entry in survey.closed]
+    closed = frozenset(entry.path for entry in survey.closed)
     roots = sorted(survey.roots, key=lambda root: len(root.path), reverse=True)
     rules = _look_again(survey, roots)
     found = [entry for entry in survey.refused if entry.root_id in rules]
     listing: Listing = cache(_listing)
     for path, row in survey.known.files.items():
-        if row.state == "missing" or any(inside(path, folder) for folder in closed):
+        if row.state == "missing" or covers(closed, path):
             continue
         root = next(root for root in roots if inside(path, root.path))
         if root.id not in rules:
@@ -93,7 +93,7 @@ def _look_again(survey: Survey, roots: Sequence[Root]) -> dict[int, Ignore]:
             if is_empty(root.path):
                 survey.offline[root.id] = "the folder is empty"
             else:
-                rules[root.id] = Ignore.for_root(root.path, survey.ignore)
+                rules[root.id] = survey.rules(root)
         except BadIgnoreFile as exc:
             survey.barred[root.id] = exc
         except OSError as exc:
@@ -142,7 +142,7 @@ class _Proof(NamedTuple):
     """A file that shows an image and is there."""
 
     image_id: int
-    row_id: int  # 0 for a file that a dry run would add
+    is_new: bool  # since a run last ended whole in its root
 
 
 def judge(
@@ -164,8 +164,8 @@ def judge(
     """
     verdict = Verdict()
     proofs = list(_still_shown(library, survey, found, would_show or {}))
-    kept, settled = {proof.image_id for proof in proofs}, _settled(library)
-    appeared = {proof.image_id for proof in proofs if proof.row_id > settled}.union(gained) & kept
+    kept = {proof.image_id for proof in proofs}
+    appeared = {proof.image_id for proof in proofs if proof.is_new}.union(gained) & kept
     refused = {entry.path for entry in survey.refused}
     doubtful: dict[int, list[LostFile]] = {}
     for entry in found:
@@ -200,7 +200,8 @@ def _still_shown(
     """Yield files that show the lost files' images and are there.
 
     They must be listed now, in a root that is not offline. A file that this walk found has been
-    compared with its row, or read; any other must be as large and as old as its row says.
+    compared with its row, or read; any other, such as one below an ignore file that cannot be used,
+    must be as large and as old as its row says.
     """
     lost = {entry.path for entry in found}
     images = {entry.row.image_id for entry in found if entry.row.image_id is not None}
@@ -210,12 +211,13 @@ def _still_shown(
     offline = {*survey.offline, *(key for key in library.offline() if key not in walked)}
     roots = {root.id: root for root in (*library.roots(), *survey.roots)}
     innermost = sorted(roots.values(), key=lambda root: len(root.path), reverse=True)
-    listing, closed = cache(_listing), [entry.path for entry in survey.closed]
+    listing: Listing = cache(_listing)
+    closed = frozenset(entry.path for entry in survey.closed if entry.rules is None)
     back = set(survey.present)
 
     def is_there(path: bytes, size: int, mtime_ns: int) -> bool:
         root = next((root for root in innermost if inside(path, root.path)), None)
-        if root is None or root.id in offline or any(inside(path, folder) for folder in closed):
+        if root is None or root.id in offline or covers(closed, path):
             return False
         if _fate(path, root.path, listing) != "here":
             return False
@@ -224,19 +226,20 @@ def _still_shown(
         return _is_unchanged(path, size, mtime_ns)
 
     rows = library.rows(
-        "SELECT id, image_id, path, size, mtime_ns, state, reason FROM files "
+        "SELECT id, root_id, image_id, path, size, mtime_ns, state, reason FROM files "
         "WHERE image_id IN (SELECT value FROM json_each(?))",
         [json.dumps(sorted(images))],
     )
-    for row_id, image_id, path, size, mtime_ns, state, reason in rows:
+    settled = _settled(library)
+    for row_id, root_id, image_id, path, size, mtime_ns, state, reason in rows:
         if path in lost or would_show.get(path, image_id) != image_id:
             continue
         sound = state == "indexed" and reason is None  # with a reason it is gone, or unreadable
         if (sound or path in back) and is_there(path, size, mtime_ns):
-            yield _Proof(image_id, row_id)
+            yield _Proof(image_id, row_id > settled.get(root_id, 0))
     for path, shown in would_show.items():
         if shown in images and is_there(path, -1, -1):
-            yield _Proof(shown, 0)
+            yield _Proof(shown, False)
 
 
 def _is_unchanged(path: bytes, size: int, mtime_ns: int) -> bool:
@@ -250,19 +253,20 @@ def _is_unchanged(path: bytes, size: int, mtime_ns: int) -> bool:
     return stat.S_ISREG(found.st_mode) and stamps.size == size and is_as_old
 
 
-def note_settled(library: Library) -> None:
-    """Remember which files are known by the end of a run that was not interrupted."""
+def note_settled(library: Library, root_ids: Iterable[int]) -> None:
+    """Remember which files of some roots are known by the end of a run that was not interrupted."""
     with library.transaction() as conn:
-        conn.execute(
+        conn.executemany(
             "INSERT INTO library (key, value) SELECT ?, coalesce(max(id), 0) FROM files WHERE true "
             "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (SETTLED_KEY,),
+            [(f"{SETTLED_KEY}{root_id}",) for root_id in root_ids],
         )
 
 
-def _settled(library: Library) -> int:
-    found = library.rows("SELECT value FROM library WHERE key = ?", (SETTLED_KEY,))
-    return int(found[0][0]) if found else 0
+def _settled(library: Library) -> dict[int, int]:
+    """Return the last file's id that ``note_settled`` remembered, by root id."""
+    rows = library.rows("SELECT key, value FROM library WHERE key LIKE ?", (f"{SETTLED_KEY}%",))
+    return {int(key.removeprefix(SETTLED_KEY)): int(value) for key, value in rows}
 
 
 def too_many(lost: int, remaining: int) -> bool:

@@ -152,9 +152,9 @@ class Pipeline:
         elif outcome.outcome == "gone":
             self.tally.gone += 1
         elif outcome.outcome == "unreachable" and outcome.task.image_id is not None:
-            self._keep(outcome)
+            self._keep(outcome, outcome.reason or "")
         elif outcome.outcome == "failed" and self._is_as_it_was(outcome):
-            self._keep(outcome)
+            self._keep(outcome, outcome.reason or "")
         else:
             reason = outcome.reason or "broken"
             state: FileState = "skipped" if reason.startswith("not a file") else "failed"
@@ -173,10 +173,10 @@ class Pipeline:
             return outcome.task.reread
         return self.library.image_by_hash([outcome.hash]).get(outcome.hash) == image_id
 
-    def _keep(self, outcome: Outcome) -> None:
-        """Note why a file cannot be read now; what the library knows of it stays."""
+    def _keep(self, outcome: Outcome, reason: str) -> None:
+        """Note why a file cannot be read or embedded now; what the library knows of it stays."""
         self.tally.failed += 1
-        self._unreached.setdefault(outcome.reason or "", []).append(outcome.task.path)
+        self._unreached.setdefault(reason, []).append(outcome.task.path)
 
     def _settle(self, row: FileWrite) -> None:
         self._settled.append(row)
@@ -207,11 +207,13 @@ class Pipeline:
         ready: list[_Ready] = []
         for outcome in outcomes:
             digest = outcome.hash or b""
-            image_id = ids.get(digest)
+            image_id, before = ids.get(digest), outcome.task.image_id
             vector, reason = described.get(digest, (None, None))
             if digest not in new and image_id not in embedded:
                 # It was known, but its image has been deleted meanwhile.
                 pool.retry(outcome.task._replace(force=True))
+            elif reason is not None and image_id is not None and image_id == before:
+                self._keep(outcome, reason)  # the image, and another model's embedding of it
             elif reason is not None:
                 self._settle(_row(outcome, "failed", reason))
             else:

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from types import FrameType
 from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.walking.ignore import Ignore
 from fovea.indexer.walking.prefetch import Prefetch
+from fovea.indexer.walking.walk import Closed
 from fovea.indexer.workers.host import available_cores
 from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.clip.user_path import check_path
@@ -29,7 +30,7 @@ from fovea.search.maintenance.salvage import settle
 from fovea.search.models.info import ModelInfo
 from fovea.search.models.resolve import resolve_model
 
-from .changes import Survey, inside, known_files, note_decoders
+from .changes import Survey, inside, known_at, known_files, note_decoders, root_of
 from .dry_run import DryRun
 from .missing import (
     DELETED_REASON,
@@ -39,6 +40,7 @@ from .missing import (
     lost_files,
     note_settled,
 )
+from .named import covering, named_path, not_covered, path_in
 from .pipeline import InHand, Pipeline, Progress, Tally
 from .refusals import write_each
 
@@ -107,6 +109,7 @@ def index_folders(
     limits: Limits | None = None,
     wait_s: float | None = 0.0,
     reread: bool = False,
+    changed: bool = False,
     in_hand: InHand | None = None,
 ) -> ScanReport:
     """Walk folders, embed what is new or changed, and note what has moved or gone.
@@ -120,8 +123,11 @@ def index_folders(
 
     ``reread`` reads every file anew, whatever its stamps say: metadata are replaced, thumbnails
     made again, and new contents embedded. Then ``folders`` may also name files, and folders inside
-    of roots; the rest of their roots is brought up to date as usual. ``in_hand`` is called with
-    what is about to be done (decoding, embedding, storing) to which files.
+    of roots; the rest of their roots is brought up to date as usual. With ``changed``, ``folders``
+    are files found changed: these are read anew, nothing else is looked at, and no root is added;
+    those that are in no root, ignored, behind a link or gone are reported in ``problems``, and stay
+    as they are. ``in_hand`` is called with what is about to be done (decoding, embedding, storing)
+    to which files.
 
     A root whose ignore file cannot be used is left as it is, and reported in ``problems``.
 
@@ -143,10 +149,14 @@ def index_folders(
         stop,
         progress,
         reread,
+        changed,
         in_hand,
     )
     Ignore(scan.ignore)  # whose patterns are this run's: an invalid one ends it
-    paths = [root_path(folder) for folder in folders]
+    if changed:
+        paths = [named_path(folder) for folder in folders]
+    else:
+        paths = _paths(library, folders, reread)
     load_encoder = cache(load_encoder)
     if dry_run:
         report = scan.dry_run(scan.roots(paths, add=False))
@@ -159,7 +169,7 @@ def index_folders(
             report = scan.run(scan.roots(paths, add=True), load_encoder)
     report = replace(report, seconds=round(time.monotonic() - started, 3))
     current = library.model()
-    if not (dry_run or paths or report.stopped or report.problems):
+    if not (dry_run or paths or changed or report.stopped or report.problems):
         settle(library)
     if not dry_run and not report.stopped and current is not None:
         prepare(library, current, load_encoder, model.folder)
@@ -172,6 +182,13 @@ def root_path(folder: Path | bytes | str) -> bytes:
     Raise ``FoveaError`` for a path that names nothing, such as an empty one.
     """
     return os.path.realpath(os.fsencode(check_path(folder)))
+
+
+def _paths(library: Library, folders: Sequence[Path | bytes | str], reread: bool) -> list[bytes]:
+    if not reread:
+        return [root_path(folder) for folder in folders]
+    roots = {root.path for root in library.roots()}
+    return [path_in(folder, roots) for folder in folders]
 
 
 @contextmanager
@@ -207,6 +224,7 @@ class _Scan:
     stop: threading.Event
     progress: Callable[[Progress], None] | None
     reread: bool = False
+    changed: bool = False
     in_hand: InHand | None = None
     _scopes: frozenset[bytes] = frozenset()  # to read anew
     _reported: float = 0.0
@@ -221,10 +239,14 @@ class _Scan:
         for a folder that cannot become a root.
         """
         registered = {root.path: root for root in self.library.roots()}
+        if self.changed:
+            self._scopes = frozenset(folders)
+            chosen = {root_of(path, registered) for path in folders}
+            return [root for root in registered.values() if root.path in chosen]
         if self.reread:
             self._scopes = frozenset(folders or registered)
-            folders = [_covering(path, registered) for path in folders]
-        new = _not_covered(folders, registered, self.reread)
+            folders = [covering(path, registered) for path in folders]
+        new = not_covered(folders, registered, self.reread)
         for path in new:
             check_folder(path, root_path(self.library.folder))
         for path in new:
@@ -243,9 +265,18 @@ class _Scan:
         ]
 
     def _survey(self, roots: list[Root], model_id: int | None) -> Survey:
-        known = known_files(self.library, roots, model_id)
+        if self.changed:
+            known = known_at(self.library, self._scopes)
+        else:
+            known = known_files(self.library, roots, model_id)
         excluded = KERNEL | {root_path(self.library.folder)}
-        return Survey(roots, known, self.ignore, excluded, scopes=self._scopes)
+        registered = frozenset(root.path for root in self.library.roots())
+        survey = Survey(roots, known, self.ignore, excluded, registered=registered)
+        survey.scopes, survey.only = self._scopes, self.changed
+        if self.changed:
+            outside = sorted(path for path in self._scopes if root_of(path, registered) is None)
+            survey.closed += [Closed(path, "in no folder of the library") for path in outside]
+        return survey
 
     # The run itself
 
@@ -285,8 +316,10 @@ class _Scan:
         refused += write_each(self.library.mark_present, survey.present)
         stamped = write_each(self.library.note_ctimes, survey.stamped)
         refused += [(path, reason) for (path, _), reason in stamped]
-        verdict = self._settle_lost(survey, pipeline.gained, refused)
-        self._note_roots(survey)
+        verdict = None
+        if not self.changed:
+            verdict = self._settle_lost(survey, pipeline.gained, refused)
+            self._note_roots(survey)
         report = _report(survey, pipeline.tally, verdict, refused)
         self._tell(survey, pipeline.tally, False, last=True)
         return report
@@ -320,9 +353,10 @@ class _Scan:
                 self.library.set_root_state(root.id, "online")
             else:
                 self.library.set_root_state(root.id, "online", scanned_at=now)
-        note_settled(self.library)
         unseen = {*survey.offline, *survey.barred}
-        note_decoders(self.library, [root.id for root in survey.roots if root.id not in unseen])
+        seen = [root.id for root in survey.roots if root.id not in unseen]
+        note_settled(self.library, seen)
+        note_decoders(self.library, seen)
 
     @property
     def _details(self) -> tuple[str, str, int, str]:
@@ -365,7 +399,7 @@ class _Scan:
             self._tell(survey, run.tally, True)
         if self.stop.is_set():
             return replace(_report(survey, run.tally), stopped=True)
-        lost = lost_files(survey)
+        lost = [] if self.changed else lost_files(survey)
         verdict = judge(self.library, survey, lost, run.gained, self.confirmed, run.would_show)
         return _report(survey, run.tally, verdict)
 
@@ -381,14 +415,14 @@ def check_request(
     roots = {root.path for root in library.roots()}
     if not folders and not roots:
         raise FoveaError(NO_FOLDER)
-    paths = [root_path(folder) for folder in folders]
+    paths = _paths(library, folders, reread)
     if reread:
         for path in paths:
-            if _covering(path, roots) != path and not os.path.lexists(path):
+            if covering(path, roots) != path and not os.path.lexists(path):
                 name = printable_name(os.fsdecode(path))
                 raise FoveaError(f"there is no file or folder {name}; check its name")
-        paths = [_covering(path, roots) for path in paths]
-    for path in _not_covered(paths, roots, reread):
+        paths = [covering(path, roots) for path in paths]
+    for path in not_covered(paths, roots, reread):
         check_folder(path, root_path(library.folder))
     current = library.model()
     if model is None or current is None:
@@ -399,20 +433,6 @@ def check_request(
         is_same = model.lower() == current.name.lower()
     if not is_same:
         raise _other_model(library, current, model)
-
-
-def _covering(path: bytes, roots: Collection[bytes]) -> bytes:
-    """Return the innermost root that a file or folder is in, else the path itself."""
-    return max((root for root in roots if inside(path, root)), key=len, default=path)
-
-
-def _not_covered(paths: Iterable[bytes], roots: Collection[bytes], reread: bool) -> list[bytes]:
-    """Return the folders that are to become roots; none around roots that are only read anew."""
-    return [
-        path
-        for path in dict.fromkeys(paths)
-        if path not in roots and not (reread and any(inside(root, path) for root in roots))
-    ]
 
 
 def _other_model(library: Library, current: ModelRow, name: str) -> ModelChanged:
@@ -472,6 +492,6 @@ def _report(
         seconds=0.0,
         held=len(verdict.held),
         passed_over=verdict.passed_over,
-        problems=tuple(problems),
+        problems=tuple(dict.fromkeys(problems)),
         barred=len(survey.barred) + sum(entry.rules is not None for entry in survey.closed),
     )

@@ -43,8 +43,10 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_BACKSLASH = re.compile(r"(?<!\\)(?:\\\\)*\\\w")  # as in Windows's paths
 _CLASS = re.compile(r"\[.*\[:[a-z]+:\].*\]")
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_JOINERS = re.compile("(?<=[^\\s/])[\u200c\u200d](?=[^\\s/])")  # within words and emoji
 _NO_TEXT = frozenset({"Cc", "Cn", "Co", "Cs"})  # categories: control, unassigned, private, half
 
 
@@ -68,8 +70,8 @@ class Ignore:
     def __init__(self, patterns: Iterable[str] = ()) -> None:
         lines = list(patterns)
         for line in lines:
-            if not _is_pattern(line):
-                raise FoveaError(f"invalid ignore pattern {line!r}; correct it")
+            if wrong := _wrong(line):
+                raise FoveaError(f"invalid ignore pattern {line!r}: {wrong}; correct it")
         self._spec = _spec(lines)
         self._inner: dict[bytes, GitIgnoreSpec] = {}  # relative folder -> what its own file says
 
@@ -136,6 +138,16 @@ class Ignore:
         return None
 
 
+def check_above(folder: bytes, top: bytes) -> None:
+    """Raise ``BadIgnoreFile`` if an ignore file above a folder, up to ``top``, cannot be used.
+
+    Raise ``OSError`` if that cannot be known.
+    """
+    while folder != top:
+        folder = os.path.dirname(folder)
+        _ignore_file(folder)
+
+
 def _spec(lines: Iterable[str]) -> GitIgnoreSpec | None:
     kept = [unicodedata.normalize("NFC", line) for line in lines if line.strip()]
     with warnings.catch_warnings():
@@ -165,9 +177,8 @@ def _ignore_file(root: bytes) -> list[str]:
     except ValueError as exc:
         raise BadIgnoreFile(path, f"{exc}; save it as UTF-8 text") from exc
     for number, line in enumerate(lines, 1):
-        if not _is_pattern(line):
-            reason = f"line {number} is not a valid pattern: {line!r}; correct it"
-            raise BadIgnoreFile(path, reason)
+        if wrong := _wrong(line, root):
+            raise BadIgnoreFile(path, f"line {number} {wrong}: {line!r}; correct it")
     return lines
 
 
@@ -179,11 +190,24 @@ def ignore_lines(data: bytes) -> list[str]:
     ``ValueError``, with what is wrong, for anything else.
     """
     text = _decoded(data)
-    lines = [line.lstrip("\ufeff") for line in _LINE_END.split(text)]  # joined files have several
+    lines = [_shown(line) for line in _LINE_END.split(text)]  # joined files have several marks
     for number, line in enumerate(lines, 1):
         if not _is_text(line, frozenset({"Cc", "Cs"})):
             raise ValueError(f"line {number} is not text, but has control characters")
+        unseen = {"Zl", "Zp"} if line.startswith("#") else {"Cf", "Zl", "Zp"}
+        if not _is_text(_JOINERS.sub("", line), frozenset(unseen)):
+            raise ValueError(f"line {number} has invisible characters")
     return lines
+
+
+def _shown(line: str) -> str:
+    """Remove what nobody sees at the ends of a line: byte order marks, directions, joiners."""
+    start, end = 0, len(line)
+    while start < end and unicodedata.category(line[start]) == "Cf":
+        start += 1
+    while end > start and unicodedata.category(line[end - 1]) == "Cf":
+        end -= 1
+    return line[start:end]
 
 
 def _decoded(data: bytes) -> str:
@@ -228,6 +252,26 @@ def _as_utf16(data: bytes) -> list[str]:
 
 def _is_text(line: str, excluded: frozenset[str]) -> bool:
     return not any(unicodedata.category(c) in excluded and c != "\t" for c in line)
+
+
+def _wrong(line: str, root: bytes | None = None) -> str | None:
+    """Say why a line hides nothing that it seems to hide; None if it does not."""
+    if not _is_pattern(line):
+        return "is not a valid pattern"
+    text = line.strip().removeprefix("!")
+    if text.startswith(("./", "../", "~/")):
+        return "is a path, which nothing matches: patterns begin below their folder"
+    if root is not None and root != b"/" and _is_below(text, os.fsdecode(root)):
+        return "is a whole path, which nothing matches: patterns begin below their folder"
+    if not line.startswith("#") and _BACKSLASH.search(text):
+        return "has a backslash before a letter, which separates nothing: write /"
+    return None
+
+
+def _is_below(text: str, root: str) -> bool:
+    """Say whether a pattern begins with the path of its own folder."""
+    one, other = (unicodedata.normalize("NFC", each) for each in (text, root))
+    return one == other or one.startswith(other + "/")
 
 
 def _is_pattern(line: str) -> bool:

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from fovea.indexer.decoding.formats import EXTENSIONS, extension
@@ -91,6 +91,48 @@ def walk(
                         yield found
             except OSError as exc:  # a disk or network that fails half-way through a folder
                 yield Closed(folder, f"folder cannot be read: {exc.strerror}")
+
+
+def look(
+    root: bytes, paths: Iterable[bytes], ignore: Ignore, stops: Collection[bytes] = ()
+) -> Iterator[Found | Closed]:
+    """Yield the pictures at some paths below an absolute root, as ``walk`` would.
+
+    Nothing is listed, and no link followed. A path that a walk would not take is yielded as
+    ``Closed``, with the reason; so is one where nothing is any more.
+    """
+    for path in paths:
+        try:
+            yield _looked_at(root, path, ignore, stops)
+        except BadIgnoreFile as exc:
+            yield Closed(path, exc.reason, exc.path)
+        except OSError as exc:
+            yield Closed(path, f"unreadable: {exc.strerror or type(exc).__name__}")
+        except Exception as exc:  # whatever it is, it is the matter of this path alone
+            yield Closed(path, unexpected(exc))
+
+
+def _looked_at(
+    root: bytes, path: bytes, ignore: Ignore, stops: Collection[bytes]
+) -> Found | Closed:
+    folder = root
+    *parts, name = path[len(root.rstrip(b"/")) + 1 :].split(b"/")
+    for part in parts:
+        folder = os.path.join(folder, part)
+        mode = os.lstat(folder).st_mode
+        if not stat.S_ISDIR(mode):
+            return Closed(path, f"not a file: its folder is {what_is(mode)}")
+        if folder in stops:
+            return Closed(path, "its folder is left out")
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode):
+        return Closed(path, f"not a file but {what_is(status.st_mode)}")
+    if extension(name) not in EXTENSIONS:
+        return Closed(path, "not a picture by its name")
+    if (ignored := ignore.covers(path, root)) is not None:
+        return Closed(path, ignored)
+    size, mtime_ns, ctime_ns = stamps_of(status)
+    return Found(path, size, mtime_ns, None, ctime_ns)
 
 
 def _picture(entry: "os.DirEntry[bytes]", ignore: Ignore, offset: int) -> Found | None:

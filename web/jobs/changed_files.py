@@ -50,7 +50,7 @@ class ChangedFiles:
                     self._timer = threading.Timer(DELAY_S, self._scan)
                     self._timer.daemon = True
                     self._timer.start()
-        return True
+            return path in self._told
 
     def close(self) -> None:
         """Forget what waits, as the server ends."""

@@ -27,7 +27,9 @@ FIELDS = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipp
 
 
 def main() -> None:
-    """Index as the server asks: ``library``, ``folders``, ``model``, and whether to ``reread``.
+    """Index as the server asks: ``library``, ``folders``, ``model``.
+
+    With ``reread``, the folders are files that were found changed, and only these are read.
 
     ``in_hand`` is the descriptor at which to note the files in hand.
     """
@@ -119,7 +121,7 @@ def _report(
                 progress=progress,
                 stop=stop,
                 wait_s=LOOK_S,
-                reread=wanted.get("reread", False),
+                changed=wanted.get("reread", False),
                 in_hand=in_hand,
             )
         except LibraryBusy as exc:

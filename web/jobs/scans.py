@@ -51,7 +51,7 @@ class Scans:
     def start(self, folders: Sequence[Path] = (), *, reread: bool = False) -> dict[str, Any]:
         """Index these folders, or all, now or after the running scan; return the newest scan.
 
-        With ``reread``, they may be files, and are read whatever their stamps say. Raise
+        With ``reread``, they are files found changed, and only these are read. Raise
         ``LibraryReadOnly`` if the library cannot be changed here.
         """
         self._engine.check_writable()

@@ -162,6 +162,37 @@ def edit(path):
     path.write_bytes(b"edited " + path.name.encode())
 
 
+@pytest.mark.parametrize("barred", ["archive", "archive/in"])
+def test_copies_below_a_bad_ignore_file_are_there(scan, tmp_path, barred):
+    inbox, archive = tmp_path / "inbox", tmp_path / "archive"
+    many(inbox, 12)
+    archive.mkdir()
+    many(archive / "in", 12)
+    many(inbox, 1, start=50)
+    scan(inbox, archive)
+    for path in inbox.glob("00*.png"):
+        path.unlink()
+    edit(archive / "in" / "003.png")
+    (tmp_path / barred / ".foveaignore").write_bytes(b"\xff\xff")
+    report = scan()
+    assert (report.deleted, report.held) == (10, 0)
+    assert scan.library.counts().images == 13
+
+
+def test_a_run_elsewhere_does_not_settle_what_was_interrupted(scan, tmp_path):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    many(here / "holiday", 20)
+    many(elsewhere, 1, start=90)
+    scan(here, elsewhere)
+    (here / "holiday").rename(here / "2019")
+    cut_short(scan, here, after=20)
+    scan(elsewhere)
+    assert scan(here).deleted == 0
+    reasons = scan.library.rows("SELECT DISTINCT reason FROM files WHERE state = 'missing'")
+    assert reasons == [(MOVED_REASON,)]
+
+
 def test_a_copy_that_vanishes_once_it_is_written_proves_nothing(scan, tmp_path, monkeypatch):
     root = tmp_path / "root"
     root.mkdir()

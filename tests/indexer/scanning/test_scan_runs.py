@@ -173,7 +173,8 @@ def test_stopping_ends_a_walk_that_finds_nothing_new(scan, photos, monkeypatch, 
                 stop.set()
             return SimpleNamespace(name=b"notes.txt", is_dir=lambda **options: False)
 
-    monkeypatch.setattr("fovea.indexer.walking.walk.os.scandir", lambda path: Endless())
+    real, root = os.scandir, os.fsencode(photos)
+    monkeypatch.setattr(os, "scandir", lambda path: Endless() if path == root else real(path))
     monkeypatch.setattr("fovea.indexer.scanning.changes.is_empty", lambda path: False)
     assert scan(stop=stop, dry_run=dry_run).stopped
 
@@ -434,3 +435,19 @@ def test_a_run_tells_what_it_has_in_hand(scan, photos):
         assert paths and paths <= everything
     assert {path for what, some in told for path in some if what == "embedding"} == everything
     assert told[-1] == ("", [])
+
+
+def test_what_a_new_model_cannot_embed_keeps_its_image_and_its_former_embedding(scan, photos):
+    scan(photos)
+    scan.model = scan.another("b1" * 32)
+    scan.library.set_model(scan.model.name, scan.model.identity, scan.model.dim, scan.model.source)
+    scan.encoder = Unsound()
+    assert counts(scan()) == {"found": 8, "embedded": 7, "failed": 1}
+    reason = "not embedded: the model gave no unit vector for it; kept as it was"
+    assert scan.files()[b"red.png"] == ("indexed", reason)
+    assert scan.library.counts().images == 8
+    [(kept,)] = scan.library.rows("SELECT count(*) FROM embeddings WHERE model_id = 1")
+    assert kept == 8
+    scan.encoder = ColourEncoder()
+    assert counts(scan()) == {"found": 8, "embedded": 1, "unchanged": 7}
+    assert scan.files()[b"red.png"] == ("indexed", None)

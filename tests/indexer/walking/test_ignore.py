@@ -36,12 +36,15 @@ def test_marks_of_files_that_were_joined_are_no_part_of_a_pattern():
 
 
 def test_only_line_ends_end_a_line():
-    assert ignore_lines("a\u2028b\nc\u00a0d".encode()) == ["a\u2028b", "c\u00a0d"]
+    assert ignore_lines("a\u3000b\nc\u00a0d".encode()) == ["a\u3000b", "c\u00a0d"]
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=("Cc", "Cs", "Cn", "Co")))))
+NO_TEXT = ("Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp")
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=NO_TEXT))))
 def test_utf16_is_told_by_its_mark_or_refused(lines):
-    text = "\n".join(line.replace("\ufeff", "") for line in lines)
+    text = "\n".join(lines)
     for mark, encoding in ENCODINGS[:4]:
         assert ignore_lines(mark + text.encode(encoding)) == text.split("\n")
     for _, encoding in ENCODINGS[6:]:
@@ -77,6 +80,64 @@ def test_what_is_not_text_is_refused(tmp_path, case):
 
 
 PATTERNS = ["!", "\\", "private\\", "[z-a]", "[a", "[]", "/", "[[:alpha:]]x", "a[^[:digit:]]"]
+
+
+UNSEEN = [
+    "\u200bPrivate/",
+    "Private/\u200b",
+    "\u200ePrivate/",
+    "\ufeff\u2066Private/\u2069",
+    "Private\u00ad",
+]
+
+
+@pytest.mark.parametrize("pattern", UNSEEN)
+def test_what_nobody_sees_at_the_ends_of_a_line_is_no_part_of_it(tmp_path, pattern):
+    (tmp_path / os.fsdecode(IGNORE_FILE)).write_text(f"ok/\n{pattern}\n", "utf-8")
+    assert Ignore.for_root(os.fsencode(tmp_path)).reason(b"Private", b"Private", True)
+
+
+@pytest.mark.parametrize("hidden", ["\u2028", "\u2029", "\u200b", "\u200f", "\u00ad", "\u200d"])
+def test_what_nobody_sees_within_a_line_is_refused(tmp_path, hidden):
+    path = tmp_path / os.fsdecode(IGNORE_FILE)
+    path.write_text(f"ok/\nPrivate/{hidden}Other/\n", "utf-8")
+    with pytest.raises(BadIgnoreFile, match="line 2 has invisible characters"):
+        Ignore.for_root(os.fsencode(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["می\u200cخواهم", "क्\u200dष", "👩\u200d👧"])
+def test_joiners_within_a_word_stay(tmp_path, name):
+    (tmp_path / os.fsdecode(IGNORE_FILE)).write_text(f"{name}/\n", "utf-8")
+    ignore = Ignore.for_root(os.fsencode(tmp_path))
+    assert ignore.reason(name.encode(), name.encode(), True)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("./Private/", "is a path"),
+        ("!./Private/", "is a path"),
+        ("../x", "is a path"),
+        ("~/Photos/Private", "is a path"),
+        ("HERE/Private/", "is a whole path"),
+        ("HERE", "is a whole path"),
+        ("Private\\Sub", "has a backslash"),
+        ("a/b\\é*", "has a backslash"),
+    ],
+)
+def test_a_path_that_no_pattern_can_match_is_refused(tmp_path, pattern, reason):
+    line = pattern.replace("HERE", os.fspath(tmp_path))
+    (tmp_path / os.fsdecode(IGNORE_FILE)).write_text(f"ok/\n{line}\n")
+    with pytest.raises(BadIgnoreFile, match=f"line 2 {reason}"):
+        Ignore.for_root(os.fsencode(tmp_path))
+    if "HERE" not in pattern:
+        with pytest.raises(FoveaError, match=reason):
+            Ignore([pattern])
+
+
+def test_escapes_and_quotation_marks_are_parts_of_names(tmp_path):
+    Ignore([r"\#a", r"\!b", r"c\ ", r"\[d\]", r"e\*", r"# f\g", '"h"', "...", ".i/", "~j"])
+    assert Ignore(['"h"']).reason(b'"h"', b'"h"', False)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

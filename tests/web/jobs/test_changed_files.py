@@ -111,7 +111,8 @@ def test_a_flood_is_bounded(app, scans, monkeypatch):
     monkeypatch.setattr(module, "DELAY_S", 60.0)
     found = app.extensions["fovea.changed_files"]
     for number in range(3 * module.MOST):
-        assert found.tell(f"/photos/{number}.jpg")
+        assert found.tell(f"/photos/{number}.jpg") is (number < module.MOST)
+    assert found.tell("/photos/0.jpg")
     assert len(found._waiting) == module.MOST
     found._scan()
     assert len(scans.calls) == 1 and len(scans.calls[0][1]) == module.MOST
