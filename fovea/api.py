@@ -257,7 +257,7 @@ class Library:
         """
         from fovea.search.maintenance.backup import back_up
 
-        return back_up(self._store, Path(folder).expanduser(), progress)
+        return back_up(self._store, user_path(folder), progress)
 
     @staticmethod
     def restore(
@@ -273,8 +273,8 @@ class Library:
         """
         from fovea.search.maintenance.backup import restore
 
-        place = default_library_folder() if folder is None else Path(folder).expanduser()
-        return restore(Path(backup).expanduser(), place, progress)
+        place = default_library_folder() if folder is None else user_path(folder)
+        return restore(user_path(backup), place, progress)
 
     @staticmethod
     def salvage(
@@ -291,7 +291,7 @@ class Library:
         """
         from fovea.search.maintenance.salvage import salvage
 
-        return salvage(Path(damaged).expanduser(), Path(folder).expanduser(), progress)
+        return salvage(user_path(damaged), user_path(folder), progress)
 
     # Searching
 

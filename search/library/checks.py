@@ -258,10 +258,11 @@ _LINKS = (
         "{} files of no root",
         "SELECT count(*) FROM files NOT INDEXED WHERE root_id NOT IN (SELECT id FROM roots)",
     ),
-    (
+    (  # those of a salvaged library wait for the next index run
         "{} indexed images that no model has embedded",
         "SELECT count(DISTINCT image_id) FROM files WHERE state = 'indexed' "
-        "AND image_id NOT IN (SELECT image_id FROM embeddings)",
+        "AND image_id NOT IN (SELECT image_id FROM embeddings) "
+        "AND NOT EXISTS (SELECT 1 FROM library WHERE key = 'salvaged')",
     ),
     (
         "{} images with an indexed file that are not searchable",
