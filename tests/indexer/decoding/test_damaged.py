@@ -111,6 +111,27 @@ def test_a_jpeg_that_ends_too_early_lacks_its_lower_rows(junk, form, share):
     assert_lacks(cut + (JUNK | {"its end": END})[junk], data, "lower", share, 0.1)
 
 
+@pytest.mark.parametrize("size", [(128, 96), (123, 85)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("quality", [60, 100])
+@pytest.mark.parametrize("tail", [b"", END, b"\xff" + END, END + b"<html>"], ids=repr)
+def test_a_jpeg_cut_anywhere_is_never_whole(size, mode, quality, tail):
+    data = encoded(noisy(*size).convert(mode), "JPEG", quality=quality)
+    start = data.index(b"\xff\xda") + 14
+    last = 0.0
+    for end in range(start, len(data) * 5 // 6, len(data) // 40):  # up to the last blocks
+        try:
+            said = damage(data[:end] + tail)
+        except Refused:
+            share = 1.0
+        else:
+            assert said is not None, end
+            share = int(said.split()[2]) / 100
+        assert not last or share <= last + 0.2
+        last = share
+    assert last < 0.5
+
+
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_what_is_missing_is_said_of_the_upright_picture(orientation):
     exif = Image.Exif()
