@@ -1,7 +1,7 @@
 """Where the data of a JPEG end, and what they lack of its picture (ITU-T T.81, annexes B and G)."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
@@ -14,10 +14,12 @@ __all__ = [
     "Scan",
     "ended",
     "ends_in_grey",
+    "has_all_bits",
     "is_coarse",
     "lacks_colours",
     "layout",
     "unread_rows",
+    "without_last_scan",
 ]
 
 START = b"\xff\xd8\xff"
@@ -91,9 +93,17 @@ def layout(data: bytes) -> Layout:
             end = following.start() if following else len(data)
             scans.append(_scan(body, position, end))
             position = end
+    if scans and not is_ended:
+        position = scans[-1].end  # the tables of a scan that does not follow may be cut
     return Layout(
         tuple(scans), min(position, len(data)), is_ended, components, bits, is_progressive
     )
+
+
+def without_last_scan(found: Layout) -> Layout:
+    """Return a layout that ends, without a marker, before its last scan; it has two at least."""
+    *scans, _ = found.scans
+    return replace(found, scans=tuple(scans), end=scans[-1].end, is_ended=False)
 
 
 def _scan(body: bytes, start: int, end: int) -> Scan:
@@ -153,6 +163,18 @@ def lacks_colours(found: Layout) -> bool:
     return bool(set(found.components) - given)
 
 
+def has_all_bits(found: Layout) -> bool:
+    """Say whether some scan gives the last bit of each coefficient, as far as headers tell."""
+    if not found.is_progressive:
+        return True
+    lowest = {(c, k): 99 for c in found.components for k in range(64)}
+    for scan in found.scans:
+        for c in scan.components:
+            for k in range(scan.first, min(scan.last, 63) + 1):
+                lowest[c, k] = min(lowest.get((c, k), 99), scan.low)
+    return not any(lowest.values())
+
+
 def is_coarse(data: bytes, found: Layout) -> bool:
     """Say whether a progressive JPEG lacks coefficients or their last bits.
 
@@ -160,12 +182,7 @@ def is_coarse(data: bytes, found: Layout) -> bool:
     """
     if not found.is_progressive:
         return False
-    lowest = {(c, k): 99 for c in found.components for k in range(64)}
-    for scan in found.scans:
-        for c in scan.components:
-            for k in range(scan.first, min(scan.last, 63) + 1):
-                lowest[c, k] = min(lowest.get((c, k), 99), scan.low)
-    if any(lowest.values()):
+    if not has_all_bits(found):
         return True
     end = _end(data, found)
     more = _other_data(data[found.scans[-1].start : end])

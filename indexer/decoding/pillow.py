@@ -182,18 +182,29 @@ class _Opener:
         """Decode a JPEG; libjpeg fills with grey what a file that ends too early lacks."""
         found, error = self._tried(data)
         is_grey = found is not None and jpeg.ends_in_grey(found.image, _stored(found))
-        if found is not None and not is_grey and data.endswith(jpeg.END):
+        is_progressive = found is not None and bool(found.image.info.get("progressive"))
+        if found is not None and not (is_grey or is_progressive) and data.endswith(jpeg.END):
             return found
         walked = jpeg.layout(data)
         if walked.bits > 8:
             raise Refused(f"broken: a JPEG of {walked.bits} bits a sample, which is not supported")
-        if found is not None and (not walked.scans or (walked.is_ended and not is_grey)):
+        is_certain = walked.is_ended and not is_grey and jpeg.has_all_bits(walked)
+        if found is not None and (not walked.scans or is_certain):
             return found  # libjpeg skips what has no place there, or something follows its end
         if not walked.scans:
             raise Refused(_NO_ROW) from error
-        if walked.is_ended and found is None:
-            return replace(self, draft=_as_it_is)._sound(data)  # a lossless one has no other scale
+        if walked.is_ended and found is None:  # a lossless one has no other scale
+            found, error = replace(self, draft=_as_it_is)._tried(data)
+            if found is not None:
+                return found
         ended = jpeg.ended(data, walked)
+        if found is None:
+            found, error = self._tried(ended)
+            if found is None and len(walked.scans) > 1:  # its header is cut
+                walked = jpeg.without_last_scan(walked)
+                ended = jpeg.ended(data, walked)
+            elif found is None:
+                raise error or Refused(_NO_ROW)
         lost, rows = jpeg.unread_rows(ended, walked)
         if lost == rows:
             raise Refused(_NO_ROW) from error
@@ -205,8 +216,7 @@ class _Opener:
             return _marked(found, in_words(turned_mask(missing, _stored(found))))
         if jpeg.lacks_colours(walked):
             return _marked(found, COLOURS)
-        is_coarse = not walked.is_ended and jpeg.is_coarse(ended, walked)
-        return _marked(found, COARSE if is_coarse else None)
+        return _marked(found, COARSE if jpeg.is_coarse(ended, walked) else None)
 
     def _rescued(self, data: bytes, error: Exception) -> Picture:
         """Decode what is certain of a damaged picture; raise ``error`` where nothing is."""

@@ -153,6 +153,22 @@ def test_a_progressive_jpeg_that_ends_early_is_coarse_or_lacks_rows():
     assert damage(data[: (first + second) // 2]).startswith("the lower ")
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("quality", [60, 98])
+@pytest.mark.parametrize("tail", [END, b"\xff" + END, END + b"<html>"], ids=repr)
+def test_a_progressive_jpeg_without_all_its_scans_is_never_whole(mode, quality, tail):
+    data = encoded(noisy(128, 96).convert(mode), "JPEG", progressive=True, quality=quality)
+    assert damage(data) is None
+    first, last = data.index(b"\xff\xda"), data.rindex(b"\xff\xda")
+    for end in range(first + 100, last + 2, len(data) // 60):
+        try:
+            said = damage(data[:end] + tail)
+        except Refused:
+            assert end < first + (last - first) / 3, end
+        else:
+            assert said is not None, end
+
+
 @pytest.mark.parametrize("end", [0, 2])
 @pytest.mark.parametrize("form", FORMS)
 def test_grey_that_was_drawn_is_not_missing(form, end):
