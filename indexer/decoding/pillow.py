@@ -25,7 +25,7 @@ from .damage import COARSE, COLOURS, LATER_FRAMES, LATER_PAGES, PALETTE, in_word
 from .embedded_text import EmbeddedText, picture_words
 from .exif import read_shot
 from .formats import PILLOW_FORMATS, PLUGINS
-from .frames import gif_lacks_frames, is_webp, mended_webp, tiff_lacks_pages
+from .frames import gif_lacks_frames, is_animated_webp, is_webp, mended_webp, tiff_lacks_pages
 from .lenient import Partial, differing, partly, turned_mask
 from .limits import Limits, Refused, megabytes
 from .picture import DecodedPicture, check_decoded, check_pixels
@@ -277,7 +277,8 @@ class _Opener:
         missing = turned_mask(missing, stored)
         if missing.all():
             return None
-        return Partial(image, shown, stored, missing, remark=LATER_FRAMES)
+        remark = LATER_FRAMES if is_animated_webp(data) else None
+        return Partial(image, shown, stored, missing, remark=remark)
 
 
 def _as_it_is(image: Image.Image) -> None:

@@ -270,6 +270,36 @@ def test_rows_that_are_there_are_shown(kind, edge, options, share):
     assert_lacks(data[: int(len(data) * (1 - share))], data, edge, share, 0.12)
 
 
+def textured(width=200, height=150):
+    """A picture with edges and soft parts, as photographs have."""
+    y, x = np.mgrid[:height, :width]
+    waves = 90 * np.sin(x / 7 + y / 11) + 30 * np.sin(x * y / 300)
+    return Image.fromarray(np.dstack([128 + waves, 128 - waves, x + y / 4]).astype(np.uint8))
+
+
+@pytest.mark.parametrize("draw", [noisy, textured])
+@pytest.mark.parametrize("quality", [30, 80, 95])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_still_webp_cut_anywhere_shows_its_rows(draw, quality, mode):
+    image = draw().convert(mode)
+    if mode == "RGBA":
+        image.putalpha(200)
+    data = encoded(image, "WEBP", quality=quality)
+    right = shown(data)
+    ends = [len(data) * share // 100 for share in range(10, 100, 5)]
+    for end in [*ends, *(len(data) - lost for lost in (1, 2, 3, 4, 6, 8, 12, 20, 30))]:
+        try:
+            said = damage(data[:end])
+        except Refused:
+            assert end < len(data) // 2  # how each block is coded comes first
+            continue
+        assert said is not None or end > len(data) - 13
+        assert said is None or (said.startswith("the lower ") and said.endswith("missing")), end
+        share = 0 if said is None or "than" in said else int(said.split()[2]) / 100
+        kept = max(0, int(64 * (1 - share)) - 2)
+        assert np.abs(shown(data[:end])[:kept] - right[:kept]).sum() < 8 * right.size, end
+
+
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_a_truncated_animation_shows_its_first_frame(kind):
     frames = [noisy(seed=seed) for seed in range(4)]
