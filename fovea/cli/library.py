@@ -124,9 +124,9 @@ def verify(quick: bool, folder: Path | None, as_json: bool) -> None:
         raise click.ClickException(f"the database is damaged; {REMEDY}")
     if not report.ok:
         raise click.ClickException(
-            "the index and the database disagree, and which is right cannot be told: go back to a "
-            "backup with fovea library restore, or delete index-*.snapshot in the library's folder, "
-            "so that searches read the database"
+            "the index and the database disagree, and which is right cannot be told: go back to "
+            "a backup with fovea library restore, or delete index-*.snapshot in the library's "
+            "folder, so that searches read the database"
         )
 
 

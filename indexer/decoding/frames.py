@@ -7,10 +7,15 @@ import struct
 from collections.abc import Iterator
 from itertools import islice
 
-__all__ = ["gif_lacks_frames", "is_webp", "mended_webp", "tiff_lacks_pages"]
+__all__ = ["gif_lacks_frames", "is_animated_webp", "is_webp", "mended_webp", "tiff_lacks_pages"]
 
-# What stands for missing data: a decoder may reject some of them.
-FILLS = (b"\0", b"\xff", b"\xaa", b"\x55", b"\x11")
+# What stands for missing data, and for how many bytes before them: a decoder may reject some. It
+# seldom rejects zeros, which do not differ from other zeros, though.
+FILLS = (
+    *((fill, 0) for fill in (0, 0x80, 0x10, 0x01, 0x11, 0xAA, 0x55, 0x40, 0xFF)),
+    *((fill, before) for before in (1, 4, 8, 32, 64, 128) for fill in (0x80, 0x10, 0x01, 0x40)),
+)
+_IS_ANIMATED = 0x02  # a flag of the extended header
 _EXIF, _XMP = 0x08, 0x04  # flags of the extended header
 _EXTENSION, _IMAGE, _GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9  # a GIF's blocks
 _MOST = 64 << 20  # bytes that a frame may declare to be filled up
@@ -22,6 +27,11 @@ _PAGES = 1000  # of a TIFF; further ones are not looked for
 def is_webp(data: bytes) -> bool:
     """Say whether a file's first bytes are a WebP's."""
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+
+
+def is_animated_webp(data: bytes) -> bool:
+    """Say whether a WebP announces several frames."""
+    return data[12:16] == b"VP8X" and bool(data[20:21] and data[20] & _IS_ANIMATED)
 
 
 def mended_webp(data: bytes) -> Iterator[bytes]:
@@ -43,7 +53,7 @@ def mended_webp(data: bytes) -> Iterator[bytes]:
     kinds = {kind for kind, _ in parts}
     if not kinds & {b"VP8 ", b"VP8L", b"ANMF"}:
         return
-    for fill in FILLS:
+    for fill, before in FILLS:
         made = [b"WEBP"]
         for number, (kind, body) in enumerate(parts, 1):
             if kind == b"VP8X" and body:
@@ -52,7 +62,8 @@ def mended_webp(data: bytes) -> Iterator[bytes]:
                 flags &= ~_XMP if b"XMP " not in kinds else 0xFF
                 body = bytes([flags]) + body[1:]
             elif number == len(parts):
-                body += fill * lacks
+                before = min(before, len(body) // 2) if lacks else 0
+                body = body[: len(body) - before] + bytes([fill]) * (before + lacks)
             made += [kind, struct.pack("<I", len(body)), body, b"\0" * (len(body) % 2)]
         yield b"RIFF" + struct.pack("<I", sum(map(len, made))) + b"".join(made)
 

@@ -1,7 +1,7 @@
 """Where the data of a JPEG end, and what they lack of its picture (ITU-T T.81, annexes B and G)."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
@@ -14,10 +14,12 @@ __all__ = [
     "Scan",
     "ended",
     "ends_in_grey",
+    "has_all_bits",
     "is_coarse",
     "lacks_colours",
     "layout",
     "unread_rows",
+    "without_last_scan",
 ]
 
 START = b"\xff\xd8\xff"
@@ -31,11 +33,11 @@ _AFTER_SCAN = frozenset((0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, 0xD9, *range(
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _PADDING = 16  # zeros at the end of a file that lacks its end: room that a copy never filled
-_GREY = 128  # of a row that libjpeg has no data for, and this much off after conversions
+_GREY = 128  # of a block that libjpeg has no data for, and this much off after conversions
 _NEARLY = 2
 _MOST = 50_000_000  # pixels of a progressive JPEG that may be decoded twice more
-# Where the last row of each orientation lies upright (Exif 2.32, tag 274).
-_LAST_ROW = dict(enumerate("bottom bottom top top right left left right".split(), 1))
+# Where the last pixel of each orientation lies upright (Exif 2.32, tag 274): right, low.
+_LAST_PIXEL = dict(enumerate([(1, 1), (0, 1), (0, 0), (1, 0), (1, 1), (0, 1), (0, 0), (1, 0)], 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,17 @@ def layout(data: bytes) -> Layout:
             end = following.start() if following else len(data)
             scans.append(_scan(body, position, end))
             position = end
+    if scans and not is_ended:
+        position = scans[-1].end  # the tables of a scan that does not follow may be cut
     return Layout(
         tuple(scans), min(position, len(data)), is_ended, components, bits, is_progressive
     )
+
+
+def without_last_scan(found: Layout) -> Layout:
+    """Return a layout that ends, without a marker, before its last scan; it has two at least."""
+    *scans, _ = found.scans
+    return replace(found, scans=tuple(scans), end=scans[-1].end, is_ended=False)
 
 
 def _scan(body: bytes, start: int, end: int) -> Scan:
@@ -118,19 +128,16 @@ def ended(data: bytes, found: Layout) -> bytes:
 
 
 def ends_in_grey(image: Image.Image, stored: int) -> bool:
-    """Say whether the last row is all the grey that stands for missing data.
+    """Say whether the last pixel is as light as the grey that stands for missing data.
 
-    ``image`` lies upright, and was stored in this orientation.
+    ``image`` lies upright, and was stored in this orientation. Its colour may be its neighbours'.
     """
     width, height = image.size
-    box = {
-        "bottom": (0, height - 1, width, height),
-        "top": (0, 0, width, 1),
-        "right": (width - 1, 0, width, height),
-        "left": (0, 0, 1, height),
-    }[_LAST_ROW[stored]]
-    edge = np.asarray(image.crop(box)).astype(int)
-    return bool((abs(edge - _GREY) <= _NEARLY).all())
+    x, y = _LAST_PIXEL[stored]
+    left, top = x * (width - 1), y * (height - 1)
+    pixel = image.crop((left, top, left + 1, top + 1))
+    last = np.asarray(pixel if pixel.mode == "CMYK" else pixel.convert("L")).astype(int)
+    return bool((abs(last - _GREY) <= _NEARLY).all())
 
 
 def unread_rows(data: bytes, found: Layout) -> tuple[int, int]:
@@ -141,10 +148,10 @@ def unread_rows(data: bytes, found: Layout) -> tuple[int, int]:
     ``data`` is as ``ended`` returns it.
     """
     scan = found.scans[-1]
-    if scan.first > 0 or scan.refines:
+    if found.is_progressive and (scan.first > 0 or scan.refines):
         return 0, 1  # an earlier scan has given each block its mean colour
-    end = scan.end if found.is_ended else data.rindex(END)
-    more = _other_data(data[scan.start : min(scan.end, end)])
+    end = _end(data, found)
+    more = _other_data(data[scan.start : end])
     one = _small(data)
     other = _small(data[:end] + more + data[end:])
     changed = (one != other).reshape(len(one), -1).any(1).nonzero()[0]
@@ -157,6 +164,18 @@ def lacks_colours(found: Layout) -> bool:
     return bool(set(found.components) - given)
 
 
+def has_all_bits(found: Layout) -> bool:
+    """Say whether some scan gives the last bit of each coefficient, as far as headers tell."""
+    if not found.is_progressive:
+        return True
+    lowest = {(c, k): 99 for c in found.components for k in range(64)}
+    for scan in found.scans:
+        for c in scan.components:
+            for k in range(scan.first, min(scan.last, 63) + 1):
+                lowest[c, k] = min(lowest.get((c, k), 99), scan.low)
+    return not any(lowest.values())
+
+
 def is_coarse(data: bytes, found: Layout) -> bool:
     """Say whether a progressive JPEG lacks coefficients or their last bits.
 
@@ -165,16 +184,17 @@ def is_coarse(data: bytes, found: Layout) -> bool:
     """
     if not found.is_progressive:
         return False
-    lowest = {(c, k): 99 for c in found.components for k in range(64)}
-    for scan in found.scans:
-        for c in scan.components:
-            for k in range(scan.first, min(scan.last, 63) + 1):
-                lowest[c, k] = min(lowest.get((c, k), 99), scan.low)
-    if any(lowest.values()) or _pixels(data) > _MOST:
+    if not has_all_bits(found) or _pixels(data) > _MOST:
         return True
-    scan, end = found.scans[-1], data.rindex(END)
-    more = _other_data(data[scan.start : min(scan.end, end)])
+    end = _end(data, found)
+    more = _other_data(data[found.scans[-1].start : end])
     return bool((_small(data, 2) != _small(data[:end] + more + END, 2)).any())
+
+
+def _end(data: bytes, found: Layout) -> int:
+    """Return where the last scan's data end, before any bytes that fill up to its marker."""
+    end = found.scans[-1].end if found.is_ended else data.rindex(END)
+    return len(data[:end].rstrip(b"\xff"))
 
 
 def _other_data(scan: bytes) -> bytes:

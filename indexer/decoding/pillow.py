@@ -25,7 +25,7 @@ from .damage import COARSE, COLOURS, LATER_FRAMES, LATER_PAGES, PALETTE, in_word
 from .embedded_text import EmbeddedText, picture_words
 from .exif import read_shot
 from .formats import PILLOW_FORMATS, PLUGINS
-from .frames import gif_lacks_frames, is_webp, mended_webp, tiff_lacks_pages
+from .frames import gif_lacks_frames, is_animated_webp, is_webp, mended_webp, tiff_lacks_pages
 from .lenient import Partial, differing, partly, turned_mask
 from .limits import Limits, Refused, megabytes
 from .picture import DecodedPicture, check_decoded, check_pixels
@@ -186,18 +186,29 @@ class _Opener:
         else:
             found, error = self._tried(data)
         is_grey = found is not None and jpeg.ends_in_grey(found.image, _stored(found))
-        if found is not None and not is_grey and data.endswith(jpeg.END):
+        is_progressive = found is not None and bool(found.image.info.get("progressive"))
+        if found is not None and not (is_grey or is_progressive) and data.endswith(jpeg.END):
             return found
         walked = walked or jpeg.layout(data)
         if walked.bits > 8:
             raise Refused(f"broken: a JPEG of {walked.bits} bits a sample, which is not supported")
-        if found is not None and (not walked.scans or (walked.is_ended and not is_grey)):
+        is_certain = walked.is_ended and not is_grey and jpeg.has_all_bits(walked)
+        if found is not None and (not walked.scans or is_certain):
             return found  # libjpeg skips what has no place there, or something follows its end
         if not walked.scans:
             raise Refused(_NO_ROW) from error
-        if walked.is_ended and found is None:
-            return replace(self, draft=_as_it_is)._sound(data)  # a lossless one has no other scale
+        if walked.is_ended and found is None:  # a lossless one has no other scale
+            found, error = replace(self, draft=_as_it_is)._tried(data)
+            if found is not None:
+                return found
         ended = jpeg.ended(data, walked)
+        if found is None:
+            found, error = self._tried(ended)
+            if found is None and len(walked.scans) > 1:  # its header is cut
+                walked = jpeg.without_last_scan(walked)
+                ended = jpeg.ended(data, walked)
+            elif found is None:
+                raise error or Refused(_NO_ROW)
         lost, rows = jpeg.unread_rows(ended, walked)
         if lost == rows:
             raise Refused(_NO_ROW) from error
@@ -209,8 +220,7 @@ class _Opener:
             return _marked(found, in_words(turned_mask(missing, _stored(found))))
         if jpeg.lacks_colours(walked):
             return _marked(found, COLOURS)
-        is_coarse = not walked.is_ended and jpeg.is_coarse(ended, walked)
-        return _marked(found, COARSE if is_coarse else None)
+        return _marked(found, COARSE if jpeg.is_coarse(ended, walked) else None)
 
     def _rescued(self, data: bytes, error: Exception) -> Picture:
         """Decode what is certain of a damaged picture; raise ``error`` where nothing is."""
@@ -271,7 +281,8 @@ class _Opener:
         missing = turned_mask(missing, stored)
         if missing.all():
             return None
-        return Partial(image, shown, stored, missing, remark=LATER_FRAMES)
+        remark = LATER_FRAMES if is_animated_webp(data) else None
+        return Partial(image, shown, stored, missing, remark=remark)
 
 
 def _as_it_is(image: Image.Image) -> None:

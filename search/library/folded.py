@@ -38,6 +38,8 @@ _ALSO = str.maketrans({"\u0131": "i", "/": "\u2215"})
 _SURROGATE = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as ``os.fsdecode`` gives it
 _BYTES = 0x10FF00  # the private characters for such bytes
 _WORD = re.compile(r"[^\W_]+")
+# Pictographs, also those that this Python's Unicode does not know yet, or takes for modifiers.
+_PICTOGRAPHS = "\U0001f000", "\U0001faff"
 KEPT = 4096  # folded names that are remembered
 
 
@@ -90,6 +92,7 @@ def fold_path(path: str) -> str:
 def words(text: str) -> list[str]:
     """Return the words of a text, folded: runs of letters and digits, with their marks.
 
+    Each symbol that is not ASCII, such as an emoji or a star, is a word of its own.
     These are the tokens of the table ``names``, which has them separated by spaces.
     """
     return _words(fold(text)).split()
@@ -101,8 +104,13 @@ def _words(folded: str) -> str:
     kept, in_word = [], False
     for c in folded:
         in_word = c.isalnum() or (in_word and unicodedata.category(c)[0] == "M")
-        kept.append(c if in_word else " ")
+        kept.append(c if in_word else f" {c} " if _is_symbol(c) else " ")
     return " ".join("".join(kept).split())
+
+
+def _is_symbol(c: str) -> bool:
+    first, last = _PICTOGRAPHS
+    return not c.isascii() and (first <= c <= last or unicodedata.category(c) == "So")
 
 
 @lru_cache(KEPT)

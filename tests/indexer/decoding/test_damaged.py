@@ -113,6 +113,27 @@ def test_a_jpeg_that_ends_too_early_lacks_its_lower_rows(junk, form, share):
     assert_lacks(cut + (JUNK | {"its end": END})[junk], data, "lower", share, 0.1)
 
 
+@pytest.mark.parametrize("size", [(128, 96), (123, 85)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("quality", [60, 100])
+@pytest.mark.parametrize("tail", [b"", END, b"\xff" + END, END + b"<html>"], ids=repr)
+def test_a_jpeg_cut_anywhere_is_never_whole(size, mode, quality, tail):
+    data = encoded(noisy(*size).convert(mode), "JPEG", quality=quality)
+    start = data.index(b"\xff\xda") + 14
+    last = 0.0
+    for end in range(start, len(data) * 5 // 6, len(data) // 40):  # up to the last blocks
+        try:
+            said = damage(data[:end] + tail)
+        except Refused:
+            share = 1.0
+        else:
+            assert said is not None, end
+            share = int(said.split()[2]) / 100
+        assert not last or share <= last + 0.2
+        last = share
+    assert last < 0.5
+
+
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_what_is_missing_is_said_of_the_upright_picture(orientation):
     exif = Image.Exif()
@@ -144,6 +165,22 @@ def test_a_large_progressive_jpeg_that_ends_early_is_decoded_once(monkeypatch):
     )
     assert damage(data[:-40]) == "its fine detail is missing"
     assert len(decoded) == 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("quality", [60, 98])
+@pytest.mark.parametrize("tail", [END, b"\xff" + END, END + b"<html>"], ids=repr)
+def test_a_progressive_jpeg_without_all_its_scans_is_never_whole(mode, quality, tail):
+    data = encoded(noisy(128, 96).convert(mode), "JPEG", progressive=True, quality=quality)
+    assert damage(data) is None
+    first, last = data.index(b"\xff\xda"), data.rindex(b"\xff\xda")
+    for end in range(first + 100, last + 2, len(data) // 60):
+        try:
+            said = damage(data[:end] + tail)
+        except Refused:
+            assert end < first + (last - first) / 3, end
+        else:
+            assert said is not None, end
 
 
 @pytest.mark.parametrize("end", [0, 2])
@@ -245,6 +282,36 @@ def test_an_interlaced_picture_that_ends_early_is_coarse():
 def test_rows_that_are_there_are_shown(kind, edge, options, share):
     data = encoded(noisy(), kind, **options)
     assert_lacks(data[: int(len(data) * (1 - share))], data, edge, share, 0.12)
+
+
+def textured(width=200, height=150):
+    """A picture with edges and soft parts, as photographs have."""
+    y, x = np.mgrid[:height, :width]
+    waves = 90 * np.sin(x / 7 + y / 11) + 30 * np.sin(x * y / 300)
+    return Image.fromarray(np.dstack([128 + waves, 128 - waves, x + y / 4]).astype(np.uint8))
+
+
+@pytest.mark.parametrize("draw", [noisy, textured])
+@pytest.mark.parametrize("quality", [30, 80, 95])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_still_webp_cut_anywhere_shows_its_rows(draw, quality, mode):
+    image = draw().convert(mode)
+    if mode == "RGBA":
+        image.putalpha(200)
+    data = encoded(image, "WEBP", quality=quality)
+    right = shown(data)
+    ends = [len(data) * share // 100 for share in range(10, 100, 5)]
+    for end in [*ends, *(len(data) - lost for lost in (1, 2, 3, 4, 6, 8, 12, 20, 30))]:
+        try:
+            said = damage(data[:end])
+        except Refused:
+            assert end < len(data) // 2  # how each block is coded comes first
+            continue
+        assert said is not None or end > len(data) - 13
+        assert said is None or (said.startswith("the lower ") and said.endswith("missing")), end
+        share = 0 if said is None or "than" in said else int(said.split()[2]) / 100
+        kept = max(0, int(64 * (1 - share)) - 2)
+        assert np.abs(shown(data[:end])[:kept] - right[:kept]).sum() < 8 * right.size, end
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])

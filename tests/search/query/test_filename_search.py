@@ -18,6 +18,7 @@ PATHS = [
     "/photos/家庭/小猫照片.jpg",
     "/photos/Cafe\u0301/München dog.jpg",
     os.fsdecode(b"/photos/odd/\xff\xfe cat.jpg"),
+    "/photos/trip 🏖/🌅sunset❤\ufe0f.jpg",
 ]
 
 
@@ -68,6 +69,11 @@ def named(tmp_path_factory):
         ("小猫 jpg 家", [6]),
         ("狗", []),
         ("cat", [8]),
+        ("🌅", [9]),
+        ("❤", [9]),
+        ("sunset 🏖", [9]),
+        ("sunset", [9]),
+        ("🌅 🌇", []),
         ('"* OR -', []),
         ("\u0301 😀 …", []),
         ("", []),
