@@ -1,9 +1,10 @@
 """The chunks of a PNG: drop or mend damaged ones (PNG specification, third edition, section 5)."""
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from .limits import Refused
 
@@ -29,6 +30,8 @@ _PASSES = (
     (0, 1, 1, 2),
 )  # fmt: skip
 _PIECE = 1 << 16
+_NEEDED = re.compile(rb"PLTE|tRNS|IDAT")
+_NAMES = 20  # of those, where a chunk's length is wrong; further ones are not looked at
 
 
 def chunks(data: bytes) -> Iterator[Chunk]:
@@ -67,6 +70,7 @@ def mended(data: bytes) -> tuple[bytes, bool] | None:
     Also say whether its palette was damaged. None where there is nothing to mend. Raise ``Refused``
     for a damaged header that does not describe the data.
     """
+    original, data = data, _joined(data)
     found = list(chunks(data))
     kinds = {kind: (start, end) for kind, start, end in reversed(found)}
     if not found or found[0][0] != b"IHDR" or b"IDAT" not in data:
@@ -86,7 +90,28 @@ def mended(data: bytes) -> tuple[bytes, bool] | None:
     made = without(
         made, [chunk for chunk in found if is_ancillary(chunk[0]) and chunk[0] not in needed]
     )
-    return (made, b"PLTE" in wrong) if made != data else None
+    return (made, b"PLTE" in wrong) if made != original else None
+
+
+def _joined(data: bytes) -> bytes:
+    """Return a PNG without a chunk before its pixels whose length leads beyond the file.
+
+    The next chunk that is needed is found by its name, and by its checksum or how data begin.
+    """
+    position = len(START)
+    for kind, _, end in chunks(data):
+        if kind == b"IDAT":
+            return data
+        position = end
+    for name in islice(_NEEDED.finditer(data, position + 8), _NAMES):
+        start = name.start() - 4
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        is_whole = end <= len(data) and is_sound(data, start, end)
+        head = data[start + 8 : start + 10]  # RFC 1950, section 2.2
+        begins = name[0] == b"IDAT" and len(head) == 2 and head[0] & 15 == 8
+        if is_whole or (begins and int.from_bytes(head, "big") % 31 == 0):
+            return data[:position] + data[start:]
+    return data
 
 
 def has_all_frames(data: bytes) -> bool:

@@ -239,6 +239,19 @@ def test_a_png_with_wrong_checksums_of_what_it_needs():
     assert "palette" in damage(data[:end] + b"nono" + data[end + 4 :])
 
 
+@pytest.mark.parametrize("kind", [b"tEXt", b"iCCP", b"pHYs", b"tIME", b"prVt"])
+@pytest.mark.parametrize("length", [99_999_999, 0x7FFFFFFF, 0xFFFFFFFF])
+@pytest.mark.parametrize("mode", ["RGB", "P", "L"])
+def test_a_png_whose_chunk_leads_beyond_its_end(kind, length, mode):
+    image = noisy().quantize(16) if mode == "P" else noisy().convert(mode)
+    data = encoded(image, "PNG")
+    bad = struct.pack(">I", length) + chunk(kind, b"Comment\0hello IDAT and PLTE")[4:]
+    assert_whole(data[:33] + bad + data[33:], data)
+    place = data.index(b"IDAT") - 4
+    assert_whole(data[:place] + bad + data[place:], data)
+    assert_lacks((data[:33] + bad + data[33:])[: len(data) // 2], data, "lower", 0.5)
+
+
 def test_a_png_ends_where_its_data_are_wrong_or_end():
     data = encoded(noisy(), "PNG")
     for share in (0.1, 0.5, 0.8):
