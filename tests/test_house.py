@@ -20,11 +20,13 @@ ORDER = (
     "search.clip.training",
     "search.clip.finetuning",
     "search",  # its errors
+    "search.library.facts",
     "search.library",
     "search.models",
     "search.index",
     "search.query",
     "search.maintenance",
+    "indexer.decoding.rescue",
     "indexer.decoding",
     "indexer.workers",
     "indexer.walking",

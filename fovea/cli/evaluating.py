@@ -122,7 +122,7 @@ def _write_report(
     count: int,
     split: str | None,
 ) -> None:
-    from fovea.search.clip.atomic import replace_file
+    from fovea.search.clip.disk import replace_file
     from fovea.search.clip.evaluation.examples import pick_examples
     from fovea.web.report import Report, page
 

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from fovea.search.library.dates import day_first, is_plausible, is_sharper, sure_day, sure_time
+from fovea.search.library.facts.dates import (
+    day_first,
+    is_plausible,
+    is_sharper,
+    sure_day,
+    sure_time,
+)
 
 from .tags import Tags, as_bytes, finite, get
 

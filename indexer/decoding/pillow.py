@@ -20,17 +20,24 @@ from fovea.search.clip.formats import format_named
 from fovea.search.clip.preprocess import Preprocess, as_rgb, upright
 from fovea.search.library.rows import ImageMetadata
 
-from . import jpeg, png
-from .damage import COARSE, COLOURS, LATER_FRAMES, LATER_PAGES, PALETTE, in_words
+from . import png
 from .embedded_text import EmbeddedText, picture_words
 from .exif import read_shot
 from .formats import PILLOW_FORMATS, PLUGINS
-from .frames import gif_lacks_frames, is_animated_webp, is_webp, mended_webp, tiff_lacks_pages
-from .lenient import Partial, differing, partly, turned_mask
 from .limits import Limits, Refused, megabytes
 from .picture import DecodedPicture, check_decoded, check_pixels
 from .precheck import screened
 from .reasons import explain
+from .rescue import jpeg
+from .rescue.damage import COARSE, COLOURS, LATER_FRAMES, LATER_PAGES, PALETTE, in_words
+from .rescue.frames import (
+    gif_lacks_frames,
+    is_animated_webp,
+    is_webp,
+    mended_webp,
+    tiff_lacks_pages,
+)
+from .rescue.lenient import Partial, differing, partly, turned_mask
 
 __all__ = ["Draft", "Picture", "decode", "explained", "open_picture", "plain", "prepare"]
 

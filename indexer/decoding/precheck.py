@@ -3,8 +3,8 @@
 import zlib
 
 from . import png
-from .jpeg import START, layout
 from .limits import Limits, Refused
+from .rescue.jpeg import START, layout
 
 
 def screened(data: bytes, limits: Limits) -> bytes:

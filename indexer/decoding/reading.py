@@ -6,7 +6,7 @@ import stat
 import time
 from dataclasses import dataclass
 
-from fovea.search.library.stamps import stamps_of
+from fovea.search.library.facts.stamps import stamps_of
 
 from .limits import Gone, Limits, Refused, Unreachable, Unreadable, megabytes
 

@@ -5,8 +5,8 @@ from typing import Literal
 
 from PIL import UnidentifiedImageError
 
-from .frames import is_webp
 from .limits import one_line
+from .rescue.frames import is_webp
 
 __all__ = ["explain"]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fovea.search.clip.atomic import replace_file
 from fovea.search.clip.checkpoints.checkpoint import load_clip
 from fovea.search.clip.checkpoints.export import save_model
+from fovea.search.clip.disk import replace_file
 from fovea.search.clip.encoders.base import keep_allocations
 from fovea.search.clip.finetuning.features import FeatureStore, LowerHalf
 from fovea.search.clip.finetuning.finetune import Comparison, TuneOptions, finetune, fingerprint

@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple
 
 from fovea.indexer.walking.ignore import BadIgnoreFile, Ignore
 from fovea.indexer.walking.walk import is_empty
+from fovea.search.library.facts.stamps import stamps_of
 from fovea.search.library.library import Library
 from fovea.search.library.rows import Root
-from fovea.search.library.stamps import stamps_of
 
 from .changes import LostFile, Survey, covers, inside
 

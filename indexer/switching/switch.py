@@ -27,9 +27,9 @@ from fovea.search.clip.preprocess import Preprocess
 from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.errors import LibraryBusy
 from fovea.search.index.view import snapshot_path
+from fovea.search.library.facts.stamps import stamps_of
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ModelRow
-from fovea.search.library.stamps import stamps_of
 from fovea.search.maintenance.changeover import (
     LOOK_S,
     FileCopy,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fovea.indexer.decoding.formats import EXTENSIONS, extension
 from fovea.indexer.decoding.limits import unexpected
 from fovea.indexer.decoding.reading import what_is
-from fovea.search.library.stamps import stamps_of
+from fovea.search.library.facts.stamps import stamps_of
 
 from .ignore import BadIgnoreFile, Ignore
 

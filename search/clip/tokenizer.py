@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import regex
 
-from .atomic import replace_file
 from .config import (
     PACKED_VOCABULARY,
     PUBLISHED_VOCABULARY_SIZE,
     VOCABULARY_FILES,
     TokenizerKind,
 )
+from .disk import replace_file
 from .errors import ModelError
 
 if TYPE_CHECKING:

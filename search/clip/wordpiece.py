@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from .atomic import replace_file
 from .config import PACKED_VOCABULARY, WORDPIECE_FILES
+from .disk import replace_file
 from .errors import ModelError
 
 __all__ = ["WordPiece"]

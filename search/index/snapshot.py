@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fovea.search.clip.atomic import sync_folder
+from fovea.search.clip.disk import sync_folder
 
 __all__ = ["Header", "Rows", "Snapshot", "SnapshotWriter", "UnusableSnapshot", "read_snapshot"]
 

@@ -21,7 +21,7 @@ from fovea.search.errors import LibraryDamaged, LibraryError, LibraryReadOnly
 
 from . import access
 from .access import Access, is_barred, ways
-from .folded import register
+from .facts.folded import register
 from .locks import briefly
 from .network import remote_kind
 

@@ -9,7 +9,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from .dates import named_date
+from .facts.dates import named_date
 from .rows import FileWrite, ImageMetadata, NewImage
 
 __all__ = [

@@ -4,8 +4,8 @@ import sqlite3
 
 from fovea.search.errors import LibraryError
 
-from . import dates
 from .connection import immediate
+from .facts import dates
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "VERSION", "check", "migrate", "version_of"]
 

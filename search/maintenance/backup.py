@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fovea.search.clip.atomic import sync_folder
-from fovea.search.clip.disk import room_advice
+from fovea.search.clip.disk import room_advice, sync_folder
 from fovea.search.errors import LibraryBusy, LibraryError
 from fovea.search.library import checks, schema
 from fovea.search.library.connection import WRITER, connect, is_out_of_room, new_file, reader

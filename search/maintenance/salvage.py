@@ -13,7 +13,7 @@ from typing import Any
 from fovea.search.errors import LibraryError
 from fovea.search.library import checks, schema
 from fovea.search.library.connection import in_memory, reader
-from fovea.search.library.dates import named_date
+from fovea.search.library.facts.dates import named_date
 from fovea.search.library.library import DATABASE, Library, has_library
 
 __all__ = ["SALVAGED", "SalvageReport", "salvage", "settle"]

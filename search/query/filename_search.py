@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from fovea.search.library.folded import words as words_of
+from fovea.search.library.facts.folded import words as words_of
 from fovea.search.library.library import Library
 
 __all__ = ["named_images"]

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from fovea.search.clip.formats import FORMATS, format_named
-from fovea.search.library import dates
-from fovea.search.library.folded import canonical_path, fold, fold_path
+from fovea.search.library.facts import dates
+from fovea.search.library.facts.folded import canonical_path, fold, fold_path
 from fovea.search.library.library import Library
 
 __all__ = [

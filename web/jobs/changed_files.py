@@ -7,8 +7,8 @@ from pathlib import Path
 
 from flask import Flask, current_app
 
+from fovea.search.library.facts.stamps import Stamps
 from fovea.search.library.library import DATABASE, Library
-from fovea.search.library.stamps import Stamps
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import Engine
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint
 
-from fovea.search.library.folded import canonical_path
+from fovea.search.library.facts.folded import canonical_path
 from fovea.search.library.library import Library
 from fovea.search.query.language import Filter, Query
 from fovea.web.contract.describe import describe

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint
 
-from fovea.search.library.dates import oldest
+from fovea.search.library.facts.dates import oldest
 from fovea.search.library.paths import path_fields
 from fovea.search.query.hits import places
 from fovea.search.query.likelihood import likeliest, surroundings

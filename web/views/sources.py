@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO
 
+from fovea.search.library.facts.stamps import Stamps, moment, stamps_of
 from fovea.search.library.library import Library
-from fovea.search.library.stamps import Stamps, moment, stamps_of
 from fovea.search.query.hits import places
 from fovea.web.contract.problems import Problem
 

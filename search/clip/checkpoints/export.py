@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from fovea.search.clip.atomic import replace_file
+from fovea.search.clip.disk import replace_file
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP
 from fovea.search.clip.protocols import TextTokenizer

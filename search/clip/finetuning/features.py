@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fovea.search.clip.atomic import replace_file
 from fovea.search.clip.datasets.stored_array import StoredArray
-from fovea.search.clip.disk import reason_of
+from fovea.search.clip.disk import reason_of, replace_file
 from fovea.search.clip.encoders.base import pick_device
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.model import CLIP

@@ -19,10 +19,9 @@ import torch
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from fovea.search.clip.atomic import replace_file
 from fovea.search.clip.datasets.pairs import PairSet
 from fovea.search.clip.datasets.stored_array import StoredArray
-from fovea.search.clip.disk import reason_of
+from fovea.search.clip.disk import reason_of, replace_file
 from fovea.search.clip.efficientnet import EfficientNetLite
 from fovea.search.clip.errors import ModelError
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fovea.search.clip.atomic import replace_file
+from fovea.search.clip.disk import replace_file
 from fovea.search.clip.errors import ModelError
 
 if TYPE_CHECKING:

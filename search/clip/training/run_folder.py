@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from fovea.search.clip.atomic import replace_file
-from fovea.search.clip.disk import reason_of
+from fovea.search.clip.disk import reason_of, replace_file
 from fovea.search.clip.errors import ModelError
 
 

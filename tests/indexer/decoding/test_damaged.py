@@ -10,12 +10,12 @@ import pytest
 from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from fovea.indexer.decoding import jpeg
 from fovea.indexer.decoding import pillow as decoding
-from fovea.indexer.decoding.damage import in_words
-from fovea.indexer.decoding.frames import mended_webp
 from fovea.indexer.decoding.limits import Limits, Refused
 from fovea.indexer.decoding.pillow import decode
+from fovea.indexer.decoding.rescue import jpeg
+from fovea.indexer.decoding.rescue.damage import in_words
+from fovea.indexer.decoding.rescue.frames import mended_webp
 from fovea.indexer.workers.decode_worker import answer
 from fovea.search.clip.preprocess import Preprocess
 

@@ -10,7 +10,7 @@ from fovea.indexer.scanning import changes, pipeline
 from fovea.indexer.scanning.scan import check_request
 from fovea.indexer.scanning.verify import verify
 from fovea.search.errors import FoveaError
-from fovea.search.library import stamps
+from fovea.search.library.facts import stamps
 from fovea.search.library.library import Library
 from fovea.search.maintenance.forget import THUMBNAILS, thumbnail_path
 from scanner import Scanner, counts, many

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fovea.search.library import dates, schema
-from fovea.search.library.dates import FILE_NAME, FILE_TIME, day_first, is_plausible, named_date
+from fovea.search.library import schema
+from fovea.search.library.facts import dates
+from fovea.search.library.facts.dates import (
+    FILE_NAME,
+    FILE_TIME,
+    day_first,
+    is_plausible,
+    named_date,
+)
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fovea.search.library.folded import canonical_path, fold, fold_path, words
+from fovea.search.library.facts.folded import canonical_path, fold, fold_path, words
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 

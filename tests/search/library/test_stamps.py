@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fovea.search.library import stamps
-from fovea.search.library.dates import oldest
-from fovea.search.library.stamps import EARLIEST, LATEST, Stamps, moment, stamps_of
+from fovea.search.library.facts import stamps
+from fovea.search.library.facts.dates import oldest
+from fovea.search.library.facts.stamps import EARLIEST, LATEST, Stamps, moment, stamps_of
 
 NUMBERS = st.one_of(st.integers(), st.sampled_from([0, -1, EARLIEST, LATEST, 2**63, -(2**63) - 1]))
 

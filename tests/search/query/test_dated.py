@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from fovea.search.library.dates import FILE_NAME, FILE_TIME
+from fovea.search.library.facts.dates import FILE_NAME, FILE_TIME
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.search.query.filters import allowed_images
 from fovea.search.query.hits import day_of

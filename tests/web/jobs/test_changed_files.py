@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fovea.search.library.stamps import Stamps
+from fovea.search.library.facts.stamps import Stamps
 from fovea.web.jobs import changed_files as module
 from fovea.web.jobs import scans as jobs
 from worker_programs import INDEXING, running_instead, until

@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from fovea.search.library.stamps import EARLIEST, LATEST, stamps_of
+from fovea.search.library.facts.stamps import EARLIEST, LATEST, stamps_of
 from toys import COLOURS
 
 YEAR = 31_556_952

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fovea.indexer.decoding import dates
-from fovea.search.library.dates import FILE_NAME, FILE_TIME
+from fovea.search.library.facts.dates import FILE_NAME, FILE_TIME
 from fovea.search.query.likelihood import Background, default_labels
 from fovea.search.query.measured import LabelSigns, Measured
 from fovea.web.views import images

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fovea.search.clip.atomic import replace_file
+from fovea.search.clip.disk import replace_file
 from fovea.search.clip.errors import ModelError
 
 
