@@ -134,10 +134,11 @@ def ends_in_grey(image: Image.Image, stored: int) -> bool:
     """
     width, height = image.size
     x, y = _LAST_PIXEL[stored]
-    left, top = x * (width - 1), y * (height - 1)
-    pixel = image.crop((left, top, left + 1, top + 1))
-    last = np.asarray(pixel if pixel.mode == "CMYK" else pixel.convert("L")).astype(int)
-    return bool((abs(last - _GREY) <= _NEARLY).all())
+    found = image.getpixel((x * (width - 1), y * (height - 1)))
+    bands = found if isinstance(found, tuple) else (found,)
+    if len(bands) == 3:  # ITU-R BT.601
+        bands = (0.299 * bands[0] + 0.587 * bands[1] + 0.114 * bands[2],)
+    return all(band is not None and abs(band - _GREY) <= _NEARLY for band in bands)
 
 
 def unread_rows(data: bytes, found: Layout) -> tuple[int, int]:
