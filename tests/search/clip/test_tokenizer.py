@@ -201,7 +201,9 @@ def test_the_published_file_is_cut_where_its_models_stop(tmp_path):
     assert merges[-1] == ("a48893", "b48893")
 
 
-@pytest.mark.parametrize("content", [b"", b"\x1f\x8b broken", gzip.compress(b"v\na b c\n", mtime=0)])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x1f\x8b broken", gzip.compress(b"v\na b c\n", mtime=0)]
+)
 def test_a_damaged_vocabulary_gets_one_line(tmp_path, content):
     (tmp_path / "bpe.txt.gz").write_bytes(content)
     with pytest.raises(ModelError) as caught:
