@@ -172,6 +172,11 @@ class Pool:
         return bool(self._again)
 
     @property
+    def slots(self) -> int:
+        """How many pictures can be under way or with the caller at once."""
+        return self._slots
+
+    @property
     def process_ids(self) -> list[int]:
         """The workers' process ids."""
         return [worker.pid for worker in self._workers]

@@ -192,7 +192,7 @@ def test_slots_kept_hold_the_tasks_back(tmp_path):
         kept = 0
         for outcome in pool.outcomes(tasks()):
             kept += outcome is not None
-            if kept == len(pool.pixels):
+            if kept == pool.slots:
                 break
         assert drawn == kept
 
