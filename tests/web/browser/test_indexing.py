@@ -1,6 +1,7 @@
 """The page while pictures come in; the test speaks for the server's events."""
 
 import json
+import re
 
 import pytest
 
@@ -202,10 +203,10 @@ def test_the_page_names_the_files_at_which_indexing_ended(browser, empty, locale
         say = Library(page).say
         say("scan", **SCAN)
         say("scan", **ended, in_hand=["/photos/slow.jpg"])
-        assert at in problem.inner_text()
+        problem.filter(has_text=at).wait_for()
         say("scan", **ended, in_hand=["/photos/slow.jpg", "/photos/other.jpg"])
         problem.filter(has_text=among).wait_for()
         say("scan", **ended, in_hand=[])
-        assert problem.inner_text() and "slow" not in problem.inner_text()
+        problem.filter(has_not_text="slow").filter(has_text=re.compile(".")).wait_for()
         say("scan", **SCAN | {"state": "done"})
-        assert problem.inner_text() == ""
+        problem.filter(has_text=re.compile("^$")).wait_for(state="attached")
