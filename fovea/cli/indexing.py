@@ -162,7 +162,8 @@ def _model_before(
 
     Raise ``FoveaError``, before a library is made or a model downloaded, for what cannot be done.
     """
-    from fovea.indexer.scanning.scan import check_folder, check_request, root_path
+    from fovea.indexer.scanning.named import check_folder, root_path
+    from fovea.indexer.scanning.scan import check_request
     from fovea.search.library.library import has_library
 
     if folders and not has_library(place):

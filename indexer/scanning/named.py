@@ -1,10 +1,13 @@
-"""Which files and folders a request names, and in which roots they are."""
+"""Which files and folders a request names, in which roots they are, and what can become a root."""
 
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from fovea.search.clip.user_path import check_path
+from fovea.search.errors import FoveaError
+from fovea.search.library.library import Library
+from fovea.search.library.paths import printable_name
 
 from .changes import inside, root_of
 
@@ -15,6 +18,24 @@ def named_path(folder: Path | bytes | str) -> bytes:
     Raise ``FoveaError`` for a path that names nothing, such as an empty one.
     """
     return os.path.abspath(os.fsencode(check_path(folder)))
+
+
+def root_path(folder: Path | bytes | str) -> bytes:
+    """Return a folder's absolute path, without links: what is walked is what was meant.
+
+    Raise ``FoveaError`` for a path that names nothing, such as an empty one.
+    """
+    return os.path.realpath(os.fsencode(check_path(folder)))
+
+
+def paths_named(
+    library: Library, folders: Iterable[Path | bytes | str], reread: bool
+) -> list[bytes]:
+    """Return the paths of folders to index, or of what is to be read anew."""
+    if not reread:
+        return [root_path(folder) for folder in folders]
+    roots = {root.path for root in library.roots()}
+    return [path_in(folder, roots) for folder in folders]
 
 
 def path_in(folder: Path | bytes | str, roots: Collection[bytes]) -> bytes:
@@ -46,3 +67,18 @@ def not_covered(paths: Iterable[bytes], roots: Collection[bytes], reread: bool) 
         for path in dict.fromkeys(paths)
         if path not in roots and not (reread and any(inside(root, path) for root in roots))
     ]
+
+
+def check_folder(path: bytes, own: bytes) -> None:
+    """Raise ``FoveaError`` for what cannot become a root; ``own`` is the library's folder."""
+    name = printable_name(os.fsdecode(path))
+    if not os.path.lexists(path):
+        raise FoveaError(f"there is no folder {name}; check its name")
+    if not os.path.isdir(path):
+        raise FoveaError(f"{name} is not a folder; name the folder that it is in")
+    if inside(path, own):
+        raise FoveaError(f"{name} is the library's own folder; name another one")
+    try:
+        os.scandir(path).close()
+    except OSError as exc:
+        raise FoveaError(f"cannot list {name}: {exc.strerror}; check its permissions") from exc

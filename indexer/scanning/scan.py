@@ -17,14 +17,14 @@ from fovea.indexer.walking.ignore import Ignore
 from fovea.indexer.walking.prefetch import Prefetch
 from fovea.indexer.walking.walk import Closed
 from fovea.indexer.workers.host import available_cores
+from fovea.indexer.workers.pool import Task
 from fovea.search.clip.protocols import IndexingEncoder
-from fovea.search.clip.user_path import check_path
 from fovea.search.errors import FoveaError, ModelError
 from fovea.search.library import checks
 from fovea.search.library.files import HELD_REASON
 from fovea.search.library.library import Library
 from fovea.search.library.paths import printable_name
-from fovea.search.library.rows import ModelRow, Root
+from fovea.search.library.rows import FileWrite, ModelRow, Root
 from fovea.search.maintenance.prepare import prepare
 from fovea.search.maintenance.salvage import settle
 from fovea.search.models.info import ModelInfo
@@ -40,7 +40,7 @@ from .missing import (
     lost_files,
     note_settled,
 )
-from .named import covering, named_path, not_covered, path_in
+from .named import check_folder, covering, named_path, not_covered, paths_named, root_path
 from .pipeline import InHand, Pipeline, Progress, Tally
 from .refusals import write_each
 
@@ -156,13 +156,13 @@ def index_folders(
     if changed:
         paths = [named_path(folder) for folder in folders]
     else:
-        paths = _paths(library, folders, reread)
+        paths = paths_named(library, folders, reread)
     load_encoder = cache(load_encoder)
     if dry_run:
         report = scan.dry_run(scan.roots(paths, add=False))
     else:
         with library.writing(wait_s), interruptible(stop):
-            library.refuse_damaged(checks.everyday, checks.order)
+            library.refuse_damaged(checks.everyday)
             current = library.model()
             if current is not None and current.identity != model.identity:
                 raise _other_model(library, current, model.name)
@@ -174,21 +174,6 @@ def index_folders(
     if not dry_run and not report.stopped and current is not None:
         prepare(library, current, load_encoder, model.folder)
     return report
-
-
-def root_path(folder: Path | bytes | str) -> bytes:
-    """Return a folder's absolute path, without links: what is walked is what was meant.
-
-    Raise ``FoveaError`` for a path that names nothing, such as an empty one.
-    """
-    return os.path.realpath(os.fsencode(check_path(folder)))
-
-
-def _paths(library: Library, folders: Sequence[Path | bytes | str], reread: bool) -> list[bytes]:
-    if not reread:
-        return [root_path(folder) for folder in folders]
-    roots = {root.path for root in library.roots()}
-    return [path_in(folder, roots) for folder in folders]
 
 
 @contextmanager
@@ -229,6 +214,7 @@ class _Scan:
     _scopes: frozenset[bytes] = frozenset()  # to read anew
     _reported: float = 0.0
     _first: float | None = None  # when the first picture had been embedded
+    _is_checked: bool = False
 
     # Which roots
 
@@ -309,10 +295,12 @@ class _Scan:
                 tick=tick,
                 in_hand=self.in_hand,
             )
-            pipeline.run(iter(changes))
+            pipeline.run(self._vouched(changes))
         if self.stop.is_set():
             return replace(_report(survey, pipeline.tally, refused=pipeline.problems), stopped=True)
         refused = pipeline.problems
+        if survey.present or survey.stamped:
+            self._check_order()
         refused += write_each(self.library.mark_present, survey.present)
         stamped = write_each(self.library.note_ctimes, survey.stamped)
         refused += [(path, reason) for (path, _), reason in stamped]
@@ -324,6 +312,24 @@ class _Scan:
         self._tell(survey, pipeline.tally, False, last=True)
         return report
 
+    def _vouched(
+        self, changes: Iterable[Task | FileWrite | None]
+    ) -> Iterator[Task | FileWrite | None]:
+        """Yield the changes once it is sure that files which are known are not new."""
+        for change in changes:
+            if change is not None:
+                self._check_order()
+            yield change
+
+    def _check_order(self) -> None:
+        """Raise ``LibraryDamaged`` if rows are not where a search finds them; look only once.
+
+        It reads every row, so only before something is written of which a row may exist.
+        """
+        if not self._is_checked:
+            self.library.refuse_damaged(checks.order)
+            self._is_checked = True
+
     def _settle_lost(
         self, survey: Survey, gained: set[int], refused: list[tuple[bytes, str]]
     ) -> Verdict:
@@ -331,8 +337,10 @@ class _Scan:
 
         Add to ``refused`` what the database does not take, and why.
         """
-        library = self.library
-        verdict = judge(library, survey, lost_files(survey), gained, self.confirmed)
+        library, found = self.library, lost_files(survey)
+        if found:
+            self._check_order()
+        verdict = judge(library, survey, found, gained, self.confirmed)
         skipped = [(entry.path, entry.refusal) for entry in verdict.skipped]
         refused += [(row[0], why) for row, why in write_each(library.mark_skipped, skipped)]
         held = [entry.path for entry in verdict.held]
@@ -415,7 +423,7 @@ def check_request(
     roots = {root.path for root in library.roots()}
     if not folders and not roots:
         raise FoveaError(NO_FOLDER)
-    paths = _paths(library, folders, reread)
+    paths = paths_named(library, folders, reread)
     if reread:
         for path in paths:
             if covering(path, roots) != path and not os.path.lexists(path):
@@ -440,21 +448,6 @@ def _other_model(library: Library, current: ModelRow, name: str) -> ModelChanged
         f"{library.folder} uses {current.name}, not {name}; to change its model: fovea models use "
         f"{name}; to keep both, choose another folder for the library"
     )
-
-
-def check_folder(path: bytes, own: bytes) -> None:
-    """Raise ``FoveaError`` for what cannot become a root; ``own`` is the library's folder."""
-    name = printable_name(os.fsdecode(path))
-    if not os.path.lexists(path):
-        raise FoveaError(f"there is no folder {name}; check its name")
-    if not os.path.isdir(path):
-        raise FoveaError(f"{name} is not a folder; name the folder that it is in")
-    if inside(path, own):
-        raise FoveaError(f"{name} is the library's own folder; name another one")
-    try:
-        os.scandir(path).close()
-    except OSError as exc:
-        raise FoveaError(f"cannot list {name}: {exc.strerror}; check its permissions") from exc
 
 
 def _report(
