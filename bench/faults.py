@@ -61,7 +61,7 @@ FAULTS = {
         "completes all",
     ),
     "snapshots": Fault(
-        "snapshots", "snapshots", 1000, 40,
+        "snapshots", "snapshots", 1200, 40,
         "snapshots with flipped bits, swapped or zeroed pieces, cut, longer, or outdated",
         "the answer that the database gives",
     ),
@@ -82,7 +82,7 @@ FAULTS = {
         "one line that says so; nothing lost or left behind; then a complete run",
     ),
     "two-indexers": Fault(
-        "disks", "two_indexers", 20, 1,
+        "disks", "two_indexers", 24, 1,
         "two runs started at once",
         "one indexes, the other waits or says so in a line; every picture once",
     ),
@@ -92,7 +92,7 @@ FAULTS = {
         "no picture of a root that is away is lost; all are right when it is back",
     ),
     "replaced": Fault(
-        "disks", "files_replaced", 3000, 100,
+        "disks", "files_replaced", 3400, 100,
         "files replaced or rewritten while they are read",
         "in the end each file has its own content's embedding; none was mixed up",
     ),
@@ -108,9 +108,24 @@ FAULTS = {
         "answered",
     ),
     "slow": Fault(
-        "network", "slow_clients", 100, 12,
+        "network", "slow_clients", 120, 12,
         "clients that dribble, send half, or read nothing",
         "ordinary requests are answered meanwhile",
+    ),
+    "searchers": Fault(
+        "strangers", "searchers", 11_000, 60,
+        "requests while another process indexes",
+        "each is answered with 200, and none shows fewer pictures than there were at first",
+    ),
+    "traversals": Fault(
+        "strangers", "traversals", 600, 60,
+        "requests for files outside the library, by paths that climb and by a link",
+        "4xx, or an answer without the file",
+    ),
+    "hostile": Fault(
+        "strangers", "hostile", 6400, 40,
+        "hostile, odd and broken files in an indexed folder",
+        "each has a row, with its reason if it failed; a sound picture among them is searchable",
     ),
     "uploads": Fault(
         "network", "uploads", 600, 8,

@@ -18,10 +18,9 @@ from browsing import chromium, draw_line, indexed, launched, served  # noqa: E40
 from building import build, copy_checkout  # noqa: E402
 from fovea.search.library.library import Library  # noqa: E402
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch  # noqa: E402
-from fovea.search.models.lazy import LazyEncoder  # noqa: E402
 from fovea.web.app import create_app  # noqa: E402
 from places import PHOTOS  # noqa: E402
-from toys import COLOURS, ColourEncoder, TolerantEncoder  # noqa: E402
+from toys import COLOURS, ColourEncoder, TolerantEncoder, lazily  # noqa: E402
 
 
 @pytest.fixture
@@ -103,14 +102,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def app(colour_library: Library) -> Iterator[Flask]:
     """The web app for the eight photos, with the toy encoder."""
     encoder = TolerantEncoder()
-    shared = LazyEncoder(
-        encoder.name,
-        encoder.identity,
-        encoder.dim,
-        encoder.preprocess,
-        open_words=lambda: encoder,
-        load=lambda: encoder,
-    )
+    shared = lazily(encoder)
     made = create_app(colour_library.folder, encoder_of=lambda row: shared, testing=True)
     yield made
     made.extensions["fovea"].close()

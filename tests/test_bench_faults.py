@@ -31,7 +31,9 @@ from places import CHECKOUT
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
-@pytest.mark.parametrize("names", ["snapshots two-indexers vanishing memory", "garbage"])
+@pytest.mark.parametrize(
+    "names", ["snapshots two-indexers vanishing memory", "garbage traversals", "searchers hostile"]
+)
 def test_quick_rows_find_nothing_wrong(names):
     command = [sys.executable, CHECKOUT / "bench" / "faults.py", "--quick", "--markdown"]
     for name in names.split():

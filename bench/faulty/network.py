@@ -186,7 +186,7 @@ def _status(port: int, data: bytes) -> str:
 def slow_clients(plan: Plan) -> Tally:
     """Connections that dribble a byte at a time, send half or read nothing; others are served."""
     tally = Tally()
-    lasting = 3.0 if plan.quick else 30.0
+    lasting = 3.0 if plan.quick else 65.0
     with serving() as server, contextlib.ExitStack() as stack:
         server.ask()
         slow = [
@@ -224,6 +224,14 @@ def slow_clients(plan: Plan) -> Tally:
 # Uploads
 
 
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """Return the beginning of a file with some bytes changed."""
+    changed = bytearray(data[: rng.randint(1, max(1, len(data)))])
+    for _ in range(rng.randint(0, 20) if changed else 0):
+        changed[rng.randrange(len(changed))] = rng.randrange(256)
+    return bytes(changed)
+
+
 def uploads(plan: Plan) -> Tally:
     """Search by hostile files: an answer, or a 4xx that says why."""
     tally, rng = Tally(), plan.random("uploads")
@@ -234,11 +242,8 @@ def uploads(plan: Plan) -> Tally:
         for number in range(plan.count):
             path = rng.choice(shared if shared and number % 2 else odd)
             data = path.read_bytes()
-            if rng.random() < 0.5 and data:
-                changed = bytearray(data[: rng.randint(1, len(data))])
-                for _ in range(rng.randint(0, 20)):
-                    changed[rng.randrange(len(changed))] = rng.randrange(256)
-                data = bytes(changed)
+            if rng.random() < 0.5:
+                data = mutated(data, rng)
             name = re.sub(r"[^ -~]|[\"\\]", "_", path.name)
             body = (
                 b'--cut\r\nContent-Disposition: form-data; name="picture"; filename="'

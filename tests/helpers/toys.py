@@ -10,6 +10,7 @@ from PIL import Image, ImageColor
 
 from fovea.indexer.switching.switch import switch_model
 from fovea.search.clip.preprocess import Preprocess
+from fovea.search.models.lazy import LazyEncoder
 
 COLOURS = ("red", "lime", "blue", "yellow", "cyan", "magenta", "white", "maroon")
 FORMER, NEW, THIRD = "c0" * 32, "d1" * 32, "e2" * 32  # models to change from and to
@@ -115,3 +116,15 @@ def switch(library, identity=NEW, encoder=None, **options):
     encoder = encoder or (TolerantEncoder() if identity == FORMER else WideEncoder())
     options = {"batch_size": 3, "model": described(identity), "workers": 1} | options
     return switch_model(library, load_encoder=lambda: encoder, **options)
+
+
+def lazily(encoder):
+    """The lazy encoder of a server, around a toy."""
+    return LazyEncoder(
+        encoder.name,
+        encoder.identity,
+        encoder.dim,
+        encoder.preprocess,
+        open_words=lambda: encoder,
+        load=lambda: encoder,
+    )

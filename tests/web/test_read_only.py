@@ -11,11 +11,10 @@ from PIL import Image
 
 from fovea.search.index.view import snapshot_path
 from fovea.search.library.library import DATABASE, Library
-from fovea.search.models.lazy import LazyEncoder
 from fovea.web.app import create_app
 from fovea.web.views.pages import asset_url, messages
 from places import read_only
-from toys import TolerantEncoder
+from toys import TolerantEncoder, lazily
 
 ARGUMENTS = {"image_id": "1", "root_id": "1"}
 WRITES = {
@@ -46,14 +45,7 @@ def place(request, colour_library, tmp_path, monkeypatch):
 @pytest.fixture
 def served(place):
     encoder = TolerantEncoder()
-    shared = LazyEncoder(
-        encoder.name,
-        encoder.identity,
-        encoder.dim,
-        encoder.preprocess,
-        open_words=lambda: encoder,
-        load=lambda: encoder,
-    )
+    shared = lazily(encoder)
     made = create_app(place, encoder_of=lambda row: shared, testing=True)
     yield made
     made.extensions["fovea"].close()

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from flask import Flask, Request, Response, current_app, request
 
 from fovea.search.errors import FoveaError
+from fovea.web.contract.cookies import keep_cookie
 from fovea.web.contract.problems import Problem
 
 from .proxies import BY_PROXY
@@ -255,15 +256,7 @@ def _same(offered: str, token: str) -> bool:
 def _welcome(asked: Request, token: str) -> Response:
     """Set the token as a cookie and reload the page without it in the address."""
     response = _reload(asked, asked.path)
-    response.set_cookie(
-        COOKIE,
-        token,
-        path=asked.script_root or "/",
-        max_age=COOKIE_AGE_S,
-        httponly=True,
-        samesite="Strict",
-        secure=asked.is_secure,
-    )
+    keep_cookie(response, asked, COOKIE, token, COOKIE_AGE_S)
     return response
 
 

@@ -20,6 +20,7 @@ from flask import (
 from fovea.search.errors import FoveaError
 from fovea.search.library.paths import printable
 from fovea.search.query.run import Question
+from fovea.web.contract.cookies import keep_cookie
 from fovea.web.contract.problems import Problem, members
 from fovea.web.engine.answers import ask, page
 from fovea.web.engine.engine import current_engine
@@ -64,15 +65,7 @@ def index() -> Response:
     response.headers["Vary"] = "Accept-Language, Cookie"
     response.headers["Content-Language"] = language
     if request.args.get("lang") in LANGUAGES:
-        response.set_cookie(
-            LANGUAGE_COOKIE,
-            language,
-            path=request.script_root or "/",
-            max_age=YEAR_S,
-            httponly=True,
-            samesite="Strict",
-            secure=request.is_secure,
-        )
+        keep_cookie(response, request, LANGUAGE_COOKIE, language, YEAR_S)
     return response
 
 

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import warnings
 import zlib
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from fovea.indexer.decoding import pillow as decoding
 from fovea.indexer.decoding.limits import Limits, Refused
 from fovea.indexer.decoding.pillow import decode
 from fovea.indexer.decoding.rescue import jpeg
@@ -22,17 +20,7 @@ from fovea.search.clip.preprocess import Preprocess
 SQUASHED = Preprocess(64, fit="squash")
 END = b"\xff\xd9"
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def prepared():
-    """Set up decoding, and leave Pillow and the warnings as they were."""
-    limit = Image.MAX_IMAGE_PIXELS
-    with warnings.catch_warnings():
-        decoding.prepare()
-        yield
-    Image.MAX_IMAGE_PIXELS = limit
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("prepared")]
 
 
 def noisy(width=400, height=304, seed=1):

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import warnings
 import zlib
 
 import numpy as np
@@ -12,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
-from fovea.indexer.decoding import pillow as decoding
 from fovea.indexer.decoding.limits import Limits, Refused
 from fovea.indexer.decoding.pillow import decode
 from fovea.indexer.workers.decode_worker import answer
@@ -32,17 +30,7 @@ XMP = (
 XMPS = ('tiff:Orientation="{}"/>', "tiff:Orientation = '{}' />",
         "><tiff:Orientation>{}</tiff:Orientation></rdf:Description>")  # fmt: skip
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def prepared():
-    """Set up decoding, and leave Pillow and the warnings as they were."""
-    limit = Image.MAX_IMAGE_PIXELS
-    with warnings.catch_warnings():
-        decoding.prepare()
-        yield
-    Image.MAX_IMAGE_PIXELS = limit
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("prepared")]
 
 
 def quadrants(width=208, height=160):

@@ -1,7 +1,6 @@
 """Bytes become a model's pixels, or one line that says why not."""
 
 import io
-import warnings
 
 import numpy as np
 import pytest
@@ -15,17 +14,7 @@ from fovea.search.clip.preprocess import Preprocess
 PREPROCESS = Preprocess(32)
 
 # Workers ignore warnings; here pytest sets its own filters for each test.
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def prepared():
-    """Set up decoding, and leave Pillow and the warnings as they were."""
-    limit = Image.MAX_IMAGE_PIXELS
-    with warnings.catch_warnings():
-        decoding.prepare()
-        yield
-    Image.MAX_IMAGE_PIXELS = limit
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("prepared")]
 
 
 def encoded(image, kind="PNG", **options):
