@@ -170,7 +170,8 @@ def test_the_browser_is_opened_unless_told_not_to(tmp_path, monkeypatch):
         result = CliRunner().invoke(cli, [*options, *more])
         assert result.exit_code == 0, result.output
         for thread in set(threading.enumerate()) - before:
-            thread.join(5)
+            if not isinstance(thread, threading._DummyThread):
+                thread.join(5)
         assert opened == expected
         opened.clear()
     assert served == [("127.0.0.1", 8000)] * 2
