@@ -14,10 +14,18 @@ from fovea.search.library.rows import ModelRow
 from .base import Built
 from .kinds import KINDS
 from .segments import Segment
-from .snapshot import Header, Snapshot, SnapshotWriter, UnusableSnapshot, chunks, read_snapshot
+from .snapshot import (
+    Header,
+    Snapshot,
+    SnapshotWriter,
+    UnusableSnapshot,
+    chunks,
+    read_header,
+    read_snapshot,
+)
 from .view import IndexOptions, View, snapshot_path
 
-__all__ = ["save_snapshot", "worth_saving"]
+__all__ = ["is_saved", "save_snapshot", "worth_saving"]
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +41,33 @@ def worth_saving(view: View, options: IndexOptions, build: bool) -> bool:
     if not build or view.header is None or view.header.kind != options.kind:
         return build
     return len(view) > 2 * view.header.built_on  # building one has failed before
+
+
+def is_saved(library: Library, model: ModelRow, options: IndexOptions) -> bool:
+    """Whether a large model's snapshot has every embedding, as far as its header tells.
+
+    Opening the index reads the snapshot whole to compare its checksum. One so large that opening
+    it for a search saves it again, if it is damaged, need not be read to find nothing to save.
+    """
+    try:
+        header, checksum = read_header(snapshot_path(library, model.id))
+    except UnusableSnapshot:
+        return False
+    if (header.library, header.model, header.dim) != (library.id, model.identity, model.dim):
+        return False
+    [(is_known, count, newest, gone)] = library.rows(
+        "SELECT EXISTS (SELECT 1 FROM snapshots WHERE model_id = :id AND checksum = :checksum), "
+        "(SELECT count(*) FROM embeddings INDEXED BY embeddings_model_id WHERE model_id = :id), "
+        "(SELECT max(id) FROM embeddings INDEXED BY embeddings_model_id WHERE model_id = :id), "
+        "(SELECT max(id) FROM tombstones WHERE model_id = :id)",
+        {"id": model.id, "checksum": checksum},
+    )
+    if not is_known or count != header.count or count < options.at_once:
+        return False
+    if newest > header.generation or (gone or 0) > header.tombstone:
+        return False
+    has_index = header.kind == options.kind and count <= 2 * header.built_on
+    return count < options.exhaustive_below or has_index
 
 
 def save_snapshot(

@@ -30,7 +30,15 @@ import numpy as np
 
 from fovea.search.clip.disk import sync_folder
 
-__all__ = ["Header", "Rows", "Snapshot", "SnapshotWriter", "UnusableSnapshot", "read_snapshot"]
+__all__ = [
+    "Header",
+    "Rows",
+    "Snapshot",
+    "SnapshotWriter",
+    "UnusableSnapshot",
+    "read_header",
+    "read_snapshot",
+]
 
 MAGIC = b"foveaIX1"
 PAGE = 4096
@@ -164,6 +172,27 @@ def read_snapshot(path: Path) -> Snapshot:
     try:
         return _snapshot(content, fields)
     except (KeyError, TypeError, ValueError) as exc:
+        raise UnusableSnapshot(f"it was written by another version: {exc}") from exc
+
+
+def read_header(path: Path) -> tuple[Header, str]:
+    """Return a snapshot's header and checksum, without a look at what it holds.
+
+    Raise ``UnusableSnapshot`` if they cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            fields = _header(file.read(PAGE))
+            size = os.fstat(file.fileno()).st_size
+    except OSError as exc:
+        raise UnusableSnapshot(exc.strerror or str(exc)) from exc
+    try:
+        if fields.pop("size") != size:
+            raise UnusableSnapshot(f"it has {size} bytes")
+        del fields["sections"]
+        checksum = str(fields.pop("checksum"))
+        return Header(**fields), checksum
+    except (KeyError, TypeError) as exc:
         raise UnusableSnapshot(f"it was written by another version: {exc}") from exc
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.errors import LibraryError
-from fovea.search.index.vector_index import VectorIndex
+from fovea.search.index.save import is_saved
+from fovea.search.index.vector_index import IndexOptions, VectorIndex
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ModelRow
 from fovea.search.query.likelihood import Background
@@ -30,7 +31,8 @@ def prepare(
     caches: what cannot be saved is logged.
     """
     try:
-        VectorIndex.open(library, model.id).save()
+        if not is_saved(library, model, IndexOptions()):
+            VectorIndex.open(library, model.id).save()
     except LibraryError as exc:
         log.warning("the index is not saved: %s", exc)
     signs = measured_in(place, model.identity, model.dim)

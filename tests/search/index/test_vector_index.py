@@ -1,10 +1,13 @@
 """Answers are those of the database, whatever became of the snapshot."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fovea.search.errors import LibraryError
 from fovea.search.index import train_ivf as training
+from fovea.search.index.save import is_saved
 from fovea.search.index.snapshot import read_snapshot
 from fovea.search.index.vector_index import IndexOptions, VectorIndex
 from fovea.search.index.view import snapshot_path
@@ -181,6 +184,33 @@ def test_a_snapshot_is_written_again_when_enough_has_changed(library, model):
     header = read_snapshot(snapshot_path(library, model.id)).header
     assert (header.count, header.generation) == (930, 940)
     check_answers(index, vectors[10:940], np.arange(11, 941))
+
+
+def test_a_large_snapshot_that_has_everything_need_not_be_read(library, model):
+    vectors, path = clustered(2000, DIM), snapshot_path(library, model.id)
+    store(library, vectors[:90])
+    assert not is_saved(library, model, SMALL)  # there is none
+    opened(library, SMALL).save()
+    assert not is_saved(library, model, SMALL)  # too small for a search to save it again
+    ids = store(library, vectors[90:150], first=90)
+    assert not is_saved(library, model, SMALL)  # it lacks some
+    opened(library, SMALL).save()
+    assert is_saved(library, model, SMALL)
+    assert not is_saved(library, replace(model, identity="f" * 64), SMALL)
+    delete(library, ids[:1])
+    assert not is_saved(library, model, SMALL)  # it has one too many
+    store(library, vectors[150:151], first=150)
+    assert not is_saved(library, model, SMALL)  # as many, but not the same
+    store(library, vectors[151:], first=151)
+    opened(library, SMALL)
+    assert not is_saved(library, model, SMALL)  # an index is worth building now
+    opened(library, SMALL).save()
+    assert is_saved(library, model, SMALL)
+    with library.transaction() as conn:
+        conn.execute("DELETE FROM snapshots")
+    assert not is_saved(library, model, SMALL)  # it may be of another time
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not is_saved(library, model, SMALL)
 
 
 def test_opening_stores_what_would_be_slow_to_read_again(library, model):
