@@ -1,9 +1,9 @@
 """Compare a walk with the library: what is new, what has changed, what has disappeared."""
 
-import json
 import os
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
@@ -11,16 +11,13 @@ from typing import NamedTuple
 from fovea.indexer.decoding.formats import RAW_EXTENSIONS, RAW_REASON, extension, raw_available
 from fovea.indexer.decoding.limits import DECODING, UNEXPECTED, unexpected
 from fovea.indexer.walking.ignore import BadIgnoreFile, Ignore, check_above
-from fovea.indexer.walking.walk import Closed, Found, is_empty, look, walk
+from fovea.indexer.walking.walk import Closed, Found, Stamped, found, is_empty, look, pieces
 from fovea.indexer.workers.pool import Task
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileRow, FileState, FileWrite, Root
 
-from .refusals import UNEMBEDDED, UNSTORED
+from .known import Known, OrderedRows
 
-RETRIED = tuple(
-    f"reason LIKE '{start.strip()}%'" for start in ("unreadable:", UNEMBEDDED, UNSTORED, UNEXPECTED)
-)
 DECODERS = ("fovea", "pillow", "pillow-heif", "rawpy")
 
 
@@ -33,57 +30,45 @@ class LostFile(NamedTuple):
     refusal: str | None  # why it is not to be opened; None if it is gone
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the library knows before a walk: read once, so that the walk needs no database."""
+def known_files(
+    library: Library,
+    roots: Iterable[Root],
+    model_id: int | None,
+    thread: Executor | None = None,
+) -> Known:
+    """Prepare to compare a walk of some roots; None is a model new to the library.
 
-    files: dict[bytes, FileRow]  # under all roots; a walk takes out what it finds
-    noted: frozenset[bytes]  # indexed files with a remark: kept though not found or not readable
-    retry: frozenset[bytes]  # failed, but not because of their content, or with other decoders
-    unembedded: set[int]  # images that the model has yet to embed
-
-
-def known_files(library: Library, roots: Sequence[Root], model_id: int | None) -> Known:
-    """Read what a walk of these roots is compared with; None is a model new to the library."""
-    files: dict[bytes, FileRow] = {}
-    for root in _outermost(roots):
-        files |= library.files_under(root.path)
-    noted = library.rows("SELECT path FROM files WHERE state = 'indexed' AND reason IS NOT NULL")
-    retry = library.rows(
-        f"SELECT path FROM files WHERE state = 'failed' AND ({' OR '.join(RETRIED)} "
-        "OR root_id IN (SELECT value FROM json_each(?)))",
-        [json.dumps(_decoded_otherwise(library, [root.id for root in roots]))],
-    )
+    The walk has the rows read from ``library`` by a ``thread``, or without one by itself.
+    """
     if model_id is None:
-        unembedded = {row.image_id for row in files.values() if row.image_id is not None}
+        unembedded = library.rows("SELECT id FROM images")
     else:
-        rows = library.rows(
-            "SELECT id FROM images WHERE id NOT IN "
-            "(SELECT image_id FROM embeddings WHERE model_id = ?)",
-            (model_id,),
-        )
-        unembedded = {image_id for (image_id,) in rows}
-    return Known(files, _paths(noted), _paths(retry), unembedded)
+        unembedded = _unembedded(library, model_id)
+    otherwise = _decoded_otherwise(library, [root.id for root in roots])
+    return Known(library, (image_id for (image_id,) in unembedded), otherwise, thread)
+
+
+def _unembedded(library: Library, model_id: int) -> list[tuple[int]]:
+    """Return the images that a model has yet to embed; quickly, if there are none."""
+    [(images, embedded)] = library.rows(
+        "SELECT (SELECT count(*) FROM images), (SELECT count(*) FROM embeddings "
+        "INDEXED BY embeddings_model_id WHERE model_id = ?)",
+        (model_id,),
+    )
+    if images == embedded:  # each embedding is of one image, and another of each
+        return []
+    return library.rows(
+        "SELECT id FROM images WHERE NOT EXISTS "
+        "(SELECT 1 FROM embeddings WHERE image_id = images.id AND model_id = ?)",
+        (model_id,),
+    )
 
 
 def known_at(library: Library, paths: Iterable[bytes]) -> Known:
     """Read what the library knows of the files at some paths, which are read in any case."""
-    sql = "SELECT path, id, size, mtime_ns, state, image_id, ctime_ns FROM files WHERE path = ?"
-    rows = [row for path in paths for row in library.rows(sql, (path,))]
-    files = {path: FileRow(*rest) for path, *rest in rows}
-    return Known(files, frozenset(), frozenset(), set())
-
-
-def _paths(rows: Iterable[tuple[bytes]]) -> frozenset[bytes]:
-    return frozenset(path for (path,) in rows)
-
-
-def _outermost(roots: Iterable[Root]) -> list[Root]:
-    chosen: list[Root] = []
-    for root in sorted(roots, key=lambda root: len(root.path)):
-        if not any(inside(root.path, other.path) for other in chosen):
-            chosen.append(root)
-    return chosen
+    known = Known(library)
+    known.files = known.rows_of(list(paths))
+    return known
 
 
 def inside(path: bytes, folder: bytes) -> bool:
@@ -130,6 +115,7 @@ class Survey:
     offline: dict[int, str] = field(default_factory=dict)  # root id -> why
     barred: dict[int, BadIgnoreFile] = field(default_factory=dict)  # root id -> what bars it
     totals: dict[int, int] = field(default_factory=dict)  # root id -> files found there
+    walked: set[int] = field(default_factory=set)  # ids of the roots that were walked to the end
     raw: bool = field(default_factory=lambda: raw_available())
     halt: threading.Event = field(default_factory=threading.Event)  # ends the walk early
 
@@ -152,43 +138,66 @@ class Survey:
             self.totals[root.id] = self.found - before
 
     def _walk(self, root: Root, stops: frozenset[bytes]) -> Iterator[Task | FileWrite]:
-        take, files = self.known.files.pop, self.known.files
-        noted, unembedded, scopes = self.known.noted, self.known.unembedded, self.scopes
-        for entry in self._entries(root, stops):
+        rules = self.rules(root)
+        if self.only:
+            yield from self._look(root, rules, stops)
+            return
+        known, others = self.known, [other.path for other in self.roots if other.id != root.id]
+        rows = OrderedRows(known.ask, root.path, others)
+        for piece in pieces(root.path, rules, stops, self.halt):
+            if isinstance(piece, Closed):
+                self.closed.append(piece)
+                continue
+            if not piece:
+                continue
+            self.found += len(piece)
+            stamps_decide = not self.scopes and not known.unembedded
+            if stamps_decide and rows.take(piece):
+                self.unchanged += len(piece)  # nearly always, without a look at any single file
+            else:
+                yield from self._sift(root, piece, rows.until(piece[-1][0]), stamps_decide)
+        while not self.halt.is_set() and (lost := rows.rest()):
+            known.files |= known.rows_of([row[0] for row in lost])
+        self.walked.add(root.id)
+
+    def _look(
+        self, root: Root, rules: Ignore, stops: frozenset[bytes]
+    ) -> Iterator[Task | FileWrite]:
+        paths = sorted(path for path in self.scopes if root_of(path, self._all) == root.path)
+        for entry in look(root.path, paths, rules, stops):
             if isinstance(entry, Closed):
                 self.closed.append(entry)
-                continue
-            self.found += 1
-            path, size, mtime_ns, refusal, ctime_ns = entry
-            row = take(path, None) if files else None
-            if (
-                row is not None
-                and refusal is None
-                and row.state == "indexed"
-                and row.mtime_ns == mtime_ns
-                and row.size == size
-                and row.ctime_ns == ctime_ns
-                and row.image_id not in unembedded
-                and path not in noted
-                and not (scopes and covers(scopes, path))
-            ):
-                self.unchanged += 1  # nearly always, so this path is as short as Python allows
-                continue
-            try:
-                change = self._judge(root, entry, row)
-            except Exception as exc:  # whatever it is, it is the failure of this file
-                change = self._refused(root, entry._replace(refusal=unexpected(exc)), row)
-            if change is None:
-                self.unchanged += 1
             else:
-                yield change
+                self.found += 1
+                yield from self._compare(root, entry, self.known.files.pop(entry.path, None))
 
-    def _entries(self, root: Root, stops: frozenset[bytes]) -> Iterator[Found | Closed]:
-        rules = self.rules(root)
-        if not self.only:
-            return walk(root.path, rules, stops, self.halt)
-        paths = sorted(path for path in self.scopes if root_of(path, self._all) == root.path)
-        return look(root.path, paths, rules, stops)
+    def _sift(
+        self, root: Root, piece: list[Stamped | Found], rows: list[Stamped], stamps_decide: bool
+    ) -> Iterator[Task | FileWrite]:
+        """Compare some pictures with the rows that there are of them, and of files now gone."""
+        lost: list[bytes]
+        if stamps_decide:
+            same = set(rows).intersection(piece)
+            changed = [picture for picture in piece if picture not in same]
+            lost = [row[0] for row in rows if row not in same]
+        else:
+            changed, lost = piece, [row[0] for row in rows]
+        self.unchanged += len(piece) - len(changed)
+        known = self.known.rows_of(lost)
+        for picture in changed:
+            yield from self._compare(root, found(picture), known.pop(picture[0], None))
+        self.known.files |= known
+
+    def _compare(self, root: Root, entry: Found, row: FileRow | None) -> Iterator[Task | FileWrite]:
+        """Yield what one file needs: to be read, to be recorded, or nothing."""
+        try:
+            change = self._judge(root, entry, row)
+        except Exception as exc:  # whatever it is, it is the failure of this file
+            change = self._refused(root, entry._replace(refusal=unexpected(exc)), row)
+        if change is None:
+            self.unchanged += 1
+        else:
+            yield change
 
     @property
     def _all(self) -> frozenset[bytes]:
@@ -293,9 +302,11 @@ def _decoded_otherwise(library: Library, root_ids: Iterable[int]) -> list[int]:
 def note_decoders(library: Library, root_ids: Iterable[int]) -> None:
     """Remember that these roots have been scanned to the end by today's decoders."""
     today = decoder_versions()
-    with library.transaction() as conn:
-        conn.executemany(
-            "INSERT INTO library (key, value) VALUES (?, ?) "
-            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            [(f"decoders:{root_id}", today) for root_id in root_ids],
-        )
+    noted = dict(library.rows("SELECT key, value FROM library WHERE key LIKE 'decoders:%'"))
+    keys = [key for root_id in root_ids if noted.get(key := f"decoders:{root_id}") != today]
+    if keys:
+        with library.transaction() as conn:
+            conn.executemany(
+                "INSERT OR REPLACE INTO library (key, value) VALUES (?, ?)",
+                [(key, today) for key in keys],
+            )

@@ -221,7 +221,7 @@ def _still_shown(
             return False
         if _fate(path, root.path, listing) != "here":
             return False
-        if root.id in walked and path not in survey.known.files:
+        if root.id in survey.walked and path not in survey.known.files:
             return True
         return _is_unchanged(path, size, mtime_ns)
 
@@ -255,12 +255,15 @@ def _is_unchanged(path: bytes, size: int, mtime_ns: int) -> bool:
 
 def note_settled(library: Library, root_ids: Iterable[int]) -> None:
     """Remember which files of some roots are known by the end of a run that was not interrupted."""
-    with library.transaction() as conn:
-        conn.executemany(
-            "INSERT INTO library (key, value) SELECT ?, coalesce(max(id), 0) FROM files WHERE true "
-            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            [(f"{SETTLED_KEY}{root_id}",) for root_id in root_ids],
-        )
+    [(last,)] = library.rows("SELECT coalesce(max(id), 0) FROM files")
+    noted = _settled(library)
+    changed = [root_id for root_id in root_ids if noted.get(root_id) != last]
+    if changed:
+        with library.transaction() as conn:
+            conn.executemany(
+                "INSERT OR REPLACE INTO library (key, value) VALUES (?, ?)",
+                [(f"{SETTLED_KEY}{root_id}", last) for root_id in changed],
+            )
 
 
 def _settled(library: Library) -> dict[int, int]:

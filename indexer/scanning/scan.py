@@ -5,8 +5,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from fovea.indexer.workers.pool import Task
 from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.errors import FoveaError, ModelError
 from fovea.search.library import checks
+from fovea.search.library.damage import Check
 from fovea.search.library.files import HELD_REASON
 from fovea.search.library.library import Library
 from fovea.search.library.paths import printable_name
@@ -32,14 +34,7 @@ from fovea.search.models.resolve import resolve_model
 
 from .changes import Survey, inside, known_at, known_files, note_decoders, root_of
 from .dry_run import DryRun
-from .missing import (
-    DELETED_REASON,
-    MOVED_REASON,
-    Verdict,
-    judge,
-    lost_files,
-    note_settled,
-)
+from .missing import DELETED_REASON, MOVED_REASON, Verdict, judge, lost_files, note_settled
 from .named import check_folder, covering, named_path, not_covered, paths_named, root_path
 from .pipeline import InHand, Pipeline, Progress, Tally
 from .refusals import write_each
@@ -162,7 +157,8 @@ def index_folders(
         report = scan.dry_run(scan.roots(paths, add=False))
     else:
         with library.writing(wait_s), interruptible(stop):
-            library.refuse_damaged(checks.everyday)
+            if paths:  # else nothing is written before the walk has begun
+                scan.check(checks.everyday)
             current = library.model()
             if current is not None and current.identity != model.identity:
                 raise _other_model(library, current, model.name)
@@ -214,7 +210,7 @@ class _Scan:
     _scopes: frozenset[bytes] = frozenset()  # to read anew
     _reported: float = 0.0
     _first: float | None = None  # when the first picture had been embedded
-    _is_checked: bool = False
+    _passed: set[Check] = field(default_factory=set)
 
     # Which roots
 
@@ -250,11 +246,17 @@ class _Scan:
             if any(inside(root.path, folder) for folder in folders)
         ]
 
-    def _survey(self, roots: list[Root], model_id: int | None) -> Survey:
+    def _survey(
+        self,
+        library: Library,
+        roots: list[Root],
+        model_id: int | None,
+        thread: Executor | None = None,
+    ) -> Survey:
         if self.changed:
-            known = known_at(self.library, self._scopes)
+            known = known_at(library, self._scopes)
         else:
-            known = known_files(self.library, roots, model_id)
+            known = known_files(library, roots, model_id, thread)
         excluded = KERNEL | {root_path(self.library.folder)}
         registered = frozenset(root.path for root in self.library.roots())
         survey = Survey(roots, known, self.ignore, excluded, registered=registered)
@@ -269,38 +271,15 @@ class _Scan:
     def run(self, roots: list[Root], load_encoder: Callable[[], IndexingEncoder]) -> ScanReport:
         """Walk the roots, and write what has changed."""
         model = self.library.add_model(*self._details)
-        survey = self._survey(roots, model.id)
-
-        @cache
-        def load() -> IndexingEncoder:
-            encoder = load_encoder()
-            if self.library.model() is None:  # not before: an empty library may get any model
-                self.library.set_model(*self._details)
-            return encoder
-
-        with Prefetch(survey.changes(), AHEAD, survey.halt) as changes:
-
-            def tick(tally: Tally) -> None:
-                self._tell(survey, tally, changes.is_active)
-
-            pipeline = Pipeline(
-                self.library,
-                model.id,
-                self.model.preprocess,
-                load,
-                limits=self.limits,
-                workers=self.workers,
-                batch_size=self.batch_size,
-                stop=self.stop,
-                tick=tick,
-                in_hand=self.in_hand,
-            )
-            pipeline.run(self._vouched(changes))
+        folder = self.library.folder  # read by a thread of its own, for the walk in another
+        with Library.open(folder, any_thread=True) as reader, ThreadPoolExecutor(1) as thread:
+            survey = self._survey(reader, roots, model.id, thread)
+            pipeline = self._take_in(survey, model.id, load_encoder)
         if self.stop.is_set():
             return replace(_report(survey, pipeline.tally, refused=pipeline.problems), stopped=True)
         refused = pipeline.problems
         if survey.present or survey.stamped:
-            self._check_order()
+            self.check(checks.order)
         refused += write_each(self.library.mark_present, survey.present)
         stamped = write_each(self.library.note_ctimes, survey.stamped)
         refused += [(path, reason) for (path, _), reason in stamped]
@@ -312,23 +291,53 @@ class _Scan:
         self._tell(survey, pipeline.tally, False, last=True)
         return report
 
+    def _take_in(
+        self, survey: Survey, model_id: int, load_encoder: Callable[[], IndexingEncoder]
+    ) -> Pipeline:
+        """Write what changes while it is walked; return the pipeline, with what became of it."""
+
+        @cache
+        def load() -> IndexingEncoder:
+            encoder = load_encoder()
+            if self.library.model() is None:  # not before: an empty library may get any model
+                self.library.set_model(*self._details)
+            return encoder
+
+        with Prefetch(survey.changes(), AHEAD, survey.halt) as changes:
+            self.check(checks.everyday)
+            pipeline = Pipeline(
+                self.library,
+                model_id,
+                self.model.preprocess,
+                load,
+                limits=self.limits,
+                workers=self.workers,
+                batch_size=self.batch_size,
+                stop=self.stop,
+                tick=lambda tally: self._tell(survey, tally, changes.is_active),
+                in_hand=self.in_hand,
+            )
+            pipeline.run(self._vouched(changes))
+        return pipeline
+
     def _vouched(
         self, changes: Iterable[Task | FileWrite | None]
     ) -> Iterator[Task | FileWrite | None]:
         """Yield the changes once it is sure that files which are known are not new."""
         for change in changes:
             if change is not None:
-                self._check_order()
+                self.check(checks.order)
             yield change
 
-    def _check_order(self) -> None:
-        """Raise ``LibraryDamaged`` if rows are not where a search finds them; look only once.
+    def check(self, part: Check) -> None:
+        """Raise ``LibraryDamaged`` if one of the ``checks`` finds anything wrong; look only once.
 
-        It reads every row, so only before something is written of which a row may exist.
+        ``order`` reads every row, so it is asked only before something is written of which a row
+        may exist: rows might not be where a search finds them.
         """
-        if not self._is_checked:
-            self.library.refuse_damaged(checks.order)
-            self._is_checked = True
+        if part not in self._passed:
+            self.library.refuse_damaged(part)
+            self._passed.add(part)
 
     def _settle_lost(
         self, survey: Survey, gained: set[int], refused: list[tuple[bytes, str]]
@@ -339,7 +348,7 @@ class _Scan:
         """
         library, found = self.library, lost_files(survey)
         if found:
-            self._check_order()
+            self.check(checks.order)
         verdict = judge(library, survey, found, gained, self.confirmed)
         skipped = [(entry.path, entry.refusal) for entry in verdict.skipped]
         refused += [(row[0], why) for row, why in write_each(library.mark_skipped, skipped)]
@@ -397,7 +406,7 @@ class _Scan:
         model_id = next(
             (row.id for row in self.library.models() if row.identity == self.model.identity), None
         )
-        survey = self._survey(roots, model_id)
+        survey = self._survey(self.library, roots, model_id)
         survey.halt = self.stop
         run = DryRun(self.library, model_id, self.limits)
         for change in survey.changes():

@@ -84,13 +84,18 @@ class Ignore:
         """
         return cls([*_ignore_file(root), *patterns])
 
+    @property
+    def has_patterns(self) -> bool:
+        """Whether anything but the built-in rules decides."""
+        return self._spec is not None or bool(self._inner)
+
     def reason(self, name: bytes, relative: bytes, folder: bool) -> str | None:
         """Return why a name is ignored, or None if it is not.
 
         ``relative`` is the path from the root, with ``/`` between its parts.
         """
         built_in = name.startswith(b".") or name in IGNORED_NAMES
-        if self._spec is not None or self._inner:
+        if self.has_patterns:
             asked = self._asked(relative, folder)
             if asked is not None:
                 return "ignored: matches an ignore pattern" if asked else None

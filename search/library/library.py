@@ -44,7 +44,6 @@ from .reachable import unreachable
 from .rows import (
     Counts,
     FileEntry,
-    FileRow,
     FileState,
     ModelRow,
     NewImage,
@@ -87,12 +86,15 @@ class Library:
         self.id: str = found[0][0]
 
     @classmethod
-    def open(cls, folder: Path | str, *, create: bool = False) -> "Library":
+    def open(
+        cls, folder: Path | str, *, create: bool = False, any_thread: bool = False
+    ) -> "Library":
         """Open the library in a folder, migrating its tables if they are older.
 
-        ``create`` makes the folder and the library if they are missing. Raise ``LibraryError`` for
-        a folder without a library, and for a database that is unreadable, another program's, or
-        written by a newer fovea. One that cannot be written is opened to be searched.
+        ``create`` makes the folder and the library if they are missing. With ``any_thread``, the
+        caller sees to it that one thread at a time uses it. Raise ``LibraryError`` for a folder
+        without a library, and for a database that is unreadable, another program's, or written by a
+        newer fovea. One that cannot be written is opened to be searched.
         """
         folder = Path(check_path(folder))
         path = folder / DATABASE
@@ -102,7 +104,7 @@ class Library:
         elif not has_library(folder):
             raise LibraryError(f"no library in {folder}; index a folder first")
         with guarded(path):
-            conn = connect(path)
+            conn = connect(path, any_thread=any_thread)
             try:
                 conn = up_to_date(conn, path)
                 db = Database(conn, execute_plugins=False)
@@ -128,7 +130,9 @@ class Library:
         """The connection itself, in autocommit mode."""
         return self.db.conn
 
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def rows(
+        self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
         """Read rows as plain tuples."""
         with guarded(self.folder / DATABASE):
             return self.conn.execute(sql, parameters).fetchall()
@@ -225,6 +229,9 @@ class Library:
 
     def add_model(self, name: str, identity: str, dim: int, source: str) -> ModelRow:
         """Add a model without using it; its identity decides whether it is new."""
+        known = next((row for row in self.models() if row.identity == identity), None)
+        if known is not None and (known.name, known.dim, known.source) == (name, dim, source):
+            return known
         with self.transaction() as conn:
             return _store_model(conn, name, identity, dim, source)
 
@@ -326,13 +333,6 @@ class Library:
         checkpoint(self.conn, wait_s=BUSY_S)
 
     # Files and images
-
-    def files_under(self, root: bytes) -> dict[bytes, FileRow]:
-        """Return every known file under a folder, by path, whichever root it belongs to."""
-        sql = "SELECT path, id, size, mtime_ns, state, image_id, ctime_ns FROM files "
-        with guarded(self.folder / DATABASE):
-            rows = self.conn.execute(f"{sql} WHERE path >= ? AND path < ?", files.below(root))
-            return {path: FileRow(*rest) for path, *rest in rows}
 
     def entries(self) -> Iterator[FileEntry]:
         """Yield every file ever seen, in the order of the paths."""

@@ -8,7 +8,7 @@ import os
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-__all__ = ["EARLIEST", "LATEST", "Stamps", "moment", "stamps_of"]
+__all__ = ["EARLIEST", "HAS_CTIME", "LATEST", "Stamps", "moment", "stamps", "stamps_of"]
 
 EARLIEST, LATEST = -(2**63), 2**63 - 1  # SQLite's integers; times beyond are stored as these
 
@@ -27,17 +27,21 @@ class Stamps(NamedTuple):
 
 
 def stamps_of(status: os.stat_result) -> Stamps:
-    """Return a file's stamps, each within SQLite's integers.
+    """Return a file's stamps, each within SQLite's integers."""
+    return stamps(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def stamps(size: int, mtime_ns: int, ctime_ns: int | None) -> Stamps:
+    """Return the stamps that a file system gives, each within SQLite's integers.
 
     A time out of range becomes the nearest one in range, so that the same file always has the same
     stamps, whoever looks.
     """
-    size, mtime_ns, ctime_ns = status.st_size, status.st_mtime_ns, status.st_ctime_ns
     if not 0 <= size <= LATEST:
         size = _within(size, 0)
     if not EARLIEST <= mtime_ns <= LATEST:
         mtime_ns = _within(mtime_ns, EARLIEST)
-    if not EARLIEST <= ctime_ns <= LATEST:
+    if ctime_ns is not None and not EARLIEST <= ctime_ns <= LATEST:
         ctime_ns = _within(ctime_ns, EARLIEST)
     return Stamps(size, mtime_ns, ctime_ns if ctime_ns and HAS_CTIME else None)
 

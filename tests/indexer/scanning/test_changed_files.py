@@ -71,7 +71,7 @@ def test_nothing_else_is_looked_at(scan, albums, monkeypatch):
     drawn(albums / "album" / "000.png", "pink")
     (albums / "album" / "001.png").unlink()
     drawn(albums / "album" / "new.png", "lime")
-    monkeypatch.setattr(changes, "walk", None)
+    monkeypatch.setattr(changes, "pieces", None)
     assert counts(scan(albums / "album" / "000.png", changed=True)) == {"found": 1, "embedded": 1}
     assert scan.files()[b"001.png"] == ("indexed", None) and b"new.png" not in scan.files()
     monkeypatch.undo()

@@ -59,6 +59,39 @@ def raising(where, name, error, about=lambda *values: any(map(is_victim, values)
     return patch.object(where, name, replaced)
 
 
+class FailingEntry:
+    """An entry of a folder of which one question cannot be answered."""
+
+    def __init__(self, entry, question, error):
+        self._entry, self._question, self._error = entry, question, error
+
+    def __getattr__(self, name):
+        if name == self._question and is_victim(self._entry.path):
+            return lambda **options: (_ for _ in ()).throw(self._error)
+        return getattr(self._entry, name)
+
+
+def unanswered(question, error):
+    """Let a walk meet the victim's entry with an error."""
+    real = os.scandir
+
+    class Listing:
+        def __init__(self, path):
+            self._entries = real(path)
+            self.close = self._entries.close
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.close()
+
+        def __iter__(self):
+            return (FailingEntry(entry, question, error) for entry in self._entries)
+
+    return patch.object(walk.os, "scandir", Listing)
+
+
 def pixels_of_victim(values):
     return any(
         isinstance(value, np.ndarray)
@@ -113,8 +146,8 @@ def steps(database, encoder, error):
         return real(pixels)[:, :2] if pixels_of_victim([pixels]) else real(pixels)
 
     return {
-        "list": raising(walk, "_picture", error),
-        "extension": raising(walk, "extension", error),
+        "list": unanswered("is_dir", error),
+        "status": unanswered("stat", error),
         "ignore": raising(walk.Ignore, "reason", error),
         "judge": raising(changes.Survey, "_judge", error),
         "read": raising(worker, "read_file", error),
@@ -135,7 +168,7 @@ def steps(database, encoder, error):
 
 
 NAMES = (
-    "list", "extension", "ignore", "judge", "read", "open", "look", "prepare", "embed",
+    "list", "status", "ignore", "judge", "read", "open", "look", "prepare", "embed",
     "unsound", "short", "write", "row", "every row",
 )  # fmt: skip
 
@@ -182,7 +215,8 @@ def test_one_file_never_stops_a_run(step, error, batch_size, is_known, copies):
         Image.new("RGB", (8, 8), COLOUR).save(root / VICTIM)
         os.utime(root / VICTIM, (1, 1))
         with steps(database, scan.encoder, error)[step]:
-            report = scan(root, batch_size=batch_size)
+            # Only with a pattern is each name asked about.
+            report = scan(root, batch_size=batch_size, ignore=["*.none"])
         check(scan, report, root, but=VICTIM)
         told = [problem.path for problem in report.problems if is_victim(problem.path)]
         state, reason = scan.files().get(os.fsencode(VICTIM), ("", None))

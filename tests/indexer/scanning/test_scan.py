@@ -47,7 +47,7 @@ def test_unchanged_files_cost_no_read_and_no_model(scan, photos, monkeypatch):
     scan.encoder = TolerantEncoder()
     scan(photos)
     monkeypatch.setattr("fovea.indexer.scanning.pipeline.Pool", None)
-    monkeypatch.setattr("fovea.indexer.scanning.changes.os.access", None)
+    monkeypatch.setattr("fovea.indexer.scanning.changes.Survey._compare", None)
     assert counts(scan()) == {"found": 8, "unchanged": 8}
     assert (scan.loads, scan.encoder.encoded) == (1, 8)
 

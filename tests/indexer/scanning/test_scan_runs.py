@@ -288,12 +288,14 @@ def test_a_file_whose_status_is_unknown_keeps_its_embedding(scan, photos, monkey
     scan(photos)
 
     def failing(*arguments):
-        for entry in fovea.indexer.walking.walk.walk(*arguments):
-            is_red = entry.path.endswith(b"red.png")
+        for piece in fovea.indexer.walking.walk.pieces(*arguments):
             reason = "unreadable: Input/output error"
-            yield Found(entry.path, -1, -1, reason) if is_red else entry
+            yield [
+                Found(path, -1, -1, reason) if path.endswith(b"red.png") else (path, *stamps)
+                for path, *stamps in piece
+            ]
 
-    monkeypatch.setattr("fovea.indexer.scanning.changes.walk", failing)
+    monkeypatch.setattr("fovea.indexer.scanning.changes.pieces", failing)
     report = scan()
     assert counts(report) == {"found": 8, "unchanged": 8}
     [problem] = report.problems

@@ -168,13 +168,13 @@ def test_without_a_ctime_size_and_time_decide(scan, bitmaps, monkeypatch):
 
 def test_where_every_mount_gives_new_ctimes_files_are_only_read(scan, bitmaps, monkeypatch):
     scan(bitmaps)
-    real = changes.walk
+    real = changes.pieces
 
     def remounted(*arguments):
-        for entry in real(*arguments):
-            yield entry._replace(ctime_ns=entry.ctime_ns + 10**12)
+        for piece in real(*arguments):
+            yield [(*rest, ctime_ns + 10**12) for *rest, ctime_ns in piece]
 
-    monkeypatch.setattr(changes, "walk", remounted)
+    monkeypatch.setattr(changes, "pieces", remounted)
     assert counts(scan()) == {"found": 3, "unchanged": 3}
     assert scan.encoder.encoded == 3
 

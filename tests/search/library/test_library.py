@@ -12,7 +12,7 @@ from fovea.search.errors import LibraryError
 from fovea.search.library import schema
 from fovea.search.library.files import below
 from fovea.search.library.library import DATABASE, Library, default_library_folder
-from fovea.search.library.rows import FileRow, FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from vectors import content, images, paths, put, unit
 
 pytestmark = pytest.mark.usefixtures("nothing_is_unreachable")
@@ -27,9 +27,8 @@ def test_a_library_keeps_its_id_and_rows_when_it_is_opened_again(tmp_path):
         assert library.id == first
         assert library.roots() == [root]
         assert library.model().identity == "a" * 64
-        assert library.files_under(b"/photos") == {
-            b"/photos/a.jpg": FileRow(1, 10, 99, "indexed", 1)
-        }
+        rows = library.rows("SELECT path, size, mtime_ns, state, image_id FROM files")
+        assert rows == [(b"/photos/a.jpg", 10, 99, "indexed", 1)]
 
 
 def test_two_libraries_have_different_ids(tmp_path):
@@ -104,7 +103,7 @@ def test_a_library_that_may_not_be_written_can_be_read(colour_library, monkeypat
     assert not (folder / f"{DATABASE}-wal").exists()
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with Library.open(folder) as library:
-        assert len(library.files_under(library.roots()[0].path)) == 8
+        assert library.counts().files == {"indexed": 8}
         with pytest.raises(LibraryError, match="is read-only; check its permissions"):
             library.add_root(b"/p")
     assert not (folder / f"{DATABASE}-shm").exists()
@@ -152,8 +151,7 @@ def test_two_files_of_one_content_share_an_image(library):
     root = library.add_root(b"/p")
     put(library, root.id, b"/p/a.jpg", 1)
     put(library, root.id, b"/p/b.jpg", 1)
-    rows = library.files_under(b"/p")
-    assert {row.image_id for row in rows.values()} == {1}
+    assert library.rows("SELECT image_id FROM files") == [(1,), (1,)]
     assert library.counts().embeddings == 1
 
 
@@ -162,17 +160,8 @@ def test_a_path_need_not_be_utf8_or_free_of_newlines(library):
     names = [b"/p\xff/\xfe\n.jpg", b"/p\xff/" + "🦊".encode() + b".jpg", b"/p\xff/" + b"n" * 255]
     for number, name in enumerate(names):
         put(library, root.id, name, number)
-    assert set(library.files_under(b"/p\xff")) == set(names)
+    assert {path for (path,) in library.rows("SELECT path FROM files")} == set(names)
     assert library.roots()[0].path == b"/p\xff"
-
-
-def test_files_under_a_folder_are_not_those_of_its_namesakes(library):
-    root = library.add_root(b"/p")
-    for number, path in enumerate([b"/p/a/1", b"/p/a b/2", b"/p/a-/3", b"/p/a0/4", b"/p/a"]):
-        put(library, root.id, path, number)
-    assert set(library.files_under(b"/p/a")) == {b"/p/a/1"}
-    assert set(library.files_under(b"/p/a/")) == {b"/p/a/1"}
-    assert len(library.files_under(b"/")) == 5
 
 
 @given(
