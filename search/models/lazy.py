@@ -15,6 +15,7 @@ from fovea.search.clip.protocols import TextEncoder
 from fovea.search.errors import FoveaError
 
 from .info import ModelInfo
+from .together import Together
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,6 +48,7 @@ class LazyEncoder:
         open_words: Callable[[], TextEncoder | None],
         load: "Callable[[], TorchEncoder]",
         place: Path | None = None,
+        passes: int = 1,
     ) -> None:
         self.place = place  # the model's folder or weights file; None for one in memory
         self.name, self.identity, self.dim, self.preprocess = name, identity, dim, preprocess
@@ -56,10 +58,17 @@ class LazyEncoder:
         self._words: TextEncoder | None = None
         self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
         self._remembering = threading.Lock()
+        self._together = Together(lambda texts: self.words().encode_texts(texts), passes)
 
     @classmethod
-    def of(cls, model: ModelInfo, *, device: str = "auto", dtype: str = "auto") -> "LazyEncoder":
-        """Wrap a model on the disk; its files are read on first use."""
+    def of(
+        cls, model: ModelInfo, *, device: str = "auto", dtype: str = "auto", passes: int = 1
+    ) -> "LazyEncoder":
+        """Wrap a model on the disk; its files are read on first use.
+
+        At most ``passes`` threads embed texts at a time; what others bring meanwhile, the next
+        one embeds together.
+        """
 
         def open_words() -> TextEncoder | None:
             if device not in ("auto", "cpu") or dtype not in ("auto", "float32"):
@@ -76,6 +85,7 @@ class LazyEncoder:
             open_words=open_words,
             load=lambda: model.load(device=device, dtype=dtype),
             place=model.folder,
+            passes=passes,
         )
 
     @property
@@ -128,7 +138,7 @@ class LazyEncoder:
             if known is not None:
                 self._texts.move_to_end(text)
                 return known
-        [row] = self.words().encode_texts([text])
+        row = self._together.embed(text).copy()
         row.flags.writeable = False
         with self._remembering:
             self._texts[text] = row
