@@ -48,7 +48,6 @@ class LazyEncoder:
         open_words: Callable[[], TextEncoder | None],
         load: "Callable[[], TorchEncoder]",
         place: Path | None = None,
-        passes: int = 1,
     ) -> None:
         self.place = place  # the model's folder or weights file; None for one in memory
         self.name, self.identity, self.dim, self.preprocess = name, identity, dim, preprocess
@@ -58,17 +57,11 @@ class LazyEncoder:
         self._words: TextEncoder | None = None
         self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
         self._remembering = threading.Lock()
-        self._together = Together(lambda texts: self.words().encode_texts(texts), passes)
+        self._together = Together(lambda texts: self.words().encode_texts(texts))
 
     @classmethod
-    def of(
-        cls, model: ModelInfo, *, device: str = "auto", dtype: str = "auto", passes: int = 1
-    ) -> "LazyEncoder":
-        """Wrap a model on the disk; its files are read on first use.
-
-        At most ``passes`` threads embed texts at a time; what others bring meanwhile, the next
-        one embeds together.
-        """
+    def of(cls, model: ModelInfo, *, device: str = "auto", dtype: str = "auto") -> "LazyEncoder":
+        """Wrap a model on the disk; its files are read on first use."""
 
         def open_words() -> TextEncoder | None:
             if device not in ("auto", "cpu") or dtype not in ("auto", "float32"):
@@ -85,7 +78,6 @@ class LazyEncoder:
             open_words=open_words,
             load=lambda: model.load(device=device, dtype=dtype),
             place=model.folder,
-            passes=passes,
         )
 
     @property

@@ -1,5 +1,6 @@
 """Embed what waits in one pass: eight texts at once take half as long as one after the other."""
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 
@@ -30,9 +31,10 @@ class Together:
     meanwhile is in the next pass, which one of them makes.
     """
 
-    def __init__(self, encode: Encode, passes: int = 1) -> None:
+    def __init__(self, encode: Encode, passes: int | None = None) -> None:
+        """``passes`` is by default half the cores, at least one: the other half ranks."""
         self._encode = encode
-        self._free = passes
+        self._free = passes or max(1, _cores() // 2)
         self._waiting: list[_Wanted] = []
         self._lock = threading.Lock()
 
@@ -86,3 +88,10 @@ class Together:
             return
         for one in batch:
             one.row = rows[one.text]
+
+
+def _cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

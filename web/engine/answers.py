@@ -10,7 +10,7 @@ from flask import current_app, request
 from fovea.search.library.paths import path_fields
 from fovea.search.query.hits import Hit, day_of
 from fovea.search.query.run import Question
-from fovea.web.contract.fields import name_of, thumbnail_urls
+from fovea.web.contract.fields import json_text, name_of, thumbnail_urls
 from fovea.web.contract.problems import Problem
 
 from .engine import Engine
@@ -75,13 +75,11 @@ def page(engine: Engine, kept: Kept, start: int, limit: int, started: float) -> 
     return _head(engine, kept, start, stop, started) | {"hits": hits}
 
 
-def page_text(
-    engine: Engine, kept: Kept, start: int, limit: int, started: float
-) -> str:
+def page_text(engine: Engine, kept: Kept, start: int, limit: int, started: float) -> str:
     """Return the same page as the JSON document itself; the hits of a first page are kept so."""
     kept, stop = _reaching(engine, kept, start + limit)
     hits = _hits(engine, kept, start, stop)
-    head = current_app.json.dumps(_head(engine, kept, start, stop, started))
+    head = json_text(_head(engine, kept, start, stop, started))
     return f'{head[:-1]},"hits":{hits}}}\n'
 
 
@@ -114,7 +112,7 @@ def _hits(engine: Engine, kept: Kept, start: int, stop: int) -> str:
     known = None if start else kept.pages.get(mark)
     if known is None:
         found = engine.searcher().hits(kept.listing, start, stop)
-        known = current_app.json.dumps(_hit_fields(engine, found))
+        known = json_text(_hit_fields(engine, found))
         if not start:
             kept.pages.clear()
             kept.pages[mark] = known

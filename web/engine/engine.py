@@ -330,5 +330,4 @@ def _mark(path: Path) -> tuple[int, int] | None:
 
 
 def _encoder_on_disk(model: ModelRow) -> LazyEncoder:
-    passes = max(1, available_cores() // 2)  # the other half ranks
-    return LazyEncoder.of(resolve_model(None, model, network=False), passes=passes)
+    return LazyEncoder.of(resolve_model(None, model, network=False))
