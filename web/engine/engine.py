@@ -138,7 +138,7 @@ class Engine:
 
     def offline(self) -> tuple[int, ...]:
         """Return the ids of the roots that are offline now."""
-        roots = self.remembered("roots", self.library.roots)
+        roots = self._kept("roots", self.library.roots)
         gone = unreachable(root.path for root in roots)
         return tuple(root.id for root in roots if root.state == "offline" or root.path in gone)
 
@@ -150,6 +150,14 @@ class Engine:
             found = self._remembered[name] = (generation, make())
         return found[1]
 
+    def _kept(self, name: Hashable, make: Callable[[], Any]) -> Any:
+        """Return what ``make`` reads by this thread's connection, cached like ``remembered``.
+
+        Not where connections notice a change later than ``generation``: they would fill the cache
+        with what they still see.
+        """
+        return self.remembered(name, make) if self.is_writable else make()
+
     # The model
 
     def model(self) -> ModelRow | None:
@@ -160,7 +168,7 @@ class Engine:
         if not has_request_context():
             return self.library.model()
         if "fovea_model" not in g:
-            g.fovea_model = self.remembered("model", self.library.model)
+            g.fovea_model = self._kept("model", self.library.model)
         found: ModelRow | None = g.fovea_model
         return found
 
@@ -222,7 +230,7 @@ class Engine:
     def searcher(self) -> Searcher:
         """Return a searcher for this thread and the model in use."""
         later = TextsLater(self.encoder)
-        return Searcher(self.library, self.index(), later, self.background(), self.remembered)
+        return Searcher(self.library, self.index(), later, self.background(), self._kept)
 
     def embed_ahead(self, question: Question) -> None:
         """Embed the words of a question that is about to be ranked, into the encoder's cache.
