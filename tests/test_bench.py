@@ -3,6 +3,8 @@
 import math
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -246,3 +248,36 @@ def test_what_was_measured_is_written_as_it_is_read(tmp_path):
     path = bench.write_signs(measured, tmp_path)
     assert bench.measured_in(tmp_path, "m" * 64, 2) == measured
     assert len(path.read_text().splitlines()) < 40
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Answers queries with 9 bytes; some are refused, on some it hangs up."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if "hang" in self.path:
+            self.close_connection = True
+            return
+        self.send_response(503 if "refused" in self.path else 200)
+        self.send_header("Content-Length", "9")
+        self.end_headers()
+        self.wfile.write(b"123456789")
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_users_ask_again_after_each_answer_and_each_failure():
+    bench, texts = load(FOLDER / "serve.py"), []
+    for number in range(100_000):
+        texts.append({3: "refused", 7: "hang"}.get(number, str(number)))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        times, failed = bench.ask_all(server.server_address[1], 3, 1.0, 0.0, texts)
+        typed, none = bench.ask_all(server.server_address[1], 3, 1.0, 0.4, ["a"] * 100)
+        server.shutdown()
+        thread.join()
+    assert failed == 2 and len(times) > 20 and (times > 0).all()
+    assert none == 0 and 3 <= len(typed) <= 9

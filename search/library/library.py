@@ -79,6 +79,7 @@ class Library:
     def __init__(self, folder: Path, db: Database) -> None:
         self.folder = folder
         self.db = db
+        self._database = folder / DATABASE
         self._is_writer = False
         found = self.rows("SELECT value FROM library WHERE key = 'id'")
         if not found:
@@ -134,7 +135,7 @@ class Library:
         self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()
     ) -> list[tuple[Any, ...]]:
         """Read rows as plain tuples."""
-        with guarded(self.folder / DATABASE):
+        with guarded(self._database):
             return self.conn.execute(sql, parameters).fetchall()
 
     @property
@@ -175,7 +176,7 @@ class Library:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Read several times from one state of the database, even while others write."""
-        with guarded(self.folder / DATABASE):
+        with guarded(self._database):
             if self.conn.in_transaction:
                 yield self.conn
                 return

@@ -15,6 +15,7 @@ from fovea.search.clip.protocols import TextEncoder
 from fovea.search.errors import FoveaError
 
 from .info import ModelInfo
+from .together import Together
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,6 +57,7 @@ class LazyEncoder:
         self._words: TextEncoder | None = None
         self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
         self._remembering = threading.Lock()
+        self._together = Together(lambda texts: self.words().encode_texts(texts))
 
     @classmethod
     def of(cls, model: ModelInfo, *, device: str = "auto", dtype: str = "auto") -> "LazyEncoder":
@@ -128,7 +130,7 @@ class LazyEncoder:
             if known is not None:
                 self._texts.move_to_end(text)
                 return known
-        [row] = self.words().encode_texts([text])
+        row = self._together.embed(text).copy()
         row.flags.writeable = False
         with self._remembering:
             self._texts[text] = row

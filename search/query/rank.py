@@ -6,11 +6,11 @@ and Büttcher 2009).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,7 +24,15 @@ from .filename_search import named_images
 from .filters import Selection, allowed_images, dated, files_chosen, selection
 from .language import Query, Term
 
-__all__ = ["DEEPEST", "Picture", "Ranking", "rank", "stored_vector"]
+__all__ = [
+    "DEEPEST",
+    "Picture",
+    "Ranking",
+    "Remembered",
+    "made_anew",
+    "rank",
+    "stored_vector",
+]
 
 NAMED = 24  # most images found by name; more would push the nearest ones off the first page
 FUSION = 60  # k of reciprocal rank fusion, from the paper
@@ -33,6 +41,14 @@ AMONG = "image_id IN (SELECT value FROM json_each(?))"
 DEEPEST = 10_000  # most hits of a query with words or pictures; browsing has no limit
 
 Kind = Literal["words", "pictures", "mixed", "browse"]
+
+# Returns what a function returns, from a cache until the library changes, by a name for it.
+Remembered = Callable[[Hashable, Callable[[], Any]], Any]
+
+
+def made_anew(name: Hashable, make: Callable[[], Any]) -> Any:
+    """Be ``Remembered`` without a cache."""
+    return make()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +82,11 @@ def rank(
     pictures: Sequence[Picture] = (),
     without: int | None = None,
     limit: int = DEEPEST,
+    remembered: Remembered = made_anew,
 ) -> Ranking:
     """Return the first ``limit`` images for a query, leaving out the image ``without``.
 
+    ``remembered`` may keep what depends on the library alone until the library changes.
     A query without words and pictures returns the images that pass its filters, newest first.
     Raise ``Unanswerable`` if the query names an unknown image, if its terms cancel out, or if all
     their weights are 0.
@@ -77,9 +95,9 @@ def rank(
         ids, total = _browse(library, query, limit)
         return Ranking(ids, None, total, "browse", among=total)
     allowed = allowed_images(library, query.filters) if query.filters else None
-    index.refresh(library)
+    _refresh(library, index, remembered)
     vector = _vector(library, index, encoder, query.terms, pictures)
-    eligible = _Eligible(library, index, allowed, without)
+    eligible = _Eligible(library, index, allowed, without, remembered)
     is_sorted = query.sort in ("date", "name")
     total = min(eligible.searchable(), SORTED if is_sorted else DEEPEST)
     ids, scores = _nearest(eligible, vector, min(limit, total))
@@ -90,6 +108,17 @@ def rank(
     return _with_named(eligible, query, ranking)
 
 
+def _refresh(library: Library, index: VectorIndex, remembered: Remembered) -> None:
+    """Let the index take in what was written, unless it has since the library changed."""
+
+    def refresh() -> int:
+        index.refresh(library)
+        return id(index)
+
+    if remembered(("refreshed", index.model.id), refresh) != id(index):
+        index.refresh(library)  # of two indexes of one model, the other one
+
+
 @dataclass(frozen=True, slots=True)
 class _Eligible:
     """The images that an answer may hold: visible, passing the filters, and not excluded."""
@@ -98,6 +127,7 @@ class _Eligible:
     index: VectorIndex
     allowed: np.ndarray | None  # int64 (n,), ascending; None where no filter applies
     without: int | None
+    remembered: Remembered
 
     @property
     def exclude(self) -> Sequence[int]:
@@ -106,7 +136,7 @@ class _Eligible:
     def count(self) -> int:
         """Count the images, embedded or not."""
         if self.allowed is None:
-            [(count,)] = self.library.rows("SELECT count(*) FROM shown")
+            count = self.remembered("shown", lambda: _count(self.library, "shown"))
         else:
             count = len(self.allowed)
         return max(0, int(count) - len(self.exclude))
@@ -116,12 +146,22 @@ class _Eligible:
         if self.allowed is not None:
             held = self.allowed[self.index.holds(self.allowed)]
             return int(np.count_nonzero(~np.isin(held, self.exclude)))
-        [(count,)] = self.library.rows(
-            "SELECT count(*) FROM (SELECT 1 FROM shown JOIN embeddings USING (image_id) "
-            "WHERE model_id = ? AND image_id IS NOT ? LIMIT ?)",
-            (self.index.model.id, self.without, DEEPEST),
+        if self.without is None:
+            name = "searchable", self.index.model.id
+            return int(self.remembered(name, self._searchable))
+        return self._searchable()
+
+    def _searchable(self) -> int:
+        rows = (
+            "(SELECT 1 FROM shown JOIN embeddings USING (image_id) "
+            "WHERE model_id = ? AND image_id IS NOT ? LIMIT ?)"
         )
-        return int(count)
+        return _count(self.library, rows, (self.index.model.id, self.without, DEEPEST))
+
+
+def _count(library: Library, rows: str, values: Sequence[object] = ()) -> int:
+    [(count,)] = library.rows(f"SELECT count(*) FROM {rows}", values)
+    return int(count)
 
 
 # The query vector
@@ -195,13 +235,17 @@ def _nearest(eligible: _Eligible, vector: np.ndarray, limit: int) -> tuple[np.nd
         ids, scores = ids[ids >= 0], scores[ids >= 0]
         exhausted = len(ids) < asked
         if eligible.allowed is None:  # the index also holds hidden images; filters exclude them
-            sql = f"SELECT image_id FROM shown WHERE {AMONG}"
+            sql = (
+                "SELECT value FROM json_each(?) "
+                "WHERE NOT EXISTS (SELECT 1 FROM shown WHERE image_id = value)"
+            )
             with eligible.library.reading():
-                kept = np.isin(ids, _ids(eligible.library, sql, [json.dumps(ids.tolist())]))
-                hidden = ids[~kept].tolist()
-                if hidden:  # by their files, or by damage?
-                    eligible.library.refuse_damaged(partial(checks.both_ways, image_ids=hidden))
-            ids, scores = ids[kept], scores[kept]
+                hidden = _ids(eligible.library, sql, [json.dumps(ids.tolist())])
+                if len(hidden):  # by their files, or by damage?
+                    part = partial(checks.both_ways, image_ids=hidden.tolist())
+                    eligible.library.refuse_damaged(part)
+                    kept = ~np.isin(ids, hidden)
+                    ids, scores = ids[kept], scores[kept]
         if len(ids) >= limit or exhausted:
             return ids[:limit], np.clip(scores[:limit], -1, 1)  # float16 can round past 1
         asked *= 4

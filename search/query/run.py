@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,12 +22,14 @@ from .cutoff import falling, line_drawn
 from .hits import Answer, Hit, Order, hits
 from .language import Query, Term, parse
 from .likelihood import LINE, Background, likelihoods
-from .rank import DEEPEST, Picture, Ranking, rank
+from .rank import DEEPEST, Picture, Ranking, Remembered, made_anew, rank
 
 __all__ = ["DEPTHS", "Listing", "Question", "Searcher"]
 
 DEPTHS = (200, 2_000, DEEPEST)  # hits ranked at a time: few people look beyond the first page
 EVERYTHING = 2**31 - 1  # a limit for browsing
+
+_parsed = lru_cache(maxsize=256)(parse)  # people page through a few queries and repeat them
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Question:
     @classmethod
     def of(cls, text: str, *pictures: Picture) -> "Question":
         """Parse a query. Raise ``QueryError`` if it is malformed."""
-        return cls(text, parse(text), pictures)
+        return cls(text, _parsed(text), pictures)
 
     @classmethod
     def like(cls, image_id: int) -> "Question":
@@ -94,6 +97,7 @@ class Searcher:
     index: VectorIndex | None  # None before anything is indexed
     encoder: TextEncoder | None  # None before anything is indexed
     background: Background | None  # None: hits have no likelihoods
+    remembered: Remembered = made_anew  # where many questions are asked, to count once
 
     @classmethod
     def of(
@@ -187,6 +191,7 @@ class Searcher:
             pictures=question.pictures,
             without=question.without,
             limit=limit,
+            remembered=self.remembered,
         )
 
     def _likelihoods(self, ranking: Ranking) -> np.ndarray | None:

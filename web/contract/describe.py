@@ -26,6 +26,8 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 Schema = Mapping[str, Any]
 
+NOT_ASCII = re.compile(rb"[^\x00-\x7f]|%[^0-7]")  # in an address
+
 
 @dataclass(frozen=True, slots=True)
 class Number:
@@ -72,7 +74,9 @@ class Text:
 
     def read(self) -> str:
         """Read the request's value, "" by default. Raise ``Problem`` 400 if it is not valid."""
-        if not _is_utf8(unquote_to_bytes(request.query_string)):
+        if NOT_ASCII.search(request.query_string) and not _is_utf8(
+            unquote_to_bytes(request.query_string)
+        ):
             raise bad_request("the address contains bytes that are not UTF-8")
         value = text_of(self.name, request.args.get(self.name, ""), self.longest)
         if value and self.pattern and not re.fullmatch(self.pattern, value, re.ASCII):

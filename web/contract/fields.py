@@ -3,12 +3,19 @@
 import json
 import os
 from collections.abc import Iterable
+from typing import Any
 
-from flask import request
+from flask import current_app, request
 
 from fovea.search.library.library import Library
 
-__all__ = ["image_url", "name_of", "thumbnail_urls"]
+__all__ = ["image_url", "json_text", "name_of", "thumbnail_urls"]
+
+
+def json_text(value: Any) -> str:
+    """Write a value as Flask writes a view's answer."""
+    text: str = current_app.json.dumps(value, separators=(",", ":"))
+    return text
 
 
 def name_of(path: str) -> str:

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from flask import current_app, request
+
 from fovea.search.library.paths import path_fields
 from fovea.search.query.hits import Hit, day_of
 from fovea.search.query.run import Question
-from fovea.web.contract.fields import name_of, thumbnail_urls
+from fovea.web.contract.fields import json_text, name_of, thumbnail_urls
 from fovea.web.contract.problems import Problem
 
 from .engine import Engine
 from .listings import Cursor, Kept, new_id
 
-__all__ = ["ask", "deepened", "follow", "page"]
+__all__ = ["ask", "deepened", "follow", "page", "page_text"]
 
 
 def ask(engine: Engine, question: Question) -> Kept:
@@ -25,6 +27,7 @@ def ask(engine: Engine, question: Question) -> Kept:
     key = (question.key, model_id, engine.generation, signs)
     found = engine.listings.by_key(key)
     if found is None:
+        engine.embed_ahead(question)
         with engine.turns:
             found = Kept(new_id(), key, searcher.listing(question), model_id)
         engine.listings.keep(found)
@@ -67,10 +70,27 @@ def page(engine: Engine, kept: Kept, start: int, limit: int, started: float) -> 
 
     ``started`` is the ``time.perf_counter()`` at which the request began.
     """
-    kept = deepened(engine, kept, start + limit)
-    listing = kept.listing
-    stop = min(start + limit, len(listing.ranking.ids))
-    model = engine.model()
+    kept, stop = _reaching(engine, kept, start + limit)
+    hits = current_app.json.loads(_hits(engine, kept, start, stop))
+    return _head(engine, kept, start, stop, started) | {"hits": hits}
+
+
+def page_text(engine: Engine, kept: Kept, start: int, limit: int, started: float) -> str:
+    """Return the same page as the JSON document itself; the hits of a first page are kept so."""
+    kept, stop = _reaching(engine, kept, start + limit)
+    hits = _hits(engine, kept, start, stop)
+    head = json_text(_head(engine, kept, start, stop, started))
+    return f'{head[:-1]},"hits":{hits}}}\n'
+
+
+def _reaching(engine: Engine, kept: Kept, stop: int) -> tuple[Kept, int]:
+    """Return the listing with ``stop`` hits, and where its page ends."""
+    kept = deepened(engine, kept, stop)
+    return kept, min(stop, len(kept.listing.ranking.ids))
+
+
+def _head(engine: Engine, kept: Kept, start: int, stop: int, started: float) -> dict[str, Any]:
+    listing, model = kept.listing, engine.model()
     return {
         "query": listing.question.text,
         "model": None if model is None else model.name,
@@ -80,21 +100,22 @@ def page(engine: Engine, kept: Kept, start: int, limit: int, started: float) -> 
         "order": listing.order,
         "kind": listing.ranking.kind,
         "cursor": str(Cursor(kept.id, stop)) if start < stop < listing.total else None,
-        "hits": _hits(engine, kept, start, stop),
     }
 
 
-def _hits(engine: Engine, kept: Kept, start: int, stop: int) -> list[dict[str, Any]]:
-    """Return the hits of a page; cache a first page until the library or its roots change."""
-    searcher = engine.searcher()
-    if start:
-        return _hit_fields(engine, searcher.hits(kept.listing, start, stop))
-    mark = (stop, engine.generation, tuple(engine.library.offline()))
-    known = kept.pages.get(mark)
+def _hits(engine: Engine, kept: Kept, start: int, stop: int) -> str:
+    """Return the hits of a page in JSON; cache a first page until the library or its roots change.
+
+    The addresses of thumbnails also depend on the path under which the client sees the server.
+    """
+    mark = (stop, engine.generation, engine.offline(), request.script_root)
+    known = None if start else kept.pages.get(mark)
     if known is None:
-        known = _hit_fields(engine, searcher.hits(kept.listing, 0, stop))
-        kept.pages.clear()
-        kept.pages[mark] = known
+        found = engine.searcher().hits(kept.listing, start, stop)
+        known = json_text(_hit_fields(engine, found))
+        if not start:
+            kept.pages.clear()
+            kept.pages[mark] = known
     return known
 
 

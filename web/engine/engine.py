@@ -5,7 +5,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from fovea.search.library.access import access_of, has_changed
 from fovea.search.library.connection import connect
 from fovea.search.library.damage import explained, guarded
 from fovea.search.library.library import DATABASE, Library
+from fovea.search.library.reachable import unreachable
 from fovea.search.library.rows import ModelRow
 from fovea.search.models.lazy import TORCH_AFTER_S, LazyEncoder, TextsLater
 from fovea.search.models.resolve import resolve_model
 from fovea.search.query.likelihood import Background, background_path
 from fovea.search.query.measured import measured_in
-from fovea.search.query.run import Searcher
+from fovea.search.query.run import Question, Searcher
 
 from .listings import Listings
 
@@ -72,6 +73,7 @@ class Engine:
         the models on the disk, and ``ahead`` loads index and encoder before they are needed.
         """
         self.folder, self.requested_model, self._ahead = folder, model, ahead
+        self._database = folder / DATABASE
         with Library.open(folder, create=True) as library:
             self.is_writable = library.is_writable  # or only searched, as long as this runs
         self._encoder_of = encoder_of or _encoder_on_disk
@@ -91,7 +93,7 @@ class Engine:
         self.listings = Listings()
         # More rankings at once would only wait for the interpreter lock and for each other.
         self.turns = threading.BoundedSemaphore(available_cores())
-        self._remembered: dict[str, tuple[int, Any]] = {}
+        self._remembered: dict[Hashable, tuple[int, Any]] = {}  # few names, so never cleared
         self.closing = threading.Event()
         self._farewells: list[Callable[[], None]] = []
         self._watching = threading.Lock()
@@ -121,8 +123,8 @@ class Engine:
     @property
     def generation(self) -> int:
         """A number that changes whenever any process writes to the library."""
-        with self._watching, guarded(self.folder / DATABASE):
-            path = self.folder / DATABASE
+        path = self._database
+        with self._watching, guarded(path):
             if has_changed(access_of(self._watcher), path):  # and SQLite does not say so
                 watcher = connect(path, any_thread=True)
                 self._watcher.close()
@@ -134,13 +136,27 @@ class Engine:
         """Raise ``LibraryReadOnly`` if the library cannot be changed here."""
         self.library.check_writable()
 
-    def remembered(self, name: str, make: Callable[[], Any]) -> Any:
+    def offline(self) -> tuple[int, ...]:
+        """Return the ids of the roots that are offline now."""
+        roots = self._kept("roots", self.library.roots)
+        gone = unreachable(root.path for root in roots)
+        return tuple(root.id for root in roots if root.state == "offline" or root.path in gone)
+
+    def remembered(self, name: Hashable, make: Callable[[], Any]) -> Any:
         """Return what ``make`` returns, cached by ``name`` until the library changes."""
         generation = self.generation
         found = self._remembered.get(name)
         if found is None or found[0] != generation:
             found = self._remembered[name] = (generation, make())
         return found[1]
+
+    def _kept(self, name: Hashable, make: Callable[[], Any]) -> Any:
+        """Return what ``make`` reads by this thread's connection, cached like ``remembered``.
+
+        Not where connections notice a change later than ``generation``: they would fill the cache
+        with what they still see.
+        """
+        return self.remembered(name, make) if self.is_writable else make()
 
     # The model
 
@@ -152,7 +168,7 @@ class Engine:
         if not has_request_context():
             return self.library.model()
         if "fovea_model" not in g:
-            g.fovea_model = self.library.model()
+            g.fovea_model = self._kept("model", self.library.model)
         found: ModelRow | None = g.fovea_model
         return found
 
@@ -213,7 +229,17 @@ class Engine:
 
     def searcher(self) -> Searcher:
         """Return a searcher for this thread and the model in use."""
-        return Searcher(self.library, self.index(), TextsLater(self.encoder), self.background())
+        later = TextsLater(self.encoder)
+        return Searcher(self.library, self.index(), later, self.background(), self._kept)
+
+    def embed_ahead(self, question: Question) -> None:
+        """Embed the words of a question that is about to be ranked, into the encoder's cache.
+
+        So many requests' words are embedded together, though few questions are ranked at a time.
+        """
+        texts = [str(term.value) for term in question.query.terms if term.kind == "text"]
+        if texts and self.model() is not None:
+            self.encoder().encode_texts(texts)
 
     def warm(self) -> None:
         """Load index and encoder in the background, before the first search."""

@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any
 
 from fovea.search.query.run import Listing
 
@@ -23,7 +22,7 @@ class Kept:
     key: Hashable  # the question, the model and the state of the library
     listing: Listing
     model_id: int | None  # the model that ranked it; only the same one can rank deeper
-    pages: dict[Hashable, list[dict[str, Any]]] = field(default_factory=dict, compare=False)
+    pages: dict[Hashable, str] = field(default_factory=dict, compare=False)  # hits in JSON
 
 
 @dataclass(frozen=True, slots=True)

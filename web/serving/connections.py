@@ -7,6 +7,7 @@ occupies a worker thread for as long.
 """
 
 import socket
+import threading
 import time
 from collections import Counter
 from typing import Any
@@ -40,6 +41,16 @@ class Task(WSGITask):
         if len(channel.requests) > 1 and channel.total_outbufs_len > SENT_AHEAD:
             self.close_on_finish = True  # the next answer would occupy a thread until this is sent
 
+    def write(self, data: bytes) -> None:
+        """Send the headers and the beginning of the body at once, not as two packets."""
+        self.channel.is_held = bool(data) and not self.wrote_header and self.has_body
+        try:
+            super().write(data)
+        finally:
+            self.channel.is_held = False
+            if self.channel.held:  # the body turned out to be empty
+                self.channel.write_soon(b"")
+
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()
         if error := self.request.error:
@@ -56,11 +67,35 @@ class Channel(HTTPChannel):
     request: Any  # the one being received
     is_refused = False  # its last answer is on its way, before a request has been read whole
     ended: float | None = None  # seconds since 1970: when that answer was sent
+    is_held = False  # the headers of an answer wait for its body
+    held = b""  # these headers
 
     @property
     def moved(self) -> float:
         """The time of the last progress that counts, in seconds since 1970."""
         return float(self.request.moved if self.request else self.last_activity)
+
+    def write_soon(self, data: Any) -> int:
+        if self.is_held and isinstance(data, bytes):
+            self.held, self.is_held = data, False
+            return len(data)
+        if self.held:
+            data, self.held = self.held + data, b""
+        sent: int = super().write_soon(data)
+        return sent
+
+    def service(self) -> None:
+        self.server.serving.channel = self
+        try:
+            super().service()
+        finally:
+            self.server.serving.channel = None
+
+    @property
+    def needs_nothing(self) -> bool:
+        """Whether the main thread has only to read the next request, for which it waits anyway."""
+        is_closing = self.close_when_flushed or self.will_close or not self.connected
+        return not (is_closing or self.total_outbufs_len or self.requests)
 
     def readable(self) -> bool:
         return self._fileno is not None and (self.ended is not None or super().readable())
@@ -149,8 +184,18 @@ class Server(TcpWSGIServer):
     def __init__(self, app: Flask, listening: socket.socket, **shared: Any) -> None:
         self.guard = app.extensions["fovea.guard"]
         self.unwrapped = app.extensions["fovea.proxies"].unwrapped
+        self.serving = threading.local()  # ``channel``: the one whose request this thread answers
         place = (listening.family, listening.type, listening.proto, listening.getsockname())
         super().__init__(app, _sock=listening, sockinfo=place, bind_socket=False, **shared)
+
+    def pull_trigger(self) -> None:
+        """Wake the main thread, unless the channel that this thread serves needs nothing of it.
+
+        Waitress wakes it after each answer, which costs about as much as reading a request.
+        """
+        channel = getattr(self.serving, "channel", None)
+        if channel is None or not channel.needs_nothing:
+            super().pull_trigger()
 
     def maintenance(self, now: float) -> None:
         for channel in list(self.active_channels.values()):

@@ -15,6 +15,7 @@ import re
 import secrets
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import quote
 
 from flask import Flask, Request, Response, current_app, request
@@ -60,6 +61,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+DEFAULTS = HEADERS | {"Cache-Control": "no-cache, private"}  # where an answer has no other
 
 
 def protect(
@@ -85,10 +87,10 @@ def protect(
 
     @app.after_request
     def add_headers(response: Response) -> Response:
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        if "Cache-Control" not in response.headers:
-            response.headers["Cache-Control"] = "no-cache, private"
+        known = {name.lower() for name in response.headers.keys()}
+        for name, value in DEFAULTS.items():
+            if name.lower() not in known:
+                response.headers.add(name, value)
         return response
 
 
@@ -180,6 +182,7 @@ def _check_host(asked: Request, allowed: frozenset[str]) -> None:
     )
 
 
+@lru_cache(maxsize=64)
 def _split_host(host: str) -> tuple[str, str]:
     """Return name and port of a Host header in lower case, without brackets; "" if invalid."""
     found = HOST.fullmatch(host)

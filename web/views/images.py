@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, Response
 
 from fovea.search.library.facts.dates import oldest
 from fovea.search.library.paths import path_fields
@@ -66,7 +66,7 @@ def image(image_id: int) -> dict[str, Any]:
     parameters=(LIMIT, CURSOR),
     problems=(503,),
 )
-def similar(image_id: int) -> dict[str, Any]:
+def similar(image_id: int) -> Response:
     """Return the nearest images, best first, without the image itself."""
     started = time.perf_counter()
     engine = current_engine()

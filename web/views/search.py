@@ -6,16 +6,15 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from flask import Blueprint, request
+from flask import Blueprint, Response, current_app, request
 
 from fovea.search.query.rank import Picture
 from fovea.search.query.run import Question
 from fovea.web.contract.describe import Number, Text, bad_request, describe, json_body, text_of
-from fovea.web.engine.answers import ask, follow, page
+from fovea.web.engine.answers import ask, follow, page_text
 from fovea.web.engine.engine import Engine, current_engine
-from fovea.web.engine.listings import CURSOR_PATTERN, Cursor
+from fovea.web.engine.listings import CURSOR_PATTERN, Cursor, Kept
 
 from .uploads import embed_pictures
 
@@ -79,7 +78,7 @@ FORM = {
     parameters=(QUERY, LIMIT, CURSOR),
     problems=(410, 503),
 )
-def search() -> dict[str, Any]:
+def search() -> Response:
     """Return the pictures nearest to the query, best first; without words, the newest first.
 
     `likely` is the number of hits, from the first, that are likely matches; null where no line is
@@ -100,7 +99,7 @@ def search() -> dict[str, Any]:
     body={"application/json": BODY, "multipart/form-data": FORM},
     problems=(415, 422, 503),
 )
-def search_by_pictures() -> dict[str, Any]:
+def search_by_pictures() -> Response:
     """Add weighted pictures to the words; a negative weight means "less like this".
 
     Pictures stay in memory, and only until the request is answered. To continue with the `cursor`,
@@ -114,17 +113,22 @@ def search_by_pictures() -> dict[str, Any]:
         text, limit, files, weights = _body()
     engine, question = current_engine(), Question.of(text)
     question = replace(question, pictures=_pictures(engine, files, weights))
-    return page(engine, ask(engine, question), 0, limit, started)
+    return _as_json(engine, ask(engine, question), 0, limit, started)
 
 
-def answer_page(engine: Engine, question: Question | None, started: float) -> dict[str, Any]:
+def answer_page(engine: Engine, question: Question | None, started: float) -> Response:
     """Return the page of hits selected by the request's ``limit`` and ``cursor``."""
     limit, cursor = LIMIT.read(), CURSOR.read()
     if not cursor:
         assert question is not None
-        return page(engine, ask(engine, question), 0, limit, started)
+        return _as_json(engine, ask(engine, question), 0, limit, started)
     place = Cursor.read(cursor)
-    return page(engine, follow(engine, place, question), place.offset, limit, started)
+    return _as_json(engine, follow(engine, place, question), place.offset, limit, started)
+
+
+def _as_json(engine: Engine, kept: Kept, start: int, limit: int, started: float) -> Response:
+    text = page_text(engine, kept, start, limit, started)
+    return current_app.response_class(text, mimetype="application/json")
 
 
 def decoded(name: str, value: object) -> bytes:

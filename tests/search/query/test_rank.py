@@ -192,3 +192,48 @@ def test_hits_have_the_fields_that_a_page_shows(shelf):
     assert (hit.rank, hit.width, hit.height, hit.format) == (3, 4, 3, shelf.kinds[number])
     assert hit.taken_at == hit.date and hit.path == f"/p/{number:05}.jpg" and not hit.by_name
     assert hit.score == pytest.approx(float(ranking.scores[2]))
+
+
+def keeping(known):
+    """``Remembered`` for a library that does not change."""
+
+    def remembered(name, make):
+        if name not in known:
+            known[name] = make()
+        return known[name]
+
+    return remembered
+
+
+@pytest.mark.parametrize("query", ["a bird", "a bird format:PNG", "a bird sort:name", ""])
+def test_kept_counts_change_no_answer(library, query):
+    shelf, known = Shelf(library, 300), {}
+    for _ in range(2):
+        ours, kept = (
+            shelf.rank(query, limit=50),
+            shelf.rank(query, limit=50, remembered=keeping(known)),
+        )
+        assert ours.ids.tolist() == kept.ids.tolist()
+        assert (ours.total, ours.among) == (kept.total, kept.among)
+    without = int(shelf.rank("a bird").ids[0])
+    ours, kept = (
+        shelf.rank("a bird", without=without, **more)
+        for more in ({}, {"remembered": keeping(known)})
+    )
+    assert (ours.total, ours.among) == (kept.total, kept.among)
+
+
+def test_each_of_two_indexes_of_a_model_takes_in_what_is_new(library):
+    shelf, known = Shelf(library, 40), {}
+    other = VectorIndex.open(library, shelf.model.id)
+    [vector] = Words().encode_texts(["something else"])
+    key = b"n" * 32
+    new = NewImage(key, 1, ImageMetadata(4, 3, "PNG"), vector)
+    root = library.roots()[0].id
+    library.write_batch(
+        WriteBatch([new], [FileWrite(b"/p/new.jpg", root, 1, 1, key)], shelf.model.id)
+    )
+    image = library.image_by_hash([key])[key]
+    for index in (shelf.index, other, shelf.index):
+        found = rank(library, index, Words(), parse("something else"), remembered=keeping(known))
+        assert found.ids[0] == image

@@ -8,9 +8,10 @@ from safetensors.torch import load_file, save_file
 
 from closeness import assert_close_rows
 from fovea.search.clip.encoders.load import load_encoder
-from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder
+from fovea.search.clip.encoders.numpy_text import POSITIONS, NumpyTextEncoder
 from fovea.search.clip.errors import ModelError
 from small_clips import RESNET, VIT, random_clip, write_model, write_open_clip
+from tower_parts import BERT, write_joined
 
 TEXTS = ["a dog", "the cat", "", "x", "the " * 40, "Ünïcode 東京 🐕"]
 
@@ -67,3 +68,33 @@ def test_a_model_whose_weights_and_configuration_disagree_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(data))
     with pytest.raises(ModelError, match="lacks"):
         NumpyTextEncoder.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["quick_gelu", "gelu", "bert"])
+def test_texts_are_embedded_together_as_each_alone(tmp_path, name):
+    if name == "bert":
+        write_joined(tmp_path, replace(VIT, text=BERT))
+    else:
+        write_model(tmp_path, replace(VIT, activation=name))
+    encoder = NumpyTextEncoder.open(tmp_path)
+    texts = [f"{'the ' * (number % 7)}cat {number}" for number in range(150)] + TEXTS
+    alone = np.concatenate([encoder.encode_texts([text]) for text in texts])
+    together = encoder.encode_texts(texts)
+    assert together.shape == alone.shape and together.dtype == np.float32
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(encoder.encode_texts(texts[::-1]), together[::-1], rtol=0, atol=1e-6)
+
+
+def test_a_pass_has_few_positions(tmp_path, monkeypatch):
+    write_model(tmp_path)
+    encoder, passes = NumpyTextEncoder.open(tmp_path), []
+    embed = encoder._tower.embed
+
+    def noted(texts):
+        passes.append(sum(map(len, texts)))
+        return embed(texts)
+
+    monkeypatch.setattr(encoder._tower, "embed", noted)
+    encoder.encode_texts(["the cat"] * 200)
+    longest = encoder.config.text.context_length
+    assert len(passes) > 1 and max(passes) < POSITIONS + longest

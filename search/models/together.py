@@ -1,0 +1,97 @@
+"""Embed what waits in one pass: eight texts at once take half as long as one after the other."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+__all__ = ["Together"]
+
+MOST = 16  # texts of one pass; a long pass delays the first of them
+
+Encode = Callable[[Sequence[str]], np.ndarray]  # n texts -> float32 (n, d)
+
+
+class _Wanted:
+    """A text that a thread waits for."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.row: np.ndarray | None = None  # (d,)
+        self.error: Exception | None = None
+        self.leads = False  # the thread is to make the next pass
+        self.woken = threading.Event()
+
+
+class Together:
+    """Collects the texts of several threads, at most ``passes`` of which embed at a time.
+
+    No thread waits for others to come: the first one embeds its text at once, and who comes
+    meanwhile is in the next pass, which one of them makes.
+    """
+
+    def __init__(self, encode: Encode, passes: int | None = None) -> None:
+        """``passes`` is by default half the cores, at least one: the other half ranks."""
+        self._encode = encode
+        self._free = passes or max(1, _cores() // 2)
+        self._waiting: list[_Wanted] = []
+        self._lock = threading.Lock()
+
+    def embed(self, text: str) -> np.ndarray:
+        """Return the embedding (d,) of one text; raise what embedding this text alone raises."""
+        mine = _Wanted(text)
+        with self._lock:
+            self._waiting.append(mine)
+            mine.leads = self._free > 0
+            self._free -= mine.leads
+        while not mine.leads:
+            mine.woken.wait()
+            if mine.row is not None or mine.error is not None:
+                break
+        else:
+            self._lead(mine)
+        if mine.error is not None:
+            raise mine.error
+        assert mine.row is not None
+        return mine.row
+
+    def _lead(self, mine: _Wanted) -> None:
+        """Make one pass with what waits, ``mine`` first, and let a waiting thread make the next."""
+        with self._lock:
+            self._waiting.remove(mine)
+            batch = [mine, *self._waiting[: MOST - 1]]
+            del self._waiting[: MOST - 1]
+        try:
+            self._embed(batch)
+        finally:
+            with self._lock:
+                if self._waiting:
+                    self._waiting[0].leads = True
+                    self._waiting[0].woken.set()
+                else:
+                    self._free += 1
+            for one in batch[1:]:
+                one.woken.set()
+
+    def _embed(self, batch: Sequence[_Wanted]) -> None:
+        """Embed each text of a batch; one that cannot be embedded does not hinder the others."""
+        texts = list(dict.fromkeys(one.text for one in batch))
+        try:
+            rows = dict(zip(texts, self._encode(texts), strict=True))
+        except Exception as exc:  # whatever it is, raised where its text is waited for
+            if len(batch) == 1:
+                batch[0].error = exc
+                return
+            for one in batch:
+                self._embed([one])
+            return
+        for one in batch:
+            one.row = rows[one.text]
+
+
+def _cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

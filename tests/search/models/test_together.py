@@ -1,0 +1,179 @@
+import threading
+
+import numpy as np
+import pytest
+
+from fovea.search.models.together import MOST, Together
+from toys import TolerantEncoder, lazily
+
+PATIENCE_S = 60
+
+
+def rows(texts):
+    return np.array([[len(text), sum(map(ord, text))] for text in texts], np.float32)
+
+
+class Slow:
+    """Embeds texts, but only when it may; notes each pass."""
+
+    def __init__(self):
+        self.passes, self.began, self.may = [], threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, texts):
+        self.passes.append(list(texts))
+        self.began.release()
+        assert self.may.acquire(timeout=PATIENCE_S)
+        if "bad" in texts:
+            raise ValueError("bad")
+        return rows(texts)
+
+    def wait(self):
+        assert self.began.acquire(timeout=PATIENCE_S)
+
+
+@pytest.fixture
+def slow():
+    return Slow()
+
+
+@pytest.fixture
+def asked():
+    """A function that asks for a text in a thread; its list gets the row or the error."""
+    threads = []
+
+    def start(together, text):
+        found = []
+
+        def ask():
+            try:
+                found.append(together.embed(text))
+            except ValueError as exc:
+                found.append(exc)
+
+        threads.append(threading.Thread(target=ask, daemon=True))
+        threads[-1].start()
+        return found
+
+    def joined():
+        for thread in threads:
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive()
+
+    start.joined = joined
+    return start
+
+
+def wait_for(together, count):
+    """Wait until so many texts wait for the next pass."""
+    for _ in range(PATIENCE_S * 100):
+        if len(together._waiting) == count:
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError(f"{len(together._waiting)} texts wait, not {count}")
+
+
+def test_a_lone_text_is_embedded_at_once():
+    passes = []
+
+    def encode(texts):
+        passes.append(list(texts))
+        return rows(texts)
+
+    together = Together(encode, 1)
+    for text in ("one", "two"):
+        assert together.embed(text).tolist() == rows([text])[0].tolist()
+    assert passes == [["one"], ["two"]]
+
+
+def test_what_comes_meanwhile_is_embedded_in_one_pass(slow, asked):
+    together = Together(slow, 1)
+    texts = ["first", *(f"text {number}" for number in range(5)), "text 0"]
+    found = [asked(together, texts[0])]
+    slow.wait()
+    for number, text in enumerate(texts[1:], 1):
+        found.append(asked(together, text))
+        wait_for(together, number)
+    slow.may.release(2)
+    asked.joined()
+    assert slow.passes == [["first"], texts[1:-1]], "the same text once"
+    for text, [row] in zip(texts, found, strict=True):
+        assert row.tolist() == rows([text])[0].tolist()
+    slow.may.release()
+    together.embed("later")
+    assert slow.passes[2:] == [["later"]], "nothing is left over"
+
+
+def test_a_pass_is_not_too_long(slow, asked):
+    together = Together(slow, 1)
+    found = [asked(together, "first")]
+    slow.wait()
+    for number in range(MOST + 3):
+        found.append(asked(together, str(number)))
+        wait_for(together, number + 1)
+    slow.may.release(3)
+    asked.joined()
+    assert [len(texts) for texts in slow.passes] == [1, MOST, 3]
+    assert all(len(row) == 1 for row in found)
+
+
+def test_a_text_that_fails_hinders_no_other(slow, asked):
+    together = Together(slow, 1)
+    asked(together, "first")
+    slow.wait()
+    found = {}
+    for number, text in enumerate(("good", "bad", "fine"), 1):
+        found[text] = asked(together, text)
+        wait_for(together, number)
+    slow.may.release(5)  # the first, the batch, and each of it alone
+    asked.joined()
+    assert slow.passes == [["first"], ["good", "bad", "fine"], ["good"], ["bad"], ["fine"]]
+    assert isinstance(found["bad"][0], ValueError)
+    for text in ("good", "fine"):
+        assert found[text][0].tolist() == rows([text])[0].tolist()
+
+
+def test_a_lone_text_that_fails_leaves_the_place_to_others(slow):
+    together = Together(slow, 1)
+    slow.may.release(2)
+    with pytest.raises(ValueError, match="bad"):
+        together.embed("bad")
+    assert together.embed("good").tolist() == rows(["good"])[0].tolist()
+
+
+def test_no_more_than_so_many_passes_run_at_a_time(slow, asked):
+    together = Together(slow, 2)
+    for text in ("one", "two"):
+        asked(together, text)
+        slow.wait()
+    asked(together, "three")
+    wait_for(together, 1)
+    assert slow.passes == [["one"], ["two"]]
+    slow.may.release(3)
+    asked.joined()
+    assert slow.passes[2:] == [["three"]]
+
+
+def test_many_threads_get_their_own_rows():
+    together, wrong = Together(rows, 1), []
+
+    def ask(start):
+        for number in range(200):
+            text = f"{start} and {number}"
+            if together.embed(text).tolist() != rows([text])[0].tolist():
+                wrong.append(text)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+    assert not wrong
+
+
+def test_a_remembered_text_is_not_changed_by_who_gets_it():
+    encoder = lazily(TolerantEncoder())
+    [first] = encoder.encode_texts(["red"])
+    kept = first.copy()
+    first[:] = 0
+    assert encoder.encode_texts(["red"])[0].tolist() == kept.tolist()
