@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,7 +37,7 @@ class Rclip:
     data: Path  # its model and its database
 
 
-def prepared(wanted: str, place: Path, model: Path) -> Rclip:
+def prepared(wanted: Sequence[str], place: Path, model: Path) -> tuple[Rclip, ...]:
     """Install what is wanted: "rclip", "rclip==3.3.0" or "imitation"; export the model for it.
 
     ``place`` keeps the environments; ``model`` is a folder of ``write_model``. End with one line if
@@ -46,12 +46,16 @@ def prepared(wanted: str, place: Path, model: Path) -> Rclip:
     place.mkdir(parents=True, exist_ok=True)
     data = place / "data"
     shutil.rmtree(data, ignore_errors=True)
+    _export(model, data / MODEL, place)
+    return tuple(_installed(one, place, data) for one in wanted)
+
+
+def _installed(wanted: str, place: Path, data: Path) -> Rclip:
     said: list[str] = []
     if wanted != "imitation":
         requirement = "rclip>=3" if wanted == "rclip" else wanted
         folder = place / wanted.replace("==", "-")
         if (python := _environment(folder, requirement, "rclip", said)) is not None:
-            _export(model, data / MODEL, place)
             return Rclip(python, f"rclip {_version(python, 'rclip')}", False, data)
         print(f"no {wanted} here ({said[-1]}); its way of encoding stands in", file=sys.stderr)
     python = Path(sys.executable) if find_spec("onnxruntime") else None
@@ -60,7 +64,6 @@ def prepared(wanted: str, place: Path, model: Path) -> Rclip:
         python = _environment(folder, "onnxruntime pillow numpy", "onnxruntime", said)
     if python is None:
         sys.exit(f"neither rclip nor onnxruntime can be installed: {said[-1]}; see pip's settings")
-    _export(model, data / MODEL, place)
     name = f"rclip's way, onnxruntime {_version(python, 'onnxruntime')}"
     return Rclip(python, name, True, data)
 

@@ -10,9 +10,9 @@ together they allow 1 / (1/encode + 1/decode) images a second; on a GPU the slow
 limit. Memory is the sum of the proportional set sizes of
 the run and its workers (Linux). All figures are from the same run: the best of ``--runs``.
 
-With ``--against rclip`` (or ``rclip==3.3.0``), rclip indexes the same files by the same weights, at
-256 pixels, in turn with fovea; ``beside_rclip.py`` says how, and what stands in where it cannot be
-had (``--against imitation`` measures that). ``--keep`` keeps its environment for another run.
+With ``--against rclip`` (or ``rclip,rclip==3.3.0``), rclip indexes the same files by the same
+weights, at 256 pixels, in turn with fovea; ``beside_rclip.py`` says how, and what stands in where
+it cannot be had (``--against imitation`` measures that). ``--keep`` keeps its environment.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Setup:
     model: Path
     size: int
     dtype: str
-    rclip: Rclip | None
+    rclips: tuple[Rclip, ...] = ()
 
 
 def main() -> None:
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--ways", help="comma-separated; default: all that apply")
     parser.add_argument("--dtype", default="auto", help="the encoder's precision")
-    parser.add_argument("--against", help="rclip, rclip==VERSION or imitation")
+    parser.add_argument("--against", help="rclip, rclip==VERSION, imitation; comma-separated")
     parser.add_argument("--keep", type=Path, help="folder for rclip's environment")
     options = parser.parse_args()
     if not any(options.photos.glob("*.jpg")):
@@ -80,29 +80,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fovea-bench-") as scratch:
         setup = set_up(Path(scratch), options)
         ways = options.ways.split(",") if options.ways else list(WAYS)
-        if setup.rclip is None:
-            ways = [way for way in ways if way != "rclip"]
         for kind, count in (("small", options.small), ("large", options.large)):
             if count:
                 folder = make_photos(Path(scratch) / kind, options.photos, count, kind)
                 best = measure_all(folder, setup, options.runs, ways)
-                print_table(kind, count, best, setup)
-                if {"index", "rclip"} <= set(ways):
-                    print(f"their vectors agree: {agreement(folder)}", flush=True)
+                print_table(folder, best, setup)
 
 
 def set_up(scratch: Path, options: argparse.Namespace) -> Setup:
     """Write the model; with ``--against``, that of rclip, and install rclip."""
     if not options.against:
-        return Setup(write_model(scratch / "model"), SIZE, options.dtype, None)
+        return Setup(write_model(scratch / "model"), SIZE, options.dtype)
     from fovea.search.clip.config import ClipConfig, TextConfig, VisionConfig
 
     vision = VisionConfig(RCLIP_SIZE, 12, 768, 12, patch_size=32)
     text = TextConfig(77, 49408, 512, 8, 12)
     model = write_model(scratch / "model", ClipConfig(512, vision, text, activation="gelu"))
     place = options.keep or scratch / "rclip"
-    other = beside_rclip.prepared(options.against, place.resolve(), model)
-    return Setup(model, RCLIP_SIZE, options.dtype, other)
+    others = beside_rclip.prepared(options.against.split(","), place.resolve(), model)
+    return Setup(model, RCLIP_SIZE, options.dtype, others)
 
 
 def measure_all(
@@ -110,74 +106,70 @@ def measure_all(
 ) -> dict[str, dict[str, float]]:
     """Time each way ``runs`` times, in turn; keep the fastest run of each."""
     best: dict[str, dict[str, float]] = {}
+    todo = [(way, way, setup) for way in ways if way != "rclip"]
+    if "rclip" in ways:
+        todo += [(one.name, "rclip", replace(setup, rclips=(one,))) for one in setup.rclips]
     for _ in range(runs):
-        for way in ways:
-            figures = apart(measured, way, folder, setup)
-            if way not in best or figures["rate"] > best[way]["rate"]:
-                best[way] = figures
+        for name, way, its_setup in todo:
+            figures = apart(measured, way, folder, its_setup)
+            if name not in best or figures["rate"] > best[name]["rate"]:
+                best[name] = figures
     return best
 
 
-def print_table(kind: str, count: int, best: dict[str, dict[str, float]], setup: Setup) -> None:
+def print_table(folder: Path, best: dict[str, dict[str, float]], setup: Setup) -> None:
     """Print the figures of one set and its targets."""
+    kind, count = folder.name, sum(1 for _ in folder.iterdir())
     rates = {way: figures["rate"] for way, figures in best.items()}
     if {"encode", "decode"} <= set(rates):
         rates["both"] = 1 / (1 / rates["encode"] + 1 / rates["decode"])
         if best["encode"]["on_gpu"]:
             rates["both"] = min(rates["encode"], rates["decode"])
-    for way in ("index", "rclip"):
-        if way in best:
-            rates[f"{way}, all"] = count / best[way]["seconds"]
-    other = setup.rclip.name if setup.rclip else "rclip"
+    whole = [way for way in best if "seconds" in best[way]]
+    rates |= {f"{way}, all": count / best[way]["seconds"] for way in whole}
+    names = [("fovea index", "index"), *((one.name, one.name) for one in setup.rclips)]
     print(f"\n{count} {kind} photographs, ViT-B/32 at {setup.size}, {available_cores()} cores")
-    print(f"{'':<44}{'images/s':>10}")
+    print(f"{'':<48}{'images/s':>10}")
     for name, way in (
         ("simple script: full decode, float32, one by one", "plain"),
         ("encoder alone", "encode"),
         ("decoding alone", "decode"),
         ("the limit of both together", "both"),
-        ("fovea index, once the model is loaded", "index"),
-        ("fovea index, all of it", "index, all"),
-        (f"{other}, once the model is loaded", "rclip"),
-        (f"{other}, all of it", "rclip, all"),
+        *((f"{name}, once the model is loaded", way) for name, way in names),
+        *((f"{name}, all of it", f"{way}, all") for name, way in names),
     ):
         if way in rates:
             print(f"{name:<50}{rates[way]:>8.1f}")
-    if "index" not in rates:
-        return
-    if "both" in rates:
+    if "both" in rates and "index" in rates:
         print(f"share of the limit: {rates['index'] / rates['both']:.0%} (target 90 %)")
-    if "plain" in rates:
+    if "plain" in rates and "index" in rates:
         times = rates["index"] / rates["plain"]
         print(f"against the simple script: {times:.1f} x ({TARGETS[kind]} x)")
-    if "rclip" in rates:
-        times, limit = (
-            rates[way] / rates["rclip"] for way in ("index", "both" if "both" in rates else "index")
-        )
-        print(f"against {other}: {times:.1f} x; at the limit of both together {limit:.1f} x")
-    peaks = {way: f"{best[way]['peak_mb']:,.0f} MB" for way in ("index", "rclip") if way in best}
-    print(
-        f"peak memory, workers included: {', '.join(f'{w} {p}' for w, p in peaks.items())}",
-        flush=True,
-    )
+    for name, _ in names[1:]:
+        if name in rates and "index" in rates:
+            least = f"; the limit is {rates['both'] / rates[name]:.1f} x" if "both" in rates else ""
+            print(f"against {name}: {rates['index'] / rates[name]:.1f} x{least}")
+            print(f"  the vectors of both: {agreement(folder, name)}")
+    peaks = [f"{name} {best[way]['peak_mb']:,.0f} MB" for name, way in names if way in best]
+    print(f"peak memory, workers included: {', '.join(peaks)} (target 1,500)", flush=True)
 
 
-def agreement(folder: Path) -> str:
+def agreement(folder: Path, other: str) -> str:
     """Compare the vectors that fovea and rclip gave the same files.
 
     Random weights give all pictures nearly one vector, so their mean is subtracted before.
     """
     with (
         np.load(vectors_of(folder, "index")) as ours,
-        np.load(vectors_of(folder, "rclip")) as theirs,
+        np.load(vectors_of(folder, other)) as theirs,
     ):
         names = sorted(ours.files)
         if names != sorted(theirs.files):
             return f"no: {len(names)} files here, {len(theirs.files)} there"
-        one, other = (np.stack([found[name] for name in names]) for found in (ours, theirs))
-    one, other = one - one.mean(0), other - other.mean(0)
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    cosines = (one * other).sum(1) / lengths
+        one, two = (np.stack([found[name] for name in names]) for found in (ours, theirs))
+    one, two = one - one.mean(0), two - two.mean(0)
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+    cosines = (one * two).sum(1) / lengths
     return f"cosine {cosines.mean():.4f} in the mean, {cosines.min():.4f} at worst, once centred"
 
 
@@ -230,7 +222,7 @@ def index(folder: Path, setup: Setup) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as place, Library.open(place, create=True) as library:
         report = index_folders(library, [folder], model=info, load_encoder=load)
-        if setup.rclip is not None:
+        if setup.rclips:
             save_vectors(library, vectors_of(folder, "index"))
     assert report.embedded == report.found, report
     rate = report.embedded / (report.seconds - loading)
@@ -304,8 +296,8 @@ def plain(folder: Path, setup: Setup) -> dict[str, float]:
 
 def against(folder: Path, setup: Setup) -> dict[str, float]:
     """Index the folder with rclip, or in its way; the rate excludes loading the model."""
-    assert setup.rclip is not None
-    figures = beside_rclip.run(setup.rclip, folder, vectors_of(folder, "rclip"))
+    (other,) = setup.rclips
+    figures = beside_rclip.run(other, folder, vectors_of(folder, other.name))
     count = sum(1 for _ in folder.iterdir())
     return figures | {"rate": count / (figures["seconds"] - figures["loading"])}
 
