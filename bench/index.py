@@ -11,8 +11,8 @@ limit. Memory is the sum of the proportional set sizes of
 the run and its workers (Linux). All figures are from the same run: the best of ``--runs``.
 
 With ``--against rclip`` (or ``rclip,rclip==3.3.0``), rclip indexes the same files by the same
-weights, at 256 pixels, in turn with fovea; ``beside_rclip.py`` says how, and what stands in where
-it cannot be had (``--against imitation`` measures that). ``--keep`` keeps its environment.
+weights, at 256 pixels, in turn with fovea; ``rivals/beside_rclip.py`` says how, and what stands in
+where it cannot be had (``--against imitation`` measures that). ``--keep`` keeps its environment.
 """
 
 import argparse
@@ -32,9 +32,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import beside_rclip
-from bench.beside_rclip import Rclip
 from bench.common import apart, write_model
+from bench.rivals import beside_rclip
+from bench.rivals.beside_rclip import Rclip
 from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.scanning.scan import index_folders
 from fovea.indexer.walking.walk import Found, walk

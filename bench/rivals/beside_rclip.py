@@ -137,7 +137,11 @@ def _version(python: Path, package: str) -> str:
 
 
 def _call(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([program, *arguments], env=_clean(), capture_output=True, text=True)
+    command = [str(program), *arguments]
+    try:
+        return subprocess.run(command, env=_clean(), capture_output=True, text=True)
+    except OSError as exc:
+        return subprocess.CompletedProcess(command, 127, "", str(exc))
 
 
 def _clean() -> dict[str, str]:
@@ -165,8 +169,10 @@ def _export(model: Path, folder: Path, place: Path) -> None:
             sys.exit(
                 f"the package onnx, which writes rclip's model, is missing: {_last(made.stderr)}"
             )
-    paths = os.pathsep.join([*map(str, [Path(__file__).resolve().parents[1]]), str(extra)])
-    program = "import sys; from bench.beside_rclip import write_onnx; write_onnx(*sys.argv[1:])"
+    paths = os.pathsep.join([str(Path(__file__).resolve().parents[2]), str(extra)])
+    program = (
+        "import sys; from bench.rivals.beside_rclip import write_onnx; write_onnx(*sys.argv[1:])"
+    )
     command = [sys.executable, "-W", "ignore", "-c", program, str(model), str(folder)]
     done = subprocess.run(
         command, env=_clean() | {"PYTHONPATH": paths}, capture_output=True, text=True
