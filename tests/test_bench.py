@@ -16,6 +16,7 @@ from PIL import Image
 from building import make_environment
 from fovea.cli.demo import QUERIES
 from fovea.data import DEMO_PHOTOGRAPHS
+from fovea.search.clip.preprocess import Preprocess
 from fovea.search.query.likelihood import default_labels
 from places import CHECKOUT
 
@@ -281,3 +282,58 @@ def test_users_ask_again_after_each_answer_and_each_failure():
         thread.join()
     assert failed == 2 and len(times) > 20 and (times > 0).all()
     assert none == 0 and 3 <= len(typed) <= 9
+
+
+def test_rclip_s_way_prepares_a_picture_as_fovea_does(tmp_path):
+    side = load(FOLDER / "rivals" / "rclip_side.py")
+    noise = np.random.default_rng(0).integers(0, 256, (300, 411, 3), np.uint8)
+    Image.fromarray(noise).save(path := tmp_path / "a.jpg", quality=95)
+    preprocess = Preprocess(side.SIZE)
+    with Image.open(path) as image:
+        expected = preprocess.normalise(preprocess.pixels(image)[None])[0]
+    assert np.allclose(side.read(str(path)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("has_onnxruntime", [True, False])
+def test_rclip_s_way_stands_in_where_rclip_cannot_be_installed(
+    monkeypatch, tmp_path, capsys, has_onnxruntime
+):
+    rival = load(FOLDER / "rivals" / "beside_rclip.py")
+
+    def environment(folder, requirements, package, said):
+        said.append("python3: no network")
+        return tmp_path / "python" if package == "onnxruntime" and has_onnxruntime else None
+
+    monkeypatch.setattr(rival, "find_spec", lambda name: None)
+    monkeypatch.setattr(rival, "_environment", environment)
+    monkeypatch.setattr(rival, "_export", lambda *places: None)
+    monkeypatch.setattr(rival, "_version", lambda python, package: "1.0")
+    if has_onnxruntime:
+        (found,) = rival.prepared(["rclip"], tmp_path, tmp_path)
+        assert found.is_imitation and found.name == "rclip's way, onnxruntime 1.0"
+    else:
+        with pytest.raises(SystemExit, match="neither rclip nor onnxruntime .* no network; "):
+            rival.prepared(["rclip"], tmp_path, tmp_path)
+    told = capsys.readouterr().err
+    assert told == "no rclip here (python3: no network); its way of encoding stands in\n"
+
+
+def test_a_python_that_cannot_make_an_environment_is_passed_over(monkeypatch):
+    rival = load(FOLDER / "rivals" / "beside_rclip.py")
+    monkeypatch.setattr(rival.shutil, "which", lambda name: "/nowhere/" + name)
+    monkeypatch.setenv("PYENV_ROOT", "/nowhere")
+    own = "{}.{}".format(*sys.version_info)
+    expected = [sys.executable] if own in rival.RELEASES else []
+    assert [str(path) for path in rival._interpreters()] == expected
+
+
+def test_vectors_of_two_programs_are_compared_without_what_all_have_in_common(tmp_path):
+    bench, folder = load(FOLDER / "index.py"), tmp_path / "small"
+    rows = np.random.default_rng(0).normal(size=(4, 8)).astype("f4") * 0.01 + 1
+    other = rows + np.float32([[1], [0], [0], [0]]) * np.eye(8, dtype="f4")[0]
+    for name, found in (("index", rows), ("same", rows * 2), ("other", other)):
+        np.savez(bench.vectors_of(folder, name), **{f"{n}.jpg": row for n, row in enumerate(found)})
+    assert bench.agreement(folder, "same").startswith("cosine 1.0000 in the mean, 1.0000 at worst")
+    assert float(bench.agreement(folder, "other").split()[1]) < 0.9
+    np.savez(bench.vectors_of(folder, "fewer"), **{"0.jpg": rows[0]})
+    assert bench.agreement(folder, "fewer") == "no: 4 files here, 1 there"

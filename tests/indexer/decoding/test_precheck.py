@@ -4,11 +4,12 @@ import io
 import struct
 import zlib
 
+import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
 from fovea.indexer.decoding.limits import Limits, Refused
-from fovea.indexer.decoding.precheck import jpeg_scans, screened
+from fovea.indexer.decoding.precheck import STEP, jpeg_scans, pairs, screened
 
 
 def encoded(kind, size=(64, 48), **options):
@@ -49,6 +50,13 @@ def test_a_thumbnail_s_scans_and_the_bytes_after_the_end_do_not_count():
     data = data[:2] + segment + data[2:] + b"\xff\xda" * 3000
     assert jpeg_scans(data) == 1
     assert screened(data, Limits()) == data
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 5, 1000, 4 * STEP - 1, 4 * STEP + 3])
+def test_pairs_are_counted_as_bytes_count_them_wherever_they_lie(length):
+    data = np.random.default_rng(length).choice(np.array([0, 0xFF, 0xDA], np.uint8), length)
+    for found in (data.tobytes(), b"\xff\xda" * (length // 2), b"\xda\xff" * (length // 2)):
+        assert pairs(found, b"\xff\xda") == found.count(b"\xff\xda")
 
 
 def test_too_many_scans_are_refused():
