@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.common import apart, clustered
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
-from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.library.rows import FileState, FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.search.models.resolve import resolve_model
 from fovea.search.query.likelihood import Background
 from fovea.search.query.measured import measured_in
@@ -45,7 +45,6 @@ CAMERAS = (
 )
 EVENTS = ("Wedding", "Beach", "Mountains", "Birthday", "Garden", "City", "Zoo", "Christmas")
 TOWNS = ("Wien", "Paris", "北京", "Zürich", "Lisboa", "New York", "Kyōto", "Graz")
-PER_FOLDER = 200
 HOUR_NS = 3_600_000_000_000
 
 
@@ -99,7 +98,7 @@ def fill(place: Path, photos: Path, count: int) -> None:
         for vectors in clustered(count, count, model.dim, seed=1):
             shots = list(drawn(rng, start, len(vectors)))
             images = [
-                NewImage(shot.hash, shot.bytes, shot.metadata, vector)
+                NewImage(shot.hash, shot.size, shot.metadata, vector)
                 for shot, vector in zip(shots, vectors, strict=True)
             ]
             files = [file for shot in shots for file in shot.files(photos, owners)]
@@ -112,7 +111,7 @@ class Shot:
     """One picture, and where its files lie."""
 
     number: int
-    bytes: int
+    size: int
     metadata: ImageMetadata
     event: str
     is_copied: bool
@@ -127,26 +126,29 @@ class Shot:
         camera, taken = self.metadata.camera, self.metadata.taken_at
         day = (taken or "2008-01-01")[:10]
         suffix = {"JPEG": "JPG", "HEIF": "HEIC", "PNG": "png"}[self.metadata.format or ""]
-        name = f"IMG_{self.number % 10_000:04d}.{suffix}"
+        name = f"IMG_{self.number:07d}.{suffix}"
         if camera is None:
             name = f"Screenshot {self.number:07d}.{suffix}"
         elif camera.startswith("NIKON"):
-            name = f"DSC_{self.number % 10_000:04d}.{suffix}"
+            name = f"DSC_{self.number:07d}.{suffix}"
         if camera is None or camera.startswith("Apple"):
-            root, folder = photos / "Phone", f"{day[:7]}/{self.number // PER_FOLDER:05d}"
+            root, folder = (
+                photos / "Phone",
+                day[:7] if taken else f"Screenshots/{self.number // 50_000}",
+            )
         else:
             root, folder = photos / "Pictures", f"{day[:4]}/{day} {self.event}"
         places = [(root, folder, name)]
         if self.is_copied:
-            places.append((photos / "Archive", f"{day[:4]}/{self.number // PER_FOLDER}", name))
+            places.append((photos / "Archive", f"{day[:4]}/{self.number // 50_000}", name))
         mtime_ns = 1_200_000_000_000_000_000 + self.number * HOUR_NS // 2000
         for root, folder, name in places:
             owner = owners[os.fsencode(root)]
             path = os.fsencode(root / folder / name)
-            yield FileWrite(path, owner, self.bytes, mtime_ns, self.hash, ctime_ns=mtime_ns)
+            yield FileWrite(path, owner, self.size, mtime_ns, self.hash, ctime_ns=mtime_ns)
         if self.fails:
             path = os.fsencode(root / folder / f"{name}.broken.jpg")
-            state = "failed" if self.number % 2 else "skipped"
+            state: FileState = "failed" if self.number % 2 else "skipped"
             yield FileWrite(path, owner, 100, mtime_ns, None, state, "it is not a picture")
 
 

@@ -20,6 +20,8 @@ from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library import checks
 from fovea.search.library.library import Library
 
+from .choosing import chosen
+from .columns import Columns
 from .filename_search import named_images
 from .filters import Selection, allowed_images, dated, files_chosen, selection
 from .language import Query, Term
@@ -66,17 +68,20 @@ def rank(
     pictures: Sequence[Picture] = (),
     without: int | None = None,
     limit: int = DEEPEST,
+    columns: Columns | None = None,
 ) -> Ranking:
     """Return the first ``limit`` images for a query, leaving out the image ``without``.
+
+    ``columns`` are those of the library as it is now; without them, SQL filters and sorts.
 
     A query without words and pictures returns the images that pass its filters, newest first.
     Raise ``Unanswerable`` if the query names an unknown image, if its terms cancel out, or if all
     their weights are 0.
     """
     if not query.terms and not pictures:
-        ids, total = _browse(library, query, limit)
+        ids, total = _browse(library, query, limit, columns)
         return Ranking(ids, None, total, "browse", among=total)
-    allowed = allowed_images(library, query.filters) if query.filters else None
+    allowed = _allowed(library, query, columns)
     index.refresh(library)
     vector = _vector(library, index, encoder, query.terms, pictures)
     eligible = _Eligible(library, index, allowed, without)
@@ -207,11 +212,27 @@ def _nearest(eligible: _Eligible, vector: np.ndarray, limit: int) -> tuple[np.nd
         asked *= 4
 
 
-def _browse(library: Library, query: Query, limit: int) -> tuple[np.ndarray, int]:
+def _allowed(library: Library, query: Query, columns: Columns | None) -> np.ndarray | None:
+    """Return the images that pass the filters, int64 (n,), ascending; None where none applies."""
+    if not query.filters:
+        return None
+    found = None if columns is None else chosen(library, columns, query.filters)
+    return allowed_images(library, query.filters) if found is None else found.ids
+
+
+def _browse(
+    library: Library, query: Query, limit: int, columns: Columns | None
+) -> tuple[np.ndarray, int]:
     """Return the first images that pass the filters, by date or name, and how many pass them."""
-    chosen, values = selection(library, query.filters)
+    if columns is not None:
+        is_dated = query.sort != "name"
+        found = chosen(library, columns, query.filters, is_dated=is_dated)
+        if found is not None:
+            ids = found.newest_first() if is_dated else found.by_name()
+            return ids[:limit], len(ids)
+    passing, values = selection(library, query.filters)
     order, more = _order(query)
-    sql = f"SELECT shown.image_id FROM {chosen} ORDER BY"
+    sql = f"SELECT shown.image_id FROM {passing} ORDER BY"
     if query.filters:  # the plus sign makes SQLite filter first, then sort
         ids = _ids(library, f"{sql} +{order}", [*values, *more])
         return ids[:limit], len(ids)

@@ -17,6 +17,7 @@ from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ModelRow
 
+from .columns import Columns
 from .cutoff import falling, line_drawn
 from .hits import Answer, Hit, Order, hits
 from .language import Query, Term, parse
@@ -94,6 +95,7 @@ class Searcher:
     index: VectorIndex | None  # None before anything is indexed
     encoder: TextEncoder | None  # None before anything is indexed
     background: Background | None  # None: hits have no likelihoods
+    columns: Columns | None = None  # of the library as it is now; None: SQL filters and sorts
 
     @classmethod
     def of(
@@ -153,6 +155,8 @@ class Searcher:
         if head.scores is not None:
             depth = next((depth for depth in DEPTHS if depth > len(head.ids)), EVERYTHING)
         deep = self._rank(listing.question, depth)
+        if head.scores is None and np.array_equal(deep.ids[: len(head.ids)], head.ids):
+            return replace(listing, ranking=deep, total=len(deep.ids))  # of browsing, unchanged
         new = ~np.isin(deep.ids, head.ids)
         ids, scores = np.concatenate([head.ids, deep.ids[new]]), None
         if head.scores is not None and deep.scores is not None:
@@ -187,6 +191,7 @@ class Searcher:
             pictures=question.pictures,
             without=question.without,
             limit=limit,
+            columns=self.columns,
         )
 
     def _likelihoods(self, ranking: Ranking) -> np.ndarray | None:

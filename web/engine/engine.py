@@ -20,13 +20,15 @@ from fovea.search.library.access import access_of, has_changed
 from fovea.search.library.connection import connect
 from fovea.search.library.damage import explained, guarded
 from fovea.search.library.library import DATABASE, Library
-from fovea.search.library.rows import ModelRow
+from fovea.search.library.rows import Counts, ModelRow
 from fovea.search.models.lazy import TORCH_AFTER_S, LazyEncoder, TextsLater
 from fovea.search.models.resolve import resolve_model
+from fovea.search.query.columns import Columns
 from fovea.search.query.likelihood import Background, background_path
 from fovea.search.query.measured import measured_in
 from fovea.search.query.run import Searcher
 
+from .large import KeptColumns
 from .listings import Listings
 
 __all__ = ["Engine", "current_engine"]
@@ -92,6 +94,7 @@ class Engine:
         # More rankings at once would only wait for the interpreter lock and for each other.
         self.turns = threading.BoundedSemaphore(available_cores())
         self._remembered: dict[str, tuple[int, Any]] = {}
+        self._columns = KeptColumns(self, self._in_background if ahead else None)
         self.closing = threading.Event()
         self._farewells: list[Callable[[], None]] = []
         self._watching = threading.Lock()
@@ -141,6 +144,19 @@ class Engine:
         if found is None or found[0] != generation:
             found = self._remembered[name] = (generation, make())
         return found[1]
+
+    def columns(self) -> Columns | None:
+        """Return what filters look at, of a large library; None where SQL has to answer."""
+        return self._columns.now()
+
+    def counts(self) -> Counts:
+        """Count images and files, anew once the library has changed or a folder has come or gone.
+
+        In a large library that takes longer than a page should wait each time.
+        """
+        offline = self.library.offline()
+        found: Counts = self.remembered(f"counts {offline}", lambda: self.library.counts())
+        return found
 
     # The model
 
@@ -213,7 +229,13 @@ class Engine:
 
     def searcher(self) -> Searcher:
         """Return a searcher for this thread and the model in use."""
-        return Searcher(self.library, self.index(), TextsLater(self.encoder), self.background())
+        return Searcher(
+            self.library,
+            self.index(),
+            TextsLater(self.encoder),
+            self.background(),
+            self.columns(),
+        )
 
     def warm(self) -> None:
         """Load index and encoder in the background, before the first search."""
@@ -221,6 +243,7 @@ class Engine:
         def load() -> None:
             if self.index() is not None:
                 self.encoder()
+                self.columns()
 
         self._in_background(load)
 

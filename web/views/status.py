@@ -34,7 +34,7 @@ def health() -> dict[str, str]:
 def status() -> dict[str, Any]:
     """Return its size, its model and index, and the formats that can be indexed."""
     engine = current_engine()
-    counts, model, index = engine.library.counts(), engine.model(), engine.index()
+    counts, model, index = engine.counts(), engine.model(), engine.index()
     return {
         "version": program_version(),
         "read_only": not engine.is_writable,
