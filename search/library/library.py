@@ -37,7 +37,7 @@ from .connection import (
     relieve,
     translated,
 )
-from .damage import Check, guarded, refuse_damaged
+from .damage import Check, guarded, refuse_damaged, refuse_damaged_once
 from .locks import exclusive
 from .older import up_to_date
 from .reachable import unreachable
@@ -202,6 +202,11 @@ class Library:
         """Raise ``LibraryDamaged`` if one of the ``checks`` finds anything wrong."""
         with self.reading() as conn:
             refuse_damaged(self.folder / DATABASE, conn, *parts)
+
+    def refuse_damaged_once(self) -> None:
+        """Raise ``LibraryDamaged`` if the everyday checks find anything, once for each state."""
+        with self.reading() as conn:
+            refuse_damaged_once(self.folder / DATABASE, conn)
 
     # Models
 

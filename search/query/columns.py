@@ -227,7 +227,7 @@ def _read(conn: sqlite3.Connection) -> Columns:
         dates,
         days,
         oldest,
-        *facts,
+        **facts,
         damaged=_places(ids, damaged[np.isin(damaged, ids)]),
         placed=_places(ids, placed[there]),
         latitudes=latitudes[there],
@@ -237,7 +237,7 @@ def _read(conn: sqlite3.Connection) -> Columns:
         file_folders=file_folders,
         file_names=file_names,
         names=names,
-        values=Values.of(folders, camera=facts[1], format=facts[2]),
+        values=Values.of(folders, camera=facts["cameras"], format=facts["formats"]),
     )
 
 
@@ -260,8 +260,8 @@ def _dates(conn: sqlite3.Connection) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return all_ids, np.concatenate([unknown, *codes]), np.concatenate([np.empty(0, "S1"), *days])
 
 
-def _facts(conn: sqlite3.Connection, ids: np.ndarray) -> tuple[Any, ...]:
-    """Return what each image says of itself, from ``exact`` to ``bytes`` of ``Columns``."""
+def _facts(conn: sqlite3.Connection, ids: np.ndarray) -> dict[str, Any]:
+    """Return what each image says of itself: ``Columns`` from ``exact`` to ``bytes``, by name."""
     count = len(ids)
     exact = np.zeros(count, bool)
     widths, heights = (np.full(count, ABSENT, np.int32) for _ in range(2))
@@ -294,7 +294,8 @@ def _facts(conn: sqlite3.Connection, ids: np.ndarray) -> tuple[Any, ...]:
         Codes(codes, tuple(text for text in code_of if text is not None))
         for codes, code_of in zip((cameras, formats), values, strict=True)
     )
-    return exact, *made, widths, heights, sizes
+    kinds = dict(zip(("cameras", "formats"), made, strict=True))
+    return {"exact": exact, **kinds, "widths": widths, "heights": heights, "bytes": sizes}
 
 
 def _sides(column: Sequence[int | None]) -> np.ndarray:
