@@ -114,8 +114,10 @@ def chosen(
         elif entry.kind in DATES:
             codes, values = (columns.dates, columns.days) if dates is None else (dates, days)
             part = _dated(codes, values, entry)
-        else:
+        elif entry.kind in _IMAGES:
             part = _IMAGES[entry.kind](columns, entry.value)
+        else:
+            return None
         met &= ~part if entry.negated else part
     return Chosen(columns, np.flatnonzero(met).astype(np.int32), files, dates)
 
@@ -150,8 +152,7 @@ def _one_file_filter(columns: Columns, entry: Filter) -> np.ndarray | None:
     if entry.kind == "in":
         condition, values = FILTERS["in"].condition(entry.value)
         return columns.values.meeting("files", condition, values)[columns.file_folders]
-    assert entry.kind == "name"
-    if any(sign in entry.value for sign in WILDCARDS):
+    if entry.kind != "name" or any(sign in entry.value for sign in WILDCARDS):
         return None
     return columns.names.having(fold(entry.value))[columns.file_names]
 
