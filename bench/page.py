@@ -220,9 +220,9 @@ class Server:
 
     def until_settled(self) -> None:
         """Wait until nothing is computed any more."""
-        time.sleep(1)
-        while self._processor_s(1.0) > 0.05:
-            pass
+        quiet = 0
+        while quiet < 4:  # longer than the server waits before it reads what it keeps
+            quiet = quiet + 1 if self._processor_s(1.0) < 0.05 else 0
 
     def _processor_s(self, wait_s: float) -> float:
         before = self._ticks()

@@ -434,11 +434,9 @@ class Library:
             "SELECT count(*) FROM embeddings "
             "WHERE model_id = (SELECT value FROM library WHERE key = 'model_id')"
         )
-        states = self.rows(
-            f"SELECT {files.REPORTED}, count(*) FROM files GROUP BY 1 ORDER BY 1",
-            (json.dumps(self.offline()), files.HELD_REASON),
-        )
-        return Counts(images, embeddings, dict(states))
+        with self.reading() as conn:
+            states = files.count_states(conn, self.offline())
+        return Counts(images, embeddings, states)
 
     def _check_vectors(self, images: Sequence[NewImage], model_id: int | None) -> int:
         """Return the id of the model of these vectors, once they have its shape and unit length."""

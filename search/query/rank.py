@@ -61,7 +61,7 @@ class Ranking:
 
 def rank(
     library: Library,
-    index: VectorIndex,
+    index: VectorIndex | None,
     encoder: TextEncoder,
     query: Query,
     *,
@@ -73,6 +73,7 @@ def rank(
     """Return the first ``limit`` images for a query, leaving out the image ``without``.
 
     ``columns`` are those of the library as it is now; without them, SQL filters and sorts.
+    ``index`` may be None for a query without words and pictures.
 
     A query without words and pictures returns the images that pass its filters, newest first.
     Raise ``Unanswerable`` if the query names an unknown image, if its terms cancel out, or if all
@@ -81,6 +82,7 @@ def rank(
     if not query.terms and not pictures:
         ids, total = _browse(library, query, limit, columns)
         return Ranking(ids, None, total, "browse", among=total)
+    assert index is not None
     allowed = _allowed(library, query, columns)
     index.refresh(library)
     vector = _vector(library, index, encoder, query.terms, pictures)

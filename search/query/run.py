@@ -51,6 +51,11 @@ class Question:
         return cls(str(query), query, without=image_id)
 
     @property
+    def browses(self) -> bool:
+        """Whether it asks for no picture in particular, so that no index and model are needed."""
+        return not self.query.terms and not self.pictures
+
+    @property
     def key(self) -> Hashable:
         """A cache key, equal for questions with the same answer."""
         pictures = [
@@ -92,7 +97,7 @@ class Searcher:
     """Answers questions about a library, using one model's index, encoder and background."""
 
     library: Library
-    index: VectorIndex | None  # None before anything is indexed
+    index: VectorIndex | None  # None before anything is indexed, or where it only browses
     encoder: TextEncoder | None  # None before anything is indexed
     background: Background | None  # None: hits have no likelihoods
     columns: Columns | None = None  # of the library as it is now; None: SQL filters and sorts
@@ -181,7 +186,7 @@ class Searcher:
         )
 
     def _rank(self, question: Question, limit: int) -> Ranking:
-        if self.index is None or self.encoder is None:
+        if self.encoder is None or (self.index is None and not question.browses):
             return Ranking(np.empty(0, np.int64), None, 0, "browse")
         return rank(
             self.library,

@@ -19,8 +19,8 @@ __all__ = ["ask", "deepened", "follow", "page"]
 
 def ask(engine: Engine, question: Question) -> Kept:
     """Return the listing for a question, ranked now unless the library has not changed since."""
-    searcher = engine.searcher()
-    model_id = None if searcher.index is None else searcher.index.model.id
+    searcher, model = engine.searcher(question), engine.model()
+    model_id = None if model is None else model.id
     signs = None if searcher.background is None else searcher.background.signs
     key = (question.key, model_id, engine.generation, signs)
     found = engine.listings.by_key(key)
@@ -57,7 +57,9 @@ def deepened(engine: Engine, kept: Kept, k: int) -> Kept:
     if kept.listing.is_whole or len(kept.listing.ranking.ids) >= k:
         return kept
     with engine.turns:
-        kept = replace(kept, listing=engine.searcher().deepened(kept.listing, k))
+        kept = replace(
+            kept, listing=engine.searcher(kept.listing.question).deepened(kept.listing, k)
+        )
     engine.listings.keep(kept)
     return kept
 
@@ -86,7 +88,7 @@ def page(engine: Engine, kept: Kept, start: int, limit: int, started: float) -> 
 
 def _hits(engine: Engine, kept: Kept, start: int, stop: int) -> list[dict[str, Any]]:
     """Return the hits of a page; cache a first page until the library or its roots change."""
-    searcher = engine.searcher()
+    searcher = engine.searcher(kept.listing.question)
     if start:
         return _hit_fields(engine, searcher.hits(kept.listing, start, stop))
     mark = (stop, engine.generation, tuple(engine.library.offline()))

@@ -26,7 +26,7 @@ from fovea.search.models.resolve import resolve_model
 from fovea.search.query.columns import Columns
 from fovea.search.query.likelihood import Background, background_path
 from fovea.search.query.measured import measured_in
-from fovea.search.query.run import Searcher
+from fovea.search.query.run import Question, Searcher
 
 from .large import KeptColumns
 from .listings import Listings
@@ -100,6 +100,7 @@ class Engine:
         self._watching = threading.Lock()
         self._watcher = connect(folder / DATABASE, any_thread=True)
         self._openings = 0  # of the watcher
+        self._is_checked = False
 
     # The library
 
@@ -227,8 +228,14 @@ class Engine:
                     self._in_background(self._encoder.warm, self.closing)
             return self._encoder
 
-    def searcher(self) -> Searcher:
-        """Return a searcher for this thread and the model in use."""
+    def searcher(self, question: Question) -> Searcher:
+        """Return a searcher for this thread and the model in use.
+
+        Browsing does not wait for the index, which takes seconds to load for a million pictures.
+        """
+        if question.browses:
+            self._refuse_damaged()
+            return Searcher(self.library, None, TextsLater(self.encoder), None, self.columns())
         return Searcher(
             self.library,
             self.index(),
@@ -236,6 +243,12 @@ class Engine:
             self.background(),
             self.columns(),
         )
+
+    def _refuse_damaged(self) -> None:
+        """Check the library once, as loading an index does; usually another process has."""
+        if not self._is_checked:
+            self.library.refuse_damaged_once()
+            self._is_checked = True
 
     def warm(self) -> None:
         """Load index and encoder in the background, before the first search."""
