@@ -143,7 +143,7 @@ def refuse_damaged_once(path: Path, conn: sqlite3.Connection) -> None:
     """Raise ``LibraryDamaged`` if the everyday checks find anything.
 
     They are made once for each state of the database's files, by any process: what is written to
-    them, by whomever, changes times that no program can set back. That is remembered beside the
+    them, by whomever, changes a time that is not set back by accident. That is remembered beside the
     database, which may fail.
     """
     state = _state(path)
@@ -160,10 +160,11 @@ def refuse_damaged_once(path: Path, conn: sqlite3.Connection) -> None:
 def _state(path: Path) -> list[list[int]] | None:
     """Return what changes with each write to the database or its WAL; None if it cannot be told.
 
-    A WAL without content is made and removed as the library is opened and closed.
+    A WAL without content is made and removed as the library is opened and closed, and SQLite sets
+    its owner each time, which counts as a change of its inode.
     """
-    found = []
-    for file in (path, path.with_name(f"{path.name}-wal")):
+    found, wal = [], path.with_name(f"{path.name}-wal")
+    for file in (path, wal):
         try:
             status = os.stat(file)
         except FileNotFoundError:
@@ -171,7 +172,8 @@ def _state(path: Path) -> list[list[int]] | None:
         except OSError:
             return None
         if status.st_size:
-            found.append([status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns])
+            times = [status.st_mtime_ns] + ([status.st_ctime_ns] if file == path else [])
+            found.append([status.st_ino, status.st_size, *times])
     return found or None
 
 
