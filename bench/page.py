@@ -47,7 +47,7 @@ def main() -> None:
         measure(large_library(options.library or Path(place), options.images), options.runs)
 
 
-def measure(library: Path, runs: int) -> None:
+def measure(library: Path, runs: int = 30) -> None:
     """Print the table."""
     commands(library)
     forget_files(library)
@@ -56,7 +56,7 @@ def measure(library: Path, runs: int) -> None:
         took, _ = server.timed("/")
         print(f"{'its first page':<44}{took:>9.0f} ms")
         server.until_settled()
-        print(f"resident once all is loaded: {server.memory()}")
+        print(f"resident once all is loaded: {server.memory()}", flush=True)
         table(server, library, runs)
         print(f"resident at the end: {server.memory()}")
     with served(library) as server:

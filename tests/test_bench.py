@@ -14,6 +14,8 @@ from PIL import Image
 from building import make_environment
 from fovea.cli.demo import QUERIES
 from fovea.data import DEMO_PHOTOGRAPHS
+from fovea.search.library import checks
+from fovea.search.library.library import Library
 from fovea.search.query.likelihood import default_labels
 from places import CHECKOUT
 
@@ -246,3 +248,22 @@ def test_what_was_measured_is_written_as_it_is_read(tmp_path):
     path = bench.write_signs(measured, tmp_path)
     assert bench.measured_in(tmp_path, "m" * 64, 2) == measured
     assert len(path.read_text().splitlines()) < 40
+
+
+def test_a_large_library_is_plausible_and_kept(tmp_path, monkeypatch):
+    bench = load(FOLDER / "large.py")
+    monkeypatch.setattr(bench, "apart", lambda work, *arguments: work(*arguments))
+    monkeypatch.setattr(bench, "prepare", lambda place: None)
+    place = bench.large_library(tmp_path / "made", 3000)
+    with Library.open(place) as library:
+        assert library.counts().images == 3000
+        assert not [*checks.links(library.conn), *checks.names(library.conn)]
+        [(cameras, formats, folders, shared)] = library.rows(
+            "SELECT (SELECT count(DISTINCT camera) FROM images), "
+            "(SELECT count(DISTINCT format) FROM images), "
+            "(SELECT count(DISTINCT folder) FROM folded), "
+            "(SELECT count(*) FROM files WHERE state = 'indexed') - 3000"
+        )
+        assert (cameras, formats) == (6, 3) and 100 < folders < 2500 and 20 < shared < 150
+    monkeypatch.setattr(bench, "fill", None)  # it is there
+    assert bench.large_library(tmp_path / "made", 3000) == place

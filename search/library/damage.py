@@ -143,8 +143,8 @@ def refuse_damaged_once(path: Path, conn: sqlite3.Connection) -> None:
     """Raise ``LibraryDamaged`` if the everyday checks find anything.
 
     They are made once for each state of the database's files, by any process: what is written to
-    them, by whomever, changes a time that is not set back by accident. That is remembered beside the
-    database, which may fail.
+    them, by whomever, changes a time that is not set back by accident. That is remembered beside
+    the database, which may fail.
     """
     state = _state(path)
     if state is not None and _remembered(path) == state:

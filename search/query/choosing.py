@@ -15,7 +15,7 @@ from fovea.search.library.facts import dates as dating
 from fovea.search.library.facts.folded import fold
 from fovea.search.library.library import Library
 
-from .columns import ABSENT, Codes, Columns, sorted_places
+from .columns import ABSENT, Codes, Columns, Names, sorted_places
 from .filters import (
     AFTER_ANY_DATE,
     BYTES,
@@ -24,7 +24,6 @@ from .filters import (
     FILTERS,
     NEARLY_SQUARE,
     SIZE,
-    WILDCARDS,
     Filter,
     distance_km,
 )
@@ -152,9 +151,21 @@ def _one_file_filter(columns: Columns, entry: Filter) -> np.ndarray | None:
     if entry.kind == "in":
         condition, values = FILTERS["in"].condition(entry.value)
         return columns.values.meeting("files", condition, values)[columns.file_folders]
-    if entry.kind != "name" or any(sign in entry.value for sign in WILDCARDS):
+    met = _named(columns.names, entry.value) if entry.kind == "name" else None
+    return None if met is None else met[columns.file_names]
+
+
+def _named(names: Names, value: str) -> np.ndarray | None:
+    """Return which names match, bool (m,): a part of them, ``a*``, ``*b``, ``a*b`` or ``*a*``."""
+    if "?" in value:
         return None
-    return columns.names.having(fold(entry.value))[columns.file_names]
+    first, *middle = map(fold, value.split("*"))
+    if not middle:
+        return names.having(first)
+    last, inside = middle.pop(), [part for part in middle if part]
+    if not inside:
+        return names.between(first, last)
+    return names.having(inside[0]) if not first and not last and len(inside) == 1 else None
 
 
 def _with_file(columns: Columns, files: np.ndarray) -> np.ndarray:

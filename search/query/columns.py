@@ -55,6 +55,20 @@ class Names:
         names[np.searchsorted(self.starts, found, side="right") - 1] = True
         return names
 
+    def between(self, first: str, last: str) -> np.ndarray:
+        """Return which names begin with one text and, after it, end with another, bool (m,)."""
+        starts = self.starts.astype(np.int64)
+        ends = np.append(starts[1:] - len(SEPARATOR), len(self.text))
+        head, tail = first.encode(), last.encode()
+        met = np.flatnonzero(ends - starts >= len(head) + len(tail))
+        for place, byte in enumerate(head):
+            met = met[self.text[starts[met] + place] == byte]
+        for place, byte in enumerate(reversed(tail), start=1):
+            met = met[self.text[ends[met] - place] == byte]
+        names = np.zeros(len(self), bool)
+        names[met] = True
+        return names
+
 
 @dataclass(frozen=True)
 class Values:

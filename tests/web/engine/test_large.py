@@ -186,3 +186,21 @@ def test_columns_read_in_vain_are_read_again_later(app, library, monkeypatch):
     engine.columns()
     assert len(engine.columns()) == 41
     assert waits == [1.0, 2.0, 2.0]
+
+
+def test_browsing_does_not_wait_for_the_index(app, monkeypatch):
+    """Which takes seconds to load for a million pictures."""
+    engine = app.extensions["fovea"]
+
+    def loading():
+        raise AssertionError("the index is asked for")
+
+    monkeypatch.setattr(engine, "index", loading)
+    monkeypatch.setattr(engine, "background", loading)
+    client = app.test_client()
+    first = client.get("/api/search?limit=9").json
+    assert (first["total"], len(first["hits"])) == (40, 9) and first["model"] == "colour"
+    assert len(client.get(f"/api/search?limit=50&cursor={first['cursor']}").json["hits"]) == 31
+    assert client.get("/api/search?q=in:2019 sort:name").json["total"] > 0
+    assert client.get("/").status_code == 200
+    assert client.get("/api/search?q=red").status_code == 500
