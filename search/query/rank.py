@@ -231,7 +231,8 @@ def _browse(
         found = chosen(library, columns, query.filters, is_dated=is_dated)
         if found is not None:
             ids = found.newest_first() if is_dated else found.by_name()
-            return ids[:limit], len(ids)
+            # A view of a few would keep all of them in memory, for as long as the listing is kept.
+            return ids[:limit].copy() if limit < len(ids) else ids, len(ids)
     passing, values = selection(library, query.filters)
     order, more = _order(query)
     sql = f"SELECT shown.image_id FROM {passing} ORDER BY"

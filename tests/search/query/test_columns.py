@@ -202,3 +202,11 @@ def test_columns_are_of_one_state_while_another_connection_writes(library):
         drawn.grow(20)
         assert read_columns(reader).ids.tolist() == before
     assert len(read_columns(library)) > len(before)
+
+
+@pytest.mark.parametrize("text", ["", "sort:name", "after:2018", "in:2019 sort:name"])
+def test_the_first_images_do_not_keep_all_others_in_memory(library, text):
+    Drawn(library, 8).grow(60)
+    columns = read_columns(library)
+    ids = rank(library, None, None, parse(text), columns=columns, limit=5).ids
+    assert len(ids) == 5 and ids.base is None
