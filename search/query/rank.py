@@ -270,11 +270,14 @@ def _order(query: Query) -> Selection:
     """Return the ORDER BY clause for rows of ``shown``, and its values."""
     if query.sort != "name":
         return "shown.date DESC, shown.image_id DESC", []
-    met, values = files_chosen(query.filters) or ("NULL", [])
-    name = (
-        "SELECT name FROM files JOIN folded ON file_id = files.id WHERE files.image_id = "
-        f"shown.image_id AND state = 'indexed' ORDER BY {met} DESC, name LIMIT 1"
+    met, values = files_chosen(query.filters) or ("", [])
+    files = (
+        "FROM files JOIN folded ON file_id = files.id WHERE files.image_id = shown.image_id "
+        "AND state = 'indexed'"
     )
+    name = f"SELECT min(name) {files}"
+    if met:
+        name = f"SELECT name {files} ORDER BY {met} DESC, name LIMIT 1"
     return f"({name}), shown.image_id", values
 
 
