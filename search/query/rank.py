@@ -86,7 +86,7 @@ def rank(
     allowed = _allowed(library, query, columns)
     index.refresh(library)
     vector = _vector(library, index, encoder, query.terms, pictures)
-    eligible = _Eligible(library, index, allowed, without, columns)
+    eligible = _Eligible(library, index, allowed, without)
     is_sorted = query.sort in ("date", "name")
     total = min(eligible.searchable(), SORTED if is_sorted else DEEPEST)
     ids, scores = _nearest(eligible, vector, min(limit, total))
@@ -105,7 +105,6 @@ class _Eligible:
     index: VectorIndex
     allowed: np.ndarray | None  # int64 (n,), ascending; None where no filter applies
     without: int | None
-    columns: Columns | None = None
 
     @property
     def exclude(self) -> Sequence[int]:
@@ -113,12 +112,10 @@ class _Eligible:
 
     def count(self) -> int:
         """Count the images, embedded or not."""
-        if self.allowed is not None:
-            count = len(self.allowed)
-        elif self.columns is not None:
-            count = len(self.columns)
-        else:  # which takes longer than the search of a million
+        if self.allowed is None:
             [(count,)] = self.library.rows("SELECT count(*) FROM shown")
+        else:
+            count = len(self.allowed)
         return max(0, int(count) - len(self.exclude))
 
     def searchable(self) -> int:
