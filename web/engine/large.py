@@ -65,6 +65,8 @@ class KeptColumns:
                     continue
                 self._kept = None  # of an earlier state: not needed any more, and large
                 found = self.read()
+                if self._engine.closing.is_set():  # and has no generation any more
+                    return
                 if self._engine.generation == seen:
                     self._kept = (seen, found)
                     return

@@ -204,3 +204,16 @@ def test_browsing_does_not_wait_for_the_index(app, monkeypatch):
     assert client.get("/api/search?q=in:2019 sort:name").json["total"] > 0
     assert client.get("/").status_code == 200
     assert client.get("/api/search?q=red").status_code == 500
+
+
+def test_a_server_that_stops_while_columns_are_read_stops_quietly(app, monkeypatch):
+    engine = app.extensions["fovea"]
+    read = engine._columns.read
+
+    def stopped_meanwhile():
+        engine.close()
+        return read()
+
+    monkeypatch.setattr(engine._columns, "read", stopped_meanwhile)
+    engine.columns()
+    assert engine._columns._kept is None and not engine._columns._reading.locked()
