@@ -1,12 +1,14 @@
 """Measure how fast ``fovea serve`` answers 8 users at once, idle and while it indexes.
 
     python bench/serve.py [--images 100000] [--users 8] [--seconds 20] [--pictures 3000]
+    python bench/serve.py --page [--images 1000000] [--library FOLDER]
 
 The library consists of random embeddings, as wide as the bundled model's. The users are connections
 of another process, which sends the next query as soon as one has an answer or, typing, at most
 twice a second. "Fresh" queries are all different. The baseline, in the same run, is the simplest
 Flask app for the job: torch embeds the text, one product with all vectors, SQL for the paths, 50
-hits as JSON, no cache; waitress serves it with as many threads.
+hits as JSON, no cache; waitress serves it with as many threads. With ``--page``, one user asks for
+what the page shows instead, as bench/page.py describes.
 """
 
 import argparse
@@ -35,6 +37,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.common import apart, clustered
+from bench.large import large_library
+from bench.page import measure
 from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
@@ -69,11 +73,16 @@ def main() -> None:
     parser.add_argument(
         "--pictures", type=int, default=3000, help="number of pictures to index meanwhile"
     )
+    parser.add_argument("--page", action="store_true", help="time what the page asks for instead")
+    parser.add_argument("--library", type=Path, help="with --page: where the library is kept")
     options = parser.parse_args()
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     print(f"{platform.machine()}, {cores} cores, load before {load:.1f}; {options.images:,} images")
     with tempfile.TemporaryDirectory(prefix="fovea-bench-") as place:
         folder = Path(place)
+        if options.page:
+            measure(large_library(options.library or folder, options.images))
+            return
         apart(fill, folder / "library", folder / "photos", options.images)
         apart(build, folder / "library")
         apart(make_pictures, folder / "new", options.pictures)

@@ -1,9 +1,11 @@
 """Measure how long commands that should feel instant take, each in a new process.
 
-    python bench/start.py [--runs 9]
+    python bench/start.py [--runs 9] [--images 20000 --library FOLDER]
 
-The library is small and indexed with the bundled model. The baselines, in the same run, are Python
-alone and importing torch. The median of the runs counts.
+With ``--images``, words are also searched for in a library of so many pictures, bench/large.py's,
+which is kept in the folder; and where it has to be checked for damage first, as after a change. The
+other library is small and indexed with the bundled model. The baselines, in the same run, are
+Python alone and importing torch. The median of the runs counts.
 """
 
 import argparse
@@ -18,6 +20,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.large import large_library
+from fovea.search.library.damage import CHECKED
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 PICTURES = 40
 
@@ -26,7 +33,10 @@ def main() -> None:
     """Print one line per command: median and fastest wall time, processor time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9)
-    runs = parser.parse_args().runs
+    parser.add_argument("--images", type=int, default=0)
+    parser.add_argument("--library", type=Path, help="where the library of so many is kept")
+    options = parser.parse_args()
+    runs = options.runs
     with tempfile.TemporaryDirectory() as place:
         environment = settled(Path(place))
         picture = str(Path(place) / "photos" / "0.png")
@@ -41,11 +51,22 @@ def main() -> None:
             "fovea search WORDS, by torch": [*fovea, "search", "a dog", "--dtype", "bfloat16"],
             "fovea similar, a new file": [*fovea, "similar", str(Path(place) / "other.png")],
         }
-        print(f"{'command':32}{'median':>10}{'fastest':>10}{'processor':>11}")
+        searched = {name: environment for name in measured}
+        if options.images:
+            library = large_library(options.library or Path(place) / "large", options.images)
+            name = f"the same, {options.images:,} pictures"
+            measured[name] = measured["fovea search WORDS"]
+            measured[f"{name}, checked"] = [
+                *("bash", "-c", f'rm -f "{library / CHECKED}" && exec "$@"', "bash"),
+                *measured[name],
+            ]
+            for also in (name, f"{name}, checked"):
+                searched[also] = environment | {"FOVEA_LIBRARY": str(library)}
+        print(f"{'command':36}{'median':>10}{'fastest':>10}{'processor':>11}")
         for name, command in measured.items():
-            walls, processor = timed(command, environment, runs)
+            walls, processor = timed(command, searched[name], runs)
             median, fastest = statistics.median(walls), min(walls)
-            print(f"{name:32}{median:8.3f} s{fastest:8.3f} s{processor:9.3f} s", flush=True)
+            print(f"{name:36}{median:8.3f} s{fastest:8.3f} s{processor:9.3f} s", flush=True)
 
 
 def settled(place: Path) -> dict[str, str]:

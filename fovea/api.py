@@ -304,8 +304,11 @@ class Library:
         ``query`` is in the query language (docs/queries.md). Filters alone, or an empty query,
         return the newest images first. A picture has weight 1. Raise ``QueryError`` for a malformed
         query, ``Unanswerable`` if its terms cancel out, ``LibraryError`` for a picture that cannot
-        be read.
+        be read, ``ValueError`` for a negative ``k``.
         """
+        _check_k(k)
+        if not isinstance(query, str):
+            raise TypeError(f"a query is a text, not {type(query).__name__}")
         question, searcher = Question.of(query), self._current_searcher()
         if image is not None and searcher.index is not None:
             question = replace(question, pictures=(Picture(self._embedded(image)),))
@@ -320,8 +323,10 @@ class Library:
         """Return the ``k`` images nearest to a picture: an image id, a file, or one in memory.
 
         A file need not be in the library; if its content is, that image is left out of the hits.
-        Raise ``LibraryError`` for a file that cannot be read, ``Unanswerable`` for an unknown id.
+        Raise ``LibraryError`` for a file that cannot be read, ``Unanswerable`` for an unknown id,
+        ``ValueError`` for a negative ``k``.
         """
+        _check_k(k)
         searcher = self._current_searcher()
         if isinstance(picture, SupportsIndex):
             return searcher.answer(Question.like(int(picture)), k)
@@ -436,6 +441,14 @@ class Library:
             encoder.full()
             pixels = decoder.pixels(user_path(picture))
         return encoder.encode_pixels(pixels[None])[0]
+
+
+def _check_k(k: int) -> None:
+    """Raise ``TypeError`` or ``ValueError`` for what is no number of hits, before any search."""
+    if not isinstance(k, SupportsIndex):
+        raise TypeError(f"k is a number of hits, not {type(k).__name__}")
+    if k.__index__() < 0:
+        raise ValueError(f"k is {k}; it cannot be negative")
 
 
 def _check_finished(stopped: bool, stop: Event | None) -> None:

@@ -17,6 +17,8 @@ from building import make_environment
 from fovea.cli.demo import QUERIES
 from fovea.data import DEMO_PHOTOGRAPHS
 from fovea.search.clip.preprocess import Preprocess
+from fovea.search.library import checks
+from fovea.search.library.library import Library
 from fovea.search.query.likelihood import default_labels
 from places import CHECKOUT
 
@@ -337,3 +339,22 @@ def test_vectors_of_two_programs_are_compared_without_what_all_have_in_common(tm
     assert float(bench.agreement(folder, "other").split()[1]) < 0.9
     np.savez(bench.vectors_of(folder, "fewer"), **{"0.jpg": rows[0]})
     assert bench.agreement(folder, "fewer") == "no: 4 files here, 1 there"
+
+
+def test_a_large_library_is_plausible_and_kept(tmp_path, monkeypatch):
+    bench = load(FOLDER / "large.py")
+    monkeypatch.setattr(bench, "apart", lambda work, *arguments: work(*arguments))
+    monkeypatch.setattr(bench, "prepare", lambda place: None)
+    place = bench.large_library(tmp_path / "made", 3000)
+    with Library.open(place) as library:
+        assert library.counts().images == 3000
+        assert not [*checks.links(library.conn), *checks.names(library.conn)]
+        [(cameras, formats, folders, shared)] = library.rows(
+            "SELECT (SELECT count(DISTINCT camera) FROM images), "
+            "(SELECT count(DISTINCT format) FROM images), "
+            "(SELECT count(DISTINCT folder) FROM folded), "
+            "(SELECT count(*) FROM files WHERE state = 'indexed') - 3000"
+        )
+        assert (cameras, formats) == (6, 3) and 100 < folders < 2500 and 20 < shared < 150
+    monkeypatch.setattr(bench, "fill", None)  # it is there
+    assert bench.large_library(tmp_path / "made", 3000) == place

@@ -119,8 +119,10 @@ def _find(
     """Return where wanted values are in ``wanted`` and in ``values``, which ``order`` sorts."""
     if not len(values):
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    at = np.searchsorted(values, wanted, sorter=order)
-    at = np.minimum(at, len(values) - 1)
-    at = at if order is None else order[at]
+    if order is None and int(values[-1]) - int(values[0]) == len(values) - 1:
+        at = np.clip(wanted, values[0], values[-1]) - values[0]  # none is missing in between
+    else:
+        at = np.minimum(np.searchsorted(values, wanted, sorter=order), len(values) - 1)
+        at = at if order is None else order[at]
     found = np.flatnonzero(values[at] == wanted)
     return found, at[found]

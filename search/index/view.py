@@ -71,7 +71,7 @@ def snapshot_path(library: Library, model_id: int) -> Path:
 
 def load_view(library: Library, model: ModelRow, options: IndexOptions) -> View:
     """View the database as it is now, using the snapshot if it passes every check."""
-    library.refuse_damaged(checks.everyday)
+    library.refuse_damaged_once()
     path = snapshot_path(library, model.id)
     if path.exists():
         try:

@@ -184,9 +184,12 @@ def new_file(path: Path) -> Connection:
     return conn
 
 
-def in_memory() -> sqlite3.Connection:
-    """Open an empty database that is on no disk."""
-    conn = sqlite3.connect(":memory:", isolation_level=None)
+def in_memory(*, any_thread: bool = False) -> sqlite3.Connection:
+    """Open an empty database that is on no disk.
+
+    With ``any_thread``, the caller sees to it that one thread at a time uses it.
+    """
+    conn = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=not any_thread)
     register(conn)
     return conn
 

@@ -6,6 +6,7 @@ raised, the database is checked: only if it fails is the error put down to it.
 """
 
 import contextlib
+import json
 import os
 import sqlite3
 import threading
@@ -19,10 +20,13 @@ from fovea.search.errors import FoveaError, LibraryDamaged
 from . import checks
 from .connection import REMEDY, advised, connect, translated
 
-__all__ = ["Check", "damage_of", "explained", "guarded", "refuse_damaged"]
+__all__ = ["Check", "damage_of", "explained", "guarded", "refuse_damaged", "refuse_damaged_once"]
 
 UNEXPECTED = (sqlite3.Error, UnicodeDecodeError, OverflowError, MemoryError)
 KEPT_S = 60.0  # for which a result is reused, so that requests cannot keep a server checking
+
+CHECKED = "checked.json"  # beside the database: how its files were when they passed last
+SETTLED_S = 1.0  # a file that was written later may be written again within one tick of its clock
 
 Check = Callable[[sqlite3.Connection], Iterator[str]]  # of ``checks``
 FULL: tuple[Check, ...] = (checks.structure, checks.tables, checks.rows)
@@ -133,3 +137,58 @@ def refuse_damaged(path: Path, conn: sqlite3.Connection, *parts: Check) -> None:
         for part in parts:
             if problem := next(part(conn), None):
                 raise _damaged(path, problem)
+
+
+def refuse_damaged_once(path: Path, conn: sqlite3.Connection) -> None:
+    """Raise ``LibraryDamaged`` if the everyday checks find anything.
+
+    They are made once for each state of the database's files, by any process: what is written to
+    them, by whomever, changes a time that is not set back by accident. That is remembered beside
+    the database, which may fail.
+    """
+    state = _state(path)
+    if state is not None and _remembered(path) == state:
+        return
+    refuse_damaged(path, conn, checks.everyday)
+    if state is None or state != _state(path):
+        return
+    newest = max(times[-1] for times in state)
+    if time.time_ns() - newest > SETTLED_S * 1e9:
+        _remember(path, state)
+
+
+def _state(path: Path) -> list[list[int]] | None:
+    """Return what changes with each write to the database or its WAL; None if it cannot be told.
+
+    A WAL without content is made and removed as the library is opened and closed, and SQLite sets
+    its owner each time, which counts as a change of its inode.
+    """
+    found, wal = [], path.with_name(f"{path.name}-wal")
+    for file in (path, wal):
+        try:
+            status = os.stat(file)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+        if status.st_size:
+            times = [status.st_mtime_ns] + ([status.st_ctime_ns] if file == path else [])
+            found.append([status.st_ino, status.st_size, *times])
+    return found or None
+
+
+def _remembered(path: Path) -> object:
+    try:
+        return json.loads((path.parent / CHECKED).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _remember(path: Path, state: list[list[int]]) -> None:
+    part = path.parent / f"{CHECKED}.{os.getpid()}.part"
+    try:
+        part.write_text(json.dumps(state))
+        part.replace(path.parent / CHECKED)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

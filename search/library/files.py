@@ -1,8 +1,10 @@
 """SQL of the rows of files and images; functions that write belong inside a transaction."""
 
+import json
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from itertools import islice
 from operator import attrgetter
@@ -10,12 +12,14 @@ from operator import attrgetter
 import numpy as np
 
 from .facts.dates import named_date
-from .rows import FileWrite, ImageMetadata, NewImage
+from .rows import FileWrite, ImageMetadata, NewImage, ReportedState
 
 __all__ = [
     "HELD_REASON",
     "REPORTED",
+    "UNUSUAL",
     "below",
+    "count_states",
     "image_by_hash",
     "purge_images",
     "refresh_images",
@@ -38,6 +42,7 @@ _WRITE_FILE = (
     f"INSERT INTO files (path, {', '.join(_FILE)}) VALUES (?{', ?' * len(_FILE)}) "
     "ON CONFLICT (path) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in _FILE)
 )
+UNUSUAL = "(state <> 'indexed' OR reason IS NOT NULL)"  # of few files, which an SQL index has
 CHUNK = 500  # values in one statement; SQLite allows 999 everywhere
 
 
@@ -45,6 +50,27 @@ def below(folder: bytes) -> tuple[bytes, bytes]:
     """Return the half-open range of the paths under a folder, as SQLite orders blobs."""
     prefix = folder.rstrip(SEPARATOR) + SEPARATOR
     return prefix, prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+def count_states(conn: sqlite3.Connection, offline: Sequence[int]) -> dict[ReportedState, int]:
+    """Count the files of each state as reported; ``offline`` are the ids of the roots that are.
+
+    Rows are read of unusual files alone; the others are counted along an SQL index.
+    """
+    counts: Counter[ReportedState] = Counter()
+    usual = dict(
+        conn.execute("SELECT root_id, count(*) FROM files INDEXED BY files_root_id GROUP BY 1")
+    )
+    for root_id, state, count in conn.execute(
+        f"SELECT root_id, {REPORTED}, count(*) FROM files INDEXED BY files_unusual "
+        f"WHERE {UNUSUAL} GROUP BY 1, 2",
+        (json.dumps(offline), HELD_REASON),
+    ):
+        counts[state] += count
+        usual[root_id] -= count
+    for root_id, count in usual.items():
+        counts["offline" if root_id in offline else "indexed"] += count
+    return {state: counts[state] for state in sorted(counts) if counts[state]}
 
 
 def image_by_hash(conn: sqlite3.Connection, hashes: Iterable[bytes]) -> dict[bytes, int]:

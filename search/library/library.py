@@ -37,7 +37,7 @@ from .connection import (
     relieve,
     translated,
 )
-from .damage import Check, guarded, refuse_damaged
+from .damage import Check, guarded, refuse_damaged, refuse_damaged_once
 from .locks import exclusive
 from .older import up_to_date
 from .reachable import unreachable
@@ -207,6 +207,11 @@ class Library:
         """Raise ``LibraryDamaged`` if one of the ``checks`` finds anything wrong."""
         with self.reading() as conn:
             refuse_damaged(self.folder / DATABASE, conn, *parts)
+
+    def refuse_damaged_once(self) -> None:
+        """Raise ``LibraryDamaged`` if the everyday checks find anything, once for each state."""
+        with self.reading() as conn:
+            refuse_damaged_once(self.folder / DATABASE, conn)
 
     # Models
 
@@ -430,11 +435,9 @@ class Library:
             "SELECT count(*) FROM embeddings "
             "WHERE model_id = (SELECT value FROM library WHERE key = 'model_id')"
         )
-        states = self.rows(
-            f"SELECT {files.REPORTED}, count(*) FROM files GROUP BY 1 ORDER BY 1",
-            (json.dumps(self.offline()), files.HELD_REASON),
-        )
-        return Counts(images, embeddings, dict(states))
+        with self.reading() as conn:
+            states = files.count_states(conn, self.offline())
+        return Counts(images, embeddings, states)
 
     def _check_vectors(self, images: Sequence[NewImage], model_id: int | None) -> int:
         """Return the id of the model of these vectors, once they have its shape and unit length."""

@@ -316,6 +316,12 @@ FOLDED = (
     """,
 )
 
+# Few files are not simply indexed; without this index, counting and listing them reads all rows.
+UNUSUAL = (
+    "CREATE INDEX files_unusual ON files (state, reason, root_id) "
+    "WHERE state <> 'indexed' OR reason IS NOT NULL",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     FIRST,
     NAMES,
@@ -323,6 +329,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     FACTS,
     DATES,
     FOLDED,
+    UNUSUAL,
 )  # MIGRATIONS[v] leads from version v to v + 1
 VERSION = len(MIGRATIONS)
 

@@ -196,8 +196,11 @@ def _named(value: str) -> Selection:
 
 
 def _folded(condition: str, *values: Any) -> Selection:
-    """Files whose folded name or folder meets a condition."""
-    return f"id IN (SELECT file_id FROM folded WHERE {condition})", list(values)
+    """Files whose folded name or folder meets a condition, of ``files`` in the statement around.
+
+    Asked of each file, since of a million names most would be looked at for a few files.
+    """
+    return f"EXISTS (SELECT 1 FROM folded WHERE file_id = files.id AND {condition})", list(values)
 
 
 def _escaped(value: str) -> str:

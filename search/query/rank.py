@@ -20,6 +20,8 @@ from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library import checks
 from fovea.search.library.library import Library
 
+from .choosing import chosen
+from .columns import Columns
 from .filename_search import named_images
 from .filters import Selection, allowed_images, dated, files_chosen, selection
 from .language import Query, Term
@@ -75,7 +77,7 @@ class Ranking:
 
 def rank(
     library: Library,
-    index: VectorIndex,
+    index: VectorIndex | None,
     encoder: TextEncoder,
     query: Query,
     *,
@@ -83,18 +85,23 @@ def rank(
     without: int | None = None,
     limit: int = DEEPEST,
     remembered: Remembered = made_anew,
+    columns: Columns | None = None,
 ) -> Ranking:
     """Return the first ``limit`` images for a query, leaving out the image ``without``.
 
     ``remembered`` may keep what depends on the library alone until the library changes.
+    ``columns`` are those of the library as it is now; without them, SQL filters and sorts.
+    ``index`` may be None for a query without words and pictures.
+
     A query without words and pictures returns the images that pass its filters, newest first.
     Raise ``Unanswerable`` if the query names an unknown image, if its terms cancel out, or if all
     their weights are 0.
     """
     if not query.terms and not pictures:
-        ids, total = _browse(library, query, limit)
+        ids, total = _browse(library, query, limit, columns)
         return Ranking(ids, None, total, "browse", among=total)
-    allowed = allowed_images(library, query.filters) if query.filters else None
+    assert index is not None
+    allowed = _allowed(library, query, columns)
     _refresh(library, index, remembered)
     vector = _vector(library, index, encoder, query.terms, pictures)
     eligible = _Eligible(library, index, allowed, without, remembered)
@@ -251,11 +258,28 @@ def _nearest(eligible: _Eligible, vector: np.ndarray, limit: int) -> tuple[np.nd
         asked *= 4
 
 
-def _browse(library: Library, query: Query, limit: int) -> tuple[np.ndarray, int]:
+def _allowed(library: Library, query: Query, columns: Columns | None) -> np.ndarray | None:
+    """Return the images that pass the filters, int64 (n,), ascending; None where none applies."""
+    if not query.filters:
+        return None
+    found = None if columns is None else chosen(library, columns, query.filters)
+    return allowed_images(library, query.filters) if found is None else found.ids
+
+
+def _browse(
+    library: Library, query: Query, limit: int, columns: Columns | None
+) -> tuple[np.ndarray, int]:
     """Return the first images that pass the filters, by date or name, and how many pass them."""
-    chosen, values = selection(library, query.filters)
+    if columns is not None:
+        is_dated = query.sort != "name"
+        found = chosen(library, columns, query.filters, is_dated=is_dated)
+        if found is not None:
+            ids = found.newest_first() if is_dated else found.by_name()
+            # A view of a few would keep all of them in memory, for as long as the listing is kept.
+            return ids[:limit].copy() if limit < len(ids) else ids, len(ids)
+    passing, values = selection(library, query.filters)
     order, more = _order(query)
-    sql = f"SELECT shown.image_id FROM {chosen} ORDER BY"
+    sql = f"SELECT shown.image_id FROM {passing} ORDER BY"
     if query.filters:  # the plus sign makes SQLite filter first, then sort
         ids = _ids(library, f"{sql} +{order}", [*values, *more])
         return ids[:limit], len(ids)
@@ -287,11 +311,14 @@ def _order(query: Query) -> Selection:
     """Return the ORDER BY clause for rows of ``shown``, and its values."""
     if query.sort != "name":
         return "shown.date DESC, shown.image_id DESC", []
-    met, values = files_chosen(query.filters) or ("NULL", [])
-    name = (
-        "SELECT name FROM files JOIN folded ON file_id = files.id WHERE files.image_id = "
-        f"shown.image_id AND state = 'indexed' ORDER BY {met} DESC, name LIMIT 1"
+    met, values = files_chosen(query.filters) or ("", [])
+    files = (
+        "FROM files JOIN folded ON file_id = files.id WHERE files.image_id = shown.image_id "
+        "AND state = 'indexed'"
     )
+    name = f"SELECT min(name) {files}"
+    if met:
+        name = f"SELECT name {files} ORDER BY {met} DESC, name LIMIT 1"
     return f"({name}), shown.image_id", values
 
 

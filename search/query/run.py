@@ -18,6 +18,7 @@ from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ModelRow
 
+from .columns import Columns
 from .cutoff import falling, line_drawn
 from .hits import Answer, Hit, Order, hits
 from .language import Query, Term, parse
@@ -51,6 +52,11 @@ class Question:
         """Ask for the images nearest to an image, without that image itself."""
         query = Query((Term("like", image_id, 1.0),), (), None)
         return cls(str(query), query, without=image_id)
+
+    @property
+    def browses(self) -> bool:
+        """Whether it asks for no picture in particular, so that no index and model are needed."""
+        return not self.query.terms and not self.pictures
 
     @property
     def key(self) -> Hashable:
@@ -94,10 +100,11 @@ class Searcher:
     """Answers questions about a library, using one model's index, encoder and background."""
 
     library: Library
-    index: VectorIndex | None  # None before anything is indexed
+    index: VectorIndex | None  # None before anything is indexed, or where it only browses
     encoder: TextEncoder | None  # None before anything is indexed
     background: Background | None  # None: hits have no likelihoods
     remembered: Remembered = made_anew  # where many questions are asked, to count once
+    columns: Columns | None = None  # of the library as it is now; None: SQL filters and sorts
 
     @classmethod
     def of(
@@ -157,6 +164,8 @@ class Searcher:
         if head.scores is not None:
             depth = next((depth for depth in DEPTHS if depth > len(head.ids)), EVERYTHING)
         deep = self._rank(listing.question, depth)
+        if head.scores is None and np.array_equal(deep.ids[: len(head.ids)], head.ids):
+            return replace(listing, ranking=deep, total=len(deep.ids))  # of browsing, unchanged
         new = ~np.isin(deep.ids, head.ids)
         ids, scores = np.concatenate([head.ids, deep.ids[new]]), None
         if head.scores is not None and deep.scores is not None:
@@ -181,7 +190,7 @@ class Searcher:
         )
 
     def _rank(self, question: Question, limit: int) -> Ranking:
-        if self.index is None or self.encoder is None:
+        if self.encoder is None or (self.index is None and not question.browses):
             return Ranking(np.empty(0, np.int64), None, 0, "browse")
         return rank(
             self.library,
@@ -192,6 +201,7 @@ class Searcher:
             without=question.without,
             limit=limit,
             remembered=self.remembered,
+            columns=self.columns,
         )
 
     def _likelihoods(self, ranking: Ranking) -> np.ndarray | None:

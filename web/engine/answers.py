@@ -21,8 +21,8 @@ __all__ = ["ask", "deepened", "follow", "page", "page_text"]
 
 def ask(engine: Engine, question: Question) -> Kept:
     """Return the listing for a question, ranked now unless the library has not changed since."""
-    searcher = engine.searcher()
-    model_id = None if searcher.index is None else searcher.index.model.id
+    searcher, model = engine.searcher(question), engine.model()
+    model_id = None if model is None else model.id
     signs = None if searcher.background is None else searcher.background.signs
     key = (question.key, model_id, engine.generation, signs)
     found = engine.listings.by_key(key)
@@ -60,7 +60,9 @@ def deepened(engine: Engine, kept: Kept, k: int) -> Kept:
     if kept.listing.is_whole or len(kept.listing.ranking.ids) >= k:
         return kept
     with engine.turns:
-        kept = replace(kept, listing=engine.searcher().deepened(kept.listing, k))
+        kept = replace(
+            kept, listing=engine.searcher(kept.listing.question).deepened(kept.listing, k)
+        )
     engine.listings.keep(kept)
     return kept
 
@@ -111,7 +113,7 @@ def _hits(engine: Engine, kept: Kept, start: int, stop: int) -> str:
     mark = (stop, engine.generation, engine.offline(), request.script_root)
     known = None if start else kept.pages.get(mark)
     if known is None:
-        found = engine.searcher().hits(kept.listing, start, stop)
+        found = engine.searcher(kept.listing.question).hits(kept.listing, start, stop)
         known = json_text(_hit_fields(engine, found))
         if not start:
             kept.pages.clear()

@@ -21,13 +21,15 @@ from fovea.search.library.connection import connect
 from fovea.search.library.damage import explained, guarded
 from fovea.search.library.library import DATABASE, Library
 from fovea.search.library.reachable import unreachable
-from fovea.search.library.rows import ModelRow
+from fovea.search.library.rows import Counts, ModelRow
 from fovea.search.models.lazy import TORCH_AFTER_S, LazyEncoder, TextsLater
 from fovea.search.models.resolve import resolve_model
+from fovea.search.query.columns import Columns
 from fovea.search.query.likelihood import Background, background_path
 from fovea.search.query.measured import measured_in
 from fovea.search.query.run import Question, Searcher
 
+from .large import KeptColumns
 from .listings import Listings
 
 __all__ = ["Engine", "current_engine"]
@@ -94,11 +96,13 @@ class Engine:
         # More rankings at once would only wait for the interpreter lock and for each other.
         self.turns = threading.BoundedSemaphore(available_cores())
         self._remembered: dict[Hashable, tuple[int, Any]] = {}  # few names, so never cleared
+        self._columns = KeptColumns(self, self._in_background if ahead else None)
         self.closing = threading.Event()
         self._farewells: list[Callable[[], None]] = []
         self._watching = threading.Lock()
         self._watcher = connect(folder / DATABASE, any_thread=True)
         self._openings = 0  # of the watcher
+        self._is_checked = False
 
     # The library
 
@@ -157,6 +161,18 @@ class Engine:
         with what they still see.
         """
         return self.remembered(name, make) if self.is_writable else make()
+
+    def columns(self) -> Columns | None:
+        """Return what filters look at, of a large library; None where SQL has to answer."""
+        return self._columns.now()
+
+    def counts(self) -> Counts:
+        """Count images and files, anew once the library has changed or a folder has come or gone.
+
+        In a large library that takes longer than a page should wait each time.
+        """
+        found: Counts = self.remembered(("counts", self.offline()), lambda: self.library.counts())
+        return found
 
     # The model
 
@@ -227,10 +243,18 @@ class Engine:
                     self._in_background(self._encoder.warm, self.closing)
             return self._encoder
 
-    def searcher(self) -> Searcher:
-        """Return a searcher for this thread and the model in use."""
+    def searcher(self, question: Question) -> Searcher:
+        """Return a searcher for this thread and the model in use.
+
+        Browsing does not wait for the index, which takes seconds to load for a million pictures.
+        """
         later = TextsLater(self.encoder)
-        return Searcher(self.library, self.index(), later, self.background(), self._kept)
+        if question.browses:
+            self._refuse_damaged()
+            return Searcher(self.library, None, later, None, self._kept, self.columns())
+        return Searcher(
+            self.library, self.index(), later, self.background(), self._kept, self.columns()
+        )
 
     def embed_ahead(self, question: Question) -> None:
         """Embed the words of a question that is about to be ranked, into the encoder's cache.
@@ -241,12 +265,19 @@ class Engine:
         if texts and self.model() is not None:
             self.encoder().encode_texts(texts)
 
+    def _refuse_damaged(self) -> None:
+        """Check the library once, as loading an index does; usually another process has."""
+        if not self._is_checked:
+            self.library.refuse_damaged_once()
+            self._is_checked = True
+
     def warm(self) -> None:
         """Load index and encoder in the background, before the first search."""
 
         def load() -> None:
             if self.index() is not None:
                 self.encoder()
+                self.columns()
 
         self._in_background(load)
 

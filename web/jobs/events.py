@@ -62,7 +62,7 @@ def _stream(
             text += _event("model", state)
         if engine.generation != generation:
             generation = engine.generation
-            images = engine.library.counts().images
+            images = engine.counts().images
             text += _event("library", {"images": images, "generation": generation})
         if text or time.monotonic() - quiet_since > HEARTBEAT_S:
             quiet_since = time.monotonic()

@@ -92,14 +92,14 @@ def knn() -> list[dict[str, Any]]:
         raise bad_request("deduplicate must be true or false")
     if body.get("modality") not in (None, "image"):
         raise bad_request('modality must be "image"; this server has no index of texts')
-    searcher = engine.searcher()
-    question = _question(engine, body, searcher.index)
-    if searcher.index is None or question is None:
+    index = engine.index()
+    question = _question(engine, body, index)
+    if index is None or question is None:
         return []
     kept = deepened(engine, ask(engine, question), most)
-    found = searcher.hits(kept.listing, 0, most)
+    found = engine.searcher(question).hits(kept.listing, 0, most)
     if body.get("deduplicate") is not False:
-        found = _distinct(searcher.index, found)
+        found = _distinct(index, found)
     metadata = _metadata(engine.library, [hit.image_id for hit in found[:shown]])
     return [
         {**metadata.get(hit.image_id, {}), "id": hit.image_id, "similarity": hit.score}

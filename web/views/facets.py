@@ -1,16 +1,20 @@
 """The values that filters can take: folders, cameras, formats and the range of days."""
 
 import os
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+import numpy as np
 from flask import Blueprint
 
 from fovea.search.library.facts.folded import canonical_path
 from fovea.search.library.library import Library
+from fovea.search.query.columns import Codes, Columns, images_within
 from fovea.search.query.language import Filter, Query
 from fovea.web.contract.describe import describe
-from fovea.web.engine.engine import current_engine
+from fovea.web.engine.engine import Engine, current_engine
 
 from .search import LONGEST
 
@@ -25,11 +29,12 @@ SEPARATOR = os.fsencode(os.sep)
 def facets() -> dict[str, Any]:
     """Return folders, cameras and formats with their numbers of pictures, and the range of days."""
     engine = current_engine()
-    found: dict[str, Any] = engine.remembered("facets", lambda: _facets(engine.library))
+    found: dict[str, Any] = engine.remembered("facets", lambda: _facets(engine))
     return found
 
 
-def _facets(library: Library) -> dict[str, Any]:
+def _facets(engine: Engine) -> dict[str, Any]:
+    library, columns = engine.library, engine.columns()
     [(first, last)] = library.rows(
         "SELECT (SELECT substr(min(date) || '-01-01', 1, 10) FROM shown), "
         "(SELECT CASE length(max(date)) WHEN 4 THEN max(date) || '-12-31' "
@@ -37,46 +42,74 @@ def _facets(library: Library) -> dict[str, Any]:
         "ELSE substr(max(date), 1, 10) END FROM shown)"
     )
     return {
-        "folders": _folders(library),
-        "cameras": _counted(library, "camera"),
-        "formats": _counted(library, "format"),
+        "folders": _folders(library, _files(library) if columns is None else _filed(columns)),
+        "cameras": _counted(library, "camera", None if columns is None else columns.cameras),
+        "formats": _counted(library, "format", None if columns is None else columns.formats),
         "first": first,
         "last": last,
     }
 
 
-def _counted(library: Library, column: str) -> list[dict[str, Any]]:
-    rows = library.rows(
-        f"SELECT {column}, count(*) AS n FROM images JOIN shown ON shown.image_id = images.id "
-        f"WHERE {column} IS NOT NULL GROUP BY {column} ORDER BY n DESC, {column}"
-    )
-    return [{"name": name, "count": count} for name, count in rows]
+def _counted(library: Library, column: str, codes: Codes | None) -> list[dict[str, Any]]:
+    """Count the pictures of each camera or format, the most frequent first."""
+    if codes is None:
+        rows = library.rows(
+            f"SELECT {column}, count(*) AS n FROM images JOIN shown ON shown.image_id = images.id "
+            f"WHERE {column} IS NOT NULL GROUP BY {column}"
+        )
+    else:
+        counts = np.bincount(codes.of[codes.of >= 0], minlength=len(codes.values))
+        rows = [(name, n) for name, n in zip(codes.values, counts.tolist(), strict=True) if n]
+    ordered = sorted(rows, key=lambda row: (-row[1], row[0].encode()))
+    return [{"name": name, "count": count} for name, count in ordered]
 
 
-def _folders(library: Library) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Where the indexed files of each image lie."""
+
+    folders: Sequence[bytes]
+    file_images: np.ndarray
+    file_folders: np.ndarray  # places in ``folders``
+
+
+def _filed(columns: Columns) -> _Files:
+    return _Files(columns.values.folders, columns.file_images, columns.file_folders)
+
+
+def _files(library: Library) -> _Files:
+    sql = "SELECT image_id, path FROM files WHERE state = 'indexed' ORDER BY image_id"
+    code_of: dict[bytes, int] = {}
+    images, folders = [], []
+    for image_id, path in library.rows(sql):
+        images.append(image_id)
+        folders.append(code_of.setdefault(os.path.dirname(path), len(code_of)))
+    return _Files(list(code_of), np.array(images, np.int64), np.array(folders, np.int64))
+
+
+def _folders(library: Library, files: _Files) -> list[dict[str, Any]]:
     """Count the pictures below each folder of the library that a query can name, by path.
 
     Folders whose paths differ in their Unicode form only are one entry, as they are to ``in:``.
     """
-    rows = library.rows("SELECT DISTINCT path, image_id FROM files WHERE state = 'indexed'")
-    direct: dict[bytes, set[int]] = {}
-    for path, image_id in rows:
-        direct.setdefault(os.path.dirname(path), set()).add(image_id)
-    seen: dict[str, set[int]] = {}
-    names: dict[str, tuple[bytes, bytes]] = {}  # the path as it is, and how the menu calls it
+    groups: dict[str, int] = {}
+    inside: set[tuple[int, int]] = set()
+    names: list[tuple[bytes, bytes]] = []  # the path as it is, and how the menu calls it
+    folders = sorted((path, number) for number, path in enumerate(files.folders))
     for root in sorted((root.path for root in library.roots()), key=len):
         stem = os.path.dirname(root)
-        for folder, images in sorted(direct.items()):
+        for folder, number in folders:
             for place in _upwards(folder, root):
-                path = canonical_path(os.fsdecode(place))
-                seen.setdefault(path, set()).update(images)
-                names.setdefault(path, (place, place[len(stem) :].strip(SEPARATOR)))
-    counts = Counter({path: len(seen[path]) for path in seen if _has_query(names[path][0])})
+                group = groups.setdefault(canonical_path(os.fsdecode(place)), len(groups))
+                inside.add((number, group))
+                if group == len(names):
+                    names.append((place, place[len(stem) :].strip(SEPARATOR)))
+    counts = images_within(files, list(inside), len(groups))
+    largest = sorted(range(len(counts)), key=lambda group: -counts[group])
+    named = islice((group for group in largest if _has_query(names[group][0])), FOLDERS)
     return [
         {"path": os.fsdecode(place), "name": os.fsdecode(name), "count": count}
-        for (place, name), count in sorted(
-            (names[path], count) for path, count in counts.most_common(FOLDERS)
-        )
+        for (place, name), count in sorted((names[group], counts[group]) for group in named)
     ]
 
 

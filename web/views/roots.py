@@ -6,14 +6,15 @@ from typing import Any
 
 from flask import Blueprint, current_app
 
-from fovea.search.library.files import below
+from fovea.search.library.files import SEPARATOR, below
 from fovea.search.library.library import Library
 from fovea.search.library.paths import path_fields
 from fovea.search.library.rows import Root
 from fovea.search.maintenance.forget import forget_root
+from fovea.search.query.columns import images_within
 from fovea.web.contract.describe import describe, json_body, text_of
 from fovea.web.contract.problems import Problem
-from fovea.web.engine.engine import current_engine
+from fovea.web.engine.engine import Engine, current_engine
 
 blueprint = Blueprint("roots", __name__)
 
@@ -49,8 +50,10 @@ NEW_ROOT = {
 @describe("List the folders", {200: "Roots"}, tag="Folders", problems=(503,))
 def roots() -> dict[str, Any]:
     """Return each with its number of pictures. An offline folder is missing or not mounted."""
-    library = current_engine().library
-    return {"roots": [_fields(library, root) for root in library.roots_now()]}
+    engine = current_engine()
+    roots = engine.library.roots_now()
+    counts = engine.remembered("roots", lambda: below_roots(engine))
+    return {"roots": [_fields(root, counts.get(root.path, 0)) for root in roots]}
 
 
 @blueprint.post("/api/roots")
@@ -68,7 +71,7 @@ def add_root() -> tuple[dict[str, Any], int]:
     library.check_writable()
     root = library.add_root(os.path.realpath(path))
     current_app.extensions["fovea.scans"].start([Path(os.fsdecode(root.path))])
-    return _fields(library, root), 201
+    return _fields(root, images_below(library, root.path)), 201
 
 
 @blueprint.delete("/api/roots/<int:root_id>")
@@ -125,12 +128,7 @@ def _refusal(name: str, path: Path, **params: str | int) -> Problem:
     return Problem(422, "Unprocessable Content", detail, code=f"root.{name}", params=params)
 
 
-def _fields(library: Library, root: Root) -> dict[str, Any]:
-    [(images,)] = library.rows(
-        "SELECT count(DISTINCT image_id) FROM files "
-        "WHERE state = 'indexed' AND path >= ? AND path < ?",
-        below(root.path),
-    )
+def _fields(root: Root, images: int) -> dict[str, Any]:
     return {
         "id": root.id,
         **path_fields(os.fsdecode(root.path)),
@@ -139,3 +137,28 @@ def _fields(library: Library, root: Root) -> dict[str, Any]:
         "added_at": root.added_at,
         "scanned_at": root.scanned_at,
     }
+
+
+def below_roots(engine: Engine) -> dict[bytes, int]:
+    """Count the searchable images below each root, by its path."""
+    library, columns = engine.library, engine.columns()
+    roots = [root.path for root in library.roots()]
+    if columns is None:
+        return {root: images_below(library, root) for root in roots}
+    inside = [
+        (folder, number)
+        for number, root in enumerate(roots)
+        for folder, path in enumerate(columns.values.folders)
+        if (path + SEPARATOR).startswith(below(root)[0])
+    ]
+    return dict(zip(roots, images_within(columns, inside, len(roots)), strict=True))
+
+
+def images_below(library: Library, root: bytes) -> int:
+    """Count the searchable images below a folder."""
+    [(images,)] = library.rows(
+        "SELECT count(DISTINCT image_id) FROM files "
+        "WHERE state = 'indexed' AND path >= ? AND path < ?",
+        below(root),
+    )
+    return int(images)

@@ -7,6 +7,7 @@ from flask import Blueprint
 
 from fovea.indexer.decoding.formats import EXTENSIONS, RAW_EXTENSIONS, raw_available
 from fovea.search.index.vector_index import VectorIndex
+from fovea.search.library.files import UNUSUAL
 from fovea.search.library.paths import path_fields
 from fovea.search.models.installed import better_bundled
 from fovea.web.contract.describe import Choice, Number, Text, describe
@@ -34,7 +35,7 @@ def health() -> dict[str, str]:
 def status() -> dict[str, Any]:
     """Return its size, its model and index, and the formats that can be indexed."""
     engine = current_engine()
-    counts, model, index = engine.library.counts(), engine.model(), engine.index()
+    counts, model, index = engine.counts(), engine.model(), engine.index()
     return {
         "version": program_version(),
         "read_only": not engine.is_writable,
@@ -72,8 +73,8 @@ def failures() -> dict[str, Any]:
     state, after, limit = STATE.read(), int(AFTER.read() or 0), LIMIT.read()
     states = ("failed", "skipped") if state == "all" else (state, state)
     rows = current_engine().library.rows(
-        "SELECT id, path, reason, state FROM files "
-        "WHERE state IN (?, ?) AND id > ? ORDER BY id LIMIT ?",
+        f"SELECT id, path, reason, state FROM files WHERE {UNUSUAL} "
+        "AND state IN (?, ?) AND id > ? ORDER BY id LIMIT ?",
         (*states, after, limit + 1),
     )
     shown = rows[:limit]

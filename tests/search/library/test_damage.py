@@ -1,5 +1,6 @@
 """Which errors are put down to a damaged database, and what finding out costs."""
 
+import os
 import sqlite3
 
 import pytest
@@ -87,3 +88,91 @@ def test_an_empty_database_that_can_only_be_read_is_damaged(tmp_path, monkeypatc
     monkeypatch.setattr(access.os, "access", lambda path, mode: False)
     with pytest.raises(LibraryDamaged, match="is empty; go back to a backup with fovea library"):
         Library.open(tmp_path)
+
+
+@pytest.fixture
+def everyday_run(monkeypatch):
+    """How often the everyday checks were made."""
+    run, real = [], damage.checks.everyday
+
+    def everyday(conn):
+        run.append(conn)
+        return real(conn)
+
+    monkeypatch.setattr(damage.checks, "everyday", everyday)
+    monkeypatch.setattr(damage, "SETTLED_S", -1.0)
+    return run
+
+
+def opened_anew(library):
+    """Check the library as each process does that searches it."""
+    with Library.open(library.folder) as opened:
+        opened.refuse_damaged_once()
+
+
+def test_a_library_is_checked_once_for_each_state_of_its_files(colour_library, everyday_run):
+    for checks_made in (1, 1):
+        opened_anew(colour_library)
+        assert len(everyday_run) == checks_made
+    colour_library.add_root("/more")
+    for checks_made in (2, 2):
+        opened_anew(colour_library)
+        assert len(everyday_run) == checks_made
+
+
+def test_damage_is_noticed_although_the_library_was_sound(colour_library, everyday_run):
+    opened_anew(colour_library)
+    folder = colour_library.folder
+    colour_library.close()
+    with sqlite3.connect(folder / DATABASE) as conn:
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute("DELETE FROM sqlite_master WHERE name = 'files_root_id'")
+    conn.close()
+    status = (folder / DATABASE).stat()
+    os.utime(folder / DATABASE, ns=(status.st_atime_ns, status.st_mtime_ns - 10**12))
+    for _ in range(2):  # and it is not remembered as sound
+        with Library.open(folder) as opened, pytest.raises(LibraryDamaged):
+            opened.refuse_damaged_once()
+    assert len(everyday_run) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"[", b"null", b"[[1, 2, 3, 4]]", b"\xff", b"[" * 10**5])
+def test_what_was_remembered_is_not_believed_if_it_is_odd(colour_library, everyday_run, content):
+    opened_anew(colour_library)
+    (colour_library.folder / damage.CHECKED).write_bytes(content)
+    opened_anew(colour_library)
+    assert len(everyday_run) == 2
+
+
+def test_a_file_that_was_just_written_is_not_remembered(colour_library, everyday_run, monkeypatch):
+    """It may be written again at what its clock calls the same time."""
+    monkeypatch.setattr(damage, "SETTLED_S", 60.0)
+    opened_anew(colour_library)
+    assert not (colour_library.folder / damage.CHECKED).exists()
+    opened_anew(colour_library)
+    assert len(everyday_run) == 2
+
+
+def test_what_cannot_be_remembered_is_checked_each_time(colour_library, everyday_run, monkeypatch):
+    (colour_library.folder / damage.CHECKED).mkdir()
+    for _ in range(2):
+        opened_anew(colour_library)
+    assert len(everyday_run) == 2
+    assert not list(colour_library.folder.glob("*.part"))
+
+
+@pytest.mark.parametrize("ask", ["search", "similar"])
+@pytest.mark.parametrize(("k", "error"), [(-1, ValueError), ("5", TypeError), (2.5, TypeError)])
+def test_a_number_of_hits_is_looked_at_before_anything_else(
+    colour_library, checks_run, everyday_run, ask, k, error
+):
+    with fovea.Library.open(colour_library.folder) as library, pytest.raises(error, match="k is"):
+        getattr(library, ask)(1 if ask == "similar" else "red", k=k)
+    assert not checks_run and not everyday_run
+
+
+def test_a_query_that_is_no_text_is_refused_without_a_check(colour_library, checks_run):
+    with fovea.Library.open(colour_library.folder) as library:
+        with pytest.raises(TypeError, match="a query is a text, not int"):
+            library.search(5)
+    assert not checks_run

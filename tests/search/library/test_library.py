@@ -1,7 +1,9 @@
 """The library keeps what was written, whoever writes and whenever it is stopped."""
 
 import os
+import random
 import sqlite3
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from fovea.search.errors import LibraryError
 from fovea.search.library import schema
-from fovea.search.library.files import below
+from fovea.search.library.files import HELD_REASON, below
 from fovea.search.library.library import DATABASE, Library, default_library_folder
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from vectors import content, images, paths, put, unit
@@ -342,3 +344,24 @@ def test_a_second_model_embeds_images_that_are_there(library):
         library.write_batch(WriteBatch([new], model_id=other.id))
     assert library.has_embedding([1, 2, 99], other.id) == {1, 2}
     assert images(library) == [1, 2, 3, 4, 5]
+
+
+def test_files_are_counted_by_their_state(library):
+    """Against the rows themselves, with roots that are there and one that is not."""
+    rng = random.Random(4)
+    roots = [library.add_root(f"/{name}") for name in "abc"]
+    library.set_root_state(roots[2].id, "offline")
+    reasons = (None, None, HELD_REASON, "because")
+    states = ("indexed", "indexed", "skipped", "failed", "missing")
+    key = b"k" * 32
+    files = [
+        FileWrite(
+            b"%s/%d" % (root.path, number), root.id, 1, 1, key, rng.choice(states),
+            rng.choice(reasons),
+        )
+        for number, root in enumerate(rng.choices(roots, k=200))
+    ]  # fmt: skip
+    library.write_batch(WriteBatch([NewImage(key, 1)], files))
+    assert library.counts().files == Counter(entry.state for entry in library.entries())
+    assert list(library.counts().files) == sorted(library.counts().files)
+    assert set(library.counts().files) == {"failed", "indexed", "missing", "offline", "skipped"}

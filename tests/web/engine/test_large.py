@@ -1,0 +1,219 @@
+"""The columns that a server keeps of a large library, and the pages and menus made from them."""
+
+import os
+import threading
+from itertools import count
+
+import pytest
+
+from fovea.search.library.library import Library
+from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.web.app import create_app
+from fovea.web.engine import large
+from fovea.web.engine.large import KeptColumns
+from toys import TolerantEncoder, lazily
+from vectors import clustered
+
+QUERIES = (
+    "", "sort:name", "in:2019", "-in:2019 after:2018", "name:img sort:name", "camera:canon",
+    "is:portrait", "on:2019-07", "red", "red in:2019", "red after:2019 sort:date", "like:3 -in:b",
+)  # fmt: skip
+ROOTS = (b"/photos", b"/photos/b", b"/phone")
+FOLDERS = ("/photos/2019", "/photos/b", "/photos/b/2019", "/photos/bb", "/phone/2019/07")
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(large, "FEWEST", 10)
+    monkeypatch.setattr(large, "QUIET_S", 0.0)
+
+
+@pytest.fixture
+def app(library):
+    """The app of a library of some pictures, with columns read when they are asked for."""
+    encoder = TolerantEncoder()
+    library.set_model(encoder.name, encoder.identity, encoder.dim, "test")
+    for root in ROOTS:
+        library.add_root(root)
+    write(library, range(1, 41))
+    shared = lazily(encoder)
+    made = create_app(library.folder, encoder_of=lambda row: shared, testing=True)
+    engine = made.extensions["fovea"]
+    engine._columns = KeptColumns(engine, lambda read: read())
+    yield made
+    engine.close()
+
+
+def write(library, numbers):
+    """Write pictures; every fourth has a copy in another folder."""
+    owners = {root.path: root.id for root in library.roots()}
+    new, files = [], []
+    for number, vector in zip(numbers, clustered(len(numbers), 3, numbers[0]), strict=True):
+        key = number.to_bytes(32, "big")
+        taken = None if number % 5 == 0 else f"20{18 + number % 3}-07-{number % 28 + 1:02}T10:00:00"
+        camera = (None, "Canon EOS", "NIKON D90")[number % 3]
+        sides = (40, 30) if number % 2 else (30, 40)
+        metadata = ImageMetadata(*sides, "JPEG", 1, taken, camera)
+        new.append(NewImage(key, number, metadata, vector))
+        for copy in range(1 + (number % 4 == 0)):
+            folder = FOLDERS[(number + copy) % len(FOLDERS)]
+            path = os.fsencode(f"{folder}/{'IMG' if number % 3 else 'b'}_{number:05}.jpg")
+            inside = [root for root in ROOTS if path.startswith(root + b"/")]
+            owner = owners[max(inside, key=len)]
+            files.append(FileWrite(path, owner, 1, (10**9 + number) * 10**9, key))
+    library.write_batch(WriteBatch(new, files))
+
+
+def answers(client):
+    """Return what the page shows: menus, folders, the status, and three pages of each query."""
+    found = {path: client.get(path).json for path in ("/api/facets", "/api/roots", "/api/status")}
+    del found["/api/status"]["index"]  # as large as when it was last searched
+    for query in QUERIES:
+        page = client.get("/api/search", query_string={"q": query, "limit": 9}).json
+        pages = [page]
+        while pages[-1]["cursor"] and len(pages) < 3:
+            following = {"cursor": pages[-1]["cursor"], "limit": 9}
+            pages.append(client.get("/api/search", query_string=following).json)
+        found[query] = [(page["total"], page["hits"]) for page in pages]
+    return found
+
+
+def test_the_page_shows_the_same_with_columns_and_without(app, library):
+    client, engine = app.test_client(), app.extensions["fovea"]
+    kept = engine._columns
+    for change in (
+        lambda: None,
+        lambda: library.delete_files([b"/photos/b/IMG_00001.jpg", b"/photos/bb/IMG_00002.jpg"]),
+        lambda: write(library, range(41, 60)),
+        lambda: library.remove_root(library.roots()[1].id),
+    ):
+        change()
+        engine.columns()
+        assert engine.columns() is not None
+        with_them = answers(client)
+        engine.listings.__init__()
+        engine._remembered.clear()
+        engine._columns = KeptColumns(engine, None)
+        assert engine.columns() is None
+        assert answers(client) == with_them
+        engine.listings.__init__()
+        engine._remembered.clear()
+        engine._columns = kept
+
+
+def test_the_menu_of_folders_counts_each_picture_once(app, library):
+    engine = app.extensions["fovea"]
+    engine.columns()
+    found = app.test_client().get("/api/facets").json["folders"]
+    rows = library.rows("SELECT path, image_id FROM files WHERE state = 'indexed'")
+    for entry in found:
+        below = {image for path, image in rows if path.startswith(entry["path"].encode() + b"/")}
+        assert entry["count"] == len(below), entry
+    assert {entry["path"] for entry in found} >= {*FOLDERS, "/photos", "/phone"}
+
+
+def test_columns_are_never_older_than_the_library(app, library):
+    """While another connection writes, and only adds."""
+    engine, stop = app.extensions["fovea"], threading.Event()
+
+    def write_on():
+        with Library.open(library.folder) as mine:
+            for number in count(100):
+                if stop.is_set():
+                    break
+                write(mine, range(number, number + 1))
+                stop.wait(0.02)
+
+    writer = threading.Thread(target=write_on)
+    writer.start()
+    kept, seen = KeptColumns(engine, None), 0  # which reads when this test says so
+    try:
+        while seen < 20:
+            [(before,)] = library.rows("SELECT count(*) FROM shown")
+            generation = engine.generation
+            found = kept.read()
+            if engine.generation == generation:  # as when it is kept
+                kept._kept = (generation, found)
+            columns = kept.now()
+            [(after,)] = library.rows("SELECT count(*) FROM shown")
+            if columns is not None:
+                seen += 1
+                assert before <= len(columns) <= after
+    finally:
+        stop.set()
+        writer.join()
+    engine.columns()
+    assert len(engine.columns()) == library.rows("SELECT count(*) FROM shown")[0][0]
+
+
+def test_a_small_library_has_no_columns(app, monkeypatch):
+    monkeypatch.setattr(large, "FEWEST", 41)
+    engine = app.extensions["fovea"]
+    assert engine.columns() is None and engine.columns() is None
+
+
+def test_nothing_is_read_while_the_library_changes(app, library, monkeypatch):
+    """Columns are read only once the library was left alone for a while."""
+    engine, waits = app.extensions["fovea"], []
+
+    def wait(seconds):
+        waits.append(seconds)
+        if len(waits) < 4:
+            write(library, range(200 + len(waits), 201 + len(waits)))
+        return False
+
+    reads = []
+    read = engine._columns.read
+    monkeypatch.setattr(engine.closing, "wait", wait)
+    monkeypatch.setattr(engine._columns, "read", lambda: reads.append(len(waits)) or read())
+    engine.columns()
+    assert reads == [4] and len(engine.columns()) == 43
+
+
+def test_columns_read_in_vain_are_read_again_later(app, library, monkeypatch):
+    monkeypatch.setattr(large, "QUIET_S", 1.0)
+    engine, waits = app.extensions["fovea"], []
+    read = engine._columns.read
+
+    def changed_meanwhile():
+        found = read()
+        if len(waits) < 3:
+            write(library, range(200 + len(waits), 201 + len(waits)))
+        return found
+
+    monkeypatch.setattr(engine.closing, "wait", lambda seconds: waits.append(seconds))
+    monkeypatch.setattr(engine._columns, "read", changed_meanwhile)
+    engine.columns()
+    assert len(engine.columns()) == 41
+    assert waits == [1.0, 2.0, 2.0]
+
+
+def test_browsing_does_not_wait_for_the_index(app, monkeypatch):
+    """Which takes seconds to load for a million pictures."""
+    engine = app.extensions["fovea"]
+
+    def loading():
+        raise AssertionError("the index is asked for")
+
+    monkeypatch.setattr(engine, "index", loading)
+    monkeypatch.setattr(engine, "background", loading)
+    client = app.test_client()
+    first = client.get("/api/search?limit=9").json
+    assert (first["total"], len(first["hits"])) == (40, 9) and first["model"] == "colour"
+    assert len(client.get(f"/api/search?limit=50&cursor={first['cursor']}").json["hits"]) == 31
+    assert client.get("/api/search?q=in:2019 sort:name").json["total"] > 0
+    assert client.get("/").status_code == 200
+    assert client.get("/api/search?q=red").status_code == 500
+
+
+def test_a_server_that_stops_while_columns_are_read_stops_quietly(app, monkeypatch):
+    engine = app.extensions["fovea"]
+    read = engine._columns.read
+
+    def stopped_meanwhile():
+        engine.close()
+        return read()
+
+    monkeypatch.setattr(engine._columns, "read", stopped_meanwhile)
+    engine.columns()
+    assert engine._columns._kept is None and not engine._columns._reading.locked()
