@@ -8,6 +8,8 @@ from .stored_vectors import Vectors, blocks
 
 __all__ = ["Streamed", "compared"]
 
+COMPARED = 1 << 13  # vectors whose scores are in memory at a time
+
 
 class Streamed:
     """Compare a query with every vector, a block at a time: exact, and as slow as the disk."""
@@ -21,15 +23,18 @@ class Streamed:
         """Return the k nearest positions of each query, exactly."""
         chosen = None if mask is None else np.flatnonzero(mask)
         scores, positions = best(np.empty((len(queries), 0), np.float32), np.empty(0, np.int64), k)
-        for places, block in blocks(self.vectors, chosen):
-            near = queries @ block.T  # (q, m)
-            near[:, ~block.any(axis=1)] = -np.inf  # deleted meanwhile
-            columns = np.flatnonzero((near > scores[:, -1:]).any(axis=0))
-            if not len(columns):
-                continue
-            merged = np.concatenate([scores, near[:, columns]], axis=1)
-            theirs = np.broadcast_to(places[columns], (len(queries), len(columns)))
-            scores, positions = best(merged, np.concatenate([positions, theirs], axis=1), k)
+        for block_places, block in blocks(self.vectors, chosen):
+            for start in range(0, len(block), COMPARED):
+                part = slice(start, start + COMPARED)
+                places, rows = block_places[part], block[part]
+                near = queries @ rows.T  # (q, m)
+                near[:, ~rows.any(axis=1)] = -np.inf  # deleted meanwhile
+                columns = np.flatnonzero((near > scores[:, -1:]).any(axis=0))
+                if len(columns):
+                    merged = np.concatenate([scores, near[:, columns]], axis=1)
+                    theirs = np.broadcast_to(places[columns], (len(queries), len(columns)))
+                    theirs = np.concatenate([positions, theirs], axis=1)
+                    scores, positions = best(merged, theirs, k)
         return scores, positions
 
 

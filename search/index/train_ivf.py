@@ -28,6 +28,7 @@ STORED_RECALL = {USUAL: 0.95, WIDE: 0.9}  # where exhaustive search would read t
 STORED_SHARE = 1 / 32  # of the lists, above which the former is not worth its time there
 PROBES = (8, 16, 32, 64, 128, 256, 512)
 FACTORS = (8, 16, 32, 64, 128, 256, 512)
+FINER = (12, 20, 24, 28)  # more of them, where each candidate has to be read
 QUERIES = 100  # sampled of each kind
 LOGGED = 1_000_000  # embeddings after which a long filling says how far it is
 
@@ -125,6 +126,9 @@ def measure_recall(vectors: Vectors, index: Any, seed: int = 0) -> IvfSettings |
     queries, itself = _sample(vectors, np.random.default_rng(seed))
     _, truth = trained.exhaustive.search(queries, WIDE + 1)
 
+    held = isinstance(vectors, np.ndarray)
+    factors = FACTORS if held else sorted({*FACTORS, *FINER})
+
     def recall(settings: IvfSettings, least: dict[int, float]) -> float | None:
         """Return recall@10, if it and recall@50 are high enough."""
         recalls = {}
@@ -139,14 +143,14 @@ def measure_recall(vectors: Vectors, index: Any, seed: int = 0) -> IvfSettings |
             if recall(IvfSettings(nprobe, FACTORS[-1], 0.0), least) is None:
                 continue
             wide = min(2 * nprobe, nprobe + MARGIN, index.nlist)
-            for factor in FACTORS:
+            for factor in factors:
                 settings = IvfSettings(wide, factor, 0.0)
                 if (reached := recall(settings, least)) is not None:
                     log.info("index of %d: %s, recall@10 %.4f", len(vectors), settings, reached)
                     return replace(settings, recall=reached)
         return None
 
-    if isinstance(vectors, np.ndarray):
+    if held:
         return cheapest(RECALL, index.nlist)
     found = cheapest(RECALL, STORED_SHARE * index.nlist)
     return found or cheapest(STORED_RECALL, index.nlist)
