@@ -425,3 +425,14 @@ def test_small_libraries_are_held_in_memory(library, model):
     index = opened(library, HELD)
     assert isinstance(index._view.stored.rows.vectors, np.ndarray)
     assert isinstance(index._view.stored.index, Exhaustive)
+
+
+def test_as_many_newer_rows_as_are_worth_an_index_are_saved(library, model):
+    vectors = clustered(2040, DIM)
+    store(library, vectors[:2000])
+    index = opened(library, IndexOptions(exhaustive_below=30, at_once=10**9, resident=0))
+    assert index.save() and index.kind == "ivf"
+    store(library, vectors[2000:2029], first=2000)
+    assert not index.save()
+    store(library, vectors[2029:], first=2029)
+    assert index.save()  # 40, which are 2 %, but more than an index is built for
