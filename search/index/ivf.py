@@ -23,7 +23,8 @@ class IvfSettings:
 
     nprobe: int  # lists that are scanned
     k_factor: int  # candidates for each of 10 neighbours, compared again in float16
-    recall: float  # recall@10 against exhaustive search, when it was built
+    recall: float  # recall@10 against exhaustive search, when it was measured
+    measured_on: int = 0  # vectors then
 
 
 class IvfIndex:

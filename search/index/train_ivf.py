@@ -25,6 +25,7 @@ LEAST = 39  # sampled vectors a list, below which FAISS warns
 MARGIN = 64  # lists
 RECALL = {USUAL: 0.99, WIDE: 0.95}  # recall@k that an index must reach
 STORED_RECALL = {USUAL: 0.95, WIDE: 0.9}  # where exhaustive search would read the whole database
+RECENT = 1.05  # vectors for each when recall was measured, up to which reading all can wait
 STORED_SHARE = 1 / 32  # of the lists, above which the former is not worth its time there
 PROBES = (8, 16, 32, 64, 128, 256, 512)
 FACTORS = (8, 16, 32, 64, 128, 256, 512)
@@ -51,6 +52,8 @@ def extend(
     if kept is not None:
         _keep(base, kept)
     fill(base, vectors)
+    if not isinstance(vectors, np.ndarray) and len(vectors) <= RECENT * index.settings.measured_on:
+        measure = False
     return _built(base, measure_recall(vectors, base) if measure else index.settings)
 
 
@@ -147,7 +150,7 @@ def measure_recall(vectors: Vectors, index: Any, seed: int = 0) -> IvfSettings |
                 settings = IvfSettings(wide, factor, 0.0)
                 if (reached := recall(settings, least)) is not None:
                     log.info("index of %d: %s, recall@10 %.4f", len(vectors), settings, reached)
-                    return replace(settings, recall=reached)
+                    return replace(settings, recall=reached, measured_on=len(vectors))
         return None
 
     if held:

@@ -232,6 +232,21 @@ def test_an_index_too_costly_to_be_perfect_may_be_good(vectors, monkeypatch):
     assert training.measure_recall(Counted(vectors), index) is None
 
 
+def test_recall_is_measured_again_when_enough_has_been_added(vectors, base, monkeypatch):
+    settings = IvfSettings(16, 64, 0.99, measured_on=3900)
+    asked = []
+    monkeypatch.setattr(
+        training, "measure_recall", lambda rows, index: asked.append(len(rows)) or settings
+    )
+    index = IvfIndex(Counted(vectors), base, settings, 0)
+    more = np.concatenate([vectors, clustered(200, DIM, seed=9).astype(np.float16)])
+    for rows in (more[:4095], more[:4096]):
+        training.extend(index, Counted(rows), kept=None, measure=True)
+    assert asked == [4096]
+    training.extend(index, more[:4001], kept=None, measure=True)  # in memory it takes no time
+    assert asked == [4096, 4001]
+
+
 def test_deleted_positions_are_dropped_without_encoding_the_others_again(
     vectors, base, monkeypatch
 ):
