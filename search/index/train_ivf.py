@@ -29,6 +29,7 @@ RECENT = 1.05  # vectors for each when recall was measured, up to which reading 
 STORED_SHARE = 1 / 32  # of the lists, above which the former is not worth its time there
 PROBES = (8, 16, 32, 64, 128, 256, 512)
 FACTORS = (8, 16, 32, 64, 128, 256, 512)
+WIDER = (1024, 2048, 4096)  # lists, where exhaustive search is no choice
 FINER = (12, 20, 24, 28)  # more of them, where each candidate has to be read
 QUERIES = 100  # sampled of each kind
 LOGGED = 1_000_000  # embeddings after which a long filling says how far it is
@@ -142,7 +143,7 @@ def measure_recall(vectors: Vectors, index: Any, seed: int = 0) -> IvfSettings |
         return recalls[USUAL] if all(recalls[k] >= least[k] for k in least) else None
 
     def cheapest(least: dict[int, float], most: float) -> IvfSettings | None:
-        for nprobe in (probe for probe in PROBES if probe <= most):
+        for nprobe in (probe for probe in (PROBES if held else PROBES + WIDER) if probe <= most):
             if recall(IvfSettings(nprobe, FACTORS[-1], 0.0), least) is None:
                 continue
             wide = min(2 * nprobe, nprobe + MARGIN, index.nlist)
