@@ -110,9 +110,8 @@ class IvfIndex:
         """
         asked = max(k, USUAL)
         count = int(asked * _factor(asked, settings))
-        positions: np.ndarray = self.base.search(queries, count, params=self._lists(settings, sel))[
-            1
-        ]
+        lists = self._lists(settings, sel)
+        positions: np.ndarray = self.base.search(queries, count, params=lists)[1]
         return positions
 
     def _lists(self, settings: IvfSettings, sel: Any) -> Any:
