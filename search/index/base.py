@@ -2,14 +2,16 @@
 
 An index compares float16 vectors (n, d) with float32 queries (q, d) by inner product and returns
 ``(scores, positions)``, float32 and int64 (q, k), best first, padded with -inf and -1. ``mask``,
-bool (n,), limits the search to some positions. No index copies the vectors: they may be a
-memory-mapped file, which several indexes share.
+bool (n,), limits the search to some positions. No index copies the vectors, which several may
+share, and which may be so many that they stay in the database (``stored_vectors.py``).
 """
 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+
+from .stored_vectors import Vectors
 
 __all__ = ["Built", "Found", "Index", "IndexKind", "best", "load_faiss"]
 
@@ -42,18 +44,19 @@ class Built:
 class IndexKind(Protocol):
     """How a kind of index is built, kept up to date, and opened from a snapshot."""
 
-    def build(self, vectors: np.ndarray) -> Built | None:
+    def build(self, vectors: Vectors) -> Built | None:
         """Index float16 vectors (n, d); None where that would not equal exhaustive search."""
 
     def extend(
-        self, index: Any, vectors: np.ndarray, *, appended: bool, measure: bool
+        self, index: Any, vectors: Vectors, *, kept: np.ndarray | None, measure: bool
     ) -> Built | None:
         """Update an index of this kind to other vectors, quickly; None where it must be rebuilt.
 
-        ``appended``: the vectors are those it has, and more. ``measure``: recall must be measured.
+        The vectors are those it has, of which ``kept``, bool (n,), are left if it is given, and
+        then more. ``measure``: recall must be measured.
         """
 
-    def open(self, vectors: np.ndarray, built: Built, exhaustive_below: int) -> Index:
+    def open(self, vectors: Vectors, built: Built, exhaustive_below: int) -> Index:
         """Open a stored index over its vectors. Raise ``ValueError`` if this cannot be done.
 
         A mask of fewer positions than ``exhaustive_below`` is searched exhaustively.

@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from .base import Found, load_faiss
+from .base import Found, best, load_faiss
 from .exhaustive import Exhaustive, selector
+from .stored_vectors import Vectors
+from .streamed import compared
 
 __all__ = ["USUAL", "WIDE", "IvfIndex", "IvfSettings"]
 
 USUAL, WIDE = 10, 50  # neighbours at which recall is measured
 THIN = 0.15  # share of the positions below which a mask is searched exhaustively
+MOSTLY = 0.9  # share of the positions from which a mask need not be seen by FAISS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,8 @@ class IvfSettings:
 
     nprobe: int  # lists that are scanned
     k_factor: int  # candidates for each of 10 neighbours, compared again in float16
-    recall: float  # recall@10 against exhaustive search, when it was built
+    recall: float  # recall@10 against exhaustive search, when it was measured
+    measured_on: int = 0  # vectors then
 
 
 class IvfIndex:
@@ -33,19 +37,22 @@ class IvfIndex:
     name = "ivf"
 
     def __init__(
-        self, vectors: np.ndarray, base: Any, settings: IvfSettings, exhaustive_below: int
+        self, vectors: Vectors, base: Any, settings: IvfSettings, exhaustive_below: int
     ) -> None:
         """``base`` is a trained FAISS index that holds the vectors in their order.
 
         A ``mask`` of few positions is searched exhaustively: fewer than ``exhaustive_below``, or a
-        small share, which the lists near a query might not hold.
+        small share, which the lists near a query might not hold; of vectors that stay in the
+        database, a small share is looked for in all lists instead, since it takes long to read.
         """
-        faiss = load_faiss()
-        self.exhaustive = Exhaustive(vectors)
+        self.vectors = vectors
+        self.exhaustive = compared(vectors)
         self.base = base
         self.settings, self.recall = settings, settings.recall
         self.exhaustive_below = exhaustive_below
-        self._refined = faiss.IndexRefine(base, self.exhaustive.flat)
+        self._refined: Any = None
+        if isinstance(self.exhaustive, Exhaustive):
+            self._refined = load_faiss().IndexRefine(base, self.exhaustive.flat)
 
     def search(self, queries: np.ndarray, k: int, mask: np.ndarray | None = None) -> Found:
         """Return the k nearest positions of each query, never fewer than there are.
@@ -54,7 +61,8 @@ class IvfIndex:
         """
         total = self.base.ntotal
         there = total if mask is None else int(np.count_nonzero(mask))
-        if there < max(self.exhaustive_below, THIN * total) or 20 * k > there:
+        thin = 0.0 if self._refined is None else THIN * total
+        if there < max(self.exhaustive_below, thin) or 20 * k > there:
             return self.exhaustive.search(queries, k, mask)
         spread = (
             max(1.0, k / WIDE) * total / there
@@ -62,6 +70,11 @@ class IvfIndex:
         settings = replace(self.settings, nprobe=int(np.ceil(self.settings.nprobe * spread)))
         scores, positions = self.scan(queries, k, settings, mask)
         padded = (positions < 0).any(axis=1)
+        if padded.any() and self._refined is None:
+            settings = replace(self.settings, nprobe=self.base.nlist)
+            found = self._scan_stored(queries[padded], k, settings, selector(mask))
+            scores[padded], positions[padded] = found
+            padded = (positions < 0).any(axis=1)
         if padded.any():
             scores[padded], positions[padded] = self.exhaustive.search(queries[padded], k, mask)
         return scores, positions
@@ -73,11 +86,62 @@ class IvfIndex:
 
         Candidates grow with the square root of k: deeper ranks are confused less.
         """
+        if self._refined is None:
+            there = 1.0 if mask is None else np.count_nonzero(mask) / max(1, len(mask))
+            if there < MOSTLY:
+                return self._scan_stored(queries, k, settings, selector(mask))
+            return self._scan_stored(queries, k, settings, None, mask)
         faiss = load_faiss()
-        nprobe = min(settings.nprobe, self.base.nlist)
-        lists = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector(mask))
         asked = max(k, USUAL)
-        factor = max(2.0, settings.k_factor * float(np.sqrt(USUAL / asked)))
-        params = faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=lists)
+        params = faiss.IndexRefineSearchParameters(
+            k_factor=_factor(asked, settings),
+            base_index_params=self._lists(settings, selector(mask)),
+        )
         scores, positions = self._refined.search(queries, asked, params=params)
         return scores[:, :k], positions[:, :k]
+
+    def candidates(
+        self, queries: np.ndarray, k: int, settings: IvfSettings, sel: Any = None
+    ) -> np.ndarray:
+        """Return the positions that are compared again, int64 (q, c), padded with -1.
+
+        Those of the k nearest that are among them are what a search finds, since comparing again
+        is exact.
+        """
+        asked = max(k, USUAL)
+        count = int(asked * _factor(asked, settings))
+        lists = self._lists(settings, sel)
+        positions: np.ndarray = self.base.search(queries, count, params=lists)[1]
+        return positions
+
+    def _lists(self, settings: IvfSettings, sel: Any) -> Any:
+        nprobe = min(settings.nprobe, self.base.nlist)
+        return load_faiss().SearchParametersIVF(nprobe=nprobe, sel=sel)
+
+    def _scan_stored(
+        self,
+        queries: np.ndarray,
+        k: int,
+        settings: IvfSettings,
+        sel: Any,
+        mask: np.ndarray | None = None,
+    ) -> Found:
+        """Search vectors that stay in the database, reading those of each query's candidates.
+
+        Making FAISS's form of a mask of millions takes longer than a search, so candidates that
+        ``mask`` excludes are dropped afterwards.
+        """
+        positions = self.candidates(queries, k, settings, sel)
+        scores = np.full(positions.shape, -np.inf, np.float32)
+        for query, near, theirs in zip(queries, positions, scores, strict=True):
+            places = np.flatnonzero(near >= 0)
+            if mask is not None:
+                places = places[mask[near[places]]]
+            places = places[np.argsort(near[places])]  # as they lie on the disk
+            rows = self.vectors[near[places]].astype(np.float32)
+            theirs[places] = np.where(rows.any(axis=1), rows @ query, -np.inf)
+        return best(scores, positions, k)
+
+
+def _factor(asked: int, settings: IvfSettings) -> float:
+    return max(2.0, settings.k_factor * float(np.sqrt(USUAL / asked)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from fovea.search.clip.disk import is_full, room_advice
 from fovea.search.errors import LibraryError
-from fovea.search.library.library import Library
+from fovea.search.library.library import DATABASE, Library
 from fovea.search.library.rows import ModelRow
 
 from .base import Built
@@ -23,18 +23,20 @@ from .snapshot import (
     read_header,
     read_snapshot,
 )
+from .stored_vectors import StoredVectors, Vectors
 from .view import IndexOptions, View, snapshot_path
 
 __all__ = ["is_saved", "save_snapshot", "worth_saving"]
 
 log = logging.getLogger(__name__)
 
+SECTIONS = ("vectors", "embedding_ids", "image_ids")
 REMEMBERED = 3  # snapshots of a model whose checksums the database keeps
 
 
 def worth_saving(view: View, options: IndexOptions, build: bool) -> bool:
     """Whether enough has changed since the snapshot, or an index should be built by now."""
-    if view.pending > options.share * len(view):
+    if view.pending > min(options.share * len(view), options.exhaustive_below):
         return True
     if len(view) < options.exhaustive_below or view.stored.index.name == options.kind:
         return False
@@ -87,7 +89,7 @@ def save_snapshot(
     except OSError as exc:
         advice = f"{exc.strerror or exc}; check the disk and its permissions"
         if is_full(exc):
-            needed = len(view) * (2 * model.dim + 16)  # bytes of a vector and two ids
+            needed = len(view) * (2 * model.dim + 16)  # bytes of a vector, or a code, and two ids
             advice = room_advice(path.parent, exc, needed)
         raise LibraryError(f"cannot write {path}: {advice}") from exc
     except UnusableSnapshot as exc:
@@ -98,14 +100,22 @@ def _write(
     path: Path, view: View, library: Library, model: ModelRow, options: IndexOptions, build: bool
 ) -> None:
     parts = [segment for segment in (view.stored, view.tail) if len(segment)]
+    stay = options.stay_stored(len(view), model.dim)
     with SnapshotWriter(path) as writer:
-        for name in ("vectors", "embedding_ids", "image_ids"):
+        for name in ("embedding_ids", "image_ids") if stay else SECTIONS:
             writer.write(
                 name, (c for part in parts for c in chunks(getattr(part.rows, name), part.alive))
             )
         built, built_on, kind = None, 0, None
         if len(view) >= options.exhaustive_below:
-            built, built_on = _index(_vectors(parts, len(view), model.dim), view, options, build)
+            if stay:
+                ids = [segment.rows.embedding_ids[segment.chosen] for segment in parts]
+                vectors: Vectors = StoredVectors(
+                    library.folder / DATABASE, np.concatenate(ids), model.dim
+                )
+            else:
+                vectors = _vectors(parts, len(view), model.dim)
+            built, built_on = _index(vectors, view, options, build)
             kind = options.kind if built_on else None
         if built is not None:
             writer.write("form", [built.form])
@@ -128,7 +138,7 @@ def _write(
 def _vectors(parts: Sequence[Segment], count: int, dim: int) -> np.ndarray:
     """Return the vectors of these segments in one array, float16 (n, d); of one whole segment its
     own."""
-    if len(parts) == 1 and parts[0].alive is None:
+    if len(parts) == 1 and parts[0].alive is None and isinstance(parts[0].rows.vectors, np.ndarray):
         return parts[0].rows.vectors
     vectors, start = np.empty((count, dim), np.float16), 0
     for part in parts:
@@ -139,7 +149,7 @@ def _vectors(parts: Sequence[Segment], count: int, dim: int) -> np.ndarray:
 
 
 def _index(
-    vectors: np.ndarray, view: View, options: IndexOptions, build: bool
+    vectors: Vectors, view: View, options: IndexOptions, build: bool
 ) -> tuple[Built | None, int]:
     """Return the index of these vectors, if it has one, and how many there were when it was built.
 
@@ -149,8 +159,8 @@ def _index(
     kind, stored = KINDS[options.kind], view.stored.index
     built_on = view.header.built_on if view.header and view.header.kind == options.kind else 0
     if stored.name == options.kind and not (build and len(vectors) > 2 * built_on):
-        appended = len(view.stored) == len(view.stored.rows)
-        if built := kind.extend(stored, vectors, appended=appended, measure=build):
+        kept = view.stored.alive
+        if built := kind.extend(stored, vectors, kept=kept, measure=build):
             return built, built_on
     if not build:
         return None, built_on

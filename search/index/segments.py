@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .base import Index, best
-from .exhaustive import Exhaustive
 from .snapshot import Rows
+from .streamed import compared
 
 __all__ = ["Neighbours", "Segment", "nearest"]
 
@@ -35,11 +35,16 @@ class Segment:
         ids = rows.image_ids
         ordered = bool((ids[1:] > ids[:-1]).all())
         by_image = None if ordered else np.argsort(ids, kind="stable")
-        return cls(rows, index or Exhaustive(rows.vectors), None, by_image)
+        return cls(rows, index or compared(rows.vectors), None, by_image)
 
     def __len__(self) -> int:
         """How many rows are not deleted."""
         return len(self.rows) if self.alive is None else int(np.count_nonzero(self.alive))
+
+    @property
+    def chosen(self) -> slice | np.ndarray:
+        """What selects the rows that are not deleted."""
+        return slice(None) if self.alive is None else self.alive
 
     def without(self, embedding_ids: Iterable[int]) -> "Segment":
         """Return this segment with some embeddings deleted; ids that it lacks are ignored."""
@@ -80,7 +85,9 @@ class Segment:
     def vectors(self, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return places in ``image_ids`` and vectors, float32 (m, d), of the images here."""
         places, positions = self._alive(image_ids)
-        return places, self.rows.vectors[positions].astype(np.float32)
+        vectors = self.rows.vectors[positions].astype(np.float32)
+        there = vectors.any(axis=1)  # not if deleted while they were read
+        return places[there], vectors[there]
 
     def places(self, image_ids: np.ndarray) -> np.ndarray:
         """Return places in ``image_ids`` of the images here."""

@@ -3,7 +3,7 @@
     page 0      magic, length and SHA-256 of the header; the header, JSON
     page 1 ...  sections, each at a multiple of 64 bytes: vectors (float16), embedding_ids and
                 image_ids (int64), and the stored form of an index if it has one, without the
-                vectors
+                vectors; vectors that stay in the database are left out
 
 The header has the library's id, the model's identity, the generation (the highest embedding id
 that was seen), the last tombstone that was applied, the count, and a checksum of everything
@@ -29,6 +29,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fovea.search.clip.disk import sync_folder
+from fovea.search.library.library import DATABASE
+
+from .stored_vectors import StoredVectors, Vectors
 
 __all__ = [
     "Header",
@@ -58,7 +61,7 @@ class Rows:
 
     embedding_ids: np.ndarray  # int64 (n,), ascending
     image_ids: np.ndarray  # int64 (n,)
-    vectors: np.ndarray  # float16 (n, d)
+    vectors: Vectors  # float16 (n, d)
 
     def __len__(self) -> int:
         return len(self.embedding_ids)
@@ -86,7 +89,10 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot that has passed its checks; the arrays are views of its content in memory."""
+    """A snapshot that has passed its checks; its arrays are in memory.
+
+    Without a section of vectors they are read from the database beside it.
+    """
 
     header: Header
     checksum: str
@@ -170,7 +176,7 @@ def read_snapshot(path: Path) -> Snapshot:
     if checksum != fields.get("checksum"):
         raise UnusableSnapshot("its checksum does not match its content")
     try:
-        return _snapshot(content, fields)
+        return _snapshot(content, fields, path.with_name(DATABASE))
     except (KeyError, TypeError, ValueError) as exc:
         raise UnusableSnapshot(f"it was written by another version: {exc}") from exc
 
@@ -208,16 +214,21 @@ def _header(page: bytes) -> dict[str, Any]:
     return fields
 
 
-def _snapshot(content: np.ndarray, fields: dict[str, Any]) -> Snapshot:
+def _snapshot(content: np.ndarray, fields: dict[str, Any], database: Path) -> Snapshot:
     sections, checksum = fields.pop("sections"), fields.pop("checksum")
     del fields["size"]
     header = Header(**fields)
-    count = (header.count,)
-    rows = Rows(
-        _array(content, sections["embedding_ids"], "<i8", count),
-        _array(content, sections["image_ids"], "<i8", count),
-        _array(content, sections["vectors"], "<f2", (header.count, header.dim)),
+    embedding_ids, image_ids = (
+        _array(content, sections[name], "<i8", (header.count,))
+        for name in ("embedding_ids", "image_ids")
     )
+    if "vectors" in sections:
+        vectors = _array(content, sections["vectors"], "<f2", (header.count, header.dim))
+        rows = Rows(embedding_ids, image_ids, vectors)
+    else:  # copies, so that the index is not in memory twice for as long as they are
+        embedding_ids, image_ids = embedding_ids.copy(), image_ids.copy()
+        stored = StoredVectors(database, embedding_ids, header.dim)
+        rows = Rows(embedding_ids, image_ids, stored)
     form = sections.get("form")
     return Snapshot(
         header, checksum, rows, _array(content, form, "u1", (form[1],)) if form else None
@@ -310,9 +321,7 @@ def _sum(digests: Iterable[bytes]) -> str:
     return total.hexdigest()
 
 
-def chunks(
-    array: np.ndarray, chosen: np.ndarray | None, size: int = 1 << 16
-) -> Iterator[np.ndarray]:
+def chunks(array: Vectors, chosen: np.ndarray | None, size: int = 1 << 16) -> Iterator[np.ndarray]:
     """Yield the rows of an array, or those that a mask selects, some at a time."""
     for start in range(0, len(array), size):
         part = array[start : start + size]

@@ -162,7 +162,7 @@ class VectorIndex:
             return False
         snapshot = save_snapshot(view, library, self.model, self.options, build)
         try:
-            view = view_of(snapshot, self.model, self.options)
+            view = view_of(library, snapshot, self.model, self.options)
         except UnusableSnapshot as exc:
             raise LibraryError(f"the snapshot was written, but {exc}; check the disk") from exc
         with self._refreshing:

@@ -39,7 +39,7 @@ class SortedKind:
         order = np.argsort(vectors[:, 0], kind="stable")
         return Built(order.view(np.uint8), {"count": len(vectors)})
 
-    def extend(self, index, vectors, *, appended, measure):
+    def extend(self, index, vectors, *, kept, measure):
         return None
 
     def open(self, vectors, built, exhaustive_below):
