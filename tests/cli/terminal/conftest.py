@@ -1,0 +1,74 @@
+"""A real terminal for these tests: a pseudo-terminal that may answer queries as some emulators do."""
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+
+from places import CHECKOUT
+
+PATIENCE_S = 120
+
+
+class Screen:
+    """What a command wrote to its terminal, and how it ended."""
+
+    def __init__(self, text, code):
+        self.text, self.code = text.replace("\r\n", "\n"), code
+
+
+def run_at_terminal(command, *, env=(), rows=24, columns=100, pixels=(0, 0), answers=(), typed=b""):
+    """Run a command with a terminal as its standard streams.
+
+    ``answers`` maps what a program may ask of a terminal to the answer; ``pixels`` is the width and
+    height that the terminal tells; ``typed`` are keys pressed before the command has started.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, *pixels))
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TMUX")}
+    process = subprocess.Popen(
+        command, cwd=CHECKOUT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env=kept | {"TERM": "xterm-256color"} | dict(env),
+    )  # fmt: skip
+    os.close(theirs)
+    if typed:
+        os.write(ours, typed)
+    written, asked = b"", b""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if select.select([ours], [], [], 0.1)[0]:
+            try:
+                more = os.read(ours, 1 << 16)
+            except OSError:  # the last one to hold the other end has closed it
+                break
+            if not more:
+                break
+            written, asked = written + more, asked + more
+            for query, answer in dict(answers).items():
+                if query in asked:
+                    os.write(ours, answer)
+                    asked = asked.replace(query, b"")
+    process.kill() if time.monotonic() >= deadline else None
+    code = process.wait(PATIENCE_S)
+    os.close(ours)
+    return Screen(written.decode(), code)
+
+
+@pytest.fixture
+def at_terminal(used):
+    """A function that runs fovea in a terminal, with the library of ``used``."""
+
+    def run(*words, env=(), **options):
+        command = [sys.executable, "-m", "fovea", *map(str, words)]
+        return run_at_terminal(
+            command, env={"FOVEA_LIBRARY": str(used / "library"), **dict(env)}, **options
+        )
+
+    return run
