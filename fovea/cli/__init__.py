@@ -28,6 +28,8 @@ from .output import talk
 from .searching import classify, search, similar
 from .serving import serve
 from .switching import use_model
+from .terminal.browse import browse
+from .terminal.completion import VARIABLE, completion, register
 from .training import train
 from .tuning import finetune
 
@@ -59,6 +61,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a replaced stream may lack the method
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if VARIABLE in os.environ:
+        register()
     try:
         cli(prog_name="fovea")
     except OSError as exc:
@@ -118,7 +122,7 @@ def _log_to_stderr() -> None:
 
 models.add_command(use_model)
 for command in (
-    classify, demo, evaluate, finetune, index, library, models, roots, search, serve, similar,
+    browse, classify, completion, demo, evaluate, finetune, index, library, models, roots, search, serve, similar,
     status, train, verify,
 ):  # fmt: skip
     cli.add_command(command)

@@ -14,13 +14,13 @@ from .opening import any_model, searchable
 from .options import FILE, json_option, k_option, library_option, machine_options, model_option
 from .output import counted, print_json, talk
 from .terminal.results import Delivery, result_options
-from .terminal.words import QueryCommand, joined
+from .terminal.words import QueryCommand, complete_query, joined
 
 
 @click.command(
     cls=QueryCommand, short_help="Print the pictures nearest to words, a picture, or both."
 )
-@click.argument("words", nargs=-1, metavar="[QUERY]...")
+@click.argument("words", nargs=-1, metavar="[QUERY]...", shell_complete=complete_query)
 @k_option
 @click.option("--image", metavar="FILE", type=FILE, help="Search by this picture.")
 @result_options

@@ -1,10 +1,21 @@
 """Queries as people type them in a shell: without quotation marks, and with minuses."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
-__all__ = ["QueryCommand", "joined"]
+from fovea.search.clip.errors import FoveaError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+__all__ = ["KEYS", "QueryCommand", "complete_query", "joined"]
+
+# What a term may begin with: the filters, like: and sort:. Completing them imports nothing.
+KEYS = (
+    "in", "name", "on", "after", "before", "camera", "format", "is", "size", "near", "like", "sort",
+)  # fmt: skip
 
 
 def joined(words: tuple[str, ...]) -> str:
@@ -65,3 +76,49 @@ class QueryCommand(click.Command):
         for param in self.get_params(ctx):
             if isinstance(param, click.Option):
                 yield from (*param.opts, *param.secondary_opts)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
+        """Complete options, and after a minus filters as well."""
+        found: list[CompletionItem[str]] = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-") and not incomplete.startswith("--"):
+            found += complete_query(ctx, None, incomplete)
+        return found
+
+
+def complete_query(
+    ctx: click.Context, param: click.Parameter | None, incomplete: str
+) -> "list[CompletionItem[str]]":
+    """Complete a filter's name, or its value from what the library has."""
+    from click.shell_completion import CompletionItem
+
+    sign = incomplete[:1] if incomplete[:1] in ("-", "+") else ""
+    key, colon, start = incomplete[len(sign) :].partition(":")
+    if not colon:
+        names = (name for name in KEYS if name.startswith(key.lower()))
+        return [CompletionItem(f"{sign}{name}:", type="part") for name in names]
+    values = _known(ctx, key.lower(), start.removeprefix('"'))
+    return [CompletionItem(value) for value in _written(key.lower(), sign, values)]
+
+
+def _known(ctx: click.Context, key: str, start: str) -> list[str]:
+    """Return values that begin so, from the library that the command names."""
+    if key == "sort":
+        return [order for order in ("score", "date", "name") if order.startswith(start)]
+    from fovea.cli.opening import library_folder
+    from fovea.search.query.known_values import known_values
+
+    try:
+        return known_values(library_folder(ctx.params.get("folder")), key, start)
+    except FoveaError:  # no library is named, and there is no default
+        return []
+
+
+def _written(key: str, sign: str, values: list[str]) -> Iterator[str]:
+    """Write filters as the query language does, in quotation marks where a value needs them."""
+    from fovea.search.query.language import Filter, Query
+
+    for value in values:
+        if key == "sort":
+            yield f"sort:{value}"
+        else:
+            yield str(Query(filters=(Filter(key, value, sign == "-"),)))

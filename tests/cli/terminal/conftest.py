@@ -72,3 +72,38 @@ def at_terminal(used):
         )
 
     return run
+
+
+def talk_to(command, env, steps, *, done):
+    """Run an interactive program in a terminal, and type ``steps``: what to wait for, what to type.
+
+    Return what it wrote until ``done()`` holds, or until patience is over.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 160, 0, 0))
+    process = subprocess.Popen(
+        command, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(theirs)
+    written, seen, left = b"", 0, list(steps)
+    deadline = time.monotonic() + PATIENCE_S
+    try:
+        while time.monotonic() < deadline and not (done() and not left):
+            if select.select([ours], [], [], 0.1)[0]:
+                written += os.read(ours, 1 << 16)
+            if left and left[0][0] in written[seen:]:
+                seen = len(written)
+                os.write(ours, left.pop(0)[1])
+    except OSError:  # it has ended
+        pass
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    return written.decode(errors="replace")
+
+
+@pytest.fixture
+def type_into():
+    return talk_to
