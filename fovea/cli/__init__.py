@@ -122,7 +122,7 @@ def _log_to_stderr() -> None:
 
 models.add_command(use_model)
 for command in (
-    browse, classify, completion, demo, evaluate, finetune, index, library, models, roots, search, serve, similar,
-    status, train, verify,
+    browse, classify, completion, demo, evaluate, finetune, index, library, models, roots, search,
+    serve, similar, status, train, verify,
 ):  # fmt: skip
     cli.add_command(command)

@@ -14,6 +14,7 @@ from textual.containers import Container
 from textual.events import Resize
 from textual.widgets import Footer, Input, Static
 
+from fovea.cli.output import counted
 from fovea.search.clip.errors import FoveaError
 from fovea.search.library.paths import printable, printable_name
 
@@ -28,10 +29,11 @@ __all__ = ["Browser"]
 
 PAUSE_S = 0.15  # in typing, after which a query is asked
 PAGE = 100  # hits asked for at a time
+EXAMPLE = "dog on a beach -people in:holidays"
 NO_HITS = "no pictures found; change the query"
 
 
-class Grid(Container, can_focus=True):
+class Grid(Container):
     """The hits. It shows a window of whole rows, which moves with the chosen hit."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -48,6 +50,7 @@ class Grid(Container, can_focus=True):
         Binding("slash,escape", "app.query", "Query"),
         Binding("q", "app.quit", "Quit"),
     ]
+    can_focus = True
     DEFAULT_CSS = """
     Grid { width: 100%; height: 1fr; layout: grid; grid-gutter: 0; overflow: hidden; }
     """
@@ -110,10 +113,10 @@ class Grid(Container, can_focus=True):
             browser.ask_more()
 
     def on_focus(self) -> None:
-        self.show()
+        self.call_later(self.show)  # once ``has_focus`` holds
 
     def on_blur(self) -> None:
-        self.show()
+        self.call_later(self.show)
 
     def choose(self, place: int) -> None:
         """Choose a hit; places beyond the ends are the ends."""
@@ -163,7 +166,7 @@ class Browser(App[None]):
 
     def compose(self) -> ComposeResult:
         """The query, the hits, one line, and the keys."""
-        yield Input(self._first, placeholder="dog on a beach -people in:holidays", id="query")
+        yield Input(self._first, placeholder=EXAMPLE, id="query", select_on_focus=False)
         yield Grid(self._graphics)
         yield Static("", id="said", markup=False)
         yield Footer()
@@ -262,8 +265,8 @@ class Browser(App[None]):
             place = f"{grid.chosen + 1:,} of {answer.total:,}"
             self.say(f"{place}  {printable_name(hit.path)}{date}{note}")
         else:
-            likely = "" if answer.likely is None else f", {answer.likely:,} likely matches"
-            self.say(f"{answer.total:,} pictures{likely}")
+            likely = "" if answer.likely is None else f", {answer.likely:,} likely"
+            self.say(f"{counted(answer.total, 'picture')}{likely}")
 
     # Keys
 

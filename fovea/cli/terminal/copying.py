@@ -36,15 +36,16 @@ def check_target(folder: Path, roots: Iterable[Path]) -> None:
     """
     place = target_folder(folder)
     known = {}
-    for root in roots:
+    for path in roots:
         with suppress(OSError):
-            status = os.stat(root)
-            known[status.st_dev, status.st_ino] = root
+            status = os.stat(path)
+            known[status.st_dev, status.st_ino] = path
     above = place
     while True:
         with suppress(OSError):
             status = os.stat(above)
-            if (root := known.get((status.st_dev, status.st_ino))) is not None:
+            root = known.get((status.st_dev, status.st_ino))
+            if root is not None:
                 raise FoveaError(
                     f"{printable_name(os.fsdecode(place))} is in {printable_name(root)}, which the "
                     "library covers, and fovea writes nothing there; choose another folder, or "

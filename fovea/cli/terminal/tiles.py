@@ -101,7 +101,7 @@ class Tile(Vertical):
         if isinstance(self._picture, Blocks):
             self._picture.show(image)
         else:
-            self._picture.image = image  # type: ignore[attr-defined]
+            setattr(self._picture, "image", image)  # noqa: B010 (of textual-image's classes)
 
     def explain(self, reason: str) -> None:
         """Say why there is no picture."""

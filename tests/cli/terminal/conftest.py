@@ -1,4 +1,4 @@
-"""A real terminal for these tests: a pseudo-terminal that may answer queries as some emulators do."""
+"""A real terminal for these tests: it may answer queries as some emulators do."""
 
 import fcntl
 import os

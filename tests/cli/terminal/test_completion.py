@@ -253,7 +253,9 @@ def test_without_a_sound_library_nothing_is_offered(tmp_path, content):
         (tmp_path / "library.db").write_bytes(content)
     for key in ("in", "camera", "on"):
         assert known_values(tmp_path, key, "") == []
-    assert [path.name for path in tmp_path.iterdir()] == (["library.db"] if content is not None else [])
+    assert [path.name for path in tmp_path.iterdir()] == (
+        ["library.db"] if content is not None else []
+    )
 
 
 def test_what_takes_too_long_is_given_up(places, monkeypatch):
