@@ -1,14 +1,12 @@
 """What becomes of an answer: a table, JSON, paths, pictures, copies, or a viewer."""
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_from_bytes
 
 import click
 from click.core import ParameterSource
@@ -157,6 +155,8 @@ def _linked(hit: "Hit") -> str:
     shown = printable_name(hit.path)
     if hit.offline or not os.path.isabs(hit.path) or os.environ.get("TERM", "") in PLAIN_TERMINALS:
         return shown
+    from urllib.parse import quote_from_bytes
+
     # The host tells the terminal of a session over SSH that the file is not its own.
     address = f"file://{_host()}{quote_from_bytes(os.fsencode(hit.path))}"
     return f"\x1b]8;;{address}\x1b\\{shown}\x1b]8;;\x1b\\"
@@ -164,6 +164,9 @@ def _linked(hit: "Hit") -> str:
 
 @lru_cache(maxsize=1)
 def _host() -> str:
+    import socket
+    from urllib.parse import quote_from_bytes
+
     return quote_from_bytes(os.fsencode(socket.gethostname()), safe="")
 
 

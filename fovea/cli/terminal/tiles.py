@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TILE_HEIGHT", "TILE_WIDTH", "Tile"]
 
-TILE_WIDTH, TILE_HEIGHT = 26, 12  # cells, border and caption included
+TILE_WIDTH, TILE_HEIGHT = 26, 12  # cells, at least; border and caption included
 
 
 class Blocks(Widget):
@@ -47,7 +47,7 @@ class Blocks(Widget):
         if self._image is not None and width and height:
             rows = blocks(self._image, width, height)
             above, left = (height - len(rows)) // 2, (width - len(rows[0])) // 2
-            margin = Segment(" " * left)
+            margin = Segment(" " * left, self.rich_style)
             self._rows = [Strip([])] * above
             self._rows += [Strip([margin, *map(_segment, row)]) for row in rows]
         self.refresh()
@@ -66,12 +66,12 @@ def _segment(cell: Cell) -> Segment:
 class Tile(Vertical):
     """A hit: its picture, or why there is none, and its name."""
 
-    DEFAULT_CSS = f"""
-    Tile {{ width: {TILE_WIDTH}; height: {TILE_HEIGHT}; border: round transparent; }}
-    Tile.chosen {{ border: round $accent; }}
-    Tile.empty {{ visibility: hidden; }}
-    Tile .picture {{ width: 100%; height: 1fr; }}
-    Tile .caption {{ width: 100%; height: 1; text-overflow: ellipsis; text-wrap: nowrap; }}
+    DEFAULT_CSS = """
+    Tile { width: 100%; height: 100%; border: round transparent; }
+    Tile.chosen { border: round $accent; }
+    Tile.empty { visibility: hidden; }
+    Tile .picture { width: 100%; height: 1fr; }
+    Tile .caption { width: 100%; height: 1; text-overflow: ellipsis; text-wrap: nowrap; }
     """
 
     def __init__(self, graphics: Graphics) -> None:

@@ -77,7 +77,8 @@ def test_it_begins_with_the_query_of_the_command_line(used):
         await until(lambda: names(app) == ["lime.png"] and len(drawn(app)) == 1)
         [tile] = tiles(app)
         rows = tile.query_one(Blocks)._rows
-        colours = [segment.style.color.triplet for row in rows for segment in row if segment.style]
+        cells = [segment for row in rows for segment in row if segment.text == "▀"]
+        colours = [cell.style.color.triplet for cell in cells]
         assert len(colours) > 50 and all(c.green > 180 and c.red < 80 for c in colours)
 
     browse(used / "library", steps, "name:lime")

@@ -45,7 +45,7 @@ def test_colours_are_as_many_as_the_terminal_says(monkeypatch):
     monkeypatch.setenv("COLORTERM", "truecolor")
     assert half_blocks(image, 2, 1) == "\x1b[38;2;250;2;100;48;2;250;2;100m▀▀\x1b[0m\n"
     monkeypatch.delenv("COLORTERM")
-    assert half_blocks(image, 2, 1) == "\x1b[38;5;198;48;5;198m▀▀\x1b[0m\n"
+    assert half_blocks(image, 2, 1) == "\x1b[38;5;197;48;5;197m▀▀\x1b[0m\n"
 
 
 def test_without_a_terminal_there_is_no_preview(used):
