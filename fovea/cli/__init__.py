@@ -1,7 +1,8 @@
 """The command line: one module per subject; each command parses, calls and prints.
 
 May import all of fovea, but heavy packages only inside the commands that need them. Start reading
-at ``searching.py``; ``options.py``, ``output.py`` and ``opening.py`` are shared by all commands.
+at ``searching.py``; ``options.py``, ``output.py`` and ``opening.py`` are shared by all commands,
+and ``terminal/`` is for people at a terminal.
 """
 
 import contextlib

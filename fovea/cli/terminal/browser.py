@@ -206,6 +206,7 @@ class Browser(App[None]):
     async def _deepen(self, query: str, k: int) -> None:
         if await self._show(query, k, keep=True):
             self._asks_more = False  # else it would be asked, and fail, with each key
+            self.query_one(Grid).show()
 
     async def _show(self, query: str, k: int, *, keep: bool) -> bool:
         try:

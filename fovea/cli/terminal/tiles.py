@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from fovea.search.library.paths import printable_name
 
-from .graphics import Cell, Graphics, blocks
+from .graphics import Cell, Graphics, blocks, fitted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,17 +67,19 @@ class Tile(Vertical):
     """A hit: its picture, or why there is none, and its name."""
 
     DEFAULT_CSS = """
-    Tile { width: 100%; height: 100%; border: round transparent; }
+    Tile { width: 100%; height: 100%; border: round transparent; align: center middle; }
     Tile.chosen { border: round $accent; }
     Tile.empty { visibility: hidden; }
     Tile .picture { width: 100%; height: 1fr; }
-    Tile .caption { width: 100%; height: 1; text-overflow: ellipsis; text-wrap: nowrap; }
+    Tile .caption {
+        width: 100%; height: 1; dock: bottom; text-overflow: ellipsis; text-wrap: nowrap;
+    }
     """
 
     def __init__(self, graphics: Graphics) -> None:
         super().__init__(classes="empty")
         self.hit: Hit | None = None
-        self._graphics = graphics
+        self._image: Image | None = None
         self._picture = _widget(graphics)
         self._picture.add_class("picture")
         self._caption = Static("", classes="caption", markup=False)
@@ -98,10 +100,18 @@ class Tile(Vertical):
 
     def draw(self, image: "Image | None") -> None:
         """Show a picture, or nothing."""
+        self._image = image
         if isinstance(self._picture, Blocks):
             self._picture.show(image)
-        else:
-            setattr(self._picture, "image", image)  # noqa: B010 (of textual-image's classes)
+            return
+        width, height = self.content_size.width, self.content_size.height - 1
+        if image is not None and width > 0 and height > 0:  # they fill whatever they are given
+            self._picture.styles.width, self._picture.styles.height = fitted(image, width, height)
+        setattr(self._picture, "image", image)  # noqa: B010 (of textual-image's classes)
+
+    def on_resize(self) -> None:
+        if not isinstance(self._picture, Blocks):
+            self.draw(self._image)
 
     def explain(self, reason: str) -> None:
         """Say why there is no picture."""

@@ -51,14 +51,14 @@ class QueryCommand(click.Command):
             return True
         if not arg.startswith("-") or arg == "-":
             return False
-        name = f"-{arg}"
-        if name in self._names(ctx) and not ctx.resilient_parsing:
+        name, known = f"-{arg}", self._names(ctx)
+        if name in known and not ctx.resilient_parsing:
             raise click.UsageError(
                 f"there is no option {arg}; did you mean {name}? A query with less of that word "
                 f"goes after --: {ctx.command_path} -- {arg}",
                 ctx,
             )
-        return arg in self._names(ctx) or (arg.startswith("-k") and arg[2:].isdecimal())
+        return arg in known or ("-k" in known and arg[:2] == "-k" and arg[2:].isdecimal())
 
     def _wants_value(self, arg: str, ctx: click.Context) -> bool:
         """Whether the next argument is this option's value, whatever that looks like."""
@@ -70,12 +70,8 @@ class QueryCommand(click.Command):
         )
 
     def _names(self, ctx: click.Context) -> set[str]:
-        return set(self._every_name(ctx))
-
-    def _every_name(self, ctx: click.Context) -> Iterator[str]:
-        for param in self.get_params(ctx):
-            if isinstance(param, click.Option):
-                yield from (*param.opts, *param.secondary_opts)
+        options = (param for param in self.get_params(ctx) if isinstance(param, click.Option))
+        return {name for option in options for name in (*option.opts, *option.secondary_opts)}
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
         """Complete options, and after a minus filters as well."""

@@ -335,6 +335,19 @@ def test_a_real_terminal_is_used_and_left_as_it_was(at_terminal):
     assert screen.text.rindex("\x1b[?1049l") > screen.text.rindex("\x1b[?1049h")
 
 
+@pytest.mark.parametrize(
+    ("attributes", "drawn"), [(b"62;4;22", b"\x1bP"), (b"62;22", "\U0010eeee".encode())]
+)
+def test_a_terminal_that_draws_pictures_is_made_to(at_terminal, attributes, drawn):
+    """Sixel, or Kitty's placeholders; then the search is left."""
+    pytest.importorskip("textual_image", reason="textual-image is not installed")
+    answers = [(b"\x1b[c", b"\x1b_Gi=31;OK\x1b\\\x1b[?" + attributes + b"c"), (drawn, b"\x11")]
+    screen = at_terminal(
+        "browse", "name:blue", rows=30, pixels=(1000, 600), answers=answers, env={"LANG": "C.UTF-8"}
+    )
+    assert screen.code == 0 and drawn.decode() in screen.text and "▀" not in screen.text
+
+
 def test_without_anything_indexed_there_is_nothing_to_browse(at_terminal, tmp_path):
     screen = at_terminal("browse", "--library", tmp_path / "none")
     assert screen.code == 1 and "fovea index FOLDER" in screen.text

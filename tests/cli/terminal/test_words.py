@@ -61,5 +61,12 @@ def test_an_option_with_one_dash_too_few_is_not_subtracted(used, word):
     assert run("search", "--json", "--", "dog", word).json["query"] == f"dog {word}"
 
 
+def test_browsing_takes_the_same_words(used):
+    """It is only refused later, since there is no terminal here."""
+    for words in (["the", "dog", "-people"], ["-k5", "-kids"], ["--", "-json"]):
+        assert "needs a terminal" in run("browse", *words).err
+    assert "did you mean --library?" in run("browse", "-library").err
+
+
 def test_an_unknown_long_option_is_an_error(used):
     assert run("search", "dog", "--people").code == 2
