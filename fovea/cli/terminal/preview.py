@@ -11,6 +11,7 @@ import click
 
 from fovea.search.clip.errors import FoveaError
 from fovea.search.library.library import Library
+from fovea.search.library.paths import printable
 
 from .graphics import fitted, graphics, half_blocks, renderables
 from .thumbnails import Thumbnails, digests
@@ -42,7 +43,7 @@ def drawing(folder: Path) -> "Iterator[Callable[[Hit], None]]":
                     raise FoveaError("it was removed a moment ago")
                 show(thumbnails.get(digest, hit.paths))
             except FoveaError as exc:
-                click.echo(f"{'':{MARGIN}}(no picture: {exc})")
+                click.echo(f"{'':{MARGIN}}(no picture: {printable(str(exc))})")
 
         try:
             yield draw

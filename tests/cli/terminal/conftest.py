@@ -24,22 +24,24 @@ class Screen:
         self.text, self.code = text.replace("\r\n", "\n"), code
 
 
-def run_at_terminal(command, *, env=(), rows=24, columns=100, pixels=(0, 0), answers=(), typed=b""):
+def run_at_terminal(command, *, env=(), rows=24, columns=100, pixels=(0, 0), answers=()):
     """Run a command with a terminal as its standard streams.
 
-    ``answers`` maps what a program may ask of a terminal to the answer; ``pixels`` is the width and
-    height that the terminal tells; ``typed`` are keys pressed before the command has started.
+    ``answers`` has pairs: what a program may write, and what is answered or typed then; ``pixels``
+    is the width and height that the terminal tells.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, *pixels))
-    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TMUX")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("COLORTERM", "NO_COLOR", "TMUX")
+    }
     process = subprocess.Popen(
         command, cwd=CHECKOUT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
         env=kept | {"TERM": "xterm-256color"} | dict(env),
     )  # fmt: skip
     os.close(theirs)
-    if typed:
-        os.write(ours, typed)
     written, asked = b"", b""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
@@ -55,10 +57,11 @@ def run_at_terminal(command, *, env=(), rows=24, columns=100, pixels=(0, 0), ans
                 if query in asked:
                     os.write(ours, answer)
                     asked = asked.replace(query, b"")
-    process.kill() if time.monotonic() >= deadline else None
+    if time.monotonic() >= deadline:
+        process.kill()
     code = process.wait(PATIENCE_S)
     os.close(ours)
-    return Screen(written.decode(), code)
+    return Screen(written.decode(errors="replace"), code)
 
 
 @pytest.fixture
@@ -81,9 +84,10 @@ def talk_to(command, env, steps, *, done):
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 160, 0, 0))
+    # The first in a session to open a terminal is controlled by it.
     process = subprocess.Popen(
-        command, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        ["/bin/sh", "-c", 'exec "$@" <"$0"', os.ttyname(theirs), *command],
+        env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
     written, seen, left = b"", 0, list(steps)

@@ -312,9 +312,11 @@ def test_more_hits_come_as_they_are_needed(used, monkeypatch):
     async def steps(app, pilot):
         grid = app.query_one(Grid)
         await until(lambda: len(grid.hits) >= 2)
-        await pilot.press("down", "end")
-        await until(lambda: len(grid.hits) == 6)
-        await pilot.press("end")
+        await pilot.press("down")
+        for count in (4, 6, 6):
+            assert len(grid.hits) <= count
+            await pilot.press("end")
+            await until(lambda count=count: len(grid.hits) == count)
         assert grid.chosen == 5 and said(app).startswith("6 of 6")
 
     browse(used / "library", steps, size=(30, 18))
