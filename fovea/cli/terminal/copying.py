@@ -35,25 +35,30 @@ def check_target(folder: Path, roots: Iterable[Path]) -> None:
     Nothing there is ever written, and the copies would be indexed.
     """
     place = target_folder(folder)
-    known = {}
+    known: dict[bytes | tuple[int, int], Path] = {}  # by path, and by device and inode
     for path in roots:
+        known[os.path.realpath(os.fsencode(path))] = path  # also one that is unplugged
         with suppress(OSError):
-            status = os.stat(path)
-            known[status.st_dev, status.st_ino] = path
+            known[_identity(os.fsencode(path))] = path
     above = place
     while True:
+        root = known.get(above)
         with suppress(OSError):
-            status = os.stat(above)
-            root = known.get((status.st_dev, status.st_ino))
-            if root is not None:
-                raise FoveaError(
-                    f"{printable_name(os.fsdecode(place))} is in {printable_name(root)}, which the "
-                    "library covers, and fovea writes nothing there; choose another folder, or "
-                    "copy by yourself: fovea search -0 QUERY | xargs -0 cp -n -t DIR"
-                )
+            root = root or known.get(_identity(above))
+        if root is not None:
+            raise FoveaError(
+                f"{printable_name(os.fsdecode(place))} is in {printable_name(root)}, which the "
+                "library covers, and fovea writes nothing there; choose another folder, or copy "
+                "by yourself: fovea search -0 QUERY | xargs -0 cp -n -t DIR"
+            )
         if above == os.path.dirname(above):
             return
         above = os.path.dirname(above)
+
+
+def _identity(path: bytes) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def copy_file(paths: Iterable[str], folder: bytes) -> str:

@@ -199,6 +199,16 @@ def test_copies_go_into_no_folder_of_the_library(used, tmp_path):
     assert sorted(os.listdir(used / "photos")) == before
 
 
+def test_copies_do_not_go_where_an_unplugged_folder_was(own, tmp_path):
+    place = tmp_path / "stick"
+    shutil.copytree(own / "photos", place, ignore=shutil.ignore_patterns("broken*"))
+    library = ("--library", tmp_path / "lib")
+    assert run("index", place, "--workers", 1, *library).code == 0
+    place.rename(tmp_path / "unplugged")
+    done = run("search", "", "--copy-to", place / "new", *library)
+    assert done.code == 1 and "which the library covers" in done.err and not place.exists()
+
+
 def test_copies_do_not_go_into_a_file_or_nowhere(used, tmp_path):
     (tmp_path / "file").write_text("")
     assert run("search", "dog", "--copy-to", tmp_path / "file").code == 2
