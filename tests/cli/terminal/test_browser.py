@@ -253,8 +253,9 @@ def offline(own, tmp_path):
     return place, library
 
 
-def test_offline_originals_have_the_thumbnails_that_were_kept(offline, tmp_path):
+def test_offline_originals_have_the_thumbnails_that_were_kept(offline, tmp_path, monkeypatch):
     place, library = offline
+    monkeypatch.setattr("fovea.search.library.reachable.KEPT_S", 0.0)  # look each time
 
     async def keep(app, pilot):
         await until(lambda: len(drawn(app)) == 1)
