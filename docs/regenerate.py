@@ -1,4 +1,4 @@
-"""Regenerate the help blocks of cli.md: python docs/regenerate.py
+"""Regenerate the help blocks of cli.md and the manual page: python docs/regenerate.py
 
 A block starts with ```console and "$ fovea COMMAND --help"; the rest is replaced by the output of
 that command.
@@ -13,6 +13,9 @@ import click
 from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import manual
 
 from fovea.cli import cli
 
@@ -47,3 +50,4 @@ def regenerated(page: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(regenerated(PAGE.read_text("utf-8")), encoding="utf-8")
+    manual.PAGE.write_text(manual.manual(), encoding="utf-8")

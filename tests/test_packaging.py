@@ -85,6 +85,9 @@ def package_files():
 
 def test_the_wheel_holds_every_file_of_the_rooms_once_and_nothing_else(wheel):
     files = {name: data for name, data in wheel.items() if ".dist-info/" not in name}
+    [page] = [name for name in files if ".data/" in name]
+    assert page.endswith(".data/data/share/man/man1/fovea.1")
+    assert files.pop(page) == (CHECKOUT / "docs" / "fovea.1").read_bytes()
     assert set(files) == set(package_files())
     assert files == package_files()
 
@@ -95,7 +98,7 @@ def test_the_sdist_holds_every_file_of_the_rooms_once_and_nothing_else(sdist):
     assert files == package_files()
     about = {name for name in sdist if not name.startswith(("fovea/", "fovea.egg-info/"))}
     expected = {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml"}
-    assert about == expected | {"setup.cfg", "setup.py"}
+    assert about == expected | {"docs/fovea.1", "setup.cfg", "setup.py"}
 
 
 def test_a_wheel_from_the_sdist_equals_that_from_the_checkout(wheel, sdist_file, tmp_path):
@@ -218,7 +221,8 @@ def test_what_is_imported_is_declared_and_the_reverse():
     }
     needed = {plain(entry) for entry in PROJECT["project"]["dependencies"]}
     extras = PROJECT["project"]["optional-dependencies"]
-    optional = {plain(entry) for name in ("plot", "raw", "transformers") for entry in extras[name]}
+    names = ("plot", "raw", "terminal", "transformers")
+    optional = {plain(entry) for name in names for entry in extras[name]}
     assert imported - optional == needed
 
 
@@ -245,7 +249,8 @@ def test_torch_stays_in_the_range_that_is_tested():
 def test_importing_a_package_imports_nothing_heavy(package):
     code = (
         f"import sys, {package}\n"
-        "heavy = {'torch', 'faiss', 'flask', 'numpy', 'PIL', 'transformers'} & set(sys.modules)\n"
+        "heavy = {'torch', 'faiss', 'flask', 'numpy', 'PIL', 'rich', 'textual', 'transformers'}\n"
+        "heavy &= set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True)

@@ -1,7 +1,8 @@
 """The command line: one module per subject; each command parses, calls and prints.
 
 May import all of fovea, but heavy packages only inside the commands that need them. Start reading
-at ``searching.py``; ``options.py``, ``output.py`` and ``opening.py`` are shared by all commands.
+at ``searching.py``; ``options.py``, ``output.py`` and ``opening.py`` are shared by all commands,
+and ``terminal/`` is for people at a terminal.
 """
 
 import contextlib
@@ -28,6 +29,8 @@ from .output import talk
 from .searching import classify, search, similar
 from .serving import serve
 from .switching import use_model
+from .terminal.browse import browse
+from .terminal.completion import VARIABLE, completion, register
 from .training import train
 from .tuning import finetune
 
@@ -59,6 +62,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a replaced stream may lack the method
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if VARIABLE in os.environ:
+        register()
     try:
         cli(prog_name="fovea")
     except OSError as exc:
@@ -118,7 +123,7 @@ def _log_to_stderr() -> None:
 
 models.add_command(use_model)
 for command in (
-    classify, demo, evaluate, finetune, index, library, models, roots, search, serve, similar,
-    status, train, verify,
+    browse, classify, completion, demo, evaluate, finetune, index, library, models, roots, search,
+    serve, similar, status, train, verify,
 ):  # fmt: skip
     cli.add_command(command)

@@ -11,7 +11,7 @@ from fovea.search.errors import FoveaError
 from .options import machine_options, model_option
 from .output import talk
 from .progress import download_bar
-from .searching import show_answer
+from .terminal.results import show_answer
 
 QUERIES = ("a cat", "a motorcycle", "a cup of coffee", "someone taking a photo")
 

@@ -3,60 +3,40 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from fovea.search.clip.errors import FoveaError
 from fovea.search.library.paths import path_fields, printable, printable_name
 
-if TYPE_CHECKING:
-    from fovea.search.query.hits import Answer, Hit
-
-
 from .opening import any_model, searchable
 from .options import FILE, json_option, k_option, library_option, machine_options, model_option
 from .output import counted, print_json, talk
-
-LIKELY_END = "the likely matches end here; the nearest other pictures follow"
-NEAREST = "nearest first"
-NAMED = "names that match, and the nearest, first"
-NONE_LIKELY = "no likely matches; the nearest pictures follow"
-
-
-class QueryCommand(click.Command):
-    """A command whose argument may begin with a minus, which click takes for an option."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as exc:
-            if exc.option_name.startswith("--"):
-                raise
-            raise click.UsageError(
-                f"there is no option {exc.option_name}; put -- before a query that begins with a "
-                'minus: fovea search -- "-people"',
-                ctx,
-            ) from exc
+from .terminal.results import Delivery, result_options
+from .terminal.words import QueryCommand, complete_query, joined
 
 
 @click.command(
     cls=QueryCommand, short_help="Print the pictures nearest to words, a picture, or both."
 )
-@click.argument("words", nargs=-1, metavar="[QUERY]")
+@click.argument("words", nargs=-1, metavar="[QUERY]...", shell_complete=complete_query)
 @k_option
 @click.option("--image", metavar="FILE", type=FILE, help="Search by this picture.")
+@result_options
 @library_option
 @machine_options
 @json_option()
+@click.pass_context
 def search(
+    ctx: click.Context,
     words: tuple[str, ...],
     k: int,
     image: Path | None,
     folder: Path | None,
     device: str,
     dtype: str,
-    as_json: bool,
+    **results: Any,
 ) -> None:
     """Print the pictures nearest to QUERY, to a picture, or to both, best first.
 
@@ -64,80 +44,48 @@ def search(
     format:, is:, size:, near:. Filters alone, or an empty QUERY, print the newest pictures first.
 
     \b
-    fovea search "a dog running on a beach"
-    fovea search "beach -people in:holidays after:2019"
-    fovea search "at night" --image street.jpg
+    fovea search a dog running on a beach
+    fovea search beach -people in:holidays after:2019
+    fovea search at night --image street.jpg
+    fovea search -0 sunset | xargs -0 feh
     """
     if not words and image is None:
         raise click.UsageError("nothing to search for; give a QUERY, --image FILE, or both")
-    if len(words) > 1:
-        raise click.UsageError(
-            f'put the query in quotation marks: fovea search "{" ".join(words)}"'
-        )
-    [query] = words or ("",)
-    with searchable(folder, device, dtype) as library:
+    query, delivery = joined(words), Delivery(ctx, results)
+    with searchable(folder, device, dtype) as library, delivery.of(library) as deliver:
         answer = library.search(query, image=image, k=k)
-        show_answer(replace(answer, query=query or str(image or "")), as_json)
+        deliver(replace(answer, query=query or str(image or "")))
 
 
 @click.command(short_help="Print the pictures nearest to a given one.")
 @click.argument("file", type=FILE)
 @k_option
+@result_options
 @library_option
 @machine_options
 @json_option()
+@click.pass_context
 def similar(
-    file: Path, k: int, folder: Path | None, device: str, dtype: str, as_json: bool
+    ctx: click.Context,
+    file: Path,
+    k: int,
+    folder: Path | None,
+    device: str,
+    dtype: str,
+    **results: Any,
 ) -> None:
     """Print the pictures nearest to the one in FILE, which need not be in the library.
 
     \b
     fovea similar ~/Pictures/beach.jpg
     """
-    with searchable(folder, device, dtype) as library:
+    delivery = Delivery(ctx, results)
+    with searchable(folder, device, dtype) as library, delivery.of(library) as deliver:
         known = library.find(file)
         paths = () if known is None else library.paths(known)
         if paths and os.path.realpath(file) not in map(os.path.realpath, paths):
             talk(f"the library has this picture as {paths[0]}")
-        show_answer(replace(library.similar(file, k=k), query=str(file)), as_json)
-
-
-def show_answer(answer: "Answer", as_json: bool) -> None:
-    """Print an answer: one line per hit, or one JSON document."""
-    if as_json:
-        print_json(answer_fields(answer))
-        return
-    if answer.hits and answer.likely is None and answer.order == "nearest":
-        talk(NAMED if any(hit.by_name for hit in answer.hits) else NEAREST)
-    for place, hit in enumerate(answer.hits):
-        if place == answer.likely:
-            talk(LIKELY_END if place else NONE_LIKELY)
-        note = "\t(offline)" if hit.offline else ""
-        mark = (hit.date or "")[:10] if hit.score is None else f"{hit.score:.3f}"
-        click.echo(f"{mark}\t{printable_name(hit.path)}{note}")
-    if not answer.hits:
-        talk("no pictures found; change the query, or index more folders: fovea index FOLDER")
-
-
-def answer_fields(answer: "Answer") -> dict[str, Any]:
-    """Return an answer as members of a JSON document."""
-    fields = {"query": answer.query, "model": answer.model, "took_ms": answer.took_ms}
-    counts = {"total": answer.total, "likely": answer.likely, "order": answer.order}
-    return {**fields, **counts, "hits": [hit_fields(hit) for hit in answer.hits]}
-
-
-def hit_fields(hit: "Hit") -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "rank": hit.rank,
-        "score": hit.score,
-        "image_id": hit.image_id,
-        **path_fields(hit.path),
-        "paths": list(hit.paths),
-    }
-    if hit.likelihood is not None:
-        fields["likelihood"] = round(hit.likelihood, 4)
-    marks = {"offline": hit.offline, "by_name": hit.by_name}
-    return fields | {name: True for name, holds in marks.items() if holds}
+        deliver(replace(library.similar(file, k=k), query=str(file)))
 
 
 @click.command(short_help="Print how likely each label is for a picture.")

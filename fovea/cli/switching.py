@@ -32,7 +32,7 @@ from .options import (
 )
 from .output import counted, print_json, talk
 from .progress import download_bar, switch_bar
-from .searching import answer_fields
+from .terminal.results import answer_fields
 
 
 @click.command("use", short_help="Change the library's model.")

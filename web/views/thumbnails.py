@@ -27,7 +27,7 @@ from fovea.web.jobs.changed_files import changed_files
 
 from .sources import sources_of
 
-__all__ = ["ThumbnailCache", "blueprint", "crowded", "install", "is_raw", "renderer"]
+__all__ = ["ThumbnailCache", "blueprint", "crowded", "install", "is_raw", "own_folder", "renderer"]
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ class ThumbnailCache:
                 break
 
 
-def _own_folder(library_id: str) -> Path:
+def own_folder(library_id: str) -> Path:
     """Return where this user keeps the thumbnails of a library that cannot be written."""
     from platformdirs import user_cache_path
 
@@ -187,7 +187,7 @@ def install(app: Flask) -> None:
     kept = engine.folder / THUMBNAILS
     cache = ThumbnailCache(kept, made)
     if not engine.is_writable:
-        cache = ThumbnailCache(_own_folder(engine.library.id), made, kept=kept)
+        cache = ThumbnailCache(own_folder(engine.library.id), made, kept=kept)
     app.extensions["fovea.thumbnails"] = cache
     engine.on_close(made.close)
     if not app.testing:

@@ -1,0 +1,122 @@
+"""Copy the files of hits into a folder, where nothing is ever overwritten."""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import BinaryIO
+
+from fovea.search.clip.disk import reason_of
+from fovea.search.clip.errors import FoveaError
+from fovea.search.clip.user_path import user_path
+from fovea.search.library.paths import printable_name
+
+__all__ = ["check_target", "copy_file", "target_folder"]
+
+LONGEST_NAME = 255  # bytes, on all common file systems
+BUFFER = 1 << 20  # bytes
+_FLAGS = os.O_RDONLY
+for _name in ("O_NONBLOCK", "O_NOFOLLOW", "O_NOCTTY", "O_CLOEXEC"):  # as in indexing: no pipes
+    _FLAGS |= getattr(os, _name, 0)
+
+
+def target_folder(folder: Path) -> bytes:
+    """Return the path of the folder to copy into, without links; it need not exist yet."""
+    return os.path.realpath(os.fsencode(user_path(folder)))
+
+
+def check_target(folder: Path, roots: Iterable[Path]) -> None:
+    """Raise ``FoveaError`` if the folder to copy into lies in one of the library's folders.
+
+    Nothing there is ever written, and the copies would be indexed.
+    """
+    place = target_folder(folder)
+    known: dict[bytes | tuple[int, int], Path] = {}  # by path, and by device and inode
+    for path in roots:
+        known[os.path.realpath(os.fsencode(path))] = path  # also one that is unplugged
+        with suppress(OSError):
+            known[_identity(os.fsencode(path))] = path
+    above = place
+    while True:
+        root = known.get(above)
+        with suppress(OSError):
+            root = root or known.get(_identity(above))
+        if root is not None:
+            raise FoveaError(
+                f"{printable_name(os.fsdecode(place))} is in {printable_name(root)}, which the "
+                "library covers, and fovea writes nothing there; choose another folder, or copy "
+                "by yourself: fovea search -0 QUERY | xargs -0 cp -n -t DIR"
+            )
+        if above == os.path.dirname(above):
+            return
+        above = os.path.dirname(above)
+
+
+def _identity(path: bytes) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def copy_file(paths: Iterable[str], folder: bytes) -> str:
+    """Copy the first of an image's files that can be read into a folder; return the new path.
+
+    The copy has the file's name, with a number where that is taken, and its times. Raise
+    ``FoveaError`` with the reason if it cannot be made; nothing of it is left then.
+    """
+    names = tuple(paths)
+    try:
+        path, source = _opened(names)
+        with source:
+            return os.fsdecode(_copied(source, os.path.basename(os.fsencode(path)), folder))
+    except OSError as exc:
+        reason = reason_of(exc, Path(os.fsdecode(folder)))
+        raise FoveaError(f"cannot copy {printable_name(names[0])}: {reason}") from exc
+
+
+def _opened(paths: tuple[str, ...]) -> tuple[str, BinaryIO]:
+    """Open the first regular file; raise the first error if there is none."""
+    first: OSError | None = None
+    for path in paths:
+        try:
+            descriptor = os.open(path, _FLAGS)
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return path, open(descriptor, "rb")
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        except OSError as exc:
+            first = first or exc
+    assert first is not None  # an image of an answer has a file
+    raise first
+
+
+def _copied(source: BinaryIO, name: bytes, folder: bytes) -> bytes:
+    os.makedirs(folder, exist_ok=True)
+    target, file = _created(folder, name)
+    try:
+        with file:
+            shutil.copyfileobj(source, file, BUFFER)
+        status = os.fstat(source.fileno())
+        with suppress(OSError):  # some systems keep no times
+            os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(target)
+        raise
+    return target
+
+
+def _created(folder: bytes, name: bytes) -> tuple[bytes, BinaryIO]:
+    """Create a file of this name, or with a number before its extension if the name is taken."""
+    stem, extension = os.path.splitext(name)
+    for number in count(1):
+        end = b"-%d" % number + extension if number > 1 else extension
+        target = os.path.join(folder, stem[: LONGEST_NAME - len(end)] + end)
+        try:
+            return target, open(target, "xb")
+        except FileExistsError:
+            continue
+    raise AssertionError  # numbers do not end

@@ -1,0 +1,76 @@
+"""Open pictures in the program that the desktop shows them with."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+from fovea.search.clip.errors import FoveaError
+from fovea.search.library.paths import printable_name
+
+__all__ = ["check_viewer", "file_at_hand", "open_files"]
+
+WAIT_S = 5.0  # for openers to fail; some stay as long as the viewer is open
+
+
+def check_viewer() -> str:
+    """Return the command that opens a file on this desktop.
+
+    Raise ``FoveaError`` where there is no desktop, or not one that the person sits at.
+    """
+    if sys.platform == "darwin":
+        if "SSH_CONNECTION" in os.environ:
+            raise FoveaError("nothing is opened: this is a session over SSH; use --copy-to DIR")
+        return "open"
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise FoveaError(
+            "nothing is opened: there is no desktop here (neither DISPLAY nor WAYLAND_DISPLAY is "
+            "set); use --preview, or --copy-to DIR"
+        )
+    if shutil.which("xdg-open") is None:
+        raise FoveaError("nothing is opened: there is no xdg-open; install xdg-utils")
+    return "xdg-open"
+
+
+def file_at_hand(paths: Iterable[str]) -> str:
+    """Return the first of an image's files that is there. Raise ``FoveaError`` if none is."""
+    names = tuple(paths)
+    for path in names:
+        if os.path.isfile(path):
+            return path
+    raise FoveaError(f"{printable_name(names[0])} is offline, or gone")
+
+
+def open_files(paths: Iterable[str]) -> list[str]:
+    """Open files, each in its viewer, and return what went wrong, one line each.
+
+    Raise ``FoveaError`` as ``check_viewer`` does.
+    """
+    opener = check_viewer()
+    started, problems = [], []
+    for path in paths:
+        try:
+            process = subprocess.Popen(
+                [opener, path],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is not for the viewer
+            )
+        except OSError as exc:
+            problems.append(f"cannot open {printable_name(path)}: {opener}: {exc.strerror}")
+        else:
+            started.append((path, process))
+    deadline = time.monotonic() + WAIT_S
+    for path, process in started:
+        code = None
+        with suppress(subprocess.TimeoutExpired):
+            code = process.wait(max(0.0, deadline - time.monotonic()))
+        if code:
+            problems.append(f"cannot open {printable_name(path)}: {opener} failed ({code})")
+        elif code is None:
+            process.returncode = 0  # the viewer outlives us: no warning that it still runs
+    return problems
