@@ -19,9 +19,10 @@ from fovea.search.errors import Unanswerable
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library import checks
 from fovea.search.library.library import Library
+from fovea.search.library.marks import hidden_images
 
 from .filename_search import named_images
-from .filters import Selection, allowed_images, dated, files_chosen, selection
+from .filters import Selection, allowed_images, dated, files_chosen, selection, visible
 from .language import Query, Term
 
 __all__ = ["DEEPEST", "Picture", "Ranking", "rank", "stored_vector"]
@@ -29,6 +30,7 @@ __all__ = ["DEEPEST", "Picture", "Ranking", "rank", "stored_vector"]
 NAMED = 24  # most images found by name; more would push the nearest ones off the first page
 FUSION = 60  # k of reciprocal rank fusion, from the paper
 SORTED = 200  # nearest images reordered by sort:date and sort:name; at most ``run.DEPTHS[0]``
+VISIBLE = " AND shown.image_id NOT IN (SELECT image_id FROM hidden)"  # of rows of ``shown``
 AMONG = "image_id IN (SELECT value FROM json_each(?))"
 DEEPEST = 10_000  # most hits of a query with words or pictures; browsing has no limit
 
@@ -79,7 +81,7 @@ def rank(
     allowed = allowed_images(library, query.filters) if query.filters else None
     index.refresh(library)
     vector = _vector(library, index, encoder, query.terms, pictures)
-    eligible = _Eligible(library, index, allowed, without)
+    eligible = _Eligible(library, index, allowed, without, hidden_images(library))
     is_sorted = query.sort in ("date", "name")
     total = min(eligible.searchable(), SORTED if is_sorted else DEEPEST)
     ids, scores = _nearest(eligible, vector, min(limit, total))
@@ -98,18 +100,22 @@ class _Eligible:
     index: VectorIndex
     allowed: np.ndarray | None  # int64 (n,), ascending; None where no filter applies
     without: int | None
+    hidden: np.ndarray  # int64 (n,), ascending; where filters apply, these are not allowed
 
     @property
-    def exclude(self) -> Sequence[int]:
-        return () if self.without is None else (self.without,)
+    def exclude(self) -> np.ndarray:
+        """The ids to keep out of an answer, int64 (n,), ascending."""
+        out = self.hidden if self.allowed is None else self.hidden[:0]
+        return out if self.without is None else np.union1d(out, [self.without])
 
     def count(self) -> int:
         """Count the images, embedded or not."""
         if self.allowed is None:
-            [(count,)] = self.library.rows("SELECT count(*) FROM shown")
-        else:
-            count = len(self.allowed)
-        return max(0, int(count) - len(self.exclude))
+            return max(0, _visible_count(self.library) - (not self._hides(self.without)))
+        return max(0, len(self.allowed) - (self.without is not None))
+
+    def _hides(self, image_id: int | None) -> bool:
+        return image_id is None or bool(np.isin(image_id, self.hidden))
 
     def searchable(self) -> int:
         """Count the images with an embedding; without filters, stop counting at ``DEEPEST``."""
@@ -118,7 +124,8 @@ class _Eligible:
             return int(np.count_nonzero(~np.isin(held, self.exclude)))
         [(count,)] = self.library.rows(
             "SELECT count(*) FROM (SELECT 1 FROM shown JOIN embeddings USING (image_id) "
-            "WHERE model_id = ? AND image_id IS NOT ? LIMIT ?)",
+            f"WHERE model_id = ? AND image_id IS NOT ?{VISIBLE if len(self.hidden) else ''} "
+            "LIMIT ?)",
             (self.index.model.id, self.without, DEEPEST),
         )
         return int(count)
@@ -189,18 +196,20 @@ def _nearest(eligible: _Eligible, vector: np.ndarray, limit: int) -> tuple[np.nd
             vector[None],
             min(asked, max(1, len(index))),
             allowed=eligible.allowed,
-            exclude=eligible.exclude or None,
+            exclude=eligible.exclude,
         )
         ids, scores = found.ids[0], found.scores[0]
         ids, scores = ids[ids >= 0], scores[ids >= 0]
         exhausted = len(ids) < asked
-        if eligible.allowed is None:  # the index also holds hidden images; filters exclude them
+        if (
+            eligible.allowed is None
+        ):  # the index also holds what no file shows; filters exclude that
             sql = f"SELECT image_id FROM shown WHERE {AMONG}"
             with eligible.library.reading():
                 kept = np.isin(ids, _ids(eligible.library, sql, [json.dumps(ids.tolist())]))
-                hidden = ids[~kept].tolist()
-                if hidden:  # by their files, or by damage?
-                    eligible.library.refuse_damaged(partial(checks.both_ways, image_ids=hidden))
+                unseen = ids[~kept].tolist()
+                if unseen:  # by their files, or by damage?
+                    eligible.library.refuse_damaged(partial(checks.both_ways, image_ids=unseen))
             ids, scores = ids[kept], scores[kept]
         if len(ids) >= limit or exhausted:
             return ids[:limit], np.clip(scores[:limit], -1, 1)  # float16 can round past 1
@@ -211,16 +220,28 @@ def _browse(library: Library, query: Query, limit: int) -> tuple[np.ndarray, int
     """Return the first images that pass the filters, by date or name, and how many pass them."""
     chosen, values = selection(library, query.filters)
     order, more = _order(query)
-    sql = f"SELECT shown.image_id FROM {chosen} ORDER BY"
+    sql = f"SELECT shown.image_id FROM {chosen}"
     if query.filters:  # the plus sign makes SQLite filter first, then sort
-        ids = _ids(library, f"{sql} +{order}", [*values, *more])
+        ids = _ids(library, f"{sql} ORDER BY +{order}", [*values, *more])
+        ids = visible(library, ids, query.filters)
         return ids[:limit], len(ids)
     with library.reading():
-        ids = _ids(library, f"{sql} {order} LIMIT ?", [*more, limit])
-        [(count,)] = library.rows("SELECT count(*) FROM shown")
+        if len(hidden_images(library)):
+            sql += VISIBLE
+        ids = _ids(library, f"{sql} ORDER BY {order} LIMIT ?", [*more, limit])
+        count = _visible_count(library)
         if len(ids) != min(limit, count):
             library.refuse_damaged(checks.structure)
-    return ids, int(count)
+    return ids, count
+
+
+def _visible_count(library: Library) -> int:
+    """Count the searchable images that are not hidden."""
+    [(count,)] = library.rows("SELECT count(*) FROM shown")
+    if len(hidden_images(library)):
+        [(out,)] = library.rows("SELECT count(*) FROM hidden JOIN shown USING (image_id)")
+        count -= out
+    return int(count)
 
 
 def _sorted(library: Library, ranking: Ranking, query: Query) -> Ranking:
@@ -263,7 +284,8 @@ def _with_named(eligible: _Eligible, query: Query, ranking: Ranking) -> Ranking:
     wanted = [str(term.value) for term in query.terms if term.kind == "text" and term.weight > 0]
     if not wanted:
         return ranking
-    named = named_images(eligible.library, " ".join(wanted), NAMED, eligible.allowed)
+    words, exclude = " ".join(wanted), eligible.exclude
+    named = named_images(eligible.library, words, NAMED, eligible.allowed, exclude)
     assert ranking.scores is not None and ranking.vector is not None
     scores = dict(zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True))
     unscored = [n for n in named if n not in scores and n != eligible.without]

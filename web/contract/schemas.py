@@ -53,6 +53,8 @@ TAKEN_AT = _or_null(
     "those are not sure.",
 )
 
+MARKS = {"favourite": YES_OR_NO, "hidden": YES_OR_NO}
+
 HIT = _object(
     {
         "rank": ID,
@@ -66,6 +68,7 @@ HIT = _object(
         "paths": _list(TEXT),
         "offline": YES_OR_NO,
         "by_name": {**YES_OR_NO, "description": "Whether a file or folder name matches."},
+        **MARKS,
         "name": TEXT,
         "width": _or_null("integer", description="Pixels, upright."),
         "height": _or_null("integer"),
@@ -129,6 +132,7 @@ IMAGE = _object(
         "longitude": _or_null("number", description="Degrees, east positive."),
         "altitude": _or_null("number", description="Metres."),
         "damaged": _or_null("string", description="What is missing of it, in English words."),
+        **MARKS,
         "labels": _list(_object({"label": TEXT, "probability": SHARE})),
         "thumbnail": TEXT,
         "original": TEXT,

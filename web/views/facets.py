@@ -18,12 +18,16 @@ blueprint = Blueprint("facets", __name__)
 
 FOLDERS = 2000  # those with the most pictures; a menu with more is of no use
 SEPARATOR = os.fsencode(os.sep)
+VISIBLE = "image_id NOT IN (SELECT image_id FROM hidden)"
 
 
 @blueprint.get("/api/facets")
 @describe("List values to filter by", {200: "Facets"}, tag="Search", problems=(503,))
 def facets() -> dict[str, Any]:
-    """Return folders, cameras and formats with their numbers of pictures, and the range of days."""
+    """Return folders, cameras and formats with their numbers of pictures, and the range of days.
+
+    Hidden pictures do not count.
+    """
     engine = current_engine()
     found: dict[str, Any] = engine.remembered("facets", lambda: _facets(engine.library))
     return found
@@ -31,10 +35,10 @@ def facets() -> dict[str, Any]:
 
 def _facets(library: Library) -> dict[str, Any]:
     [(first, last)] = library.rows(
-        "SELECT (SELECT substr(min(date) || '-01-01', 1, 10) FROM shown), "
+        f"SELECT (SELECT substr(min(date) || '-01-01', 1, 10) FROM shown WHERE {VISIBLE}), "
         "(SELECT CASE length(max(date)) WHEN 4 THEN max(date) || '-12-31' "
         "WHEN 7 THEN date(max(date) || '-01', '+1 month', '-1 day') "
-        "ELSE substr(max(date), 1, 10) END FROM shown)"
+        f"ELSE substr(max(date), 1, 10) END FROM shown WHERE {VISIBLE})"
     )
     return {
         "folders": _folders(library),
@@ -48,7 +52,7 @@ def _facets(library: Library) -> dict[str, Any]:
 def _counted(library: Library, column: str) -> list[dict[str, Any]]:
     rows = library.rows(
         f"SELECT {column}, count(*) AS n FROM images JOIN shown ON shown.image_id = images.id "
-        f"WHERE {column} IS NOT NULL GROUP BY {column} ORDER BY n DESC, {column}"
+        f"WHERE {column} IS NOT NULL AND {VISIBLE} GROUP BY {column} ORDER BY n DESC, {column}"
     )
     return [{"name": name, "count": count} for name, count in rows]
 
@@ -58,7 +62,9 @@ def _folders(library: Library) -> list[dict[str, Any]]:
 
     Folders whose paths differ in their Unicode form only are one entry, as they are to ``in:``.
     """
-    rows = library.rows("SELECT DISTINCT path, image_id FROM files WHERE state = 'indexed'")
+    rows = library.rows(
+        f"SELECT DISTINCT path, image_id FROM files WHERE state = 'indexed' AND {VISIBLE}"
+    )
     direct: dict[bytes, set[int]] = {}
     for path, image_id in rows:
         direct.setdefault(os.path.dirname(path), set()).add(image_id)
