@@ -21,6 +21,7 @@ from fovea.search.library.paths import printable
 from .demo import demo
 from .evaluating import evaluate
 from .indexing import index
+from .keeping import mark, searches
 from .library import library, roots, status, verify
 from .models import models
 from .opening import damage_met
@@ -118,7 +119,7 @@ def _log_to_stderr() -> None:
 
 models.add_command(use_model)
 for command in (
-    classify, demo, evaluate, finetune, index, library, models, roots, search, serve, similar,
-    status, train, verify,
+    classify, demo, evaluate, finetune, index, library, mark, models, roots, search, searches,
+    serve, similar, status, train, verify,
 ):  # fmt: skip
     cli.add_command(command)

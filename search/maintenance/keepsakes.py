@@ -16,7 +16,7 @@ from fovea.search.library.marks import MARKS, Mark, mark
 from fovea.search.library.paths import path_fields
 from fovea.search.query.saved import kept_likes, restore_searches, saved_searches
 
-__all__ = ["VERSION", "Imported", "exported", "imported"]
+__all__ = ["VERSION", "ImportReport", "exported", "imported"]
 
 VERSION = 1  # of the document
 MEMBERS: dict[Mark, str] = {"favourite": "favourites", "hidden": "hidden"}
@@ -24,7 +24,7 @@ SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportReport:
     """What a document added to a library; ``absent`` are marked pictures it does not have now."""
 
     favourites: int
@@ -46,7 +46,7 @@ def exported(library: Library) -> dict[str, Any]:
     return {"fovea": VERSION, **pictures, "searches": searches}
 
 
-def imported(library: Library, document: object) -> Imported:
+def imported(library: Library, document: object) -> ImportReport:
     """Add what a document has to the library; what is there already stays.
 
     Raise ``LibraryError`` for anything but a document that ``exported`` could have written;
@@ -60,7 +60,7 @@ def imported(library: Library, document: object) -> Imported:
     numbers = {kind: len(mark(library, hashes[kind], kind, True)) for kind in MARKS}
     wanted = {content for contents in hashes.values() for content in contents}
     absent = len(wanted) - len(library.image_by_hash(wanted))
-    return Imported(numbers["favourite"], numbers["hidden"], added, absent)
+    return ImportReport(numbers["favourite"], numbers["hidden"], added, absent)
 
 
 def _pictures(library: Library, kind: Mark) -> Iterator[dict[str, str]]:
@@ -82,7 +82,7 @@ def _read(document: object) -> tuple[dict[Mark, list[bytes]], Searches]:
     """Check a document and return the contents of each mark, and the searches."""
     if not isinstance(document, dict) or "fovea" not in document:
         raise LibraryError("this is not a document of fovea's marks; name one that it exported")
-    if document["fovea"] != VERSION:
+    if document["fovea"] != VERSION or document["fovea"] is True:
         raise LibraryError(
             f"this document has version {str(document['fovea'])[:20]!r}; this fovea reads "
             f"{VERSION}; upgrade fovea"

@@ -24,6 +24,7 @@ __all__ = [
     "LONGEST_QUERY",
     "MOST",
     "SavedSearch",
+    "REFUSALS",
     "SearchRefused",
     "delete_search",
     "edit_search",
@@ -43,6 +44,7 @@ REFUSALS = {
     "taken": "there is a search named {name!r} already; choose another name",
     "full": "there are {most:,} saved searches, which is the most; delete one first",
     "unknown": "there is no saved search {name!r}",
+    "utf8": "a saved search cannot have bytes that are not UTF-8",
 }
 
 
@@ -186,6 +188,10 @@ def _checked(library: Library, name: str, query: str) -> tuple[str, dict[str, st
         raise SearchRefused("name", most=LONGEST_NAME)
     if len(query) > LONGEST_QUERY:
         raise SearchRefused("query", most=LONGEST_QUERY, found=len(query))
+    try:
+        query.encode()
+    except UnicodeEncodeError as exc:
+        raise SearchRefused("utf8") from exc
     ids = [int(term.value) for term in parse(query).terms if term.kind == "like"]
     return name, {str(key): value.hex() for key, value in contents(library, ids).items()}
 

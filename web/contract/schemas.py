@@ -309,6 +309,33 @@ PROBLEM = {
     "description": "RFC 9457.",
 }
 
+SHA256: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+KEPT_IMAGE = _object(
+    {"sha256": SHA256, "path": TEXT, "path_bytes": PATH_BYTES}, "path", "path_bytes"
+)
+KEPT = _object(
+    {
+        "fovea": {"const": 1},
+        "favourites": _list(KEPT_IMAGE),
+        "hidden": _list(KEPT_IMAGE),
+        "searches": _list(
+            _object(
+                {
+                    "name": TEXT,
+                    "query": TEXT,
+                    "pictures": {
+                        "type": "object",
+                        "additionalProperties": SHA256,
+                        "description": "The contents of the images in the query, by their number.",
+                    },
+                }
+            )
+        ),
+    }
+)
+
+SAVED_SEARCH = _object({"id": ID, "name": TEXT, "query": TEXT, "saved_at": TEXT})
+
 NEIGHBOUR = _object(
     {
         "id": ID,
@@ -340,6 +367,12 @@ SCHEMAS: dict[str, Schema] = {
     "Status": STATUS,
     "Health": _object({"status": {"const": "ok"}}),
     "Facets": FACETS,
+    "Marks": _object({"image_id": ID, **MARKS}),
+    "Marked": _object({"changed": _list(ID), "before": COUNT, "generation": COUNT}),
+    "Kept": KEPT,
+    "Imported": _object(dict.fromkeys(("favourites", "hidden", "searches", "absent"), COUNT)),
+    "SavedSearch": SAVED_SEARCH,
+    "SavedSearches": _object({"searches": _list(_named("SavedSearch"))}),
     "Failures": _object({"failures": _list(FAILURE), "cursor": CURSOR}),
     "Neighbours": _list(NEIGHBOUR),
     "Metadata": _list(METADATA),
