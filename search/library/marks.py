@@ -27,11 +27,10 @@ _known: WeakKeyDictionary[Library, tuple[tuple[int, int], np.ndarray]] = WeakKey
 
 def contents(library: Library, image_ids: Iterable[int]) -> dict[int, bytes]:
     """Return the SHA-256 of each image's content, by id; ids that are not there are left out."""
-    rows = library.rows(
-        "SELECT id, hash FROM images WHERE id IN (SELECT value FROM json_each(?))",
-        [json.dumps([int(image_id) for image_id in image_ids])],
-    )
-    return dict(rows)
+    ids = [int(image_id) for image_id in image_ids]
+    sql = "SELECT id, hash FROM images WHERE id IN (SELECT value FROM json_each(?))"
+    known = dict(library.rows(sql, [json.dumps(ids)]))
+    return {image_id: known[image_id] for image_id in ids if image_id in known}
 
 
 def mark(library: Library, hashes: Iterable[bytes], mark: Mark, on: bool) -> list[bytes]:
