@@ -46,18 +46,15 @@ def mark(library: Library, hashes: Iterable[bytes], mark: Mark, on: bool) -> lis
     changed = []
     with library.transaction() as conn:
         for content in wanted:
+            has = conn.execute("SELECT 1 FROM marks WHERE hash = ? AND mark = ?", (content, mark))
+            if bool(has.fetchall()) == on:
+                continue  # a statement that changes nothing could count as a change
             if on:
-                done = conn.execute(
-                    "INSERT INTO marks (hash, mark, marked_at) VALUES (?, ?, ?) "
-                    "ON CONFLICT (hash, mark) DO NOTHING",
-                    (content, mark, now),
-                )
+                sql = "INSERT INTO marks (hash, mark, marked_at) VALUES (?, ?, ?)"
+                conn.execute(sql, (content, mark, now))
             else:
-                done = conn.execute(
-                    "DELETE FROM marks WHERE hash = ? AND mark = ?", (content, mark)
-                )
-            if done.rowcount:
-                changed.append(content)
+                conn.execute("DELETE FROM marks WHERE hash = ? AND mark = ?", (content, mark))
+            changed.append(content)
     return changed
 
 
