@@ -121,7 +121,7 @@ def test_hiding_can_be_undone(page):
     page.wait_for_selector(f".tile[data-image-id='{ids[1]}']", state="detached")
     assert shown(page)[:2] == [ids[0], ids[2]] and focused(page) == 1
     assert page.inner_text("#status").startswith("23")
-    assert page.inner_text(".toast") == "1 picture hidden Undo".replace(" Undo", "Undo")
+    page.wait_for_selector(".toast:has-text('1 picture hidden Undo')")
     assert violations(page) == []
     page.click(".toast-action")
     page.wait_for_selector(f".tile[data-image-id='{ids[1]}'][data-index='1']")

@@ -31,7 +31,7 @@ function show({ text, kind = "info", action = null }) {
   if (action) last = { toast, action };
   requestAnimationFrame(() => {
     toast.textContent = text; // a live region announces changes
-    if (action) toast.append(button(toast, action));
+    if (action) toast.append(" ", button(toast, action));
   });
   removeLater(toast, action ? SHOWN.error : SHOWN[kind]);
 }
