@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LARGEST = 1 << 30  # bytes of a document
 
 
-@click.group()
+@click.group(short_help="Mark favourites, hide pictures, export and import both.")
 def mark() -> None:
     """Mark favourites, hide pictures, and export or import both with the saved searches.
 
@@ -56,7 +56,7 @@ def favourite(
     _tell(changed, "no longer favourites" if remove else "favourites now", as_json)
 
 
-@mark.command()
+@mark.command(short_help="Keep pictures out of all answers but is:hidden.")
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=FILE)
 @query_option
 @click.option("--remove", is_flag=True, help="Show them again.")
@@ -108,7 +108,7 @@ def _tell(changed: int, said: str, as_json: bool) -> None:
         click.echo(f"{counted(changed, 'picture')} {said}")
 
 
-@mark.command("export")
+@mark.command("export", short_help="Write all that is kept as JSON.")
 @click.argument("target", metavar="[FILE]", type=FILE, required=False)
 @library_option
 def export_marks(target: Path | None, folder: Path | None) -> None:
@@ -138,7 +138,7 @@ def export_marks(target: Path | None, folder: Path | None) -> None:
     click.echo(f"wrote {', '.join(counts)} to {printable_name(target)}")
 
 
-@mark.command("import")
+@mark.command("import", short_help="Add what another library exported.")
 @click.argument("source", metavar="FILE", type=FILE)
 @library_option
 @json_option()

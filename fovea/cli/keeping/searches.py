@@ -46,7 +46,7 @@ def list_searches(folder: Path | None, as_json: bool) -> None:
         click.echo(f"{printable(one.name)}\t{printable(one.query)}")
 
 
-@searches.command("run")
+@searches.command("run", short_help="Print the pictures that NAME finds.")
 @click.argument("name")
 @k_option
 @library_option
@@ -64,7 +64,11 @@ def run_search(
         show_answer(library.search(library.saved_search(name).query, k=k), as_json)
 
 
-@searches.command("save", context_settings={"ignore_unknown_options": True})
+@searches.command(
+    "save",
+    short_help="Save QUERY under NAME.",
+    context_settings={"ignore_unknown_options": True},
+)
 @click.argument("name")
 @click.argument("query")
 @library_option
