@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .search.models.installed import available_models
     from .search.models.resolve import load_model
     from .search.query.hits import Answer, Hit
-    from .search.query.saved import SavedSearch
+    from .search.query.saved import SavedSearch, SearchRefused
 
 __all__ = [
     "Answer",
@@ -64,6 +64,7 @@ __all__ = [
     "SalvageReport",
     "SavedSearch",
     "ScanReport",
+    "SearchRefused",
     "SwitchProgress",
     "SwitchReport",
     "Unanswerable",
@@ -104,7 +105,7 @@ _HOMES = {
     "search.models.installed": ("available_models",),
     "search.models.resolve": ("load_model",),
     "search.query.hits": ("Answer", "Hit"),
-    "search.query.saved": ("SavedSearch",),
+    "search.query.saved": ("SavedSearch", "SearchRefused"),
 }
 
 
