@@ -236,10 +236,10 @@ def _browse(library: Library, query: Query, limit: int) -> tuple[np.ndarray, int
 
 
 def _visible_count(library: Library) -> int:
-    """Count the searchable images that are not hidden."""
+    """Count the searchable images that are not hidden; a CROSS JOIN begins with the fewer rows."""
     [(count,)] = library.rows("SELECT count(*) FROM shown")
     if len(hidden_images(library)):
-        [(out,)] = library.rows("SELECT count(*) FROM hidden JOIN shown USING (image_id)")
+        [(out,)] = library.rows("SELECT count(*) FROM hidden CROSS JOIN shown USING (image_id)")
         count -= out
     return int(count)
 
