@@ -15,14 +15,24 @@ import numpy as np
 
 from .library import Library
 
-__all__ = ["MARKS", "TABLES", "Mark", "contents", "hidden_images", "mark", "marked", "marks_of"]
+__all__ = [
+    "MARKS",
+    "TABLES",
+    "Mark",
+    "contents",
+    "hidden_count",
+    "hidden_images",
+    "mark",
+    "marked",
+    "marks_of",
+]
 
 Mark = Literal["favourite", "hidden"]
 
 MARKS: tuple[Mark, Mark] = ("favourite", "hidden")
 TABLES: dict[str, str] = {"favourite": "favourites", "hidden": "hidden"}  # ids of marked images
 
-_known: WeakKeyDictionary[Library, tuple[tuple[int, int], np.ndarray]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Library, tuple[tuple[int, int], np.ndarray, int]] = WeakKeyDictionary()
 
 
 def contents(library: Library, image_ids: Iterable[int]) -> dict[int, bytes]:
@@ -79,11 +89,22 @@ def hidden_images(library: Library) -> np.ndarray:
 
     Do not write to the result.
     """
+    return _hidden(library)[0]
+
+
+def hidden_count(library: Library) -> int:
+    """Return how many searchable images are hidden: those of folders that are there."""
+    return _hidden(library)[1]
+
+
+def _hidden(library: Library) -> tuple[np.ndarray, int]:
     [(version,)] = library.rows("PRAGMA data_version")  # changes with the commits of others
     state = (version, library.conn.total_changes)
     known = _known.get(library)
     if known is None or known[0] != state:
         rows = library.rows("SELECT image_id FROM hidden ORDER BY image_id")
         ids = np.fromiter((image_id for (image_id,) in rows), dtype=np.int64, count=len(rows))
-        known = _known[library] = (state, ids)
-    return known[1]
+        # A CROSS JOIN begins with the table that has fewer rows.
+        [(count,)] = library.rows("SELECT count(*) FROM hidden CROSS JOIN shown USING (image_id)")
+        known = _known[library] = (state, ids, int(count))
+    return known[1:]

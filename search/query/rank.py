@@ -19,7 +19,7 @@ from fovea.search.errors import Unanswerable
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library import checks
 from fovea.search.library.library import Library
-from fovea.search.library.marks import hidden_images
+from fovea.search.library.marks import hidden_count, hidden_images
 
 from .filename_search import named_images
 from .filters import Selection, allowed_images, dated, files_chosen, selection, visible
@@ -236,12 +236,9 @@ def _browse(library: Library, query: Query, limit: int) -> tuple[np.ndarray, int
 
 
 def _visible_count(library: Library) -> int:
-    """Count the searchable images that are not hidden; a CROSS JOIN begins with the fewer rows."""
+    """Count the searchable images that are not hidden."""
     [(count,)] = library.rows("SELECT count(*) FROM shown")
-    if len(hidden_images(library)):
-        [(out,)] = library.rows("SELECT count(*) FROM hidden CROSS JOIN shown USING (image_id)")
-        count -= out
-    return int(count)
+    return int(count) - hidden_count(library)
 
 
 def _sorted(library: Library, ranking: Ranking, query: Query) -> Ranking:
