@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     )
     from .search.library.rows import Counts
     from .search.maintenance.backup import BackupReport, RestoreReport
+    from .search.maintenance.keepsakes import ImportReport
     from .search.maintenance.salvage import SalvageReport
     from .search.models.better import Offer
     from .search.models.installed import available_models
     from .search.models.resolve import load_model
     from .search.query.hits import Answer, Hit
+    from .search.query.saved import SavedSearch, SearchRefused
 
 __all__ = [
     "Answer",
@@ -44,6 +46,7 @@ __all__ = [
     "FileAccount",
     "FoveaError",
     "Hit",
+    "ImportReport",
     "Library",
     "LibraryBusy",
     "LibraryDamaged",
@@ -59,7 +62,9 @@ __all__ = [
     "QueryError",
     "RestoreReport",
     "SalvageReport",
+    "SavedSearch",
     "ScanReport",
+    "SearchRefused",
     "SwitchProgress",
     "SwitchReport",
     "Unanswerable",
@@ -94,11 +99,13 @@ _HOMES = {
     ),
     "search.library.rows": ("Counts",),
     "search.maintenance.backup": ("BackupReport", "RestoreReport"),
+    "search.maintenance.keepsakes": ("ImportReport",),
     "search.maintenance.salvage": ("SalvageReport",),
     "search.models.better": ("Offer",),
     "search.models.installed": ("available_models",),
     "search.models.resolve": ("load_model",),
     "search.query.hits": ("Answer", "Hit"),
+    "search.query.saved": ("SavedSearch", "SearchRefused"),
 }
 
 

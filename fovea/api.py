@@ -3,16 +3,13 @@
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
 from threading import Event
-from traceback import walk_tb
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, SupportsIndex
 
 from fovea.search.clip.user_path import user_path
-from fovea.search.library.damage import explained
-from fovea.search.library.library import DATABASE, default_library_folder
 from fovea.search.library.library import Library as Store
+from fovea.search.library.library import default_library_folder
 from fovea.search.models.better import Offer, better_model
 from fovea.search.models.installed import better_bundled
 from fovea.search.models.lazy import LazyEncoder, TextsLater
@@ -21,6 +18,9 @@ from fovea.search.query.hits import Answer, places
 from fovea.search.query.likelihood import Background
 from fovea.search.query.rank import Picture, stored_vector
 from fovea.search.query.run import Question, Searcher
+
+from .keeping import Keeping
+from .telling import telling as _telling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,40 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Library"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _telling(
-    method: "Callable[Concatenate[Library, P], R]",
-) -> "Callable[Concatenate[Library, P], R]":
-    """Let a method raise ``LibraryDamaged`` instead of whatever a damaged library makes of it."""
-
-    @wraps(method)
-    def telling(self: "Library", *arguments: P.args, **options: P.kwargs) -> R:
-        try:
-            return method(self, *arguments, **options)
-        except Exception as exc:  # a mistake, unless the library is damaged
-            if _is_of_arguments(exc):
-                raise
-            if damage := explained(self.folder / DATABASE, exc):
-                raise damage from exc
-            raise
-
-    return telling
-
-
-def _is_of_arguments(exc: Exception) -> bool:
-    """Whether an error is raised where arguments are looked at, so that no check is needed."""
-    places = [frame.f_globals.get("__name__") for frame, _ in walk_tb(exc.__traceback__)]
-    is_seen = places[-1:] == [__name__] or user_path.__module__ in places
-    return is_seen and isinstance(exc, TypeError | ValueError)
-
-
 Download = Callable[[str], Callable[[int, int | None], None]]
 
 
-class Library:
+class Library(Keeping):
     """A library of pictures: its folders, their index, and the model that embeds them.
 
     Use it as a context manager. A library belongs to the thread that opened it; other threads and

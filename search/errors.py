@@ -13,8 +13,10 @@
     │   │                    folder, permissions and disk (``search.library``, ``search.index``)
     │   ├── LibraryBusy      another process is writing to the library: wait, or stop that one
     │   ├── LibraryDamaged   the database is damaged: restore a backup, or salvage what is whole
-    │   └── LibraryReadOnly  the library can be searched, but not changed here: check its
-    │                        permissions, or copy it to another folder
+    │   ├── LibraryReadOnly  the library can be searched, but not changed here: check its
+    │   │                    permissions, or copy it to another folder
+    │   └── SearchRefused    a search cannot be saved under that name, or is not there
+    │                        (``search.query.saved``)
     ├── QueryError           a query cannot be read: correct it at ``position`` (``search.query``)
     │   └── Unanswerable     a query has no answer, such as terms that cancel out: change its terms
     ├── ModelChanged         the library has changed its model during a scan: start again

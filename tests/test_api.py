@@ -66,7 +66,7 @@ def test_every_public_name_is_documented():
     for name in fovea.__all__:
         assert getattr(fovea, name) is not None
         assert re.search(rf"\b{re.escape(name)}\b", text), f"{name} is not in {PAGE.name}"
-    for name in vars(fovea.Library):
+    for name in dir(fovea.Library):
         if not name.startswith("_"):
             assert re.search(rf"\b[Ll]ibrary\.{name}\b|`{name}[`(]", text), f"Library.{name}"
     public = [getattr(fovea, name) for name in fovea.__all__]

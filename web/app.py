@@ -23,10 +23,12 @@ from .views import (
     exports,
     facets,
     images,
+    marks,
     originals,
     pages,
     roots,
     search,
+    searches,
     status,
     thumbnails,
 )
@@ -48,6 +50,8 @@ PARTS = (
     model_changes,
     events,
     thumbnails,
+    marks,
+    searches,
 )
 BODY_BYTES = 1 << 20  # routes that take pictures raise this themselves
 

@@ -22,6 +22,7 @@ from fovea.search.library.paths import printable
 from .demo import demo
 from .evaluating import evaluate
 from .indexing import index
+from .keeping import mark, searches
 from .library import library, roots, status, verify
 from .models import models
 from .opening import damage_met
@@ -123,7 +124,7 @@ def _log_to_stderr() -> None:
 
 models.add_command(use_model)
 for command in (
-    browse, classify, completion, demo, evaluate, finetune, index, library, models, roots, search,
-    serve, similar, status, train, verify,
+    browse, classify, completion, demo, evaluate, finetune, index, library, mark, models, roots,
+    search, searches, serve, similar, status, train, verify,
 ):  # fmt: skip
     cli.add_command(command)

@@ -12,9 +12,9 @@ def talk(text: str) -> None:
     click.echo(f"fovea: {printable(text)}", err=True)
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str, plural: str | None = None) -> str:
     """Write a count with its noun, in the plural unless it is 1."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def size_text(length: int) -> str:

@@ -124,6 +124,16 @@ ROWS = {
     "snapshots": (_is("model_id", "integer"), _is("checksum", "text")),
     "shown": (_is("date", "text", "null"), _is("date_source", "text", "null")),
     "folded": (_is("name", "text"), _is("folder", "text")),
+    "marks": (
+        "typeof(hash) = 'blob' AND length(hash) = 32",
+        "mark IN ('favourite', 'hidden')",
+        _is("marked_at", "text"),
+    ),
+    "searches": (
+        *(_is(name, "text") for name in ("name", "folded", "query", "saved_at")),
+        "json_valid(likes)",
+        _is("place", "integer"),
+    ),
 }
 
 
@@ -168,6 +178,8 @@ _COUNTS = (
     ("files", "sqlite_autoindex_files_1", "files_root_id"),
     ("images", "sqlite_autoindex_images_1", None),
     ("shown", "shown_date", None),
+    ("marks", "sqlite_autoindex_marks_1", None),
+    ("searches", "sqlite_autoindex_searches_1", None),
 )
 
 
@@ -293,6 +305,18 @@ _LINKS = (
     (
         "{} compared names of no file",
         "SELECT count(*) FROM folded WHERE file_id NOT IN (SELECT id FROM files)",
+    ),
+    *(
+        (
+            f"{{}} images differ from the marks in whether they are {said}",
+            "SELECT count(*) FROM images LEFT JOIN marks ON marks.hash = images.hash "
+            f"AND mark = '{mark}' WHERE (marks.id IS NOT NULL) IS NOT "
+            f"(images.id IN (SELECT image_id FROM {table}))",
+        )
+        for mark, table, said in (
+            ("favourite", "favourites", "favourites"),
+            ("hidden", "hidden", "hidden"),
+        )  # fmt: skip
     ),
 )
 

@@ -322,6 +322,67 @@ UNUSUAL = (
     "WHERE state <> 'indexed' OR reason IS NOT NULL",
 )
 
+# What people say of pictures and of searches. Marks belong to contents, whether the library has an
+# image of them now or not: they outlast moves, changes of model, and a folder that is removed and
+# comes back. Triggers keep the marked images' ids, so that no query looks contents up.
+MARKS = (
+    """
+    CREATE TABLE marks (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        hash BLOB NOT NULL,  -- SHA-256 of the content
+        mark TEXT NOT NULL CHECK (mark IN ('favourite', 'hidden')),
+        marked_at TEXT NOT NULL,  -- ISO 8601, UTC
+        UNIQUE (hash, mark)
+    )
+    """,
+    """
+    CREATE TABLE searches (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        folded TEXT NOT NULL UNIQUE,  -- the name as names are compared
+        query TEXT NOT NULL,
+        likes TEXT NOT NULL,  -- JSON: number after "like:" -> SHA-256 of that picture's content
+        place INTEGER NOT NULL,  -- in the list, ascending
+        saved_at TEXT NOT NULL  -- ISO 8601, UTC
+    )
+    """,
+    """
+    CREATE TABLE favourites (
+        image_id INTEGER PRIMARY KEY REFERENCES images (id) ON DELETE CASCADE
+    )
+    """,
+    """
+    CREATE TABLE hidden (
+        image_id INTEGER PRIMARY KEY REFERENCES images (id) ON DELETE CASCADE
+    )
+    """,
+    """
+    CREATE TRIGGER marks_mark_images AFTER INSERT ON marks BEGIN
+        INSERT OR IGNORE INTO favourites
+        SELECT id FROM images WHERE hash = new.hash AND new.mark = 'favourite';
+        INSERT OR IGNORE INTO hidden
+        SELECT id FROM images WHERE hash = new.hash AND new.mark = 'hidden';
+    END
+    """,
+    """
+    CREATE TRIGGER marks_leave_images AFTER DELETE ON marks BEGIN
+        DELETE FROM favourites WHERE old.mark = 'favourite'
+        AND image_id IN (SELECT id FROM images WHERE hash = old.hash);
+        DELETE FROM hidden WHERE old.mark = 'hidden'
+        AND image_id IN (SELECT id FROM images WHERE hash = old.hash);
+    END
+    """,
+    """
+    CREATE TRIGGER images_get_marks AFTER INSERT ON images
+    WHEN EXISTS (SELECT 1 FROM marks WHERE hash = new.hash) BEGIN
+        INSERT OR IGNORE INTO favourites
+        SELECT new.id FROM marks WHERE hash = new.hash AND mark = 'favourite';
+        INSERT OR IGNORE INTO hidden
+        SELECT new.id FROM marks WHERE hash = new.hash AND mark = 'hidden';
+    END
+    """,
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     FIRST,
     NAMES,
@@ -330,6 +391,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     DATES,
     FOLDED,
     UNUSUAL,
+    MARKS,
 )  # MIGRATIONS[v] leads from version v to v + 1
 VERSION = len(MIGRATIONS)
 

@@ -37,7 +37,8 @@ Values = tuple[Any, ...]
 class SalvageReport:
     """How many rows of each kind were kept, and how many of those that are known were lost.
 
-    The kinds are roots, models, images, files and embeddings.
+    The kinds are roots, models, images, files, embeddings, marks (favourites and hidden pictures)
+    and searches.
     """
 
     kept: dict[str, int]
@@ -216,6 +217,8 @@ _IDS = {  # what else has a table's ids, each along its own B-tree
     ),
     "files": ("SELECT max(file_id) FROM folded", "SELECT max(id) FROM names_docsize"),
     "embeddings": (),
+    "marks": (),
+    "searches": (),
 }
 
 
@@ -245,6 +248,8 @@ _TOLD = {  # SQL indexes that hold a whole fact about each row, and its columns
     "embeddings": (("sqlite_autoindex_embeddings_1", ("image_id", "model_id")),),
     "models": (("sqlite_autoindex_models_1", ("identity",)),),
     "roots": (("sqlite_autoindex_roots_1", ("path",)),),
+    "marks": (("sqlite_autoindex_marks_1", ("hash", "mark")),),
+    "searches": (("sqlite_autoindex_searches_1", ("folded",)),),
 }
 
 
@@ -283,7 +288,7 @@ def _is_plausible(column: str, value: object) -> bool:
     """Whether an SQL index is what it should be, and not another one's page."""
     if column in ("path", "hash"):
         return isinstance(value, bytes) and (column == "path" or len(value) == 32)
-    if column == "identity":
+    if column in ("identity", "mark", "folded"):
         return isinstance(value, str)
     return isinstance(value, int) or (column == "image_id" and value is None)
 
@@ -352,6 +357,15 @@ _KEPT: dict[str, dict[str, Callable[[object], bool]]] = {
         "model_id": _is_whole_number,
         "vector": lambda value: isinstance(value, bytes),
     },
+    "marks": {
+        "hash": lambda value: isinstance(value, bytes) and len(value) == 32,
+        "mark": lambda value: value in ("favourite", "hidden"),
+        "marked_at": _is_text,
+    },
+    "searches": {
+        **dict.fromkeys(("name", "folded", "query", "likes", "saved_at"), _is_text),
+        "place": _is_whole_number,
+    },
 }
 
 
@@ -375,6 +389,8 @@ def _written(
         files = _write(conn, "files", _files(found, roots, images))
         rows = _embeddings(source, found["embeddings"], images, {key: dims[key] for key in models})
         embeddings = _write(conn, "embeddings", rows)
+        marks = _write(conn, "marks", _whole_rows("marks", found))
+        searches = _write(conn, "searches", _whole_rows("searches", found))
         unneeded = conn.execute(
             "DELETE FROM images WHERE id NOT IN (SELECT image_id FROM files "
             "WHERE image_id IS NOT NULL UNION SELECT image_id FROM embeddings)"
@@ -387,7 +403,7 @@ def _written(
         conn.execute("INSERT OR REPLACE INTO library VALUES (?, 1)", (SALVAGED,))
     written = {
         "roots": roots, "models": models, "images": images, "files": files,
-        "embeddings": embeddings,
+        "embeddings": embeddings, "marks": marks, "searches": searches,
     }  # fmt: skip
     numbers = {table: len(ids) for table, ids in written.items()}
     numbers["images"] -= unneeded

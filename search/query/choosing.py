@@ -14,6 +14,7 @@ import numpy as np
 from fovea.search.library.facts import dates as dating
 from fovea.search.library.facts.folded import fold
 from fovea.search.library.library import Library
+from fovea.search.library.marks import TABLES
 
 from .columns import ABSENT, Codes, Columns, Names, sorted_places
 from .filters import (
@@ -113,6 +114,9 @@ def chosen(
         elif entry.kind in DATES:
             codes, values = (columns.dates, columns.days) if dates is None else (dates, days)
             part = _dated(codes, values, entry)
+        elif entry.kind == "is" and entry.value in TABLES:
+            rows = library.rows(f"SELECT image_id FROM {TABLES[entry.value]}")
+            part = np.isin(columns.ids, [image_id for (image_id,) in rows])
         elif entry.kind in _IMAGES:
             part = _IMAGES[entry.kind](columns, entry.value)
         else:

@@ -25,26 +25,33 @@ _UNSPACED = re.compile(
 )
 
 
-def named_images(library: Library, words: str, limit: int, allowed: Ids | None = None) -> list[int]:
+def named_images(
+    library: Library,
+    words: str,
+    limit: int,
+    allowed: Ids | None = None,
+    exclude: Ids | None = None,
+) -> list[int]:
     """Return at most ``limit`` searchable images with a file whose name and folders have all words.
 
     Images whose file's own name has them all come first, shortest names first; then those found by
     their folders, newest files first. If these are few, some follow whose file's own name has
-    a word that begins with the last one, which may be unfinished. ``allowed``, ascending ids,
-    limits them.
+    a word that begins with the last one, which may be unfinished. ``allowed`` limits them and
+    ``exclude`` keeps some out, both ascending ids.
     """
+    among = allowed, exclude
     tokens = words_of(words)
     if not tokens:
         return []
     most = CANDIDATES * limit
-    found = _by_length(_candidates(library, _condition(tokens, ("name",)), most, allowed))
+    found = _by_length(_candidates(library, _condition(tokens, ("name",)), most, among))
     if len(found) < limit:
-        found += _candidates(library, _condition(tokens, ("name", "folder")), most, allowed)
+        found += _candidates(library, _condition(tokens, ("name", "folder")), most, among)
     found = list(dict.fromkeys(found))[:limit]
     *others, last = tokens
     if len(found) < min(limit, BEGUN) and len(last) >= BEGINNING and not _UNSPACED.search(last):
         begun = _condition(others, ("name", "folder"), begun=last)
-        found += _by_length(_candidates(library, begun, CANDIDATES * BEGUN, allowed))
+        found += _by_length(_candidates(library, begun, CANDIDATES * BEGUN, among))
         found = list(dict.fromkeys(found))[: min(limit, BEGUN)]
     return found
 
@@ -54,7 +61,10 @@ def _by_length(lengths: dict[int, int]) -> list[int]:
 
 
 def _candidates(
-    library: Library, condition: tuple[str, list[str]], most: int, allowed: Ids | None
+    library: Library,
+    condition: tuple[str, list[str]],
+    most: int,
+    among: tuple[Ids | None, Ids | None],
 ) -> dict[int, int]:
     """Find images with files that meet a condition, and the length of their shortest name."""
     where, values = condition
@@ -66,19 +76,27 @@ def _candidates(
     with library.reading() as conn:
         rows = conn.execute(sql, [*values, LOOKED_AT])
         while len(found) < most and (some := rows.fetchmany(PAGE)):
-            for image_id, length in _permitted(some, allowed):
+            for image_id, length in _permitted(some, *among):
                 found[image_id] = min(length, found.get(image_id, length))
     return found
 
 
-def _permitted(rows: list[tuple[int, int]], allowed: Ids | None) -> list[tuple[int, int]]:
-    if allowed is None:
-        return rows
-    if not len(allowed):
-        return []
+def _permitted(
+    rows: list[tuple[int, int]], allowed: Ids | None, exclude: Ids | None
+) -> list[tuple[int, int]]:
     ids = np.array([image_id for image_id, _ in rows])
-    at = np.minimum(np.searchsorted(allowed, ids), len(allowed) - 1)
-    return [row for row, kept in zip(rows, allowed[at] == ids, strict=True) if kept]
+    kept = np.ones(len(ids), bool) if allowed is None else _in(ids, allowed)
+    if exclude is not None:
+        kept &= ~_in(ids, exclude)
+    return [row for row, is_kept in zip(rows, kept, strict=True) if is_kept]
+
+
+def _in(ids: Ids, ascending: Ids) -> np.ndarray:
+    if not len(ascending):
+        return np.zeros(len(ids), bool)
+    at = np.minimum(np.searchsorted(ascending, ids), len(ascending) - 1)
+    found: np.ndarray = ascending[at] == ids
+    return found
 
 
 def _condition(

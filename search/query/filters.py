@@ -20,6 +20,7 @@ from fovea.search.clip.formats import FORMATS, format_named
 from fovea.search.library.facts import dates
 from fovea.search.library.facts.folded import canonical_path, fold, fold_path
 from fovea.search.library.library import Library
+from fovea.search.library.marks import TABLES, hidden_images
 
 __all__ = [
     "FILTERS",
@@ -27,9 +28,11 @@ __all__ = [
     "FilterKind",
     "Selection",
     "allowed_images",
+    "asks_for_hidden",
     "dated",
     "files_chosen",
     "selection",
+    "visible",
 ]
 
 EARTH_KM = 6371.0088  # mean radius
@@ -37,6 +40,7 @@ FARTHEST_KM = 20_100  # half the way round the earth
 NEARLY_SQUARE = 0.05  # of the longer side
 SHAPES = ("portrait", "landscape", "square")
 DAMAGED = "damaged"
+ALSO = {"favorite": "favourite"}  # what ``is:`` takes too
 SIZE = re.compile(r"(<=|>=|<|>)([0-9]{1,12}(?:\.[0-9]{1,6})?)([A-Za-z]+)")
 UNITS = {"mp": "MP", "b": "B", "kb": "kB", "mb": "MB", "gb": "GB"}
 BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -72,14 +76,37 @@ class FilterKind:
 
 
 def allowed_images(library: Library, filters: Sequence[Filter]) -> np.ndarray:
-    """Return the ids of the searchable images that meet every filter, int64 (n,), ascending."""
+    """Return the ids of the searchable images that meet every filter, int64 (n,), ascending.
+
+    Hidden ones are among them only if a filter asks for those.
+    """
     chosen, values = selection(library, filters)
     rows = library.rows(f"SELECT image_id FROM {chosen}", values)
-    return np.sort(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows)))
+    ids = np.sort(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows)))
+    return visible(library, ids, filters)
+
+
+def asks_for_hidden(filters: Sequence[Filter]) -> bool:
+    """Whether a query is about hidden pictures, which other answers leave out."""
+    return any((one.kind, one.value, one.negated) == ("is", "hidden", False) for one in filters)
+
+
+def visible(library: Library, ids: np.ndarray, filters: Sequence[Filter]) -> np.ndarray:
+    """Return the ids, int64 (n,), in their order, without hidden images unless asked for."""
+    if asks_for_hidden(filters):
+        return ids
+    hidden = hidden_images(library)
+    if not len(hidden) or not len(ids):
+        return ids
+    at = np.minimum(np.searchsorted(hidden, ids), len(hidden) - 1)
+    return ids[hidden[at] != ids]
 
 
 def selection(library: Library, filters: Sequence[Filter]) -> Selection:
-    """Return the rows of ``shown`` that meet every filter, for a statement on this connection."""
+    """Return the rows of ``shown`` that meet every filter, for a statement on this connection.
+
+    Hidden images are among them; ``visible`` leaves those out.
+    """
     if any(entry.kind == "near" for entry in filters):
         library.conn.create_function("distance_km", 4, distance_km, deterministic=True)
     shown, values = dated(filters)
@@ -255,10 +282,13 @@ def _formats() -> dict[str, str]:
 
 
 def _read_shape(value: str) -> str | None:
-    return value.lower() if value.lower() in (*SHAPES, DAMAGED) else None
+    value = ALSO.get(value.lower(), value.lower())
+    return value if value in (*SHAPES, DAMAGED, *TABLES) else None
 
 
 def _shape(value: str) -> Selection:
+    if value in TABLES:
+        return f"shown.image_id IN (SELECT image_id FROM {TABLES[value]})", []
     if value == DAMAGED:
         return "damaged IS NOT NULL", []
     longer = f"max(width, height) * {1 - NEARLY_SQUARE}"
@@ -365,9 +395,12 @@ FILTERS: dict[str, FilterKind] = {
         ("type", "ext", "extension"), "format", values=_formats,
     ),
     "is": FilterKind(
-        _read_shape, _shape, ("is:portrait", "is:landscape", "is:square", "is:damaged"),
-        "of that shape (sides that differ by up to 5 % count as square); or damaged: something is "
-        "missing",
+        _read_shape, _shape,
+        (
+            "is:portrait", "is:landscape", "is:square", "is:damaged", "is:favourite", "is:hidden",
+        ),
+        "of that shape (sides that differ by up to 5 % count as square); damaged: something is "
+        "missing; favourites; or hidden ones, which are in no other answer",
         ("shape", "orientation"), "shape",
     ),
     "size": FilterKind(

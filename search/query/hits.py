@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from fovea.search.library import checks
 from fovea.search.library.library import Library
+from fovea.search.library.marks import marks_of
 
-from .filters import Filter, dated, files_chosen
+from .filters import Filter, asks_for_hidden, dated, files_chosen
 from .rank import Ranking
 
 __all__ = ["Answer", "Hit", "Order", "Place", "day_of", "hits", "places"]
@@ -37,6 +38,8 @@ class Hit:
     date_source: str | None = None  # a tag, "file name" or "file time"
     by_name: bool = False  # the name of a file or folder contains the words
     likelihood: float | None = None  # of being a match at all, 0 to 1
+    favourite: bool = False
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +85,20 @@ def places(
 def hits(
     library: Library, ranking: Ranking, start: int, stop: int, filters: Sequence[Filter] = ()
 ) -> list[Hit]:
-    """Return the hits ``start`` to ``stop - 1`` of a ranking, leaving out images deleted since.
+    """Return the hits ``start`` to ``stop - 1`` of a ranking.
 
-    ``filters`` decide which of an image's files comes first.
+    Images deleted or hidden since are left out. ``filters`` decide which of an image's files comes
+    first.
     """
     ids = ranking.ids[start:stop].tolist()
     with library.reading():
         seen, facts = places(library, ids, filters), _facts(library, ids, filters)
+        marks = marks_of(library, ids)
         gone = [image_id for image_id in ids if image_id not in seen or image_id not in facts]
         if gone:  # deleted, or lost by damage?
             library.refuse_damaged(partial(checks.both_ways, image_ids=gone))
     scores, likelihoods = ranking.scores, ranking.likelihoods
+    all_seen = asks_for_hidden(filters)
     return [
         Hit(
             rank=number + 1,
@@ -103,10 +109,12 @@ def hits(
             offline=seen[image_id].offline,
             by_name=image_id in ranking.by_name,
             likelihood=None if likelihoods is None else float(likelihoods[number]),
+            favourite=marks[image_id]["favourite"],
+            hidden=marks[image_id]["hidden"],
             **facts[image_id],
         )
         for number, image_id in enumerate(ids, start)
-        if image_id in seen and image_id in facts
+        if image_id in seen and image_id in facts and (all_seen or not marks[image_id]["hidden"])
     ]
 
 

@@ -48,7 +48,8 @@ PROBLEMS = {
     "no_weight": "{key}: takes no weight; remove it",
     "one_sort": "sort: appears twice; remove one",
     "quoted_words": "the quotation marks are empty; write words between them, or remove them",
-    "shape": "{found} is not a shape; write portrait, landscape or square, or damaged",
+    "shape": "{found} does not fit is:; write portrait, landscape, square, damaged, favourite or "
+    "hidden",
     "size": "{found} is not a size; write one such as >10MP, <=2MP, >5MB or <500kB",
     "sort": "{found} is not an order; write sort:score, sort:date or sort:name",
     "space": "a space is missing after the closing quotation mark; add one",

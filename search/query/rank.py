@@ -19,11 +19,12 @@ from fovea.search.errors import Unanswerable
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library import checks
 from fovea.search.library.library import Library
+from fovea.search.library.marks import hidden_count, hidden_images
 
 from .choosing import chosen
 from .columns import Columns
 from .filename_search import named_images
-from .filters import Selection, allowed_images, dated, files_chosen, selection
+from .filters import Selection, allowed_images, dated, files_chosen, selection, visible
 from .language import Query, Term
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
 NAMED = 24  # most images found by name; more would push the nearest ones off the first page
 FUSION = 60  # k of reciprocal rank fusion, from the paper
 SORTED = 200  # nearest images reordered by sort:date and sort:name; at most ``run.DEPTHS[0]``
+VISIBLE = " AND shown.image_id NOT IN (SELECT image_id FROM hidden)"  # of rows of ``shown``
 AMONG = "image_id IN (SELECT value FROM json_each(?))"
 DEEPEST = 10_000  # most hits of a query with words or pictures; browsing has no limit
 
@@ -104,7 +106,8 @@ def rank(
     allowed = _allowed(library, query, columns)
     _refresh(library, index, remembered)
     vector = _vector(library, index, encoder, query.terms, pictures)
-    eligible = _Eligible(library, index, allowed, without, remembered)
+    hidden = hidden_images(library)
+    eligible = _Eligible(library, index, allowed, without, hidden, remembered)
     is_sorted = query.sort in ("date", "name")
     total = min(eligible.searchable(), SORTED if is_sorted else DEEPEST)
     ids, scores = _nearest(eligible, vector, min(limit, total))
@@ -134,19 +137,24 @@ class _Eligible:
     index: VectorIndex
     allowed: np.ndarray | None  # int64 (n,), ascending; None where no filter applies
     without: int | None
+    hidden: np.ndarray  # int64 (n,), ascending; where filters apply, these are not allowed
     remembered: Remembered
 
     @property
-    def exclude(self) -> Sequence[int]:
-        return () if self.without is None else (self.without,)
+    def exclude(self) -> np.ndarray:
+        """The ids to keep out of an answer, int64 (n,), ascending."""
+        out = self.hidden if self.allowed is None else self.hidden[:0]
+        return out if self.without is None else np.union1d(out, [self.without])
 
     def count(self) -> int:
         """Count the images, embedded or not."""
         if self.allowed is None:
-            count = self.remembered("shown", lambda: _count(self.library, "shown"))
-        else:
-            count = len(self.allowed)
-        return max(0, int(count) - len(self.exclude))
+            count = self.remembered("visible", lambda: _visible_count(self.library))
+            return max(0, int(count) - (not self._hides(self.without)))
+        return max(0, len(self.allowed) - (self.without is not None))
+
+    def _hides(self, image_id: int | None) -> bool:
+        return image_id is None or bool(np.isin(image_id, self.hidden))
 
     def searchable(self) -> int:
         """Count the images with an embedding; without filters, stop counting at ``DEEPEST``."""
@@ -160,8 +168,8 @@ class _Eligible:
 
     def _searchable(self) -> int:
         rows = (
-            "(SELECT 1 FROM shown JOIN embeddings USING (image_id) "
-            "WHERE model_id = ? AND image_id IS NOT ? LIMIT ?)"
+            "(SELECT 1 FROM shown JOIN embeddings USING (image_id) WHERE model_id = ? "
+            f"AND image_id IS NOT ?{VISIBLE if len(self.hidden) else ''} LIMIT ?)"
         )
         return _count(self.library, rows, (self.index.model.id, self.without, DEEPEST))
 
@@ -236,22 +244,22 @@ def _nearest(eligible: _Eligible, vector: np.ndarray, limit: int) -> tuple[np.nd
             vector[None],
             min(asked, max(1, len(index))),
             allowed=eligible.allowed,
-            exclude=eligible.exclude or None,
+            exclude=eligible.exclude,
         )
         ids, scores = found.ids[0], found.scores[0]
         ids, scores = ids[ids >= 0], scores[ids >= 0]
         exhausted = len(ids) < asked
-        if eligible.allowed is None:  # the index also holds hidden images; filters exclude them
+        if eligible.allowed is None:  # the index also holds what no file shows
             sql = (
                 "SELECT value FROM json_each(?) "
                 "WHERE NOT EXISTS (SELECT 1 FROM shown WHERE image_id = value)"
             )
             with eligible.library.reading():
-                hidden = _ids(eligible.library, sql, [json.dumps(ids.tolist())])
-                if len(hidden):  # by their files, or by damage?
-                    part = partial(checks.both_ways, image_ids=hidden.tolist())
+                unseen = _ids(eligible.library, sql, [json.dumps(ids.tolist())])
+                if len(unseen):  # by their files, or by damage?
+                    part = partial(checks.both_ways, image_ids=unseen.tolist())
                     eligible.library.refuse_damaged(part)
-                    kept = ~np.isin(ids, hidden)
+                    kept = ~np.isin(ids, unseen)
                     ids, scores = ids[kept], scores[kept]
         if len(ids) >= limit or exhausted:
             return ids[:limit], np.clip(scores[:limit], -1, 1)  # float16 can round past 1
@@ -263,7 +271,9 @@ def _allowed(library: Library, query: Query, columns: Columns | None) -> np.ndar
     if not query.filters:
         return None
     found = None if columns is None else chosen(library, columns, query.filters)
-    return allowed_images(library, query.filters) if found is None else found.ids
+    if found is None:
+        return allowed_images(library, query.filters)
+    return visible(library, found.ids, query.filters)
 
 
 def _browse(
@@ -275,20 +285,30 @@ def _browse(
         found = chosen(library, columns, query.filters, is_dated=is_dated)
         if found is not None:
             ids = found.newest_first() if is_dated else found.by_name()
+            ids = visible(library, ids, query.filters)
             # A view of a few would keep all of them in memory, for as long as the listing is kept.
             return ids[:limit].copy() if limit < len(ids) else ids, len(ids)
     passing, values = selection(library, query.filters)
     order, more = _order(query)
-    sql = f"SELECT shown.image_id FROM {passing} ORDER BY"
+    sql = f"SELECT shown.image_id FROM {passing}"
     if query.filters:  # the plus sign makes SQLite filter first, then sort
-        ids = _ids(library, f"{sql} +{order}", [*values, *more])
+        ids = _ids(library, f"{sql} ORDER BY +{order}", [*values, *more])
+        ids = visible(library, ids, query.filters)
         return ids[:limit], len(ids)
     with library.reading():
-        ids = _ids(library, f"{sql} {order} LIMIT ?", [*more, limit])
-        [(count,)] = library.rows("SELECT count(*) FROM shown")
+        if len(hidden_images(library)):
+            sql += VISIBLE
+        ids = _ids(library, f"{sql} ORDER BY {order} LIMIT ?", [*more, limit])
+        count = _visible_count(library)
         if len(ids) != min(limit, count):
             library.refuse_damaged(checks.structure)
-    return ids, int(count)
+    return ids, count
+
+
+def _visible_count(library: Library) -> int:
+    """Count the searchable images that are not hidden."""
+    [(count,)] = library.rows("SELECT count(*) FROM shown")
+    return int(count) - hidden_count(library)
 
 
 def _sorted(library: Library, ranking: Ranking, query: Query) -> Ranking:
@@ -334,7 +354,8 @@ def _with_named(eligible: _Eligible, query: Query, ranking: Ranking) -> Ranking:
     wanted = [str(term.value) for term in query.terms if term.kind == "text" and term.weight > 0]
     if not wanted:
         return ranking
-    named = named_images(eligible.library, " ".join(wanted), NAMED, eligible.allowed)
+    words, exclude = " ".join(wanted), eligible.exclude
+    named = named_images(eligible.library, words, NAMED, eligible.allowed, exclude)
     assert ranking.scores is not None and ranking.vector is not None
     scores = dict(zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True))
     unscored = [n for n in named if n not in scores and n != eligible.without]

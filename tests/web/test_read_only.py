@@ -22,6 +22,16 @@ WRITES = {
     ("DELETE", "/api/roots/<int:root_id>"),
     ("POST", "/api/scans"),
     ("POST", "/api/model"),
+    *(
+        (method, f"/api/images/<int:image_id>/{mark}")
+        for method in ("PUT", "DELETE")
+        for mark in ("favourite", "hidden")
+    ),
+    ("POST", "/api/marks"),
+    ("PUT", "/api/marks"),
+    ("POST", "/api/searches"),
+    ("PUT", "/api/searches/<int:search_id>"),
+    ("DELETE", "/api/searches/<int:search_id>"),
 }
 
 
@@ -62,8 +72,10 @@ def picture():
     return file.getvalue()
 
 
-def bodies(path, photos):
+def bodies(path, photos, method):
     """What to send to each route that takes something."""
+    if (method, path) == ("PUT", "/api/marks"):
+        return {"json": {"fovea": 1, "favourites": [{"sha256": "0" * 64}]}}
     return {
         "/api/roots": {"json": {"path": str(photos)}},
         "/api/scans": {"json": {}},
@@ -72,6 +84,9 @@ def bodies(path, photos):
         "/api/search": {"data": {"q": "red", "image": (io.BytesIO(picture()), "red.png")}},
         "/knn-service": {"json": {"text": "red"}},
         "/metadata": {"json": {"ids": [1]}},
+        "/api/marks": {"json": {"ids": [1], "favourite": True}},
+        "/api/searches": {"json": {"name": "Red", "query": "red"}},
+        "/api/searches/<int:search_id>": {"json": {"name": "Red", "query": "red"}},
     }.get(path, {})
 
 
@@ -83,7 +98,7 @@ def test_every_route_answers_and_nothing_is_written(served, client, photos):
         for method in sorted(rule.methods - {"OPTIONS"}):
             place = asset if rule.endpoint == "pages.asset" else rule.rule
             place = re.sub(r"<(?:\w+:)?(\w+)>", lambda name: ARGUMENTS.get(name[1], "1"), place)
-            body = {} if method in ("GET", "HEAD", "DELETE") else bodies(rule.rule, photos)
+            body = {} if method in ("GET", "HEAD", "DELETE") else bodies(rule.rule, photos, method)
             is_stream = rule.rule == "/api/events"
             response = client.open(place, method=method, buffered=not is_stream, **body)
             answered[method, rule.rule] = response.status_code

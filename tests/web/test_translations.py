@@ -3,6 +3,7 @@
 import ast
 
 from fovea.search.query.language import PROBLEMS as QUERY_PROBLEMS
+from fovea.search.query.saved import REFUSALS as SEARCH_REFUSALS
 from fovea.web.contract.schemas import SCHEMAS
 from fovea.web.views.pages import messages
 from fovea.web.views.roots import REFUSALS
@@ -10,6 +11,7 @@ from places import CHECKOUT
 
 PROBLEMS = {f"problem.query.{name}" for name in QUERY_PROBLEMS}
 PROBLEMS |= {f"problem.root.{name}" for name in REFUSALS}
+PROBLEMS |= {f"problem.search.{name}" for name in SEARCH_REFUSALS}
 WORDED_BY_THE_PAGE = {"problem.picture"}  # which knows the names of the pictures
 UNANSWERABLE = {f"problem.query.{name}" for name in ("cancelled", "no_image", "weightless")}
 

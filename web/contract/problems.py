@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 MEMBERS = ("position", "expected", "code", "params")  # optional extensions of the standard
-THINGS = {"images": "image", "roots": "folder"}
+THINGS = {"images": "image", "roots": "folder", "searches": "saved search"}
 
 
 class Problem(Exception):
@@ -149,7 +149,9 @@ def _show_http_error(error: HTTPException) -> Response:
 
 def _unknown() -> str | None:
     """Explain a 404 for an image or folder whose id in the address is not a number."""
-    found = re.match(r"/api/(images|roots)/(?![0-9]{1,18}(?:/|$))([^/]{1,40})", request.path)
+    found = re.match(
+        r"/api/(images|roots|searches)/(?![0-9]{1,18}(?:/|$))([^/]{1,40})", request.path
+    )
     return found and f"there is no {THINGS[found[1]]} {found[2]}"
 
 

@@ -53,6 +53,8 @@ TAKEN_AT = _or_null(
     "those are not sure.",
 )
 
+MARKS = {"favourite": YES_OR_NO, "hidden": YES_OR_NO}
+
 HIT = _object(
     {
         "rank": ID,
@@ -66,6 +68,7 @@ HIT = _object(
         "paths": _list(TEXT),
         "offline": YES_OR_NO,
         "by_name": {**YES_OR_NO, "description": "Whether a file or folder name matches."},
+        **MARKS,
         "name": TEXT,
         "width": _or_null("integer", description="Pixels, upright."),
         "height": _or_null("integer"),
@@ -129,6 +132,7 @@ IMAGE = _object(
         "longitude": _or_null("number", description="Degrees, east positive."),
         "altitude": _or_null("number", description="Metres."),
         "damaged": _or_null("string", description="What is missing of it, in English words."),
+        **MARKS,
         "labels": _list(_object({"label": TEXT, "probability": SHARE})),
         "thumbnail": TEXT,
         "original": TEXT,
@@ -305,6 +309,33 @@ PROBLEM = {
     "description": "RFC 9457.",
 }
 
+SHA256: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+KEPT_IMAGE = _object(
+    {"sha256": SHA256, "path": TEXT, "path_bytes": PATH_BYTES}, "path", "path_bytes"
+)
+KEPT = _object(
+    {
+        "fovea": {"const": 1},
+        "favourites": _list(KEPT_IMAGE),
+        "hidden": _list(KEPT_IMAGE),
+        "searches": _list(
+            _object(
+                {
+                    "name": TEXT,
+                    "query": TEXT,
+                    "pictures": {
+                        "type": "object",
+                        "additionalProperties": SHA256,
+                        "description": "The contents of the images in the query, by their number.",
+                    },
+                }
+            )
+        ),
+    }
+)
+
+SAVED_SEARCH = _object({"id": ID, "name": TEXT, "query": TEXT, "saved_at": TEXT})
+
 NEIGHBOUR = _object(
     {
         "id": ID,
@@ -336,6 +367,12 @@ SCHEMAS: dict[str, Schema] = {
     "Status": STATUS,
     "Health": _object({"status": {"const": "ok"}}),
     "Facets": FACETS,
+    "Marks": _object({"image_id": ID, **MARKS}),
+    "Marked": _object({"changed": _list(ID), "before": COUNT, "generation": COUNT}),
+    "Kept": KEPT,
+    "Imported": _object(dict.fromkeys(("favourites", "hidden", "searches", "absent"), COUNT)),
+    "SavedSearch": SAVED_SEARCH,
+    "SavedSearches": _object({"searches": _list(_named("SavedSearch"))}),
     "Failures": _object({"failures": _list(FAILURE), "cursor": CURSOR}),
     "Neighbours": _list(NEIGHBOUR),
     "Metadata": _list(METADATA),

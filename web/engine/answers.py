@@ -133,6 +133,8 @@ def _hit_fields(engine: Engine, found: Sequence[Hit]) -> list[dict[str, Any]]:
             "paths": list(hit.paths),
             "offline": hit.offline,
             "by_name": hit.by_name,
+            "favourite": hit.favourite,
+            "hidden": hit.hidden,
             "name": name_of(hit.path),
             "width": hit.width,
             "height": hit.height,

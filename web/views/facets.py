@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -11,6 +11,7 @@ from flask import Blueprint
 
 from fovea.search.library.facts.folded import canonical_path
 from fovea.search.library.library import Library
+from fovea.search.library.marks import hidden_images
 from fovea.search.query.columns import Codes, Columns, images_within
 from fovea.search.query.language import Filter, Query
 from fovea.web.contract.describe import describe
@@ -22,12 +23,16 @@ blueprint = Blueprint("facets", __name__)
 
 FOLDERS = 2000  # those with the most pictures; a menu with more is of no use
 SEPARATOR = os.fsencode(os.sep)
+VISIBLE = "image_id NOT IN (SELECT image_id FROM hidden)"
 
 
 @blueprint.get("/api/facets")
 @describe("List values to filter by", {200: "Facets"}, tag="Search", problems=(503,))
 def facets() -> dict[str, Any]:
-    """Return folders, cameras and formats with their numbers of pictures, and the range of days."""
+    """Return folders, cameras and formats with their numbers of pictures, and the range of days.
+
+    Hidden pictures do not count.
+    """
     engine = current_engine()
     found: dict[str, Any] = engine.remembered("facets", lambda: _facets(engine))
     return found
@@ -36,26 +41,37 @@ def facets() -> dict[str, Any]:
 def _facets(engine: Engine) -> dict[str, Any]:
     library, columns = engine.library, engine.columns()
     [(first, last)] = library.rows(
-        "SELECT (SELECT substr(min(date) || '-01-01', 1, 10) FROM shown), "
+        f"SELECT (SELECT substr(min(date) || '-01-01', 1, 10) FROM shown WHERE {VISIBLE}), "
         "(SELECT CASE length(max(date)) WHEN 4 THEN max(date) || '-12-31' "
         "WHEN 7 THEN date(max(date) || '-01', '+1 month', '-1 day') "
-        "ELSE substr(max(date), 1, 10) END FROM shown)"
+        f"ELSE substr(max(date), 1, 10) END FROM shown WHERE {VISIBLE})"
     )
+    if columns is None:
+        files, cameras, formats = _files(library), None, None
+    else:
+        is_visible = ~np.isin(columns.ids, hidden_images(library))
+        files = _filed(columns, is_visible)
+        cameras, formats = (
+            replace(codes, of=codes.of[is_visible]) for codes in (columns.cameras, columns.formats)
+        )
     return {
-        "folders": _folders(library, _files(library) if columns is None else _filed(columns)),
-        "cameras": _counted(library, "camera", None if columns is None else columns.cameras),
-        "formats": _counted(library, "format", None if columns is None else columns.formats),
+        "folders": _folders(library, files),
+        "cameras": _counted(library, "camera", cameras),
+        "formats": _counted(library, "format", formats),
         "first": first,
         "last": last,
     }
 
 
 def _counted(library: Library, column: str, codes: Codes | None) -> list[dict[str, Any]]:
-    """Count the pictures of each camera or format, the most frequent first."""
+    """Count the pictures of each camera or format, the most frequent first.
+
+    ``codes`` are those of visible pictures; without them, SQL counts.
+    """
     if codes is None:
         rows = library.rows(
             f"SELECT {column}, count(*) AS n FROM images JOIN shown ON shown.image_id = images.id "
-            f"WHERE {column} IS NOT NULL GROUP BY {column}"
+            f"WHERE {column} IS NOT NULL AND {VISIBLE} GROUP BY {column}"
         )
     else:
         counts = np.bincount(codes.of[codes.of >= 0], minlength=len(codes.values))
@@ -73,12 +89,15 @@ class _Files:
     file_folders: np.ndarray  # places in ``folders``
 
 
-def _filed(columns: Columns) -> _Files:
-    return _Files(columns.values.folders, columns.file_images, columns.file_folders)
+def _filed(columns: Columns, is_visible: np.ndarray) -> _Files:
+    kept = is_visible[columns.file_images]
+    return _Files(columns.values.folders, columns.file_images[kept], columns.file_folders[kept])
 
 
 def _files(library: Library) -> _Files:
-    sql = "SELECT image_id, path FROM files WHERE state = 'indexed' ORDER BY image_id"
+    sql = (
+        f"SELECT image_id, path FROM files WHERE state = 'indexed' AND {VISIBLE} ORDER BY image_id"
+    )
     code_of: dict[bytes, int] = {}
     images, folders = [], []
     for image_id, path in library.rows(sql):
@@ -106,7 +125,8 @@ def _folders(library: Library, files: _Files) -> list[dict[str, Any]]:
                     names.append((place, place[len(stem) :].strip(SEPARATOR)))
     counts = images_within(files, list(inside), len(groups))
     largest = sorted(range(len(counts)), key=lambda group: -counts[group])
-    named = islice((group for group in largest if _has_query(names[group][0])), FOLDERS)
+    shown = (group for group in largest if counts[group] and _has_query(names[group][0]))
+    named = islice(shown, FOLDERS)
     return [
         {"path": os.fsdecode(place), "name": os.fsdecode(name), "count": count}
         for (place, name), count in sorted((names[group], counts[group]) for group in named)

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, Response
 
 from fovea.search.library.facts.dates import oldest
+from fovea.search.library.marks import marks_of
 from fovea.search.library.paths import path_fields
 from fovea.search.query.hits import places
 from fovea.search.query.likelihood import likeliest, surroundings
@@ -50,6 +51,7 @@ def image(image_id: int) -> dict[str, Any]:
         "folder": os.path.dirname(place.paths[0]),
         "offline": place.offline,
         **known,
+        **marks_of(engine.library, [image_id])[image_id],
         "changed_at": engine.library.rows(CHANGED, (image_id,))[0][0],
         "labels": _labels(engine, image_id),
         "thumbnail": thumbnail_urls(engine.library, [image_id])[image_id],

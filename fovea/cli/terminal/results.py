@@ -236,4 +236,5 @@ def hit_fields(hit: "Hit") -> dict[str, Any]:
     if hit.likelihood is not None:
         fields["likelihood"] = round(hit.likelihood, 4)
     marks = {"offline": hit.offline, "by_name": hit.by_name}
+    marks |= {"favourite": hit.favourite, "hidden": hit.hidden}
     return fields | {name: True for name, holds in marks.items() if holds}

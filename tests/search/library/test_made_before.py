@@ -15,6 +15,7 @@ from commands import run
 from fovea.indexer.scanning.verify import verify
 from fovea.search.errors import LibraryError
 from fovea.search.library import schema
+from fovea.search.library.facts.folded import register
 from fovea.search.library.library import DATABASE, Library
 from scanner import Scanner
 
@@ -61,6 +62,7 @@ def made(request, tmp_path):
     place = os.fsencode(pictures)
     with plainly(folder) as conn:
         assert conn.execute("PRAGMA user_version").fetchone() == (request.param,)
+        register(conn)  # what its triggers call
         for table in ("roots", "files"):
             conn.execute(
                 f"UPDATE {table} SET path = CAST(? || substr(path, ?) AS BLOB)",

@@ -89,7 +89,7 @@ def test_sort():
         ("on:2019-02-30", 3, "not a date"),
         ("on:0000", 3, "not a date"),
         ("after:yesterday", 6, "not a date"),
-        ("is:round", 3, "'round' is not a shape; write portrait, landscape or square"),
+        ("is:round", 3, "'round' does not fit is:; write portrait, landscape, square"),
         ("size:10MP", 5, "'10MP' is not a size; write one such as >10MP"),
         ("near:91,0,1km", 5, "write latitude,longitude,distance"),
         ("sort:size", 0, "'sort:size' is not an order; write sort:score"),

@@ -67,6 +67,8 @@ def test_a_hit_has_all_that_the_page_shows(client, photos):
         "paths": [path],
         "offline": False,
         "by_name": True,
+        "favourite": False,
+        "hidden": False,
         "name": "red.png",
         "width": 32,
         "height": 24,

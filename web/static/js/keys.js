@@ -2,10 +2,14 @@
 
 import * as grid from "./results/grid.js";
 import * as help from "./help.js";
+import * as marks from "./results/marks.js";
 import * as selection from "./results/selection.js";
 import { emit } from "./page/store.js";
+import * as toast from "./page/toast.js";
 
 const LIKES = { m: 1, l: -1 }; // weights
+
+const MARKS = { f: "favourite", h: "hidden" };
 
 const STEPS = {
   ArrowLeft: "left",
@@ -39,8 +43,10 @@ function pressed(event) {
   anywhere(event);
 }
 
-/** Ctrl+A on a picture selects all loaded ones. */
+/** Ctrl+A on a picture selects all loaded ones; Ctrl+Z takes back what a message offers to. */
 function withControl(event) {
+  const isUndo = event.key.toLowerCase() === "z" && !event.shiftKey && !typesText(event.target);
+  if (isUndo && toast.act()) return done(event);
   const isAll = event.key.toLowerCase() === "a" && !event.shiftKey;
   if (!isAll || grid.focusedIndex() < 0 || document.querySelector("dialog:modal")) return;
   selection.all();
@@ -66,6 +72,10 @@ function anywhere(event) {
   }
   if (event.key === "Escape" && selection.size()) {
     selection.clear();
+    return done(event);
+  }
+  if (event.key in MARKS && (index >= 0 || selection.size())) {
+    marks.pressed(event.key, index);
     return done(event);
   }
   if (index >= 0) onTile(event, index);

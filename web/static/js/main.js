@@ -7,6 +7,8 @@ import * as grid from "./results/grid.js";
 import * as help from "./help.js";
 import * as indexing from "./library/indexing.js";
 import * as keys from "./keys.js";
+import * as marks from "./results/marks.js";
+import * as saved from "./query/saved.js";
 import * as search from "./query/search.js";
 import * as selection from "./results/selection.js";
 import * as toast from "./page/toast.js";
@@ -14,7 +16,8 @@ import * as toast from "./page/toast.js";
 const first = document.getElementById("first");
 
 grid.start();
-for (const part of [toast, selection, detail, drop, better, indexing, help, keys]) part.start();
+const parts = [toast, selection, marks, detail, drop, better, indexing, help, keys, saved];
+for (const part of parts) part.start();
 search.start(first && JSON.parse(first.textContent));
 
 const language = document.getElementById("language");

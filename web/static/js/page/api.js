@@ -53,6 +53,16 @@ export function searchWithPictures(q, pictures, { limit = PAGE, signal } = {}) {
 export const more = (cursor, { limit = PAGE, signal } = {}) =>
   ask(`/api/search?${new URLSearchParams({ cursor, limit })}`, { signal });
 
+export const mark = (ids, marks) => send("POST", "/api/marks", { ids, ...marks });
+export const savedSearches = async () => (await ask("/api/searches")).searches;
+export const saveSearch = (search) => send("POST", "/api/searches", search);
+export const editSearch = (id, search) => send("PUT", `/api/searches/${id}`, search);
+export const deleteSearch = (id) => send("DELETE", `/api/searches/${id}`);
+
+/** Add the favourites, hidden pictures and searches in the text of an export. */
+export const importMarks = (text) =>
+  ask("/api/marks", { method: "PUT", headers: { "Content-Type": "application/json" }, body: text });
+
 export const facets = () => ask("/api/facets");
 export const image = (id, options) => ask(`/api/images/${id}`, options);
 export const roots = async () => (await ask("/api/roots")).roots;

@@ -55,9 +55,15 @@ const filterOf = {
   sort: (value) => `sort:${value}`,
 };
 
+/** Whether a filter is one of the menu's shapes: `is:` also selects favourites and hidden ones. */
+const isShape = ({ key, value }) =>
+  key === "is" && !["favourite", "favorite", "hidden"].includes(value.toLowerCase());
+
 function changed(name) {
   const { value } = form.elements[name];
-  change(withFilters(current, kinds[name], value ? [filterOf[name](value)] : []));
+  const others = name === "shape" ? items(current).filter((item) => item.key === "is" && !isShape(item)) : [];
+  const added = value ? [filterOf[name](value)] : [];
+  change(withFilters(current, kinds[name], [...others.map((item) => item.text), ...added]));
 }
 
 /** Show the query's filters in the menus, as far as they can. */
@@ -70,7 +76,8 @@ export function show(text, withPictures) {
   choose("folder", value("in"));
   choose("camera", value("camera"));
   choose("format", value("format"));
-  choose("shape", value("is").toLowerCase());
+  const shape = found.find((item) => isShape(item) && !item.sign);
+  choose("shape", shape?.value.toLowerCase() ?? "");
   choose("sort", value("sort").toLowerCase().replace("score", ""));
   for (const [name, key] of [["from", "before"], ["to", "after"]]) {
     const day = value(key, "-");

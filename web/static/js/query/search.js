@@ -9,6 +9,7 @@ import * as grid from "../results/grid.js";
 import { t } from "../page/i18n.js";
 import { refusal } from "../page/problems.js";
 import { isFilter, items } from "./querytext.js";
+import * as own from "../page/own.js";
 import { emit, on } from "../page/store.js";
 
 const PAUSE = 180; // milliseconds without a keystroke before a search
@@ -31,6 +32,7 @@ let isTyping = false; // the latest history entry still changes with the text
 const sets = new Map(); // id in history entries -> pictures; of this tab only
 const kept = new Map(); // set and text -> answer
 let scan = null; // the newest scan
+let newest = {}; // the newest event of a changed library
 
 export function start(first) {
   box = document.querySelector("input[name=q]");
@@ -54,7 +56,17 @@ export function start(first) {
   on("open", settleNow);
   on("pictures", ({ files }) => addPictures(files));
   on("more-like", addLike);
-  on("library", heardOfChange);
+  on("library", (event) => {
+    newest = event;
+    heardOfChange();
+  });
+  on("own-change", () => kept.clear());
+  on("again", () => run({ y: scrollY }));
+  on("changed", (answer) => {
+    showEmpty(textNow(), answer);
+    status.textContent = summary(answer);
+  });
+  on("saved", ({ text }) => (pictures.length ? location.assign(addressOf(text)) : commit(text)));
   on("scan", (newest) => {
     scan = newest;
     if (!document.getElementById("empty").hidden) showEmpty(textNow(), { hits: [] });
@@ -68,6 +80,7 @@ export function start(first) {
 const textNow = () => box.value.trim();
 
 function showTools() {
+  emit("asked", { pictures: pictures.length });
   chips.show(textNow(), pictures);
   filters.show(textNow(), pictures.length > 0);
 }
@@ -338,6 +351,7 @@ const heardOfChange = throttled(libraryChanged, QUIET);
 function libraryChanged() {
   if (running) return heardOfChange(); // let it finish first
   kept.clear();
+  if (own.isAll(newest)) return;
   const isBusy = document.querySelector("#detail[open]") || scrollY > 100;
   if (isBusy && grid.count()) document.getElementById("refresh").hidden = false;
   else refresh();

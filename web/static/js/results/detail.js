@@ -6,6 +6,7 @@ import { printable } from "../page/dom.js";
 import { showFacts } from "./facts.js";
 import * as format from "../page/format.js";
 import * as grid from "./grid.js";
+import * as marks from "./marks.js";
 import { t } from "../page/i18n.js";
 import { addressIn, Picture } from "../query/picture.js";
 import * as selection from "./selection.js";
@@ -30,6 +31,7 @@ const neighboursOf = (hits) => ({
   count: () => hits.length,
   at: async (index) => hits[index],
   find: (id) => hits.findIndex((hit) => hit.image_id === id),
+  drop: (id) => hits.splice(0, hits.length, ...hits.filter((hit) => hit.image_id !== id)),
 });
 
 let dialog;
@@ -53,6 +55,11 @@ export function start() {
   on("open", ({ image_id: id, index }) => open(id, index ?? results.find(id), results));
   on("hits", followHits);
   on("select", () => showSelected());
+  on("changed", followChange);
+  on("marked", ({ ids, mark, on: isOn }) => {
+    if (about && ids.has(about.image_id)) about[mark] = isOn;
+    showMarks();
+  });
   window.addEventListener("popstate", followAddress);
   showInfo(preferredInfo());
   followAddress();
@@ -88,6 +95,40 @@ function followHits({ total }) {
   showPosition();
 }
 
+/** Pictures were hidden or are back: keep the shown one, if it is still there. */
+function followChange({ total }) {
+  results.total = total;
+  if (!dialog.open || shown?.list !== results) return;
+  const index = results.find(shown.id);
+  if (index < 0) return; // `hide` goes on to another one
+  shown.index = index;
+  showPosition();
+}
+
+const isMarked = (mark) => Boolean((about ?? picture.hit)?.[mark]);
+
+function showMarks() {
+  if (!shown) return;
+  parts.heart.setAttribute("aria-pressed", String(isMarked("favourite")));
+  const [text] = parts.hide.querySelectorAll("span");
+  text.textContent = t(isMarked("hidden") ? "detail.unhide" : "detail.hide");
+}
+
+/** Hide the picture, or show a hidden one again, and go on to the next: it leaves the answer. */
+async function hide() {
+  const { id, index, list } = shown;
+  const here = shown;
+  if (!(await marks.hide([id], !isMarked("hidden"))) || here !== shown) return;
+  list.drop?.(id);
+  const next = Math.min(index, list.count() - 1);
+  const hit = index >= 0 && next >= 0 ? await list.at(next).catch(() => null) : null;
+  if (here !== shown) return;
+  if (!hit) return leave();
+  const state = { ...history.state, image: hit.image_id, index: next };
+  history.replaceState(state, "", `#image-${hit.image_id}`);
+  await show(hit.image_id, next, list);
+}
+
 async function show(id, index, list) {
   shown = { id, index, list };
   about = null;
@@ -113,6 +154,7 @@ async function showDocument(here) {
     if (here !== shown) return;
     about = found;
     if (!picture.hit) showPicture(found);
+    showMarks();
     showFacts(parts, found, { jump, hit: here.list === results ? picture.hit : null });
     dialog.dataset.state = "ready";
   } catch (error) {
@@ -134,6 +176,7 @@ function showPicture(hit) {
     .filter(Boolean)
     .join(", ");
   picture.show(hit);
+  showMarks();
 }
 
 /** Load the pictures before and after this one. */
@@ -201,6 +244,8 @@ const actions = {
   fit: () => picture.zoom.toggle(),
   info: () => showInfo(parts.info.hidden, true),
   select: () => toggleSelected(),
+  favourite: () => shown && marks.favourite([shown.id], !isMarked("favourite")),
+  hide: () => hide(),
   "more-like": () => searchBy(1),
   "less-like": () => searchBy(-1),
   "open-original": () => window.open(addressIn("original", picture.hit), "_blank", "noopener"),
@@ -223,6 +268,8 @@ const keys = {
   "-": "zoom-out",
   0: "fit",
   i: "info",
+  f: "favourite",
+  h: "hide",
   x: "select",
   " ": "select",
   o: "open-original",

@@ -98,12 +98,51 @@ function arrived() {
 /** Whether an answer would look the same as the present one: its tiles can stay. */
 function looksLike(next) {
   const isLaidOutSo = ["total", "likely", "kind", "byDay"].every((key) => next[key] === answer[key]);
-  const marks = ["image_id", "day", "likelihood", "offline", "thumbnail"];
+  const marks = ["image_id", "day", "likelihood", "offline", "thumbnail", "hidden"];
   return (
     isLaidOutSo &&
     next.hits.length === answer.hits.length &&
     next.hits.every((hit, index) => marks.every((mark) => hit[mark] === answer.hits[index][mark]))
   );
+}
+
+/** Take pictures out of the answer; return them and their places for `putBack`. */
+export function drop(ids) {
+  const { likely } = answer;
+  const taken = [];
+  answer.hits.forEach((hit, index) => ids.has(hit.image_id) && taken.push({ hit, index }));
+  const isLikely = ({ index }) => index < (likely ?? 0);
+  change(
+    answer.hits.filter((hit) => !ids.has(hit.image_id)),
+    -taken.length,
+    -taken.filter(isLikely).length,
+  );
+  return { from: answer, taken, likely: taken.filter(isLikely).length };
+}
+
+/** Put pictures back where they were; false if the page has another answer now. */
+export function putBack({ from, taken, likely }) {
+  if (from !== answer) return false;
+  const hits = [...answer.hits];
+  for (const { hit, index } of taken) hits.splice(index, 0, hit);
+  change(hits, taken.length, likely);
+  return true;
+}
+
+/** Show the answer with other hits, leaving the window and, as far as possible, the focus. */
+function change(hits, count, likely) {
+  if (!count) return;
+  const place = focusedIndex();
+  const holder = hitAt(place);
+  answer.hits = hits;
+  answer.total += count;
+  if (answer.likely) answer.likely += likely;
+  layOut();
+  if (holder && hits.length) {
+    const same = hits.findIndex((hit) => hit.image_id === holder.image_id);
+    focusIndex(same < 0 ? Math.min(place, hits.length - 1) : same);
+  }
+  emit("changed", answer);
 }
 
 /** Return the focus to the picture that had it, or to the first one if it is gone. */

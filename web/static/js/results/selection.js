@@ -25,6 +25,7 @@ export function start() {
   document.addEventListener("contextmenu", (event) => press && event.preventDefault());
   bar.addEventListener("click", acted);
   on("hits", () => (anchor = -1)); // it was an index into another list
+  on("changed", () => (anchor = -1));
   on("tile", dress);
 }
 
