@@ -23,8 +23,8 @@ from fovea.indexer.scanning.scan import interruptible
 from fovea.indexer.walking.walk import is_empty
 from fovea.indexer.workers.host import available_cores
 from fovea.indexer.workers.pool import USUAL_BATCH, Outcome, Pool, Task, batch_of
-from fovea.search.clip.preprocess import Preprocess
 from fovea.search.clip.engines.adapting import adapting
+from fovea.search.clip.preprocess import Preprocess
 from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.errors import LibraryBusy
 from fovea.search.index.view import snapshot_path

@@ -45,9 +45,7 @@ def load_encoder(
     return encoder
 
 
-def _opened(
-    folder: Path, name: str, device: torch.device, dtype: torch.dtype
-) -> TorchEncoder:
+def _opened(folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> TorchEncoder:
     if family := family_of(folder):
         from .transformers_models import TransformersEncoder
 

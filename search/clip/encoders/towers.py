@@ -57,9 +57,10 @@ def image_module(state: State, config: ClipConfig) -> nn.Module:
 class FromBytes(nn.Module):
     """An image tower that takes bytes: it normalises them first."""
 
-    def __init__(
-        self, tower: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]
-    ) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, tower: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.tower = tower
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1))

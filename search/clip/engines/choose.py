@@ -27,7 +27,7 @@ __all__ = ["CALIBRATION", "LEAST", "MOST", "Measured", "Sources", "chosen", "mea
 CALIBRATION = 64  # pictures; as many more at least show how faithful the result is
 LEAST, MOST = CALIBRATION + 64, CALIBRATION + 256  # pictures that a measurement takes
 FLOAT_GAIN, INT8_GAIN = 1.1, 1.2
-ROUNDS = 3  # the fastest of so many passes counts
+ROUNDS, ROUNDS_S = 3, 2.0  # the fastest pass counts, of so many or in so many seconds
 TIMED_BATCH = 16  # pictures in one of them, at most
 SAME = 0.9999  # the worst cosine of two towers that both compute in float32
 
@@ -148,7 +148,9 @@ def timed(towers: Mapping[str, Tower], pixels: np.ndarray) -> dict[str, float]:
     with torch.inference_mode():
         for tower in towers.values():
             tower(batch)
-        for _ in range(ROUNDS):
+        rounds, end = 0, time.perf_counter() + ROUNDS_S
+        while rounds < ROUNDS or time.perf_counter() < end:
+            rounds += 1
             for name, tower in towers.items():
                 start = time.perf_counter()
                 tower(batch)

@@ -14,6 +14,7 @@ from .record import cpu_features
 
 __all__ = ["methods", "quantised"]
 
+EARLY = 4  # convolutions whose roundings do most harm
 _VNNI = ("vnni", "amx_int8")
 
 
@@ -21,10 +22,10 @@ def methods(model: Any) -> list[str]:
     """Name the ways to quantise a model of OpenVINO, those that keep more in float32 last."""
     kinds = [operation.get_type_name() for operation in model.get_ordered_ops()]
     if "GroupConvolution" in kinds:
-        return ["convolutions", "convolutions-late"]
-    if kinds.count("Convolution") > 2:
-        return ["mixed", "convolutions"]
-    return ["transformer", "transformer-gentle"]
+        return ["depthwise", "depthwise-late"]
+    if sum(kind == "Convolution" for kind in kinds) > 1:
+        return ["mixed", "late"]
+    return ["transformer", "transformer-late"]
 
 
 def quantised(model: Any, pixels: np.ndarray, method: str) -> Any:
@@ -59,13 +60,21 @@ def _sums_exactly() -> bool:
 
 
 def _left_exact(model: Any, method: str) -> Iterator[str]:
-    """Name the operations that a method leaves in float32."""
+    """Name the operations that a method leaves in float32.
+
+    The gentler methods leave the first convolutions, whose errors all later layers pass on; that of
+    a network with depthwise convolutions also leaves these, whose channels differ most in range,
+    and what follows the pooling: all of it is little work.
+    """
     operations = [(one.get_friendly_name(), one.get_type_name()) for one in model.get_ordered_ops()]
     convolutions = [name for name, kind in operations if kind.endswith("Convolution")]
     products = [name for name, kind in operations if kind == "MatMul"]
-    if method.startswith("convolutions"):
+    if method.startswith("depthwise"):
+        yield from (name for name, kind in operations if kind == "GroupConvolution")
         yield from products
-    if method == "convolutions-late":
-        yield from convolutions[: len(convolutions) // 2]
-    if method == "transformer-gentle":
-        yield from (*convolutions, *products[-1:])
+        first = EARLY if method == "depthwise" else len(convolutions) // 3
+        yield from convolutions[:first]
+    elif method == "late":
+        yield from (*convolutions[:EARLY], *products)
+    elif method == "transformer-late":
+        yield from (*convolutions, *products[: len(products) // 6], *products[-1:])

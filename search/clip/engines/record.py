@@ -14,8 +14,9 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fovea.search.clip.disk import replace_file
 from fovea.search.clip.errors import ModelError
@@ -117,9 +118,9 @@ class Kept:
         except OSError as exc:
             raise ModelError(f"cannot make {self.folder}: {exc.strerror or exc}") from exc
         for precision, data in towers.items():
-            replace_file(self.tower_path(precision), lambda file, data=data: file.write(data))
+            replace_file(self.tower_path(precision), partial(_fill, data))
         text = json.dumps(asdict(record) | {"cpu": cpu_features()}, indent=1)
-        replace_file(self.record_path, lambda file: file.write(text.encode()))
+        replace_file(self.record_path, partial(_fill, text.encode()))
         for file in self.folder.glob(f"{self.identity[:16]}-*"):
             if not file.name.startswith(self.name):
                 with contextlib.suppress(OSError):
@@ -148,6 +149,10 @@ class Kept:
         with contextlib.suppress(OSError):
             self.record_path.unlink()
         return None
+
+
+def _fill(data: bytes, file: IO[bytes]) -> None:
+    file.write(data)
 
 
 def _record(told: dict[str, Any]) -> Record:
