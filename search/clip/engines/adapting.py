@@ -171,4 +171,5 @@ class Chooser:
 
 
 def _line(exc: BaseException) -> str:
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]
+    line = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+    return line if isinstance(exc, ModelError) else line[:200]
