@@ -133,10 +133,16 @@ class Chooser:
             kept.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(kept.lock_path, timeout=0):
                 self._record = kept.read()  # another process may just have finished
-                if self._record is None:
-                    self._keep(sources, pixels)
-                else:
+                if self._record is not None:
                     self._load()
+                elif kept.trying_path.exists() and self._dtype == "auto":
+                    log.warning("%s; --dtype int8 tries once more", _killed(self._name))
+                else:
+                    kept.trying_path.touch()
+                    try:
+                        self._keep(sources, pixels)
+                    finally:
+                        kept.trying_path.unlink(missing_ok=True)
         except Timeout:
             log.info("another process measures how %s embeds fastest", self._name)
         except OSError as exc:
@@ -168,6 +174,10 @@ class Chooser:
         record = replace(found.record, towers=towers)
         self._kept.write(record, data)
         return record
+
+
+def _killed(name: str) -> str:
+    return f"a process that measured {name} was killed, perhaps for its memory, so it is left out"
 
 
 def _line(exc: BaseException) -> str:

@@ -12,10 +12,11 @@ import numpy as np
 from .openvino_runtime import nncf, quietly
 from .record import cpu_features
 
-__all__ = ["methods", "quantised"]
+__all__ = ["methods", "quantised", "sums_exactly"]
 
 EARLY = 4  # convolutions whose roundings do most harm
 _VNNI = ("vnni", "amx_int8")
+_BEFORE_VNNI = ("SSE41", "AVX", "AVX2", "AVX512_CORE")  # levels of oneDNN's switch
 
 
 def methods(model: Any) -> list[str]:
@@ -33,7 +34,7 @@ def quantised(model: Any, pixels: np.ndarray, method: str) -> Any:
     library = nncf()
     options: dict[str, Any] = {"subset_size": len(pixels)}
     advanced = library.AdvancedQuantizationParameters()
-    if not _sums_exactly():
+    if not sums_exactly():
         advanced.overflow_fix = library.OverflowFix.ENABLE
     if method.startswith("transformer"):
         options["model_type"] = library.ModelType.TRANSFORMER
@@ -46,7 +47,7 @@ def quantised(model: Any, pixels: np.ndarray, method: str) -> Any:
         return library.quantize(model.clone(), data, advanced_parameters=advanced, **options)
 
 
-def _sums_exactly() -> bool:
+def sums_exactly() -> bool:
     """Whether the CPU sums products of bytes in 32 bits; in 16 bits they saturate.
 
     x86 before VNNI does the latter, for which NNCF's overflow fix leaves weights 7 bits.
@@ -54,7 +55,7 @@ def _sums_exactly() -> bool:
     found = cpu_features()
     if found["machine"].lower() not in ("x86_64", "amd64"):
         return True
-    is_hidden = any("AVX2" in str(found.get(name, "")).upper() for name in found)
+    is_hidden = str(found.get("ONEDNN_MAX_CPU_ISA", "")).upper() in _BEFORE_VNNI
     flags = found.get("features", [])
     return not is_hidden and any(word in flag for flag in flags for word in _VNNI)
 

@@ -94,6 +94,11 @@ class Kept:
         """Locked by the process that measures."""
         return self.folder / f"{self.identity[:16]}.lock"
 
+    @property
+    def trying_path(self) -> Path:
+        """There while a process measures, and for good if that process was killed."""
+        return self.folder / f"{self.name}.trying"
+
     def tower_path(self, precision: str) -> Path:
         return self.folder / f"{self.name}-{precision}.tower"
 

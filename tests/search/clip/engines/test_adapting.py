@@ -341,3 +341,16 @@ def test_the_extra_sends_nothing_and_writes_nothing_at_home(tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [] and done.stderr == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("without_extra", "with_units")
+def test_a_measurement_that_killed_its_process_is_not_repeated(folder, pixels, tmp_path, caplog):
+    kept = kept_in(tmp_path / "kept", folder)
+    kept.folder.mkdir()
+    kept.trying_path.touch()  # as a process leaves it that the system has ended
+    _, rows = indexed(folder, kept, pixels)
+    [line] = caplog.messages
+    assert "was killed" in line and kept.read() is None and len(rows) == COUNT
+    kept.trying_path.unlink()
+    indexed(folder, kept, pixels)
+    assert kept.read() is not None and not kept.trying_path.exists()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from fovea.search.clip.engines import quantise
 from fovea.search.clip.engines import record as record_module
 from fovea.search.clip.engines.choose import digest
 from fovea.search.clip.engines.faithful import Agreement
@@ -136,3 +137,22 @@ def test_switches_that_hide_instructions_count(monkeypatch):
     monkeypatch.delenv("ATEN_CPU_CAPABILITY")
     assert "ATEN_CPU_CAPABILITY" not in cpu_features()
     assert cpu_features()["machine"] == os.uname().machine
+
+
+@pytest.mark.parametrize(
+    ("features", "level", "expected"),
+    [
+        (["avx2", "avx512_vnni"], None, True),
+        (["avx2", "avx_vnni"], None, True),
+        (["avx2", "avx512f"], None, False),
+        (["avx2", "avx512_vnni"], "AVX2", False),
+        (["avx2", "avx512_vnni"], "AVX512_CORE_VNNI", True),
+    ],
+)
+def test_weights_keep_7_bits_where_products_would_saturate(monkeypatch, features, level, expected):
+    told = {"machine": "x86_64", "features": features}
+    told |= {"ONEDNN_MAX_CPU_ISA": level} if level else {}
+    monkeypatch.setattr(quantise, "cpu_features", lambda: told)
+    assert quantise.sums_exactly() is expected
+    monkeypatch.setattr(quantise, "cpu_features", lambda: {"machine": "aarch64"})
+    assert quantise.sums_exactly() is True
