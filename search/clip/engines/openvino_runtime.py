@@ -95,17 +95,23 @@ def _imported(name: str) -> Any:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keep NNCF's progress bars off the terminal, and tracing's warnings from everybody."""
+    """Keep NNCF's progress bars off the terminal, and tracing's warnings from everybody.
+
+    OpenVINO's converter sets the level of the root logger, on which ours depend: put it back.
+    """
     import rich
 
-    console = rich.get_console()
+    console, root = rich.get_console(), logging.getLogger()
     before, console.quiet = console.quiet, True
+    level, filters, handlers = root.level, [*root.filters], [*root.handlers]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         console.quiet = before
+        root.setLevel(level)
+        root.filters, root.handlers = filters, handlers
 
 
 def converted(module: "nn.Module", size: int) -> Any:

@@ -156,6 +156,14 @@ def test_what_was_measured_is_used_by_every_encoder_and_not_measured_again(
 
 
 @needs_extra
+def test_measuring_leaves_the_root_logger_as_it_was(folder, pixels, tmp_path):
+    root = logging.getLogger()
+    before = (root.level, [*root.filters], [*root.handlers])
+    indexed(folder, kept_in(tmp_path / "kept", folder), pixels)
+    assert (root.level, root.filters, root.handlers) == before
+
+
+@needs_extra
 def test_other_weights_are_measured_anew(kept, pixels, tmp_path):
     write_model(tmp_path / "other", TINY, seed=1)
     assert kept_in(kept.folder, tmp_path / "other").read() is None
