@@ -145,7 +145,7 @@ def onnx_towers(
     quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
     quantize_dynamic(ready, scratch / "dynamic.onnx", per_channel=True)
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self.rows = iter(calibration)
 
