@@ -192,16 +192,17 @@ def _agreement(told: dict[str, Any]) -> Agreement:
 
 def cpu_features() -> dict[str, Any]:
     """Describe the CPU: its kind, its vector instructions, and the switches that hide some."""
-    found: dict[str, Any] = {"machine": platform.machine(), "model": platform.processor()}
+    found: dict[str, Any] = {"machine": platform.machine()}
     with contextlib.suppress(OSError):
         told: dict[str, str] = {}
         for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
             name, _, value = line.partition(":")
             if name.strip() in _CPU_FIELDS:
                 told.setdefault(name.strip(), value.strip())
-        found["model"] = told.get("model name") or told.get("CPU part") or found["model"]
+        found["model"] = told.get("model name") or told.get("CPU part")
         flags = (told.get("flags") or told.get("Features") or "").split()
         found["features"] = sorted({flag for flag in flags if flag.startswith(_FEATURES)})
+    found["model"] = found.get("model") or platform.processor()
     return found | {name: os.environ[name] for name in _SWITCHES if name in os.environ}
 
 
