@@ -151,7 +151,11 @@ class Chooser:
     def _keep(self, sources: Sources, pixels: np.ndarray) -> None:
         started = time.monotonic()
         log.info("measuring once how %s embeds fastest on this CPU", self._name)
-        found = measured(sources, pixels)
+        try:
+            found = measured(sources, pixels)
+        except Exception as exc:  # of many types, perhaps for want of memory: embedding goes on
+            log.warning("%s could not be measured: %s", self._name, _line(exc))
+            return
         record, self._tower = found.record, found.tower
         if self._dtype == "int8":
             self._tower = found.int8

@@ -314,6 +314,17 @@ def test_a_full_disk_costs_the_record_and_nothing_else(
 
 
 @pytest.mark.usefixtures("without_extra", "with_units")
+def test_a_measurement_that_fails_costs_nothing_else(folder, pixels, tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise MemoryError("cannot allocate")
+
+    monkeypatch.setattr(adapting, "measured", fail)
+    _, rows = indexed(folder, kept_in(tmp_path / "kept", folder), pixels)
+    [line] = caplog.messages
+    assert line.endswith("could not be measured: cannot allocate") and len(rows) == COUNT
+
+
+@pytest.mark.usefixtures("without_extra", "with_units")
 def test_of_two_processes_one_measures(folder, pixels, tmp_path, caplog):
     kept = kept_in(tmp_path / "kept", folder)
     kept.folder.mkdir()
