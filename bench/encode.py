@@ -6,7 +6,7 @@
 A ViT-B/32 with random weights embeds random pixels. The limit is measured in the same run: the
 matrix products of one forward pass, in their real shapes, each timed alone in torch's fastest way.
 The baseline is the reference model in float32, one picture at a time. With --model, another model
-is timed, without the limit.
+is timed, without the limit. bench/engines.py compares torch with OpenVINO and onnxruntime on a CPU.
 """
 
 import argparse

@@ -72,10 +72,10 @@ class Library(Keeping):
         """Open the library in a folder, creating it with ``create`` if it is missing.
 
         The default folder is ``FOVEA_LIBRARY``, else one in the user's data folder. Models run on
-        ``device`` (auto, cpu, cuda, cuda:N or mps) in ``dtype`` (auto, float32, bfloat16 or
-        float16). Before a model is downloaded, ``on_download`` is called with its name, and
-        returns a function that is called with the bytes so far and in all (None if unknown). Raise
-        ``LibraryError`` if there is no library, or if it cannot be used.
+        ``device`` (auto, cpu, cuda, cuda:N or mps) in ``dtype`` (auto, float32, bfloat16, float16
+        or, on a CPU, int8). Before a model is downloaded, ``on_download`` is called with its name,
+        and returns a function that is called with the bytes so far and in all (None if unknown).
+        Raise ``LibraryError`` if there is no library, or if it cannot be used.
         """
         place = default_library_folder() if folder is None else user_path(folder)
         store = Store.open(place, create=create)

@@ -13,6 +13,7 @@ ORDER = (
     "data",
     "search.clip",
     "search.clip.checkpoints",
+    "search.clip.engines",
     "search.clip.encoders",
     "search.clip.datasets",
     "search.clip.evaluation",

@@ -221,7 +221,7 @@ def test_what_is_imported_is_declared_and_the_reverse():
     }
     needed = {plain(entry) for entry in PROJECT["project"]["dependencies"]}
     extras = PROJECT["project"]["optional-dependencies"]
-    names = ("plot", "raw", "terminal", "transformers")
+    names = ("openvino", "plot", "raw", "terminal", "transformers")
     optional = {plain(entry) for name in names for entry in extras[name]}
     assert imported - optional == needed
 

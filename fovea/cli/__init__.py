@@ -120,6 +120,7 @@ def _log_to_stderr() -> None:
     handler.setFormatter(OneLine("fovea: %(message)s"))
     logger = logging.getLogger("fovea")
     logger.handlers, logger.propagate = [handler], False
+    logging.getLogger("fovea.search.clip.engines").setLevel(logging.INFO)  # it takes a while
 
 
 models.add_command(use_model)

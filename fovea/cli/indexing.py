@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fovea.search.errors import FoveaError
 from fovea.search.library.paths import printable_name
 
 if TYPE_CHECKING:
@@ -179,7 +180,12 @@ def _model_before(
 
 def _check_machine(device: str, dtype: str) -> None:
     """Refuse a device or precision that this machine lacks, importing torch only if needed."""
-    if device not in ("auto", "cpu") or dtype == "float16":
+    if dtype == "int8" and device in ("auto", "cpu"):
+        from fovea.search.clip.engines.openvino_runtime import INSTALL, is_installed
+
+        if not is_installed():
+            raise FoveaError(f"int8 needs OpenVINO and NNCF: {INSTALL}")
+    elif device not in ("auto", "cpu") or dtype == "float16":
         from fovea.search.clip.encoders.base import pick_device, pick_dtype
 
         pick_dtype(dtype, pick_device(device))

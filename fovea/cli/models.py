@@ -10,6 +10,7 @@ from fovea.search.errors import FoveaError
 from fovea.search.library.paths import printable, printable_name
 
 if TYPE_CHECKING:
+    from fovea.search.models.info import ModelInfo
     from fovea.search.query.measured import Measured, Signs
 
 from .opening import any_model, library_folder, open_library
@@ -102,11 +103,29 @@ def model_info(name: str | None, folder: Path | None, as_json: bool) -> None:
         "image_size": model.preprocess.size,
     }
     if as_json:
-        print_json(fields | _worth_fields(signs))
+        print_json(fields | _engine_fields(model) | _worth_fields(signs))
         return
-    fields |= _worth_texts(signs)
+    fields |= _engine_texts(model) | _worth_texts(signs)
     for field, value in fields.items():
         click.echo(f"{field}\t{printable(str(value))}")
+
+
+def _engine_fields(model: "ModelInfo") -> dict[str, Any]:
+    """Return what was measured of embedding pictures on this CPU; null where nothing was."""
+    record = model.kept.read()
+    if record is None:
+        return {"embeds_in": None}
+    fields = asdict(record) | {"described": record.described()}
+    del fields["towers"]
+    return {"embeds_in": fields}
+
+
+def _engine_texts(model: "ModelInfo") -> dict[str, str]:
+    record, advice = model.kept.read(), model.kept.advice()
+    told = "not measured on this CPU yet, so as its instructions suggest"
+    if record is not None:
+        told = record.described()
+    return {"embeds in": f"{told}; {advice}" if advice else told}
 
 
 def _worth_fields(signs: "Measured | None") -> dict[str, Any]:

@@ -32,7 +32,7 @@ class UserPath(click.Path):
 
 FILE = UserPath(path_type=Path, readable=False)  # the reader explains why it cannot
 FOLDER = UserPath(path_type=Path, file_okay=False)
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
 def value_option(

@@ -19,6 +19,7 @@ from fovea.indexer.walking.prefetch import Prefetch
 from fovea.indexer.walking.walk import Closed
 from fovea.indexer.workers.host import available_cores
 from fovea.indexer.workers.pool import Task
+from fovea.search.clip.engines.adapting import adapting
 from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.errors import FoveaError, ModelError
 from fovea.search.library import checks
@@ -152,7 +153,7 @@ def index_folders(
         paths = [named_path(folder) for folder in folders]
     else:
         paths = paths_named(library, folders, reread)
-    load_encoder = cache(load_encoder)
+    load_encoder = cache(adapting(load_encoder))
     if dry_run:
         report = scan.dry_run(scan.roots(paths, add=False))
     else:

@@ -23,6 +23,7 @@ from fovea.indexer.scanning.scan import interruptible
 from fovea.indexer.walking.walk import is_empty
 from fovea.indexer.workers.host import available_cores
 from fovea.indexer.workers.pool import USUAL_BATCH, Outcome, Pool, Task, batch_of
+from fovea.search.clip.engines.adapting import adapting
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.errors import LibraryBusy
@@ -121,7 +122,7 @@ def switch_model(
             row,
             model.folder,
             model.preprocess,
-            cache(load_encoder),
+            cache(adapting(load_encoder)),
             limits or Limits(),
             workers or available_cores(),
             batch_size,

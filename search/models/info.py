@@ -13,10 +13,11 @@ from fovea.search.clip.config import (
     WORDPIECE_FILES,
     TokenizerKind,
 )
+from fovea.search.clip.engines.record import Kept
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.errors import ModelError
 
-from .store import read_notes, write_notes
+from .store import models_folder, read_notes, write_notes
 
 if TYPE_CHECKING:
     from fovea.search.clip.encoders.base import TorchEncoder
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelInfo", "check_vocabulary", "describe_model"]
 
 IDENTITIES = "identities.json"
+ENGINES = "engines"  # a folder beside it
 JUST_WRITTEN_S = 2.0  # a file this young may change again and keep its time
 
 
@@ -40,11 +42,18 @@ class ModelInfo:
     family: str = "clip"  # or the model_type by which transformers knows it
     tokenizer: TokenizerKind = "bpe"  # of a CLIP
 
+    @property
+    def kept(self) -> Kept:
+        """Where what was measured of this model on this machine is kept."""
+        return Kept(models_folder() / ENGINES, self.identity)
+
     def load(self, *, device: str = "auto", dtype: str = "auto") -> "TorchEncoder":
         """Load the encoder, as ``clip.encoders.load.load_encoder`` does. This imports torch."""
         from fovea.search.clip.encoders.load import load_encoder
 
-        encoder = load_encoder(self.folder, name=self.name, device=device, dtype=dtype)
+        encoder = load_encoder(
+            self.folder, name=self.name, device=device, dtype=dtype, kept=self.kept
+        )
         encoder.identity = self.identity  # known already: no need to hash all weights again
         return encoder
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fovea.data import BUNDLED, bundled_model, former_models, former_name
+from fovea.search.clip.engines.record import forget
 from fovea.search.errors import ModelError
 from fovea.search.library.rows import ModelRow
 
 from .hub import forget_hub_model, hub_models
-from .info import ModelInfo, describe_model
+from .info import ENGINES, ModelInfo, describe_model
 from .named_hub import NAMED_HUB_MODELS, RECOMMENDED, find_named
 from .openai import OPENAI_MODELS, find_openai, on_disk
+from .store import models_folder
 from .url import find_url_model, url_models
 
 __all__ = [
@@ -152,11 +154,12 @@ def delete_files(name: str, row: ModelRow | None = None) -> int:
         folder = forget_hub_model(named.hub_id if named else known.name, folder)
     files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     size = sum(path.stat().st_size for path in files)
+    identity = files_identity(name, row)
     try:
         shutil.rmtree(folder)
     except OSError as exc:
         raise ModelError(f"cannot delete {folder}: {exc.strerror or exc}") from exc
-    return size
+    return size + (forget(models_folder() / ENGINES, identity) if identity else 0)
 
 
 def files_identity(name: str, row: ModelRow | None = None) -> str | None:

@@ -64,7 +64,7 @@ class LazyEncoder:
         """Wrap a model on the disk; its files are read on first use."""
 
         def open_words() -> TextEncoder | None:
-            if device not in ("auto", "cpu") or dtype not in ("auto", "float32"):
+            if device not in ("auto", "cpu") or dtype not in ("auto", "float32", "int8"):
                 return None
             from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder
 

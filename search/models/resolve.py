@@ -38,8 +38,8 @@ def load_model(
     """Load a model for embedding pictures and texts, downloading it if need be. Imports torch.
 
     ``name`` is as in ``resolve_model``; None chooses the best model at hand. ``device`` is auto,
-    cpu, cuda, cuda:N or mps; ``dtype`` auto, float32, bfloat16 or float16. Raise ``ModelError``
-    for a model, device or precision that is not available.
+    cpu, cuda, cuda:N or mps; ``dtype`` auto, float32, bfloat16, float16 or, on a CPU, int8. Raise
+    ``ModelError`` for a model, device or precision that is not available.
     """
     if isinstance(name, Path):
         name = str(user_path(name).absolute())  # never mistaken for a published name

@@ -5,6 +5,9 @@ import sys
 import pytest
 
 from commands import run
+from fovea.search.clip.engines.faithful import Agreement
+from fovea.search.clip.engines.record import Record
+from fovea.search.models.resolve import resolve_model
 from places import CHECKOUT
 from small_clips import write_line, write_model
 
@@ -46,6 +49,23 @@ def test_what_a_models_line_and_labels_are_worth_is_described(used, tmp_path):
         "\nlabels\tshown: 100 % of the pictures get any, and the first is right for 90 % of" in out
     )
     assert fields["labels"] == {"threshold": 0, "right": 0.9, "shown": 1, "used": True}
+
+
+def test_how_pictures_are_embedded_is_described(used, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOVEA_MODELS", str(tmp_path / "models"))
+    write_model(tmp_path / "mine")
+    place = str(tmp_path / "mine")
+    assert "\nembeds in\tnot measured on this CPU yet" in run("models", "info", place).out
+    assert run("models", "info", place, "--json").json["embeds_in"] is None
+    speeds = {"torch float32": 10.0, "openvino int8": 31.0}
+    near = Agreement(0.998, 0.991, 0.97, 256)
+    record = Record("openvino", "int8", "transformer", speeds, near, towers={"int8": "0" * 64})
+    resolve_model(place).kept.write(record, {})
+    told = "int8 (OpenVINO): 3.1 x torch float32, cosine 0.9980 mean / 0.9910 worst on 256 pictures"
+    assert f"\nembeds in\t{told}, recall@10 0.970" in run("models", "info", place).out
+    fields = run("models", "info", place, "--json").json["embeds_in"]
+    assert fields["described"].startswith(told) and fields["speeds"] == speeds
+    assert fields["int8"] == {"mean": 0.998, "worst": 0.991, "recall": 0.97, "pictures": 256}
 
 
 def test_a_model_that_cannot_be_pulled_is_one_line(used):

@@ -1,9 +1,9 @@
 """Inference: embed images and texts as unit rows, float32 (n, d).
 
-May import ``clip`` and ``checkpoints``. Start reading at ``base.py`` (what all encoders share),
-then ``clip.py`` (CLIP on ``towers.py``), ``numpy_text.py`` (texts without torch, on
-``numpy_towers.py``) and ``transformers_models.py`` (other families); ``load.py`` chooses among
-them.
+May import ``clip``, ``checkpoints`` and ``engines``. Start reading at ``base.py`` (what all
+encoders share), then ``clip.py`` (CLIP on ``towers.py``), ``numpy_text.py`` (texts without torch,
+on ``numpy_towers.py``) and ``transformers_models.py`` (other families); ``load.py`` chooses among
+them, and has ``engines`` choose how pictures are embedded on a CPU.
 
 Add a tower: a configuration in ``clip.config``, a module beside ``clip.model``, its tensors in
 ``checkpoints.shapes``, and an inference tower here, which ``towers.py`` chooses.

@@ -7,6 +7,7 @@ bfloat16 on CPUs with units for it, half precision on GPUs, float32 elsewhere.
 import ctypes
 import platform
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
@@ -18,6 +19,8 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from fovea.search.clip.checkpoints.checkpoint import weights_sha256
+from fovea.search.clip.engines.adapting import Chooser
+from fovea.search.clip.engines.choose import Sources
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.preprocess import Preprocess
 
@@ -48,6 +51,7 @@ class TorchEncoder(ABC):
         self.name, self.dim, self.preprocess = name, dim, preprocess
         self.device, self.dtype = device, dtype
         self._weights, self._lock = weights, threading.RLock()
+        self._chooser: Chooser | None = None
         keep_allocations()
 
     @property
@@ -84,7 +88,30 @@ class TorchEncoder(ABC):
             raise ValueError(
                 f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (n, {size}, {size}, 3)"
             )
-        return self._run(lambda: self._image_tower, pixels, self.batch_size)
+        chooser = self._chooser
+        if chooser is None:
+            return self._run(lambda: self._image_tower, pixels, self.batch_size)
+        with self._lock:
+            started = time.monotonic()
+            tower = chooser.tower() or self._image_tower
+            rows = self._run(lambda: tower, pixels, self.batch_size)
+            if chooser.saw(pixels, time.monotonic() - started):
+                self.__dict__.pop("_image_tower", None)  # the chosen one may do without
+            return rows
+
+    def follow(self, chooser: Chooser) -> None:
+        """Take the image tower that ``chooser`` chooses, from the first picture on."""
+
+        def sources() -> Sources:
+            size, batch = self.preprocess.size, self.batch_size
+            return Sources(size, batch, chooser.default, self._tower_in, self._module())
+
+        chooser.sources, self._chooser = sources, chooser
+
+    def adapt(self) -> None:
+        """Measure in which precision this CPU embeds fastest, with the pictures to come."""
+        if self._chooser is not None:
+            self._chooser.adapt()
 
     def _run(self, tower: Callable[[], Tower], rows: np.ndarray, batch: int) -> np.ndarray:
         """Pass rows through a tower, ``batch`` at a time; a GPU computes while more are sent."""
@@ -101,6 +128,14 @@ class TorchEncoder(ABC):
     @abstractmethod
     def _image_tower(self) -> Tower:
         """The function from uint8 (n, s, s, 3) to features (n, d), not yet of unit length."""
+
+    @abstractmethod
+    def _tower_in(self, precision: str) -> Tower:
+        """Return ``_image_tower`` in another precision, for comparison."""
+
+    @abstractmethod
+    def _module(self) -> Callable[[], torch.nn.Module] | None:
+        """Return what makes ``_image_tower`` as a module in float32; None if that is impossible."""
 
 
 def send(rows: np.ndarray, device: torch.device) -> torch.Tensor:

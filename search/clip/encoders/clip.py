@@ -1,7 +1,7 @@
 """A CLIP as an encoder, on the inference towers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,9 @@ from fovea.search.clip.checkpoints.checkpoint import Checkpoint
 from fovea.search.clip.config import EfficientNetConfig
 from fovea.search.clip.preprocess import Preprocess
 
-from .base import TEXT_BATCH, TorchEncoder, Tower
+from .base import DTYPES, TEXT_BATCH, TorchEncoder, Tower
 from .kernels import Target
-from .towers import image_tower, text_tower
+from .towers import image_module, image_tower, text_tower
 
 if TYPE_CHECKING:
     from fovea.search.clip.protocols import TextTokenizer
@@ -65,8 +65,18 @@ class ClipEncoder(TorchEncoder):
 
     @cached_property
     def _image_tower(self) -> Tower:
+        return self._tower(self.dtype)
+
+    def _tower(self, dtype: torch.dtype) -> Tower:
         state, config = self._checkpoint.state(["image"]), self._checkpoint.config
-        return image_tower(state, config, Target(self.device, self.dtype))
+        return image_tower(state, config, Target(self.device, dtype))
+
+    def _tower_in(self, precision: str) -> Tower:
+        dtype = DTYPES[precision]
+        return self._image_tower if dtype == self.dtype else self._tower(dtype)
+
+    def _module(self) -> Callable[[], torch.nn.Module]:
+        return lambda: image_module(self._checkpoint.state(["image"]), self._checkpoint.config)
 
     @cached_property
     def _text_tower(self) -> Tower:

@@ -18,7 +18,8 @@ from fovea.search.clip.checkpoints.image_processor import read_json
 from fovea.search.clip.errors import ModelError
 from fovea.search.clip.patches import unpacked
 
-from .base import TEXT_BATCH, TorchEncoder, Tower
+from .base import DTYPES, TEXT_BATCH, TorchEncoder, Tower
+from .towers import FromBytes
 
 __all__ = ["TransformersEncoder"]
 
@@ -71,12 +72,31 @@ class TransformersEncoder(TorchEncoder):
 
     @cached_property
     def _image_tower(self) -> Tower:
-        model, preprocess = self._model, self.preprocess
+        return self._tower(self._model, self.dtype)
+
+    def _tower_in(self, precision: str) -> Tower:
+        dtype = DTYPES[precision]
+        return self._image_tower if dtype == self.dtype else self._tower(self._loaded(dtype), dtype)
+
+    def _module(self) -> Callable[[], torch.nn.Module] | None:
+        preprocess = self.preprocess
+        if preprocess.fit == "patches":  # which are cut in NumPy
+            return None
+
+        def made() -> torch.nn.Module:
+            exact = self.dtype == torch.float32
+            model = self._model if exact else self._loaded(torch.float32)
+            return FromBytes(_Images(model), preprocess.mean, preprocess.std).eval()
+
+        return made
+
+    def _tower(self, model: Any, dtype: torch.dtype) -> Tower:
+        preprocess = self.preprocess
         mean = torch.tensor(preprocess.mean, device=self.device)
         std = torch.tensor(preprocess.std, device=self.device)
 
         def embed(pixels: torch.Tensor) -> torch.Tensor:
-            x = ((pixels.float() / 255 - mean) / std).to(self.dtype)  # (n, s, s, 3)
+            x = ((pixels.float() / 255 - mean) / std).to(dtype)  # (n, s, s, 3)
             return _features(model.get_image_features(pixel_values=x.permute(0, 3, 1, 2)))
 
         def embed_patches(pixels: torch.Tensor) -> torch.Tensor:
@@ -87,7 +107,7 @@ class TransformersEncoder(TorchEncoder):
             mask = mask.to(self.device)
             return _features(
                 model.get_image_features(
-                    pixel_values=(x * mask[..., None]).to(self.dtype),
+                    pixel_values=(x * mask[..., None]).to(dtype),
                     pixel_attention_mask=mask.to(torch.int32),
                     spatial_shapes=torch.from_numpy(shapes).to(self.device),
                 )
@@ -106,6 +126,9 @@ class TransformersEncoder(TorchEncoder):
 
     @cached_property
     def _model(self) -> Any:
+        return self._loaded(self.dtype)
+
+    def _loaded(self, dtype: torch.dtype) -> Any:
         folder = self._weights.parent
         with _quiet() as library:
             model_class = getattr(library, self._family.model, None)
@@ -118,7 +141,7 @@ class TransformersEncoder(TorchEncoder):
                 folder,
                 lambda: model_class.from_pretrained(
                     folder,
-                    dtype=self.dtype,
+                    dtype=dtype,
                     use_safetensors=True,
                     local_files_only=True,
                     trust_remote_code=False,
@@ -140,6 +163,18 @@ class TransformersEncoder(TorchEncoder):
             tokenizer = library.PreTrainedTokenizerFast if generic else library.AutoTokenizer
             options = {"local_files_only": True, "trust_remote_code": False}
             return _translated(folder, lambda: tokenizer.from_pretrained(folder, **options))
+
+
+class _Images(torch.nn.Module):
+    """The image tower of a model of ``transformers``, from normalised pixels to features."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed normalised pixels (n, 3, s, s) as (n, d)."""
+        return _features(self.model.get_image_features(pixel_values=pixels))
 
 
 def _has_generic_tokenizer(folder: Path) -> bool:

@@ -453,3 +453,10 @@ def test_what_a_new_model_cannot_embed_keeps_its_image_and_its_former_embedding(
     scan.encoder = ColourEncoder()
     assert counts(scan()) == {"found": 8, "embedded": 1, "unchanged": 7}
     assert scan.files()[b"red.png"] == ("indexed", None)
+
+
+def test_an_encoder_may_measure_with_the_pictures_of_a_run(scan, photos, monkeypatch):
+    asked = []
+    monkeypatch.setattr(scan.encoder, "adapt", lambda: asked.append(1), raising=False)
+    scan(photos)
+    assert asked == [1]

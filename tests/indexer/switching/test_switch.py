@@ -161,6 +161,13 @@ def test_switching_back_reads_no_file_and_loads_no_model(indexed, photos, monkey
         assert indexed.model().identity == identity
 
 
+def test_an_encoder_may_measure_with_the_pictures_of_a_change(indexed, monkeypatch):
+    asked = []
+    monkeypatch.setattr(WideEncoder, "adapt", lambda self: asked.append(1), raising=False)
+    switch(indexed)
+    assert asked == [1]
+
+
 # Files that are not as they were
 
 

@@ -86,6 +86,15 @@ def test_bfloat16_points_the_same_way(folders, name):
 
 
 @pytest.mark.parametrize("name", JOINED)
+def test_the_module_that_is_converted_equals_the_reference_model(folders, name):
+    encoder = load_encoder(folders / name, device="cpu", dtype="bfloat16")
+    pixels = torch.from_numpy(pictures(encoder.preprocess.size))
+    with torch.inference_mode():
+        found = normalize(encoder._module()()(pixels), dim=-1).numpy()
+    np.testing.assert_allclose(found, reference(folders / name)[0], rtol=0, atol=NEAR)
+
+
+@pytest.mark.parametrize("name", JOINED)
 def test_texts_without_torch_equal_the_reference_model(folders, name):
     found = NumpyTextEncoder.open(folders / name).encode_texts(TEXTS)
     assert found.dtype == np.float32

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
+from torch.nn.functional import normalize
 
 from places import CHECKOUT
 
@@ -114,6 +116,20 @@ def test_the_scale_is_that_of_the_weights(chinese):
     assert exact(folder).logit_scale == pytest.approx(
         own.model.logit_scale.detach().exp().item(), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_module_that_is_converted_computes_in_float32(chinese, dtype):
+    folder, own = chinese
+    encoder = load_encoder(folder, device="cpu", dtype=dtype)
+    pixels = torch.from_numpy(np.stack([encoder.preprocess.pixels(one) for one in PICTURES]))
+    with torch.inference_mode():
+        found = normalize(encoder._module()()(pixels), dim=-1).numpy()
+        half = encoder._tower_in("bfloat16")(pixels)
+    want = np.concatenate([own.images([picture]) for picture in PICTURES])
+    assert_close_rows(found, want)
+    assert half.dtype == torch.bfloat16
+    assert_close_rows(normalize(half.float(), dim=-1).numpy(), want, "bfloat16")
 
 
 def test_half_precision_comes_close(chinese):
