@@ -66,7 +66,7 @@ def whole(model: Path) -> tuple[float, dict[str, np.ndarray]]:
 
 def imitated(model: Path) -> tuple[float, dict[str, np.ndarray]]:
     """Read and decode in threads; encode eight at a time."""
-    import onnxruntime  # type: ignore[import-not-found]  # only there
+    import onnxruntime  # only there
 
     started = time.perf_counter()
     options = onnxruntime.SessionOptions()
