@@ -142,7 +142,7 @@ class Engine:
 
     def offline(self) -> tuple[int, ...]:
         """Return the ids of the roots that are offline now."""
-        roots = self._kept("roots", self.library.roots)
+        roots = self._kept("all roots", self.library.roots)
         gone = unreachable(root.path for root in roots)
         return tuple(root.id for root in roots if root.state == "offline" or root.path in gone)
 

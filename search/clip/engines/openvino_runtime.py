@@ -69,7 +69,8 @@ def nncf() -> Any:
     """Import NNCF; raise ``ModelError`` where the extra is missing."""
     _imported("openvino")
     module = _imported("nncf")
-    module.set_log_level(logging.CRITICAL)
+    # Not its own function for this, which also changes the handlers of the root logger.
+    logging.getLogger("nncf").setLevel(logging.CRITICAL)
     return module
 
 
@@ -78,7 +79,7 @@ def _imported(name: str) -> Any:
     with _importing:
         if name in sys.modules:
             return sys.modules[name]
-        before = sys.modules.get(_TELEMETRY)
+        before, loggers = sys.modules.get(_TELEMETRY), logging.getLoggerClass()
         sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # an import then fails
         try:
             with warnings.catch_warnings():
@@ -88,6 +89,7 @@ def _imported(name: str) -> Any:
             reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
             raise ModelError(f"{name} cannot be imported ({reason}); {INSTALL}") from exc
         finally:
+            logging.setLoggerClass(loggers)  # NNCF's would be that of all later loggers
             del sys.modules[_TELEMETRY]
             if before is not None:
                 sys.modules[_TELEMETRY] = before

@@ -72,7 +72,7 @@ def env(places, tmp_path):
 
 
 LINES = [
-    (b"fovea sear\tdog\r", ["search", "dog"]),
+    (b"fovea sim\tdog\r", ["similar", "dog"]),
     (b"fovea search dog in:hol\t\r", ["search", "dog", "in:holidays"]),
     (b"fovea search camera:Pix\t\r", ["search", 'camera:"Pixel 8"']),
     (b"fovea search -is:port\tdog\r", ["search", "-is:portrait", "dog"]),

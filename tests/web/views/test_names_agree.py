@@ -1,7 +1,6 @@
 """Plain words, ``name:``, ``in:`` and the menu of folders agree on what is one name."""
 
 import unicodedata
-from itertools import count
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -56,11 +55,11 @@ def test_the_four_ways_agree(client, app, data):
     wanted = data.draw(WORD)
     places = {}  # image -> folder, name, as words and as spelled
     files = []
-    for (digest, image_id), number in zip(hashes[:6], count(), strict=False):
+    for (digest, image_id), letter in zip(hashes[:6], "uvwxyz", strict=False):
         words = [data.draw(st.just(wanted) | WORD) for _ in range(2)]
         folder, name = (data.draw(spelled(word)) for word in words)
         places[image_id] = (*words, folder, name)
-        path = root.path + f"/{folder}/{name}.{number}.jpg".encode()
+        path = root.path + f"/{folder}/{name}.{letter}.jpg".encode()
         files.append(FileWrite(path, root.id, 1, 1, digest))
     query = data.draw(spelled(wanted))
     library.write_batch(WriteBatch(files=files))
