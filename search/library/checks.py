@@ -183,7 +183,7 @@ def counts(conn: sqlite3.Connection) -> Iterator[str]:
 
     Without a condition, SQLite counts along whatever SQL index is smallest, whichever is asked for.
     """
-    lengths = {}
+    lengths: dict[str, int] = {}
     for table, ways in _WAYS.items():
         for way in ways:
             [(count,)] = conn.execute(f"SELECT count(*) FROM {table} {way} WHERE ?", (True,))
