@@ -83,6 +83,7 @@ class Library(Keeping):
 
     def close(self) -> None:
         """Close the database."""
+        self._searcher = None  # its index may have the database open, too
         self._store.close()
 
     def __enter__(self) -> "Library":

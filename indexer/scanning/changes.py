@@ -48,6 +48,12 @@ def known_files(
     return Known(library, (image_id for (image_id,) in unembedded), otherwise, thread)
 
 
+def adds_model(library: Library, *details: object) -> bool:
+    """Whether a run with a model of this name, identity, width and source writes these."""
+    models = library.models()
+    return details not in [(row.name, row.identity, row.dim, row.source) for row in models]
+
+
 def _unembedded(library: Library, model_id: int) -> list[tuple[int]]:
     """Return the images that a model has yet to embed; quickly, if there are none."""
     [(images, embedded)] = library.rows(

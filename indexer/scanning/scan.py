@@ -33,7 +33,7 @@ from fovea.search.maintenance.salvage import settle
 from fovea.search.models.info import ModelInfo
 from fovea.search.models.resolve import resolve_model
 
-from .changes import Survey, inside, known_at, known_files, note_decoders, root_of
+from .changes import Survey, adds_model, inside, known_at, known_files, note_decoders, root_of
 from .dry_run import DryRun
 from .missing import DELETED_REASON, MOVED_REASON, Verdict, judge, lost_files, note_settled
 from .named import check_folder, covering, named_path, not_covered, paths_named, root_path
@@ -158,7 +158,7 @@ def index_folders(
         report = scan.dry_run(scan.roots(paths, add=False))
     else:
         with library.writing(wait_s), interruptible(stop):
-            if paths:  # else nothing is written before the walk has begun
+            if paths or adds_model(library, *scan._details):  # else nothing is written before
                 scan.check(checks.everyday)
             current = library.model()
             if current is not None and current.identity != model.identity:

@@ -14,7 +14,8 @@ __all__ = ["USUAL", "WIDE", "IvfIndex", "IvfSettings"]
 
 USUAL, WIDE = 10, 50  # neighbours at which recall is measured
 THIN = 0.15  # share of the positions below which a mask is searched exhaustively
-MOSTLY = 0.9  # share of the positions from which a mask need not be seen by FAISS
+MOSTLY = 0.9  # share of the positions from which a mask need not be seen by FAISS,
+ENOUGH = 0.75  # if it leaves so many of the candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class IvfIndex:
         padded = (positions < 0).any(axis=1)
         if padded.any() and self._refined is None:
             settings = replace(self.settings, nprobe=self.base.nlist)
-            found = self._scan_stored(queries[padded], k, settings, selector(mask))
+            found = self._scan_stored(queries[padded], k, settings, mask)
             scores[padded], positions[padded] = found
             padded = (positions < 0).any(axis=1)
         if padded.any():
@@ -87,10 +88,7 @@ class IvfIndex:
         Candidates grow with the square root of k: deeper ranks are confused less.
         """
         if self._refined is None:
-            there = 1.0 if mask is None else np.count_nonzero(mask) / max(1, len(mask))
-            if there < MOSTLY:
-                return self._scan_stored(queries, k, settings, selector(mask))
-            return self._scan_stored(queries, k, settings, None, mask)
+            return self._scan_stored(queries, k, settings, mask)
         faiss = load_faiss()
         asked = max(k, USUAL)
         params = faiss.IndexRefineSearchParameters(
@@ -119,28 +117,37 @@ class IvfIndex:
         return load_faiss().SearchParametersIVF(nprobe=nprobe, sel=sel)
 
     def _scan_stored(
-        self,
-        queries: np.ndarray,
-        k: int,
-        settings: IvfSettings,
-        sel: Any,
-        mask: np.ndarray | None = None,
+        self, queries: np.ndarray, k: int, settings: IvfSettings, mask: np.ndarray | None
     ) -> Found:
-        """Search vectors that stay in the database, reading those of each query's candidates.
-
-        Making FAISS's form of a mask of millions takes longer than a search, so candidates that
-        ``mask`` excludes are dropped afterwards.
-        """
-        positions = self.candidates(queries, k, settings, sel)
+        """Search vectors that stay in the database, reading those of each query's candidates."""
+        positions = self._allowed(queries, k, settings, mask)
         scores = np.full(positions.shape, -np.inf, np.float32)
         for query, near, theirs in zip(queries, positions, scores, strict=True):
             places = np.flatnonzero(near >= 0)
-            if mask is not None:
-                places = places[mask[near[places]]]
             places = places[np.argsort(near[places])]  # as they lie on the disk
             rows = self.vectors[near[places]].astype(np.float32)
             theirs[places] = np.where(rows.any(axis=1), rows @ query, -np.inf)
         return best(scores, positions, k)
+
+    def _allowed(
+        self, queries: np.ndarray, k: int, settings: IvfSettings, mask: np.ndarray | None
+    ) -> np.ndarray:
+        """Return the candidates that a mask includes, int64 (q, c), padded with -1.
+
+        Making FAISS's form of a mask of millions takes longer than a search, so of one that
+        includes nearly all, the others are dropped afterwards; but not where that leaves a query
+        too few, since what a mask excludes may be just what is near.
+        """
+        if mask is None:
+            return self.candidates(queries, k, settings)
+        if np.count_nonzero(mask) < MOSTLY * len(mask):
+            return self.candidates(queries, k, settings, selector(mask))
+        found = self.candidates(queries, k, settings)
+        kept = np.where((found >= 0) & mask[found], found, -1)
+        few = (kept >= 0).sum(axis=1) < ENOUGH * (found >= 0).sum(axis=1)
+        if few.any():
+            kept[few] = self.candidates(queries[few], k, settings, selector(mask))
+        return kept
 
 
 def _factor(asked: int, settings: IvfSettings) -> float:

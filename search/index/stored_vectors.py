@@ -17,8 +17,9 @@ from typing import Protocol
 
 import numpy as np
 
-from fovea.search.errors import LibraryDamaged
+from fovea.search.errors import LibraryDamaged, LibraryError
 from fovea.search.library import checks
+from fovea.search.library.access import access_of, has_changed
 from fovea.search.library.connection import REMEDY, Connection, connect
 from fovea.search.library.damage import guarded
 
@@ -92,14 +93,28 @@ class StoredVectors:
     @contextlib.contextmanager
     def _connection(self) -> Iterator[Connection]:
         with guarded(self._path):
-            try:
-                conn = self._idle.pop()
-            except IndexError:
-                conn = connect(self._path, any_thread=True)
+            conn = self._idle_one() or self._another()
             try:
                 yield conn
             finally:
                 self._idle.append(conn)
+
+    def _idle_one(self) -> Connection | None:
+        """Take a connection that is not in use, and sees what has been written since."""
+        while self._idle:
+            try:
+                conn = self._idle.pop()
+            except IndexError:  # another thread was quicker
+                break
+            if not has_changed(access_of(conn), self._path):
+                return conn
+            conn.close()
+        return None
+
+    def _another(self) -> Connection:
+        if not self._path.exists():  # else an empty one would be made in its place
+            raise LibraryError(f"{self._path} is gone; bring its disk back, or restore a backup")
+        return connect(self._path, any_thread=True)
 
 
 def unit_vectors(rows: list[tuple[int, bytes]], dim: int) -> np.ndarray:

@@ -135,8 +135,8 @@ class VectorIndex:
         """On opening: save many newer rows, so that the next opening need not read them again."""
         view = self._view
         deleted = len(view.stored.rows) - len(view.stored)
-        if deleted and not isinstance(view.stored.index, Exhaustive):
-            return  # the index would have to be filled again, which is not quick
+        if deleted and view.stored.index.name != Exhaustive.name:
+            return  # they would have to be taken out of the index, which is not quick
         if len(view.tail.rows) >= self.options.at_once:
             try:
                 self._save(self._library, build=False)

@@ -171,6 +171,7 @@ def _columns(conn: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
     return [(row[1], row[2]) for row in conn.execute(f"PRAGMA table_info({table})")]
 
 
+<<<<<<< HEAD
 # Pairs of counts that are equal, each read from another B-tree, and none from a large one.
 _COUNTS = (
     ("embeddings", "sqlite_autoindex_embeddings_1", "embeddings_model_id"),
@@ -181,30 +182,48 @@ _COUNTS = (
     ("marks", "sqlite_autoindex_marks_1", None),
     ("searches", "sqlite_autoindex_searches_1", None),
 )
+=======
+# Ways to read all rows of a table, each another B-tree, and none a large one.
+_WAYS = {
+    "embeddings": (
+        "INDEXED BY sqlite_autoindex_embeddings_1",
+        "INDEXED BY embeddings_model_id",
+    ),
+    "files": (
+        "INDEXED BY sqlite_autoindex_files_1",
+        "INDEXED BY files_image_id",
+        "INDEXED BY files_root_id",
+    ),
+    "images": ("INDEXED BY sqlite_autoindex_images_1", "NOT INDEXED"),
+    "shown": ("INDEXED BY shown_date", "NOT INDEXED"),
+    "folded": ("NOT INDEXED",),
+    "marks": ("INDEXED BY sqlite_autoindex_marks_1", "NOT INDEXED"),
+    "searches": ("INDEXED BY sqlite_autoindex_searches_1", "NOT INDEXED"),
+}
+>>>>>>> rev-a
 
 
 def counts(conn: sqlite3.Connection) -> Iterator[str]:
     """Compare the lengths of SQL indexes, and of small tables: quick, and no full check.
 
-    SQLite counts ``*`` along whatever SQL index is smallest, whichever is asked for.
+    Without a condition, SQLite counts along whatever SQL index is smallest, whichever is asked for.
     """
-    for table, index, other in _COUNTS:
-        [(count,)] = conn.execute(f"SELECT count(rowid) FROM {table} INDEXED BY {index}")
-        by = "NOT INDEXED" if other is None else f"INDEXED BY {other}"
-        [(also,)] = conn.execute(f"SELECT count(rowid) FROM {table} {by}")
-        if count != also:
-            yield f"{table} has {count} rows by one way and {also} by another"
-    [(shown,)] = conn.execute("SELECT count(rowid) FROM shown NOT INDEXED")
+    lengths: dict[str, int] = {}
+    for table, ways in _WAYS.items():
+        for way in ways:
+            [(count,)] = conn.execute(f"SELECT count(*) FROM {table} {way} WHERE ?", (True,))
+            first = lengths.setdefault(table, count)
+            if count != first:
+                yield f"{table} has {first} rows by one way and {count} by another"
     [(indexed,)] = conn.execute(
-        "SELECT count(*) FROM (SELECT DISTINCT image_id FROM files INDEXED BY files_shown "
-        "WHERE state = 'indexed')"
+        "SELECT count(DISTINCT image_id) FROM files INDEXED BY files_shown WHERE state = 'indexed'"
     )
-    if shown != indexed:
-        yield f"{indexed} images have an indexed file, but {shown} are searchable"
-    [(files,)] = conn.execute("SELECT count(rowid) FROM files INDEXED BY files_root_id")
-    [(named,)] = conn.execute("SELECT count(rowid) FROM folded NOT INDEXED")
-    if files != named:
-        yield f"there are {files} files, but names of {named} can be compared"
+    if lengths["shown"] != indexed:
+        yield f"{indexed} images have an indexed file, but {lengths['shown']} are searchable"
+    if lengths["files"] != lengths["folded"]:
+        yield (
+            f"there are {lengths['files']} files, but names of {lengths['folded']} can be compared"
+        )
 
 
 # Columns that ascend strictly along an SQL index that is searched for single rows.

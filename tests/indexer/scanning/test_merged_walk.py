@@ -257,7 +257,8 @@ def test_a_damaged_database_is_refused_before_anything_is_written(scan, photos):
     with scan.library.transaction() as conn:
         conn.execute("DELETE FROM shown")
     changes = scan.library.conn.total_changes
-    for folders in ((), (photos,)):
+    for folders, source in (((), "test"), ((photos,), "test"), ((), "elsewhere")):
+        scan.model.source = source  # which is written, too
         with pytest.raises(LibraryDamaged, match="searchable"):
             scan(*folders)
     assert scan.library.conn.total_changes == changes

@@ -1,13 +1,18 @@
 """Verify accounts for every file, and says where the library contradicts itself."""
 
+import contextlib
 import os
+import re
+import sqlite3
 from collections import Counter
 
 import pytest
 
 from fovea.indexer.scanning.verify import FileAccount, verify
 from fovea.search.library import checks
+from fovea.search.library.facts.folded import register
 from fovea.search.library.files import HELD_REASON
+from fovea.search.library.library import DATABASE
 from fovea.search.library.rows import FileWrite, WriteBatch
 
 
@@ -84,6 +89,35 @@ def test_a_lost_name_is_noticed_before_every_search(colour_library):
     assert [*checks.everyday(colour_library.conn)] == []
     colour_library.conn.execute("DELETE FROM folded WHERE file_id = 2")
     assert next(checks.everyday(colour_library.conn)).endswith("can be compared")
+
+
+@pytest.mark.parametrize(
+    ("index", "sql"),
+    [
+        ("embeddings_model_id", "DELETE FROM embeddings WHERE id = 2"),
+        ("files_image_id", "DELETE FROM files WHERE id = 2"),
+        ("files_root_id", "DELETE FROM files WHERE id = 2"),
+        ("shown_date", "DELETE FROM shown WHERE image_id = 2"),
+    ],
+)
+def test_an_sql_index_of_another_length_is_noticed_without_sqlites_own_check(
+    colour_library, index, sql
+):
+    path = colour_library.folder / DATABASE
+    [row] = colour_library.rows("SELECT * FROM sqlite_master WHERE name = ?", (index,))
+    colour_library.close()
+    for statement, values in (
+        ("DELETE FROM sqlite_master WHERE name = ?", (index,)),
+        (sql, ()),  # of which an SQL index that SQLite does not know learns nothing
+        ("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", row),
+    ):
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as conn:
+            conn.execute("PRAGMA writable_schema = ON")
+            register(conn)
+            conn.execute(statement, values)
+    told = f"{sql.split()[2]} has . rows by one way and . by another"
+    with contextlib.closing(sqlite3.connect(path)) as conn:
+        assert any(re.fullmatch(told, problem) for problem in checks.counts(conn))
 
 
 def test_nothing_is_written(colour_library):
