@@ -19,9 +19,13 @@ class _Wanted:
     def __init__(self, text: str) -> None:
         self.text = text
         self.row: np.ndarray | None = None  # (d,)
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.leads = False  # the thread is to make the next pass
-        self.woken = threading.Event()
+        self.woken = threading.Event()  # once there is a row or an error, or the thread leads
+
+    @property
+    def is_done(self) -> bool:
+        return self.row is not None or self.error is not None
 
 
 class Together:
@@ -42,37 +46,56 @@ class Together:
         """Return the embedding (d,) of one text; raise what embedding this text alone raises."""
         mine = _Wanted(text)
         with self._lock:
-            self._waiting.append(mine)
             mine.leads = self._free > 0
-            self._free -= mine.leads
-        while not mine.leads:
-            mine.woken.wait()
-            if mine.row is not None or mine.error is not None:
-                break
-        else:
+            if mine.leads:
+                self._free -= 1
+            else:
+                self._waiting.append(mine)
+        if not mine.leads:
+            self._wait(mine)
+        if mine.leads:
             self._lead(mine)
         if mine.error is not None:
             raise mine.error
         assert mine.row is not None
         return mine.row
 
+    def _wait(self, mine: _Wanted) -> None:
+        """Wait until ``mine`` has been embedded, or is to lead."""
+        try:
+            mine.woken.wait()
+        except BaseException as exc:  # the main thread was interrupted
+            with self._lock:
+                mine.error = exc
+                if mine in self._waiting:
+                    self._waiting.remove(mine)
+                elif mine.leads:
+                    self._hand_over()
+            raise
+
     def _lead(self, mine: _Wanted) -> None:
         """Make one pass with what waits, ``mine`` first, and let a waiting thread make the next."""
         with self._lock:
-            self._waiting.remove(mine)
             batch = [mine, *self._waiting[: MOST - 1]]
             del self._waiting[: MOST - 1]
         try:
             self._embed(batch)
         finally:
-            with self._lock:
-                if self._waiting:
-                    self._waiting[0].leads = True
-                    self._waiting[0].woken.set()
-                else:
-                    self._free += 1
-            for one in batch[1:]:
+            done = [one for one in batch[1:] if one.is_done]
+            with self._lock:  # this thread may have been interrupted, and not be done
+                self._waiting[:0] = [one for one in batch[1:] if one not in done]
+                self._hand_over()
+            for one in done:
                 one.woken.set()
+
+    def _hand_over(self) -> None:
+        """Let the first that waits make a pass; nobody else takes it into theirs."""
+        if self._waiting:
+            first = self._waiting.pop(0)
+            first.leads = True
+            first.woken.set()
+        else:
+            self._free += 1
 
     def _embed(self, batch: Sequence[_Wanted]) -> None:
         """Embed each text of a batch; one that cannot be embedded does not hinder the others."""

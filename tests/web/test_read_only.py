@@ -183,6 +183,39 @@ def test_what_the_owner_adds_is_found(photos, colour_library, add_file, monkeypa
     app.extensions["fovea"].close()
 
 
+def test_what_the_owner_changes_is_kept_for_no_later_answer(
+    photos, colour_library, add_file, monkeypatch
+):
+    """Each thread has a connection of its own, which would notice only after a while."""
+    folder, [root], real = colour_library.folder, colour_library.roots(), os.access
+    colour_library.close()
+    monkeypatch.setattr("fovea.search.library.access.os.access", lambda path, mode: False)
+    monkeypatch.setattr("fovea.web.engine.engine.LOOK_S", 3600.0)
+    app = create_app(folder, encoder_of=lambda row: None, testing=True)
+    client = app.test_client()
+
+    def counted():
+        [folder] = client.get("/api/roots").json["roots"]
+        listed = client.get("/api/facets").json["folders"]
+        return (
+            client.get("/api/search?q=").json["total"],
+            client.get("/api/search?q=like:1").json["total"],
+            client.get("/api/status").json["images"],
+            folder["images"],
+            *(entry["count"] for entry in listed),
+        )
+
+    assert counted() == (8, 8, 8, 8, 8)
+    for number in range(9, 15):
+        with monkeypatch.context() as owner:
+            owner.setattr("fovea.search.library.access.os.access", real)
+            Image.new("RGB", (9, number), "#123456").save(photos / f"new {number}.png")
+            with Library.open(folder) as library:
+                add_file(library, root.id, photos / f"new {number}.png")
+        assert counted() == (number,) * 5
+    app.extensions["fovea"].close()
+
+
 def test_a_snapshot_in_the_library_is_used(colour_library, tmp_path):
     from fovea.search.index.vector_index import IndexOptions, VectorIndex
 

@@ -21,10 +21,11 @@ __all__ = ["ask", "deepened", "follow", "page", "page_text"]
 
 def ask(engine: Engine, question: Question) -> Kept:
     """Return the listing for a question, ranked now unless the library has not changed since."""
+    generation = engine.generation  # first: what is then read may be newer, but not older
     searcher, model = engine.searcher(question), engine.model()
     model_id = None if model is None else model.id
     signs = None if searcher.background is None else searcher.background.signs
-    key = (question.key, model_id, engine.generation, signs)
+    key = (question.key, model_id, generation, signs)
     found = engine.listings.by_key(key)
     if found is None:
         engine.embed_ahead(question)

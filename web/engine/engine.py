@@ -5,6 +5,7 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,17 @@ log = logging.getLogger(__name__)
 
 FORMER_S = 60.0  # how long the former model stays loaded after a switch
 LOOK_S = 5.0  # between two checks for a newer snapshot
+FORMER = 4  # connections of a thread that are left open, since a caller may still use one
 CACHE_KIB = 4096  # of database pages, for each thread's connection
 
 
 class _Connection:
     """One thread's library, closed when the thread ends."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, openings: int) -> None:
         self.library = Library.open(folder)
         self.library.conn.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        self.openings = openings  # of the engine's watcher, before this one
         self.looked = time.monotonic()
 
     def close(self) -> None:
@@ -111,14 +114,21 @@ class Engine:
         """This thread's connection."""
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is None or self._is_late(connection):
-            # A caller may still use the former one, which is closed with the next.
-            self._local.former = connection
-            connection = self._local.connection = _Connection(self.folder)
+            if connection is None:
+                self._local.former = deque(maxlen=FORMER)
+            else:
+                self._local.former.append(connection)
+            connection = self._local.connection = _Connection(self.folder, self._openings)
             faiss.omp_set_num_threads(1)  # for this thread: many requests search at once
         return connection.library
 
     def _is_late(self, connection: _Connection) -> bool:
-        """Whether a library has changed without SQLite's notice, checked every ``LOOK_S``."""
+        """Whether a library has changed without SQLite's notice, checked every ``LOOK_S``.
+
+        And at once where ``generation`` has noticed: what is kept for a generation is not older.
+        """
+        if connection.openings != self._openings:
+            return True
         if self.is_writable or time.monotonic() < connection.looked + LOOK_S:
             return False
         connection.looked = time.monotonic()

@@ -57,8 +57,8 @@ class KeptColumns:
         return None
 
     def _read_when_quiet(self) -> None:
-        wait_s, seen = QUIET_S, self._engine.generation
         try:
+            wait_s, seen = QUIET_S, self._engine.generation
             while not self._engine.closing.wait(wait_s):
                 before, seen = seen, self._engine.generation
                 if seen != before:

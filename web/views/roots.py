@@ -52,7 +52,7 @@ def roots() -> dict[str, Any]:
     """Return each with its number of pictures. An offline folder is missing or not mounted."""
     engine = current_engine()
     roots = engine.library.roots_now()
-    counts = engine.remembered("roots", lambda: below_roots(engine))
+    counts = engine.remembered("below roots", lambda: below_roots(engine))
     return {"roots": [_fields(root, counts.get(root.path, 0)) for root in roots]}
 
 

@@ -3,6 +3,7 @@ import threading
 import numpy as np
 import pytest
 
+from fovea.search.models import together as together_module
 from fovea.search.models.together import MOST, Together
 from toys import TolerantEncoder, lazily
 
@@ -11,6 +12,10 @@ PATIENCE_S = 60
 
 def rows(texts):
     return np.array([[len(text), sum(map(ord, text))] for text in texts], np.float32)
+
+
+class Interrupted(BaseException):
+    """What ends a thread, as KeyboardInterrupt does the main one."""
 
 
 class Slow:
@@ -25,6 +30,8 @@ class Slow:
         assert self.may.acquire(timeout=PATIENCE_S)
         if "bad" in texts:
             raise ValueError("bad")
+        if "dying" in texts:
+            raise Interrupted
         return rows(texts)
 
     def wait(self):
@@ -153,8 +160,9 @@ def test_no_more_than_so_many_passes_run_at_a_time(slow, asked):
     assert slow.passes[2:] == [["three"]]
 
 
-def test_many_threads_get_their_own_rows():
-    together, wrong = Together(rows, 1), []
+@pytest.mark.parametrize("passes", [1, 3])
+def test_many_threads_get_their_own_rows(passes):
+    together, wrong = Together(rows, passes), []
 
     def ask(start):
         for number in range(200):
@@ -169,6 +177,105 @@ def test_many_threads_get_their_own_rows():
         thread.join(PATIENCE_S)
         assert not thread.is_alive()
     assert not wrong
+    assert together._free == passes, "all may run at once again"
+
+
+def test_two_passes_that_end_at_once_are_followed_by_two(slow, asked, monkeypatch):
+    may = threading.Event()
+
+    class Unhurried(threading.Event):
+        def wait(self, timeout=None):
+            return super().wait(timeout) and may.wait(PATIENCE_S)
+
+    together = Together(slow, 2)
+    for text in ("one", "two"):
+        asked(together, text)
+        slow.wait()
+    waiting_on(Unhurried, monkeypatch)
+    found = []
+    for number, text in enumerate(("three", "four"), 1):
+        found.append(asked(together, text))
+        wait_for(together, number)
+    slow.may.release(2)
+    wait_for(together, 0)  # each of the two is to make a pass of its own
+    may.set()
+    for _ in range(2):
+        slow.wait()
+    assert sorted(slow.passes[2:]) == [["four"], ["three"]]
+    slow.may.release(2)
+    asked.joined()
+    for text, [row] in zip(("three", "four"), found, strict=True):
+        assert row.tolist() == rows([text])[0].tolist()
+    assert together._free == 2
+
+
+def waiting_on(event, monkeypatch):
+    """Let whoever comes from now on wait for an event of this class."""
+
+    class Wanted(together_module._Wanted):
+        def __init__(self, text):
+            super().__init__(text)
+            self.woken = event()
+
+    monkeypatch.setattr(together_module, "_Wanted", Wanted)
+
+
+def test_whoever_waits_goes_on_after_the_thread_that_embeds_has_died(slow, asked):
+    together = Together(slow, 1)
+    leading = threading.Event()
+
+    def interrupted():
+        with pytest.raises(Interrupted):
+            together.embed("dying")
+        leading.set()
+
+    asked(together, "first")
+    slow.wait()
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    wait_for(together, 1)
+    found = []
+    for number, text in enumerate(("good", "fine"), 2):
+        found.append(asked(together, text))
+        wait_for(together, number)
+    slow.may.release(3)
+    assert leading.wait(PATIENCE_S)
+    asked.joined()
+    assert slow.passes == [["first"], ["dying", "good", "fine"], ["good", "fine"]]
+    for text, [row] in zip(("good", "fine"), found, strict=True):
+        assert row.tolist() == rows([text])[0].tolist()
+    assert together._free == 1
+
+
+def test_whoever_gives_up_leaves_the_next_pass_to_others(slow, asked, monkeypatch):
+    together = Together(slow, 1)
+    asked(together, "first")
+    slow.wait()
+    gone = []
+
+    class GivingUp(threading.Event):
+        def wait(self, timeout=None):
+            super().wait(timeout)
+            raise Interrupted
+
+    def give_up():
+        with pytest.raises(Interrupted):
+            together.embed("given up")
+        gone.append(True)
+
+    with monkeypatch.context() as patch:
+        waiting_on(GivingUp, patch)
+        thread = threading.Thread(target=give_up, daemon=True)
+        thread.start()
+        wait_for(together, 1)
+    found = asked(together, "next")
+    wait_for(together, 2)
+    slow.may.release(2)
+    asked.joined()
+    thread.join(PATIENCE_S)
+    assert gone and slow.passes == [["first"], ["next"]]
+    assert found[0].tolist() == rows(["next"])[0].tolist()
+    assert together._free == 1
 
 
 def test_a_remembered_text_is_not_changed_by_who_gets_it():

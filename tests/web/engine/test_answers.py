@@ -81,6 +81,13 @@ def test_a_new_question_does_not_count_the_library_again(client, colour_library,
     assert seen and not any("count(*)" in sql for sql in seen)
 
 
+def test_searching_and_the_list_of_folders_keep_their_own(client):
+    for query in ("red", "blue"):
+        assert client.get("/api/search", query_string={"q": query}).status_code == 200
+        [root] = client.get("/api/roots").json["roots"]
+        assert root["images"] == 8
+
+
 def test_what_is_added_is_in_the_next_answer(client, colour_library, photos, add_file):
     assert client.get("/api/search?q=blue").json["total"] == 8
     path = photos / "azure.png"

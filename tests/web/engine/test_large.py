@@ -2,10 +2,12 @@
 
 import os
 import threading
+from contextlib import suppress
 from itertools import count
 
 import pytest
 
+from fovea.search.errors import LibraryError
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.web.app import create_app
@@ -144,6 +146,44 @@ def test_columns_are_never_older_than_the_library(app, library):
         writer.join()
     engine.columns()
     assert len(engine.columns()) == library.rows("SELECT count(*) FROM shown")[0][0]
+
+
+def test_an_answer_from_older_columns_is_not_kept_for_the_newer_library(app, library, monkeypatch):
+    """The library changes between the columns and the answer from them."""
+    engine, client, paths = app.extensions["fovea"], app.test_client(), [b"/photos/b/IMG_00001.jpg"]
+    engine.columns()
+    searcher = engine.searcher
+
+    def changed_after(question):
+        found = searcher(question)
+        assert found.columns is None or len(found.columns) == 40
+        if paths:
+            library.delete_files([paths.pop()])
+        return found
+
+    monkeypatch.setattr(engine, "searcher", changed_after)
+    client.get("/api/search?q=sort:name")
+    assert not paths
+    monkeypatch.setattr(engine, "searcher", searcher)
+    assert client.get("/api/search?q=sort:name").json["total"] == 39
+
+
+def test_a_library_that_could_not_be_read_for_a_while_has_columns_later(app, library, monkeypatch):
+    engine = app.extensions["fovea"]
+
+    def unreadable(self):
+        raise LibraryError("the disk is gone")
+
+    def in_background(read):
+        with suppress(LibraryError):
+            read()
+
+    engine._columns = KeptColumns(engine, in_background)
+    with monkeypatch.context() as gone:
+        gone.setattr(type(engine), "generation", property(unreadable))
+        assert engine.columns() is None
+    engine.columns()
+    assert len(engine.columns()) == 40
 
 
 def test_a_small_library_has_no_columns(app, monkeypatch):
