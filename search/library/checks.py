@@ -171,18 +171,6 @@ def _columns(conn: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
     return [(row[1], row[2]) for row in conn.execute(f"PRAGMA table_info({table})")]
 
 
-<<<<<<< HEAD
-# Pairs of counts that are equal, each read from another B-tree, and none from a large one.
-_COUNTS = (
-    ("embeddings", "sqlite_autoindex_embeddings_1", "embeddings_model_id"),
-    ("files", "sqlite_autoindex_files_1", "files_image_id"),
-    ("files", "sqlite_autoindex_files_1", "files_root_id"),
-    ("images", "sqlite_autoindex_images_1", None),
-    ("shown", "shown_date", None),
-    ("marks", "sqlite_autoindex_marks_1", None),
-    ("searches", "sqlite_autoindex_searches_1", None),
-)
-=======
 # Ways to read all rows of a table, each another B-tree, and none a large one.
 _WAYS = {
     "embeddings": (
@@ -200,7 +188,6 @@ _WAYS = {
     "marks": ("INDEXED BY sqlite_autoindex_marks_1", "NOT INDEXED"),
     "searches": ("INDEXED BY sqlite_autoindex_searches_1", "NOT INDEXED"),
 }
->>>>>>> rev-a
 
 
 def counts(conn: sqlite3.Connection) -> Iterator[str]:
