@@ -211,6 +211,14 @@ def counts(conn: sqlite3.Connection) -> Iterator[str]:
         yield (
             f"there are {lengths['files']} files, but names of {lengths['folded']} can be compared"
         )
+    for mark, table in (("favourite", "favourites"), ("hidden", "hidden")):
+        [(noted, marked)] = conn.execute(
+            f"SELECT (SELECT count(*) FROM {table} WHERE ?1), (SELECT count(*) FROM marks "
+            "CROSS JOIN images USING (hash) WHERE mark = ?2)",
+            (True, mark),
+        )
+        if noted != marked:
+            yield f"{marked} images have the mark {mark}, but {noted} are noted as such"
 
 
 # Columns that ascend strictly along an SQL index that is searched for single rows.

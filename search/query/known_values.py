@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+from fovea.search.errors import FoveaError
+from fovea.search.library.connection import reader
 from fovea.search.library.library import DATABASE
 
 from .filters import FILTERS
@@ -54,12 +56,11 @@ def _values(folder: Path, key: str, start: str) -> Iterator[str]:
 def _read(folder: Path, read: Callable[[sqlite3.Connection], Iterator[str]]) -> Iterator[str]:
     """Yield what is read of a library until ``PATIENCE_S`` is over, or something is wrong."""
     deadline = time.monotonic() + PATIENCE_S
-    address = f"{(folder / DATABASE).absolute().as_uri()}?mode=ro"
     try:
-        with closing(sqlite3.connect(address, uri=True, timeout=0.1)) as conn:
+        with closing(reader(folder / DATABASE)) as conn:
             conn.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
             yield from read(conn)
-    except (sqlite3.Error, OSError):
+    except (sqlite3.Error, OSError, FoveaError):
         return
 
 

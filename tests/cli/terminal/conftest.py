@@ -35,7 +35,7 @@ def run_at_terminal(command, *, env=(), rows=24, columns=100, pixels=(0, 0), ans
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("COLORTERM", "NO_COLOR", "TMUX")
+        if name not in ("COLORTERM", "COLUMNS", "LINES", "NO_COLOR", "TMUX")
     }
     process = subprocess.Popen(
         command, cwd=CHECKOUT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
