@@ -193,12 +193,14 @@ _WAYS = {
 def counts(conn: sqlite3.Connection) -> Iterator[str]:
     """Compare the lengths of SQL indexes, and of small tables: quick, and no full check.
 
-    Without a condition, SQLite counts along whatever SQL index is smallest, whichever is asked for.
+    SQLite counts ``*`` along whatever SQL index is smallest, whichever is asked for, unless there
+    is a condition. Counting ids decodes each of an SQL index, which notices more damage.
     """
     lengths: dict[str, int] = {}
     for table, ways in _WAYS.items():
         for way in ways:
-            [(count,)] = conn.execute(f"SELECT count(*) FROM {table} {way} WHERE ?", (True,))
+            what = "*" if way == "NOT INDEXED" else "rowid"
+            [(count,)] = conn.execute(f"SELECT count({what}) FROM {table} {way} WHERE ?", (True,))
             first = lengths.setdefault(table, count)
             if count != first:
                 yield f"{table} has {first} rows by one way and {count} by another"
