@@ -1,6 +1,7 @@
 """Vectors that stay in the database, while that is replaced, copied, or only to be read."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import fovea
 from fovea.search.errors import LibraryError
 from fovea.search.index import train_ivf as training
 from fovea.search.index.ivf import IvfIndex, IvfSettings
+from fovea.search.index.save import is_saved
 from fovea.search.index.snapshot import read_snapshot
 from fovea.search.index.stored_vectors import StoredVectors
 from fovea.search.index.vector_index import IndexOptions
@@ -117,7 +119,9 @@ def test_backup_restore_and_salvage_of_a_library_whose_snapshot_has_no_vectors(
         both_ids = np.concatenate([ids, more])
         index = opened(restored, STORED)
         check_answers(index, both, both_ids)
+        assert not is_saved(restored, model, STORED)
         assert index.save() and index.check() == []
+        assert is_saved(restored, model, replace(STORED, at_once=100))
         assert isinstance(
             read_snapshot(snapshot_path(restored, model.id)).rows.vectors, StoredVectors
         )
