@@ -78,7 +78,10 @@ def _filed(columns: Columns) -> _Files:
 
 
 def _files(library: Library) -> _Files:
-    sql = "SELECT image_id, path FROM files WHERE state = 'indexed' ORDER BY image_id"
+    sql = (
+        "SELECT image_id, path FROM files "
+        "WHERE state = 'indexed' AND image_id IS NOT NULL ORDER BY image_id"
+    )
     code_of: dict[bytes, int] = {}
     images, folders = [], []
     for image_id, path in library.rows(sql):
