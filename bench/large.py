@@ -58,9 +58,11 @@ def main() -> None:
 
 
 def large_library(folder: Path, count: int) -> Path:
-    """Return the library in ``folder``, made unless it is there with as many pictures."""
+    """Return the library in ``folder``, made unless it is there. Exit if it has another size."""
     place, mark = folder / "library", folder / DONE
-    if mark.exists() and mark.read_text() == str(count):
+    if mark.exists():
+        if (found := mark.read_text()) != str(count):
+            raise SystemExit(f"{folder} has a library of {found} pictures; choose another folder")
         return place
     folder.mkdir(parents=True, exist_ok=True)
     for work, name in ((fill, "rows"), (prepare, "index and background")):

@@ -358,3 +358,5 @@ def test_a_large_library_is_plausible_and_kept(tmp_path, monkeypatch):
         assert (cameras, formats) == (6, 3) and 100 < folders < 2500 and 20 < shared < 150
     monkeypatch.setattr(bench, "fill", None)  # it is there
     assert bench.large_library(tmp_path / "made", 3000) == place
+    with pytest.raises(SystemExit, match="a library of 3000 pictures; choose another folder"):
+        bench.large_library(tmp_path / "made", 2000)

@@ -89,7 +89,11 @@ class LazyEncoder:
         """Embed texts as float32 unit rows (n, d); recent ones come from a cache."""
         if not texts:
             return np.empty((0, self.dim), np.float32)
-        return np.stack([self._recall(text) for text in texts])
+        known = self._recall(texts)
+        wanted = [text for text in dict.fromkeys(texts) if text not in known]
+        if wanted:
+            known |= self._remember(wanted, self._together.embed(wanted))
+        return np.stack([known[text] for text in texts])
 
     def encode_images(self, images: Sequence["Image"]) -> np.ndarray:
         """Embed decoded pictures as float32 unit rows (n, d). The first call imports torch."""
@@ -123,20 +127,22 @@ class LazyEncoder:
         except FoveaError as exc:
             log.warning("cannot load %s in advance: %s", self.name, exc)
 
-    def _recall(self, text: str) -> np.ndarray:
-        """Return the embedding (d,) of one text, from the cache if it is there."""
+    def _recall(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the embeddings (d,) of those texts that are in the cache."""
         with self._remembering:
-            known = self._texts.get(text)
-            if known is not None:
+            known = {text: self._texts[text] for text in texts if text in self._texts}
+            for text in known:
                 self._texts.move_to_end(text)
-                return known
-        row = self._together.embed(text).copy()
-        row.flags.writeable = False
+        return known
+
+    def _remember(self, texts: Sequence[str], rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Put embeddings (n, d) into the cache, and return them by their texts."""
+        made = {text: row.copy() for text, row in zip(texts, rows, strict=True)}
         with self._remembering:
-            self._texts[text] = row
+            self._texts |= made
             while len(self._texts) > REMEMBERED:
                 self._texts.popitem(last=False)
-        return row
+        return made
 
 
 class TextsLater:

@@ -14,24 +14,24 @@ Encode = Callable[[Sequence[str]], np.ndarray]  # n texts -> float32 (n, d)
 
 
 class _Wanted:
-    """A text that a thread waits for."""
+    """Texts that a thread waits for."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.row: np.ndarray | None = None  # (d,)
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = texts
+        self.rows: np.ndarray | None = None  # (n, d)
         self.error: BaseException | None = None
         self.leads = False  # the thread is to make the next pass
-        self.woken = threading.Event()  # once there is a row or an error, or the thread leads
+        self.woken = threading.Event()  # once there are rows or an error, or the thread leads
 
     @property
     def is_done(self) -> bool:
-        return self.row is not None or self.error is not None
+        return self.rows is not None or self.error is not None
 
 
 class Together:
     """Collects the texts of several threads, at most ``passes`` of which embed at a time.
 
-    No thread waits for others to come: the first one embeds its text at once, and who comes
+    No thread waits for others to come: the first one embeds its texts at once, and who comes
     meanwhile is in the next pass, which one of them makes.
     """
 
@@ -42,9 +42,16 @@ class Together:
         self._waiting: list[_Wanted] = []
         self._lock = threading.Lock()
 
-    def embed(self, text: str) -> np.ndarray:
-        """Return the embedding (d,) of one text; raise what embedding this text alone raises."""
-        mine = _Wanted(text)
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the embeddings (n, d) of texts; raise what embedding these alone raises.
+
+        More than ``MOST`` are embedded in several passes, between which others have their turn.
+        """
+        parts = [self._part(texts[at : at + MOST]) for at in range(0, len(texts), MOST)]
+        return np.concatenate(parts)
+
+    def _part(self, texts: Sequence[str]) -> np.ndarray:
+        mine = _Wanted(texts)
         with self._lock:
             mine.leads = self._free > 0
             if mine.leads:
@@ -57,8 +64,8 @@ class Together:
             self._lead(mine)
         if mine.error is not None:
             raise mine.error
-        assert mine.row is not None
-        return mine.row
+        assert mine.rows is not None
+        return mine.rows
 
     def _wait(self, mine: _Wanted) -> None:
         """Wait until ``mine`` has been embedded, or is to lead."""
@@ -76,8 +83,10 @@ class Together:
     def _lead(self, mine: _Wanted) -> None:
         """Make one pass with what waits, ``mine`` first, and let a waiting thread make the next."""
         with self._lock:
-            batch = [mine, *self._waiting[: MOST - 1]]
-            del self._waiting[: MOST - 1]
+            batch, count = [mine], len(mine.texts)
+            while self._waiting and count + len(self._waiting[0].texts) <= MOST:
+                batch.append(self._waiting.pop(0))
+                count += len(batch[-1].texts)
         try:
             self._embed(batch)
         finally:
@@ -98,8 +107,8 @@ class Together:
             self._free += 1
 
     def _embed(self, batch: Sequence[_Wanted]) -> None:
-        """Embed each text of a batch; one that cannot be embedded does not hinder the others."""
-        texts = list(dict.fromkeys(one.text for one in batch))
+        """Embed the texts of a batch; those that cannot be embedded hinder no other thread's."""
+        texts = list(dict.fromkeys(text for one in batch for text in one.texts))
         try:
             rows = dict(zip(texts, self._encode(texts), strict=True))
         except Exception as exc:  # whatever it is, raised where its text is waited for
@@ -110,7 +119,7 @@ class Together:
                 self._embed([one])
             return
         for one in batch:
-            one.row = rows[one.text]
+            one.rows = np.stack([rows[text] for text in one.texts])
 
 
 def _cores() -> int:

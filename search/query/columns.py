@@ -95,6 +95,9 @@ class Values:
             database.executemany(f"INSERT INTO {name}s VALUES (?, ?)", enumerate(column.values))
         return cls(tuple(folders), database)
 
+    def __del__(self) -> None:
+        self._database.close()  # Python 3.13 warns of one that is not
+
     def meeting(self, table: str, condition: str, values: Sequence[Any]) -> np.ndarray:
         """Return which rows of a table meet a condition, bool (m,)."""
         with self._turn:

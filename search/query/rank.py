@@ -119,14 +119,11 @@ def rank(
 
 
 def _refresh(library: Library, index: VectorIndex, remembered: Remembered) -> None:
-    """Let the index take in what was written, unless it has since the library changed."""
+    """Let the index take in what was written, unless it has since the library changed.
 
-    def refresh() -> int:
-        index.refresh(library)
-        return id(index)
-
-    if remembered(("refreshed", index.model.id), refresh) != id(index):
-        index.refresh(library)  # of two indexes of one model, the other one
+    A later index with the same ``id`` was read later, and so is not older.
+    """
+    remembered(("refreshed", id(index)), lambda: index.refresh(library))
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,12 +111,13 @@ def _hits(engine: Engine, kept: Kept, start: int, stop: int) -> str:
 
     The addresses of thumbnails also depend on the path under which the client sees the server.
     """
-    mark = (stop, engine.generation, engine.offline(), request.script_root)
+    offline = engine.offline()
+    mark = (stop, engine.generation, offline, request.script_root)
     known = None if start else kept.pages.get(mark)
     if known is None:
         found = engine.searcher(kept.listing.question).hits(kept.listing, start, stop)
         known = json_text(_hit_fields(engine, found))
-        if not start:
+        if not start and engine.offline() == offline:  # so it was while these were read
             kept.pages.clear()
             kept.pages[mark] = known
     return known

@@ -65,12 +65,13 @@ class KeptColumns:
                     continue
                 self._kept = None  # of an earlier state: not needed any more, and large
                 found = self.read()
-                if self._engine.closing.is_set():  # and has no generation any more
-                    return
                 if self._engine.generation == seen:
                     self._kept = (seen, found)
                     return
                 wait_s = min(2 * wait_s, LONGEST_S)
+        except Exception:
+            if not self._engine.closing.is_set():  # then there is no generation any more
+                raise
         finally:
             self._reading.release()
 

@@ -96,7 +96,8 @@ def _filed(columns: Columns, is_visible: np.ndarray) -> _Files:
 
 def _files(library: Library) -> _Files:
     sql = (
-        f"SELECT image_id, path FROM files WHERE state = 'indexed' AND {VISIBLE} ORDER BY image_id"
+        "SELECT image_id, path FROM files WHERE state = 'indexed' AND image_id IS NOT NULL "
+        f"AND {VISIBLE} ORDER BY image_id"
     )
     code_of: dict[bytes, int] = {}
     images, folders = [], []

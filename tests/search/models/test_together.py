@@ -53,7 +53,7 @@ def asked():
 
         def ask():
             try:
-                found.append(together.embed(text))
+                found.extend(together.embed([text]))
             except ValueError as exc:
                 found.append(exc)
 
@@ -88,7 +88,7 @@ def test_a_lone_text_is_embedded_at_once():
 
     together = Together(encode, 1)
     for text in ("one", "two"):
-        assert together.embed(text).tolist() == rows([text])[0].tolist()
+        assert together.embed([text]).tolist() == rows([text]).tolist()
     assert passes == [["one"], ["two"]]
 
 
@@ -106,7 +106,7 @@ def test_what_comes_meanwhile_is_embedded_in_one_pass(slow, asked):
     for text, [row] in zip(texts, found, strict=True):
         assert row.tolist() == rows([text])[0].tolist()
     slow.may.release()
-    together.embed("later")
+    together.embed(["later"])
     assert slow.passes[2:] == [["later"]], "nothing is left over"
 
 
@@ -121,6 +121,36 @@ def test_a_pass_is_not_too_long(slow, asked):
     asked.joined()
     assert [len(texts) for texts in slow.passes] == [1, MOST, 3]
     assert all(len(row) == 1 for row in found)
+
+
+def test_the_texts_of_one_thread_are_embedded_in_one_pass(slow):
+    together, texts = Together(slow, 1), ["one", "two", "one", "three"]
+    slow.may.release(3)
+    assert together.embed(texts).tolist() == rows(texts).tolist()
+    assert slow.passes == [["one", "two", "three"]]
+    many = [str(number) for number in range(MOST + 3)]
+    assert together.embed(many).tolist() == rows(many).tolist()
+    assert [len(texts) for texts in slow.passes[1:]] == [MOST, 3]
+
+
+def test_a_pass_has_no_part_of_what_a_thread_wants(slow, asked):
+    together = Together(slow, 1)
+    asked(together, "first")
+    slow.wait()
+    asked(together, "second")
+    wait_for(together, 1)
+    many = [f"of {MOST}: {number}" for number in range(MOST)]
+    found = []
+    thread = threading.Thread(target=lambda: found.append(together.embed(many)), daemon=True)
+    thread.start()
+    wait_for(together, 2)
+    asked(together, "last")
+    wait_for(together, 3)
+    slow.may.release(4)
+    asked.joined()
+    thread.join(PATIENCE_S)
+    assert slow.passes == [["first"], ["second"], many, ["last"]]
+    assert found[0].tolist() == rows(many).tolist()
 
 
 def test_a_text_that_fails_hinders_no_other(slow, asked):
@@ -143,8 +173,8 @@ def test_a_lone_text_that_fails_leaves_the_place_to_others(slow):
     together = Together(slow, 1)
     slow.may.release(2)
     with pytest.raises(ValueError, match="bad"):
-        together.embed("bad")
-    assert together.embed("good").tolist() == rows(["good"])[0].tolist()
+        together.embed(["bad"])
+    assert together.embed(["good"]).tolist() == rows(["good"]).tolist()
 
 
 def test_no_more_than_so_many_passes_run_at_a_time(slow, asked):
@@ -167,7 +197,7 @@ def test_many_threads_get_their_own_rows(passes):
     def ask(start):
         for number in range(200):
             text = f"{start} and {number}"
-            if together.embed(text).tolist() != rows([text])[0].tolist():
+            if together.embed([text]).tolist() != rows([text]).tolist():
                 wrong.append(text)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
@@ -226,7 +256,7 @@ def test_whoever_waits_goes_on_after_the_thread_that_embeds_has_died(slow, asked
 
     def interrupted():
         with pytest.raises(Interrupted):
-            together.embed("dying")
+            together.embed(["dying"])
         leading.set()
 
     asked(together, "first")
@@ -260,7 +290,7 @@ def test_whoever_gives_up_leaves_the_next_pass_to_others(slow, asked, monkeypatc
 
     def give_up():
         with pytest.raises(Interrupted):
-            together.embed("given up")
+            together.embed(["given up"])
         gone.append(True)
 
     with monkeypatch.context() as patch:
@@ -284,3 +314,20 @@ def test_a_remembered_text_is_not_changed_by_who_gets_it():
     kept = first.copy()
     first[:] = 0
     assert encoder.encode_texts(["red"])[0].tolist() == kept.tolist()
+
+
+def test_only_texts_that_are_not_remembered_are_embedded():
+    class Noting(TolerantEncoder):
+        passes = []
+
+        def encode_texts(self, texts):
+            self.passes.append(list(texts))
+            return super().encode_texts(texts)
+
+    encoder = lazily(Noting())
+    texts = ["red", "blue", "red", "lime"]
+    first = encoder.encode_texts(texts[:2])
+    found = encoder.encode_texts(texts)
+    assert Noting.passes == [["red", "blue"], ["lime"]]
+    assert found[:2].tolist() == first.tolist() and found[2].tolist() == found[0].tolist()
+    assert found.tolist() == TolerantEncoder().encode_texts(texts).tolist()

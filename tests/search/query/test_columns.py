@@ -1,7 +1,9 @@
 """Columns against SQL: drawn libraries of odd names and dates, filtered and sorted both ways."""
 
+import gc
 import os
 import random
+import sqlite3
 from types import SimpleNamespace
 
 import numpy as np
@@ -210,3 +212,13 @@ def test_the_first_images_do_not_keep_all_others_in_memory(library, text):
     columns = read_columns(library)
     ids = rank(library, None, None, parse(text), columns=columns, limit=5).ids
     assert len(ids) == 5 and ids.base is None
+
+
+def test_the_database_of_values_is_closed_with_its_columns(library):
+    columns = read_columns(library)
+    database = columns.values._database
+    assert database.execute("SELECT count(*) FROM files").fetchone() == (0,)
+    del columns
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        database.execute("SELECT 1")

@@ -237,3 +237,16 @@ def test_each_of_two_indexes_of_a_model_takes_in_what_is_new(library):
     for index in (shelf.index, other, shelf.index):
         found = rank(library, index, Words(), parse("something else"), remembered=keeping(known))
         assert found.ids[0] == image
+
+
+def test_no_index_is_asked_twice_for_what_is_new_in_one_state_of_the_library(library, monkeypatch):
+    """As after a new snapshot, which is not a change of the library."""
+    shelf, known, asked = Shelf(library, 40), {}, []
+    other = VectorIndex.open(library, shelf.model.id)
+    refresh = VectorIndex.refresh
+    monkeypatch.setattr(
+        VectorIndex, "refresh", lambda self, *more: asked.append(self) or refresh(self, *more)
+    )
+    for index in (shelf.index, other, other, shelf.index, other):
+        rank(library, index, Words(), parse("a bird"), remembered=keeping(known))
+    assert asked == [shelf.index, other]

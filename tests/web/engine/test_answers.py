@@ -135,6 +135,32 @@ def test_a_folder_that_goes_offline_is_marked_in_a_repeated_answer(
     assert not client.get("/api/search?q=blue").json["hits"][0]["offline"]
 
 
+def test_hits_are_not_kept_where_a_folder_goes_offline_while_they_are_read(
+    client, engine, photos, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("fovea.search.library.reachable.KEPT_S", 0.0)
+    offline = engine.offline
+
+    def gone_afterwards():
+        found = offline()
+        if photos.exists():
+            photos.rename(tmp_path / "elsewhere")
+        return found
+
+    with monkeypatch.context() as going:
+        going.setattr(engine, "offline", gone_afterwards)
+        assert client.get("/api/search?q=blue").json["hits"][0]["offline"]
+    (tmp_path / "elsewhere").rename(photos)
+    assert not client.get("/api/search?q=blue").json["hits"][0]["offline"]
+
+
+def test_a_file_that_has_lost_its_image_is_left_out_of_the_menus(client, colour_library):
+    with colour_library.transaction() as conn:
+        conn.execute("UPDATE files SET image_id = NULL WHERE id = 1")
+    [folder] = client.get("/api/facets").json["folders"]
+    assert folder["count"] == 7
+
+
 def test_kept_hits_have_the_addresses_of_whoever_asks(colour_library):
     encoder = lazily(TolerantEncoder())
     app = create_app(

@@ -257,3 +257,26 @@ def test_a_server_that_stops_while_columns_are_read_stops_quietly(app, monkeypat
     monkeypatch.setattr(engine._columns, "read", stopped_meanwhile)
     engine.columns()
     assert engine._columns._kept is None and not engine._columns._reading.locked()
+
+
+@pytest.mark.parametrize("moment", ["waiting", "after reading"])
+def test_a_server_that_stops_at_any_moment_stops_quietly(app, monkeypatch, moment):
+    engine = app.extensions["fovea"]
+    closing, read = engine.closing.wait, engine._columns.read
+
+    def waited(seconds):
+        found = closing(seconds)
+        engine.close()
+        return found
+
+    def stopped():
+        found = read()
+        engine.close()
+        return found
+
+    if moment == "waiting":
+        monkeypatch.setattr(engine.closing, "wait", waited)
+    else:
+        monkeypatch.setattr(engine._columns, "read", stopped)
+    engine.columns()
+    assert engine._columns._kept is None and not engine._columns._reading.locked()
