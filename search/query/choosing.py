@@ -88,7 +88,7 @@ class Chosen:
 def chosen(
     library: Library, columns: Columns, filters: Sequence[Filter], *, is_dated: bool = False
 ) -> Chosen | None:
-    """Choose the images that meet every filter; None where SQL should.
+    """Choose the images that meet every filter, hidden or not; None where SQL should.
 
     ``is_dated`` says that their order by date will be asked for.
     """

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from fovea.search.library.library import Library
+from fovea.search.library.marks import MARKS, mark
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.search.query import choosing
 from fovea.search.query.choosing import chosen
 from fovea.search.query.columns import images_within, read_columns
-from fovea.search.query.filters import allowed_images
+from fovea.search.query.filters import allowed_images, visible
 from fovea.search.query.language import parse
 from fovea.search.query.rank import rank
 
@@ -44,7 +45,7 @@ FILTERS = (
     "before:2019-07-15", "before:2020", "camera:canon", "camera:%", "camera:_", "camera:ü",
     "format:png", "format:jpg", "format:heic", "is:square", "is:landscape", "is:portrait",
     "is:damaged", "size:>1MP", "size:<=500B", "size:>=24MP", "near:48.2,16.4,10km",
-    "near:0,180,500km", "near:90,0,10000km",
+    "near:0,180,500km", "near:90,0,10000km", "is:favourite", "is:hidden",
 )  # fmt: skip
 
 
@@ -89,13 +90,16 @@ class Drawn:
         return FileWrite(path, self.roots[root], 1, mtime_ns, key)
 
     def change(self):
-        """Delete, hide and bring back some files, and read some pictures anew."""
+        """Delete, lose and find some files, read a picture anew, and mark or unmark two."""
         some = self.rng.sample(self.paths, 6)
         self.library.delete_files(some[:2])
         self.library.mark_missing(some[2:4])
         self.library.mark_present(some[3:5])
         key = self.rng.randrange(1, self.count + 1).to_bytes(32, "big")
         self.library.write_batch(WriteBatch(refreshed=[NewImage(key, 1, self.metadata())]))
+        for kind in MARKS:
+            other = self.rng.randrange(1, self.count + 1).to_bytes(32, "big")
+            mark(self.library, [key, other], kind, self.rng.random() < 0.8)
 
     def query(self):
         filters = self.rng.sample(FILTERS, self.rng.choice((0, 1, 1, 2, 3)))
@@ -118,7 +122,9 @@ def test_columns_choose_and_sort_as_sql_does_whatever_changes(library, seed):
         for _ in range(40):
             query = parse(drawn.query())
             found = chosen(library, columns, query.filters)
-            assert found is None or found.ids.tolist() == [*allowed_images(library, query.filters)]
+            if found is not None:
+                seen = visible(library, found.ids, query.filters)
+                assert seen.tolist() == allowed_images(library, query.filters).tolist()
             assert browsed(library, query, columns) == browsed(library, query, None), str(query)
             assert browsed(library, query, columns, 7) == browsed(library, query, None, 7)
         drawn.change()

@@ -9,6 +9,7 @@ import pytest
 
 from fovea.search.errors import LibraryError
 from fovea.search.library.library import Library
+from fovea.search.library.marks import mark
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.web.app import create_app
 from fovea.web.engine import large
@@ -19,6 +20,7 @@ from vectors import clustered
 QUERIES = (
     "", "sort:name", "in:2019", "-in:2019 after:2018", "name:img sort:name", "camera:canon",
     "is:portrait", "on:2019-07", "red", "red in:2019", "red after:2019 sort:date", "like:3 -in:b",
+    "is:favourite", "is:hidden", "-is:hidden in:2019", "red is:hidden",
 )  # fmt: skip
 ROOTS = (b"/photos", b"/photos/b", b"/phone")
 FOLDERS = ("/photos/2019", "/photos/b", "/photos/b/2019", "/photos/bb", "/phone/2019/07")
@@ -87,6 +89,8 @@ def test_the_page_shows_the_same_with_columns_and_without(app, library):
         lambda: None,
         lambda: library.delete_files([b"/photos/b/IMG_00001.jpg", b"/photos/bb/IMG_00002.jpg"]),
         lambda: write(library, range(41, 60)),
+        lambda: mark(library, [n.to_bytes(32, "big") for n in (4, 5, 8, 12)], "hidden", True),
+        lambda: mark(library, [n.to_bytes(32, "big") for n in (5, 6)], "favourite", True),
         lambda: library.remove_root(library.roots()[1].id),
     ):
         change()
