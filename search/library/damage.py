@@ -18,6 +18,7 @@ from typing import NamedTuple
 from fovea.search.errors import FoveaError, LibraryDamaged
 
 from . import checks
+from .access import access_of, has_changed
 from .connection import REMEDY, advised, connect, translated
 
 __all__ = ["Check", "damage_of", "explained", "guarded", "refuse_damaged", "refuse_damaged_once"]
@@ -150,8 +151,8 @@ def refuse_damaged_once(path: Path, conn: sqlite3.Connection) -> None:
     if state is not None and _remembered(path) == state:
         return
     refuse_damaged(path, conn, checks.everyday)
-    if state is None or state != _state(path):
-        return
+    if state is None or state != _state(path) or has_changed(access_of(conn), path):
+        return  # what is there now may not be what was read
     newest = max(times[-1] for times in state)
     if time.time_ns() - newest > SETTLED_S * 1e9:
         _remember(path, state)

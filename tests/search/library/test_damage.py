@@ -1,5 +1,6 @@
 """Which errors are put down to a damaged database, and what finding out costs."""
 
+import contextlib
 import os
 import sqlite3
 
@@ -7,7 +8,7 @@ import pytest
 
 import fovea
 from fovea.search.errors import LibraryDamaged
-from fovea.search.library import access, damage
+from fovea.search.library import access, checks, damage
 from fovea.search.library.library import DATABASE, Library
 
 
@@ -134,6 +135,23 @@ def test_damage_is_noticed_although_the_library_was_sound(colour_library, everyd
         with Library.open(folder) as opened, pytest.raises(LibraryDamaged):
             opened.refuse_damaged_once()
     assert len(everyday_run) == 3
+
+
+def test_what_a_connection_read_before_a_change_is_not_remembered(colour_library, monkeypatch):
+    """SQLite notices no change of a database that it opened as immutable."""
+    folder = colour_library.folder
+    colour_library.close()
+    monkeypatch.setattr(access.os, "access", lambda path, mode: False)
+    with Library.open(folder) as reading:
+        assert list(checks.structure(reading.conn)) == []
+        monkeypatch.undo()
+        with contextlib.closing(sqlite3.connect(folder / DATABASE)) as conn, conn:
+            conn.execute("PRAGMA writable_schema = ON")
+            conn.execute("DELETE FROM sqlite_master WHERE name = 'files_root_id'")
+        monkeypatch.setattr(damage, "SETTLED_S", -1.0)
+        reading.refuse_damaged_once()
+    with Library.open(folder) as opened, pytest.raises(LibraryDamaged):
+        opened.refuse_damaged_once()
 
 
 @pytest.mark.parametrize("content", [b"", b"[", b"null", b"[[1, 2, 3, 4]]", b"\xff", b"[" * 10**5])

@@ -187,7 +187,7 @@ def test_clients_that_leave_hinder_no_other(asking, served, place):
     else:
         until(lambda: asking.gate.passes)
     [channel] = [
-        one for one in served.active_channels.values() if one.addr == leaving.getsockname()
+        one for one in list(served.active_channels.values()) if one.addr == leaving.getsockname()
     ]
     leaving.close()
     until(lambda: not channel.connected)
