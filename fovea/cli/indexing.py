@@ -180,11 +180,13 @@ def _model_before(
 
 def _check_machine(device: str, dtype: str) -> None:
     """Refuse a device or precision that this machine lacks, importing torch only if needed."""
-    if dtype == "int8" and device in ("auto", "cpu"):
+    if dtype == "int8":
         from fovea.search.clip.engines.openvino_runtime import INSTALL, is_installed
 
         if not is_installed():
             raise FoveaError(f"int8 needs OpenVINO and NNCF: {INSTALL}")
+        if device not in ("auto", "cpu"):
+            raise FoveaError("int8 is for models on the CPU: add --device cpu, or use --dtype auto")
     elif device not in ("auto", "cpu") or dtype == "float16":
         from fovea.search.clip.encoders.base import pick_device, pick_dtype
 

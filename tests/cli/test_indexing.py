@@ -150,13 +150,20 @@ def test_a_library_switches_its_model_and_back_without_embedding_twice(own):
     [
         ["--workers", "0"],
         ["--batch-size", "0"],
-        ["--dtype", "int8"],
+        ["--dtype", "int4"],
         ["--no-such-option"],
         ["--switch-model"],
     ],
 )
 def test_misuse_of_index_exits_with_2(used, words):
     assert run("index", *words).code == 2
+
+
+@pytest.mark.parametrize(("is_there", "reason"), [(True, "--device cpu"), (False, "pip install")])
+def test_int8_says_what_it_needs(used, monkeypatch, is_there, reason):
+    monkeypatch.setattr("fovea.search.clip.engines.openvino_runtime.is_installed", lambda: is_there)
+    found = run("index", "--dtype", "int8", "--device", "cuda")
+    assert found.code == 1 and "int8" in found.err and reason in found.err
 
 
 def test_files_are_read_anew_whatever_their_stamps_say(own):

@@ -34,7 +34,7 @@ def load_encoder(
     place, chooser = pick_device(device), None
     called = name or folder.stem
     if dtype == "int8" and (place.type != "cpu" or kept is None):
-        raise ModelError("int8 is for models on the CPU; elsewhere use auto")
+        raise ModelError("int8 is for models on the CPU: choose device cpu, or dtype auto")
     if kept is not None and place.type == "cpu" and dtype in ("auto", "float32", "int8"):
         default = str(pick_dtype("auto", place)).removeprefix("torch.")
         chooser = Chooser(kept, called, dtype, default)

@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 AFTER_S = 20.0  # of embedding; about what measuring takes with OpenVINO
 AFTER_TORCH_S = 3.0  # and without, where two precisions of torch are compared
+KILLED = "two processes that measured it were killed, perhaps for their memory"
 
 
 def adapting(load: Callable[[], T]) -> Callable[[], T]:
@@ -58,9 +59,9 @@ class Chooser:
         self._count, self._seconds = 0, 0.0
         if dtype == "int8" and not is_installed():
             raise ModelError(f"int8 needs OpenVINO and NNCF: {INSTALL}")
-        self._record = kept.read()
+        self._record = self._known()
         if dtype == "int8" and self._record is not None and "int8" not in self._record.towers:
-            why = self._record.int8 or self._record.problem or "it was not made"
+            why = self._record.int8
             raise ModelError(f"{name} is not faithful in int8 on this CPU ({why}); use auto")
         self._load()
 
@@ -73,8 +74,18 @@ class Chooser:
             return self._record.precision
         return self.default
 
+    def _known(self) -> Record | None:
+        """Read the record. Who asks for int8 has it tried again, unless it was not faithful."""
+        record = self._kept.read()
+        if self._dtype == "int8" and record is not None and record.int8 is None:
+            return None  # it failed for a reason that may be gone
+        return record
+
     def _load(self) -> None:
-        """Load the tower that the record names, if OpenVINO computes it."""
+        """Load the tower that the record names, if OpenVINO computes it.
+
+        Raise ``ModelError`` where int8 is asked for and cannot be loaded.
+        """
         record = self._record
         if record is None:
             return
@@ -86,7 +97,10 @@ class Chooser:
         try:
             self._tower = None if data is None else OpenVinoTower(loaded(data))
         except Exception as exc:  # of many types: the extra may be broken, or the memory full
-            log.warning("OpenVINO cannot load %s (%s); torch is used", self._name, _line(exc))
+            problem = f"OpenVINO cannot load {self._name} ({_line(exc)})"
+            if self._dtype == "int8":
+                raise ModelError(f"{problem}; use auto") from exc
+            log.warning("%s; torch is used", problem)
             return
         if self._tower is None:
             self._record = None
@@ -95,7 +109,8 @@ class Chooser:
         """Keep the pictures that are embedded from now on, and measure with them."""
         can_differ = is_installed() or self.default != "float32"
         if self._record is None and self._dtype != "float32" and can_differ:
-            self._pixels = self._pixels or []
+            if self._pixels is None:  # perhaps after a measurement that failed
+                self._pixels, self._count, self._seconds = [], 0, 0.0
 
     def tower(self) -> Tower | None:
         """Return the tower to use; None for torch's, in ``precision``."""
@@ -120,33 +135,47 @@ class Chooser:
         least = AFTER_S if is_installed() else AFTER_TORCH_S
         if self._count < LEAST or (self._seconds < least and self._dtype != "int8"):
             return False
-        pictures, self._pixels = np.concatenate(self._pixels), None
-        self._measure(self.sources(), pictures)
+        parts, self._pixels = self._pixels, None
+        try:
+            self._measure(self.sources(), np.concatenate(parts))
+        except Timeout:
+            log.info("another process measures how %s embeds fastest", self._name)
+        except OSError as exc:
+            log.warning("cannot write to %s: %s", self._kept.folder, exc.strerror or exc)
+        except Exception as exc:  # a lock that the disk does not have, no memory: embedding goes on
+            log.warning("%s could not be measured: %s", self._name, _line(exc))
         if self._tower is None and self._dtype == "int8":
             self._dtype = "float32"  # for the rest of this run
         return True
 
     def _measure(self, sources: Sources, pixels: np.ndarray) -> None:
-        """Measure and keep what comes of it, unless another process is doing so."""
+        """Measure and keep what comes of it, unless that is known by now.
+
+        Raise ``Timeout`` if another process is doing so.
+        """
         kept = self._kept
-        try:
-            kept.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(kept.lock_path, timeout=0):
-                self._record = kept.read()  # another process may just have finished
-                if self._record is not None:
-                    self._load()
-                elif kept.trying_path.exists() and self._dtype == "auto":
-                    log.warning("%s; --dtype int8 tries once more", _killed(self._name))
-                else:
-                    kept.trying_path.touch()
-                    try:
-                        self._keep(sources, pixels)
-                    finally:
-                        kept.trying_path.unlink(missing_ok=True)
-        except Timeout:
-            log.info("another process measures how %s embeds fastest", self._name)
-        except OSError as exc:
-            log.warning("cannot write to %s: %s", kept.folder, exc.strerror or exc)
+        kept.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(kept.lock_path, timeout=0):
+            kept.sweep()
+            self._record = self._known()  # another process may just have finished
+            if self._record is not None:
+                self._load()
+                return
+            if kept.was_killed and self._dtype == "auto":
+                self._leave_out()
+                return
+            kept.begin()
+            try:
+                self._keep(sources, pixels)
+            finally:
+                kept.end()
+
+    def _leave_out(self) -> None:
+        """Record that measuring is not to be tried any more."""
+        self._record = Record("torch", self.default, "", {}, None, KILLED)
+        self._kept.write(self._record, {})
+        self._kept.end()
+        log.warning("%s is not measured: %s", self._name, KILLED)
 
     def _keep(self, sources: Sources, pixels: np.ndarray) -> None:
         started = time.monotonic()
@@ -161,7 +190,7 @@ class Chooser:
             self._tower = found.int8
         try:
             record = self._written(found)
-        except (OSError, RuntimeError, ModelError) as exc:  # OpenVINO hides errors of the disk
+        except Exception as exc:  # of many types: OpenVINO hides errors of the disk
             log.warning("what was measured of %s is not kept: %s", self._name, _line(exc))
         self._record = record
         log.info(
@@ -170,18 +199,15 @@ class Chooser:
         )  # fmt: skip
         if self._dtype == "int8" and found.int8 is None:
             why = record.int8 or record.problem
-            log.warning("%s is not faithful in int8: %s; float32 is used", self._name, why)
+            log.warning("%s cannot be had in int8: %s; float32 is used", self._name, why)
 
     def _written(self, found: Measured) -> Record:
-        data = {name: packed(model, self._kept.folder) for name, model in found.models.items()}
+        scratch = self._kept.scratch
+        data = {name: packed(model, *scratch) for name, model in found.models.items()}
         towers = {precision: digest(content) for precision, content in data.items()}
         record = replace(found.record, towers=towers)
         self._kept.write(record, data)
         return record
-
-
-def _killed(name: str) -> str:
-    return f"a process that measured {name} was killed, perhaps for its memory, so it is left out"
 
 
 def _line(exc: BaseException) -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fovea.search.clip.errors import ModelError
+
 from .faithful import Agreement, agreement
 from .openvino_runtime import OpenVinoTower, converted, is_installed
 from .quantise import methods, quantised
@@ -58,7 +60,8 @@ class Measured:
 def measured(sources: Sources, pixels: np.ndarray) -> Measured:
     """Compare all ways to embed pictures, uint8 (n, s, s, 3), of which some calibrate int8.
 
-    Where OpenVINO fails, the record says why, and torch is used.
+    Where OpenVINO cannot take the tower, the record says why, and torch is used. Raise
+    ``ModelError`` if the extra's installation is broken.
     """
     started = time.monotonic()
     towers = {"torch float32": sources.tower("float32")}
@@ -84,9 +87,13 @@ def measured(sources: Sources, pixels: np.ndarray) -> Measured:
                 if found.is_faithful:
                     towers["openvino int8"], models["int8"] = tower, made
                     break
+        except (ModelError, MemoryError):  # a broken installation, or a moment's want: ask again
+            raise
         except Exception as exc:  # whatever two large libraries raise for an unusual tower
             lines = str(exc).strip().splitlines()
             problem = (lines or [type(exc).__name__])[0][:160]
+    elif is_installed():
+        problem = "OpenVINO does not take models of this kind"
     is_faithful = "openvino int8" in towers
     speeds = timed(towers, pixels[: min(sources.batch, TIMED_BATCH)])
     name = chosen(speeds, f"torch {sources.default}")

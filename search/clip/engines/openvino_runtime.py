@@ -127,13 +127,14 @@ def converted(module: "nn.Module", size: int) -> Any:
         return ov.convert_model(module, example_input=example, input=[shape])
 
 
-def packed(model: Any, scratch: Path) -> bytes:
-    """Return a model as the bytes of one archive; ``scratch`` is a folder for large files.
+def packed(model: Any, scratch: Path, prefix: str) -> bytes:
+    """Return a model as the bytes of one archive.
 
-    Raise ``OSError`` or ``RuntimeError`` if the disk is full.
+    ``scratch`` is a folder for large files: they lie in one of their own there, whose name starts
+    with ``prefix``. Raise ``OSError`` or ``RuntimeError`` if the disk is full.
     """
     data = BytesIO()
-    with TemporaryDirectory(dir=scratch, prefix=".", suffix=".part") as place:
+    with TemporaryDirectory(dir=scratch, prefix=prefix, suffix=".part") as place:
         openvino().save_model(model, Path(place) / _MEMBERS[0], compress_to_fp16=False)
         with zipfile.ZipFile(data, "w") as archive:
             for name in _MEMBERS:

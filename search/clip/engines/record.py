@@ -10,8 +10,10 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -33,6 +35,7 @@ ENGINES = {"torch": "torch", "openvino": "OpenVINO"}
 _PRECISIONS = ("float32", "bfloat16", "int8")
 _CPU_FIELDS = ("model name", "CPU part", "flags", "Features")
 _FEATURES = ("sse4", "ssse3", "avx", "amx", "fma", "f16c", "asimd", "sve", "sme", "i8mm", "bf16")
+_DAMAGED = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 _SWITCHES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 
 
@@ -95,9 +98,40 @@ class Kept:
         return self.folder / f"{self.identity[:16]}.lock"
 
     @property
-    def trying_path(self) -> Path:
-        """There while a process measures, and for good if that process was killed."""
-        return self.folder / f"{self.name}.trying"
+    def trying_paths(self) -> tuple[Path, Path]:
+        """The first is there while a process measures, and stays if that process is killed.
+
+        The second likewise, for a process that finds the first: one kill may have any reason.
+        """
+        return self.folder / f"{self.name}.trying", self.folder / f"{self.name}.again"
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether two processes were killed while they measured."""
+        return all(path.exists() for path in self.trying_paths)
+
+    def begin(self) -> None:
+        """Note that this process measures."""
+        for path in self.trying_paths:
+            if not path.exists():
+                path.touch()
+                return
+
+    def end(self) -> None:
+        """Note that this process has come to the end of it."""
+        for path in self.trying_paths:
+            path.unlink(missing_ok=True)
+
+    @property
+    def scratch(self) -> tuple[Path, str]:
+        """A folder for large files, and the start of their names."""
+        return self.folder, f".{self.identity[:16]}-"
+
+    def sweep(self) -> None:
+        """Delete what a killed process has left in the scratch folder; hold the lock."""
+        folder, prefix = self.scratch
+        for left in folder.glob(f"{prefix}*.part"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def tower_path(self, precision: str) -> Path:
         return self.folder / f"{self.name}-{precision}.tower"
@@ -106,9 +140,12 @@ class Kept:
         """Return the record; None where there is none, or where it is damaged."""
         try:
             return _record(json.loads(self.record_path.read_bytes()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, TypeError, KeyError):
+        except OSError as exc:
+            log.warning("cannot read %s: %s", self.record_path, exc.strerror or exc)
+            return None
+        except _DAMAGED:
             log.warning("%s is damaged; it will be made again", self.record_path)
             return None
 
@@ -161,9 +198,9 @@ def _fill(data: bytes, file: IO[bytes]) -> None:
 
 
 def _record(told: dict[str, Any]) -> Record:
-    """Check what a file says; raise ``ValueError``, ``TypeError`` or ``KeyError``."""
+    """Check what a file says; raise one of ``_DAMAGED``."""
     agreed = told["int8"]
-    speeds = {str(name): float(value) for name, value in told["speeds"].items()}
+    speeds = {str(name): _number(value) for name, value in told["speeds"].items()}
     towers = {str(name): str(value) for name, value in told["towers"].items()}
     record = Record(
         told["engine"],
@@ -173,21 +210,29 @@ def _record(told: dict[str, Any]) -> Record:
         None if agreed is None else _agreement(agreed),
         str(told["problem"]),
         towers,
-        float(told["seconds"]),
+        _number(told["seconds"]),
     )
     if record.engine not in ENGINES or record.precision not in _PRECISIONS:
         raise ValueError(f"{record.engine} {record.precision}")
-    needs_tower = record.engine == "openvino"
-    if needs_tower and record.precision not in towers:
+    if record.engine == "openvino" and record.precision not in towers:
         raise ValueError("no tower")
+    if record.engine == "torch" and record.precision == "int8":
+        raise ValueError("torch has no int8")
     if record.precision == "int8" and not (record.int8 and record.int8.is_faithful):
         raise ValueError("not faithful")
     return record
 
 
 def _agreement(told: dict[str, Any]) -> Agreement:
-    mean, worst, recall = (float(told[name]) for name in ("mean", "worst", "recall"))
+    mean, worst, recall = (_number(told[name]) for name in ("mean", "worst", "recall"))
     return Agreement(mean, worst, recall, int(told["pictures"]))
+
+
+def _number(told: Any) -> float:
+    value = float(told)
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is no measurement")
+    return value
 
 
 def cpu_features() -> dict[str, Any]:

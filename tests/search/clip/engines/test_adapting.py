@@ -23,7 +23,7 @@ from fovea.search.clip.encoders.load import load_encoder
 from fovea.search.clip.engines import adapting, choose, faithful
 from fovea.search.clip.engines.adapting import adapting as adapting_load
 from fovea.search.clip.engines.openvino_runtime import OpenVinoTower, is_installed
-from fovea.search.clip.engines.record import Kept
+from fovea.search.clip.engines.record import Kept, Record
 from fovea.search.clip.errors import ModelError
 from places import CHECKOUT
 from small_clips import TEXT, write_model
@@ -107,7 +107,7 @@ def indexed(folder, kept, pixels, dtype="auto"):
 
 @pytest.fixture(scope="module")
 def made(folder, pixels, tmp_path_factory):
-    """The folder of a measurement that has chosen int8, and the line that said so."""
+    """The folder of a measurement that has chosen int8, and left the root logger as it was."""
     if not is_installed():
         pytest.skip("the extra openvino is not installed: openvino, nncf")
     place = tmp_path_factory.mktemp("made")
@@ -115,7 +115,10 @@ def made(folder, pixels, tmp_path_factory):
         patch.setattr(adapting, "AFTER_S", 0.0)
         patch.setattr(faithful, "RECALL", 0.8)
         patch.setattr(choose, "timed", lambda towers, _: {x: 1 + 2 * ("int8" in x) for x in towers})
+        root = logging.getLogger()
+        before = (root.level, [*root.filters], [*root.handlers])
         indexed(folder, kept_in(place, folder), pixels)
+        assert (root.level, root.filters, root.handlers) == before
     return place
 
 
@@ -153,14 +156,6 @@ def test_what_was_measured_is_used_by_every_encoder_and_not_measured_again(
     assert encoder.encode_pixels(pixels[:0]).shape == (0, 16)
     with pytest.raises(ValueError, match="not uint8"):
         encoder.encode_pixels(pixels.astype(np.float32))
-
-
-@needs_extra
-def test_measuring_leaves_the_root_logger_as_it_was(folder, pixels, tmp_path):
-    root = logging.getLogger()
-    before = (root.level, [*root.filters], [*root.handlers])
-    indexed(folder, kept_in(tmp_path / "kept", folder), pixels)
-    assert (root.level, root.filters, root.handlers) == before
 
 
 @needs_extra
@@ -366,10 +361,129 @@ def test_the_extra_sends_nothing_and_writes_nothing_at_home(tmp_path):
 def test_a_measurement_that_killed_its_process_is_not_repeated(folder, pixels, tmp_path, caplog):
     kept = kept_in(tmp_path / "kept", folder)
     kept.folder.mkdir()
-    kept.trying_path.touch()  # as a process leaves it that the system has ended
+    kept.begin()  # as a process leaves it that the system has ended
+    kept.begin()
     _, rows = indexed(folder, kept, pixels)
     [line] = caplog.messages
-    assert "was killed" in line and kept.read() is None and len(rows) == COUNT
-    kept.trying_path.unlink()
+    assert "were killed" in line and len(rows) == COUNT
+    assert kept.read().described() == f"bfloat16 (torch); no int8: {adapting.KILLED}"
     indexed(folder, kept, pixels)
-    assert kept.read() is not None and not kept.trying_path.exists()
+    assert len(caplog.messages) == 1, "said once"
+
+
+@pytest.mark.usefixtures("without_extra", "with_units")
+def test_a_process_that_was_killed_once_may_have_been_killed_for_any_reason(
+    folder, pixels, tmp_path
+):
+    kept = kept_in(tmp_path / "kept", folder)
+    kept.folder.mkdir()
+    kept.begin()
+    folder_and_prefix = kept.scratch
+    left = folder_and_prefix[0] / f"{folder_and_prefix[1]}left.part"
+    left.mkdir()
+    (left / "tower.bin").write_bytes(b"many")
+    indexed(folder, kept, pixels)
+    assert kept.read().precision == "float32"
+    assert {file.suffix for file in kept.folder.iterdir()} == {".json", ".lock"}
+
+
+@pytest.mark.usefixtures("without_extra", "with_units")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_counts_as_no_kill(folder, pixels, tmp_path, monkeypatch, error):
+    def stop(*_):
+        raise error
+
+    kept = kept_in(tmp_path / "kept", folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(adapting, "measured", stop)
+        with pytest.raises(error):
+            indexed(folder, kept, pixels)
+    assert not any(path.exists() for path in kept.trying_paths)
+    indexed(folder, kept, pixels)
+    assert kept.read() is not None
+
+
+@pytest.mark.usefixtures("without_extra", "with_units")
+@pytest.mark.parametrize("place", ["pixels", "writing", "lock", "folder"])
+def test_nothing_that_fails_around_a_measurement_costs_a_picture(
+    folder, pixels, tmp_path, monkeypatch, caplog, place
+):
+    def fail(*_, **__):
+        raise (NotImplementedError if place == "lock" else MemoryError)("not to be had")
+
+    kept = kept_in(tmp_path / "kept", folder)
+    if place == "folder":
+        kept.folder.write_text("a file")
+    encoder = adapting_load(lambda: load_encoder(folder, kept=kept))()
+    wanted = encoder.encode_pixels(pixels[:8])
+    with monkeypatch.context() as patch:
+        if place == "pixels":
+            patch.setattr(adapting.np, "concatenate", fail)
+        elif place == "writing":
+            patch.setattr(Kept, "write", fail)
+        elif place == "lock":
+            patch.setattr(adapting, "FileLock", fail)
+        rows = encoder.encode_pixels(pixels)
+    assert len(rows) == COUNT and len(caplog.messages) == 1
+    assert (rows[:8] * wanted).sum(axis=1).min() > 0.999
+
+
+@pytest.mark.usefixtures("without_extra", "with_units")
+def test_an_encoder_can_index_again_after_a_measurement_that_failed(
+    folder, pixels, tmp_path, monkeypatch
+):
+    def fail(*_):
+        raise MemoryError
+
+    kept = kept_in(tmp_path / "kept", folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(adapting, "measured", fail)
+        encoder, _ = indexed(folder, kept, pixels)
+    assert kept.read() is None
+    encoder.adapt()
+    assert len(encoder.encode_pixels(pixels)) == COUNT
+    assert kept.read() is not None
+
+
+@needs_extra
+def test_a_broken_installation_is_not_remembered(
+    folder, pixels, tmp_path, monkeypatch, caplog, without_units
+):
+    def fail(*_):
+        raise ModelError("openvino cannot be imported (no libtbb)")
+
+    monkeypatch.setattr(choose, "converted", fail)
+    kept = kept_in(tmp_path / "kept", folder)
+    _, rows = indexed(folder, kept, pixels)
+    assert np.allclose(rows, exact(folder, pixels), atol=1e-5)
+    assert sum("no libtbb" in line for line in caplog.messages) == 1
+    assert kept.read() is None and not any(path.exists() for path in kept.trying_paths)
+
+
+@needs_extra
+def test_int8_is_tried_again_where_it_only_failed(folder, tmp_path):
+    kept = kept_in(tmp_path / "kept", folder)
+    failed = Record("torch", "float32", "", {}, None, "a moment's trouble")
+    kept.write(failed, {})
+    with pytest.raises(ModelError, match="no int8 tower on this machine yet"):
+        load_encoder(folder, kept=kept, dtype="int8").encode_pixels(
+            np.zeros((1, 32, 32, 3), np.uint8)
+        )
+    encoder = load_encoder(folder, kept=kept, dtype="int8")
+    encoder.adapt()
+    assert encoder._chooser._pixels == [], "it keeps pictures to measure with"
+
+
+@needs_extra
+def test_int8_that_cannot_be_loaded_says_so(kept, folder, pixels, monkeypatch, caplog):
+    def fail(data):
+        raise RuntimeError("no plugin")
+
+    monkeypatch.setattr(adapting, "loaded", fail)
+    with pytest.raises(ModelError, match="OpenVINO cannot load .*no plugin.*use auto"):
+        load_encoder(folder, kept=kept, dtype="int8")
+    assert caplog.messages == []
+    rows = load_encoder(folder, kept=kept).encode_pixels(pixels)
+    assert (rows * exact(folder, pixels)).sum(axis=1).min() > 0.99
+    [line] = caplog.messages
+    assert line.endswith("torch is used")

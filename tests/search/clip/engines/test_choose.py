@@ -50,6 +50,13 @@ def test_embeddings_that_are_no_numbers_are_not_faithful():
     assert not agreement(broken, rows).is_faithful
 
 
+def test_any_copy_of_a_picture_is_as_good_a_neighbour():
+    copies = np.repeat(clustered(4, 32), 20, axis=0)
+    other = copies[::-1] + np.float32(1e-4) * clustered(80, 32, seed=1)
+    other /= np.linalg.norm(other, axis=1, keepdims=True)
+    assert agreement(other[::-1], copies).recall == 1
+
+
 def test_too_few_pictures_are_refused():
     rows = clustered(10, 8)
     with pytest.raises(ValueError, match="too few"):

@@ -73,6 +73,12 @@ DAMAGE = {
     "another precision": lambda text: text.replace('"int8",', '"int1",', 1),
     "not faithful": lambda text: text.replace("0.99,", "0.9,"),
     "no tower": lambda text: json.dumps(json.loads(text) | {"towers": {}}),
+    "nothing for speeds": lambda text: json.dumps(json.loads(text) | {"speeds": None}),
+    "a number past all": lambda text: text.replace("12.5", "1" + "0" * 400),
+    "no number": lambda text: text.replace("12.5", "NaN"),
+    "infinite pictures": lambda text: text.replace(": 256", ": Infinity"),
+    "deep": lambda text: "[" * 100_000,
+    "int8 by torch": lambda text: text.replace('"openvino"', '"torch"'),
     "words for numbers": lambda text: text.replace("31.0", '"fast"'),
 }
 
