@@ -93,8 +93,13 @@ class TorchEncoder(ABC):
             return self._run(lambda: self._image_tower, pixels, self.batch_size)
         with self._lock:
             started = time.monotonic()
-            tower = chooser.tower() or self._image_tower
-            rows = self._run(lambda: tower, pixels, self.batch_size)
+            tower = chooser.tower()
+            try:
+                rows = self._run(lambda: tower or self._image_tower, pixels, self.batch_size)
+            except Exception as exc:  # OpenVINO raises anything
+                if not chooser.gives_up(exc):
+                    raise
+                rows = self._run(lambda: self._image_tower, pixels, self.batch_size)
             if chooser.saw(pixels, time.monotonic() - started):
                 self.__dict__.pop("_image_tower", None)  # the chosen one may do without
             return rows

@@ -121,6 +121,19 @@ class Chooser:
             )
         return self._tower
 
+    def gives_up(self, exc: Exception) -> bool:
+        """Whether to embed with torch from now on, since OpenVINO has failed; say so once.
+
+        Where memory is short, fewer pictures at a time may do.
+        """
+        if not isinstance(self._tower, OpenVinoTower) or isinstance(exc, MemoryError):
+            return False
+        self._tower, self._pixels = None, None
+        if self._dtype == "int8":
+            self._dtype = "float32"
+        log.warning("OpenVINO cannot run %s (%s); torch is used", self._name, _line(exc))
+        return True
+
     def saw(self, pixels: np.ndarray, seconds: float) -> bool:
         """Take notice of pictures that took so long to embed; measure if it is time.
 

@@ -86,6 +86,13 @@ def without_units(monkeypatch):
     monkeypatch.setattr(base, "multiplies_bfloat16", lambda: False)
 
 
+def raising(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
 def kept_in(place, folder):
     return Kept(place, weights_sha256(folder / "model.safetensors"))
 
@@ -230,10 +237,8 @@ def test_a_tower_that_int8_spoils_stays_in_float(
 def test_a_tower_that_openvino_cannot_take_is_left_to_torch(
     folder, pixels, tmp_path, monkeypatch, without_units
 ):
-    def fail(module, size):
-        raise RuntimeError("no such operator\n  somewhere")
-
-    monkeypatch.setattr(choose, "converted", fail)
+    unknown = RuntimeError("no such operator\n  somewhere")
+    monkeypatch.setattr(choose, "converted", raising(unknown))
     kept = kept_in(tmp_path / "kept", folder)
     _, rows = indexed(folder, kept, pixels)
     assert kept.read().described() == "float32 (torch); no int8: no such operator"
@@ -296,10 +301,8 @@ def test_a_short_run_measures_nothing(folder, pixels, tmp_path, monkeypatch, rea
 def test_a_full_disk_costs_the_record_and_nothing_else(
     folder, pixels, tmp_path, monkeypatch, caplog
 ):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("fovea.search.clip.disk.os.replace", full)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("fovea.search.clip.disk.os.replace", raising(full))
     kept = kept_in(tmp_path / "kept", folder)
     _, rows = indexed(folder, kept, pixels)
     assert len(rows) == COUNT and kept.read() is None
@@ -310,10 +313,7 @@ def test_a_full_disk_costs_the_record_and_nothing_else(
 
 @pytest.mark.usefixtures("without_extra", "with_units")
 def test_a_measurement_that_fails_costs_nothing_else(folder, pixels, tmp_path, monkeypatch, caplog):
-    def fail(*_):
-        raise MemoryError("cannot allocate")
-
-    monkeypatch.setattr(adapting, "measured", fail)
+    monkeypatch.setattr(adapting, "measured", raising(MemoryError("cannot allocate")))
     _, rows = indexed(folder, kept_in(tmp_path / "kept", folder), pixels)
     [line] = caplog.messages
     assert line.endswith("could not be measured: cannot allocate") and len(rows) == COUNT
@@ -378,8 +378,8 @@ def test_a_process_that_was_killed_once_may_have_been_killed_for_any_reason(
     kept = kept_in(tmp_path / "kept", folder)
     kept.folder.mkdir()
     kept.begin()
-    folder_and_prefix = kept.scratch
-    left = folder_and_prefix[0] / f"{folder_and_prefix[1]}left.part"
+    place, prefix = kept.scratch
+    left = place / f"{prefix}left.part"
     left.mkdir()
     (left / "tower.bin").write_bytes(b"many")
     indexed(folder, kept, pixels)
@@ -390,12 +390,9 @@ def test_a_process_that_was_killed_once_may_have_been_killed_for_any_reason(
 @pytest.mark.usefixtures("without_extra", "with_units")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_interruption_counts_as_no_kill(folder, pixels, tmp_path, monkeypatch, error):
-    def stop(*_):
-        raise error
-
     kept = kept_in(tmp_path / "kept", folder)
     with monkeypatch.context() as patch:
-        patch.setattr(adapting, "measured", stop)
+        patch.setattr(adapting, "measured", raising(error))
         with pytest.raises(error):
             indexed(folder, kept, pixels)
     assert not any(path.exists() for path in kept.trying_paths)
@@ -432,12 +429,9 @@ def test_nothing_that_fails_around_a_measurement_costs_a_picture(
 def test_an_encoder_can_index_again_after_a_measurement_that_failed(
     folder, pixels, tmp_path, monkeypatch
 ):
-    def fail(*_):
-        raise MemoryError
-
     kept = kept_in(tmp_path / "kept", folder)
     with monkeypatch.context() as patch:
-        patch.setattr(adapting, "measured", fail)
+        patch.setattr(adapting, "measured", raising(MemoryError))
         encoder, _ = indexed(folder, kept, pixels)
     assert kept.read() is None
     encoder.adapt()
@@ -449,10 +443,8 @@ def test_an_encoder_can_index_again_after_a_measurement_that_failed(
 def test_a_broken_installation_is_not_remembered(
     folder, pixels, tmp_path, monkeypatch, caplog, without_units
 ):
-    def fail(*_):
-        raise ModelError("openvino cannot be imported (no libtbb)")
-
-    monkeypatch.setattr(choose, "converted", fail)
+    broken = ModelError("openvino cannot be imported (no libtbb)")
+    monkeypatch.setattr(choose, "converted", raising(broken))
     kept = kept_in(tmp_path / "kept", folder)
     _, rows = indexed(folder, kept, pixels)
     assert np.allclose(rows, exact(folder, pixels), atol=1e-5)
@@ -461,14 +453,25 @@ def test_a_broken_installation_is_not_remembered(
 
 
 @needs_extra
-def test_int8_is_tried_again_where_it_only_failed(folder, tmp_path):
+@pytest.mark.parametrize("dtype", ["auto", "int8"])
+def test_a_tower_that_fails_while_it_embeds_costs_no_picture(
+    kept, folder, pixels, monkeypatch, caplog, without_units, dtype
+):
+    encoder = load_encoder(folder, kept=kept, dtype=dtype)
+    monkeypatch.setattr(OpenVinoTower, "__call__", raising(RuntimeError("cannot execute")))
+    for _ in range(2):
+        assert np.allclose(encoder.encode_pixels(pixels), exact(folder, pixels), atol=1e-5)
+    [line] = caplog.messages
+    assert line.endswith("(cannot execute); torch is used")
+
+
+@needs_extra
+def test_int8_is_tried_again_where_it_only_failed(folder, pixels, tmp_path):
     kept = kept_in(tmp_path / "kept", folder)
     failed = Record("torch", "float32", "", {}, None, "a moment's trouble")
     kept.write(failed, {})
     with pytest.raises(ModelError, match="no int8 tower on this machine yet"):
-        load_encoder(folder, kept=kept, dtype="int8").encode_pixels(
-            np.zeros((1, 32, 32, 3), np.uint8)
-        )
+        load_encoder(folder, kept=kept, dtype="int8").encode_pixels(pixels)
     encoder = load_encoder(folder, kept=kept, dtype="int8")
     encoder.adapt()
     assert encoder._chooser._pixels == [], "it keeps pictures to measure with"
@@ -476,10 +479,7 @@ def test_int8_is_tried_again_where_it_only_failed(folder, tmp_path):
 
 @needs_extra
 def test_int8_that_cannot_be_loaded_says_so(kept, folder, pixels, monkeypatch, caplog):
-    def fail(data):
-        raise RuntimeError("no plugin")
-
-    monkeypatch.setattr(adapting, "loaded", fail)
+    monkeypatch.setattr(adapting, "loaded", raising(RuntimeError("no plugin")))
     with pytest.raises(ModelError, match="OpenVINO cannot load .*no plugin.*use auto"):
         load_encoder(folder, kept=kept, dtype="int8")
     assert caplog.messages == []
