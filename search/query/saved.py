@@ -7,17 +7,17 @@ content, so that the search still means that picture when its number has changed
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from fovea.search.errors import LibraryError
 from fovea.search.library.facts.folded import fold
 from fovea.search.library.library import Library
 from fovea.search.library.marks import contents
 
-from .language import parse
+from .language import LARGEST_ID, parse
 
 __all__ = [
     "LONGEST_NAME",
@@ -36,6 +36,7 @@ __all__ = [
 LONGEST_NAME = 100  # characters
 LONGEST_QUERY = 2000
 MOST = 1000  # searches of one library
+NO_IMAGE = LARGEST_ID  # no image ever has it
 
 # Why a search is not saved, by code; the page translates them.
 REFUSALS = {
@@ -73,10 +74,9 @@ def saved_searches(library: Library) -> list[SavedSearch]:
     )
     found = [SavedSearch(*row[:4]) for row in rows]
     kept = [_likes(row[4]) for row in rows]
-    hashes = {bytes.fromhex(content) for likes in kept for content in likes.values()}
-    now = library.image_by_hash(hashes) if hashes else {}
+    numbers = _numbers(library, kept)
     return [
-        replace(search, query=_renumbered(search.query, likes, now)) if likes else search
+        replace(search, query=_renumbered(search.query, likes, numbers)) if likes else search
         for search, likes in zip(found, kept, strict=True)
     ]
 
@@ -117,9 +117,12 @@ def edit_search(
 ) -> SavedSearch:
     """Change a search's name, its query or its place in the list, from 0; raise as for saving."""
     before = _by_id(library, search_id)
+    [(stored, text)] = library.rows("SELECT query, likes FROM searches WHERE id = ?", [search_id])
     new_name = before.name if name is None else name
     new_query = before.query if query is None else query
     new_name, likes = _checked(library, new_name, new_query)
+    if new_query == before.query:  # its pictures may be away, and are not to be forgotten
+        new_query, likes = stored, _likes(text)
     with library.transaction() as conn:
         _refuse_taken(library, new_name, but=search_id)
         changed = conn.execute(
@@ -151,9 +154,9 @@ def restore_searches(library: Library, searches: list[tuple[str, str, Mapping[st
         there = {fold(search.name): search.query for search in saved_searches(library)}
         for name, query, likes in searches:
             name, own = _checked(library, name, query)
-            hashes = [bytes.fromhex(content) for content in likes.values()]
-            now = library.image_by_hash(hashes)
-            if there.get(fold(name)) in (query, _renumbered(query, dict(likes), now)):
+            likes = {key: likes[key] for key in map(str, _liked(query)) if key in likes}
+            numbers = _numbers(library, [likes])
+            if there.get(fold(name)) in (query, _renumbered(query, likes, numbers)):
                 continue
             if len(there) >= MOST:
                 raise SearchRefused("full", most=MOST)
@@ -164,7 +167,7 @@ def restore_searches(library: Library, searches: list[tuple[str, str, Mapping[st
             conn.execute(
                 "INSERT INTO searches (name, folded, query, likes, place, saved_at) "
                 "VALUES (?, ?, ?, ?, (SELECT coalesce(max(place), 0) + 1 FROM searches), ?)",
-                (free, fold(free), query, json.dumps(dict(likes) or own), _now()),
+                (free, fold(free), query, json.dumps(likes or own), _now()),
             )
             there[fold(free)] = query
             added += 1
@@ -192,8 +195,13 @@ def _checked(library: Library, name: str, query: str) -> tuple[str, dict[str, st
         query.encode()
     except UnicodeEncodeError as exc:
         raise SearchRefused("utf8") from exc
-    ids = [int(term.value) for term in parse(query).terms if term.kind == "like"]
-    return name, {str(key): value.hex() for key, value in contents(library, ids).items()}
+    known = contents(library, _liked(query))
+    return name, {str(key): value.hex() for key, value in known.items()}
+
+
+def _liked(query: str) -> list[int]:
+    """Return the numbers of the pictures that a query names."""
+    return [int(term.value) for term in parse(query).terms if term.kind == "like"]
 
 
 def _refuse_taken(library: Library, name: str, but: int | None = None) -> None:
@@ -228,15 +236,34 @@ def _likes(text: str) -> dict[str, str]:
     return found
 
 
-def _renumbered(query: str, likes: Mapping[str, str], now: Mapping[bytes, int]) -> str:
+class _Numbers(NamedTuple):
+    now: Mapping[bytes, int]  # of the images with these contents
+    others: Collection[int]  # those of absent contents that other images have
+
+
+def _numbers(library: Library, kept: Sequence[Mapping[str, str]]) -> _Numbers:
+    hashes = {bytes.fromhex(content) for likes in kept for content in likes.values()}
+    now = library.image_by_hash(hashes) if hashes else {}
+    absent = {
+        int(key)
+        for likes in kept
+        for key, content in likes.items()
+        if bytes.fromhex(content) not in now
+    }
+    return _Numbers(now, contents(library, absent) if absent else ())
+
+
+def _renumbered(query: str, likes: Mapping[str, str], known: _Numbers) -> str:
     """Write a query with the numbers that its pictures have now; as it was if those are the same.
 
-    A picture that is not in the library keeps its number.
+    A picture that is not in the library keeps its number, or is ``NO_IMAGE`` where another picture
+    has that, as after an import.
     """
     numbers: dict[Any, int] = {
-        int(key): now[bytes.fromhex(content)]
+        int(key): known.now.get(
+            bytes.fromhex(content), NO_IMAGE if int(key) in known.others else int(key)
+        )
         for key, content in likes.items()
-        if bytes.fromhex(content) in now
     }
     if all(key == number for key, number in numbers.items()):
         return query

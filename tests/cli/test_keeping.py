@@ -67,6 +67,14 @@ def test_filters_choose_what_is_hidden(home):
     assert run("mark", "hide").code == 2
 
 
+@pytest.mark.parametrize("query", ["", " ", "sort:date"])
+def test_a_query_without_filters_does_not_hide_everything(home, query):
+    """As from a variable of the shell that is not set."""
+    done = run("mark", "hide", "--query", query)
+    assert done.code == 2 and "has no filter" in done.err
+    assert found("is:hidden") == set()
+
+
 def test_a_file_that_the_library_lacks_changes_nothing(home, tmp_path):
     (tmp_path / "new.png").write_bytes(encoded("red", 5000))
     done = run("mark", "favourite", home / "photos" / "red.png", tmp_path / "new.png")

@@ -93,7 +93,10 @@ def _pictures(
         return list(files)
     from fovea.search.query.language import parse
 
-    if parse(query).terms:
+    asked = parse(query)
+    if not asked.terms and not asked.filters:  # an unset variable, and not every picture
+        raise click.UsageError("--query has no filter; give one, such as in:Screenshots")
+    if asked.terms:
         raise click.UsageError(
             "--query takes filters only, such as in:Screenshots; words leave no picture out"
         )

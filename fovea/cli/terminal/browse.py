@@ -1,7 +1,10 @@
 """``fovea browse``: the command; ``browser.py`` is what it shows."""
 
 import logging
+import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 import click
@@ -13,6 +16,9 @@ from fovea.search.clip.errors import FoveaError
 from .words import QueryCommand, complete_query, joined
 
 __all__ = ["browse"]
+
+LOOK_S = 1.0  # between two looks at whether the terminal is still there
+HUNG_UP = 129  # the exit status of what SIGHUP ended
 
 
 @click.command(cls=QueryCommand, short_help="Search full-screen in the terminal, with thumbnails.")
@@ -45,8 +51,19 @@ def browse(words: tuple[str, ...], folder: Path | None, device: str, dtype: str)
 
     logger = logging.getLogger("fovea")
     handlers, logger.handlers = logger.handlers, [logging.NullHandler()]  # the screen is taken
+    threading.Thread(target=_end_with_terminal, name="fovea-terminal", daemon=True).start()
     try:
         with Source(place, device=device, dtype=dtype) as source:
             Browser(source, joined(words), graphics=way).run()
     finally:
         logger.handlers = handlers
+
+
+def _end_with_terminal() -> None:
+    """End this process once its terminal is gone, which not everybody is told of by a signal.
+
+    Textual would read the end of its input for ever, and wait for ever to write.
+    """
+    while os.isatty(0):
+        time.sleep(LOOK_S)
+    os._exit(HUNG_UP)

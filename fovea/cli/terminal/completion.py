@@ -24,6 +24,9 @@ __all__ = ["completion", "register"]
 
 VARIABLE = "_FOVEA_COMPLETE"
 SPECIAL = re.compile(r"[^\w@%+=:,./~-]")  # to Bash
+QUOTED = re.compile(r'["$`\\]')  # to Bash between double quotation marks
+SINGLE = "'\\''"  # a single quotation mark between two
+HISTORY = '"\\!"'  # an exclamation mark between two others, in which a backslash would stay
 MARK = "# completes fovea's commands"
 
 # Unlike click's own, these put no space behind what is only a part of a word ("part"), and in Bash
@@ -89,16 +92,49 @@ class _Bash(BashComplete):
         line = os.environ["COMP_WORDS"]
         words = split_arg_string(line)
         ends = line[-1:].isspace() and not line.endswith("\\ ")
+        self._mark, inside = _open_quotation(line)
+        ends = ends and not self._mark
         self._word = "" if ends or len(words) < 2 else words[-1]
+        self._head = self._word[: len(self._word) - inside] if self._mark else ""
         return (words[1:] if ends else words[1:-1]), self._word
 
     def format_completion(self, item: "CompletionItem[str]") -> str:
-        """Return what replaces the word, or what follows its last colon, escaped for Bash."""
+        """Return what replaces the word, or what follows its last colon, escaped for Bash.
+
+        After an open quotation mark, that is what follows the mark.
+        """
         value = item.value
+        if self._mark:
+            value = value.removeprefix(self._head)
+            if self._mark == "'":
+                value = value.replace("'", SINGLE)
+            else:
+                value = QUOTED.sub(lambda found: chr(92) + found[0], value).replace("!", HISTORY)
+            is_taken_as_closed = value.endswith(self._mark)  # by Bash, which closes others itself
+            return f"{item.type},{value}{self._mark if is_taken_as_closed else ''}"
         if ":" in os.environ.get("COMP_WORDBREAKS", "") and item.type in ("plain", "part"):
             head = self._word[: self._word.rfind(":") + 1]
             value = value[len(head) :] if value.startswith(head) else value
         return f"{item.type},{SPECIAL.sub(lambda found: chr(92) + found[0], value)}"
+
+
+def _open_quotation(line: str) -> tuple[str, int]:
+    """Return the quotation mark that is open at the end of a line, and the length of what follows.
+
+    That is in characters as Bash reads them; "" and 0 if none is open.
+    """
+    mark, length, rest = "", 0, iter(line)
+    for char in rest:
+        if char == mark:
+            mark = ""
+        elif not mark and char in "\"'":
+            mark, length = char, 0
+        elif char == "\\" and mark != "'":
+            after = next(rest, "")
+            length += 1 if not mark or QUOTED.match(after) else 2
+        else:
+            length += 1
+    return (mark, length) if mark else ("", 0)
 
 
 class _Zsh(ZshComplete):

@@ -6,6 +6,7 @@ import shutil
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO
@@ -64,7 +65,8 @@ def _identity(path: bytes) -> tuple[int, int]:
 def copy_file(paths: Iterable[str], folder: bytes) -> str:
     """Copy the first of an image's files that can be read into a folder; return the new path.
 
-    The copy has the file's name, with a number where that is taken, and its times. Raise
+    The copy has the file's name, with a number where that is taken, its times, and no permissions
+    that the file lacks. Raise
     ``FoveaError`` with the reason if it cannot be made; nothing of it is left then.
     """
     names = tuple(paths)
@@ -95,11 +97,11 @@ def _opened(paths: tuple[str, ...]) -> tuple[str, BinaryIO]:
 
 def _copied(source: BinaryIO, name: bytes, folder: bytes) -> bytes:
     os.makedirs(folder, exist_ok=True)
-    target, file = _created(folder, name)
+    status = os.fstat(source.fileno())
+    target, file = _created(folder, name, stat.S_IMODE(status.st_mode) & 0o666)
     try:
         with file:
             shutil.copyfileobj(source, file, BUFFER)
-        status = os.fstat(source.fileno())
         with suppress(OSError):  # some systems keep no times
             os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
     except BaseException:
@@ -109,14 +111,14 @@ def _copied(source: BinaryIO, name: bytes, folder: bytes) -> bytes:
     return target
 
 
-def _created(folder: bytes, name: bytes) -> tuple[bytes, BinaryIO]:
+def _created(folder: bytes, name: bytes, mode: int) -> tuple[bytes, BinaryIO]:
     """Create a file of this name, or with a number before its extension if the name is taken."""
     stem, extension = os.path.splitext(name)
     for number in count(1):
         end = b"-%d" % number + extension if number > 1 else extension
         target = os.path.join(folder, stem[: LONGEST_NAME - len(end)] + end)
         try:
-            return target, open(target, "xb")
+            return target, open(target, "xb", opener=partial(os.open, mode=mode))
         except FileExistsError:
             continue
     raise AssertionError  # numbers do not end

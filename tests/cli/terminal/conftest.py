@@ -77,6 +77,31 @@ def at_terminal(used):
     return run
 
 
+def leave_terminal(command, *, env, sign):
+    """Run a command in a terminal that goes away, without a signal, once ``sign`` is written.
+
+    Return its exit status, or None if it goes on for ``PATIENCE_S``.
+    """
+    ours, theirs = pty.openpty()  # it controls no process: nobody is told with SIGHUP
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = subprocess.Popen(
+        command, cwd=CHECKOUT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env=os.environ | {"TERM": "xterm-256color"} | env,
+    )  # fmt: skip
+    os.close(theirs)
+    written, deadline = b"", time.monotonic() + PATIENCE_S
+    while sign not in written and time.monotonic() < deadline:
+        if select.select([ours], [], [], 0.1)[0]:
+            written += os.read(ours, 1 << 16)
+    os.close(ours)
+    try:
+        return process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return None
+
+
 def talk_to(command, env, steps, *, done):
     """Run an interactive program in a terminal, and type ``steps``: what to wait for, what to type.
 
@@ -111,3 +136,8 @@ def talk_to(command, env, steps, *, done):
 @pytest.fixture
 def type_into():
     return talk_to
+
+
+@pytest.fixture
+def left_by_terminal():
+    return leave_terminal

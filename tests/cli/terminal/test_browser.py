@@ -338,6 +338,12 @@ def test_a_real_terminal_is_used_and_left_as_it_was(at_terminal):
     assert screen.text.rindex("\x1b[?1049l") > screen.text.rindex("\x1b[?1049h")
 
 
+def test_it_ends_when_its_terminal_goes_away(used, left_by_terminal):
+    command = [sys.executable, "-m", "fovea", "browse", "name:blue"]
+    env = {"FOVEA_LIBRARY": str(used / "library")}
+    assert left_by_terminal(command, env=env, sign=b"\x1b[?1049h") == 129
+
+
 @pytest.mark.parametrize(
     ("attributes", "drawn"), [(b"62;4;22", b"\x1bP"), (b"62;22", "\U0010eeee".encode())]
 )

@@ -104,6 +104,28 @@ def test_a_shell_completes_words_filters_and_values(env, shell, type_into, tmp_p
         assert words.read_text().splitlines() == expected, shown
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b'fovea search in:"wo\t\r', 'in:"work; rm -rf"'),
+        (b'fovea search "in:wo\t\r', 'in:"work; rm -rf"'),
+        (b"fovea search 'in:wo\t\r", 'in:"work; rm -rf"'),
+        (b'fovea search "in:hol\t\r', "in:holidays"),
+        (b'fovea search "dog" "in:2019 Por\t\r', 'in:"2019 Portugal"'),
+    ],
+)
+def test_bash_completes_between_quotation_marks(env, line, expected, type_into, tmp_path):
+    program = shutil.which("bash")
+    if program is None:
+        pytest.skip("bash is not installed")
+    script = run("completion", "bash").out
+    (tmp_path / ".bashrc").write_text(f"PS1='READY> '\n{script}")
+    words = tmp_path / "words"
+    command = [program, "--noprofile", "-i"]
+    shown = type_into(command, env, [(b"READY> ", line)], done=words.exists)
+    assert words.exists() and words.read_text().splitlines()[-1] == expected, shown
+
+
 # The command
 
 

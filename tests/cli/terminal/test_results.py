@@ -112,6 +112,21 @@ def test_hits_are_copied_with_their_names_and_times(used, tmp_path):
     assert len(list(place.iterdir())) == 6 and done.out.count("\n") == 6
 
 
+def test_a_copy_is_as_private_as_its_file(own, tmp_path):
+    place = tmp_path / "private"
+    place.mkdir()
+    for name, mode in (("blue.png", 0o600), ("red.png", 0o644)):
+        shutil.copyfile(own / "photos" / name, place / name)
+        (place / name).chmod(mode)
+    library = ("--library", tmp_path / "lib")
+    assert run("index", place, "--workers", 1, *library).code == 0
+    assert run("search", "", "--copy-to", tmp_path / "to", *library).code == 0
+    assert stat.S_IMODE((tmp_path / "to" / "blue.png").stat().st_mode) == 0o600
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "to" / "red.png").stat().st_mode) == 0o644 & ~mask
+
+
 def test_nothing_is_overwritten_and_names_get_numbers(used, tmp_path):
     (tmp_path / "blue.png").write_bytes(b"mine")
     (tmp_path / "blue-2.png").symlink_to(tmp_path / "nowhere")

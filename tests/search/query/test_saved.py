@@ -13,6 +13,7 @@ from fovea.search.maintenance.salvage import salvage
 from fovea.search.query.saved import (
     LONGEST_NAME,
     MOST,
+    NO_IMAGE,
     SearchRefused,
     delete_search,
     edit_search,
@@ -149,6 +150,42 @@ def test_an_export_fits_any_library(colour_library, tmp_path):
         again = exported(other)
         assert again["searches"] == document["searches"]
     assert imported(colour_library, document) == ImportReport(0, 0, 0, 1)
+
+
+def test_an_imported_picture_that_is_absent_is_no_other_one(colour_library):
+    """Its number in the other library belongs to another picture here."""
+    document = {
+        "fovea": 1,
+        "searches": [{"name": "Like it", "query": "like:1 sea", "pictures": {"1": "07" * 32}}],
+    }
+    assert imported(colour_library, document).searches == 1
+    assert listed(colour_library) == [("Like it", f"like:{NO_IMAGE} sea")]
+    [made] = saved_searches(colour_library)
+    edit_search(colour_library, made.id, name="Like that", query=f"like:{NO_IMAGE} sea", place=0)
+    [entry] = exported(colour_library)["searches"]
+    assert entry == document["searches"][0] | {"name": "Like that"}
+
+
+def test_a_search_that_is_renamed_keeps_pictures_that_are_away(colour_library, photos, add_file):
+    ids = dict(colour_library.rows("SELECT path, image_id FROM files"))
+    name = next(path for path in ids if path.endswith(b"/red.png"))
+    made = save_search(colour_library, "Red", f"like:{ids[name]}")
+    [root] = colour_library.roots()
+    forget_root(colour_library, root.id)
+    edit_search(colour_library, made.id, name="Reds", query=made.query, place=0)
+    root = colour_library.add_root(photos)
+    for path in sorted(photos.iterdir(), reverse=True):
+        add_file(colour_library, root.id, path)
+    now = dict(colour_library.rows("SELECT path, image_id FROM files"))
+    assert now[name] != ids[name] and listed(colour_library) == [("Reds", f"like:{now[name]}")]
+
+
+def test_an_import_keeps_no_picture_that_its_query_does_not_name(library):
+    pictures = {str(number): "07" * 32 for number in range(1000)}
+    document = {"fovea": 1, "searches": [{"name": "a", "query": "like:12", "pictures": pictures}]}
+    assert imported(library, document).searches == 1
+    [entry] = exported(library)["searches"]
+    assert entry["pictures"] == {"12": "07" * 32}
 
 
 def test_an_imported_search_whose_name_is_taken_gets_a_number(library):

@@ -245,6 +245,7 @@ def test_a_name_that_is_taken_is_told(page):
     page.wait_for_function("() => document.querySelector('#saved-problem').textContent")
     assert "'Colour' already" in page.inner_text("#saved-problem")
     assert page.evaluate("document.activeElement.id") == "saved-name"
+    assert page.get_attribute("#saved-name", "aria-invalid") == "true"
 
 
 def test_searches_are_edited_ordered_deleted_and_brought_back(page):

@@ -81,7 +81,7 @@ function showNew() {
 
 function complain(text) {
   parts.problem.textContent = text;
-  parts.name.toggleAttribute("aria-invalid", Boolean(text));
+  parts.name.setAttribute("aria-invalid", String(Boolean(text)));
 }
 
 async function save(event) {
