@@ -94,6 +94,7 @@ def test_a_link_behind_the_box_skips_to_the_results(page):
     page.wait_for_selector(".chip >> nth=2")
     page.focus(BOX)
     page.keyboard.press("Tab")  # to the choice of a picture
+    page.keyboard.press("Tab")  # to the star
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getBoundingClientRect().top") >= 0
     page.keyboard.press("Enter")
