@@ -52,6 +52,12 @@ def pixels():
 
 
 @pytest.fixture(autouse=True)
+def warnings_only(caplog):
+    """Log as the library does by itself, whatever another test has asked for."""
+    caplog.set_level(logging.WARNING, logger="fovea")
+
+
+@pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     """Measure after any time, and find int8 the fastest and torch the slowest.
 
