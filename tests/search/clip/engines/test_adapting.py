@@ -226,7 +226,7 @@ def test_a_tower_that_int8_spoils_stays_in_float(
     monkeypatch.setattr(choose, "methods", lambda model: ["transformer"])
     write_rough(tmp_path / "rough")
     kept = kept_in(tmp_path / "kept", tmp_path / "rough")
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="fovea"):
         _, rows = indexed(tmp_path / "rough", kept, pixels)
     [line] = [line for line in caplog.messages if "int8 is not faithful" in line]
     record = kept.read()
@@ -329,7 +329,7 @@ def test_a_measurement_that_fails_costs_nothing_else(folder, pixels, tmp_path, m
 def test_of_two_processes_one_measures(folder, pixels, tmp_path, caplog):
     kept = kept_in(tmp_path / "kept", folder)
     kept.folder.mkdir()
-    with caplog.at_level(logging.INFO), FileLock(kept.lock_path):
+    with caplog.at_level(logging.INFO, logger="fovea"), FileLock(kept.lock_path):
         _, rows = indexed(folder, kept, pixels)
     assert caplog.messages == [f"another process measures how {folder.stem} embeds fastest"]
     assert len(rows) == COUNT and kept.read() is None
