@@ -49,11 +49,23 @@ def client(home):
 
 
 def rows(hits):
-    """Return the members of hits that every surface has."""
+    """Return the members of hits that every surface has, to be compared.
+
+    Scores may differ in their last digits: a text's embedding does, alone or with others in a pass.
+    """
     return [
-        (hit["image_id"], round(hit["score"], 6) if hit["score"] is not None else None, hit["path"])
+        (hit["image_id"], None if hit["score"] is None else Near(hit["score"]), hit["path"])
         for hit in hits
     ]
+
+
+class Near(float):
+    """A score that equals those within float32's rounding of it."""
+
+    def __eq__(self, other):
+        return abs(float(self) - float(other)) < 1e-6
+
+    __hash__ = None
 
 
 def chances(hits):
@@ -89,15 +101,12 @@ def test_all_surfaces_give_the_same_answer(home, client, query):
         whole, likely, total = in_python(library, query, 1000)
         assert len(whole) == total
         few, *counts = in_python(library, query, 4)
-        assert (rows(few), chances(few), counts) == (
-            rows(whole[:4]),
-            chances(whole[:4]),
-            [likely, total],
-        )
+        assert (rows(few), counts) == (rows(whole[:4]), [likely, total])
+        assert chances(few) == pytest.approx(chances(whole[:4]), abs=1e-5, nan_ok=True)
     for limit in (3, 50):
         hits, *counts = by_cursor(client, query, limit)
         assert (rows(hits), counts) == (rows(whole), [likely, total])
-        assert chances(hits) == pytest.approx(chances(whole), nan_ok=True)
+        assert chances(hits) == pytest.approx(chances(whole), abs=1e-5, nan_ok=True)
     said = run("search", query, "--json", "-k", 5).json
     assert (rows(said["hits"]), said["likely"], said["total"]) == (rows(whole[:5]), likely, total)
     first = client.get("/api/search", query_string={"q": query}).json
