@@ -37,7 +37,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.common import apart, clustered
-from bench.large import large_library
+from bench.large import large_library, prepare
 from bench.page import measure
 from fovea.search.clip.encoders.numpy_text import NumpyTextEncoder
 from fovea.search.index.vector_index import VectorIndex
@@ -47,7 +47,6 @@ from fovea.search.models.resolve import resolve_model
 from fovea.search.query.hits import hits
 from fovea.search.query.language import parse
 from fovea.search.query.likelihood import Background, default_labels, likelihoods
-from fovea.search.query.measured import measured_in
 from fovea.search.query.rank import rank
 from fovea.search.query.run import DEPTHS
 
@@ -84,7 +83,7 @@ def main() -> None:
             measure(large_library(options.library or folder, options.images))
             return
         apart(fill, folder / "library", folder / "photos", options.images)
-        apart(build, folder / "library")
+        apart(prepare, folder / "library")
         apart(make_pictures, folder / "new", options.pictures)
         apart(parts, folder / "library")
         print(f"\n{'':<34}{'requests/s':>11}{'p50 ms':>9}{'p90':>9}{'p99':>9}{'failed':>8}")
@@ -149,17 +148,6 @@ def fill(folder: Path, photos: Path, count: int) -> None:
 def path_of(photos: Path, number: int) -> bytes:
     """Return the path of a file, which is never opened and need not exist."""
     return os.fsencode(photos / f"{number // PER_FOLDER:05d}" / f"IMG_{number:07d}.jpg")
-
-
-def build(folder: Path) -> None:
-    """Write the index and the background, as indexing does."""
-    model = resolve_model(MODEL, network=False)
-    with Library.open(folder) as library:
-        row = library.model()
-        assert row is not None
-        VectorIndex.open(library, row.id).save()
-        signs = measured_in(model.folder, model.identity, model.dim)
-        Background.of(model.identity, model.load(), signs).save(folder)
 
 
 def make_pictures(folder: Path, count: int) -> None:

@@ -1,7 +1,8 @@
-"""A small HTTP server on the loopback address that misbehaves on request."""
+"""Servers on the loopback address: a small one that misbehaves on request, and fovea's own."""
 
 import hashlib
 import json
+import socket
 import threading
 import time
 import urllib.request
@@ -195,6 +196,38 @@ def serving(handler=_Handler):
 def serving_hub():
     """Serve repositories as the hub does: ``files`` is by ``/owner/name/file``."""
     return serving(_HubHandler)
+
+
+@contextmanager
+def answering(app):
+    """Let fovea's server answer for an app; its address is ``place``, its threads ``threads``."""
+    from waitress import wasyncore
+    from waitress.adjustments import Adjustments
+    from waitress.task import ThreadedTaskDispatcher
+
+    from fovea.web.serving.connections import Server
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)
+    parts, threads, ending = {}, ThreadedTaskDispatcher(), threading.Event()
+    threads.set_thread_count(4)
+    settings = Adjustments(sockets=[listening], channel_request_lookahead=1, ident=None)
+    server = Server(app, listening, map=parts, dispatcher=threads, adj=settings)
+    server.place, server.threads = listening.getsockname(), threads
+
+    def loop():
+        while not ending.is_set():
+            wasyncore.loop(0.05, use_poll=True, map=parts, count=1)
+        wasyncore.close_all(parts)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield server
+    finally:
+        threads.shutdown()
+        ending.set()
+        thread.join(60)
 
 
 def elapsed(act):

@@ -9,13 +9,10 @@ from urllib.parse import quote
 
 import pytest
 from PIL import Image
-from waitress import wasyncore
-from waitress.adjustments import Adjustments
-from waitress.task import ThreadedTaskDispatcher
 
 from fovea.indexer.switching.switch import switch_model
 from fovea.web.app import create_app
-from fovea.web.serving.connections import Server
+from loopback import answering
 from toys import NEW, TolerantEncoder, WideEncoder, described, lazily
 
 PATIENCE_S = 60
@@ -146,17 +143,6 @@ def test_a_model_that_changes_meanwhile_answers_the_next_question(asking, colour
 @pytest.fixture
 def served(asking):
     """The same app behind a server: its address, and its threads."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    listening.setblocking(False)
-    parts, threads, ending = {}, ThreadedTaskDispatcher(), threading.Event()
-    threads.set_thread_count(4)
-    settings = Adjustments(sockets=[listening], channel_request_lookahead=1, ident=None)
-    server = Server(asking.app, listening, map=parts, dispatcher=threads, adj=settings)
-
-    def loop():
-        while not ending.is_set():
-            wasyncore.loop(0.05, use_poll=True, map=parts, count=1)
-        wasyncore.close_all(parts)
 
     def ask(question):
         connection = http.client.HTTPConnection(*server.place, timeout=PATIENCE_S)
@@ -166,14 +152,10 @@ def served(asking):
         connection.close()
         return found
 
-    server.place, server.threads, asking.ask = listening.getsockname(), threads, ask
-    thread = threading.Thread(target=loop)
-    thread.start()
-    yield server
-    asking.gate.may.set()
-    threads.shutdown()
-    ending.set()
-    thread.join(PATIENCE_S)
+    asking.ask = ask
+    with answering(asking.app) as server:
+        yield server
+        asking.gate.may.set()
 
 
 @pytest.mark.parametrize("place", [0, 1])

@@ -6,11 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 from flask import Flask, Response, request
-from waitress import wasyncore
-from waitress.adjustments import Adjustments
-from waitress.task import ThreadedTaskDispatcher
 
-from fovea.web.serving.connections import Channel, Server
+from fovea.web.serving.connections import Channel
+from loopback import answering
 
 LARGE = 24 << 20  # bytes, more than the system takes at once
 
@@ -39,25 +37,8 @@ def app():
 @pytest.fixture
 def server(app):
     """A running server, its address in ``place``."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    listening.setblocking(False)
-    parts, threads, ending = {}, ThreadedTaskDispatcher(), threading.Event()
-    threads.set_thread_count(4)
-    settings = Adjustments(sockets=[listening], channel_request_lookahead=1, ident=None)
-    made = Server(app, listening, map=parts, dispatcher=threads, adj=settings)
-    made.place = listening.getsockname()
-
-    def loop():
-        while not ending.is_set():
-            wasyncore.loop(0.05, use_poll=True, map=parts, count=1)
-        wasyncore.close_all(parts)
-
-    thread = threading.Thread(target=loop)
-    thread.start()
-    yield made
-    threads.shutdown()
-    ending.set()
-    thread.join(60)
+    with answering(app) as made:
+        yield made
 
 
 @pytest.fixture
