@@ -218,6 +218,8 @@ def answering(app):
     def loop():
         while not ending.is_set():
             wasyncore.loop(0.05, use_poll=True, map=parts, count=1)
+        for channel in list(server.active_channels.values()):
+            channel.handle_close()  # which also closes what was yet to be sent
         wasyncore.close_all(parts)
 
     thread = threading.Thread(target=loop)
