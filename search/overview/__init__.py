@@ -1,0 +1,4 @@
+"""What a library has in all.
+
+May import ``library`` and ``query``. Start reading at ``timeline.py``.
+"""
