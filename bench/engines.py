@@ -12,6 +12,7 @@ if it is installed.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -125,6 +126,7 @@ def onnx_towers(
     module: torch.nn.Module, size: int, calibration: np.ndarray, scratch: Path, example: np.ndarray
 ) -> dict[str, Tower]:
     """Quantise the tower with onnxruntime's own tools; empty where it is not installed."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # its wheels tell their makers of each process
     try:
         import onnx  # noqa: F401 - the export needs it
         import onnxruntime

@@ -30,6 +30,7 @@ from fovea.search.query.likelihood import Background, Surroundings, default_labe
 from fovea.search.query.measured import LabelSigns, Measured, measured_in
 
 WANTED = 0.7  # share of right first labels that the threshold is fitted to; the aim is 0.6
+STRICTER = (0.75, 0.8)  # others, for people who want fewer mistakes
 
 
 def right_labels(
@@ -65,11 +66,11 @@ def is_right(places: np.ndarray, allowed: Sequence[set[str]]) -> np.ndarray:
     return np.array([labels[place] in right for place, right in pairs])
 
 
-def threshold_of(right: np.ndarray, chance: np.ndarray) -> float:
+def threshold_of(right: np.ndarray, chance: np.ndarray, wanted: float = WANTED) -> float:
     """Return the lowest threshold from which the wanted share of labels is right; 1 if none is."""
     order = np.argsort(-chance, kind="stable")
     shares = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    enough = np.flatnonzero(shares >= WANTED)
+    enough = np.flatnonzero(shares >= wanted)
     return round(float(chance[order][enough[-1]]), 4) if len(enough) else 1.0
 
 
@@ -104,7 +105,19 @@ def measure(encoder: TorchEncoder, place: Path, options: argparse.Namespace) -> 
         print(f"{name:16}{len(vectors):9}{rates[-1][1]:8.1%}{rates[-1][0]:8.1%}"
               f"{corrected.mean():19.1%}{plain.mean():8.1%}")  # fmt: skip
     worst, usual = min(right for right, _ in rates), np.mean([shown for _, shown in rates])
-    found = LabelSigns(threshold, round(worst, 4), round(float(usual), 4))
+    stricter = []
+    if options.fit:
+        places, chance = first_labels(background, signs, images[::2])
+        for wanted in STRICTER:
+            line = threshold_of(is_right(places, allowed[::2]), chance, wanted)
+            rights = []
+            for vectors, right in sets.values():
+                first, sure = first_labels(background, signs, vectors)
+                rights.append(float(is_right(first, right)[sure >= line].mean()))
+            stricter.append((line, round(min(rights), 4)))
+    elif signs.labels is not None:
+        stricter = list(signs.labels.stricter)
+    found = LabelSigns(threshold, round(worst, 4), round(float(usual), 4), tuple(stricter))
     print(f"labels are {'' if found.are_shown else 'not '}shown")
     return replace(signs, labels=found)
 

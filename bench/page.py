@@ -1,6 +1,6 @@
 """Measure how soon the page has what it asks for, on a large library.
 
-    python bench/page.py [--images 1000000] [--library FOLDER] [--runs 20]
+    python bench/page.py [--images 1000000] [--library FOLDER] [--runs 20] [--only NAME]
 
 ``bench/serve.py --page`` does the same. The library is bench/large.py's, and no file of it is in
 memory when the server starts. p50 and p99 are of requests that were not made before, where there
@@ -27,7 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.large import large_library
+from bench.large import EVENTS, TOWNS, large_library
 from fovea.search.library.library import Library
 from fovea.search.query.likelihood import default_labels
 
@@ -42,14 +42,17 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--library", type=Path, help="where the library is kept, made if missing")
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--only", default="", help="requests whose names begin so, and no commands")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fovea-bench-") as place:
-        measure(large_library(options.library or Path(place), options.images), options.runs)
+        library = large_library(options.library or Path(place), options.images)
+        measure(library, options.runs, options.only)
 
 
-def measure(library: Path, runs: int = 20) -> None:
+def measure(library: Path, runs: int = 20, only: str = "") -> None:
     """Print the table."""
-    commands(library)
+    if not only:
+        commands(library)
     forget_files(library)
     with served(library) as server:
         print(f"{'server, cold start until it listens':<44}{server.started * 1000:>9.0f} ms")
@@ -57,7 +60,7 @@ def measure(library: Path, runs: int = 20) -> None:
         print(f"{'its first page':<44}{took:>9.0f} ms")
         server.until_settled()
         print(f"resident once all is loaded: {server.memory()}", flush=True)
-        table(server, library, runs)
+        table(server, library, runs, only)
         print(f"resident at the end: {server.memory()}")
     with served(library) as server:
         took, _ = server.timed("/")
@@ -65,10 +68,12 @@ def measure(library: Path, runs: int = 20) -> None:
         print(f"a start with all files in memory: {line}")
 
 
-def table(server: "Server", library: Path, runs: int) -> None:
+def table(server: "Server", library: Path, runs: int, only: str = "") -> None:
     """Time each kind of request; then each while the library changes all the time."""
     rows = []
     for name, make in requests(server).items():
+        if not name.startswith(only):
+            continue
         paths = make()
         found = [server.timed(next(paths)) for _ in range(runs)]
         path = next(paths)
@@ -109,6 +114,13 @@ def requests(server: "Server") -> dict[str, Callable[[], Paths]]:
     def words() -> str:
         return " and ".join(rng.sample(default_labels(), 3))
 
+    def suggestions(make: Callable[[], str]) -> Callable[[], Paths]:
+        return lambda: iter(lambda: f"/api/suggest?q={quote(make())}", "")
+
+    def begun(names: tuple[str, ...]) -> str:  # as somebody types it, after other words
+        name = rng.choice(names)
+        return f"{rng.choice(default_labels())} {name[: rng.randint(2, len(name))]}".lower()
+
     def shot() -> str:  # a day that has pictures
         return str(np.datetime64("2013-01-01") + 3 * rng.randrange(800))
 
@@ -119,6 +131,10 @@ def requests(server: "Server") -> dict[str, Callable[[], Paths]]:
         "by name": always("/api/search?limit=60&q=sort:name"),
         "by name, deep in the list": deep("sort:name"),
         "menus (facets)": always("/api/facets"),
+        "months (timeline)": always("/api/timeline"),
+        "months, 60 % by date": lambda: iter(
+            lambda: f"/api/timeline?q=after:{day(2014, 2015)}", ""
+        ),
         "folders (roots)": always("/api/roots"),
         "status": always("/api/status"),
         "failures": always("/api/failures?state=failed&cursor="),
@@ -140,6 +156,18 @@ def requests(server: "Server") -> dict[str, Callable[[], Paths]]:
         "words, 0.1 % by day": searches(lambda: f"{words()} on:{shot()}"),
         "words, a year's folder": searches(lambda: f"{words()} in:pictures/2016"),
         "words, newest first": searches(lambda: f"{words()} sort:date"),
+        "suggestions for a folder": suggestions(lambda: begun(EVENTS + TOWNS)),
+        "suggestions for a camera": suggestions(lambda: begun(("canon", "nikon", "apple iphone"))),
+        "suggestions for a date": suggestions(
+            lambda: begun((f"july {rng.randint(2005, 2025)}", "last summer", f"{day(2005, 2025)}"))
+        ),
+        "suggestions for a file": suggestions(
+            lambda: f"img_{rng.randrange(10**7):07d}"[: rng.randint(3, 11)]
+        ),
+        "suggestions in a folder, for another": suggestions(
+            lambda: f"in:pictures/{rng.randint(2013, 2019)} {begun(EVENTS)}"
+        ),
+        "suggestions, a sentence": suggestions(words),
         "one picture": lambda: iter(lambda: f"/api/images/{rng.randrange(1, 10_000)}", ""),
     }
 
@@ -198,7 +226,8 @@ class Server:
         body = self._fetch(path)
         took = (time.perf_counter() - started) * 1000
         with contextlib.suppress(ValueError):
-            return took, json.loads(body).get("total", "")
+            found = json.loads(body)
+            return took, found.get("total", len(found.get("suggestions", ())) or "")
         return took, ""
 
     def get(self, path: str) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Measure how soon the page shows the first fifty results, in Chromium.
 
-    python bench/paint.py [FOLDER] [--rounds 5]
+    python bench/paint.py [FOLDER] [--rounds 5] [--query "a dog on the grass"]
 
 FOLDER contains the pictures, by default ../shared/photos. Each round opens a link with a query in
 it, with an empty browser cache. Cold: no thumbnail exists yet (each round has a new library). Warm:
@@ -21,6 +21,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote_plus
 from urllib.request import urlopen
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -53,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=photos)
     parser.add_argument("--rounds", type=int, default=5, help="visits of each kind")
+    parser.add_argument("--query", default=QUERY, help="what the link asks for; empty: the newest")
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, medians of {options.rounds}")
     print(f"{'':40}{'largest paint':>15}{'all in view':>15}")
@@ -64,20 +66,20 @@ def main() -> None:
             copy = shutil.copytree(fresh, folder / f"copy-{number}")
             with served(copy) as address:
                 urlopen(f"{address}/api/search?q=warm").read()  # noqa: S310
-                cold.append(visit(browser, asking(address)))
+                cold.append(visit(browser, asking(address, options.query)))
         show("fovea, cold", cold)
         with served(copy) as address:
-            visit(browser, asking(address))
-            show("fovea, warm", [visit(browser, asking(address)) for _ in cold])
-            write_plain(browser, address, folder / "plain")
+            visit(browser, asking(address, options.query))
+            show("fovea, warm", [visit(browser, asking(address, options.query)) for _ in cold])
+            write_plain(browser, address, options.query, folder / "plain")
         with plainly_served(folder / "plain") as address:
             show("HTML without a script", [visit(browser, address) for _ in cold])
     print("target on an idle machine: largest paint < 1000 ms")
 
 
-def asking(address: str) -> str:
+def asking(address: str, query: str) -> str:
     """Return the URL of the page with a query."""
-    return f"{address}/?q={QUERY.replace(' ', '+')}"
+    return f"{address}/?q={quote_plus(query)}"
 
 
 def visit(browser: Any, address: str) -> tuple[float, float]:
@@ -99,13 +101,13 @@ def show(title: str, visits: list[tuple[float, float]]) -> None:
     print(f"{title:40}{painted:12.0f} ms{whole:12.0f} ms", flush=True)
 
 
-def write_plain(browser: Any, address: str, folder: Path) -> None:
+def write_plain(browser: Any, address: str, query: str, folder: Path) -> None:
     """Write the thumbnails of the results into a folder, and a page that shows them."""
     folder.mkdir()
     context = browser.new_context()
     page = context.new_page()
     page.goto(address)
-    found = answer(page, f"/api/search?q={QUERY.replace(' ', '+')}&limit={PAGE}")
+    found = answer(page, f"/api/search?q={quote_plus(query)}&limit={PAGE}")
     context.close()
     tags = []
     for number, hit in enumerate(found["hits"]):

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
@@ -31,9 +31,13 @@ PHONE = {
     "has_touch": True,
     "is_mobile": True,
 }
-QUALITY = 74  # of WebP
+QUALITY = 60  # of WebP
 DAY = 24 * 3600  # seconds
 NOON = 1_720_000_000  # a July day of 2024, in seconds since 1970
+
+YEARS = 6  # of the library with a timeline
+YEARLY = 27  # its pictures a year, three a day
+DULL = ("brick", "grass", "gravel", "page")
 
 FOLDERS = {
     "animals": ("chelsea",),
@@ -90,20 +94,75 @@ def _parts(whole: Image.Image, boxes: list[tuple[int, int, int, int]]) -> Iterat
         )
 
 
+def write_years(folder: Path) -> None:
+    """Write parts of the photographs, over some years: enough of them for a timeline."""
+    folder.mkdir()
+    originals = [path for path in demo_photographs() if path.stem not in DULL]
+    for number in range(YEARLY * YEARS):
+        path = originals[number * 5 % len(originals)]
+        left, top = number * 7 % 30, number * 11 % 35
+        with Image.open(path) as file:
+            (picture,) = _parts(file.convert("RGB"), [(left, top, left + 70, top + 65)])
+        name = folder / f"{path.stem}-{number}.jpg"
+        picture.save(name, quality=92)
+        when = NOON - (number // 3) * 3 * 365 * DAY // YEARLY - number % 3 * 60
+        os.utime(name, (when, when))
+
+
+def write_copies(folder: Path) -> None:
+    """Write some of the photographs, and copies of them: smaller, cropped, recoloured, as WebP."""
+    originals = {path.stem: path for path in demo_photographs()}
+    for name in ("sent", "backup"):
+        (folder / name).mkdir(parents=True)
+    for age, name in enumerate(("chelsea", "coffee", "astronaut", "rocket", "camera")):
+        with Image.open(originals[name]) as file:
+            whole = file.convert("RGB")
+        [cropped] = _parts(whole, [(4, 3, 98, 95)])
+        half = whole.resize((whole.width // 2, whole.height // 2))
+        colourful = ImageEnhance.Color(whole).enhance(0.6)
+        whole.save(folder / f"{name}.jpg", quality=92)
+        half.save(folder / "sent" / f"{name}-small.jpg", quality=80)
+        if age < 3:
+            cropped.save(folder / "sent" / f"{name}-cropped.webp", quality=60)
+        if age < 2:
+            colourful.save(folder / "backup" / f"{name}-edited.jpg", quality=90)
+        if age == 0:
+            shutil.copyfile(folder / f"{name}.jpg", folder / "backup" / f"{name}.jpg")
+
+
 def browse(page: Any) -> None:
     """Stay on the first page: newest first, by day."""
 
 
-def search(page: Any) -> None:
-    page.fill("input[name=q]", "a cup of coffee")
+def ask(page: Any, text: str) -> None:
+    page.fill("input[name=q]", text)
+    page.keyboard.press("Enter")  # which also closes the suggestions
     page.wait_for_url("**q=*")
+    page.wait_for_timeout(800)
+
+
+def search(page: Any) -> None:
+    ask(page, "space")
+
+
+def suggest(page: Any) -> None:
+    page.focus("input[name=q]")
+    page.keyboard.type("space")
+    page.wait_for_selector("#suggestions:not([hidden]) [role=option]")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(500)  # the answer to what is typed
+
+
+def scroll(page: Any) -> None:
+    page.wait_for_selector("#timeline.is-ready")
+    page.hover("#timeline [data-part=slider]", position={"x": 20, "y": 250})
+    page.mouse.down()
+    page.mouse.move(1260, 380, steps=4)
     page.wait_for_timeout(500)
 
 
 def detail(page: Any) -> None:
-    page.fill("input[name=q]", "name:coffee")
-    page.wait_for_url("**q=*")
-    page.wait_for_timeout(500)
+    ask(page, "name:coffee")
     page.click(".tile[data-index='0'] .tile-open")
     page.wait_for_selector("#detail[data-state=ready]")
     page.wait_for_selector(".detail-picture.is-sharp")
@@ -117,9 +176,29 @@ def select(page: Any) -> None:
     page.click(".tile[data-index='4'] .tile-check", modifiers=["Shift"])
 
 
+def review(page: Any) -> None:
+    ask(page, "name:hubble")
+    page.focus(".tile[data-index='0'] .tile-open")
+    page.keyboard.press("Control+a")
+    page.keyboard.press("t")
+    page.keyboard.type("Space")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#teach:not([open])", state="attached")
+    ask(page, "tag:space")
+    page.click("#open-review")
+    page.wait_for_selector("#review [data-part=picture]:visible")
+    page.wait_for_function("() => !document.querySelector('#toasts').children.length")
+
+
 def panel(page: Any) -> None:
     page.click("#open-library")
     page.wait_for_selector(".root")
+
+
+def duplicates(page: Any) -> None:
+    page.goto(page.url.rstrip("/") + "/duplicates")
+    page.locator("[data-action=select-group]").first.click()
+    page.evaluate("document.activeElement.blur()")
 
 
 def help_(page: Any) -> None:
@@ -128,21 +207,36 @@ def help_(page: Any) -> None:
     page.wait_for_selector("#help[open]")
 
 
+def chart(page: Any) -> None:
+    page.goto(page.url.rstrip("/") + "/map")
+    page.wait_for_selector(".map[data-points]")
+    page.wait_for_selector(".map-state", state="hidden")
+    page.wait_for_timeout(1500)  # for the thumbnails
+
+
 VIEWS = (
     View("browse-light", browse, WIDE),
-    View("browse-dark", browse, WIDE, "dark"),
     View("browse-phone", browse, PHONE),
     View("search-light", search, WIDE),
     View("search-dark", search, WIDE, "dark"),
     View("search-phone", search, PHONE, "dark"),
     View("search-chinese", search, WIDE, locale="zh-CN"),
+    View("suggestions-light", suggest, WIDE),
     View("detail-light", detail, WIDE),
-    View("detail-dark", detail, WIDE, "dark"),
     View("detail-phone", detail, PHONE),
     View("selection-light", select, WIDE),
     View("library-dark", panel, WIDE, "dark"),
     View("help-light", help_, WIDE),
 )
+MAP = View("map-light", chart, WIDE)
+REVIEW = View("review-light", review, WIDE)  # last, as it teaches
+TIMELINE = View("timeline-dark", scroll, WIDE, "dark")
+DUPLICATES = View("duplicates-light", duplicates, WIDE)
+
+
+# Pictures below the window wait until somebody scrolls.
+LOADED = """() => [...document.images].every((image) => image.complete || !image.checkVisibility()
+    || image.getBoundingClientRect().top > innerHeight)"""
 
 
 def take(browser: Any, address: str, view: View) -> None:
@@ -151,20 +245,19 @@ def take(browser: Any, address: str, view: View) -> None:
     with visited(browser, address, **view.screen, **options) as page:
         page.wait_for_selector(".tile img")
         view.reach(page)
-        page.wait_for_function("() => [...document.images].every((image) => image.complete)")
+        page.wait_for_function(LOADED)
         page.wait_for_timeout(300)  # let transitions end
         with Image.open(BytesIO(page.screenshot())) as picture:
             picture.convert("RGB").save(PLACE / f"{view.name}.webp", quality=QUALITY, method=6)
 
 
 @contextmanager
-def gallery() -> Iterator[str]:
-    """Serve the photographs, from a folder with a presentable name; yield the address."""
+def gallery(write: Callable[[Path], None]) -> Iterator[str]:
+    """Serve what ``write`` puts into a folder with a presentable name; yield the address."""
     with TemporaryDirectory() as place:
         folder = Path(gettempdir()) / "Pictures"
-        folder.mkdir()
         try:
-            write_photographs(folder)
+            write(folder)
             with served(indexed(Path(place) / "library", folder)) as address:
                 yield address
         finally:
@@ -173,10 +266,16 @@ def gallery() -> Iterator[str]:
 
 def main() -> None:
     PLACE.mkdir(exist_ok=True)
-    with gallery() as address, launched() as browser:
-        for view in VIEWS:
-            take(browser, address, view)
-            print(view.name)
+    with launched() as browser:
+        for write, views in (
+            (write_photographs, (*VIEWS, REVIEW)),
+            (write_years, (TIMELINE, MAP)),
+            (write_copies, (DUPLICATES,)),
+        ):
+            with gallery(write) as address:
+                for view in views:
+                    take(browser, address, view)
+                    print(view.name)
 
 
 if __name__ == "__main__":

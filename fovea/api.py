@@ -8,18 +8,23 @@ from threading import Event
 from typing import TYPE_CHECKING, SupportsIndex
 
 from fovea.search.clip.user_path import user_path
+from fovea.search.cluster import opening
 from fovea.search.library.library import Library as Store
 from fovea.search.library.library import default_library_folder
 from fovea.search.models.better import Offer, better_model
 from fovea.search.models.installed import better_bundled
+from fovea.search.models.languages import languages_of
 from fovea.search.models.lazy import LazyEncoder, TextsLater
 from fovea.search.models.resolve import resolve_model
+from fovea.search.places.stored import switch as switch_places
 from fovea.search.query.hits import Answer, places
 from fovea.search.query.likelihood import Background
 from fovea.search.query.rank import Picture, stored_vector
 from fovea.search.query.run import Question, Searcher
+from fovea.search.suggesting.languages import hint_for
 
 from .keeping import Keeping
+from .overview import Overview
 from .telling import telling as _telling
 
 if TYPE_CHECKING:
@@ -39,7 +44,7 @@ __all__ = ["Library"]
 Download = Callable[[str], Callable[[int, int | None], None]]
 
 
-class Library(Keeping):
+class Library(Keeping, Overview):
     """A library of pictures: its folders, their index, and the model that embeds them.
 
     Use it as a context manager. A library belongs to the thread that opened it; other threads and
@@ -58,6 +63,7 @@ class Library(Keeping):
         self._on_download = on_download
         self._searcher: Searcher | None = None
         self._encoder: LazyEncoder | None = None  # of the searcher
+        self._known = None  # and the state it is of
 
     @classmethod
     def open(
@@ -77,14 +83,16 @@ class Library(Keeping):
         and returns a function that is called with the bytes so far and in all (None if unknown).
         Raise ``LibraryError`` if there is no library, or if it cannot be used.
         """
-        place = default_library_folder() if folder is None else user_path(folder)
-        store = Store.open(place, create=create)
-        return cls(store, device=device, dtype=dtype, on_download=on_download)
+        named = default_library_folder() if folder is None else folder
+        store, cluster = opening.opened_at(named, create=create)
+        made = cls(store, device=device, dtype=dtype, on_download=on_download)
+        made._cluster = cluster
+        return made
 
     def close(self) -> None:
         """Close the database."""
         self._searcher = None  # its index may have the database open, too
-        self._store.close()
+        opening.closed(self._cluster, self._store)
 
     def __enter__(self) -> "Library":
         return self
@@ -126,7 +134,7 @@ class Library(Keeping):
     @_telling
     def counts(self) -> "Counts":
         """Count images, embeddings, and files by state."""
-        return self._store.counts()
+        return opening.counts_on(self._cluster, self._store)
 
     # Indexing
 
@@ -139,6 +147,7 @@ class Library(Keeping):
         confirm_deletions: bool = False,
         reread: bool = False,
         dry_run: bool = False,
+        places: bool | None = None,
         workers: int | None = None,
         batch_size: int | None = None,
         progress: "Callable[[Progress], None] | None" = None,
@@ -150,25 +159,29 @@ class Library(Keeping):
         a model that is named, or that the library already uses, is downloaded. ``ignore`` has
         gitignore patterns. ``reread`` reads all files anew, or those in ``folders``, which may name
         files too, whatever their size and times say. ``dry_run`` counts what would happen; it
-        writes and downloads nothing. ``progress`` is called ten times a second. ``stop`` ends the
-        run after the batch in flight, and Ctrl-C sets it; without ``stop``, ``KeyboardInterrupt``
-        is raised then.
+        writes and downloads nothing. ``places`` switches places by name on or off, now and later;
+        off forgets those known. ``progress`` is called ten times a second. ``stop`` ends the run
+        after the batch in flight, and Ctrl-C sets it; without ``stop``, ``KeyboardInterrupt`` is
+        raised then.
         Raise ``ModelChanged`` if the library uses another model than ``model``, ``LibraryBusy``
         while another process is indexing, ``FoveaError`` for a missing folder.
         """
         from fovea.indexer.scanning.scan import check_request, index_folders
 
+        self._check_own("fovea index does")
         if isinstance(ignore, str):
             raise TypeError("ignore is a list of patterns, not one string")
         if not dry_run:
             self._store.check_writable()
-        places, name = [user_path(folder) for folder in folders], _name(model)
-        check_request(self._store, places, name, reread=reread)
+        named, name = [user_path(folder) for folder in folders], _name(model)
+        check_request(self._store, named, name, reread=reread)
         current = self._store.model()
         info = resolve_model(name, current, network=not dry_run, progress=self._on_download)
+        if places is not None and not dry_run:
+            switch_places(self._store, places)
         report = index_folders(
             self._store,
-            places,
+            named,
             model=info,
             load_encoder=lambda: info.load(device=self._device, dtype=self._dtype),
             workers=workers,
@@ -191,6 +204,7 @@ class Library(Keeping):
         """
         from fovea.indexer.scanning.verify import verify
 
+        self._check_own("fovea verify does")
         return verify(self._store, quick=quick)
 
     @_telling
@@ -203,6 +217,7 @@ class Library(Keeping):
         from fovea.search.errors import LibraryError
         from fovea.search.maintenance.forget import forget_root
 
+        self._check_own("remove its pictures, then run fovea index")
         place = os.fsencode(user_path(folder))
         names = {os.path.abspath(place), os.path.realpath(place)}
         found = [root for root in self._store.roots() if root.path in names]
@@ -228,6 +243,7 @@ class Library(Keeping):
         """
         from fovea.search.maintenance.backup import back_up
 
+        self._check_own("back Milvus up with its own tools")
         return back_up(self._store, user_path(folder), progress)
 
     @staticmethod
@@ -268,46 +284,78 @@ class Library(Keeping):
 
     @_telling
     def search(
-        self, query: str = "", *, image: "str | os.PathLike[str] | Image | None" = None, k: int = 10
+        self,
+        query: str = "",
+        *,
+        image: "str | os.PathLike[str] | Image | None" = None,
+        at: float | None = None,
+        k: int = 10,
+        likely_only: bool = False,
     ) -> Answer:
         """Return the ``k`` images nearest to a query, to a picture, or to both, best first.
 
         ``query`` is in the query language (docs/queries.md). Filters alone, or an empty query,
-        return the newest images first. A picture has weight 1. Raise ``QueryError`` for a malformed
-        query, ``Unanswerable`` if its terms cancel out, ``LibraryError`` for a picture that cannot
-        be read, ``ValueError`` for a negative ``k``.
+        return the newest images first. A picture has weight 1; of a video it is the frame at ``at``
+        seconds. With ``likely_only``, hits end where
+        the likely matches end; ``hints`` of an empty answer say why it is empty. Raise
+        ``QueryError`` for a malformed query, ``Unanswerable`` if its terms cancel out or the model
+        draws no line, ``LibraryError`` for a picture that cannot be read, ``ValueError`` for a
+        negative ``k``.
         """
         _check_k(k)
         if not isinstance(query, str):
             raise TypeError(f"a query is a text, not {type(query).__name__}")
-        question, searcher = Question.of(query), self._current_searcher()
+        question = replace(Question.of(query), likely_only=likely_only)
+        searcher = self._current_searcher()
         if image is not None and searcher.index is not None:
-            question = replace(question, pictures=(Picture(self._embedded(image)),))
+            question = replace(question, pictures=(Picture(self._embedded(image, at)),))
         elif isinstance(image, str | os.PathLike):
             self.find(image)  # a file that cannot be read is an error in an empty library too
-        return searcher.answer(question, k)
+        answer = searcher.answer(question, k)
+        if searcher.index is None or not any(term.kind == "text" for term in question.query.terms):
+            return answer
+        reads = languages_of(self._found_encoder().place)
+        hint = hint_for(self._store, question.query, searcher.index.model.name, reads)
+        return answer if hint is None else replace(answer, hints=(*answer.hints, hint))
 
     @_telling
     def similar(
-        self, picture: "SupportsIndex | str | os.PathLike[str] | Image", *, k: int = 10
+        self,
+        picture: "SupportsIndex | str | os.PathLike[str] | Image",
+        *,
+        at: float | None = None,
+        k: int = 10,
+        likely_only: bool = False,
     ) -> Answer:
         """Return the ``k`` images nearest to a picture: an image id, a file, or one in memory.
 
-        A file need not be in the library; if its content is, that image is left out of the hits.
-        Raise ``LibraryError`` for a file that cannot be read, ``Unanswerable`` for an unknown id,
-        ``ValueError`` for a negative ``k``.
+        A file need not be in the library; if its content is, that image is left out of the hits. Of
+        a video, ``at`` chooses the moment in which that second lies; one stands for all without it.
+        With ``likely_only``, hits end where the likely matches end. Raise ``LibraryError`` for a
+        file that cannot be read, ``Unanswerable`` for an unknown id or where the model draws no
+        line, ``ValueError`` for a negative ``k``.
         """
         _check_k(k)
         searcher = self._current_searcher()
+        question = self._nearness(picture, searcher, at)
+        return searcher.answer(replace(question, likely_only=likely_only), k)
+
+    def _nearness(
+        self,
+        picture: "SupportsIndex | str | os.PathLike[str] | Image",
+        searcher: Searcher,
+        at: float | None,
+    ) -> Question:
+        """Return the question for what is near a picture, without that picture itself."""
+        moment = _milliseconds(at)
         if isinstance(picture, SupportsIndex):
-            return searcher.answer(Question.like(int(picture)), k)
+            return Question.like(int(picture), moment)
         known = self.find(picture) if isinstance(picture, str | os.PathLike) else None
         if searcher.index is None:
-            return searcher.answer(Question.of(""), k)
+            return Question.of("")
         if known and stored_vector(self._store, known, searcher.index.model.id) is not None:
-            return searcher.answer(Question.like(known), k)
-        embedded = Picture(self._embedded(picture))
-        return searcher.answer(replace(Question.of("", embedded), without=known), k)
+            return Question.like(known, moment)
+        return replace(Question.of("", Picture(self._embedded(picture, at))), without=known)
 
     @_telling
     def find(self, file: str | os.PathLike[str]) -> int | None:
@@ -318,6 +366,7 @@ class Library(Keeping):
         from fovea.indexer.workers.query_image import content_hash
 
         digest = content_hash(user_path(file))
+        opening.hold_content(self._cluster, self._store, digest)
         return self._store.image_by_hash([digest]).get(digest)
 
     @_telling
@@ -349,6 +398,7 @@ class Library(Keeping):
         from fovea.indexer.switching.switch import switch_model
         from fovea.search.maintenance.changeover import resolve_in
 
+        self._check_own("fovea models use does")
         self._store.check_writable()
         info = resolve_in(self._store, _name(name) or "", progress=self._on_download)
         report = switch_model(
@@ -379,6 +429,8 @@ class Library(Keeping):
     def _current_searcher(self) -> Searcher:
         """Return the searcher for the library's model, opening it anew after a change of model."""
         row, known = self._store.model(), self._searcher
+        if self._cluster is not None:
+            return opening.searcher_on(self._cluster, self._store, TextsLater(self._found_encoder))
         if row is None:
             return Searcher.of(self._store, None, None)
         if known is None or known.index is None or known.index.model.id != row.id:
@@ -396,7 +448,9 @@ class Library(Keeping):
             self._encoder = LazyEncoder.of(model, device=self._device, dtype=self._dtype)
         return self._encoder
 
-    def _embedded(self, picture: "str | os.PathLike[str] | Image") -> "np.ndarray":
+    def _embedded(
+        self, picture: "str | os.PathLike[str] | Image", at: float | None
+    ) -> "np.ndarray":
         """Return a picture's unit vector, float32 (d,); a file is decoded in a separate process."""
         encoder = self._found_encoder()
         if not isinstance(picture, str | os.PathLike):
@@ -405,12 +459,14 @@ class Library(Keeping):
             if not isinstance(picture, Image):
                 kind = type(picture).__name__
                 raise TypeError(f"a picture is a path or a PIL.Image.Image, not {kind}")
+            if at is not None:
+                raise TypeError("only a video has a time")
             return encoder.encode_images([picture])[0]
         from fovea.indexer.workers.query_image import QueryImageDecoder
 
         with QueryImageDecoder(encoder.preprocess) as decoder:  # starts while torch is imported
             encoder.full()
-            pixels = decoder.pixels(user_path(picture))
+            pixels = decoder.pixels(user_path(picture), _milliseconds(at))
         return encoder.encode_pixels(pixels[None])[0]
 
 
@@ -420,6 +476,15 @@ def _check_k(k: int) -> None:
         raise TypeError(f"k is a number of hits, not {type(k).__name__}")
     if k.__index__() < 0:
         raise ValueError(f"k is {k}; it cannot be negative")
+
+
+def _milliseconds(at: float | None) -> int | None:
+    """Return seconds in milliseconds. Raise ``ValueError`` for what is no time of a video."""
+    if at is None:
+        return None
+    if not 0 <= at < 1e6:
+        raise ValueError(f"at is {at}; it must be the seconds since a video's beginning")
+    return round(1000 * at)
 
 
 def _check_finished(stopped: bool, stop: Event | None) -> None:

@@ -1,7 +1,9 @@
-"""What people keep in a library: favourites, hidden pictures, and searches under names."""
+"""What a library keeps beside its index: marks, tags, searches under names, text in pictures."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from fovea.search.clip.user_path import user_path
@@ -11,11 +13,18 @@ from fovea.search.library.library import Library as Store
 from fovea.search.library.marks import Mark, contents, mark
 from fovea.search.library.paths import printable_name
 from fovea.search.query import saved
+from fovea.search.query.run import Searcher
 from fovea.search.query.saved import SavedSearch
+from fovea.search.tags import scoring, stored
+from fovea.search.tags.scoring import Suggestions
+from fovea.search.tags.stored import Tag
 
 from .telling import telling
 
 if TYPE_CHECKING:
+    from fovea.indexer.analysing.analyse import AnalysisProgress, AnalysisReport
+    from fovea.indexer.sidecars.exchange import SidecarReport
+    from fovea.search.analyses.texts import Line
     from fovea.search.maintenance.keepsakes import ImportReport
 
 __all__ = ["Keeping"]
@@ -24,9 +33,12 @@ Picture = SupportsIndex | str | os.PathLike[str]
 
 
 class Keeping:
-    """The part of ``fovea.Library`` for marks and saved searches."""
+    """The part of ``fovea.Library`` for marks, tags, saved searches, and what analyses find."""
 
     _store: Store
+
+    def _current_searcher(self) -> Searcher:
+        raise NotImplementedError
 
     @telling
     def favourite(self, *pictures: Picture, on: bool = True) -> int:
@@ -76,6 +88,127 @@ class Keeping:
         return content
 
     @telling
+    def teach(
+        self,
+        name: str,
+        yes: Iterable[Picture] = (),
+        no: Iterable[Picture] = (),
+        neither: Iterable[Picture] = (),
+        *,
+        suggested: bool = False,
+    ) -> Tag:
+        """Say which pictures have a tag, and which have not; ``neither`` takes back what was said.
+
+        From three pictures that have it, better five, the tag finds others like them: ``tag:rex``.
+        Pictures are image ids or files, as for ``favourite``; copies share what is said of them.
+        ``suggested`` says that ``tag_suggestions`` named them: only such pictures tell how many of
+        those that are found are right.
+        Raise ``LibraryError`` for an empty or too long name, for a tag of which no picture is said
+        to have it, and for pictures that are not in the library.
+        """
+        self._store.check_writable()
+        said = {
+            key: [self._content(one) for one in pictures]
+            for key, pictures in (("yes", yes), ("no", no), ("neither", neither))
+        }
+        stored.say(self._store, name, **said, answers=suggested)
+        scoring.refresh(self._store)
+        return stored.tag_named(self._store, name)
+
+    @telling
+    def tags(self) -> list[Tag]:
+        """Return all tags, by name, with what was said and how many pictures have them."""
+        scoring.refresh_if_possible(self._store)
+        return stored.tags(self._store)
+
+    @telling
+    def tag(self, name: str) -> Tag:
+        """Return the tag of a name. Raise ``LibraryError`` if there is none."""
+        scoring.refresh_if_possible(self._store)
+        return stored.tag_named(self._store, name)
+
+    @telling
+    def tag_suggestions(self, name: str, k: int = 12) -> Suggestions:
+        """Return at most ``k`` pictures that probably have a tag, and ``k`` that are uncertain.
+
+        They are image ids of pictures that nobody has spoken about: confirming or rejecting them
+        (``teach``) makes the tag better. Raise ``LibraryError`` if there is no such tag.
+        """
+        return scoring.suggestions(self._store, name, k)
+
+    @telling
+    def label(
+        self, file: str | os.PathLike[str] | None = None, *, right: float | None = None
+    ) -> int:
+        """Give pictures tags by what they are called, now and later; return how many got one.
+
+        The labels are those that ship with fovea, and those in ``file``: a name on each line, or
+        ``name: prompt | prompt``. ``right`` is the share, 0 to 1, of which labels must have been
+        measured to be right, where the usual is not enough. Raise ``LibraryError`` where the
+        model's labels were not right so often, and for a file that cannot be read.
+        """
+        from fovea.search.maintenance.labelling import label_pictures, labels_in
+
+        if right is not None and not 0 < right <= 1:
+            raise ValueError(f"right is {right}; it is a share between 0 and 1")
+        self._store.check_writable()
+        own = [] if file is None else labels_in(user_path(file))
+        searcher = self._current_searcher()
+        model = self._store.model()
+        if model is None:
+            raise LibraryError(f"nothing is indexed in {self._store.folder} yet; index a folder")
+        encoder = searcher.encoder if own else None
+        return label_pictures(self._store, model, searcher.background, own, encoder, right=right)
+
+    @telling
+    def unlabel(self) -> None:
+        """Switch labels off: forget the tags that nobody has spoken about."""
+        from fovea.search.maintenance.labelling import unlabel_pictures
+
+        self._store.check_writable()
+        unlabel_pictures(self._store)
+
+    @telling
+    def export_sidecars(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        beside: bool = False,
+        found: bool = False,
+    ) -> "SidecarReport":
+        """Write tags as keywords and favourites as five stars into XMP files for other programs.
+
+        Tags are those that people confirmed, and with ``found`` those that were found as well.
+        They go into a folder of their own, or with ``beside`` beside the pictures; what others
+        wrote is left as it is. Raise ``LibraryError`` for a folder below an indexed one.
+        """
+        from fovea.indexer.sidecars.exchange import write_sidecars
+
+        return write_sidecars(self._store, _sidecars(folder, beside), found=found)
+
+    @telling
+    def import_sidecars(
+        self, folder: str | os.PathLike[str] | None = None, *, beside: bool = False
+    ) -> "SidecarReport":
+        """Teach the keywords of XMP files as tags; pictures with five stars become favourites.
+
+        They are those of ``export_sidecars``, or with ``beside`` those beside the pictures.
+        """
+        from fovea.indexer.sidecars.exchange import read_sidecars
+
+        return read_sidecars(self._store, _sidecars(folder, beside))
+
+    @telling
+    def rename_tag(self, name: str, new_name: str) -> Tag:
+        """Give a tag another name. Raise ``LibraryError`` if it is taken or invalid."""
+        return stored.rename_tag(self._store, name, new_name)
+
+    @telling
+    def forget_tag(self, name: str) -> None:
+        """Forget a tag, and what was said about it. Raise ``LibraryError`` if there is none."""
+        stored.forget_tag(self._store, name)
+
+    @telling
     def saved_searches(self) -> list[SavedSearch]:
         """Return the saved searches, in their order; ``search`` takes their ``query``."""
         return saved.saved_searches(self._store)
@@ -121,7 +254,7 @@ class Keeping:
 
     @telling
     def export_marks(self) -> dict[str, Any]:
-        """Return favourites, hidden pictures and saved searches, for ``json.dump``.
+        """Return favourites, hidden pictures, tags and saved searches, for ``json.dump``.
 
         Pictures are named by the SHA-256 of their content.
         """
@@ -139,3 +272,38 @@ class Keeping:
         from fovea.search.maintenance.keepsakes import imported
 
         return imported(self._store, document)
+
+    @telling
+    def analyse(
+        self,
+        *kinds: str,
+        workers: int | None = None,
+        progress: "Callable[[AnalysisProgress], None] | None" = None,
+        stop: Event | None = None,
+    ) -> "AnalysisReport":
+        """Find what pictures hold beyond their embedding, with each kind of analysis or all.
+
+        Each content is analysed once. Ctrl-C, or ``stop``, ends the run after the pictures in
+        flight, and the next one goes on; Ctrl-C raises ``KeyboardInterrupt`` then. Raise
+        ``FoveaError`` for an unknown kind, ``LibraryBusy`` if another process analyses.
+        """
+        from fovea.indexer.analysing.analyse import analyse
+        from fovea.indexer.analysing.kinds import chosen
+
+        report = analyse(self._store, chosen(kinds), workers=workers, progress=progress, stop=stop)
+        if report.stopped and stop is None:
+            raise KeyboardInterrupt
+        return report
+
+    @telling
+    def text(self, image_id: int) -> "tuple[Line, ...]":
+        """Return the lines of text in an image, top to bottom; none where none is known."""
+        from fovea.search.analyses.texts import text_of
+
+        return text_of(self._store, int(image_id))
+
+
+def _sidecars(folder: str | os.PathLike[str] | None, beside: bool) -> Path | None:
+    if (folder is None) != beside:
+        raise ValueError("give a folder, or beside=True")
+    return None if folder is None else Path(os.path.abspath(user_path(folder)))

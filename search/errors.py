@@ -11,12 +11,15 @@
     │   └── Diverged         training has diverged: lower its learning rate (``search.clip``)
     ├── LibraryError         the library, its database or its index cannot be used: check its
     │   │                    folder, permissions and disk (``search.library``, ``search.index``)
+    │   ├── LibraryAway      Milvus, where the library is, does not answer: check that it runs
+    │   │                    (``search.cluster``)
     │   ├── LibraryBusy      another process is writing to the library: wait, or stop that one
     │   ├── LibraryDamaged   the database is damaged: restore a backup, or salvage what is whole
     │   ├── LibraryReadOnly  the library can be searched, but not changed here: check its
     │   │                    permissions, or copy it to another folder
-    │   └── SearchRefused    a search cannot be saved under that name, or is not there
-    │                        (``search.query.saved``)
+    │   ├── SearchRefused    a search cannot be saved under that name, or is not there
+    │   │                    (``search.query.saved``)
+    │   └── TagRefused       there is no such tag, or none can be called so (``search.tags.stored``)
     ├── QueryError           a query cannot be read: correct it at ``position`` (``search.query``)
     │   └── Unanswerable     a query has no answer, such as terms that cancel out: change its terms
     ├── ModelChanged         the library has changed its model during a scan: start again
@@ -32,6 +35,7 @@ from fovea.search.clip.errors import FoveaError, ModelError
 
 __all__ = [
     "FoveaError",
+    "LibraryAway",
     "LibraryBusy",
     "LibraryDamaged",
     "LibraryError",
@@ -46,6 +50,17 @@ __all__ = [
 
 class LibraryError(FoveaError):
     """The library, its database or its index cannot be used as asked."""
+
+
+class LibraryAway(LibraryError):
+    """Milvus, where the library is, does not answer; whoever asks later may find it back.
+
+    ``code`` tells programs and translations why: ``away``, ``away_refused`` or ``away_tls``.
+    """
+
+    def __init__(self, message: str, code: str = "away") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class LibraryBusy(LibraryError):

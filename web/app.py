@@ -10,16 +10,17 @@ from werkzeug.routing import IntegerConverter
 from fovea.search.library.rows import ModelRow
 from fovea.search.models.lazy import LazyEncoder
 from fovea.web.contract.problems import show_problems
-from fovea.web.engine.engine import Engine
+from fovea.web.engine.cluster import ClusterEngine, engine_of
 from fovea.web.serving.conditional import Conditional
 from fovea.web.serving.proxies import Proxies
 from fovea.web.serving.request_limits import InMemory, show_refusals
-from fovea.web.serving.security import LOOPBACK, protect
+from fovea.web.serving.security import LOOPBACK, is_here, protect
 
-from .contract import openapi
+from .contract import describe, openapi
 from .jobs import events, model_changes, scans
 from .views import (
     clip_retrieval,
+    duplicates,
     exports,
     facets,
     images,
@@ -31,15 +32,20 @@ from .views import (
     searches,
     status,
     thumbnails,
+    uploads,
 )
+from .views.asking import suggest
+from .views.mapping import maps
+from .views.tagging import tags
 
 __all__ = ["create_app"]
 
-PARTS = (
+PARTS = (  # in the order in which the API is described
+    search,
+    duplicates,
     facets,
     images,
     roots,
-    search,
     status,
     exports,
     clip_retrieval,
@@ -52,6 +58,10 @@ PARTS = (
     thumbnails,
     marks,
     searches,
+    suggest,
+    tags,
+    maps,
+    uploads,
 )
 BODY_BYTES = 1 << 20  # routes that take pictures raise this themselves
 
@@ -70,16 +80,21 @@ def create_app(
     hosts: Iterable[str] = LOOPBACK,
     proxies: Iterable[str] = (),
     prefix: str = "",
+    is_at_home: bool = False,
     encoder_of: Callable[[ModelRow], LazyEncoder] | None = None,
     testing: bool = False,
     **settings: Any,
 ) -> Flask:
     """Build the web app for the library in this folder, which is created if it is missing.
 
+    The address of a library on Milvus may stand in its place.
+
     ``hosts`` are the names allowed in a request's Host header; with a ``token``, requests must
     present it. ``proxies`` are addresses and networks whose X-Forwarded headers are believed;
     with some and no token, only they are answered. ``prefix`` is the path under which clients see
-    the app, such as ``/photos``. Raise ``FoveaError`` for an address or prefix that is not valid.
+    the app, such as ``/photos``. ``is_at_home`` says that only this machine can connect: then its
+    requests may open the file manager. Raise ``FoveaError`` for an address or prefix that is not
+    valid.
     """
     outside = Proxies(proxies, prefix)
     app = Flask("fovea.web")
@@ -100,13 +115,16 @@ def create_app(
     for part in PARTS:
         app.register_blueprint(part.blueprint)
     outside.install(app)
-    app.extensions["fovea"] = Engine(
-        library_folder, model=model, encoder_of=encoder_of, ahead=not testing
-    )
+    engine = engine_of(library_folder, model=model, encoder_of=encoder_of, ahead=not testing)
+    app.extensions["fovea"] = engine
+    app.extensions["fovea.may_show"] = lambda asked: is_at_home and is_here(asked)
     show_problems(app)
     show_refusals(app)
     only_by_proxy = token is None and bool(outside.networks)
     protect(app, names=hosts, token=token, only_by_proxy=only_by_proxy)
+    if isinstance(engine, ClusterEngine):
+        engine.install(app)
+    describe.install(app)
     for part in PARTS:
         if install := getattr(part, "install", None):
             install(app)

@@ -20,10 +20,12 @@ from fovea.search.errors import FoveaError
 from fovea.search.library.paths import printable
 
 from .demo import demo
+from .embedding import embed
 from .evaluating import evaluate
 from .indexing import index
-from .keeping import mark, searches
+from .keeping import analyse, duplicates, mark, searches, tag, teach
 from .library import library, roots, status, verify
+from .mapping import maps
 from .models import models
 from .opening import damage_met
 from .output import talk
@@ -34,6 +36,7 @@ from .terminal.browse import browse
 from .terminal.completion import VARIABLE, completion, register
 from .training import train
 from .tuning import finetune
+from .watching import watch
 
 __all__ = ["cli", "main"]
 
@@ -125,7 +128,8 @@ def _log_to_stderr() -> None:
 
 models.add_command(use_model)
 for command in (
-    browse, classify, completion, demo, evaluate, finetune, index, library, mark, models, roots,
-    search, searches, serve, similar, status, train, verify,
+    analyse, browse, classify, completion, demo, duplicates, embed, evaluate, finetune, index,
+    library, maps, mark, models, roots, search, searches, serve, similar, status, tag, teach, train,
+    verify, watch,
 ):  # fmt: skip
     cli.add_command(command)

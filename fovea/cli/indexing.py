@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from fovea.search.models.info import ModelInfo
 
 
-from .opening import library_folder, open_library, tell_of_better
+from .opening import library_folder, open_library, pass_on, tell_of_better
 from .options import (
-    FILE,
+    FOLDER,
+    PLACE,
     embedding_options,
     json_option,
     library_option,
@@ -36,7 +37,7 @@ from .switching import switch_library, switch_result
 
 
 @click.command(short_help="Index each FOLDER, or update all folders of the library.")
-@click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=FILE)
+@click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=PLACE)
 @library_option
 @model_option("Embed with this model.  [default: the library's, else the best at hand]")
 @click.option("--switch-model", is_flag=True, help="Change the library's model to --model.")
@@ -57,6 +58,18 @@ from .switching import switch_library, switch_result
 @click.option(
     "--confirm-deletions", is_flag=True, help="Remove pictures even if many are gone at once."
 )
+@click.option(
+    "--places/--no-places",
+    default=None,
+    help="Look up places by name, now and later; --no-places forgets them.",
+)
+@click.option(
+    "--from-embeddings",
+    "embeddings",
+    metavar="DIR",
+    type=FOLDER,
+    help="Take in what fovea embed has written, instead of embedding.",
+)
 @json_option()
 def index(
     folders: tuple[Path, ...],
@@ -67,6 +80,8 @@ def index(
     dtype: str,
     reread: bool,
     dry_run: bool,
+    places: bool | None,
+    embeddings: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -84,8 +99,17 @@ def index(
     from fovea.search.models.installed import former_bundled
     from fovea.search.models.resolve import resolve_model
 
-    _check_machine(device, dtype)
+    check_machine(device, dtype)
     place = library_folder(folder)
+    if embeddings is not None:
+        if reread or dry_run or switch_model or options["ignore"]:
+            raise click.UsageError(
+                "--from-embeddings goes without --reread, --dry-run, --switch-model and --ignore"
+            )
+        from .embedding.taking import index_from
+
+        index_from(embeddings, place, folders, name, device=device, dtype=dtype, as_json=as_json)
+        return
     current = _model_before(place, folders, name, switch_model, reread, dry_run)
     model = resolve_model(name, current, network=not dry_run, progress=download_bar)
     if name is None and not dry_run:
@@ -96,6 +120,12 @@ def index(
         if switch_model and current is not None:
             shared = {name: options[name] for name in ("workers", "batch_size")}
             folders = _switched(library, model, load, current, folders, dry_run, as_json, **shared)
+        if places is not None and not dry_run:
+            from fovea.search.places.stored import switch
+
+            switch(library, places)
+        if not reread:
+            _tell_of_overlaps(library, folders)
         with scan_bar(dry_run) as progress:
             report = index_folders(
                 library,
@@ -107,14 +137,37 @@ def index(
                 progress=progress,
                 **options,
             )
+        if not dry_run:
+            pass_on(library)
     _show_report(report, model, dry_run, as_json)
     if report.stopped:
         raise click.ClickException("stopped; run the command again to go on")
+    if not dry_run:
+        from .keeping.analysing import analyse_after
+
+        analyse_after(place, bool(report.embedded), options["workers"])
     if report.barred:
         raise click.ClickException(
             f"{counted(report.barred, 'folder')} left as before, since what to ignore there is not "
             "known; correct the ignore file, and run the command again"
         )
+
+
+def _tell_of_overlaps(library: "Library", folders: Sequence[Path]) -> None:
+    """Say of each new folder in which others it lies, or which lie in it."""
+    from fovea.indexer.scanning.named import Overlap, root_path
+
+    known = {root.path for root in library.roots()}
+    for path in dict.fromkeys(map(root_path, folders)):
+        overlap = Overlap.of(path, known)
+        if path in known or (overlap.inside is None and not overlap.around):
+            continue
+        name = printable_name(os.fsdecode(path))
+        others = [overlap.inside] if overlap.inside is not None else overlap.around
+        named = ", ".join(printable_name(os.fsdecode(other)) for other in others[:3])
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        lies = f"lies in {named}" if overlap.inside is not None else f"contains {named}{more}"
+        talk(f"{name} {lies}, in the library too: its pictures are indexed once")
 
 
 def _switched(
@@ -178,7 +231,7 @@ def _model_before(
         return library.model()
 
 
-def _check_machine(device: str, dtype: str) -> None:
+def check_machine(device: str, dtype: str) -> None:
     """Refuse a device or precision that this machine lacks, importing torch only if needed."""
     if dtype == "int8":
         from fovea.search.clip.engines.openvino_runtime import INSTALL, is_installed
@@ -219,6 +272,17 @@ def _show_report(report: "ScanReport", model: "ModelInfo", dry_run: bool, as_jso
     if report.failed and not dry_run:
         talk(
             f"{counted(report.failed, 'file')} could not be read; fovea verify says which, and why"
+        )
+    if report.videos:
+        from fovea.indexer.decoding.formats import VIDEO_INSTALL
+
+        talk(f"{counted(report.videos, 'video')} passed over; to search in them: {VIDEO_INSTALL}")
+    if report.unplaced:
+        from fovea.indexer.placing.gazetteer import INSTALL
+
+        talk(
+            f"{counted(report.unplaced, 'picture')} could be found by place:, with {INSTALL}; "
+            "--no-places turns this off"
         )
     if as_json:
         also = {"held": report.held, "passed_over": report.passed_over, "barred": report.barred}

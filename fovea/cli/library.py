@@ -2,16 +2,33 @@
 
 import os
 import shlex
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fovea.search.library.paths import path_fields, printable, printable_name
 
-from .opening import existing_library, library_folder, open_library, tell_of_better
-from .options import FILE, json_option, library_option
+from .keeping.analysing import analysis_line, analysis_states
+from .opening import (
+    existing_library,
+    is_on_milvus,
+    library_folder,
+    open_library,
+    pass_on,
+    tell_of_better,
+)
+from .options import FILE, SubjectGroup, json_option, library_option
 from .output import counted, print_json, talk
-from .progress import bytes_bar, rows_bar
+from .progress import bytes_bar, counting_bar, rows_bar
+
+if TYPE_CHECKING:
+    from fovea.search.library.library import Library
+    from fovea.search.library.rows import Counts, ModelRow
+    from fovea.search.maintenance.changeover import Changeover
+    from fovea.search.places.stored import PlaceCounts
+    from fovea.search.tags.counts import TagCounts
 
 
 @click.command()
@@ -23,67 +40,206 @@ def status(folder: Path | None, as_json: bool) -> None:
     \b
     fovea status
     """
-    from fovea.search.maintenance.changeover import changeover, embedded_counts
     from fovea.search.models.better import better_model
-    from fovea.search.models.installed import better_bundled
 
     with open_library(folder) as library:
-        counts, model, change = library.counts(), library.model(), changeover(library)
-        embedded = embedded_counts(library)
-        others = [known for known in library.models() if model is None or known.id != model.id]
-        roots = [
-            {**path_fields(os.fsdecode(root.path)), "state": root.state, "scanned": root.scanned_at}
-            for root in library.roots_now()
-        ]
-        place, is_writable = library.folder, library.is_writable
-    name, better = model.name if model else None, better_bundled(model)
-    offer = better_model(model) if better else None
+        found = _Status.of(library)
+        elsewhere = _on_milvus(library)
+    offer = better_model(found.model) if found.better else None
     if as_json:
-        print_json(
-            {
-                **{("library" + key[4:]): text for key, text in path_fields(str(place)).items()},
-                "read_only": not is_writable,
-                "model": name,
-                "better_bundled": better,
-                "images": counts.images,
-                "embeddings": counts.embeddings,
-                "files": counts.files,
-                "roots": roots,
-                "changeover": change
-                and {
-                    "model": change.model.name,
-                    "images": change.images,
-                    "embedded": change.embedded,
-                    "pid": change.pid,
-                },
-                "former": [
-                    {"model": known.name, "sha256": known.identity, "embedded": embedded[known.id]}
-                    for known in others
-                ],
-            }
+        print_json(found.document() | ({"milvus": elsewhere} if elsewhere else {}))
+    else:
+        if elsewhere:
+            model = elsewhere["model"] or "no model yet"
+            click.echo(f"on Milvus\t{elsewhere['images']:,} pictures, by {model}")
+        found.show()
+    tell_of_better(found.place, offer, found.name)
+
+
+def _on_milvus(library: "Library") -> dict[str, Any] | None:
+    """Return what a library on Milvus has in all, given what this machine knows of it."""
+    if not library.rows("SELECT 1 FROM library WHERE key = 'milvus ledger'"):
+        return None
+    from fovea.search.cluster.ledger import size_of
+
+    model, images = size_of(library)
+    return {"model": model, "images": images}
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """What ``fovea status`` tells."""
+
+    place: Path
+    is_writable: bool
+    model: "ModelRow | None"
+    better: str | None  # the bundled model that is better
+    counts: "Counts"
+    places: "PlaceCounts"
+    tags: "TagCounts"
+    videos: tuple[int, int, int]  # how many, their moments, and videos that wait for the extra
+    analyses: dict[str, Any]  # by kind
+    mapped: int | None  # pictures on the map; None where there is none
+    change: "Changeover | None"
+    embedded: dict[int, int]  # by the id of a model
+    others: "list[ModelRow]"
+    roots: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, library: "Library") -> "_Status":
+        from fovea.indexer.decoding.formats import VIDEO_REASON
+        from fovea.search.index.moments import video_counts
+        from fovea.search.maintenance.changeover import changeover, embedded_counts
+        from fovea.search.models.installed import better_bundled
+        from fovea.search.places.stored import place_counts
+        from fovea.search.tags.counts import tag_counts
+
+        model = library.model()
+        waiting = library.rows(
+            "SELECT count(*) FROM files WHERE state = 'skipped' AND reason = ?", (VIDEO_REASON,)
         )
-        tell_of_better(place, offer, name)
-        return
-    files = ", ".join(f"{count:,} {state}" for state, count in counts.files.items())
-    click.echo(f"library\t{printable_name(str(place))}")
-    if not is_writable:
-        click.echo("access\tread-only: it can be searched, but not changed here")
-    click.echo(f"model\t{name or 'none yet'}")
-    if change is not None:
-        done = f"{change.embedded:,} of {change.images:,} pictures"
-        step = f"interrupted; to resume: fovea models use {shlex.quote(change.model.name)}"
-        if change.pid:
-            step = f"process {change.pid} is embedding"
-        click.echo(f"switching\tto {change.model.name}, {done}; {step}")
-    for known in others:
-        if embedded[known.id] and (change is None or known.id != change.model.id):
-            click.echo(f"kept\t{embedded[known.id]:,} embeddings by {known.name}")
-    click.echo(f"images\t{counts.images:,}, of which {counts.embeddings:,} embedded")
-    click.echo(f"files\t{files or 'none yet'}")
-    for root in roots:
-        when = f"scanned {root['scanned']}" if root["scanned"] else "not scanned yet"
-        click.echo(f"root\t{printable_name(str(root['path']))}\t{root['state']}, {when}")
-    tell_of_better(place, offer, name)
+        return cls(
+            library.folder,
+            library.is_writable,
+            model,
+            better_bundled(model),
+            library.counts(),
+            place_counts(library),
+            tag_counts(library),
+            (*video_counts(library, model.id if model else None), int(waiting[0][0])),
+            analysis_states(library),
+            _mapped(library),
+            changeover(library),
+            embedded_counts(library),
+            [known for known in library.models() if model is None or known.id != model.id],
+            [
+                {
+                    **path_fields(os.fsdecode(root.path)),
+                    "state": root.state,
+                    "scanned": root.scanned_at,
+                }
+                for root in library.roots_now()
+            ],
+        )
+
+    @property
+    def name(self) -> str | None:
+        return self.model.name if self.model else None
+
+    def document(self) -> dict[str, Any]:
+        """Return it as one JSON document."""
+        names = ("located", "looked_up", "named")
+        places = None if self.places.is_off else {n: getattr(self.places, n) for n in names}
+        change = self.change and {
+            "model": self.change.model.name,
+            "images": self.change.images,
+            "embedded": self.change.embedded,
+            "pid": self.change.pid,
+        }
+        former = [
+            {"model": known.name, "sha256": known.identity, "embedded": self.embedded[known.id]}
+            for known in self.others
+        ]
+        own = {("library" + key[4:]): text for key, text in path_fields(str(self.place)).items()}
+        return {
+            **own,
+            "read_only": not self.is_writable,
+            "model": self.name,
+            "better_bundled": self.better,
+            "images": self.counts.images,
+            "embeddings": self.counts.embeddings,
+            "files": self.counts.files,
+            "places": places,
+            "tags": asdict(self.tags),
+            "videos": dict(zip(("videos", "moments", "waiting"), self.videos, strict=True)),
+            "analyses": self.analyses,
+            "mapped": self.mapped,
+            "roots": self.roots,
+            "changeover": change,
+            "former": former,
+        }
+
+    def show(self) -> None:
+        """Print it, a subject per line."""
+        counts, places = self.counts, self.places
+        files = ", ".join(f"{count:,} {state}" for state, count in counts.files.items())
+        click.echo(f"library\t{printable_name(str(self.place))}")
+        if not self.is_writable:
+            click.echo("access\tread-only: it can be searched, but not changed here")
+        click.echo(f"model\t{self.name or 'none yet'}")
+        self._show_models()
+        click.echo(f"images\t{counts.images:,}, of which {counts.embeddings:,} embedded")
+        click.echo(f"files\t{files or 'none yet'}")
+        if places.is_off:
+            click.echo("places\toff; to look them up: fovea index --places")
+        elif places.located:
+            click.echo(f"places\t{_places(places)}")
+        if self.tags.tags:
+            click.echo(f"tags\t{_tags(self.tags)}")
+        if any(self.videos):
+            click.echo(f"videos\t{_videos(*self.videos)}")
+        for kind, state in self.analyses.items():
+            click.echo(f"{kind}\t{analysis_line(kind, state)}")
+        if self.mapped is not None:
+            click.echo(
+                f"map\t{counted(self.mapped, 'picture')}, and later ones when it is looked at"
+            )
+        for root in self.roots:
+            when = f"scanned {root['scanned']}" if root["scanned"] else "not scanned yet"
+            click.echo(f"root\t{printable_name(str(root['path']))}\t{root['state']}, {when}")
+
+    def _show_models(self) -> None:
+        """Print a change of model that goes on, and what is kept of others."""
+        change = self.change
+        if change is not None:
+            done = f"{change.embedded:,} of {change.images:,} pictures"
+            step = f"interrupted; to resume: fovea models use {shlex.quote(change.model.name)}"
+            if change.pid:
+                step = f"process {change.pid} is embedding"
+            click.echo(f"switching\tto {change.model.name}, {done}; {step}")
+        for known in self.others:
+            if self.embedded[known.id] and (change is None or known.id != change.model.id):
+                click.echo(f"kept\t{self.embedded[known.id]:,} embeddings by {known.name}")
+
+
+def _tags(tags: "TagCounts") -> str:
+    """Say how many tags there are, and how many pictures have any."""
+    said = (
+        f"{tags.tags:,}, of which {tags.taught:,} taught by examples; {tags.pictures:,} pictures "
+        f"have one, {tags.said:,} were spoken about"
+    )
+    wait = f"; {tags.waiting:,} wait to be compared: fovea tag does so"
+    return said + (wait if tags.waiting else "")
+
+
+def _videos(videos: int, moments: int, waiting: int) -> str:
+    """Say how many videos can be searched, and how many wait for the extra."""
+    from fovea.indexer.decoding.formats import VIDEO_INSTALL
+
+    said = f"{videos:,} with {moments:,} moments"
+    return f"{said}; {waiting:,} wait for {VIDEO_INSTALL}, then fovea index" if waiting else said
+
+
+def _mapped(library: "Library") -> int | None:
+    """Return how many pictures the map has, as it is kept."""
+    from fovea.search.mapping.stored import load
+
+    model = library.model()
+    if model is None:
+        return None
+    found = load(library.folder, model.identity, library.id, model.dim)
+    return None if found is None else len(found)
+
+
+def _places(places: "PlaceCounts") -> str:
+    """Say of how many pictures the place is known by name, and what the others wait for."""
+    said = f"{places.named:,} of {places.located:,} pictures with coordinates are near a town"
+    if not places.waiting:
+        return said
+    from fovea.indexer.placing.gazetteer import INSTALL, data_version
+
+    step = "fovea index" if data_version() else f"{INSTALL}, then fovea index"
+    return f"{said}; {places.waiting:,} wait for {step}"
 
 
 @click.command()
@@ -103,16 +259,27 @@ def verify(quick: bool, folder: Path | None, as_json: bool) -> None:
     import fovea
     from fovea.search.library.connection import REMEDY
 
-    with fovea.Library.open(existing_library(folder)) as library:
+    place, differing = existing_library(folder), []
+    with fovea.Library.open(place) as library:
         report = library.verify(quick=quick)
-    for problem in report.problems:
+    if is_on_milvus(folder):
+        from fovea.search.cluster.ledger import compared
+
+        with open_library(folder) as stored:
+            differing = compared(stored)
+    analyses = {}
+    if report.database_ok:
+        with open_library(folder) as stored:
+            analyses = analysis_states(stored)
+    for problem in [*report.problems, *differing]:
         talk(problem)
     if as_json:
         files = [
             {**path_fields(file.path), "state": file.state, "reason": file.reason}
             for file in report.files
         ]
-        print_json({"ok": report.ok, "damaged": report.damaged, "files": files})
+        counts = {"damaged": report.damaged, "analyses": analyses}
+        print_json({"ok": report.ok, **counts, "files": files})
     else:
         for file in report.files:
             reason = f"\t{printable(file.reason)}" if file.reason else ""
@@ -120,8 +287,15 @@ def verify(quick: bool, folder: Path | None, as_json: bool) -> None:
         if report.damaged:
             pictures = counted(report.damaged, "damaged picture")
             talk(f"{pictures} among them; the query is:damaged finds what is left of them")
+    if report.unplaced:
+        talk(f"{counted(report.unplaced, 'picture')} with coordinates wait for their place's name")
+    for kind, state in analyses.items():
+        if state["pending"] or state["failed"]:
+            talk(f"{kind}: {analysis_line(kind, state)}")
     if not report.database_ok:
         raise click.ClickException(f"the database is damaged; {REMEDY}")
+    if differing:
+        raise click.ClickException("Milvus is behind what was indexed here; run fovea index again")
     if not report.ok:
         raise click.ClickException(
             "the index and the database disagree, and which is right cannot be told: go back to "
@@ -130,16 +304,13 @@ def verify(quick: bool, folder: Path | None, as_json: bool) -> None:
         )
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def roots(ctx: click.Context) -> None:
+@click.group(cls=SubjectGroup, alone="list")
+def roots() -> None:
     """List the indexed folders, or remove one.
 
     \b
     fovea roots remove ~/Pictures/old
     """
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(list_roots)
 
 
 @roots.command("list")
@@ -173,10 +344,12 @@ def remove_root(root: Path, folder: Path | None) -> None:
 
     with fovea.Library.open(existing_library(folder)) as library:
         gone = library.forget(root)
+    with open_library(folder) as stored:
+        pass_on(stored)
     click.echo(f"removed {counted(gone, 'file')} of {printable_name(os.path.abspath(root))}")
 
 
-@click.group()
+@click.group(cls=SubjectGroup)
 def library() -> None:
     """Back the library up, restore or salvage it.
 
@@ -262,3 +435,32 @@ def salvage(target: Path, folder: Path | None, as_json: bool) -> None:
         for kind, number in report.kept.items():
             click.echo(f"{kind}\t{number:,} kept, {report.lost[kind]:,} lost")
     talk(f"now run: fovea index --library {shlex.quote(str(target))}")
+
+
+@library.command()
+@click.argument("source", metavar="FROM", type=FILE)
+@click.argument("target", metavar="TO", type=FILE)
+@json_option()
+def copy(source: Path, target: Path, as_json: bool) -> None:
+    """Copy a library to another one, each in a folder or on Milvus, and check what arrived.
+
+    Pictures with their embeddings, files and places go over; marks do so with fovea mark export.
+    Repeat a copy that was broken off.
+
+    \b
+    fovea library copy ~/photos.library milvus://localhost:19530/photos
+    """
+    from dataclasses import asdict
+
+    from fovea.search.cluster.copying import copy_library, opened_store
+
+    with opened_store(source) as one, opened_store(target, create=True) as other:
+        with counting_bar(" pictures") as progress:
+            copied = copy_library(one, other, progress)
+    if as_json:
+        print_json(asdict(copied))
+        return
+    click.echo(
+        f"copied {counted(copied.pictures, 'picture')} and the reasons of "
+        f"{counted(copied.unread, 'file')}; all arrived"
+    )

@@ -14,21 +14,18 @@ if TYPE_CHECKING:
     from fovea.search.query.measured import Measured, Signs
 
 from .opening import any_model, library_folder, open_library
-from .options import complete_model, json_option, library_option
+from .options import SubjectGroup, complete_model, json_option, library_option
 from .output import print_json, size_text
 from .progress import download_bar
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def models(ctx: click.Context) -> None:
+@click.group(cls=SubjectGroup, alone="list")
+def models() -> None:
     """List, download, describe and remove models.
 
     \b
     fovea models pull ViT-B-32-256
     """
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(list_models)
 
 
 @models.command("list")

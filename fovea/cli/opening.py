@@ -19,13 +19,48 @@ if TYPE_CHECKING:
 
 from .options import LIBRARY
 from .output import talk
-from .progress import download_bar
+from .progress import counting_bar, download_bar
 
 
-def library_folder(folder: Path | None) -> Path:
+def named_library(folder: Path | None) -> Path:
+    """Return what names the library: its folder, or the address of one on Milvus, as a path."""
     from fovea.search.library.library import default_library_folder
 
     return folder if folder is not None else default_library_folder()
+
+
+def is_on_milvus(folder: Path | None) -> bool:
+    """Whether an address of a library on Milvus stands where a folder could."""
+    from fovea.search.cluster.address import address_of
+
+    return address_of(named_library(folder)) is not None
+
+
+def library_folder(folder: Path | None) -> Path:
+    """Return the library's folder; of one on Milvus, that of what this machine knows of it."""
+    from fovea.search.cluster.address import address_of
+
+    place = named_library(folder)
+    address = address_of(place)
+    if address is None:
+        return place
+    from fovea.search.cluster.ledger import ledger_folder
+
+    return ledger_folder(address)
+
+
+def pass_on(library: "Library") -> None:
+    """Bring Milvus up to date with what was indexed here, where the library is on Milvus."""
+    if not library.rows("SELECT 1 FROM library WHERE key = 'milvus ledger'"):
+        return
+    from fovea.search.cluster.ledger import pass_on as pass_all
+
+    with counting_bar(" changes") as progress:
+        passed = pass_all(library, progress)
+    if passed.written or passed.deleted:
+        talk(f"passed on to Milvus: {passed.written:,} pictures, {passed.deleted:,} removed")
+    if passed.switched:
+        talk(f"the library on Milvus uses {passed.switched} from now on")
 
 
 def existing_library(folder: Path | None) -> Path:
@@ -46,7 +81,7 @@ def open_library(folder: Path | None) -> "Library":
 
 def damage_met(ctx: click.Context, exc: Exception) -> FoveaError | None:
     """Return what to say instead of an unexpected error, if it comes from a damaged library."""
-    if LIBRARY not in ctx.meta:
+    if LIBRARY not in ctx.meta or is_on_milvus(ctx.meta[LIBRARY]):
         return None
     from fovea.search.library.damage import explained
     from fovea.search.library.library import DATABASE
@@ -63,13 +98,13 @@ def searchable(folder: Path | None, device: str, dtype: str) -> "Iterator[fovea.
     """
     import fovea
 
-    place = existing_library(folder)
+    place = named_library(folder) if is_on_milvus(folder) else existing_library(folder)
     opened = fovea.Library.open(place, device=device, dtype=dtype, on_download=download_bar)
     with opened as library:
         if library.model is None:
             raise FoveaError(f"nothing is indexed in {library.folder} yet: fovea index FOLDER")
         yield library
-        if library.better_bundled:
+        if library.better_bundled and not is_on_milvus(folder):
             tell_of_better(library.folder, library.better_model(), library.model)
 
 

@@ -8,12 +8,16 @@ from typing import Any, TypeVar
 import click
 
 from fovea.search.clip.errors import FoveaError
-from fovea.search.clip.user_path import check_path
+from fovea.search.clip.user_path import check_path, typed_path
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps."
 POSITIVE = click.IntRange(min=1)
+ON_MILVUS = {
+    "evaluate", "index", "models info", "models use", "roots list", "roots remove", "search",
+    "serve", "similar", "status", "verify",
+}  # fmt: skip
 LIBRARY = "fovea.library"  # in ``ctx.meta``: the folder of ``--library``, or None
 
 
@@ -30,7 +34,19 @@ class UserPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class TypedPath(UserPath):
+    """A path as people type or paste it: in quotation marks, or as a file:// address."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            value = typed_path(value) if value else value
+        except FoveaError as exc:
+            self.fail(str(exc), param, ctx)
+        return super().convert(value, param, ctx)
+
+
 FILE = UserPath(path_type=Path, readable=False)  # the reader explains why it cannot
+PLACE = TypedPath(path_type=Path, readable=False)
 FOLDER = UserPath(path_type=Path, file_okay=False)
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
@@ -54,7 +70,73 @@ def library_option(command: Command, *, name: str = "--library", metavar: str = 
 def _remember(ctx: click.Context, param: click.Parameter, folder: Path | None) -> Path | None:
     """Keep the library that a command is about, for ``opening.damage_met``."""
     ctx.meta[LIBRARY] = folder
+    named = os.environ.get("FOVEA_LIBRARY", "") if folder is None else str(folder)
+    if named.startswith("milvus:") and not ctx.resilient_parsing:
+        command = ctx.command_path.partition(" ")[2]
+        if command not in ON_MILVUS:
+            raise FoveaError(
+                f"fovea {command} works on a library in a folder, not on one on Milvus; "
+                f"these work on both: {', '.join(sorted(ON_MILVUS))}"
+            )
     return folder
+
+
+class SubjectGroup(click.Group):
+    """Commands of one subject; ``--library`` may stand before their name as well as after it.
+
+    ``alone`` names the command that runs where none is given; without it, one has to be.
+    """
+
+    def __init__(self, *args: Any, alone: str | None = None, **settings: Any) -> None:
+        settings["invoke_without_command"] = True
+        if alone is None:
+            settings |= {"no_args_is_help": True, "subcommand_metavar": "COMMAND [ARGS]..."}
+        super().__init__(*args, **settings)
+        self.alone = alone
+        self.params.append(
+            click.Option(
+                ["--library"],
+                metavar="DIR",
+                type=FOLDER,
+                expose_value=False,
+                callback=_hand_on,
+                help="The library's folder; may also stand after the command.",
+            )
+        )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        value = super().invoke(ctx)
+        if ctx.invoked_subcommand is not None:
+            return value
+        if self.alone is None:
+            ctx.fail(f"a command is missing; there are {self._names(ctx)}")
+        _, command, _ = self.resolve_command(ctx, [self.alone])
+        assert command is not None
+        with command.make_context(self.alone, [], parent=ctx) as inner:
+            return command.invoke(inner)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        command = self.get_command(ctx, name)
+        if command is None and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"there is no command {name!r}; there are {self._names(ctx)}")
+        if command is not None and ctx.default_map:
+            if not any(param.name == "folder" for param in command.params):
+                ctx.fail(f"{ctx.command_path} {name} takes no --library")
+        return super().resolve_command(ctx, args)
+
+    def _names(self, ctx: click.Context) -> str:
+        *others, last = self.list_commands(ctx)
+        return f"{', '.join(others)} and {last}"
+
+
+def _hand_on(ctx: click.Context, param: click.Parameter, folder: Path | None) -> None:
+    """Make a library that is named before a command the one that the command takes by default."""
+    if folder is not None:
+        assert isinstance(ctx.command, click.Group)
+        ctx.default_map = {name: {"folder": folder} for name in ctx.command.commands}
 
 
 def machine_options(command: Command, *, dtypes: tuple[str, ...] = DTYPES) -> Command:
@@ -78,6 +160,33 @@ def model_option(text: str) -> Callable[[Command], Command]:
     return click.option(
         "--model", "name", metavar="NAME|DIR", shell_complete=complete_model, help=text
     )
+
+
+def likely_option(command: Command) -> Command:
+    """Add ``--likely``."""
+    return click.option(
+        "--likely", is_flag=True, help="Only likely matches, where the model can tell."
+    )(command)
+
+
+class _Moment(click.ParamType):
+    """A time in a video, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from fovea.search.library.facts.moments import read_time
+
+        found = read_time(str(value))
+        if found is None:
+            self.fail(f"{value!r} is not a time; write it as 83, 1:23 or 1m23s", param, ctx)
+        return found / 1000
+
+
+def at_option(of: str) -> Callable[[Command], Command]:
+    """Add ``--at``."""
+    help = f"The moment, where {of} is a video: 83, 1:23 or 1m23s."
+    return click.option("--at", metavar="TIME", type=_Moment(), help=help)
 
 
 def json_option(text: str = "Print one JSON document.") -> Callable[[Command], Command]:

@@ -1,10 +1,13 @@
 """Printing: plain lines and JSON on standard output, remarks on standard error."""
 
 import json
+import os
+import sys
+from collections.abc import Sequence
 
 import click
 
-from fovea.search.library.paths import printable
+from fovea.search.library.paths import printable, printable_name
 
 
 def talk(text: str) -> None:
@@ -24,3 +27,16 @@ def size_text(length: int) -> str:
 def print_json(value: object) -> None:
     """Print one document on one line; bytes that are not UTF-8 become surrogate escapes."""
     click.echo(json.dumps(value))
+
+
+def print_paths(paths: Sequence[str], end: bytes) -> None:
+    """Print paths, each ended by ``end``: their bytes, or on a terminal their escaped text.
+
+    Say where a line break in a path splits it in two, as it does in what ``find`` prints.
+    """
+    if sys.stdout.isatty():
+        click.echo("".join(printable_name(path) + end.decode() for path in paths), nl=False)
+        return
+    click.echo(b"".join(os.fsencode(path) + end for path in paths), nl=False)
+    if split := end == b"\n" and sum("\n" in path for path in paths):
+        talk(f"line breaks split {counted(split, 'path')} into several lines; -0 keeps paths whole")

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from fovea.indexer.analysing.analyse import AnalysisProgress
     from fovea.indexer.scanning.pipeline import Progress
     from fovea.indexer.switching.switch import SwitchProgress
     from fovea.search.clip.training.train import Metrics
+    from fovea.search.mapping.build import MapProgress
 
 
 from .output import print_json, talk
@@ -32,6 +34,32 @@ def scan_bar(dry_run: bool) -> "Iterator[Callable[[Progress], None]]":
             bar.n = progress.done
             failed = f", {progress.failed} failed" if progress.failed else ""
             bar.set_postfix_str(f"{progress.rate:.1f} img/s{failed}", refresh=False)
+            bar.refresh()
+
+        yield show
+
+
+@contextlib.contextmanager
+def analysis_bar() -> "Iterator[Callable[[AnalysisProgress], None]]":
+    with _bar(unit=" pictures", smoothing=0.1) as bar:
+
+        def show(progress: "AnalysisProgress") -> None:
+            bar.set_description(progress.said, refresh=False)
+            bar.total, bar.n = max(progress.total, progress.done), progress.done
+            failed = f", {progress.failed} failed" if progress.failed else ""
+            bar.set_postfix_str(f"{progress.rate:.1f} img/s{failed}", refresh=False)
+            bar.refresh()
+
+        yield show
+
+
+@contextlib.contextmanager
+def map_bar() -> "Iterator[Callable[[MapProgress], None]]":
+    with _bar(unit=" pictures") as bar:
+
+        def show(progress: "MapProgress") -> None:
+            bar.set_description(progress.step, refresh=False)
+            bar.total, bar.n = progress.total or None, progress.done
             bar.refresh()
 
         yield show

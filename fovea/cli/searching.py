@@ -11,7 +11,16 @@ from fovea.search.clip.errors import FoveaError
 from fovea.search.library.paths import path_fields, printable, printable_name
 
 from .opening import any_model, searchable
-from .options import FILE, json_option, k_option, library_option, machine_options, model_option
+from .options import (
+    FILE,
+    at_option,
+    json_option,
+    k_option,
+    library_option,
+    likely_option,
+    machine_options,
+    model_option,
+)
 from .output import counted, print_json, talk
 from .terminal.results import Delivery, result_options
 from .terminal.words import QueryCommand, complete_query, joined
@@ -23,6 +32,8 @@ from .terminal.words import QueryCommand, complete_query, joined
 @click.argument("words", nargs=-1, metavar="[QUERY]...", shell_complete=complete_query)
 @k_option
 @click.option("--image", metavar="FILE", type=FILE, help="Search by this picture.")
+@at_option("--image")
+@likely_option
 @result_options
 @library_option
 @machine_options
@@ -33,6 +44,8 @@ def search(
     words: tuple[str, ...],
     k: int,
     image: Path | None,
+    at: float | None,
+    likely: bool,
     folder: Path | None,
     device: str,
     dtype: str,
@@ -41,7 +54,8 @@ def search(
     """Print the pictures nearest to QUERY, to a picture, or to both, best first.
 
     A QUERY has words to add or subtract, and filters: in:, name:, on:, after:, before:, camera:,
-    format:, is:, size:, near:. Filters alone, or an empty QUERY, print the newest pictures first.
+    lens:, format:, is:, size:, longer:, near:, place:, text:, tag:. Filters alone, or an empty
+    QUERY, print the newest pictures first.
 
     \b
     fovea search a dog running on a beach
@@ -51,15 +65,22 @@ def search(
     """
     if not words and image is None:
         raise click.UsageError("nothing to search for; give a QUERY, --image FILE, or both")
+    from fovea.search.query.empty import LANGUAGE
+
     query, delivery = joined(words), Delivery(ctx, results)
     with searchable(folder, device, dtype) as library, delivery.of(library) as deliver:
-        answer = library.search(query, image=image, k=k)
+        answer = library.search(query, image=image, at=at, k=k, likely_only=likely)
+        for hint in answer.hints:
+            if hint.code == LANGUAGE:  # others say why there are no hits
+                talk(hint.message)
         deliver(replace(answer, query=query or str(image or "")))
 
 
 @click.command(short_help="Print the pictures nearest to a given one.")
 @click.argument("file", type=FILE)
+@at_option("FILE")
 @k_option
+@likely_option
 @result_options
 @library_option
 @machine_options
@@ -68,7 +89,9 @@ def search(
 def similar(
     ctx: click.Context,
     file: Path,
+    at: float | None,
     k: int,
+    likely: bool,
     folder: Path | None,
     device: str,
     dtype: str,
@@ -85,7 +108,7 @@ def similar(
         paths = () if known is None else library.paths(known)
         if paths and os.path.realpath(file) not in map(os.path.realpath, paths):
             talk(f"the library has this picture as {paths[0]}")
-        deliver(replace(library.similar(file, k=k), query=str(file)))
+        deliver(replace(library.similar(file, at=at, k=k, likely_only=likely), query=str(file)))
 
 
 @click.command(short_help="Print how likely each label is for a picture.")

@@ -11,8 +11,8 @@ from fovea.search.clip.errors import FoveaError
 if TYPE_CHECKING:
     from fovea.web.engine.engine import Engine
 
-from .opening import library_folder, tell_of_better
-from .options import FILE, library_option, model_option, value_option
+from .opening import is_on_milvus, named_library, tell_of_better
+from .options import PLACE, library_option, model_option, value_option
 from .output import talk
 
 PROXY = "--behind-proxy"
@@ -35,7 +35,7 @@ class Serve(click.Command):
 
 
 @click.command(cls=Serve, short_help="Serve the library as a web page while indexing folders.")
-@click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=FILE)
+@click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=PLACE)
 @click.option(
     "--host",
     metavar="ADDRESS",
@@ -65,6 +65,9 @@ class Serve(click.Command):
     "--prefix", metavar="PATH", default="", help="Path that the proxy serves, such as /photos."
 )
 @click.option("--no-token", is_flag=True, help="Let in everybody whom the proxy lets in.")
+@click.option(
+    "--watch", "watches", is_flag=True, help="Index what changes in the folders, as it changes."
+)
 @click.option("--no-browser", is_flag=True, help="Do not open the page in a browser.")
 @library_option
 @model_option("Embed with this model in a new library.  [default: the best at hand]")
@@ -76,6 +79,7 @@ def serve(
     proxies: tuple[str, ...],
     prefix: str,
     no_token: bool,
+    watches: bool,
     no_browser: bool,
     folder: Path | None,
     name: str | None,
@@ -89,7 +93,7 @@ def serve(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from fovea.web.app import create_app
     from fovea.web.serving.proxies import clean_prefix
-    from fovea.web.serving.security import allowed_name, bound_names, bracketed
+    from fovea.web.serving.security import allowed_name, bound_names, bracketed, is_loopback
     from fovea.web.serving.server import serve as serve_app
 
     for place in folders:
@@ -102,12 +106,13 @@ def serve(
     is_outside = bool(trusted or prefix or any(not _is_loopback_name(one) for one in allowed))
     token = _token(host, is_outside, bool(trusted), no_token)
     app = create_app(
-        library_folder(folder),
+        named_library(folder),
         model=name,
         token=token,
         hosts=[*bound_names(host), *allowed],
         proxies=trusted,
         prefix=prefix,
+        is_at_home=is_loopback(host) and not is_outside,
     )
 
     def ready(bound: int) -> None:
@@ -116,13 +121,19 @@ def serve(
         if trusted:
             addresses += [f"https://{bracketed(one)}{ending}" for one in allowed]
         _say_where(addresses, host, is_outside, token)
-        if name is None:
+        if name is None and not is_on_milvus(folder):
             _tell_of_better(app.extensions["fovea"])
         app.extensions["fovea"].warm()
-        if folders and not app.extensions["fovea"].is_writable:
+        if (folders or watches) and not app.extensions["fovea"].is_writable:
             talk("the library is read-only here: it can be searched, but no folder is indexed")
         elif folders:
             app.extensions["fovea.scans"].start([place.absolute() for place in folders])
+        elif app.extensions["fovea"].is_writable:
+            app.extensions["fovea.scans"].analyse()
+        if watches and app.extensions["fovea"].is_writable:
+            from fovea.web.jobs.watching import start_watching
+
+            start_watching(app)
         if not no_browser:
             _open_browser(addresses[0])
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fovea.search.query.hits import Answer
 
 
-from .opening import current_model, open_library
+from .opening import current_model, open_library, pass_on
 from .options import (
     complete_model,
     embedding_options,
@@ -86,6 +86,7 @@ def use_model(
             show_sides(query, _compare(library, model, query, k, machine, **options), as_json)
         elif current is not None and current.identity == model.identity:
             cancel_change(library)
+            pass_on(library)  # what an interrupted change has left to do
             talk(f"{library.folder} already uses {model.name}")
             if as_json:
                 print_json({"model": model.name, "switched": False})
@@ -104,6 +105,7 @@ def use_model(
             if as_json:
                 print_json({"model": model.name, **asdict(report)})
             result = switch_result(report, model, current)
+            pass_on(library)
             if not as_json:
                 click.echo(result)
 

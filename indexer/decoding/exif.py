@@ -36,7 +36,7 @@ def read_shot(
     return ImageMetadata(
         taken_at=None if taken is None else taken.date,
         dated_by=None if taken is None else taken.tag,
-        camera=_camera(_text(main, _MAKE), _text(main, _MODEL)),
+        camera=camera_name(_text(main, _MAKE), _text(main, _MODEL)),
         lens=_text(details, _LENS),
         exposure=_number(details, _EXPOSURE, 1e-9, 1e6),
         f_number=_number(details, _F_NUMBER, 0.1, 1000),
@@ -63,7 +63,7 @@ def _number(values: Mapping[int, Any], tag: int, low: float, high: float) -> flo
     return number if number is not None and low <= number <= high else None
 
 
-def _camera(make: str | None, model: str | None) -> str | None:
+def camera_name(make: str | None, model: str | None) -> str | None:
     """Join maker and model, without saying the maker twice ("Canon Canon EOS R5")."""
     if make and model and not model.lower().startswith(make.split()[0].lower()):
         return one_line(f"{make} {model}", TEXT)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 MB = 1 << 20
 
+VIDEO_BYTES_A_SECOND = 20 * MB  # at which a slow disk delivers a video
 DECODING = 2  # of fovea's own part in decoding: raise it when files can be read that failed before
 
 
@@ -19,6 +20,13 @@ class Limits:
     scans: int = 100  # of a JPEG; each one walks every block. Ordinary ones have up to 20
     text: int = 1 * MB  # bytes of one PNG text or colour profile, inflated; larger ones are ignored
     text_chunks: int = 1000  # of a PNG; all are ignored where there are more
+    video_seconds: float = 120.0  # for a video, and more by its length: see ``video_time``
+    video_bytes: int = 32 << 30
+    video_pixels: int = 36_000_000  # of a frame: 8K fits
+
+    def video_time(self, size: int) -> float:
+        """Return the seconds that a video of so many bytes may take, to be read and decoded."""
+        return self.video_seconds + size / VIDEO_BYTES_A_SECOND
 
 
 class Refused(Exception):

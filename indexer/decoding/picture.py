@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from fovea.search.library.facts.signatures import StoredSignature
 from fovea.search.library.rows import ImageMetadata
 
 from .embedded_text import EmbeddedText
@@ -18,11 +19,12 @@ _WIDE = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "I;16L
 
 @dataclass(frozen=True, slots=True)
 class DecodedPicture:
-    """A decoded file: its pixels, uint8 (size, size, 3), and its metadata."""
+    """A decoded file: its pixels, uint8 (size, size, 3), its metadata and its signature."""
 
     pixels: np.ndarray
     metadata: ImageMetadata
     words: EmbeddedText = EmbeddedText()
+    signature: StoredSignature | None = None
 
 
 def check_pixels(size: tuple[int, int], limits: Limits) -> None:

@@ -18,6 +18,7 @@ from PIL import Image, TiffImagePlugin
 
 from fovea.search.clip.formats import format_named
 from fovea.search.clip.preprocess import Preprocess, as_rgb, upright
+from fovea.search.duplicates.signature import signature_of
 from fovea.search.library.rows import ImageMetadata
 
 from . import png
@@ -79,7 +80,10 @@ def decode(
 
             return decode_raw(data, preprocess, limits)
         found = open_picture(data, limits, preprocess.draft, words=words)
-        return DecodedPicture(preprocess.pixels(plain(found.image)), found.metadata, found.words)
+        image = plain(found.image)
+        return DecodedPicture(
+            preprocess.pixels(image), found.metadata, found.words, signature_of(image)
+        )
 
 
 def plain(image: Image.Image) -> Image.Image:

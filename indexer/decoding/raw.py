@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from fovea.search.clip.preprocess import ORIENTATION, Preprocess, orientation, to_rgb
+from fovea.search.duplicates.signature import signature_of
 from fovea.search.library.rows import ImageMetadata
 
 from .exif import read_shot
@@ -26,22 +27,30 @@ def decode_raw(data: bytes, preprocess: Preprocess, limits: Limits) -> DecodedPi
     with _opened(data, limits) as raw:
         size, turned = (raw.sizes.width, raw.sizes.height), _turn(raw)
         preview = _preview(raw, preprocess, limits)
-        pixels = preprocess.pixels(_postprocessed(raw) if preview is None else preview)
+        image = to_rgb(_postprocessed(raw) if preview is None else preview)
+        pixels, signature = preprocess.pixels(image), signature_of(image)
         shot = _shot(data, preview)
     width, height = size[::-1] if turned >= 5 else size
     metadata = replace(shot, width=width, height=height, format="RAW", orientation=turned)
-    return DecodedPicture(pixels, metadata)
+    return DecodedPicture(pixels, metadata, signature=signature)
 
 
 def developed(data: bytes, size: int, limits: Limits) -> Image.Image:
     """Return a RAW file as an upright picture to look at.
 
-    That is its preview if the short side has ``size`` pixels, else the data at half its size.
-    Raise ``Refused`` as ``decode_raw`` does.
+    That is its preview if the short side has ``size`` pixels, or as many as the data at half its
+    size, which it is else. A preview's colour profile stays in its ``info``. Raise ``Refused`` as
+    ``decode_raw`` does.
     """
     with _opened(data, limits) as raw:
-        preview = _preview(raw, Preprocess(size), limits)
-        return _postprocessed(raw) if preview is None else to_rgb(preview)
+        least = min(size, (min(raw.sizes.width, raw.sizes.height) + 1) // 2)
+        preview = _preview(raw, Preprocess(size), limits, least)
+        if preview is None:
+            return _postprocessed(raw)
+        profile = preview.info.get("icc_profile")
+        made = to_rgb(preview)
+        made.info = {"icc_profile": profile}
+        return made
 
 
 @contextmanager
@@ -69,8 +78,10 @@ def _postprocessed(raw: Any) -> Image.Image:
     return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True))
 
 
-def _preview(raw: Any, preprocess: Preprocess, limits: Limits) -> Image.Image | None:
-    """Open the stored JPEG, if it has enough pixels for the model."""
+def _preview(
+    raw: Any, preprocess: Preprocess, limits: Limits, least: int | None = None
+) -> Image.Image | None:
+    """Open the stored JPEG, if its short side has enough pixels for the model, or ``least``."""
     import rawpy
 
     try:
@@ -83,7 +94,7 @@ def _preview(raw: Any, preprocess: Preprocess, limits: Limits) -> Image.Image | 
         image = Image.open(BytesIO(thumb.data), formats=("JPEG",))
     except (OSError, SyntaxError):
         return None  # the sensor's data may still be good
-    if min(image.size) < preprocess.draft_size[0]:
+    if min(image.size) < (preprocess.draft_size[0] if least is None else least):
         return None
     check_pixels(image.size, limits)
     preprocess.draft(image)

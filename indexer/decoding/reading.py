@@ -4,7 +4,10 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 
 from fovea.search.library.facts.stamps import stamps_of
 
@@ -58,6 +61,35 @@ def read_file(path: bytes, limits: Limits) -> Contents:
     ``Unreachable`` if a device fails, and ``Refused``, without reading it, if it is too large or
     not a regular file.
     """
+    with open_file(path, limits.file_bytes) as opened:
+        # A size of 0 may also mean that the kernel generates the contents as they are read.
+        data = _read(opened.descriptor, opened.size or limits.file_bytes + 1)
+    if len(data) > limits.file_bytes:
+        raise _too_large(len(data), limits.file_bytes)
+    return Contents(data, opened.size, opened.mtime_ns, opened.ctime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open regular file, and its stamps as ``Contents`` has them."""
+
+    descriptor: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int | None
+
+    def hash(self) -> bytes:
+        """Return the SHA-256 of its contents, and go back to its beginning."""
+        digest = sha256()
+        while part := os.read(self.descriptor, STEP):
+            digest.update(part)
+        os.lseek(self.descriptor, 0, os.SEEK_SET)
+        return digest.digest()
+
+
+@contextmanager
+def open_file(path: bytes, most: int) -> Iterator[Opened]:
+    """Open a regular file of at most ``most`` bytes; raise as ``read_file`` does."""
     now = time.time_ns()
     try:
         descriptor = os.open(path, _FLAGS)
@@ -68,19 +100,15 @@ def read_file(path: bytes, limits: Limits) -> Contents:
         if not stat.S_ISREG(found.st_mode):
             raise Refused(f"not a file but {what_is(found.st_mode)}")
         size, mtime_ns, ctime_ns = stamps_of(found)
-        if size > limits.file_bytes:
-            raise _too_large(size, limits)
-        # A size of 0 may also mean that the kernel generates the contents as they are read.
-        data = _read(descriptor, size or limits.file_bytes + 1)
+        if size > most:
+            raise _too_large(size, most)
+        if ctime_ns is not None:
+            ctime_ns = distinct_time(ctime_ns, now)
+        yield Opened(descriptor, size, distinct_time(mtime_ns, now), ctime_ns)
     except OSError as exc:
         raise _translate(exc) from exc
     finally:
         os.close(descriptor)
-    if len(data) > limits.file_bytes:
-        raise _too_large(len(data), limits)
-    if ctime_ns is not None:
-        ctime_ns = distinct_time(ctime_ns, now)
-    return Contents(data, size, distinct_time(mtime_ns, now), ctime_ns)
 
 
 def distinct_time(time_ns: int, now_ns: int) -> int:
@@ -102,9 +130,8 @@ def _read(descriptor: int, most: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _too_large(size: int, limits: Limits) -> Refused:
-    limit = megabytes(limits.file_bytes)
-    return Refused(f"too large: the file has {megabytes(size)}; the limit is {limit}")
+def _too_large(size: int, most: int) -> Refused:
+    return Refused(f"too large: the file has {megabytes(size)}; the limit is {megabytes(most)}")
 
 
 def _translate(exc: OSError) -> Exception:

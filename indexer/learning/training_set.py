@@ -84,7 +84,8 @@ def candidates(library: Library, wanted: Wanted) -> list[Candidate]:
     rows = library.rows(
         "SELECT images.hash, files.path, roots.path FROM files "
         "JOIN images ON images.id = files.image_id JOIN roots ON roots.id = files.root_id "
-        "WHERE files.state = 'indexed' AND roots.state = 'online' ORDER BY images.id, files.path"
+        "WHERE files.state = 'indexed' AND roots.state = 'online' AND duration_ms IS NULL "
+        "ORDER BY images.id, files.path"
     )
     if not rows:
         raise FoveaError(f"nothing is indexed in {library.folder} yet; index a folder first")

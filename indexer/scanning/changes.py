@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
-from fovea.indexer.decoding.formats import RAW_EXTENSIONS, RAW_REASON, extension, raw_available
+from fovea.indexer.decoding.formats import (
+    RAW_EXTENSIONS,
+    RAW_REASON,
+    VIDEO_REASON,
+    extension,
+    is_video,
+    raw_available,
+    video_available,
+)
 from fovea.indexer.decoding.limits import DECODING, UNEXPECTED, unexpected
 from fovea.indexer.walking.ignore import BadIgnoreFile, Ignore, check_above
 from fovea.indexer.walking.walk import Closed, Found, Stamped, found, is_empty, look, pieces
@@ -18,7 +26,7 @@ from fovea.search.library.rows import FileRow, FileState, FileWrite, Root
 
 from .known import Known, OrderedRows
 
-DECODERS = ("fovea", "pillow", "pillow-heif", "rawpy")
+DECODERS = ("fovea", "pillow", "pillow-heif", "rawpy", "av")
 
 
 class LostFile(NamedTuple):
@@ -123,6 +131,8 @@ class Survey:
     totals: dict[int, int] = field(default_factory=dict)  # root id -> files found there
     walked: set[int] = field(default_factory=set)  # ids of the roots that were walked to the end
     raw: bool = field(default_factory=lambda: raw_available())
+    video: bool = field(default_factory=lambda: video_available())
+    videos: int = 0  # passed over without the extra
     halt: threading.Event = field(default_factory=threading.Event)  # ends the walk early
 
     def changes(self) -> Iterator[Task | FileWrite]:
@@ -225,6 +235,9 @@ class Survey:
         refusal = entry.refusal
         if refusal is None and not self.raw and extension(entry.path) in RAW_EXTENSIONS:
             refusal = RAW_REASON
+        if refusal is None and not self.video and is_video(entry.path):
+            refusal = VIDEO_REASON
+            self.videos += 1
         if refusal is not None:
             return self._refused(root, entry._replace(refusal=refusal), row)
         if self.scopes and covers(self.scopes, entry.path):

@@ -1,10 +1,10 @@
 """Count what a run would do, without doing it."""
 
 import os
-from hashlib import sha256
 
+from fovea.indexer.decoding.formats import is_video
 from fovea.indexer.decoding.limits import Gone, Limits, Refused
-from fovea.indexer.decoding.reading import read_file
+from fovea.indexer.decoding.reading import open_file
 from fovea.indexer.workers.pool import Task
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileWrite
@@ -37,7 +37,7 @@ class DryRun:
         else:
             if change.image_id is not None:
                 self.would_show[change.path] = None  # unless it turns out to be known
-            failed = not 0 < change.size <= self.limits.file_bytes
+            failed = not 0 < change.size <= self._most(change.path)
             failed = failed or not os.access(change.path, os.R_OK)
             if not failed:
                 self._read(change)
@@ -78,9 +78,13 @@ class DryRun:
         else:
             self.tally.moved += 1
 
+    def _most(self, path: bytes) -> int:
+        return self.limits.video_bytes if is_video(path) else self.limits.file_bytes
+
     def _hash(self, path: bytes) -> bytes | None:
         try:
-            return sha256(read_file(path, self.limits).data).digest()
+            with open_file(path, self._most(path)) as opened:
+                return opened.hash()
         except (Refused, Gone):
             return None
         except Exception:  # whatever it is, a run would make it the failure of this file

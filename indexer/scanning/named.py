@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from fovea.search.clip.user_path import check_path
@@ -82,3 +83,18 @@ def check_folder(path: bytes, own: bytes) -> None:
         os.scandir(path).close()
     except OSError as exc:
         raise FoveaError(f"cannot list {name}: {exc.strerror}; check its permissions") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Which roots a folder lies in or around. Each file belongs to the innermost root only."""
+
+    inside: bytes | None  # the innermost root around it
+    around: tuple[bytes, ...]  # roots in it
+
+    @classmethod
+    def of(cls, path: bytes, roots: Collection[bytes]) -> "Overlap":
+        """Compare a folder, without links, with roots; that it is one of them is no overlap."""
+        others = [root for root in roots if root != path]
+        found = root_of(path, frozenset(others))
+        return cls(found, tuple(sorted(root for root in others if inside(root, path))))

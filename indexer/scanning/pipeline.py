@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -15,9 +15,17 @@ from fovea.indexer.workers.pool import USUAL_BATCH, Outcome, Pool, Task, batch_o
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.clip.protocols import IndexingEncoder
 from fovea.search.library.library import Library
-from fovea.search.library.rows import FileState, FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.library.rows import (
+    FileState,
+    FileWrite,
+    ImageMetadata,
+    Moments,
+    NewImage,
+    WriteBatch,
+)
 from fovea.search.maintenance.forget import forget_thumbnails
 
+from .moments import embedded_moments, pictures_in
 from .refusals import UNSTORED, encoded, is_refusal, write_each
 
 InHand = Callable[[str, Sequence[bytes]], None]  # (doing, paths)
@@ -126,7 +134,7 @@ class Pipeline:
                 for outcome in pool.outcomes(tasks):
                     if outcome is not None:
                         self._sort(outcome)
-                    if len(self._pictures) >= self._batch or self._due():
+                    if pictures_in(self._pictures) >= self._batch or self._due():
                         self._flush(pool)
                     self.tick(self.tally)
                     if self.in_hand is not None:
@@ -204,6 +212,7 @@ class Pipeline:
                 new.setdefault(outcome.hash or b"", outcome)
         vectors, reasons = self._encode(pool, list(new.values()))
         described = dict(zip(new, zip(vectors, reasons, strict=True), strict=True))
+        moments = self._moments(new)
         ready: list[_Ready] = []
         for outcome in outcomes:
             digest = outcome.hash or b""
@@ -217,7 +226,8 @@ class Pipeline:
             elif reason is not None:
                 self._settle(_row(outcome, "failed", reason))
             else:
-                self._prepare(ready, outcome, image_id, vector, new.get(digest) is outcome)
+                is_new = new.get(digest) is outcome
+                self._prepare(ready, outcome, image_id, vector, is_new, moments.get(digest))
         for outcome in self._pictures:
             assert outcome.slot is not None
             pool.release(outcome.slot)
@@ -231,9 +241,10 @@ class Pipeline:
         image_id: int | None,
         vector: np.ndarray | None,
         is_new: bool,
+        moments: Moments | None,
     ) -> None:
         try:
-            ready.append(_ready(outcome, image_id, vector, is_new))
+            ready.append(_ready(outcome, image_id, vector, is_new, moments))
         except Exception as exc:  # whatever it is, it is the failure of this file
             self._settle(_row(outcome, "failed", unexpected(exc)))
 
@@ -244,12 +255,23 @@ class Pipeline:
         self._show("embedding", (outcome.task.path for outcome in outcomes))
         slots = np.array([outcome.slot for outcome in outcomes], np.int64)
         pixels = pool.pixels[slots]
-        dim = next(row.dim for row in self.library.models() if row.id == self.model_id)
         encoder = self.load_encoder()
         if self.batch_size is None:
             self._batch = batch_of(encoder)
             pool.widen(self._batch)
-        return encoded(encoder, pixels, dim, is_first=not self.tally.embedded)
+        return encoded(encoder, pixels, self._dim(), is_first=not self.tally.embedded)
+
+    def _dim(self) -> int:
+        return next(row.dim for row in self.library.models() if row.id == self.model_id)
+
+    def _moments(self, outcomes: Mapping[bytes, Outcome]) -> dict[bytes, Moments]:
+        """Embed the moments of the videos among some contents."""
+        videos = {key: one for key, one in outcomes.items() if one.frames is not None}
+        if not videos:
+            return {}
+        encoder, dim = self.load_encoder(), self._dim()
+        found = {key: embedded_moments(encoder, one, dim) for key, one in videos.items()}
+        return {key: one for key, one in found.items() if one is not None}
 
     def _show(self, doing: str, paths: Iterable[bytes]) -> None:
         if self.in_hand is not None:
@@ -349,7 +371,11 @@ class Pipeline:
 
 
 def _ready(
-    outcome: Outcome, image_id: int | None, vector: np.ndarray | None, is_new: bool
+    outcome: Outcome,
+    image_id: int | None,
+    vector: np.ndarray | None,
+    is_new: bool,
+    moments: Moments | None = None,
 ) -> _Ready:
     """Prepare the rows of one file; ``vector`` is its content's, if that has just been embedded."""
     before = outcome.task.image_id
@@ -360,11 +386,12 @@ def _ready(
         counts_as = "same"
     image = refreshed = None
     if outcome.outcome == "pixels":
-        known = ImageMetadata(**outcome.facts)
+        known, signature = ImageMetadata(**outcome.facts), outcome.signature
+        digest = outcome.hash or b""
         if vector is not None:
-            image = NewImage(outcome.hash or b"", outcome.bytes, known, vector)
+            image = NewImage(digest, outcome.bytes, known, vector, signature, moments)
         if image_id is not None and outcome.task.force:
-            refreshed = NewImage(outcome.hash or b"", outcome.bytes, known)
+            refreshed = NewImage(digest, outcome.bytes, known, signature=signature)
     return _Ready(outcome, image_id, counts_as, image, refreshed)
 
 

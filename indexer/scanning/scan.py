@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from fovea.indexer.decoding.limits import Limits
+from fovea.indexer.placing.place import place_pictures
 from fovea.indexer.walking.ignore import Ignore
 from fovea.indexer.walking.prefetch import Prefetch
 from fovea.indexer.walking.walk import Closed
@@ -87,6 +88,8 @@ class ScanReport:
     problems: tuple[Problem, ...] = ()  # what could not be listed, looked at or recorded
     barred: int = 0  # folders left as they are, since their ignore file cannot be used
     stopped: bool = False
+    unplaced: int = 0  # pictures with coordinates whose place waits for ``fovea[places]``
+    videos: int = 0  # passed over: they wait for ``fovea[video]``
 
 
 def index_folders(
@@ -149,10 +152,7 @@ def index_folders(
         in_hand,
     )
     Ignore(scan.ignore)  # whose patterns are this run's: an invalid one ends it
-    if changed:
-        paths = [named_path(folder) for folder in folders]
-    else:
-        paths = paths_named(library, folders, reread)
+    paths = list(map(named_path, folders)) if changed else paths_named(library, folders, reread)
     load_encoder = cache(adapting(load_encoder))
     if dry_run:
         report = scan.dry_run(scan.roots(paths, add=False))
@@ -170,6 +170,7 @@ def index_folders(
         settle(library)
     if not dry_run and not report.stopped and current is not None:
         prepare(library, current, load_encoder, model.folder)
+        report = replace(report, unplaced=place_pictures(library, stop=stop).waiting)
     return report
 
 
@@ -400,8 +401,6 @@ class _Scan:
             )
         )
 
-    # What would happen
-
     def dry_run(self, roots: list[Root]) -> ScanReport:
         """Count what a run would do."""
         model_id = next(
@@ -497,4 +496,5 @@ def _report(
         passed_over=verdict.passed_over,
         problems=tuple(dict.fromkeys(problems)),
         barred=len(survey.barred) + sum(entry.rules is not None for entry in survey.closed),
+        videos=survey.videos,
     )

@@ -4,10 +4,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fovea.search.analyses.stored import failures
 from fovea.search.errors import LibraryDamaged, LibraryError
 from fovea.search.library import checks
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ReportedState
+from fovea.search.places.stored import place_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class VerifyReport:
     files: list[FileAccount]
     problems: list[str]
     damaged: int = 0  # indexed pictures of which something is missing
+    unplaced: int = 0  # pictures with coordinates whose place is still to be looked up
     database_ok: bool = True  # false if the database contradicts itself; not only the index
 
 
@@ -53,7 +56,8 @@ def verify(library: Library, *, quick: bool = False) -> VerifyReport:
             raise
         problems.append(f"index: {exc}")
     damaged = _damaged_pictures(library) if database_ok else 0
-    return VerifyReport(not problems, files, problems, damaged, database_ok)
+    unplaced = place_counts(library).waiting if database_ok else 0
+    return VerifyReport(not problems, files, problems, damaged, unplaced, database_ok)
 
 
 def _damaged_pictures(library: Library) -> int:
@@ -65,9 +69,9 @@ def _damaged_pictures(library: Library) -> int:
 
 
 def _accounts(library: Library) -> Iterator[FileAccount]:
-    unembedded, damaged = _unembedded(library), _damaged(library)
+    told = failures(library) | _damaged(library) | _unembedded(library)
     for entry in library.entries():
-        reason = entry.reason or unembedded.get(entry.path) or damaged.get(entry.path)
+        reason = entry.reason or told.get(entry.path)
         yield FileAccount(os.fsdecode(entry.path), entry.state, reason)
 
 

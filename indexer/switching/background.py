@@ -91,6 +91,7 @@ def _say(text: str) -> None:
 
 def _switched(folder: Path, *, device: str = "auto", dtype: str = "auto", **options: Any) -> str:
     """Embed and activate the pending model; return what came of it, for the log."""
+    from fovea.search.cluster.ledger import ledger_of, pass_on
     from fovea.search.maintenance.changeover import next_model
     from fovea.search.models.resolve import resolve_known
 
@@ -110,4 +111,6 @@ def _switched(folder: Path, *, device: str = "auto", dtype: str = "auto", **opti
             wait_s=TAKE_OVER_S,
             **options,
         )
+        if report.switched and ledger_of(library) is not None:
+            pass_on(library)
     return json.dumps({"model": model.name, **asdict(report)})

@@ -18,6 +18,7 @@ import numpy as np
 
 from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.scanning.missing import too_many
+from fovea.indexer.scanning.moments import embedded_moments, pictures_in
 from fovea.indexer.scanning.refusals import encoded
 from fovea.indexer.scanning.scan import interruptible
 from fovea.indexer.walking.walk import is_empty
@@ -30,7 +31,7 @@ from fovea.search.errors import LibraryBusy
 from fovea.search.index.view import snapshot_path
 from fovea.search.library.facts.stamps import stamps_of
 from fovea.search.library.library import Library
-from fovea.search.library.rows import ModelRow
+from fovea.search.library.rows import ModelRow, Moments
 from fovea.search.maintenance.changeover import (
     LOOK_S,
     FileCopy,
@@ -265,7 +266,7 @@ class _Switch:
                 for outcome in pool.outcomes(waiting):
                     if outcome is not None and self._is_sound(pool, outcome):
                         pictures.append(outcome)
-                    if len(pictures) >= self._batch:
+                    if pictures_in(pictures) >= self._batch:
                         self._write(pool, pictures)
                         pictures = []
                         if self._ended():
@@ -350,6 +351,7 @@ class _Switch:
         vectors, reasons = encoded(encoder, pixels, self.row.dim, is_first=not self.tally.embedded)
         sound = np.array([reason is None for reason in reasons])
         ids = []
+        moments: dict[int, Moments] = {}
         for outcome, fine in zip(pictures, sound, strict=True):
             assert outcome.slot is not None and outcome.task.image_id is not None
             pool.release(outcome.slot)
@@ -359,9 +361,11 @@ class _Switch:
                 noted.discard(image_id)  # of its other copies
             if fine:
                 ids.append(image_id)
+                found = embedded_moments(encoder, outcome, self.row.dim)
+                moments |= {} if found is None else {image_id: found}
             else:
                 self.tally.failed.add(image_id)
-        add_embeddings(self.library, self.row, ids, vectors[sound])
+        add_embeddings(self.library, self.row, ids, vectors[sound], moments)
         self.tally.embedded += len(ids)
 
     def _tell(self, *, waiting: str | None = None, last: bool = False) -> None:

@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from fovea.search.clip.preprocess import Preprocess
 
 from .host import Message, Process, available_cores
 
-__all__ = ["Crowded", "Renderer"]
+__all__ = ["Crowded", "Frame", "Renderer"]
 
 GRACE_S = 5.0  # the process's own alarm comes first
 START_S = 30.0  # for a process to become ready; importing Pillow takes a second on a busy machine
@@ -21,12 +21,24 @@ TURN_S = 60.0  # for a caller to get a turn
 WORKER = "fovea.indexer.workers.decode_worker"
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame of a video in an open file, in place of a picture's bytes."""
+
+    file: BinaryIO
+    at: int  # milliseconds
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
 class Crowded(Exception):
     """Too many pictures are waiting to be decoded; ask for this one again later."""
 
 
 class Renderer:
-    """Make thumbnails, previews and model input of pictures' bytes; safe to use in threads.
+    """Make smaller or converted pictures and model input of pictures' bytes; safe in threads.
 
     Processes are started as they are needed, one a core at most; callers wait for their turn, and
     ``Crowded`` is raised where that takes too long. Uploaded pictures always leave one process to
@@ -42,16 +54,22 @@ class Renderer:
         self._lock = threading.Lock()
         self._closed = False
 
-    def thumbnails(self, data: bytes, sizes: Sequence[int], *, raw: bool) -> dict[int, bytes]:
+    def thumbnails(
+        self, data: bytes | Frame, sizes: Sequence[int], *, raw: bool
+    ) -> dict[int, bytes]:
         """Return WebP by size, in pixels of the short side; smaller pictures keep their size.
 
         Like the other methods, raise ``Refused`` with the reason for what cannot be decoded.
         """
-        return self._webps("thumbnails", data, sizes, raw)
+        return self._pictures("thumbnails", data, sizes, raw)
 
-    def preview(self, data: bytes, size: int, *, raw: bool) -> bytes:
+    def preview(self, data: bytes | Frame, size: int, *, raw: bool) -> bytes:
         """Return WebP whose long side has at most ``size`` pixels."""
-        return self._webps("preview", data, (size,), raw)[size]
+        return self._pictures("preview", data, (size,), raw)[size]
+
+    def whole(self, data: bytes | Frame, size: int, *, raw: bool) -> bytes:
+        """Return JPEG of all pixels there are; the long side has at most ``size``."""
+        return self._pictures("whole", data, (size,), raw)[size]
 
     def pixels(self, data: bytes, preprocess: Preprocess) -> np.ndarray:
         """Return what a model sees of an uploaded picture: uint8 (size, size, 3)."""
@@ -76,19 +94,25 @@ class Renderer:
         for process in idle:
             _discard(process)
 
-    def _webps(self, make: str, data: bytes, sizes: Sequence[int], raw: bool) -> dict[int, bytes]:
-        answer, made = self._ask({"make": make, "sizes": list(sizes), "raw": raw}, data)
+    def _pictures(
+        self, make: str, data: bytes | Frame, sizes: Sequence[int], raw: bool
+    ) -> dict[int, bytes]:
+        request = {"make": make, "sizes": list(sizes), "raw": raw}
+        if isinstance(data, Frame):
+            answer, made = self._ask(request | {"at": data.at}, b"", data.file.fileno())
+        else:
+            answer, made = self._ask(request, data)
         found, start = {}, 0
         for size, length in answer["sizes"].items():
             found[int(size)] = made[start : start + length]
             start += length
         return found
 
-    def _ask(self, request: dict[str, Any], data: bytes) -> Message:
+    def _ask(self, request: dict[str, Any], data: bytes, descriptor: int | None = None) -> Message:
         with _turn(self._turns):
             process = self._fit_process()
             try:
-                process.send(request, data)
+                process.send(request, data, descriptor)
                 answer = process.receive(self.limits.seconds + GRACE_S)
             except (EOFError, OSError) as exc:
                 _discard(process)

@@ -5,12 +5,14 @@ A request says what to make of a picture, whose bytes follow it; what was made f
 
 import io
 import json
+import os
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from PIL import Image, ImageCms
 
+from fovea.indexer.decoding.formats import VIDEO_REASON, video_available
 from fovea.indexer.decoding.limits import Limits, Refused
 from fovea.indexer.decoding.pillow import decode, explained, open_picture, plain
 from fovea.indexer.decoding.raw import developed
@@ -19,6 +21,7 @@ from fovea.search.clip.preprocess import Preprocess
 from .host import Message, serve
 
 QUALITY = 80  # of WebP
+WHOLE_QUALITY = 92  # of a JPEG to be looked at closely
 LONGEST = 4  # a thumbnail's long side, as a multiple of its short one; more of it is cut off
 PROFILE_BYTES = 1 << 20  # a larger colour profile is ignored
 
@@ -36,29 +39,44 @@ def answer(request: Mapping[str, Any], data: bytes, *, limits: Limits) -> Messag
         if request["make"] == "pixels":
             preprocess = Preprocess(**request["preprocess"])
             return {}, decode(data, preprocess, limits, request["raw"]).pixels.tobytes()
-        return _webps(data, request, limits)
+        return _pictures(data, request, limits)
     except Refused as exc:
         return {"refused": str(exc)}, b""
     except MemoryError:
         return {"refused": "too large: no memory to decode it"}, b""
 
 
-def _webps(data: bytes, request: Mapping[str, Any], limits: Limits) -> Message:
+def _pictures(data: bytes, request: Mapping[str, Any], limits: Limits) -> Message:
     """Return the picture in each of the sizes asked for, the largest first."""
     sizes = sorted(request["sizes"], reverse=True)
     with explained(data, limits):
-        image = _opened(data, request["raw"], sizes[0], limits)
+        if "at" in request:
+            image = _frame(request["file"], request["at"], sizes[0], limits)
+        else:
+            image = _opened(data, request["raw"], sizes[0], limits)
         parts = []
         for size in sizes:
             image = _fitted(image, size, request["make"] == "thumbnails")
-            parts.append(_webp(image))
+            parts.append(_jpeg(image) if request["make"] == "whole" else _webp(image))
     return {"sizes": dict(zip(map(str, sizes), map(len, parts), strict=True))}, b"".join(parts)
+
+
+def _frame(descriptor: int, at: int, size: int, limits: Limits) -> Image.Image:
+    """Decode a video's frame at so many milliseconds, no larger than needed."""
+    with os.fdopen(descriptor, "rb") as file:
+        if not video_available():
+            raise Refused(VIDEO_REASON)
+        from fovea.indexer.decoding.video.decode import still
+
+        file.seek(0)  # it shares its place with the descriptor that was sent
+        return still(file, at, size, limits)
 
 
 def _opened(data: bytes, raw: bool, size: int, limits: Limits) -> Image.Image:
     """Decode a picture upright, as sRGB, no larger than needed."""
     if raw:
-        return developed(data, size, limits)
+        image = developed(data, size, limits)
+        return plain(_as_srgb(image, image.info.get("icc_profile")))
     image = open_picture(data, limits, lambda image: image.draft(None, (size, size))).image
     return plain(_as_srgb(image, image.info.get("icc_profile")))
 
@@ -95,6 +113,12 @@ def _fitted(image: Image.Image, size: int, by_short_side: bool) -> Image.Image:
         return image
     shape = max(1, round(width * size / side)), max(1, round(height * size / side))
     return image.resize(shape, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.convert("RGB").save(file, "JPEG", quality=WHOLE_QUALITY)
+    return file.getvalue()
 
 
 def _webp(image: Image.Image) -> bytes:

@@ -22,7 +22,7 @@ from typing import Any
 import fovea
 from fovea.indexer.decoding.limits import Limits, one_line
 
-__all__ = ["Message", "Process", "available_cores", "command", "serve", "step_back"]
+__all__ = ["Message", "Process", "available_cores", "command", "serve", "set_alarm", "step_back"]
 
 Message = tuple[dict[str, Any], bytes]
 
@@ -110,9 +110,19 @@ class Process:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
-    def send(self, fields: dict[str, Any], data: bytes = b"") -> None:
-        """Send a request; raise ``OSError`` if the process has ended."""
-        _send(self.connection, fields, data)
+    def send(
+        self, fields: dict[str, Any], data: bytes = b"", descriptor: int | None = None
+    ) -> None:
+        """Send a request; raise ``OSError`` if the process has ended.
+
+        With a file's ``descriptor``, the process gets one of its own, as ``file`` of the request.
+        """
+        if descriptor is None:
+            _send(self.connection, fields, data)
+            return
+        _send(self.connection, fields | {"file": True}, data)
+        with socket.socket(fileno=os.dup(self.connection.fileno())) as ours:
+            socket.send_fds(ours, [b"."], [descriptor])
 
     def receive(self, seconds: float | None = None) -> Message | None:
         """Return the next answer, or None once, when the process has become ready.
@@ -196,16 +206,25 @@ def serve(
         is_tired = False
         while not is_tired:
             request, data = _receive(connection)
-            _set_alarm(limits.seconds)
+            set_alarm(limits.seconds)
+            if request.get("file"):
+                request["file"] = _received_file(descriptor)
             fields, made = answer(request, data)
-            _set_alarm(0)
+            set_alarm(0)
             is_tired = _address_space() > most
             _send(connection, fields | {"tired": is_tired}, made)
     except (EOFError, ConnectionError):
         return
 
 
-def _set_alarm(seconds: float) -> None:
+def _received_file(connection: int) -> int:
+    """Take the descriptor that follows a request; whoever answers it closes it."""
+    with socket.socket(fileno=os.dup(connection)) as ours:
+        _, [descriptor], _, _ = socket.recv_fds(ours, 1, 1)
+    return descriptor
+
+
+def set_alarm(seconds: float) -> None:
     """Let the kernel end this process after so many seconds, even in the middle of C code."""
     if hasattr(signal, "setitimer"):  # else the parent's patience is the limit
         signal.setitimer(signal.ITIMER_REAL, seconds)

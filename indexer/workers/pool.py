@@ -11,15 +11,17 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import wait
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from fovea.indexer.decoding.formats import is_video
 from fovea.indexer.decoding.limits import Limits, unexpected
 from fovea.search.clip.errors import FoveaError
 from fovea.search.clip.preprocess import Preprocess
+from fovea.search.library.facts.signatures import StoredSignature
 
 from .host import Process
 
@@ -44,6 +46,8 @@ class Task(NamedTuple):
     retried: bool = False
     reread: bool = False  # with the stamps that are known: only because that was asked for
     ctime_ns: int | None = None
+    at: int | None = None  # of a video, only the frame at this time, in milliseconds
+    data: bytes | None = None  # the content, where that is not to be read from ``path``
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,9 @@ class Outcome:
     reason: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     captions: Sequence[str] = ()  # what is written into the picture, where words were asked for
+    signature: StoredSignature | None = None
+    times: Sequence[int] = ()  # of a video's moments, in milliseconds; the slot has its poster
+    frames: np.ndarray | None = None  # these moments, uint8 (n, size, size, 3)
 
 
 class WorkersError(FoveaError):
@@ -235,7 +242,11 @@ class Pool:
             worker.since = time.monotonic()
         worker.given.append((task, slot))
         with contextlib.suppress(OSError):  # it has died: ``_collect`` notices, and asks another
-            worker.send({"slot": slot, "force": task.force}, task.path)
+            asked: dict[str, Any] = {"slot": slot, "force": task.force}
+            if task.data is not None:
+                worker.send(asked | {"name": os.fsdecode(task.path)}, task.data)
+            else:
+                worker.send(asked if task.at is None else asked | {"at": task.at}, task.path)
 
     def _collect(self) -> list[Outcome]:
         """Wait a moment for answers, and replace the workers that are late, dead or tired."""
@@ -255,11 +266,19 @@ class Pool:
             else:
                 if worker.is_tired:
                     found += self._clean_up(worker)
-        late = time.monotonic() - self.limits.seconds - GRACE_S
+        late = time.monotonic() - GRACE_S
         for worker in list(self._workers):
-            if worker.given and worker.is_ready and worker.since < late:
+            if not worker.given or not worker.is_ready:
+                continue
+            if worker.since < late - self._time_for(worker.given[0][0]):
                 found += self._clean_up(worker)
         return found
+
+    def _time_for(self, task: Task) -> float:
+        """Return the seconds that a file may take."""
+        if is_video(task.path):
+            return self.limits.video_time(task.size)
+        return self.limits.seconds
 
     def _hear(self, worker: _Worker, found: list[Outcome]) -> None:
         message, now = worker.receive(), time.monotonic()
@@ -267,7 +286,7 @@ class Pool:
             self._early_deaths = 0
         else:
             task, slot = worker.given.popleft()
-            found.append(self._outcome(task, slot, message[0]))
+            found.append(self._outcome(task, slot, *message))
             self._pace += 0.1 * (now - worker.since - self._pace)
         worker.since = now
 
@@ -276,9 +295,12 @@ class Pool:
         """The files that the workers are reading or decoding now."""
         return [worker.given[0][0].path for worker in self._workers if worker.given]
 
-    def _outcome(self, task: Task, slot: int, answer: dict[str, Any]) -> Outcome:
+    def _outcome(self, task: Task, slot: int, answer: dict[str, Any], data: bytes) -> Outcome:
         try:
-            found = outcome_of(task, slot, answer)
+            found = outcome_of(task, slot, answer, data)
+            if found.times:
+                shape = (len(found.times), *self.pixels.shape[1:])
+                found = replace(found, frames=np.frombuffer(data, np.uint8).reshape(shape))
         except Exception as exc:  # the answer makes no sense
             found = _failed(task, unexpected(exc))
         if found.slot is None:
@@ -301,12 +323,12 @@ class Pool:
             elif code in (-signal.SIGKILL, -signal.SIGTERM) and not task.retried:
                 self._again.append(task._replace(retried=True))  # perhaps not the file's doing
             else:
-                failed.append(_failed(task, self._cause(code)))
+                failed.append(_failed(task, self._cause(code, task)))
         return failed
 
-    def _cause(self, code: int | None) -> str:
+    def _cause(self, code: int | None, task: Task) -> str:
         if code is None or code == -signal.SIGALRM:
-            return f"too slow: not decoded within {self.limits.seconds:g} seconds"
+            return f"too slow: not decoded within {self._time_for(task):.4g} seconds"
         if code == -signal.SIGKILL:
             return "too large: the system ended its decoder, which happens when memory runs out"
         if code < 0:
@@ -319,12 +341,15 @@ def batch_of(encoder: object) -> int:
     return min(max(USUAL_BATCH, getattr(encoder, "batch_size", USUAL_BATCH)), LARGEST_BATCH)
 
 
-def outcome_of(task: Task, slot: int, answer: dict[str, Any]) -> Outcome:
+def outcome_of(task: Task, slot: int, answer: dict[str, Any], grey: bytes = b"") -> Outcome:
     """Read a worker's answer about a task; the pixels, if any, are in ``slot``."""
     stamps = {"size": task.size, "mtime_ns": task.mtime_ns, "ctime_ns": task.ctime_ns}
     fields = stamps | answer
     if "hash" in fields:
         fields["hash"] = bytes.fromhex(fields["hash"])
+    if "signature" in fields:
+        version, bits, sharpness = fields["signature"]
+        fields["signature"] = StoredSignature(version, bits, sharpness, grey)
     return Outcome(task, slot=slot if fields["outcome"] == "pixels" else None, **fields)
 
 

@@ -2,13 +2,13 @@
 
 import errno
 import os
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
+from fovea.indexer.decoding.formats import is_video
 from fovea.indexer.decoding.limits import Gone, Limits, Refused
-from fovea.indexer.decoding.reading import read_file
+from fovea.indexer.decoding.reading import open_file
 from fovea.search.clip.preprocess import Preprocess
 from fovea.search.clip.user_path import check_path
 from fovea.search.errors import LibraryError
@@ -25,8 +25,11 @@ def content_hash(file: Path | str, limits: Limits | None = None) -> bytes:
     Links are followed. Raise ``LibraryError`` with the reason for what is not a regular file, is
     too large, or cannot be read.
     """
+    limits = limits or Limits()
+    path = _resolved(file)
     try:
-        return sha256(read_file(_resolved(file), limits or Limits()).data).digest()
+        with open_file(path, limits.video_bytes if is_video(path) else limits.file_bytes) as opened:
+            return opened.hash()
     except (Refused, Gone) as exc:
         raise _unreadable(file, str(exc)) from exc
 
@@ -48,12 +51,18 @@ class QueryImageDecoder:
     def __exit__(self, *error: object) -> None:
         self._pool.close()
 
-    def pixels(self, file: Path | str) -> np.ndarray:
+    def pixels(self, file: Path | str, at_ms: int | None = None) -> np.ndarray:
         """Return what a model sees of a picture, uint8 (size, size, 3); links are followed.
 
-        Raise ``LibraryError`` with the reason for what cannot be decoded within the limits.
+        Of a video, it is the frame at a time, or without one its poster. Raise ``LibraryError``
+        with the reason for what cannot be decoded within the limits.
         """
-        [outcome] = filter(None, self._pool.outcomes(iter([Task(_resolved(file), 0)])))
+        path = _resolved(file)
+        if at_ms is not None and not is_video(path):
+            raise _unreadable(file, "only a video has a time")
+        size = os.path.getsize(path) if os.path.exists(path) else 0
+        task = Task(path, 0, size, at=at_ms)
+        [outcome] = filter(None, self._pool.outcomes(iter([task])))
         if outcome.slot is None:
             raise _unreadable(file, outcome.reason or os.strerror(errno.ENOENT))
         pixels: np.ndarray = self._pool.pixels[outcome.slot].copy()

@@ -18,10 +18,10 @@ from typing import Protocol
 import numpy as np
 
 from fovea.search.errors import LibraryDamaged, LibraryError
-from fovea.search.library import checks
 from fovea.search.library.access import access_of, has_changed
 from fovea.search.library.connection import REMEDY, Connection, connect
 from fovea.search.library.damage import guarded
+from fovea.search.library.facts.unit import are_unit
 
 __all__ = ["BLOCK", "StoredVectors", "Vectors", "blocks"]
 
@@ -123,7 +123,7 @@ def unit_vectors(rows: list[tuple[int, bytes]], dim: int) -> np.ndarray:
     why = None
     if any(not isinstance(vector, bytes) or len(vector) != 2 * dim for vector in stored):
         why = f"are not of width {dim}"
-    elif not checks.are_unit(stored, dim).all():
+    elif not are_unit(stored, dim).all():
         why = "are not all unit vectors"
     if why is not None:
         raise LibraryDamaged(f"embeddings {rows[0][0]} to {rows[-1][0]} {why}; {REMEDY}")

@@ -17,6 +17,7 @@ from fovea.search.library.locks import exclusive
 from fovea.search.library.rows import ModelRow
 
 from .exhaustive import Exhaustive
+from .moments import BestMoments, KeptMoments
 from .save import save_snapshot, worth_saving
 from .segments import Neighbours, nearest
 from .snapshot import UnusableSnapshot
@@ -37,6 +38,8 @@ class VectorIndex:
         self._refreshing = threading.Lock()  # held for milliseconds
         self._saving = threading.Lock()  # held for minutes while an index is built
         self._view = load_view(library, model, options)
+        self._moments = KeptMoments.none(model.dim)
+        self._refresh_moments(library)
 
     @classmethod
     def open(
@@ -75,7 +78,7 @@ class VectorIndex:
         allowed: Iterable[int] | np.ndarray | None = None,
         exclude: Iterable[int] | np.ndarray | None = None,
     ) -> Neighbours:
-        """Return the ``k`` images nearest to each query.
+        """Return the ``k`` images nearest to each query; a video is as near as its best moment.
 
         ``queries`` is float32 (q, d), unit rows. ``allowed`` limits the result to some images,
         ``exclude`` keeps some out; neither makes it shorter than it should be. Raise
@@ -88,8 +91,14 @@ class VectorIndex:
             raise ValueError("a query has values that are not numbers")
         if k < 1:
             raise ValueError(f"k is {k}; ask for at least one neighbour")
-        view = self._view
-        return nearest((view.stored, view.tail), queries, k, _ids(allowed), _ids(exclude))
+        view, moments = self._view, self._moments
+        allowed, exclude = _ids(allowed), _ids(exclude)
+        found = nearest((view.stored, view.tail), queries, k, allowed, exclude)
+        return moments.merged(found, queries, k, allowed, exclude) if len(moments) else found
+
+    def best_moments(self, image_ids: np.ndarray, query: np.ndarray) -> BestMoments:
+        """Return which moment is nearest to a query, float32 (d,), of each video among images."""
+        return self._moments.nearest(image_ids, query)
 
     def holds(self, image_ids: np.ndarray) -> np.ndarray:
         """Return which of the images, int64 (n,), can be found in this index, bool (n,)."""
@@ -115,6 +124,11 @@ class VectorIndex:
         """
         with self._refreshing:
             self._view = refreshed(self._view, library or self._library, self.model)
+            self._refresh_moments(library or self._library)
+
+    def _refresh_moments(self, library: Library) -> None:
+        with library.reading() as conn:
+            self._moments = self._moments.refreshed(conn, self.model)
 
     def save(self, library: Library | None = None) -> bool:
         """Write a new snapshot if it is worth it; return whether one was written.

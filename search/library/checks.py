@@ -14,9 +14,9 @@ import numpy as np
 
 from . import schema
 from .connection import in_memory
+from .facts.unit import are_moments, are_unit
 
 __all__ = [
-    "are_unit",
     "both_ways",
     "counts",
     "everyday",
@@ -34,7 +34,6 @@ LINES = 20  # contradictions of one kind that are listed
 PAGE = 4096  # embeddings read at a time
 SMALL = 20_000  # images up to which SQLite's full check takes a fraction of a second
 SAMPLES = 64  # rows of a table that are looked up in a large library
-OFF = 1e-2  # the length of a vector may differ from 1 by so much, as when it is written
 
 
 def structure(conn: sqlite3.Connection, *, quick: bool = False) -> Iterator[str]:
@@ -82,7 +81,8 @@ def _is(column: str, *kinds: str) -> str:
     return f"typeof({column}) IN ({', '.join(map(repr, kinds))})"
 
 
-_WHOLE, _REAL = ("width", "height", "orientation", "iso"), ("exposure", "f_number", "focal_length")
+_WHOLE = ("width", "height", "orientation", "iso", "duration_ms", "poster_ms")
+_REAL = ("exposure", "f_number", "focal_length")
 _TEXT = ("format", "taken_at", "camera", "lens", "damaged", "dated_by")
 _FOLDED = ("latitude", "longitude", "altitude")
 
@@ -134,6 +134,48 @@ ROWS = {
         "json_valid(likes)",
         _is("place", "integer"),
     ),
+    "localities": (
+        *(_is(name, "text") for name in ("key", "name")),
+        "kind IN ('town', 'region', 'country')",
+        _is("chinese", "text", "null"),
+    ),
+    "places": (
+        "json_valid(key)",
+        *(_is(name, "integer") for name in ("town_id", "country_id")),
+        *(_is(name, "integer", "null") for name in ("city_id", "region_id")),
+    ),
+    "placed": (_is("place_id", "integer", "null"),),
+    "moments": (
+        "typeof(times) = 'blob' AND length(times) > 0 AND length(times) % 8 = 0",
+        "typeof(vectors) = 'blob' AND length(vectors) > 0",
+    ),
+    "analyses": (
+        *(_is(name, "text") for name in ("kind", "version")),
+        _is("reason", "text", "null"),
+    ),
+    "signatures": (
+        _is("hash", "integer"),
+        _is("sharpness", "real", "integer"),
+        _is("grey", "blob"),
+    ),
+    "texts": ("json_valid(lines)",),
+    "tags": (
+        *(_is(name, "text") for name in ("name", "folded", "made_at")),
+        "prompts IS NULL OR json_valid(prompts)",
+    ),
+    "tag_examples": (
+        "typeof(hash) = 'blob' AND length(hash) = 32",
+        "is_so IN (0, 1) AND is_answer IN (0, 1)",
+        _is("marked_at", "text"),
+    ),
+    "tag_probes": (
+        *(_is(name, "text") for name in ("identity", "fitted_to")),
+        _is("scored_to", "integer"),
+        _is("coefficients", "blob", "null"),
+        _is("threshold", "real"),
+        _is("right", "real", "null"),
+    ),
+    "tagged": ("typeof(probability) = 'real' AND probability BETWEEN 0 AND 1",),
 }
 
 
@@ -187,6 +229,9 @@ _WAYS = {
     "folded": ("NOT INDEXED",),
     "marks": ("INDEXED BY sqlite_autoindex_marks_1", "NOT INDEXED"),
     "searches": ("INDEXED BY sqlite_autoindex_searches_1", "NOT INDEXED"),
+    "placed": ("INDEXED BY placed_place_id", "NOT INDEXED"),
+    "tags": ("INDEXED BY sqlite_autoindex_tags_1", "NOT INDEXED"),
+    "tag_examples": ("INDEXED BY sqlite_autoindex_tag_examples_1", "NOT INDEXED"),
 }
 
 
@@ -322,6 +367,26 @@ _LINKS = (
         "{} compared names of no file",
         "SELECT count(*) FROM folded WHERE file_id NOT IN (SELECT id FROM files)",
     ),
+    (
+        "{} images have a text that was not found by an analysis, or cannot be searched",
+        "SELECT count(*) FROM texts WHERE NOT EXISTS (SELECT 1 FROM analyses "
+        "WHERE analyses.image_id = texts.image_id AND kind = 'text') "
+        "OR image_id NOT IN (SELECT id FROM text_words_docsize) "
+        "OR image_id NOT IN (SELECT id FROM text_runs_docsize)",
+    ),
+    (
+        "{} videos whose moments are lost",
+        "SELECT (SELECT count(*) FROM images JOIN embeddings ON image_id = images.id "
+        "WHERE duration_ms IS NOT NULL "
+        "AND embeddings.id NOT IN (SELECT embedding_id FROM moments)) + "
+        "(SELECT count(*) FROM moments JOIN embeddings ON embeddings.id = embedding_id "
+        "JOIN images ON images.id = image_id WHERE duration_ms IS NULL)",
+    ),
+    (
+        "{} images have a place but no coordinates",
+        "SELECT count(*) FROM placed JOIN images ON images.id = image_id "
+        "WHERE latitude IS NULL OR longitude IS NULL",
+    ),
     *(
         (
             f"{{}} images differ from the marks in whether they are {said}",
@@ -374,18 +439,15 @@ def vectors(conn: sqlite3.Connection) -> Iterator[str]:
                 sizes += 1
         for model_id, found in whole.items():
             lengths += int(np.count_nonzero(~are_unit(found, dims[model_id])))
+    moments = conn.execute(
+        "SELECT model_id, times, moments.vectors FROM moments JOIN embeddings ON id = embedding_id"
+    )
+    for model_id, times, found in moments:
+        lengths += not are_moments(times, found, dims.get(model_id, 1))
     if sizes:
         yield f"{sizes} embeddings of the wrong length for their model"
     if lengths:
         yield f"{lengths} embeddings are not unit vectors"
-
-
-def are_unit(stored: list[bytes], dim: int) -> np.ndarray:
-    """Return which vectors, each ``dim`` float16 in bytes, have unit length: bool (n,)."""
-    table = np.frombuffer(b"".join(stored), "<f2").reshape(-1, dim).astype(np.float32)
-    with np.errstate(invalid="ignore", over="ignore"):
-        near: np.ndarray = np.abs(np.linalg.norm(table, axis=1) - 1) < OFF  # not for nan either
-    return near
 
 
 # Table, SQL index, its columns, and the rows that it has.

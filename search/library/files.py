@@ -11,8 +11,10 @@ from operator import attrgetter
 
 import numpy as np
 
+from .facts import analyses, signatures
 from .facts.dates import named_date
-from .rows import FileWrite, ImageMetadata, NewImage, ReportedState
+from .facts.moments import stored_times
+from .rows import FileWrite, ImageMetadata, Moments, NewImage, ReportedState
 
 __all__ = [
     "HELD_REASON",
@@ -26,6 +28,8 @@ __all__ = [
     "write_embeddings",
     "write_files",
     "write_images",
+    "write_moments",
+    "write_signatures",
 ]
 
 METADATA = tuple(field.name for field in fields(ImageMetadata))
@@ -104,7 +108,11 @@ def refresh_images(conn: sqlite3.Connection, images: Iterable[NewImage]) -> None
 def write_embeddings(
     conn: sqlite3.Connection, images: Iterable[NewImage], ids: dict[bytes, int], model_id: int
 ) -> None:
-    """Store the embeddings of a model as float16; stored ones stay as they are."""
+    """Store the embeddings of a model as float16; stored ones stay as they are.
+
+    With each of a video goes the row of its moments.
+    """
+    images = list(images)
     conn.executemany(
         "INSERT INTO embeddings (image_id, model_id, vector) VALUES (?, ?, ?) "
         "ON CONFLICT (image_id, model_id) DO NOTHING",
@@ -112,6 +120,54 @@ def write_embeddings(
             (ids[image.hash], model_id, np.asarray(image.vector).astype("<f2").tobytes())
             for image in images
         ),
+    )
+    write_moments(
+        conn,
+        ((ids[image.hash], image.moments) for image in images if image.moments is not None),
+        model_id,
+    )
+
+
+def write_moments(
+    conn: sqlite3.Connection, moments: Iterable[tuple[int, Moments]], model_id: int
+) -> None:
+    """Store what a model has embedded of videos, by their ids; stored ones stay as they are."""
+    conn.executemany(
+        "INSERT INTO moments (embedding_id, times, vectors) "
+        "SELECT id, ?, ? FROM embeddings WHERE image_id = ? AND model_id = ? "
+        "ON CONFLICT (embedding_id) DO NOTHING",
+        (
+            (
+                stored_times(found.times),
+                np.asarray(found.vectors).astype("<f2").tobytes(),
+                image_id,
+                model_id,
+            )
+            for image_id, found in moments
+        ),
+    )
+
+
+def write_signatures(conn: sqlite3.Connection, images: Iterable[NewImage]) -> None:
+    """Store the signatures that images come with, unless they are switched off."""
+    signed = [(one.hash, one.signature) for one in images if one.signature is not None]
+    if (
+        not signed
+        or conn.execute(
+            "SELECT 1 FROM library WHERE key = ? AND value = ?",
+            (analyses.switch_key(signatures.KIND), analyses.OFF),
+        ).fetchone()
+    ):
+        return
+    conn.executemany(
+        "INSERT OR REPLACE INTO analyses (image_id, kind, version) "
+        f"SELECT id, '{signatures.KIND}', ?2 FROM images WHERE hash = ?1",
+        ((digest, signature.version) for digest, signature in signed),
+    )
+    conn.executemany(
+        "INSERT OR REPLACE INTO signatures (image_id, hash, sharpness, grey) "
+        "SELECT id, ?2, ?3, ?4 FROM images WHERE hash = ?1",
+        ((digest, *signature[1:]) for digest, signature in signed),
     )
 
 

@@ -375,6 +375,7 @@ class Library:
         with self.transaction() as conn:
             files.write_images(conn, batch.new_images)
             files.refresh_images(conn, batch.refreshed)
+            files.write_signatures(conn, (*batch.new_images, *batch.refreshed))
             ids = files.image_by_hash(conn, hashes)
             if model_id is not None:
                 files.write_embeddings(conn, embedded, ids, model_id)

@@ -14,9 +14,10 @@ from filelock import FileLock, Timeout
 from fovea.search.clip.disk import FULL, room_advice
 from fovea.search.errors import LibraryBusy, LibraryError, LibraryReadOnly
 
-__all__ = ["briefly", "exclusive", "holder_of", "is_alive"]
+__all__ = ["briefly", "exclusive", "holder_of", "is_alive", "sweep_parts"]
 
 UNKNOWN = "unknown"
+LONG_S = 86_400.0  # after which a process that is alive is not the one that began a file
 MOMENT_S = 5.0  # most that a lock is held by a process that does not name itself
 
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -111,6 +112,19 @@ def _clean(folder: Path, name: str) -> None:
     for left in folder.glob(f"{glob.escape(name)}.*.tmp"):
         with contextlib.suppress(OSError):
             left.unlink(missing_ok=True)
+
+
+def sweep_parts(folder: Path, stem: str) -> None:
+    """Delete the files STEM.PID.part of a library's folder that killed processes have left.
+
+    ``stem`` is a glob pattern. Files that a living process may be writing stay.
+    """
+    for left in folder.glob(f"{stem}.*.part"):
+        pid = left.name.split(".")[-2]
+        with contextlib.suppress(OSError):
+            is_old = time.time() - left.lstat().st_mtime > LONG_S
+            if pid.isdecimal() and (is_old or not is_alive(int(pid))):
+                left.unlink()
 
 
 def holder_of(folder: Path, name: str) -> str | None:

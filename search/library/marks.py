@@ -6,7 +6,8 @@ where it cannot be changed.
 """
 
 import json
-from collections.abc import Collection, Iterable
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -31,6 +32,7 @@ Mark = Literal["favourite", "hidden"]
 
 MARKS: tuple[Mark, Mark] = ("favourite", "hidden")
 TABLES: dict[str, str] = {"favourite": "favourites", "hidden": "hidden"}  # ids of marked images
+ASKED = 500  # contents in one statement
 
 _known: WeakKeyDictionary[Library, tuple[tuple[int, int], np.ndarray, int]] = WeakKeyDictionary()
 
@@ -53,19 +55,28 @@ def mark(library: Library, hashes: Iterable[bytes], mark: Mark, on: bool) -> lis
         library.check_writable()
         return []
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    changed = []
     with library.transaction() as conn:
-        for content in wanted:
-            has = conn.execute("SELECT 1 FROM marks WHERE hash = ? AND mark = ?", (content, mark))
-            if bool(has.fetchall()) == on:
-                continue  # a statement that changes nothing could count as a change
+        having = _having(conn, wanted, mark)
+        changed = [content for content in wanted if (content in having) != on]
+        if changed:  # a statement that changes nothing could count as a change
+            ordered = sorted(changed)  # as in SQL indexes, of which few pages are needed then
             if on:
                 sql = "INSERT INTO marks (hash, mark, marked_at) VALUES (?, ?, ?)"
-                conn.execute(sql, (content, mark, now))
+                conn.executemany(sql, ((content, mark, now) for content in ordered))
             else:
-                conn.execute("DELETE FROM marks WHERE hash = ? AND mark = ?", (content, mark))
-            changed.append(content)
+                sql = "DELETE FROM marks WHERE hash = ? AND mark = ?"
+                conn.executemany(sql, ((content, mark) for content in ordered))
     return changed
+
+
+def _having(conn: sqlite3.Connection, hashes: Sequence[bytes], mark: Mark) -> set[bytes]:
+    """Return which of the contents have a mark."""
+    found: set[bytes] = set()
+    for first in range(0, len(hashes), ASKED):
+        part = hashes[first : first + ASKED]
+        sql = f"SELECT hash FROM marks WHERE mark = ? AND hash IN ({','.join('?' * len(part))})"
+        found.update(content for (content,) in conn.execute(sql, [mark, *part]))
+    return found
 
 
 def marked(library: Library, mark: Mark) -> list[tuple[bytes, str]]:

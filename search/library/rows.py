@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from .facts.signatures import StoredSignature
+
 __all__ = [
     "Counts",
     "FileEntry",
@@ -14,6 +16,7 @@ __all__ = [
     "FileWrite",
     "ImageMetadata",
     "ModelRow",
+    "Moments",
     "NewImage",
     "ReportedState",
     "Root",
@@ -91,16 +94,31 @@ class ImageMetadata:
     altitude: float | None = None  # metres
     damaged: str | None = None  # what is missing of the picture, in words
     dated_by: str | None = None  # the tag that ``taken_at`` is from
+    duration_ms: int | None = None  # of a video; None for pictures
+    poster_ms: int | None = None  # the time of the frame that stands for a video
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What a model has embedded of a video: frames, in the order of their times."""
+
+    times: np.ndarray  # int64 (n,), milliseconds from its beginning, ascending
+    vectors: np.ndarray  # float32 (n, d), unit rows
 
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """An image to store: its SHA-256, its length and, unless it is known, its embedding."""
+    """An image to store: its SHA-256, its length and, unless it is known, its embedding.
+
+    A video's embedding is that of one frame; ``moments`` has more of them.
+    """
 
     hash: bytes
     bytes: int
     metadata: ImageMetadata = field(default_factory=ImageMetadata)
     vector: np.ndarray | None = None  # float32 (d,), unit length
+    signature: StoredSignature | None = None
+    moments: Moments | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import sqlite3
 from fovea.search.errors import LibraryError
 
 from .connection import immediate
-from .facts import dates
+from .facts import analyses, dates, moments, places, signatures, tags, texts
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "VERSION", "check", "migrate", "version_of"]
 
@@ -392,6 +392,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     FOLDED,
     UNUSUAL,
     MARKS,
+    places.TABLES,
+    analyses.TABLES,
+    texts.TABLES,
+    signatures.TABLES,
+    tags.TABLES,
+    moments.TABLES,
 )  # MIGRATIONS[v] leads from version v to v + 1
 VERSION = len(MIGRATIONS)
 

@@ -1,5 +1,5 @@
 """Work on a whole library: change its model, forget a folder.
 
-May import ``errors``, ``clip``, ``library``, ``models``, ``index``, ``query`` and ``fovea.data``.
-Start reading at ``changeover.py``.
+May import ``errors``, ``clip``, ``library``, ``models``, ``index``, ``tags``, ``query``,
+``mapping`` and ``fovea.data``. Start reading at ``changeover.py``.
 """

@@ -8,7 +8,7 @@ process that embeds for it notices when another one has been chosen.
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,9 +18,10 @@ import numpy as np
 from fovea.data import BUNDLED
 from fovea.search.errors import LibraryError, ModelError
 from fovea.search.index.view import snapshot_path
+from fovea.search.library.files import write_moments
 from fovea.search.library.library import PAGE, Library
 from fovea.search.library.locks import exclusive, holder_of
-from fovea.search.library.rows import ModelRow
+from fovea.search.library.rows import ModelRow, Moments
 from fovea.search.models.info import ModelInfo
 from fovea.search.models.resolve import resolve_known, resolve_model
 from fovea.search.query.likelihood import background_path
@@ -174,11 +175,15 @@ def images_to_embed(library: Library, model_id: int) -> Iterator[StoredImage]:
 
 
 def add_embeddings(
-    library: Library, model: ModelRow, image_ids: Sequence[int], vectors: np.ndarray
+    library: Library,
+    model: ModelRow,
+    image_ids: Sequence[int],
+    vectors: np.ndarray,
+    moments: Mapping[int, Moments] | None = None,
 ) -> None:
     """Store a model's embeddings, float32 unit rows (n, d), of images that still exist.
 
-    Stored ones stay as they are.
+    ``moments`` are those of the videos among them, by their ids. Stored ones stay as they are.
     """
     if vectors.shape != (len(image_ids), model.dim):
         raise ValueError(f"vectors {vectors.shape} for {len(image_ids)} images of {model.name}")
@@ -191,6 +196,7 @@ def add_embeddings(
             "ON CONFLICT (image_id, model_id) DO NOTHING",
             ((vector.tobytes(), image_id, model.id) for image_id, vector in rows),
         )
+        write_moments(conn, (moments or {}).items(), model.id)
 
 
 def activate(library: Library, model_id: int, left_behind: Iterable[int] = ()) -> bool:

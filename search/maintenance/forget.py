@@ -1,4 +1,4 @@
-"""Forget a root for good: in the database, in the indexes, and in the thumbnails."""
+"""Forget a root for good: in the database, the indexes, the thumbnails and the maps."""
 
 import contextlib
 import logging
@@ -11,6 +11,7 @@ from fovea.search.index.view import IndexOptions, load_view, snapshot_path
 from fovea.search.library.library import Library
 from fovea.search.library.locks import exclusive
 from fovea.search.library.rows import ModelRow
+from fovea.search.mapping.build import forget_in_maps
 
 __all__ = ["THUMBNAILS", "forget_root", "forget_thumbnails", "thumbnail_path"]
 
@@ -36,6 +37,7 @@ def forget_root(library: Library, root_id: int, wait_s: float | None = 0.0) -> i
         for model in stored:
             _forget_rows(library, model)
         _forget_thumbnails(library)
+        forget_in_maps(library)
         library.compact(FREE)
     return gone
 

@@ -1,4 +1,4 @@
-"""What people have added to a library, as a JSON document: favourites, hidden pictures, searches.
+"""What people have added to a library, as JSON: favourites, hidden pictures, tags, searches.
 
 The document names pictures by the SHA-256 of their content, so that it fits any library that has
 them, now or later. ``path`` in it is for people and other programs; it is not read.
@@ -15,6 +15,7 @@ from fovea.search.library.library import Library
 from fovea.search.library.marks import MARKS, Mark, mark
 from fovea.search.library.paths import path_fields
 from fovea.search.query.saved import kept_likes, restore_searches, saved_searches
+from fovea.search.tags.stored import checked_name, lessons, restore
 
 __all__ = ["VERSION", "ImportReport", "exported", "imported"]
 
@@ -31,10 +32,11 @@ class ImportReport:
     hidden: int
     searches: int
     absent: int
+    tags: int = 0  # pictures of which it was said whether they have a tag
 
 
 def exported(library: Library) -> dict[str, Any]:
-    """Return favourites, hidden pictures and saved searches as members of a JSON document."""
+    """Return favourites, hidden pictures, tags and saved searches as members of a document."""
     with library.reading():
         pictures = {MEMBERS[kind]: list(_pictures(library, kind)) for kind in MARKS}
         likes = kept_likes(library)
@@ -43,7 +45,8 @@ def exported(library: Library) -> dict[str, Any]:
             {"name": one.name, "query": stored[one.id], "pictures": likes[one.id]}
             for one in saved_searches(library)
         ]
-    return {"fovea": VERSION, **pictures, "searches": searches}
+        taught = list(_tags(library))
+    return {"fovea": VERSION, **pictures, "searches": searches, "tags": taught}
 
 
 def imported(library: Library, document: object) -> ImportReport:
@@ -52,15 +55,17 @@ def imported(library: Library, document: object) -> ImportReport:
     Raise ``LibraryError`` for anything but a document that ``exported`` could have written;
     nothing is added then.
     """
-    hashes, searches = _read(document)
+    hashes, searches, taught = _read(document)
     try:
         added = restore_searches(library, searches)
     except QueryError as exc:
         raise LibraryError(f"a search in this document cannot be read: {exc}") from exc
     numbers = {kind: len(mark(library, hashes[kind], kind, True)) for kind in MARKS}
+    said = sum(restore(library, *lesson) for lesson in taught)
     wanted = {content for contents in hashes.values() for content in contents}
+    wanted |= {content for _, yes, no in taught for content in (*yes, *no)}
     absent = len(wanted) - len(library.image_by_hash(wanted))
-    return ImportReport(numbers["favourite"], numbers["hidden"], added, absent)
+    return ImportReport(numbers["favourite"], numbers["hidden"], added, absent, said)
 
 
 def _pictures(library: Library, kind: Mark) -> Iterator[dict[str, str]]:
@@ -75,11 +80,18 @@ def _pictures(library: Library, kind: Mark) -> Iterator[dict[str, str]]:
         yield {"sha256": content.hex(), **place}
 
 
+def _tags(library: Library) -> Iterator[dict[str, Any]]:
+    for name, yes, no in lessons(library):
+        said = {"yes": yes, "no": no}
+        yield {"name": name, **{key: [one.hex() for one in said[key]] for key in said}}
+
+
+Lessons = list[tuple[str, list[bytes], list[bytes]]]
 Searches = list[tuple[str, str, Mapping[str, str]]]
 
 
-def _read(document: object) -> tuple[dict[Mark, list[bytes]], Searches]:
-    """Check a document and return the contents of each mark, and the searches."""
+def _read(document: object) -> tuple[dict[Mark, list[bytes]], Searches, Lessons]:
+    """Check a document and return the contents of each mark, the searches, and what was taught."""
     if not isinstance(document, dict) or "fovea" not in document:
         raise LibraryError("this is not a document of fovea's marks; name one that it exported")
     if document["fovea"] != VERSION or document["fovea"] is True:
@@ -91,7 +103,8 @@ def _read(document: object) -> tuple[dict[Mark, list[bytes]], Searches]:
         kind: [_content(entry, name) for entry in _entries(document, name)]
         for kind, name in MEMBERS.items()
     }
-    return hashes, [_search(entry) for entry in _entries(document, "searches")]
+    searches = [_search(entry) for entry in _entries(document, "searches")]
+    return hashes, searches, [_lesson(entry) for entry in _entries(document, "tags")]
 
 
 def _entries(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -119,6 +132,17 @@ def _search(entry: dict[str, Any]) -> tuple[str, str, Mapping[str, str]]:
     if not is_map:
         raise LibraryError(f"the pictures of the search {name!r} are not SHA-256s by number")
     return name, query, likes
+
+
+def _lesson(entry: dict[str, Any]) -> tuple[str, list[bytes], list[bytes]]:
+    name, said = entry.get("name"), [entry.get(key, []) for key in ("yes", "no")]
+    if not isinstance(name, str) or not _is_text(name):
+        raise LibraryError("a tag in this document lacks its name")
+    checked_name(name)
+    if not all(isinstance(some, list) for some in said):
+        raise LibraryError(f"the examples of the tag {name[:60]!r} are not lists of SHA-256s")
+    yes, no = ([_content({"sha256": one}, "tags") for one in some] for some in said)
+    return name, yes, no
 
 
 def _is_text(text: str) -> bool:

@@ -1,7 +1,5 @@
 """Keep what is whole of a damaged library: read it row by row into a new one."""
 
-import math
-import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from fovea.search.errors import LibraryError
-from fovea.search.library import checks, schema
+from fovea.search.library import schema
 from fovea.search.library.connection import in_memory, reader
 from fovea.search.library.facts.dates import named_date
+from fovea.search.library.facts.places import DATA as PLACES
+from fovea.search.library.facts.places import OFF
+from fovea.search.library.facts.unit import are_moments, are_unit
 from fovea.search.library.library import DATABASE, Library, has_library
+
+from .whole_rows import KEPT, is_whole
 
 __all__ = ["SALVAGED", "SalvageReport", "salvage", "settle"]
 
@@ -37,8 +40,8 @@ Values = tuple[Any, ...]
 class SalvageReport:
     """How many rows of each kind were kept, and how many of those that are known were lost.
 
-    The kinds are roots, models, images, files, embeddings, marks (favourites and hidden pictures)
-    and searches.
+    The kinds are roots, models, images, files, embeddings, marks (favourites and hidden pictures),
+    searches, tags and tag_examples.
     """
 
     kept: dict[str, int]
@@ -69,7 +72,7 @@ def salvage(
         with suppress(*UNREADABLE):
             source.execute("PRAGMA writable_schema = ON")  # opens in spite of damaged definitions
         source.text_factory = lambda text: text.decode("utf-8")
-        found = {table: _Table(source, table, progress) for table in _KEPT}
+        found = {table: _Table(source, table, progress) for table in KEPT}
         if not any(len(table.rows) for table in found.values()):
             raise LibraryError(f"nothing in {path} can be read; restore a backup, or index again")
         with Library.open(folder, create=True) as library, library.writing():
@@ -217,8 +220,11 @@ _IDS = {  # what else has a table's ids, each along its own B-tree
     ),
     "files": ("SELECT max(file_id) FROM folded", "SELECT max(id) FROM names_docsize"),
     "embeddings": (),
+    "moments": (),
     "marks": (),
     "searches": (),
+    "tags": (),
+    "tag_examples": (),
 }
 
 
@@ -246,10 +252,13 @@ _TOLD = {  # SQL indexes that hold a whole fact about each row, and its columns
         ("files_root_id", ("root_id",)),
     ),
     "embeddings": (("sqlite_autoindex_embeddings_1", ("image_id", "model_id")),),
+    "moments": (),
     "models": (("sqlite_autoindex_models_1", ("identity",)),),
     "roots": (("sqlite_autoindex_roots_1", ("path",)),),
     "marks": (("sqlite_autoindex_marks_1", ("hash", "mark")),),
     "searches": (("sqlite_autoindex_searches_1", ("folded",)),),
+    "tags": (("sqlite_autoindex_tags_1", ("folded",)),),
+    "tag_examples": (("sqlite_autoindex_tag_examples_1", ("tag_id", "hash")),),
 }
 
 
@@ -300,79 +309,6 @@ def _settings(conn: sqlite3.Connection) -> dict[str, Any]:
         return {}
 
 
-# Which rows are whole
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_path(value: object) -> bool:
-    return isinstance(value, bytes) and os.path.isabs(os.fsdecode(value)) and b"\0" not in value
-
-
-def _is_whole_number(value: object) -> bool:
-    return isinstance(value, int)
-
-
-def _is_optional(kind: type | tuple[type, ...]) -> Callable[[object], bool]:
-    def fits(value: object) -> bool:
-        finite = not isinstance(value, float) or math.isfinite(value)
-        return value is None or (isinstance(value, kind) and finite)
-
-    return fits
-
-
-_number, _whole, _text = _is_optional((int, float)), _is_optional(int), _is_optional(str)
-
-# Table -> column -> what its value must be; other columns are taken as they are.
-_KEPT: dict[str, dict[str, Callable[[object], bool]]] = {
-    "roots": {"path": _is_path, "added_at": _is_text, "scanned_at": _text},
-    "models": {
-        "name": _is_text,
-        "identity": lambda value: isinstance(value, str) and len(value) == 64,
-        "dim": lambda value: isinstance(value, int) and 0 < value <= 65536,
-        "source": _is_text,
-    },
-    "images": {
-        "hash": lambda value: isinstance(value, bytes) and len(value) == 32,
-        "bytes": _is_whole_number,
-        **dict.fromkeys(("width", "height", "orientation", "iso"), _whole),
-        **dict.fromkeys(("format", "taken_at", "camera", "lens", "damaged", "dated_by"), _text),
-        **dict.fromkeys(("exposure", "f_number", "focal_length", "altitude"), _number),
-        **dict.fromkeys(("latitude", "longitude"), _number),
-    },
-    "files": {
-        "path": _is_path,
-        "root_id": _is_whole_number,
-        "size": _is_whole_number,
-        "mtime_ns": _is_whole_number,
-        "image_id": _whole,
-        "state": lambda value: value in ("indexed", "skipped", "failed", "missing"),
-        "reason": _text,
-        "ctime_ns": _whole,
-    },
-    "embeddings": {
-        "image_id": _is_whole_number,
-        "model_id": _is_whole_number,
-        "vector": lambda value: isinstance(value, bytes),
-    },
-    "marks": {
-        "hash": lambda value: isinstance(value, bytes) and len(value) == 32,
-        "mark": lambda value: value in ("favourite", "hidden"),
-        "marked_at": _is_text,
-    },
-    "searches": {
-        **dict.fromkeys(("name", "folded", "query", "likes", "saved_at"), _is_text),
-        "place": _is_whole_number,
-    },
-}
-
-
-def _is_whole(table: str, row: Row) -> bool:
-    return all(fits(row[name]) for name, fits in _KEPT[table].items() if name in row)
-
-
 # Writing
 
 
@@ -389,8 +325,12 @@ def _written(
         files = _write(conn, "files", _files(found, roots, images))
         rows = _embeddings(source, found["embeddings"], images, {key: dims[key] for key in models})
         embeddings = _write(conn, "embeddings", rows)
+        embeddings -= _without_moments(conn, source, embeddings, dims)
         marks = _write(conn, "marks", _whole_rows("marks", found))
         searches = _write(conn, "searches", _whole_rows("searches", found))
+        tags = _write(conn, "tags", _whole_rows("tags", found))
+        said = (row for row in _whole_rows("tag_examples", found) if row["tag_id"] in tags)
+        examples = _write(conn, "tag_examples", said)
         unneeded = conn.execute(
             "DELETE FROM images WHERE id NOT IN (SELECT image_id FROM files "
             "WHERE image_id IS NOT NULL UNION SELECT image_id FROM embeddings)"
@@ -400,10 +340,13 @@ def _written(
                 conn.execute("INSERT OR REPLACE INTO library VALUES (?, ?)", (key, settings[key]))
         if settings.get("model_id") not in models and len(models) == 1:
             conn.execute("UPDATE library SET value = ? WHERE key = 'model_id'", list(models))
+        if settings.get(PLACES) == OFF:  # as somebody wanted it; names themselves are looked up
+            conn.execute("INSERT OR REPLACE INTO library VALUES (?, ?)", (PLACES, OFF))
         conn.execute("INSERT OR REPLACE INTO library VALUES (?, 1)", (SALVAGED,))
     written = {
         "roots": roots, "models": models, "images": images, "files": files,
         "embeddings": embeddings, "marks": marks, "searches": searches,
+        "tags": tags, "tag_examples": examples,
     }  # fmt: skip
     numbers = {table: len(ids) for table, ids in written.items()}
     numbers["images"] -= unneeded
@@ -413,7 +356,7 @@ def _written(
 
 def _whole_rows(name: str, found: dict[str, _Table]) -> Iterator[Row]:
     table = found[name]
-    return (row for row in map(table.named, table.rows.values()) if _is_whole(name, row))
+    return (row for row in map(table.named, table.rows.values()) if is_whole(name, row))
 
 
 def _files(found: dict[str, _Table], roots: set[int], images: set[int]) -> Iterator[Row]:
@@ -439,7 +382,7 @@ def _embeddings(
         row = dict(zip(table.columns, values, strict=True))
         if (
             row["id"] in table.rows
-            and _is_whole("embeddings", row)
+            and is_whole("embeddings", row)
             and row["image_id"] in images
             and row["model_id"] in dims
             and _has_unit_length(row["vector"], dims[row["model_id"]])
@@ -447,8 +390,33 @@ def _embeddings(
             yield row
 
 
+def _without_moments(
+    conn: sqlite3.Connection, source: sqlite3.Connection, embeddings: set[int], dims: dict[int, int]
+) -> set[int]:
+    """Write the moments of the videos embedded; delete embeddings that have lost theirs.
+
+    Those videos are embedded again. Return the embeddings deleted.
+    """
+    columns = ["embedding_id", "times", "vectors"]
+    try:
+        there = {row[1] for row in source.execute("PRAGMA table_info(moments)")}
+    except UNREADABLE:
+        there = set()
+    if there.issuperset(columns):
+        models = dict(conn.execute("SELECT id, model_id FROM embeddings"))
+        for key, times, vectors in _rows(source, "moments", columns):
+            if key in embeddings and are_moments(times, vectors, dims[models[key]]):
+                conn.execute("INSERT INTO moments VALUES (?, ?, ?)", (key, times, vectors))
+    gone = conn.execute(
+        "DELETE FROM embeddings WHERE image_id IN "
+        "(SELECT id FROM images WHERE duration_ms IS NOT NULL) "
+        "AND id NOT IN (SELECT embedding_id FROM moments) RETURNING id"
+    )
+    return {key for (key,) in gone.fetchall()}
+
+
 def _has_unit_length(vector: bytes, dim: int) -> bool:
-    return len(vector) == 2 * dim and bool(checks.are_unit([vector], dim)[0])
+    return len(vector) == 2 * dim and bool(are_unit([vector], dim)[0])
 
 
 def _write(conn: sqlite3.Connection, table: str, rows: Iterator[Row]) -> set[int]:

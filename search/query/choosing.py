@@ -12,21 +12,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from fovea.search.library.facts import dates as dating
+from fovea.search.library.facts.earth import EARTH_KM, distance_km
 from fovea.search.library.facts.folded import fold
 from fovea.search.library.library import Library
 from fovea.search.library.marks import TABLES
+from fovea.search.tags.known import tagged_images
 
 from .columns import ABSENT, Codes, Columns, Names, sorted_places
 from .filters import (
     AFTER_ANY_DATE,
     BYTES,
     DAMAGED,
-    EARTH_KM,
     FILTERS,
     NEARLY_SQUARE,
     SIZE,
+    VIDEO,
     Filter,
-    distance_km,
+    places_named,
+    texts_with,
 )
 
 __all__ = ["Chosen", "chosen"]
@@ -50,6 +53,9 @@ class Chosen:
     places: np.ndarray  # int32 (k,), ascending, in ``columns``
     files: np.ndarray | None  # bool (f,): those that pass filters on files; None without such
     dates: np.ndarray | None  # int32 (n,), codes of the dates of those files, where they differ
+    days: (
+        np.ndarray
+    )  # bytes S (m,), ascending: what the codes stand for, of ``columns`` or ``dates``
 
     @property
     def ids(self) -> np.ndarray:
@@ -96,7 +102,7 @@ def chosen(
     if isinstance(files, _Unknown):
         return None
     met = np.ones(len(columns), bool)
-    dates = None
+    dates, days = None, columns.days
     if files is not None:
         met = _with_file(columns, files)
         if is_dated or any(entry.kind in DATES for entry in filters):
@@ -117,12 +123,26 @@ def chosen(
         elif entry.kind == "is" and entry.value in TABLES:
             rows = library.rows(f"SELECT image_id FROM {TABLES[entry.value]}")
             part = np.isin(columns.ids, [image_id for (image_id,) in rows])
+        elif entry.kind == "longer" or (entry.kind, entry.value) == ("is", VIDEO):
+            condition, given = FILTERS[entry.kind].condition(entry.value)
+            # Few, and found along an SQL index.
+            sql = f"SELECT id FROM images WHERE duration_ms IS NOT NULL AND {condition}"
+            part = np.isin(columns.ids, [key for (key,) in library.rows(sql, given)])
+        elif entry.kind == "place":
+            rows = library.rows(*places_named(entry.value))
+            part = np.isin(columns.at_places, [place_id for (place_id,) in rows])
+        elif entry.kind == "text":
+            rows = library.rows(*texts_with(entry.value))
+            part = np.isin(columns.ids, [image_id for (image_id,) in rows])
+        elif entry.kind == "tag":
+            rows = library.rows(*tagged_images(entry.value))
+            part = np.isin(columns.ids, [image_id for (image_id,) in rows])
         elif entry.kind in _IMAGES:
             part = _IMAGES[entry.kind](columns, entry.value)
         else:
             return None
         met &= ~part if entry.negated else part
-    return Chosen(columns, np.flatnonzero(met).astype(np.int32), files, dates)
+    return Chosen(columns, np.flatnonzero(met).astype(np.int32), files, dates, days)
 
 
 class _Unknown:
@@ -240,12 +260,12 @@ def _dated(codes: np.ndarray, days: np.ndarray, entry: Filter) -> np.ndarray:
 
 
 def _coded(kind: str, column: str) -> Callable[[Columns, str], np.ndarray]:
-    """Try the filter's own condition on each value that there is."""
+    """Try the filter's own condition on each value that there is in a column of codes."""
 
     def met(columns: Columns, value: str) -> np.ndarray:
-        codes: Codes = getattr(columns, f"{column}s")
+        codes: Codes = getattr(columns, column)
         condition, values = FILTERS[kind].condition(value)
-        has = columns.values.meeting(f"{column}s", condition, values)
+        has = columns.values.meeting(kind, condition, values)
         return np.append(has, False)[codes.of]  # ABSENT is the last one
 
     return met
@@ -292,8 +312,9 @@ def _near(columns: Columns, value: str) -> np.ndarray:
 
 
 _IMAGES: dict[str, Callable[[Columns, str], np.ndarray]] = {
-    "camera": _coded("camera", "camera"),
-    "format": _coded("format", "format"),
+    "camera": _coded("camera", "cameras"),
+    "lens": _coded("lens", "lenses"),
+    "format": _coded("format", "formats"),
     "is": _shaped,
     "size": _sized,
     "near": _near,

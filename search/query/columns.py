@@ -22,6 +22,7 @@ __all__ = ["Codes", "Columns", "Filed", "Names", "Values", "images_within", "rea
 PAGE = 20_000  # rows fetched at a time
 ABSENT = -1  # a code, width or height that is not known
 SEPARATOR = b"\0"  # between names, which cannot contain it
+_CODED = {"camera": "cameras", "lens": "lenses", "format": "formats"}  # of few values each
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Values:
-    """A small database to try SQL conditions on: a file in each folder, each camera and format.
+    """A small database to try SQL conditions on: a file in each folder, each camera, lens, format.
 
     An id is a place in ``folders``, or in the values of ``Codes``.
     """
@@ -91,8 +92,8 @@ class Values:
         database.executemany("INSERT INTO files VALUES (?, ?)", rows)
         database.execute("INSERT INTO folded SELECT id, folded_folder(path) FROM files")
         for name, column in columns.items():
-            database.execute(f"CREATE TABLE {name}s (id INTEGER PRIMARY KEY, {name} TEXT)")
-            database.executemany(f"INSERT INTO {name}s VALUES (?, ?)", enumerate(column.values))
+            database.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, {name} TEXT)")
+            database.executemany(f"INSERT INTO {name} VALUES (?, ?)", enumerate(column.values))
         return cls(tuple(folders), database)
 
     def __del__(self) -> None:
@@ -119,6 +120,7 @@ class Columns:
     oldest: np.ndarray  # int32 (n,), places of images, oldest first, those without a date before
     exact: np.ndarray  # bool (n,): the picture says when it was taken, to the second
     cameras: Codes
+    lenses: Codes
     formats: Codes
     widths: np.ndarray  # int32 (n,), pixels; ABSENT
     heights: np.ndarray
@@ -127,6 +129,7 @@ class Columns:
     placed: np.ndarray  # int32 (p,), places of images with a latitude and longitude
     latitudes: np.ndarray  # float64 (p,)
     longitudes: np.ndarray
+    at_places: np.ndarray  # int32 (n,), ids of places by name; 0 where none is known
     starts: np.ndarray  # int32 (n + 1,): the files of image i are starts[i] to starts[i + 1] - 1
     file_ids: np.ndarray  # int64 (f,)
     file_folders: np.ndarray  # int32 (f,), places in ``values.folders``
@@ -157,7 +160,7 @@ class Columns:
     @property
     def nbytes(self) -> int:
         """The bytes of all arrays."""
-        parts = [*vars(self).values(), self.cameras.of, self.formats.of]
+        parts = [*vars(self).values(), self.cameras.of, self.lenses.of, self.formats.of]
         parts += [self.names.text, self.names.starts]
         return sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
 
@@ -236,6 +239,14 @@ def _read(conn: sqlite3.Connection) -> Columns:
         (np.int64, np.float64, np.float64),
     )
     there = np.isin(placed, ids)
+    named, place_ids = _arrays(
+        conn,
+        "SELECT image_id, place_id FROM placed WHERE place_id IS NOT NULL",
+        (np.int64, np.int64),
+    )
+    is_shown = np.isin(named, ids)
+    at_places = np.zeros(len(ids), np.int32)
+    at_places[_places(ids, named[is_shown])] = place_ids[is_shown]
     names, name_codes, named_ids = _names(conn)
     starts, file_folders, file_ids, folders = _files(conn, ids)
     file_names = name_codes[_places(named_ids, file_ids)]
@@ -249,12 +260,13 @@ def _read(conn: sqlite3.Connection) -> Columns:
         placed=_places(ids, placed[there]),
         latitudes=latitudes[there],
         longitudes=longitudes[there],
+        at_places=at_places,
         starts=starts,
         file_ids=file_ids,
         file_folders=file_folders,
         file_names=file_names,
         names=names,
-        values=Values.of(folders, camera=facts["cameras"], format=facts["formats"]),
+        values=Values.of(folders, **{kind: facts[column] for kind, column in _CODED.items()}),
     )
 
 
@@ -282,12 +294,12 @@ def _facts(conn: sqlite3.Connection, ids: np.ndarray) -> dict[str, Any]:
     count = len(ids)
     exact = np.zeros(count, bool)
     widths, heights = (np.full(count, ABSENT, np.int32) for _ in range(2))
-    cameras, formats = (np.full(count, ABSENT, np.int32) for _ in range(2))
+    coded = [np.full(count, ABSENT, np.int32) for _ in _CODED]
     sizes, known = np.zeros(count, np.int64), np.zeros(count, bool)
-    values: tuple[dict[str | None, int], ...] = ({None: ABSENT}, {None: ABSENT})
+    values: list[dict[str | None, int]] = [{None: ABSENT} for _ in _CODED]
     sql = (
-        "SELECT id, coalesce(length(taken_at), 0) >= 19, camera, format, width, height, bytes "
-        "FROM images NOT INDEXED ORDER BY id"
+        "SELECT id, coalesce(length(taken_at), 0) >= 19, "
+        f"{', '.join(_CODED)}, width, height, bytes FROM images NOT INDEXED ORDER BY id"
     )
     for page in _pages(conn, sql):
         page_ids, page_exact, *texts, page_widths, page_heights, page_sizes = zip(
@@ -298,7 +310,7 @@ def _facts(conn: sqlite3.Connection, ids: np.ndarray) -> dict[str, Any]:
         at = _places(ids, found[is_shown])
         known[at] = True
         exact[at] = np.array(page_exact, bool)[is_shown]
-        for codes, column, code_of in zip((cameras, formats), texts, values, strict=True):
+        for codes, column, code_of in zip(coded, texts, values, strict=True):
             for text in set(column) - code_of.keys():
                 code_of[text] = len(code_of) - 1
             codes[at] = np.array([code_of[text] for text in column], np.int32)[is_shown]
@@ -309,9 +321,9 @@ def _facts(conn: sqlite3.Connection, ids: np.ndarray) -> dict[str, Any]:
         raise ValueError("searchable images that are not there")
     made = (
         Codes(codes, tuple(text for text in code_of if text is not None))
-        for codes, code_of in zip((cameras, formats), values, strict=True)
+        for codes, code_of in zip(coded, values, strict=True)
     )
-    kinds = dict(zip(("cameras", "formats"), made, strict=True))
+    kinds = dict(zip(_CODED.values(), made, strict=True))
     return {"exact": exact, **kinds, "widths": widths, "heights": heights, "bytes": sizes}
 
 

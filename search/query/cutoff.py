@@ -14,10 +14,10 @@ def line_drawn(ranking: Ranking, likelihoods: np.ndarray) -> tuple[Ranking, int]
     """Draw the line in a ranking by score; return it reordered, and how many hits are likely.
 
     ``falling`` first makes the likelihoods fall with the score. Images with at least ``LINE`` then
-    stay above the line, and so do all images found by name, which keep their own likelihoods. The
+    stay above the line, and so do all images found by words, which keep their own likelihoods. The
     order on each side of the line stays the same.
     """
-    named = np.isin(ranking.ids, list(ranking.by_name))
+    named = np.isin(ranking.ids, list(ranking.by_words))
     fallen = np.array(likelihoods, dtype=np.float32)
     fallen[~named] = falling(fallen[~named])
     below = ~named & (fallen < LINE)

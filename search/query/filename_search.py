@@ -7,7 +7,7 @@ import numpy as np
 from fovea.search.library.facts.folded import words as words_of
 from fovea.search.library.library import Library
 
-__all__ = ["named_images"]
+__all__ = ["BEGINNING", "BEGUN", "UNSPACED", "named_images"]
 
 LOOKED_AT = 20_000  # files whose names contain the words, the newest first
 PAGE = 500  # files read at a time
@@ -19,7 +19,7 @@ Ids = np.ndarray
 
 # Scripts without spaces between words, where a run of characters is one token to SQLite: Thai, Lao,
 # Burmese and Khmer, kana, Chinese characters, and Hangul, whose words carry their endings.
-_UNSPACED = re.compile(
+UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
     "\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff]"
 )
@@ -49,7 +49,7 @@ def named_images(
         found += _candidates(library, _condition(tokens, ("name", "folder")), most, among)
     found = list(dict.fromkeys(found))[:limit]
     *others, last = tokens
-    if len(found) < min(limit, BEGUN) and len(last) >= BEGINNING and not _UNSPACED.search(last):
+    if len(found) < min(limit, BEGUN) and len(last) >= BEGINNING and not UNSPACED.search(last):
         begun = _condition(others, ("name", "folder"), begun=last)
         found += _by_length(_candidates(library, begun, CANDIDATES * BEGUN, among))
         found = list(dict.fromkeys(found))[: min(limit, BEGUN)]
@@ -106,7 +106,7 @@ def _condition(
 
     Characters of scripts without spaces are found anywhere.
     """
-    spaced = " ".join(f'"{token}"' for token in tokens if not _UNSPACED.search(token))
+    spaced = " ".join(f'"{token}"' for token in tokens if not UNSPACED.search(token))
     matches, parts, values = [], [], []
     if spaced:
         matches.append(f"{{{' '.join(columns)}}} : ({spaced})")
@@ -115,7 +115,7 @@ def _condition(
     if matches:
         parts.append("names MATCH ?")
         values.append(" AND ".join(matches))
-    for token in filter(_UNSPACED.search, tokens):
+    for token in filter(UNSPACED.search, tokens):
         parts.append(f"({' OR '.join(f'{column} LIKE ?' for column in columns)})")
         values += [f"%{token}%"] * len(columns)
     return " AND ".join(parts), values

@@ -16,11 +16,17 @@ from typing import Any
 
 import numpy as np
 
+from fovea.search.analyses.texts import matching
 from fovea.search.clip.formats import FORMATS, format_named
 from fovea.search.library.facts import dates
+from fovea.search.library.facts.earth import EARTH_KM, distance_km
 from fovea.search.library.facts.folded import canonical_path, fold, fold_path
+from fovea.search.library.facts.moments import read_length, read_time
+from fovea.search.library.facts.places import place_words
+from fovea.search.library.facts.tags import tag_words
 from fovea.search.library.library import Library
 from fovea.search.library.marks import TABLES, hidden_images
+from fovea.search.tags.known import tagged_images
 
 __all__ = [
     "FILTERS",
@@ -31,16 +37,19 @@ __all__ = [
     "asks_for_hidden",
     "dated",
     "files_chosen",
+    "places_named",
     "selection",
+    "split_places",
+    "texts_with",
     "visible",
 ]
 
-EARTH_KM = 6371.0088  # mean radius
 FARTHEST_KM = 20_100  # half the way round the earth
 NEARLY_SQUARE = 0.05  # of the longer side
 SHAPES = ("portrait", "landscape", "square")
 DAMAGED = "damaged"
-ALSO = {"favorite": "favourite"}  # what ``is:`` takes too
+VIDEO = "video"
+ALSO = {"favorite": "favourite", "movie": "video"}  # what ``is:`` takes too
 SIZE = re.compile(r"(<=|>=|<|>)([0-9]{1,12}(?:\.[0-9]{1,6})?)([A-Za-z]+)")
 UNITS = {"mp": "MP", "b": "B", "kb": "kB", "mb": "MB", "gb": "GB"}
 BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -283,7 +292,7 @@ def _formats() -> dict[str, str]:
 
 def _read_shape(value: str) -> str | None:
     value = ALSO.get(value.lower(), value.lower())
-    return value if value in (*SHAPES, DAMAGED, *TABLES) else None
+    return value if value in (*SHAPES, DAMAGED, VIDEO, *TABLES) else None
 
 
 def _shape(value: str) -> Selection:
@@ -291,6 +300,8 @@ def _shape(value: str) -> Selection:
         return f"shown.image_id IN (SELECT image_id FROM {TABLES[value]})", []
     if value == DAMAGED:
         return "damaged IS NOT NULL", []
+    if value == VIDEO:
+        return "duration_ms IS NOT NULL", []
     longer = f"max(width, height) * {1 - NEARLY_SQUARE}"
     if value == "square":
         return f"min(width, height) >= {longer}", []
@@ -340,23 +351,59 @@ def _near(value: str) -> Selection:
     )
 
 
-def distance_km(
-    latitude: float | None, longitude: float | None, other_latitude: float, other_longitude: float
-) -> float | None:
-    """Return the great-circle distance of two places in degrees; None where one is unknown.
+def _read_place(value: str) -> str | None:
+    """Read names of places with commas between them."""
+    words = _read_words(value)
+    return words if words and all(map(place_words, split_places(words))) else None
 
-    The haversine formula (Sinnott 1984, Sky and Telescope 68, 158).
-    """
-    if latitude is None or longitude is None:
-        return None
-    phi, other_phi = math.radians(latitude), math.radians(other_latitude)
-    half = math.sin((phi - other_phi) / 2) ** 2
-    half += (
-        math.cos(phi)
-        * math.cos(other_phi)
-        * math.sin(math.radians(longitude - other_longitude) / 2) ** 2
+
+def split_places(value: str) -> list[str]:
+    """Return the names that narrow a place down, as in ``Paris, Texas``."""
+    return re.split("[,\uff0c\u3001]", value)
+
+
+def places_named(value: str) -> Selection:
+    """Return SQL for the ids of the places that have all the names of a filter's value."""
+    names = [place_words(name) for name in split_places(value)]
+    one = (
+        "SELECT place_id FROM place_localities JOIN locality_names USING (locality_id) "
+        "WHERE name = ?"
     )
-    return 2 * EARTH_KM * math.asin(min(1.0, math.sqrt(half)))
+    return " INTERSECT ".join([one] * len(names)), list(names)
+
+
+def _read_text(value: str) -> str | None:
+    """Read words that a picture shows."""
+    words = _read_words(value)
+    return words if words and matching(words) else None
+
+
+def texts_with(value: str) -> Selection:
+    """Return SQL for the ids of the images that show the words of a filter's value."""
+    found = matching(value)
+    assert found is not None  # ``_read_text`` has checked it
+    return found
+
+
+def _with_text(value: str) -> Selection:
+    found, values = texts_with(value)
+    return f"shown.image_id IN ({found})", [*values]
+
+
+def _at_place(value: str) -> Selection:
+    named, values = places_named(value)
+    found = f"SELECT image_id FROM placed WHERE place_id IN ({named})"
+    return f"shown.image_id IN ({found})", values
+
+
+def _read_tag(value: str) -> str | None:
+    words = _read_words(value)
+    return words if words and tag_words(words) else None
+
+
+def _has_tag(value: str) -> Selection:
+    found, values = tagged_images(value)
+    return f"shown.image_id IN ({found})", [*values]
 
 
 FILTERS: dict[str, FilterKind] = {
@@ -389,6 +436,10 @@ FILTERS: dict[str, FilterKind] = {
         _read_words, lambda name: ("camera LIKE ? ESCAPE '\\'", [f"%{_escaped(name)}%"]),
         ("camera:canon",), "whose camera's name contains that", ("make", "model", "device"), "utf8",
     ),
+    "lens": FilterKind(
+        _read_words, lambda name: ("lens LIKE ? ESCAPE '\\'", [f"%{_escaped(name)}%"]),
+        ("lens:50mm",), "whose lens's name contains that", ("objective",), "utf8",
+    ),
     "format": FilterKind(
         _read_format, _format, ("format:heic",),
         "of that format, given by its name or a file extension",
@@ -397,10 +448,11 @@ FILTERS: dict[str, FilterKind] = {
     "is": FilterKind(
         _read_shape, _shape,
         (
-            "is:portrait", "is:landscape", "is:square", "is:damaged", "is:favourite", "is:hidden",
+            "is:portrait", "is:landscape", "is:square", "is:damaged", "is:video", "is:favourite",
+            "is:hidden",
         ),
         "of that shape (sides that differ by up to 5 % count as square); damaged: something is "
-        "missing; favourites; or hidden ones, which are in no other answer",
+        "missing; videos; favourites; or hidden ones, which are in no other answer",
         ("shape", "orientation"), "shape",
     ),
     "size": FilterKind(
@@ -408,9 +460,31 @@ FILTERS: dict[str, FilterKind] = {
         "of so many megapixels, or bytes (`B`, `kB`, `MB`, `GB`)",
         ("pixels", "resolution", "bytes"), "size",
     ),
+    "longer": FilterKind(
+        read_length, lambda value: ("duration_ms > ?", [read_time(value)]),
+        ("longer:1m", "longer:90s", "longer:1h30m"),
+        "that are videos longer than that; `is:video -longer:1m` leaves the others",
+        ("duration", "length", "minutes", "seconds"), "seconds",
+    ),
     "near": FilterKind(
         _read_near, _near, ("near:48.2,16.4,10km",),
         "taken within that distance of a latitude and longitude (`km` or `m`)",
-        ("place", "location", "gps", "geo"), "near",
+        ("gps", "geo", "around"), "near",
+    ),
+    "place": FilterKind(
+        _read_place, _at_place, ("place:lisbon", 'place:"paris, texas"'),
+        "taken in or near that town, or in that region or country, in any language; commas narrow "
+        "it down",
+        ("location", "town", "city", "country", "region", "where"), "place",
+    ),
+    "text": FilterKind(
+        _read_text, _with_text, ('text:"boarding pass"', "text:登机牌"),
+        "that show these words, one after another, in the picture",
+        ("ocr", "says", "reads", "writing"), "text",
+    ),
+    "tag": FilterKind(
+        _read_tag, _has_tag, ("tag:rex", "-tag:document"),
+        "with that tag, taught by examples (`fovea teach`) or given by a label (`fovea tag label`)",
+        ("tags", "tagged", "label", "keyword", "who"), "utf8",
     ),
 }  # fmt: skip

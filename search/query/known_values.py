@@ -9,6 +9,8 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from difflib import SequenceMatcher, get_close_matches
+from itertools import islice
 from pathlib import Path
 
 from fovea.search.errors import FoveaError
@@ -17,12 +19,16 @@ from fovea.search.library.library import DATABASE
 
 from .filters import FILTERS
 
-__all__ = ["known_values"]
+__all__ = ["known_values", "near_values"]
 
 MOST = 200  # values
 PATIENCE_S = 0.5
 STEPS = 10_000  # of SQLite's virtual machine between two looks at the clock
 DATES = ("on", "after", "before")
+COMPARED = 5_000  # values, with what somebody has written
+LONGEST = 80  # characters of these that are compared
+SIMILAR = 0.6  # difflib's ratio, from which a value is worth suggesting
+ALIKE = 0.1  # less than the nearest one: folders of one path are all similar
 
 
 def known_values(folder: Path, key: str, start: str) -> list[str]:
@@ -36,6 +42,22 @@ def known_values(folder: Path, key: str, start: str) -> list[str]:
     return sorted(found)[:MOST]
 
 
+def near_values(folder: Path, key: str, value: str, most: int = 3) -> list[str]:
+    """Return at most ``most`` values of the filter ``key`` that are like ``value``, nearest first.
+
+    That is what contains it or is contained in it, or is written in nearly the same way.
+    """
+    start = "/" if value.startswith("/") else "_/" * value.count("/")
+    found = {one for one in _values(folder, key, start) if one.isprintable()}
+    names = {one[:LONGEST].casefold(): one for one in islice(sorted(found), COMPARED)}
+    wanted = value[:LONGEST].casefold()
+    near = get_close_matches(wanted, names, most, SIMILAR)
+    likeness = [SequenceMatcher(None, name, wanted).ratio() for name in near]
+    near = [name for name, ratio in zip(near, likeness, strict=True) if ratio > likeness[0] - ALIKE]
+    near += sorted(name for name in names if wanted in name)[:most]
+    return list(dict.fromkeys(names[name] for name in near))[:most]
+
+
 def _fits(value: str, start: str) -> bool:
     return value.casefold().startswith(start.casefold()) and value.isprintable()
 
@@ -47,8 +69,12 @@ def _values(folder: Path, key: str, start: str) -> Iterator[str]:
         yield from values()
     elif key == "in":
         yield from _read(folder, lambda conn: _folders(conn, start))
-    elif key == "camera":
-        yield from _read(folder, _cameras)
+    elif key in ("camera", "lens"):
+        yield from _read(folder, lambda conn: _distinct(conn, key))
+    elif key == "place":
+        yield from _read(folder, _places)
+    elif key == "tag":
+        yield from _read(folder, _tags)
     elif key in DATES:
         yield from _read(folder, _years)
 
@@ -80,9 +106,19 @@ def _folders(conn: sqlite3.Connection, start: str) -> Iterator[str]:
             folder = folder.rpartition(b"/")[0]
 
 
-def _cameras(conn: sqlite3.Connection) -> Iterator[str]:
-    for (camera,) in conn.execute("SELECT DISTINCT camera FROM images WHERE camera IS NOT NULL"):
-        yield camera
+def _distinct(conn: sqlite3.Connection, column: str) -> Iterator[str]:
+    for (name,) in conn.execute(f"SELECT DISTINCT {column} FROM images WHERE {column} IS NOT NULL"):
+        yield name
+
+
+def _places(conn: sqlite3.Connection) -> Iterator[str]:
+    for names in conn.execute("SELECT name, chinese FROM localities"):
+        yield from filter(None, names)
+
+
+def _tags(conn: sqlite3.Connection) -> Iterator[str]:
+    for (name,) in conn.execute("SELECT name FROM tags"):
+        yield name
 
 
 def _years(conn: sqlite3.Connection) -> Iterator[str]:

@@ -11,6 +11,7 @@ from difflib import SequenceMatcher, get_close_matches
 from typing import Any, Literal
 
 from fovea.search.errors import QueryError
+from fovea.search.library.facts.moments import clock, read_time
 
 from .filters import FILTERS, Filter
 
@@ -41,18 +42,22 @@ PROBLEMS = {
     "kind": f"{_NO_FILTER} {_FILTERS}",
     "kind_near": f"{_NO_FILTER} Did you mean '{{near}}:'? {_FILTERS}",
     "length": "this is too long; use at most {most:,} characters",
+    "moment": "{found} does not name a moment of a video; write it as in like:12@1:23",
     "near": "{found} is not a place and distance; write latitude,longitude,distance such as "
     "48.2,16.4,10km",
     "no_null": "the value contains a null character; remove it",
     "no_plus": "{key}: takes no plus sign; remove it",
     "no_weight": "{key}: takes no weight; remove it",
     "one_sort": "sort: appears twice; remove one",
+    "place": "{found} does not name a place; write it as in {examples}",
     "quoted_words": "the quotation marks are empty; write words between them, or remove them",
-    "shape": "{found} does not fit is:; write portrait, landscape, square, damaged, favourite or "
-    "hidden",
+    "shape": "{found} does not fit is:; write portrait, landscape, square, damaged, video, "
+    "favourite or hidden",
+    "seconds": "{found} is not a length of time; write one such as 90s, 1m30s or 2h",
     "size": "{found} is not a size; write one such as >10MP, <=2MP, >5MB or <500kB",
     "sort": "{found} is not an order; write sort:score, sort:date or sort:name",
     "space": "a space is missing after the closing quotation mark; add one",
+    "text": "{found} has no word to look for in pictures; write it as in {examples}",
     "terms": "the query is too long; use at most {most} terms and filters",
     "utf8": "{found} contains bytes that are not UTF-8; type it again",
     "value": "{key}: has no value; write one right after the colon",
@@ -72,6 +77,7 @@ class Term:
     kind: Literal["text", "like"]
     value: str | int
     weight: float = 1.0  # -100 to 100, in thousandths, not 0
+    at: int | None = None  # milliseconds, of a moment of a video
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +259,13 @@ def _term(item: _Item) -> Term:
     weight = _weight(item)
     if item.key != "like":
         return Term("text", _words(item), weight)
-    if not re.fullmatch(r"[0-9]{1,19}", item.value) or not 0 < int(item.value) <= LARGEST_ID:
+    number, has_time, moment = item.value.partition("@")
+    if not re.fullmatch(r"[0-9]{1,19}", number) or not 0 < int(number) <= LARGEST_ID:
         raise item.wrong("image", found=_short(item.value))
-    return Term("like", int(item.value), weight)
+    at = read_time(moment) if has_time else None
+    if has_time and at is None:
+        raise item.wrong("moment", found=_short(item.value))
+    return Term("like", int(number), weight, at)
 
 
 def _weight(item: _Item) -> float:
@@ -279,7 +289,8 @@ def _written(terms: tuple[Term, ...]) -> Iterator[str]:
         if abs(term.weight) != 1:
             weight = f"{abs(term.weight):.3f}".rstrip("0").rstrip(".") + ":"
         if term.kind == "like":
-            yield f"{sign}{weight}like:{term.value}"
+            at = "" if term.at is None else f"@{clock(term.at, exact=True)}"
+            yield f"{sign}{weight}like:{term.value}{at}"
             plain = False
             continue
         words = str(term.value)

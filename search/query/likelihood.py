@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
@@ -25,6 +26,7 @@ from fovea.search.clip.disk import FULL, full_text
 from fovea.search.clip.protocols import TextEncoder
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
+from fovea.search.library.locks import sweep_parts
 
 from .measured import Measured, Signs
 from .rank import Ranking
@@ -41,6 +43,7 @@ __all__ = [
     "evidence_of_pictures",
     "label_shares",
     "likelihoods",
+    "likelihoods_of",
     "likeliest",
     "probabilities",
     "surroundings",
@@ -113,6 +116,7 @@ class Background:
     def save(self, folder: Path) -> None:
         """Save the background in a library's folder. Log a failed write: it can be made again."""
         path = background_path(folder, self.identity)
+        sweep_parts(folder, path.stem)
         part = path.with_suffix(f".{os.getpid()}.part")
         try:
             with part.open("wb") as file:
@@ -220,18 +224,42 @@ def likelihoods(
     None when browsing, and where the model's line is not drawn: it was never measured, or is no
     better than chance. An image that the index does not have, or no longer has, gets 0.
     """
+
+    def vectors_of(image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        places, vectors = index.vectors(image_ids)
+        if len(places) and ranking.vector is not None:
+            best = index.best_moments(image_ids[places], ranking.vector)
+            vectors[best.places] = best.vectors  # a video is judged by the moment that it shows
+        return places, vectors
+
+    def around() -> Surroundings:
+        return surroundings(library, index.model.id, background)
+
+    return likelihoods_of(ranking, background, vectors_of, around)
+
+
+def likelihoods_of(
+    ranking: Ranking,
+    background: Background,
+    vectors_of: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    surroundings_now: Callable[[], Surroundings],
+) -> np.ndarray | None:
+    """Compute ``likelihoods`` from what a library of any kind returns when it is asked.
+
+    ``vectors_of`` is as ``seam.asking.Vectors`` has it.
+    """
     if ranking.scores is None or ranking.vector is None or background.signs is None:
         return None
     by_words = ranking.kind == "words"
     signs = background.signs.words if by_words else background.signs.pictures
     if signs is None or not signs.worth.is_drawn:
         return None
-    places, vectors = index.vectors(ranking.ids)
+    places, vectors = vectors_of(ranking.ids)
     out = np.zeros(len(ranking.ids), dtype=np.float32)
     if not len(places):
         return out
     scores = ranking.scores[places]
-    around = surroundings(library, index.model.id, background)
+    around = surroundings_now()
     if by_words:
         found = evidence(background, around, signs, ranking.vector, scores, vectors)
     else:

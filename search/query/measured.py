@@ -7,7 +7,7 @@ They lie in ``line.json`` beside the model's weights, written by ``bench/likelih
 import json
 import logging
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,13 @@ class LabelSigns:
     threshold: float
     right: float  # share of the first labels shown that are right, in the worst of the sets
     shown: float  # share of the pictures that have any
+    stricter: tuple[tuple[float, float], ...] = ()  # other thresholds, and what is right there
+
+    def with_right(self, share: float) -> "LabelSigns | None":
+        """Return the lowest threshold that was measured to be right so often; None: none was."""
+        known = ((self.threshold, self.right), *self.stricter)
+        enough = [(threshold, right) for threshold, right in known if right >= share]
+        return replace(self, threshold=min(enough)[0], right=min(enough)[1]) if enough else None
 
     @property
     def are_shown(self) -> bool:
@@ -136,10 +143,13 @@ def _worth(fields: dict[str, Any]) -> Worth:
 
 
 def _labels(fields: dict[str, Any]) -> LabelSigns:
-    found = _numbers([fields[key] for key in ("threshold", "right", "shown")])
-    if not all(0 <= share <= 1 for share in found):
+    threshold, right, shown = _numbers([fields[key] for key in ("threshold", "right", "shown")])
+    if not all(0 <= share <= 1 for share in (threshold, right, shown)):
         raise ValueError("a share of labels is not between 0 and 1")
-    return LabelSigns(*found)
+    pairs = [_numbers(pair) for pair in fields.get("stricter", [])]
+    if any(len(pair) != 2 or not all(0 <= share <= 1 for share in pair) for pair in pairs):
+        raise ValueError("a stricter threshold of labels is not between 0 and 1")
+    return LabelSigns(threshold, right, shown, tuple((line, share) for line, share in pairs))
 
 
 def _numbers(values: list[Any]) -> tuple[float, ...]:

@@ -1,45 +1,54 @@
-"""Rank images by a query: nearest neighbours of one vector, merged with matching file names.
+"""Rank images by a query: nearest neighbours of one vector, merged with matching names and text.
 
 The query vector is the weighted sum of the unit vectors of its words and pictures. Images whose
-file or folder names contain all the words are merged in by reciprocal rank fusion (Cormack, Clarke
-and Büttcher 2009).
+file or folder names, or the text in them, contain all the words are merged in by reciprocal rank
+fusion (Cormack, Clarke and Büttcher 2009).
 """
 
 import json
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
 
+from fovea.search.analyses.texts import texted_images
 from fovea.search.clip.protocols import TextEncoder
 from fovea.search.errors import Unanswerable
+from fovea.search.index.moments import stored_moment
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library import checks
 from fovea.search.library.library import Library
 from fovea.search.library.marks import hidden_count, hidden_images
+from fovea.search.seam.asking import Eligible, Source
+from fovea.search.tags.known import check_tags
 
 from .choosing import chosen
 from .columns import Columns
 from .filename_search import named_images
-from .filters import Selection, allowed_images, dated, files_chosen, selection, visible
+from .filters import Filter, Selection, allowed_images, dated, files_chosen, selection, visible
+from .known_places import check_places
 from .language import Query, Term
 
 __all__ = [
     "DEEPEST",
+    "Embedded",
     "Picture",
     "Ranking",
     "Remembered",
     "made_anew",
+    "name_order",
     "rank",
+    "ranked",
+    "reordered",
     "stored_vector",
 ]
 
 NAMED = 24  # most images found by name; more would push the nearest ones off the first page
+TEXTED = 12  # of these, most that are found by the text in them
 FUSION = 60  # k of reciprocal rank fusion, from the paper
-SORTED = 200  # nearest images reordered by sort:date and sort:name; at most ``run.DEPTHS[0]``
 VISIBLE = " AND shown.image_id NOT IN (SELECT image_id FROM hidden)"  # of rows of ``shown``
 AMONG = "image_id IN (SELECT value FROM json_each(?))"
 DEEPEST = 10_000  # most hits of a query with words or pictures; browsing has no limit
@@ -72,9 +81,16 @@ class Ranking:
     total: int  # hits that can be reached with a larger limit
     kind: Kind
     by_name: frozenset[int] = frozenset()  # ids of images whose file or folder names match
+    by_text: frozenset[int] = frozenset()  # ids of images that show the words
     vector: np.ndarray | None = None  # the query vector, float32 (d,), unit length
     likelihoods: np.ndarray | None = None  # float32 (n,), 0 to 1; None until computed
     among: int = 0  # images that pass the filters, near or far
+    moments: Mapping[int, int] = field(default_factory=dict)  # of videos: milliseconds by id
+
+    @property
+    def by_words(self) -> frozenset[int]:
+        """The ids of images found by the words themselves, whatever the model makes of them."""
+        return self.by_name | self.by_text
 
 
 def rank(
@@ -91,39 +107,104 @@ def rank(
 ) -> Ranking:
     """Return the first ``limit`` images for a query, leaving out the image ``without``.
 
+    With words or pictures, the nearest come first, whatever the query's order; see ``reordered``.
+
     ``remembered`` may keep what depends on the library alone until the library changes.
     ``columns`` are those of the library as it is now; without them, SQL filters and sorts.
     ``index`` may be None for a query without words and pictures.
 
     A query without words and pictures returns the images that pass its filters, newest first.
-    Raise ``Unanswerable`` if the query names an unknown image, if its terms cancel out, or if all
-    their weights are 0.
+    Raise ``Unanswerable`` if the query names an unknown image, place or tag, if its terms cancel
+    out, or if all their weights are 0.
     """
+    source = Embedded(library, index, remembered, columns)
+    return ranked(source, encoder, query, pictures=pictures, without=without, limit=limit)
+
+
+def ranked(
+    source: Source,
+    encoder: TextEncoder,
+    query: Query,
+    *,
+    pictures: Sequence[Picture] = (),
+    without: int | None = None,
+    limit: int = DEEPEST,
+) -> Ranking:
+    """Rank as ``rank`` does, in a library of any kind."""
+    source.check(query.filters)
     if not query.terms and not pictures:
-        ids, total = _browse(library, query, limit, columns)
+        ids, total = source.browse(query.filters, query.sort, limit)
         return Ranking(ids, None, total, "browse", among=total)
-    assert index is not None
-    allowed = _allowed(library, query, columns)
-    _refresh(library, index, remembered)
-    vector = _vector(library, index, encoder, query.terms, pictures)
-    hidden = hidden_images(library)
-    eligible = _Eligible(library, index, allowed, without, hidden, remembered)
-    is_sorted = query.sort in ("date", "name")
-    total = min(eligible.searchable(), SORTED if is_sorted else DEEPEST)
-    ids, scores = _nearest(eligible, vector, min(limit, total))
+    eligible = source.eligible(query.filters, without)
+    vector = _vector(source, encoder, query.terms, pictures)
+    total = min(eligible.searchable(), DEEPEST)
+    ids, scores = eligible.nearest(vector, min(limit, total))
     kind, among = _kind(query, pictures), eligible.count()
     ranking = Ranking(ids, scores, total, kind, vector=vector, among=among)
-    if is_sorted:
-        return _sorted(library, ranking, query)
-    return _with_named(eligible, query, ranking)
+    ranking = _with_named(eligible, query, without, ranking)
+    return replace(ranking, moments=source.moments(ranking.ids, vector))
 
 
-def _refresh(library: Library, index: VectorIndex, remembered: Remembered) -> None:
-    """Let the index take in what was written, unless it has since the library changed.
+# A library in SQLite, with its index
 
-    A later index with the same ``id`` was read later, and so is not older.
-    """
-    remembered(("refreshed", id(index)), lambda: index.refresh(library))
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A library in SQLite and its FAISS index, as ``seam.asking.Source``."""
+
+    library: Library
+    index: VectorIndex | None  # None where it is only browsed
+    remembered: Remembered = made_anew
+    columns: Columns | None = None
+
+    def check(self, filters: Sequence[Filter]) -> None:
+        """Raise ``Unanswerable`` for a place or tag that no picture has."""
+        check_places(self.library, filters)
+        tags = [entry for entry in filters if entry.kind == "tag"]
+        unwanted = [entry.value for entry in tags if entry.negated]
+        check_tags(self.library, [entry.value for entry in tags if not entry.negated], unwanted)
+
+    def browse(
+        self, filters: Sequence[Filter], sort: str | None, limit: int
+    ) -> tuple[np.ndarray, int]:
+        """Return the first images that pass the filters, and how many pass them."""
+        return _browse(self.library, filters, sort, limit, self.columns)
+
+    def eligible(self, filters: Sequence[Filter], without: int | None) -> "_Eligible":
+        """Return what an answer may hold, of the library as it is now."""
+        assert self.index is not None
+        allowed = _allowed(self.library, filters, self.columns)
+        index = self.index  # a later one with the same ``id`` was read later: it is not older
+        self.remembered(("refreshed", id(index)), lambda: index.refresh(self.library))
+        hidden = hidden_images(self.library)
+        return _Eligible(self.library, self.index, allowed, without, hidden, self.remembered)
+
+    def vector(self, image_id: int, at: int | None = None) -> np.ndarray | None:
+        """Return an image's embedding, or that of a video's moment; None if it has none."""
+        assert self.index is not None
+        found = stored_vector(self.library, image_id, self.index.model.id)
+        if found is None or at is None:
+            return found
+        moment = stored_moment(self.library.conn, image_id, self.index.model, at)
+        return None if moment is None else moment[1]
+
+    def moments(self, image_ids: np.ndarray, vector: np.ndarray) -> Mapping[int, int]:
+        """Return the moment nearest to a vector of each video among images, in milliseconds."""
+        assert self.index is not None
+        found = self.index.best_moments(image_ids, vector)
+        videos = image_ids[found.places].tolist() if len(found.places) else []
+        return dict(zip(videos, found.times.tolist(), strict=True))
+
+    def ordered(
+        self, image_ids: np.ndarray, filters: Sequence[Filter], sort: str | None
+    ) -> np.ndarray:
+        """Return those of the images that are still there, in order."""
+        (shown, values), (order, more) = dated(filters), _order(filters, sort)
+        sql = f"SELECT image_id FROM {shown} WHERE {AMONG} ORDER BY {order}"
+        return _ids(self.library, sql, [*values, json.dumps(image_ids.tolist()), *more])
+
+    def hold(self, image_ids: Collection[int]) -> None:
+        """Do nothing: all rows are at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +244,48 @@ class _Eligible:
             return int(self.remembered(name, self._searchable))
         return self._searchable()
 
+    def nearest(self, vector: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the images nearest to a vector: ids (n,) and cosines (n,), n at most ``limit``."""
+        index, asked = self.index, max(1, limit)
+        while True:
+            found = index.search(
+                vector[None],
+                min(asked, max(1, len(index))),
+                allowed=self.allowed,
+                exclude=self.exclude,
+            )
+            ids, scores = found.ids[0], found.scores[0]
+            ids, scores = ids[ids >= 0], scores[ids >= 0]
+            exhausted = len(ids) < asked
+            if self.allowed is None:  # the index also holds what no file shows
+                sql = (
+                    "SELECT value FROM json_each(?) "
+                    "WHERE NOT EXISTS (SELECT 1 FROM shown WHERE image_id = value)"
+                )
+                with self.library.reading():
+                    unseen = _ids(self.library, sql, [json.dumps(ids.tolist())])
+                    if len(unseen):  # by their files, or by damage?
+                        part = partial(checks.both_ways, image_ids=unseen.tolist())
+                        self.library.refuse_damaged(part)
+                        kept = ~np.isin(ids, unseen)
+                        ids, scores = ids[kept], scores[kept]
+            if len(ids) >= limit or exhausted:
+                return ids[:limit], np.clip(scores[:limit], -1, 1)  # float16 can round past 1
+            asked *= 4
+
+    def scores(self, vector: np.ndarray, image_ids: Sequence[int]) -> dict[int, float]:
+        """Return the cosines of those of the images that the index has."""
+        found = self.index.search(vector[None], len(image_ids), allowed=image_ids)
+        return dict(zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True))
+
+    def named(self, words: str, limit: int) -> list[int]:
+        """Return images whose file and folder names have all words."""
+        return named_images(self.library, words, limit, self.allowed, self.exclude)
+
+    def texted(self, words: str, limit: int) -> list[int]:
+        """Return images that show all words."""
+        return texted_images(self.library, words, limit, self.allowed, self.exclude)
+
     def _searchable(self) -> int:
         rows = (
             "(SELECT 1 FROM shown JOIN embeddings USING (image_id) WHERE model_id = ? "
@@ -180,8 +303,7 @@ def _count(library: Library, rows: str, values: Sequence[object] = ()) -> int:
 
 
 def _vector(
-    library: Library,
-    index: VectorIndex,
+    source: Source,
     encoder: TextEncoder,
     terms: Sequence[Term],
     pictures: Sequence[Picture],
@@ -194,7 +316,12 @@ def _vector(
         parts += [(term.weight, row) for term, row in zip(texts, rows, strict=True)]
     for term in terms:
         if term.kind == "like":
-            stored = stored_vector(library, int(term.value), index.model.id)
+            stored = source.vector(int(term.value))
+            if stored is not None and term.at is not None:
+                stored = source.vector(int(term.value), term.at)
+                if stored is None:
+                    said = f"like:{term.value}: image {term.value} is not a video; remove its time"
+                    raise Unanswerable(said, "query.no_video", id=term.value)
             if stored is None:
                 message = f"like:{term.value}: this library has no image {term.value}"
                 raise Unanswerable(message, "query.no_image", id=term.value)
@@ -233,64 +360,40 @@ def _kind(query: Query, pictures: Sequence[Picture]) -> Kind:
 # Order
 
 
-def _nearest(eligible: _Eligible, vector: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images nearest to a vector: ids (n,) and cosines (n,), n at most ``limit``."""
-    index, asked = eligible.index, max(1, limit)
-    while True:
-        found = index.search(
-            vector[None],
-            min(asked, max(1, len(index))),
-            allowed=eligible.allowed,
-            exclude=eligible.exclude,
-        )
-        ids, scores = found.ids[0], found.scores[0]
-        ids, scores = ids[ids >= 0], scores[ids >= 0]
-        exhausted = len(ids) < asked
-        if eligible.allowed is None:  # the index also holds what no file shows
-            sql = (
-                "SELECT value FROM json_each(?) "
-                "WHERE NOT EXISTS (SELECT 1 FROM shown WHERE image_id = value)"
-            )
-            with eligible.library.reading():
-                unseen = _ids(eligible.library, sql, [json.dumps(ids.tolist())])
-                if len(unseen):  # by their files, or by damage?
-                    part = partial(checks.both_ways, image_ids=unseen.tolist())
-                    eligible.library.refuse_damaged(part)
-                    kept = ~np.isin(ids, unseen)
-                    ids, scores = ids[kept], scores[kept]
-        if len(ids) >= limit or exhausted:
-            return ids[:limit], np.clip(scores[:limit], -1, 1)  # float16 can round past 1
-        asked *= 4
-
-
-def _allowed(library: Library, query: Query, columns: Columns | None) -> np.ndarray | None:
+def _allowed(
+    library: Library, filters: Sequence[Filter], columns: Columns | None
+) -> np.ndarray | None:
     """Return the images that pass the filters, int64 (n,), ascending; None where none applies."""
-    if not query.filters:
+    if not filters:
         return None
-    found = None if columns is None else chosen(library, columns, query.filters)
+    found = None if columns is None else chosen(library, columns, filters)
     if found is None:
-        return allowed_images(library, query.filters)
-    return visible(library, found.ids, query.filters)
+        return allowed_images(library, filters)
+    return visible(library, found.ids, filters)
 
 
 def _browse(
-    library: Library, query: Query, limit: int, columns: Columns | None
+    library: Library,
+    filters: Sequence[Filter],
+    sort: str | None,
+    limit: int,
+    columns: Columns | None,
 ) -> tuple[np.ndarray, int]:
     """Return the first images that pass the filters, by date or name, and how many pass them."""
     if columns is not None:
-        is_dated = query.sort != "name"
-        found = chosen(library, columns, query.filters, is_dated=is_dated)
+        is_dated = sort != "name"
+        found = chosen(library, columns, filters, is_dated=is_dated)
         if found is not None:
             ids = found.newest_first() if is_dated else found.by_name()
-            ids = visible(library, ids, query.filters)
+            ids = visible(library, ids, filters)
             # A view of a few would keep all of them in memory, for as long as the listing is kept.
             return ids[:limit].copy() if limit < len(ids) else ids, len(ids)
-    passing, values = selection(library, query.filters)
-    order, more = _order(query)
+    passing, values = selection(library, filters)
+    order, more = _order(filters, sort)
     sql = f"SELECT shown.image_id FROM {passing}"
-    if query.filters:  # the plus sign makes SQLite filter first, then sort
+    if filters:  # the plus sign makes SQLite filter first, then sort
         ids = _ids(library, f"{sql} ORDER BY +{order}", [*values, *more])
-        ids = visible(library, ids, query.filters)
+        ids = visible(library, ids, filters)
         return ids[:limit], len(ids)
     with library.reading():
         if len(hidden_images(library)):
@@ -308,15 +411,25 @@ def _visible_count(library: Library) -> int:
     return int(count) - hidden_count(library)
 
 
-def _sorted(library: Library, ranking: Ranking, query: Query) -> Ranking:
-    """Return the ranking reordered by date or by name."""
-    (shown, values), (order, more) = dated(query.filters), _order(query)
-    sql = f"SELECT image_id FROM {shown} WHERE {AMONG} ORDER BY {order}"
-    ids = _ids(library, sql, [*values, json.dumps(ranking.ids.tolist()), *more])
-    assert ranking.scores is not None
-    scores = dict(zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True))
-    ordered = np.array([scores[image_id] for image_id in ids.tolist()], dtype=np.float32)
-    return replace(ranking, ids=ids, scores=ordered)
+def reordered(
+    library: Library | Source, ranking: Ranking, query: Query, line: int
+) -> tuple[Ranking, int]:
+    """Order a ranking by date or name, as the query says, before and after its first ``line`` hits.
+
+    Return it, without images deleted since, and how many hits there are before the line now.
+    """
+    source = Embedded(library, None) if isinstance(library, Library) else library
+    ids = source.ordered(ranking.ids, query.filters, query.sort)
+    place_of = {image_id: place for place, image_id in enumerate(ranking.ids.tolist())}
+    places = np.array([place_of[image_id] for image_id in ids.tolist()], dtype=np.int64)
+    below = places >= line
+    places = places[np.argsort(below, kind="stable")]
+    scores, likelihoods = (
+        None if column is None else column[places]
+        for column in (ranking.scores, ranking.likelihoods)
+    )
+    moved = replace(ranking, ids=ranking.ids[places], scores=scores, likelihoods=likelihoods)
+    return moved, int(np.count_nonzero(~below))
 
 
 def _ids(library: Library, sql: str, values: Sequence[object]) -> np.ndarray:
@@ -324,11 +437,17 @@ def _ids(library: Library, sql: str, values: Sequence[object]) -> np.ndarray:
     return np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows))
 
 
-def _order(query: Query) -> Selection:
+def _order(filters: Sequence[Filter], sort: str | None) -> Selection:
     """Return the ORDER BY clause for rows of ``shown``, and its values."""
-    if query.sort != "name":
+    if sort != "name":
         return "shown.date DESC, shown.image_id DESC", []
-    met, values = files_chosen(query.filters) or ("", [])
+    name, values = name_order(filters)
+    return f"{name}, shown.image_id", values
+
+
+def name_order(filters: Sequence[Filter]) -> Selection:
+    """Return SQL for the name of the first file that passes, of rows of ``shown``, and values."""
+    met, values = files_chosen(filters) or ("", [])
     files = (
         "FROM files JOIN folded ON file_id = files.id WHERE files.image_id = shown.image_id "
         "AND state = 'indexed'"
@@ -336,42 +455,46 @@ def _order(query: Query) -> Selection:
     name = f"SELECT min(name) {files}"
     if met:
         name = f"SELECT name {files} ORDER BY {met} DESC, name LIMIT 1"
-    return f"({name}), shown.image_id", values
+    return f"({name})", values
 
 
 # Names
 
 
-def _with_named(eligible: _Eligible, query: Query, ranking: Ranking) -> Ranking:
-    """Merge in images whose file and folder names contain the wanted words, at most ``NAMED``.
+def _with_named(eligible: Eligible, query: Query, without: int | None, ranking: Ranking) -> Ranking:
+    """Merge in images whose names, or the text in them, contain the wanted words.
 
-    An image scores 1 / (60 + rank) in each of the two lists that contain it, so the best name
-    matches land among the first hits.
+    At most ``NAMED`` in all. An image scores 1 / (60 + rank) in each of the lists that contain it,
+    so the best matches land among the first hits.
     """
     wanted = [str(term.value) for term in query.terms if term.kind == "text" and term.weight > 0]
     if not wanted:
         return ranking
-    words, exclude = " ".join(wanted), eligible.exclude
-    named = named_images(eligible.library, words, NAMED, eligible.allowed, exclude)
+    words = " ".join(wanted)
+    texted = eligible.texted(words, TEXTED)
+    named = eligible.named(words, NAMED - len(texted))
     assert ranking.scores is not None and ranking.vector is not None
     scores = dict(zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True))
-    unscored = [n for n in named if n not in scores and n != eligible.without]
+    found_by_words = dict.fromkeys([*named, *texted])
+    unscored = [n for n in found_by_words if n not in scores and n != without]
     if unscored:
-        found = eligible.index.search(ranking.vector[None], len(unscored), allowed=unscored)
-        scores |= dict(zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True))
+        scores |= eligible.scores(ranking.vector, unscored)
     named = [image_id for image_id in named if image_id in scores]
-    if not named:
+    texted = [image_id for image_id in texted if image_id in scores]
+    if not named and not texted:
         return ranking
-    fused = _fused(ranking.ids.tolist(), named)
+    fused = _fused(ranking.ids.tolist(), named, texted)
     ids = np.array(fused[: len(ranking.ids)], dtype=np.int64)
     ordered = np.array([scores[image_id] for image_id in ids.tolist()], dtype=np.float32)
-    return replace(ranking, ids=ids, scores=ordered, by_name=frozenset(named) & set(ids.tolist()))
+    kept = set(ids.tolist())
+    by_name, by_text = frozenset(named) & kept, frozenset(texted) & kept
+    return replace(ranking, ids=ids, scores=ordered, by_name=by_name, by_text=by_text)
 
 
-def _fused(near: Sequence[int], named: Sequence[int]) -> list[int]:
-    """Merge both lists; on a tie, the image from ``near`` comes first."""
+def _fused(*lists: Sequence[int]) -> list[int]:
+    """Merge lists; on a tie, the image from the first of them comes first."""
     fused: dict[int, float] = {}
-    for image_ids in (near, named):
+    for image_ids in lists:
         for place, image_id in enumerate(image_ids, start=1):
             fused[image_id] = fused.get(image_id, 0.0) + 1 / (FUSION + place)
     return sorted(fused, key=lambda image_id: -fused[image_id])

@@ -7,23 +7,27 @@ ranking deeper only appends hits.
 
 import hashlib
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from fovea.search.clip.protocols import TextEncoder
+from fovea.search.errors import Unanswerable
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ModelRow
+from fovea.search.seam.asking import Source
 
 from .columns import Columns
 from .cutoff import falling, line_drawn
-from .hits import Answer, Hit, Order, hits
+from .empty import Hint, hints_for, unlikely
+from .filters import Filter
+from .hits import ALL, Answer, Hit, Order, hits
 from .language import Query, Term, parse
 from .likelihood import LINE, Background, likelihoods
-from .rank import DEEPEST, Picture, Ranking, Remembered, made_anew, rank
+from .rank import DEEPEST, Embedded, Picture, Ranking, Remembered, made_anew, ranked, reordered
 
 __all__ = ["DEPTHS", "Listing", "Question", "Searcher"]
 
@@ -35,12 +39,16 @@ _parsed = lru_cache(maxsize=256)(parse)  # people page through a few queries and
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A query as typed and as parsed, with pictures; ``without`` is an image to leave out."""
+    """A query as typed and as parsed, with pictures; ``without`` is an image to leave out.
+
+    With ``likely_only``, the answer ends where the likely matches end.
+    """
 
     text: str
     query: Query
     pictures: tuple[Picture, ...] = ()
     without: int | None = None
+    likely_only: bool = False
 
     @classmethod
     def of(cls, text: str, *pictures: Picture) -> "Question":
@@ -48,9 +56,12 @@ class Question:
         return cls(text, _parsed(text), pictures)
 
     @classmethod
-    def like(cls, image_id: int) -> "Question":
-        """Ask for the images nearest to an image, without that image itself."""
-        query = Query((Term("like", image_id, 1.0),), (), None)
+    def like(cls, image_id: int, at: int | None = None) -> "Question":
+        """Ask for the images nearest to an image, without that image itself.
+
+        ``at`` asks for those nearest to a video's moment, in milliseconds.
+        """
+        query = Query((Term("like", image_id, 1.0, at),), (), None)
         return cls(str(query), query, without=image_id)
 
     @property
@@ -65,7 +76,7 @@ class Question:
             (hashlib.sha256(picture.vector.tobytes()).digest(), picture.weight)
             for picture in self.pictures
         ]
-        return str(self.query), tuple(pictures), self.without
+        return str(self.query), tuple(pictures), self.without, self.likely_only
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +87,14 @@ class Listing:
     ranking: Ranking
     likely: int | None  # how many of the first hits are likely; None where no line is drawn
     total: int  # hits that can be reached by ranking deeper
+    hints: tuple[Hint, ...] = ()  # why there are none
 
     @property
     def order(self) -> Order:
         """What the hits are ordered by.
 
-        Among the nearest, images whose names match are mixed with the first; likely ones come
-        before all others where a line is drawn.
+        Among the nearest, images whose names match are mixed with the first. Likely ones come
+        before all others where a line is drawn, in every order.
         """
         sort = self.question.query.sort
         if sort == "name":
@@ -106,6 +118,16 @@ class Searcher:
     remembered: Remembered = made_anew  # where many questions are asked, to count once
     columns: Columns | None = None  # of the library as it is now; None: SQL filters and sorts
 
+    @property
+    def source(self) -> Source:
+        """The library as questions are put to it."""
+        return Embedded(self.library, self.index, self.remembered, self.columns)
+
+    @property
+    def model_name(self) -> str | None:
+        """The name of the model in use; None before anything is indexed."""
+        return None if self.index is None else self.index.model.name
+
     @classmethod
     def of(
         cls, library: Library, model: ModelRow | None, encoder: TextEncoder | None
@@ -119,8 +141,8 @@ class Searcher:
     def answer(self, question: Question, k: int = 10) -> Answer:
         """Return the first ``k`` hits.
 
-        Raise ``Unanswerable`` for a question without an answer, ``ValueError`` for a negative
-        ``k``.
+        Raise ``Unanswerable`` for a question without an answer, such as for likely matches where
+        the model draws no line; ``ValueError`` for a negative ``k``.
         """
         if k < 0:
             raise ValueError(f"k is {k}; it cannot be negative")
@@ -128,24 +150,40 @@ class Searcher:
         listing = self.deepened(self.listing(question), k)
         found = self.hits(listing, 0, k)
         took_ms = round((time.perf_counter() - started) * 1000, 1)
-        model = None if self.index is None else self.index.model.name
+        model = self.model_name
         counts = (listing.total, listing.likely)
-        return Answer(question.text, model, took_ms, *counts, listing.order, tuple(found))
+        return Answer(
+            question.text, model, took_ms, *counts, listing.order, tuple(found), listing.hints
+        )
 
     def listing(self, question: Question) -> Listing:
         """Rank a question, deep enough for a first page and for the line."""
+        listing = self._ranked(question)
+        if not listing.total:
+            return replace(listing, hints=self._hints(question.query.filters))
+        if question.likely_only:
+            listing = self._likely_alone(listing)
+        return listing if listing.total else replace(listing, hints=(unlikely(),))
+
+    def _ranked(self, question: Question) -> Listing:
         ranking = self._rank(question, DEPTHS[0])
         chances, likely = self._likelihoods(ranking), None
-        if chances is not None and question.query.sort in ("date", "name"):
-            ranking = replace(ranking, likelihoods=chances)
-        elif chances is not None:
+        if chances is not None:
             ranking, likely = line_drawn(ranking, chances)
         listing = Listing(question, ranking, likely, ranking.total)
         while not listing.is_whole and len(listing.ranking.ids) < DEEPEST:
             if 10 * (listing.likely or 0) <= 9 * len(listing.ranking.ids):
                 break
             listing = self._deeper(listing)  # nearly all are likely: the line may be further down
-        return listing
+        is_sorted = question.query.sort in ("date", "name")
+        return self._sorted(listing) if is_sorted and not question.browses else listing
+
+    def _sorted(self, listing: Listing) -> Listing:
+        """Order what is ranked so far by date or name, the likely ones first; it is whole then."""
+        query, line = listing.question.query, listing.likely or 0
+        ranking, line = reordered(self.source, listing.ranking, query, line)
+        likely = None if listing.likely is None else line
+        return replace(listing, ranking=ranking, likely=likely, total=len(ranking.ids))
 
     def deepened(self, listing: Listing, k: int) -> Listing:
         """Return the listing ranked to at least ``k`` hits, or to its end; hits are only added."""
@@ -153,10 +191,40 @@ class Searcher:
             listing = self._deeper(listing)
         return listing
 
-    def hits(self, listing: Listing, start: int, stop: int) -> list[Hit]:
-        """Return the hits ``start`` to ``stop - 1``, leaving out images deleted since."""
+    def hits(
+        self, listing: Listing, start: int, stop: int, wanted: frozenset[str] = ALL
+    ) -> list[Hit]:
+        """Return the hits ``start`` to ``stop - 1``, leaving out images deleted since.
+
+        Fields of hits that are not ``wanted`` may be empty.
+        """
         filters = listing.question.query.filters
-        return hits(self.library, listing.ranking, start, stop, filters)
+        self.source.hold(listing.ranking.ids[start:stop].tolist())
+        return hits(self.library, listing.ranking, start, stop, filters, wanted)
+
+    def _likely_alone(self, listing: Listing) -> Listing:
+        """Return a listing of its likely matches; of browsing, all that pass the filters.
+
+        Raise ``Unanswerable`` where no line is drawn.
+        """
+        ranking, likely = listing.ranking, listing.likely
+        if ranking.scores is None:
+            return listing
+        if ranking.likelihoods is None or likely is None:
+            model = self.model_name or "this model"
+            message = (
+                f"{model} does not say which pictures are likely matches: it has not been measured "
+                "for that; search without asking for likely ones only"
+            )
+            raise Unanswerable(message, "query.no_line", model=model)
+        found = replace(  # in every order the likely ones are the first
+            ranking,
+            ids=ranking.ids[:likely],
+            scores=ranking.scores[:likely],
+            likelihoods=ranking.likelihoods[:likely],
+            total=likely,
+        )
+        return replace(listing, ranking=found, total=likely)
 
     def _deeper(self, listing: Listing) -> Listing:
         """Rank a listing to the next depth, or to its end when browsing."""
@@ -170,11 +238,12 @@ class Searcher:
         ids, scores = np.concatenate([head.ids, deep.ids[new]]), None
         if head.scores is not None and deep.scores is not None:
             scores = np.concatenate([head.scores, deep.scores[new]])
-        ranking = replace(deep, ids=ids, scores=scores, by_name=head.by_name | deep.by_name)
+        by_name, by_text = head.by_name | deep.by_name, head.by_text | deep.by_text
+        ranking = replace(deep, ids=ids, scores=scores, by_name=by_name, by_text=by_text)
         likely = None
         chances = None if head.likelihoods is None else self._likelihoods(ranking)
         if head.likelihoods is not None and chances is not None:  # else the line is gone since
-            by_score = ~np.isin(head.ids, list(head.by_name))  # names keep their own likelihoods
+            by_score = ~np.isin(head.ids, list(head.by_words))  # they keep their own likelihoods
             most = float(head.likelihoods[by_score].min(initial=1.0))
             more = falling(chances[len(head.ids) :], most)
             joined = np.concatenate([head.likelihoods, more])
@@ -190,19 +259,23 @@ class Searcher:
         )
 
     def _rank(self, question: Question, limit: int) -> Ranking:
-        if self.encoder is None or (self.index is None and not question.browses):
+        if self._is_empty(question):
             return Ranking(np.empty(0, np.int64), None, 0, "browse")
-        return rank(
-            self.library,
-            self.index,
+        assert self.encoder is not None
+        return ranked(
+            self.source,
             self.encoder,
             question.query,
             pictures=question.pictures,
             without=question.without,
             limit=limit,
-            remembered=self.remembered,
-            columns=self.columns,
         )
+
+    def _is_empty(self, question: Question) -> bool:
+        return self.encoder is None or (self.index is None and not question.browses)
+
+    def _hints(self, filters: Sequence[Filter]) -> tuple[Hint, ...]:
+        return hints_for(self.library, filters, self.columns)
 
     def _likelihoods(self, ranking: Ranking) -> np.ndarray | None:
         if self.index is None or self.background is None:

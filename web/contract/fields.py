@@ -9,7 +9,15 @@ from flask import current_app, request
 
 from fovea.search.library.library import Library
 
-__all__ = ["image_url", "json_text", "name_of", "thumbnail_urls"]
+__all__ = [
+    "at_moment",
+    "image_url",
+    "json_text",
+    "name_of",
+    "picture_url",
+    "same_day_url",
+    "thumbnail_urls",
+]
 
 
 def json_text(value: Any) -> str:
@@ -23,9 +31,24 @@ def name_of(path: str) -> str:
     return os.path.basename(path)
 
 
-def image_url(image_id: int, shape: str) -> str:
-    """Return the address of an image's ``thumbnail``, ``preview`` or ``original``."""
-    return f"{request.script_root}/api/images/{image_id}/{shape}"
+def image_url(image_id: int, shape: str, root: str | None = None) -> str:
+    """Return the address of an image's ``thumbnail``, ``preview`` or ``original``.
+
+    ``root`` is the path under which the client sees the server, if it is known already: looking
+    takes longer than all the rest.
+    """
+    root = request.script_root if root is None else root
+    return f"{root}/api/images/{image_id}/{shape}"
+
+
+def same_day_url(day: str | None, root: str) -> str | None:
+    """Return the address of the search for a day, month or year; None without one."""
+    return day and f"{root}/api/search?q=on:{day}"
+
+
+def picture_url(sha256: str) -> str:
+    """Return the address of a small version of a picture that was sent to search by."""
+    return f"{request.script_root}/api/pictures?sha256={sha256}"
 
 
 def thumbnail_urls(library: Library, image_ids: Iterable[int]) -> dict[int, str]:
@@ -39,4 +62,12 @@ def thumbnail_urls(library: Library, image_ids: Iterable[int]) -> dict[int, str]
         "WHERE id IN (SELECT value FROM json_each(?))",
         [json.dumps([int(image_id) for image_id in image_ids])],
     )
-    return {image_id: f"{image_url(image_id, 'thumbnail')}?v={mark}" for image_id, mark in rows}
+    root = request.script_root
+    return {
+        image_id: f"{image_url(image_id, 'thumbnail', root)}?v={mark}" for image_id, mark in rows
+    }
+
+
+def at_moment(thumbnail: str, milliseconds: int) -> str:
+    """Return the address of a moment's thumbnail, from that of its video."""
+    return f"{thumbnail}&at={milliseconds}"

@@ -1,30 +1,46 @@
 """Describe the API as OpenAPI 3.1, made from its routes, and as a page to read."""
 
+import html
 import inspect
 import re
+import shlex
 from collections.abc import Iterator
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from flask import Blueprint, Flask, current_app, render_template, request
+from markupsafe import Markup
 from werkzeug.routing import Rule
 
 from .describe import Operation
 from .problems import MEDIA_TYPE
 from .schemas import SCHEMAS
 
-__all__ = ["blueprint", "document", "program_version"]
+__all__ = ["blueprint", "document", "program_version", "written"]
 
 blueprint = Blueprint("openapi", __name__)
 
 ALWAYS = (400, 401, 403, 413, 421)  # errors that any request can end in
 INTRODUCTION = (
     "Search a library of photographs by words and pictures. Errors are problem documents "
-    "(RFC 9457). Browsers may send requests that change something only from this server's own "
-    "pages. A server that is reachable from other machines requires its token, as "
-    "`Authorization: Bearer`."
+    "(RFC 9457). What a route does not take is an error, too: a parameter or member with another "
+    "name is answered with 400. Browsers may send requests that change something only from this "
+    "server's own pages. A server that is reachable from other machines requires its token, as "
+    "`Authorization: Bearer TOKEN`."
 )
+# The groups of routes, in the order in which people read about them; others follow these.
+TAGS = {
+    "Search": "Find pictures by words, by pictures and by filters.",
+    "Images": "One picture: what is known of it, its file, and what is like it.",
+    "Marks": "Favourites, hidden pictures and saved searches.",
+    "Tags": "What people teach by examples, and what is found by it.",
+    "Map": "Where pictures lie near those that they are like, and what lies together.",
+    "Folders": "What is indexed.",
+    "Library": "The state of the server and of its library.",
+    "Model": "What embeds the pictures.",
+}
+LAST = {"clip-retrieval": "The protocol of clip-retrieval, for its clients."}
 
 
 @blueprint.get("/api/openapi.json")
@@ -37,13 +53,47 @@ def openapi() -> dict[str, Any]:
 def docs() -> str:
     """Show the description to people."""
     found = document(current_app, request.script_root)
-    return render_template("api.html", api=found, sections=list(_sections(found)))
+    return render_template(
+        "api.html",
+        api=found,
+        sections=list(_sections(found)),
+        about={tag["name"]: tag["description"] for tag in found["tags"]},
+        examples=list(_examples()),
+        written=written,
+    )
+
+
+def _examples() -> Iterator[tuple[str, str]]:
+    """Yield what can be tried at once in a terminal: what it does, and the command."""
+    server = request.host_url.rstrip("/").removesuffix(request.script_root) + request.script_root
+    curl = "curl"
+    if current_app.extensions["fovea.has_token"]:
+        curl = 'curl -H "Authorization: Bearer $FOVEA_TOKEN"'
+    query = "q=red+bicycle&limit=3&fields=name,score,original"
+    yield "The three best matches", f"{curl} {shlex.quote(f'{server}/api/search?{query}')}"
+    search = shlex.quote(f"{server}/api/search")
+    yield "By a picture and words", f"{curl} -F picture=@beach.jpg -F q='at night' {search}"
+
+
+def written(text: str) -> Markup:
+    """Return a text of the description as HTML: escaped, with what is in backticks as code.
+
+    Empty lines separate paragraphs.
+    """
+    parts = html.escape(text).replace("``", "`").split("`")
+    if len(parts) % 2 == 0:  # one backtick has no other
+        parts[-2:] = ["`".join(parts[-2:])]
+    marked = "".join(
+        f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts)
+    )
+    return Markup("</p><p>".join(re.split(r"\n\s*\n", marked)))
 
 
 def document(app: Flask, prefix: str = "") -> dict[str, Any]:
     """Build the OpenAPI document of the routes that have a description; they follow ``prefix``."""
     paths: dict[str, dict[str, Any]] = {}
-    for rule, operation in _operations(app):
+    found = sorted(_operations(app), key=lambda one: _place(one[1].tag))  # else as registered
+    for rule, operation in found:
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
             view = app.view_functions[rule.endpoint]
             paths.setdefault(_template(rule), {})[method.lower()] = _operation(
@@ -53,7 +103,11 @@ def document(app: Flask, prefix: str = "") -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "fovea", "version": program_version(), "description": INTRODUCTION},
         "servers": [{"url": prefix or "/"}],
-        "paths": dict(sorted(paths.items())),
+        "tags": [
+            {"name": tag, "description": (TAGS | LAST).get(tag, "")}
+            for tag in dict.fromkeys(operation.tag for _, operation in found)
+        ],
+        "paths": paths,
         "components": {"schemas": SCHEMAS},
     }
 
@@ -125,18 +179,27 @@ def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:
 
 def _query_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
     for parameter in operation.parameters:
+        listed = parameter.schema["type"] == "array"
         yield {
             "name": parameter.name,
             "in": "query",
             "description": parameter.help,
             "schema": dict(parameter.schema),
+            **({"style": "form", "explode": False} if listed else {}),  # commas
         }
 
 
 def _sections(api: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str, dict[str, Any]]]]]:
-    """Group the operations by tag, each as (method, path, operation)."""
+    """Group the operations by tag, each as (method, path, operation), in their order."""
     found: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
     for path, methods in api["paths"].items():
         for method, operation in methods.items():
             found.setdefault(operation["tags"][0], []).append((method.upper(), path, operation))
-    yield from sorted(found.items())
+    yield from found.items()
+
+
+def _place(tag: str) -> tuple[int, str]:
+    """Where a group stands among the others."""
+    if tag in TAGS:
+        return list(TAGS).index(tag), ""
+    return (len(TAGS) + 1 if tag in LAST else len(TAGS)), tag

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from fovea.search.errors import (
     FoveaError,
+    LibraryAway,
     LibraryBusy,
     LibraryDamaged,
     LibraryReadOnly,
@@ -21,7 +22,7 @@ from fovea.search.errors import (
 from fovea.search.library.damage import explained
 from fovea.search.library.library import DATABASE
 
-__all__ = ["MEDIA_TYPE", "Problem", "members", "problem_response", "show_problems"]
+__all__ = ["MEDIA_TYPE", "Problem", "members", "problem_response", "refused", "show_problems"]
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,21 @@ class Problem(Exception):
         self.status, self.title, self.detail = status, title, detail
         self.headers = headers or {}
         self.code, self.params = code, params
+
+
+# By the last part of a refusal's code, as in ``tag.taken``; every other is a bad request.
+REFUSED = {
+    "taken": HTTPStatus.CONFLICT,
+    "full": HTTPStatus.CONFLICT,
+    "unknown": HTTPStatus.NOT_FOUND,
+}
+
+
+def refused(error: FoveaError) -> Problem:
+    """Return the problem of an error with ``code`` and ``params``, with the status that fits."""
+    code, params = getattr(error, "code", ""), getattr(error, "params", None)
+    status = REFUSED.get(code.rpartition(".")[2], HTTPStatus.BAD_REQUEST)
+    return Problem(status, status.phrase, str(error), code=code, params=params)
 
 
 def members(error: Problem | FoveaError) -> dict[str, Any]:
@@ -125,7 +141,7 @@ def _status_of(error: FoveaError) -> int:
     """Tell whether to try again, to repair something on this machine, or to change the request."""
     if isinstance(error, LibraryBusy):
         return HTTPStatus.CONFLICT
-    if isinstance(error, (ModelError, LibraryDamaged)):
+    if isinstance(error, (ModelError, LibraryAway, LibraryDamaged)):
         return HTTPStatus.SERVICE_UNAVAILABLE
     if isinstance(error, LibraryReadOnly):
         return HTTPStatus.FORBIDDEN

@@ -1,147 +1,91 @@
 """The shapes of the API's documents, as JSON Schema 2020-12."""
 
-from typing import Any
-
 from fovea.search.index.kinds import KINDS
+
+from .duplicates import DUPLICATE_OTHERS, DUPLICATES
+from .map_schemas import MAP, MAP_PICTURES
+from .search_schemas import (
+    FACETS,
+    FILTER,
+    FOLDER,
+    HINT,
+    HIT,
+    LIKE,
+    PLACE,
+    SEARCH,
+    SUGGESTION,
+    TIMELINE,
+)
+from .shapes import (
+    COUNT,
+    CURSOR,
+    ID,
+    MARKS,
+    PATH_BYTES,
+    SHARE,
+    TAKEN_AT,
+    TEXT,
+    YES_OR_NO,
+    Schema,
+    list_of,
+    named,
+    object_of,
+    or_null,
+)
+from .tag_schemas import IMAGE_TAG, TAG_SCHEMAS
+from .texts import TEXT_LINES
 
 __all__ = ["SCHEMAS"]
 
-Schema = dict[str, Any]
-
-
-def _object(properties: dict[str, Schema], *optional: str) -> Schema:
-    """An object with these members and no others; all but the optional ones are required."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": [name for name in properties if name not in optional],
-        "additionalProperties": False,
-    }
-
-
-def _list(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
-
-def _or_null(kind: str, **more: Any) -> Schema:
-    return {"type": [kind, "null"], **more}
-
-
-def _named(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-TEXT: Schema = {"type": "string"}
-COUNT: Schema = {"type": "integer", "minimum": 0}
-ID: Schema = {"type": "integer", "minimum": 1}
-SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
-YES_OR_NO: Schema = {"type": "boolean"}
-CURSOR = _or_null("string", description="For the next page; null at the end.")
-PATH_BYTES: Schema = {
-    "type": "string",
-    "contentEncoding": "base64",
-    "description": "The bytes of a path that is not UTF-8.",
-}
-CALIBRATED = _or_null(
-    "number", minimum=0, maximum=1, description="Probability that it is a match; likely from 0.5."
-)
-COUNTED = _list(_object({"name": TEXT, "count": COUNT}))
-
-TAKEN_AT = _or_null(
-    "string",
-    description="ISO 8601, the camera's local time; without the time, the day or the month where "
-    "those are not sure.",
-)
-
-MARKS = {"favourite": YES_OR_NO, "hidden": YES_OR_NO}
-
-HIT = _object(
-    {
-        "rank": ID,
-        "score": _or_null(
-            "number", minimum=-1, maximum=1, description="Cosine; null when browsing."
-        ),
-        "likelihood": CALIBRATED,
-        "image_id": ID,
-        "path": TEXT,
-        "path_bytes": PATH_BYTES,
-        "paths": _list(TEXT),
-        "offline": YES_OR_NO,
-        "by_name": {**YES_OR_NO, "description": "Whether a file or folder name matches."},
-        **MARKS,
-        "name": TEXT,
-        "width": _or_null("integer", description="Pixels, upright."),
-        "height": _or_null("integer"),
-        "format": _or_null("string"),
-        "taken_at": TAKEN_AT,
-        "day": _or_null(
-            "string",
-            description="The day it is listed under, YYYY-MM-DD; YYYY-MM or YYYY if none is known.",
-        ),
-        "thumbnail": {"type": "string", "description": "Address; add &size=256 or &size=512."},
-    },
-    "path_bytes",
-)
-
-SEARCH = _object(
-    {
-        "query": TEXT,
-        "model": _or_null("string"),
-        "took_ms": {"type": "number", "minimum": 0},
-        "total": {**COUNT, "description": "Hits on all pages."},
-        "likely": _or_null("integer", minimum=0, description="Likely matches; they come first."),
-        "order": {
-            "enum": ["nearest", "date", "name"],
-            "description": "nearest: images whose names match are among the first; date: newest "
-            "first.",
-        },
-        "kind": {"enum": ["words", "pictures", "mixed", "browse"]},
-        "cursor": CURSOR,
-        "hits": _list(_named("Hit")),
-    }
-)
-
-IMAGE = _object(
+IMAGE = object_of(
     {
         "image_id": ID,
         "path": TEXT,
         "path_bytes": PATH_BYTES,
         "name": TEXT,
-        "paths": _list(TEXT),
+        "paths": list_of(TEXT),
         "folder": TEXT,
         "offline": YES_OR_NO,
         "bytes": COUNT,
-        "width": _or_null("integer"),
-        "height": _or_null("integer"),
-        "format": _or_null("string"),
+        "width": or_null("integer"),
+        "height": or_null("integer"),
+        "format": or_null("string"),
         "taken_at": TAKEN_AT,
-        "date": _or_null("string", description="What it is sorted by; as long as it is sure."),
-        "date_source": _or_null(
+        "date": or_null("string", description="What it is sorted by; as long as it is sure."),
+        "date_source": or_null(
             "string",
             description="The tag that the date is from, or `file name`, or `file time`: when its "
             "oldest file was changed.",
         ),
-        "changed_at": _or_null("string", description="Modification time of its oldest file."),
-        "camera": _or_null("string"),
-        "lens": _or_null("string"),
-        "exposure": _or_null("number", description="Seconds."),
-        "f_number": _or_null("number"),
-        "iso": _or_null("integer"),
-        "focal_length": _or_null("number", description="Millimetres."),
-        "latitude": _or_null("number", description="Degrees, north positive."),
-        "longitude": _or_null("number", description="Degrees, east positive."),
-        "altitude": _or_null("number", description="Metres."),
-        "damaged": _or_null("string", description="What is missing of it, in English words."),
+        "changed_at": or_null("string", description="Modification time of its oldest file."),
+        "camera": or_null("string"),
+        "lens": or_null("string"),
+        "exposure": or_null("number", description="Seconds."),
+        "f_number": or_null("number"),
+        "iso": or_null("integer"),
+        "focal_length": or_null("number", description="Millimetres."),
+        "latitude": or_null("number", description="Degrees, north positive."),
+        "longitude": or_null("number", description="Degrees, east positive."),
+        "altitude": or_null("number", description="Metres."),
+        "damaged": or_null("string", description="What is missing of it, in English words."),
+        "duration": or_null("number", minimum=0, description="Seconds, of a video."),
+        "place": {"anyOf": [PLACE, {"type": "null"}]},
+        "text": TEXT_LINES,
         **MARKS,
-        "labels": _list(_object({"label": TEXT, "probability": SHARE})),
+        "tags": list_of(IMAGE_TAG),
+        "labels": list_of(object_of({"label": TEXT, "probability": SHARE})),
+        "moments": {
+            **list_of(object_of({"time": {"type": "number", "minimum": 0}, "thumbnail": TEXT})),
+            "description": "Of a video, what was embedded, by its seconds; else empty.",
+        },
         "thumbnail": TEXT,
         "original": TEXT,
-        "similar": _list(_named("Hit")),
+        "similar": list_of(named("Hit")),
     },
     "path_bytes",
 )
 
-ROOT = _object(
+ROOT = object_of(
     {
         "id": ID,
         "path": TEXT,
@@ -149,40 +93,71 @@ ROOT = _object(
         "state": {"enum": ["online", "offline"]},
         "images": COUNT,
         "added_at": TEXT,
-        "scanned_at": _or_null("string"),
+        "scanned_at": or_null("string"),
+        "scan": {"enum": [None, "running", "waiting"], "description": "Its turn to be scanned."},
+        "inside": or_null("string", description="The innermost of the folders that it lies in."),
+        "around": {**list_of(TEXT), "description": "Folders of the library that lie in it."},
     },
     "path_bytes",
 )
 
-SCAN = _object(
+DISK_FOLDERS = object_of(
+    {
+        "folders": list_of(
+            object_of(
+                {
+                    "path": TEXT,
+                    "path_bytes": PATH_BYTES,
+                    "typed": {"type": "string", "description": "What to go on typing from."},
+                    "leads_to": or_null("string", description="Where it leads, if it is a link."),
+                    "in_library": {**YES_OR_NO, "description": "Whether it is indexed already."},
+                },
+                "path_bytes",
+            )
+        ),
+        "has_more": YES_OR_NO,
+        "reason": {
+            "enum": [None, "missing", "forbidden", "relative", "slow", "unreadable"],
+            "description": "Why none can be listed.",
+        },
+    }
+)
+
+DOING = ("starting", "waiting", "downloading", "counting", "loading", "indexing", "finishing")
+
+SCAN = object_of(
     {
         "id": ID,
         "state": {"enum": ["running", "done", "failed", "stopped"]},
+        "doing": {
+            "enum": [None, *DOING],
+            "description": "What a running one does now; loading is that of the model.",
+        },
         "found": COUNT,
         "done": COUNT,
         "embedded": COUNT,
         "failed": COUNT,
         "skipped": COUNT,
         "rate": {"type": "number", "minimum": 0, "description": "Pictures per second."},
-        "seconds_left": _or_null("number", minimum=0),
-        "roots": _list(TEXT),
-        "unreached": {**_list(TEXT), "description": "Folders that could not be reached."},
+        "seconds_left": or_null("number", minimum=0),
+        "roots": list_of(TEXT),
+        "unreached": {**list_of(TEXT), "description": "Folders that could not be reached."},
         "in_hand": {
-            **_list(TEXT),
+            **list_of(TEXT),
             "description": "Files, the first few, at which the process ended unexpectedly.",
         },
         "ignore_files": {
-            **_list(TEXT),
+            **list_of(TEXT),
             "description": "Ignore files that cannot be used: nothing below their folders is "
             "indexed or removed. The message says what is wrong with them.",
         },
         "started_at": TEXT,
         "code": {"enum": [None, "unexpected"]},
-        "message": _or_null("string"),
+        "message": or_null("string"),
     }
 )
 
-OFFER = _object(
+OFFER = object_of(
     {
         "name": TEXT,
         "bytes": {**COUNT, "description": "Of its download, about; 0 if it is on the disk."},
@@ -193,17 +168,17 @@ CHANGE_CODES = (
     "offline", "space", "damaged", "busy", "pictures", "superseded", "unexpected",
 )  # fmt: skip
 
-CHANGE = _object(
+CHANGE = object_of(
     {
         "id": ID,
         "model": {"type": "string", "description": "The one to change to."},
         "state": {"enum": ["starting", "downloading", "embedding", "done", "failed", "stopped"]},
         "bytes": {**COUNT, "description": "Of the file that is being downloaded, so far."},
-        "total_bytes": _or_null("integer", minimum=0),
+        "total_bytes": or_null("integer", minimum=0),
         "images": COUNT,
         "embedded": COUNT,
         "rate": {"type": "number", "minimum": 0, "description": "Pictures per second."},
-        "seconds_left": _or_null("number", minimum=0),
+        "seconds_left": or_null("number", minimum=0),
         "left_out": {
             **COUNT,
             "description": "Pictures that have changed or cannot be read, and are scanned again "
@@ -214,33 +189,41 @@ CHANGE = _object(
             "enum": [None, *CHANGE_CODES],
             "description": "Why it has failed or ended early, where that has a stable name.",
         },
-        "message": _or_null("string"),
+        "message": or_null("string"),
     }
 )
 
-MODEL = _object(
+MODEL = object_of(
     {
-        "model": _or_null("string", description="The one in use; null before indexing."),
-        "bundled": _or_null(
+        "model": or_null("string", description="The one in use; null before indexing."),
+        "bundled": or_null(
             "string", description="Name of the bundled model, if a former, weaker one is in use."
         ),
         "better": {
-            "oneOf": [{"type": "null"}, _named("Offer")],
+            "oneOf": [{"type": "null"}, named("Offer")],
             "description": "A better one that can be had.",
         },
-        "change": {"oneOf": [{"type": "null"}, _named("Change")]},
+        "change": {"oneOf": [{"type": "null"}, named("Change")]},
     }
 )
 
-STATUS = _object(
+STATUS = object_of(
     {
         "version": TEXT,
         "read_only": {
             "type": "boolean",
             "description": "Whether the library can be searched, but not changed here.",
         },
-        "model": _or_null("string"),
-        "better_bundled": _or_null(
+        "show_in_folder": {
+            "type": "boolean",
+            "description": "Whether files can be shown in a file manager by this client.",
+        },
+        "watching": {
+            "type": "boolean",
+            "description": "Whether the server indexes what changes in the folders as it changes.",
+        },
+        "model": or_null("string"),
+        "better_bundled": or_null(
             "string",
             description="Name of the bundled model, if the library uses a former, weaker one.",
         ),
@@ -250,7 +233,7 @@ STATUS = _object(
         "index": {
             "oneOf": [
                 {"type": "null"},
-                _object(
+                object_of(
                     {
                         "kind": {"enum": ["exhaustive", *KINDS]},
                         "embeddings": COUNT,
@@ -260,32 +243,22 @@ STATUS = _object(
             ]
         },
         "roots": COUNT,
-        "formats": _list(TEXT),
+        "formats": list_of(TEXT),
     }
 )
 
-FACETS = _object(
-    {
-        "folders": _list(_object({"path": TEXT, "name": TEXT, "count": COUNT})),
-        "cameras": COUNTED,
-        "formats": COUNTED,
-        "first": _or_null("string", description="The earliest day, YYYY-MM-DD."),
-        "last": _or_null("string"),
-    }
-)
-
-FAILURE = _object(
+FAILURE = object_of(
     {
         "path": TEXT,
         "path_bytes": PATH_BYTES,
-        "reason": _or_null("string"),
+        "reason": or_null("string"),
         "state": {"enum": ["failed", "skipped"]},
     },
     "path_bytes",
 )
 
 PROBLEM = {
-    **_object(
+    **object_of(
         {
             "type": TEXT,
             "title": TEXT,
@@ -310,16 +283,16 @@ PROBLEM = {
 }
 
 SHA256: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-KEPT_IMAGE = _object(
+KEPT_IMAGE = object_of(
     {"sha256": SHA256, "path": TEXT, "path_bytes": PATH_BYTES}, "path", "path_bytes"
 )
-KEPT = _object(
+KEPT = object_of(
     {
         "fovea": {"const": 1},
-        "favourites": _list(KEPT_IMAGE),
-        "hidden": _list(KEPT_IMAGE),
-        "searches": _list(
-            _object(
+        "favourites": list_of(KEPT_IMAGE),
+        "hidden": list_of(KEPT_IMAGE),
+        "searches": list_of(
+            object_of(
                 {
                     "name": TEXT,
                     "query": TEXT,
@@ -331,51 +304,78 @@ KEPT = _object(
                 }
             )
         ),
+        "tags": list_of(object_of({"name": TEXT, "yes": list_of(SHA256), "no": list_of(SHA256)})),
     }
 )
 
-SAVED_SEARCH = _object({"id": ID, "name": TEXT, "query": TEXT, "saved_at": TEXT})
+PICTURE = object_of(
+    {
+        "sha256": SHA256,
+        "picture": {"type": "string", "description": "Address of a small version."},
+        "kept_s": {"type": "number", "minimum": 0, "description": "Seconds it is kept, unused."},
+    }
+)
 
-NEIGHBOUR = _object(
+SAVED_SEARCH = object_of({"id": ID, "name": TEXT, "query": TEXT, "saved_at": TEXT})
+
+NEIGHBOUR = object_of(
     {
         "id": ID,
         "similarity": {"type": "number", "minimum": -1, "maximum": 1},
         "image_path": TEXT,
         "url": TEXT,
         "caption": TEXT,
+        "time": {"type": "number", "minimum": 0, "description": "Seconds, in a video."},
     },
     "image_path",
     "url",
     "caption",
+    "time",
 )
 
-METADATA = _object(
-    {"id": ID, "metadata": _object({"image_path": TEXT, "url": TEXT, "caption": TEXT})}
+METADATA = object_of(
+    {"id": ID, "metadata": object_of({"image_path": TEXT, "url": TEXT, "caption": TEXT})}
 )
 
 SCHEMAS: dict[str, Schema] = {
+    "Hint": HINT,
     "Hit": HIT,
+    "Filter": FILTER,
+    "Like": LIKE,
     "Search": SEARCH,
     "Image": IMAGE,
     "Root": ROOT,
-    "Roots": _object({"roots": _list(_named("Root"))}),
+    "DiskFolders": DISK_FOLDERS,
+    "Roots": object_of({"roots": list_of(named("Root"))}),
     "Scan": SCAN,
-    "Scans": _object({"scan": {"oneOf": [{"type": "null"}, _named("Scan")]}}),
+    "Scans": object_of({"scan": {"oneOf": [{"type": "null"}, named("Scan")]}}),
     "Offer": OFFER,
     "Change": CHANGE,
     "Model": MODEL,
     "Status": STATUS,
-    "Health": _object({"status": {"const": "ok"}}),
+    "Health": object_of({"status": {"const": "ok"}}),
     "Facets": FACETS,
-    "Marks": _object({"image_id": ID, **MARKS}),
-    "Marked": _object({"changed": _list(ID), "before": COUNT, "generation": COUNT}),
+    "Folders": object_of({"folders": list_of(FOLDER), "left_out": COUNT}),
+    "Timeline": TIMELINE,
+    "Duplicates": DUPLICATES,
+    "DuplicateOthers": DUPLICATE_OTHERS,
+    "Marks": object_of({"image_id": ID, **MARKS}),
+    "Marked": object_of({"changed": list_of(ID), "before": COUNT, "generation": COUNT}),
+    "Measured": object_of({"count": COUNT, "bytes": COUNT, "ids": list_of(ID)}),
     "Kept": KEPT,
-    "Imported": _object(dict.fromkeys(("favourites", "hidden", "searches", "absent"), COUNT)),
+    "Imported": object_of(
+        dict.fromkeys(("favourites", "hidden", "searches", "tags", "absent"), COUNT)
+    ),
+    "Picture": PICTURE,
     "SavedSearch": SAVED_SEARCH,
-    "SavedSearches": _object({"searches": _list(_named("SavedSearch"))}),
-    "Failures": _object({"failures": _list(FAILURE), "cursor": CURSOR}),
-    "Neighbours": _list(NEIGHBOUR),
-    "Metadata": _list(METADATA),
-    "Indices": _list(TEXT),
+    "SavedSearches": object_of({"searches": list_of(named("SavedSearch"))}),
+    "Suggestions": object_of({"suggestions": list_of(SUGGESTION)}),
+    "Map": MAP,
+    "MapPictures": MAP_PICTURES,
+    "Failures": object_of({"failures": list_of(FAILURE), "cursor": CURSOR}),
+    "Neighbours": list_of(NEIGHBOUR),
+    "Metadata": list_of(METADATA),
+    "Indices": list_of(TEXT),
+    **TAG_SCHEMAS,
     "Problem": PROBLEM,
 }

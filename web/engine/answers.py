@@ -2,21 +2,25 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 from flask import current_app, request
 
-from fovea.search.library.paths import path_fields
-from fovea.search.query.hits import Hit, day_of
-from fovea.search.query.run import Question
-from fovea.web.contract.fields import json_text, name_of, thumbnail_urls
+from fovea.search.models.languages import languages_of
+from fovea.search.query.empty import Hint
+from fovea.search.query.run import Listing, Question
+from fovea.search.suggesting.languages import hint_for
+from fovea.web.contract.fields import json_text
 from fovea.web.contract.problems import Problem
 
 from .engine import Engine
+from .hit_fields import FIELDS, hit_fields, read_for
 from .listings import Cursor, Kept, new_id
+from .understood import filter_fields, like_fields
 
-__all__ = ["ask", "deepened", "follow", "page", "page_text"]
+__all__ = ["ask", "deepened", "follow", "page", "page_text", "place_in"]
 
 
 def ask(engine: Engine, question: Question) -> Kept:
@@ -37,11 +41,14 @@ def ask(engine: Engine, question: Question) -> Kept:
     return found
 
 
-def follow(engine: Engine, cursor: Cursor, question: Question | None) -> Kept:
+def follow(
+    engine: Engine, cursor: Cursor, question: Question | None, *, likely_only: bool = False
+) -> Kept:
     """Return the listing that a cursor points into; if it is gone, ask the question again.
 
     A listing is also gone once the library uses another model. Raise ``Problem`` if the cursor
-    belongs to another question, or if the listing is gone and there is no question.
+    belongs to another question, or to all matches where ``likely_only`` is asked for, or if the
+    listing is gone and there is no question.
     """
     found = engine.listings.by_id(cursor.listing_id)
     model = engine.model()
@@ -51,6 +58,9 @@ def follow(engine: Engine, cursor: Cursor, question: Question | None) -> Kept:
         return ask(engine, question)
     if found is None:
         raise Problem(410, "Gone", "this cursor has expired; search again")
+    if likely_only and not found.listing.question.likely_only:
+        detail = "this cursor belongs to an answer with all matches; search without it"
+        raise Problem(400, "Bad Request", detail)
     if question is not None and question.key != found.listing.question.key:
         raise Problem(400, "Bad Request", "this cursor belongs to another query; search without it")
     return found
@@ -68,6 +78,20 @@ def deepened(engine: Engine, kept: Kept, k: int) -> Kept:
     return kept
 
 
+def place_in(engine: Engine, kept: Kept, image_id: int) -> tuple[Kept, int]:
+    """Return the number of hits before an image, and the listing ranked as far as that took.
+
+    By date or name, the whole list is looked through; by likeness, what is ranked by now. Raise
+    ``Problem`` if it is not there.
+    """
+    if kept.listing.order != "nearest":
+        kept = deepened(engine, kept, kept.listing.total)
+    places = np.flatnonzero(kept.listing.ranking.ids == image_id)
+    if not len(places):
+        raise Problem(404, "Not Found", f"image {image_id} is not among the hits")
+    return kept, int(places[0])
+
+
 def page(engine: Engine, kept: Kept, start: int, limit: int, started: float) -> dict[str, Any]:
     """Return a page of at most ``limit`` hits as members of a JSON document.
 
@@ -78,10 +102,20 @@ def page(engine: Engine, kept: Kept, start: int, limit: int, started: float) -> 
     return _head(engine, kept, start, stop, started) | {"hits": hits}
 
 
-def page_text(engine: Engine, kept: Kept, start: int, limit: int, started: float) -> str:
-    """Return the same page as the JSON document itself; the hits of a first page are kept so."""
+def page_text(
+    engine: Engine,
+    kept: Kept,
+    start: int,
+    limit: int,
+    started: float,
+    fields: Sequence[str] = FIELDS,
+) -> str:
+    """Return the same page as the JSON document itself, with these fields of each hit.
+
+    The hits of a first page are kept so.
+    """
     kept, stop = _reaching(engine, kept, start + limit)
-    hits = _hits(engine, kept, start, stop)
+    hits = _hits(engine, kept, start, stop, fields)
     head = json_text(_head(engine, kept, start, stop, started))
     return f'{head[:-1]},"hits":{hits}}}\n'
 
@@ -94,57 +128,45 @@ def _reaching(engine: Engine, kept: Kept, stop: int) -> tuple[Kept, int]:
 
 def _head(engine: Engine, kept: Kept, start: int, stop: int, started: float) -> dict[str, Any]:
     listing, model = kept.listing, engine.model()
+    query = listing.question.query
     return {
         "query": listing.question.text,
+        "filters": filter_fields(engine.library, query),
+        "likes": like_fields(engine.library, query),
         "model": None if model is None else model.name,
         "took_ms": round((time.perf_counter() - started) * 1000, 1),
         "total": listing.total,
         "likely": listing.likely,
         "order": listing.order,
         "kind": listing.ranking.kind,
+        "hints": [asdict(hint) for hint in _hints(engine, listing, start)],
         "cursor": str(Cursor(kept.id, stop)) if start < stop < listing.total else None,
     }
 
 
-def _hits(engine: Engine, kept: Kept, start: int, stop: int) -> str:
+def _hints(engine: Engine, listing: Listing, start: int) -> list[Hint]:
+    """Say why there are no hits and, on a first page, what to know of the words."""
+    hints, query, model = list(listing.hints), listing.question.query, engine.model()
+    if not start and model is not None and any(term.kind == "text" for term in query.terms):
+        reads = languages_of(engine.encoder().place)
+        if hint := hint_for(engine.library, query, model.name, reads):
+            hints.append(hint)
+    return hints
+
+
+def _hits(engine: Engine, kept: Kept, start: int, stop: int, fields: Sequence[str] = FIELDS) -> str:
     """Return the hits of a page in JSON; cache a first page until the library or its roots change.
 
     The addresses of thumbnails also depend on the path under which the client sees the server.
     """
     offline = engine.offline()
-    mark = (stop, engine.generation, offline, request.script_root)
+    mark = (stop, engine.generation, offline, request.script_root, fields)
     known = None if start else kept.pages.get(mark)
     if known is None:
-        found = engine.searcher(kept.listing.question).hits(kept.listing, start, stop)
-        known = json_text(_hit_fields(engine, found))
+        searcher = engine.searcher(kept.listing.question)
+        found = searcher.hits(kept.listing, start, stop, read_for(fields))
+        known = json_text(hit_fields(engine.library, found, fields))
         if not start and engine.offline() == offline:  # so it was while these were read
             kept.pages.clear()
             kept.pages[mark] = known
     return known
-
-
-def _hit_fields(engine: Engine, found: Sequence[Hit]) -> list[dict[str, Any]]:
-    thumbnails = thumbnail_urls(engine.library, (hit.image_id for hit in found))
-    return [
-        {
-            "rank": hit.rank,
-            "score": hit.score,
-            "likelihood": hit.likelihood,
-            "image_id": hit.image_id,
-            **path_fields(hit.path),
-            "paths": list(hit.paths),
-            "offline": hit.offline,
-            "by_name": hit.by_name,
-            "favourite": hit.favourite,
-            "hidden": hit.hidden,
-            "name": name_of(hit.path),
-            "width": hit.width,
-            "height": hit.height,
-            "format": hit.format,
-            "taken_at": hit.taken_at,
-            "day": day_of(hit),
-            "thumbnail": thumbnails[hit.image_id],
-        }
-        for hit in found
-        if hit.image_id in thumbnails  # not deleted in the meantime
-    ]

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,16 @@ from fovea.search.library.reachable import unreachable
 from fovea.search.library.rows import Counts, ModelRow
 from fovea.search.models.lazy import TORCH_AFTER_S, LazyEncoder, TextsLater
 from fovea.search.models.resolve import resolve_model
+from fovea.search.overview.timeline import Timeline, timeline
 from fovea.search.query.columns import Columns
+from fovea.search.query.filters import Filter
 from fovea.search.query.likelihood import Background, background_path
 from fovea.search.query.measured import measured_in
 from fovea.search.query.run import Question, Searcher
+from fovea.search.suggesting.known import Known
 
+from .kept_duplicates import KeptDuplicates
+from .known import KeptKnown
 from .large import KeptColumns
 from .listings import Listings
 
@@ -39,6 +44,7 @@ log = logging.getLogger(__name__)
 
 FORMER_S = 60.0  # how long the former model stays loaded after a switch
 LOOK_S = 5.0  # between two checks for a newer snapshot
+TURN_S = 1.0  # that a remark waits for others, so as to be alone
 FORMER = 4  # connections of a thread that are left open, since a caller may still use one
 CACHE_KIB = 4096  # of database pages, for each thread's connection
 
@@ -100,11 +106,15 @@ class Engine:
         self.turns = threading.BoundedSemaphore(available_cores())
         self._remembered: dict[Hashable, tuple[int, Any]] = {}  # few names, so never cleared
         self._columns = KeptColumns(self, self._in_background if ahead else None)
+        self._known = KeptKnown(self, self._in_background if ahead else None)
+        self.duplicates = KeptDuplicates(self, self._in_background if ahead else None)
         self.closing = threading.Event()
         self._farewells: list[Callable[[], None]] = []
         self._watching = threading.Lock()
         self._watcher = connect(folder / DATABASE, any_thread=True)
         self._openings = 0  # of the watcher
+        self._remarking = threading.Lock()
+        self._same_pictures = (0, 0)  # the newest generation after remarks; since when they are so
         self._is_checked = False
 
     # The library
@@ -146,6 +156,37 @@ class Engine:
             [value] = self._watcher.execute("PRAGMA data_version").fetchone()
         return int(value) + (self._openings << 32)
 
+    @property
+    def pictures_since(self) -> int:
+        """The generation since which the pictures are as they are now, as far as is known.
+
+        What is only said of pictures changes the ``generation``, not this; see ``remarks``.
+        """
+        generation, (newest, since) = self.generation, self._same_pictures
+        return since if generation == newest else generation
+
+    @contextlib.contextmanager
+    def remarks(self) -> Iterator[Library]:
+        """Write what is said of pictures, and nothing else, by this thread's connection.
+
+        Those are marks, saved searches and what analyses find. What is kept of the pictures then
+        need not be read again, unless another connection has written meanwhile.
+        """
+        library, has_turn = self.library, self._remarking.acquire(timeout=TURN_S)
+        try:
+            state = library.rows("PRAGMA data_version")  # changes with others' commits only
+            before, since = self.generation, self.pictures_since
+            try:
+                yield library
+            finally:
+                after = self.generation
+                is_alone = library.rows("PRAGMA data_version") == state
+                if is_alone and after >> 32 == before >> 32:  # and in the same file
+                    self._same_pictures = (after, since)
+        finally:
+            if has_turn:
+                self._remarking.release()
+
     def check_writable(self) -> None:
         """Raise ``LibraryReadOnly`` if the library cannot be changed here."""
         self.library.check_writable()
@@ -172,9 +213,21 @@ class Engine:
         """
         return self.remembered(name, make) if self.is_writable else make()
 
+    def timeline(self, filters: tuple[Filter, ...]) -> Timeline:
+        """Count the images that pass some filters by month."""
+        return timeline(self.library, filters, self.columns())
+
+    def facets(self) -> dict[str, Any] | None:
+        """Return what menus offer; None where the rows of the library tell."""
+        return None
+
     def columns(self) -> Columns | None:
         """Return what filters look at, of a large library; None where SQL has to answer."""
         return self._columns.now()
+
+    def known(self) -> Known:
+        """Return what the library knows, for suggestions; of a large one, as it lately was."""
+        return self._known.now()
 
     def counts(self) -> Counts:
         """Count images and files, anew once the library has changed or a folder has come or gone.
@@ -288,6 +341,7 @@ class Engine:
             if self.index() is not None:
                 self.encoder()
                 self.columns()
+                self.known()
 
         self._in_background(load)
 
@@ -298,6 +352,8 @@ class Engine:
             except FoveaError as exc:  # a request that needs the result reports it
                 log.warning("%s", exc)
             except Exception as exc:
+                if self.closing.is_set():
+                    return  # what it worked with is closed; nobody needs the result
                 damage = explained(self.folder / DATABASE, exc)
                 if damage is None:
                     raise

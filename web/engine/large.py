@@ -24,19 +24,26 @@ class Watched(Protocol):
         """A number that changes with the library."""
 
     @property
+    def pictures_since(self) -> int:
+        """A number that changes with the pictures, and with nothing that is only said of them."""
+
+    @property
     def library(self) -> Library:
         """This thread's connection."""
 
 
 class KeptColumns:
-    """The columns of one state of the library: an answer from them is never stale."""
+    """The columns of one state of the library's pictures: an answer from them is never stale.
+
+    They have no marks, which are read as they are asked for.
+    """
 
     def __init__(
         self, engine: Watched, in_background: Callable[[Callable[[], None]], None] | None
     ) -> None:
         """``in_background`` runs a function in another thread; without it, nothing is read."""
         self._engine, self._in_background = engine, in_background
-        self._kept: tuple[int, Columns | None] | None = None  # and the generation
+        self._kept: tuple[int, Columns | None] | None = None  # and ``pictures_since``
         self._reading = threading.Lock()  # held by the thread that reads
 
     def now(self) -> Columns | None:
@@ -46,7 +53,7 @@ class KeptColumns:
         the library has not changed for a while.
         """
         kept = self._kept
-        if kept is not None and kept[0] == self._engine.generation:
+        if kept is not None and kept[0] == self._engine.pictures_since:
             return kept[1]
         if self._in_background is not None and self._reading.acquire(blocking=False):
             try:
@@ -58,14 +65,16 @@ class KeptColumns:
 
     def _read_when_quiet(self) -> None:
         try:
-            wait_s, seen = QUIET_S, self._engine.generation
+            wait_s, seen = QUIET_S, self._engine.pictures_since
             while not self._engine.closing.wait(wait_s):
-                before, seen = seen, self._engine.generation
+                before, seen = seen, self._engine.pictures_since
+                if self._kept is not None and self._kept[0] == seen:  # asked for amid a remark
+                    return
                 if seen != before:
                     continue
                 self._kept = None  # of an earlier state: not needed any more, and large
                 found = self.read()
-                if self._engine.generation == seen:
+                if self._engine.pictures_since == seen:
                     self._kept = (seen, found)
                     return
                 wait_s = min(2 * wait_s, LONGEST_S)

@@ -1,4 +1,4 @@
-"""Indexing and changing the model while the server runs, in processes of their own.
+"""What runs beside the server: indexing, changing the model, and programs of the desktop.
 
 May import ``contract``, ``engine``, ``fovea.indexer`` and ``fovea.search``. Start reading at
 ``scans.py``.

@@ -1,6 +1,7 @@
 """What changes while a page is open, as a stream of events."""
 
 import json
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,19 +24,25 @@ HEARTBEAT_S = 15.0  # proxies close silent streams
 
 
 def install(app: Flask) -> None:
-    """Bound the number of listeners."""
+    """Bound the number of listeners, and give this run of the server an id."""
+    app.extensions["fovea.run"] = secrets.token_hex(8)
     app.extensions["fovea.listeners"] = threading.BoundedSemaphore(LISTENERS)
 
 
 @blueprint.get("/api/events")
 def events() -> Response:
-    """Server-sent events: ``scan``, ``model`` and ``library``, as they change."""
+    """Server-sent events: ``scan``, ``model`` and ``library``, as they change.
+
+    The first, ``server``, says which run of the server this is, and the library's generation: a
+    page that has been without events learns whether it has missed any.
+    """
     seats: threading.BoundedSemaphore = current_app.extensions["fovea.listeners"]
     if not seats.acquire(blocking=False):
         detail = "too many pages are listening for events; close one"
         raise Problem(503, "Service Unavailable", detail, headers={"Retry-After": "15"})
     gone = request.environ.get("waitress.client_disconnected", lambda: False)
-    stream = _stream(current_engine(), scans(), changes(), gone)
+    run = current_app.extensions["fovea.run"]
+    stream = _stream(run, current_engine(), scans(), changes(), gone)
     response = Response(stream, mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
@@ -44,15 +51,15 @@ def events() -> Response:
 
 
 def _stream(
-    engine: Engine, found: Scans, models: ModelChanges, gone: Callable[[], bool]
+    run: str, engine: Engine, found: Scans, models: ModelChanges, gone: Callable[[], bool]
 ) -> Iterator[str]:
     """Send the present state, then changes; comments keep a silent connection open."""
     scan, model = None, None
     generation, quiet_since, patience = engine.generation, time.monotonic(), 0.0
     yield "retry: 5000\n\n"
+    text = _event("server", {"run": run, "generation": generation})
     while not (engine.closing.is_set() or gone()):
         newest, patience = found.wait(scan, patience), LOOK_S
-        text = ""
         if newest != scan:
             scan = newest
             text += _event("scan", scan)
@@ -67,6 +74,7 @@ def _stream(
         if text or time.monotonic() - quiet_since > HEARTBEAT_S:
             quiet_since = time.monotonic()
             yield text or ": no change\n\n"
+            text = ""
 
 
 def _event(name: str, value: object) -> str:

@@ -7,7 +7,7 @@ lost.
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from .process import NICE, Pace, asked, note_in_hand, say
 
 if TYPE_CHECKING:
     from fovea.indexer.scanning.scan import ScanReport
+    from fovea.search.clip.encoders.base import TorchEncoder
     from fovea.search.library.library import Library
     from fovea.search.models.info import ModelInfo
 
@@ -63,7 +64,8 @@ def _index(wanted: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
         while True:
             current = library.model()
             # a library keeps its model; a new one takes what was asked for
-            model = resolve_model(None if current else wanted["model"], current)
+            name = None if current else wanted["model"]
+            model = resolve_model(name, current, progress=_downloading)
             try:
                 report = _report(library, wanted, model, stop)
                 break
@@ -72,6 +74,11 @@ def _index(wanted: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
         if report is None:
             return {**dict.fromkeys(FIELDS, 0), "stopped": True, "unreached": []}
     return {**{name: getattr(report, name) for name in FIELDS}, **_problems(report)}
+
+
+def _downloading(file: str) -> Callable[[int, int | None], None]:
+    say("doing", "downloading")
+    return lambda done, total: None
 
 
 def _problems(report: "ScanReport") -> dict[str, Any]:
@@ -111,13 +118,19 @@ def _report(
         if pace.is_time():
             say("progress", asdict(now))
 
+    def load() -> "TorchEncoder":
+        say("doing", "loading")
+        encoder = model.load()
+        say("doing", "indexing")
+        return encoder
+
     while not stop.is_set():
         try:
             return index_folders(
                 library,
                 [os.fsencode(folder) for folder in wanted["folders"]],
                 model=model,
-                load_encoder=model.load,
+                load_encoder=load,
                 progress=progress,
                 stop=stop,
                 wait_s=LOOK_S,

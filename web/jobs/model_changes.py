@@ -251,7 +251,7 @@ def change_model() -> tuple[dict[str, Any], int]:
 
     Searches use the present model meanwhile. An interrupted change resumes.
     """
-    name = text_of("name", json_body(["name"]).get("name"), LONGEST)
+    name = text_of("name", json_body().get("name"), LONGEST)
     changes().start(_known(name))
     return changes().state(), 202
 

@@ -6,10 +6,12 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flask import Blueprint, Flask, current_app
 
+from fovea.indexer.analysing.background import Background
+from fovea.indexer.scanning.changes import inside
 from fovea.indexer.workers.host import command
 from fovea.search.library.paths import printable, printable_name
 from fovea.web.contract.describe import bad_request, describe, json_body
@@ -41,7 +43,9 @@ class Scans:
         self._document: dict[str, Any] | None = None
         self._process: Child | None = None
         self._waiting: list[tuple[tuple[Path, ...], bool]] = []  # (folders, whether to reread)
+        self._running: tuple[tuple[Path, ...], bool] = (), False
         self._count = 0
+        self._analyses = Background(engine.folder, engine.remarks)
 
     def document(self) -> dict[str, Any] | None:
         """Return the newest scan as the API shows it; None before the first."""
@@ -88,6 +92,20 @@ class Scans:
         """Stop the scan as the server stops, waiting a few seconds for the batch in flight."""
         self.stop()
         close(self._process)
+        self._analyses.close()
+
+    def analyse(self) -> None:
+        """Analyse the pictures that wait for it, in the background."""
+        self._analyses.start()
+
+    def turn_of(self, folder: bytes) -> Literal["running", "waiting"] | None:
+        """Say whether a folder is being scanned or is to be, with all others or by itself."""
+        with self._changed:
+            running = None if self._process is None else self._running
+            waiting = list(self._waiting)
+        if running is not None and _covers(running, folder):
+            return "running"
+        return "waiting" if any(_covers(wanted, folder) for wanted in waiting) else None
 
     def wait(self, seen: dict[str, Any] | None, timeout: float) -> dict[str, Any] | None:
         """Return the newest scan once it differs from ``seen``, or after ``timeout`` seconds."""
@@ -98,9 +116,11 @@ class Scans:
     def _begin(self, folders: tuple[Path, ...], reread: bool) -> None:
         """Start the process; the caller has locked ``_changed``."""
         self._count += 1
+        self._running = folders, reread
         self._document = {
             "id": self._count,
             "state": "running",
+            "doing": "starting",
             **dict.fromkeys(("found", "done", "embedded", "failed", "skipped"), 0),
             "rate": 0.0,
             "seconds_left": None,
@@ -137,9 +157,12 @@ class Scans:
         last: dict[str, Any] = {}
         for said in lines(process):
             if "progress" in said:
-                self._show(_progressed(said["progress"]))
+                before = (self._document or {}).get("doing")
+                self._show(_progressed(said["progress"], before))
             elif "waiting" in said:
-                self._show({"message": str(said["waiting"])})
+                self._show({"doing": "waiting", "message": str(said["waiting"])})
+            elif "doing" in said:
+                self._show({"doing": str(said["doing"])})
             last = said
         code = ended(process)
         at = in_hand.read()
@@ -149,6 +172,8 @@ class Scans:
             self._document = {**(self._document or {}), **_ended(last, code, at)}
             if self._waiting and not self._engine.closing.is_set():
                 self._begin(*self._waiting.pop(0))
+            elif self._document["state"] == "done":
+                self._analyses.start()
             self._changed.notify_all()
 
     def _show(self, changes: dict[str, Any]) -> None:
@@ -157,13 +182,31 @@ class Scans:
             self._changed.notify_all()
 
 
-def _progressed(now: dict[str, Any]) -> dict[str, Any]:
+def _covers(wanted: tuple[tuple[Path, ...], bool], folder: bytes) -> bool:
+    """Whether a scan walks a folder. A scan of one also walks the roots in it."""
+    folders, reread = wanted
+    if reread:  # single files
+        return False
+    return not folders or any(inside(folder, os.fsencode(place)) for place in folders)
+
+
+def _progressed(now: dict[str, Any], before: str | None) -> dict[str, Any]:
+    """Tell from the process's progress how far a scan is; ``before`` is what it did until now."""
     rate, left = float(now["rate"]), None
     if rate > 0 and not now["walking"]:
         left = round(max(0, now["found"] - now["done"]) / rate, 1)
     names = ("found", "done", "embedded", "failed", "skipped")
     counts = {name: now[name] for name in names}
-    return {**counts, "rate": round(rate, 1), "seconds_left": left, "message": None}
+    doing = _doing(now, before)
+    return {**counts, "doing": doing, "rate": round(rate, 1), "seconds_left": left, "message": None}
+
+
+def _doing(now: dict[str, Any], before: str | None) -> str:
+    if before == "loading":  # until the process says that the model is there
+        return before
+    if now["walking"]:
+        return "indexing" if before == "indexing" else "counting"
+    return "indexing" if now["done"] < now["found"] else "finishing"
 
 
 def _ended(
@@ -187,9 +230,9 @@ def _ended(
         else:
             done = report["found"]
         state = "stopped" if report["stopped"] else "done"
-        ended = {"done": done, "state": state, "seconds_left": None}
+        ended = {"done": done, "state": state, "doing": None, "seconds_left": None}
         return {**counts, **ended, **places, "message": message and printable(message)}
-    failed = {"state": "failed", "seconds_left": None}
+    failed = {"state": "failed", "doing": None, "seconds_left": None}
     if "error" in last:
         return {**failed, "message": str(last["error"])}
     files: list[str] = []
@@ -245,7 +288,7 @@ def show_scan() -> dict[str, Any]:
 )
 def start_scan() -> tuple[dict[str, Any], int]:
     """Scan now, or after the running scan."""
-    root_id = json_body(["root"]).get("root")
+    root_id = json_body().get("root")
     if root_id is None:
         return {"scan": scans().start()}, 202
     if not isinstance(root_id, int) or isinstance(root_id, bool):

@@ -18,12 +18,13 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from fovea.search.errors import FoveaError
 
-__all__ = ["BY_PROXY", "LOOPBACK_PROXIES", "Proxies", "clean_prefix", "network_of"]
+__all__ = ["BY_PROXY", "FORWARDED", "LOOPBACK_PROXIES", "Proxies", "clean_prefix", "network_of"]
 
 log = logging.getLogger(__name__)
 
 LOOPBACK_PROXIES = ("127.0.0.0/8", "::1/128")
 BY_PROXY = "fovea.by_proxy"  # in a request's environment: whether a trusted proxy has sent it
+FORWARDED = "fovea.forwarded"  # whether a header says that some proxy, trusted or not, has sent it
 HEADERS = tuple(f"HTTP_X_FORWARDED_{name}" for name in ("FOR", "PROTO", "HOST", "PREFIX"))
 FOR, PROTO, HOST, PREFIX = HEADERS
 OTHERS = ("HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_BY", "HTTP_FORWARDED")  # never believed
@@ -70,6 +71,7 @@ class Proxies:
         """Change a request's environment, once, as if its client had sent it directly."""
         if BY_PROXY in environ:
             return environ
+        environ[FORWARDED] = any(map(_is_of_proxy, environ))
         said = {name: environ.pop(name, "") for name in HEADERS}
         said = {name: value for name, value in said.items() if value.strip()}
         for name in OTHERS:
@@ -152,6 +154,11 @@ def clean_prefix(text: str) -> str:
         message = f"{text!r} is not a path prefix, such as /photos: letters, digits and -._~"
         raise FoveaError(message)
     return text.removesuffix("/")
+
+
+def _is_of_proxy(name: str) -> bool:
+    """Whether a name in a request's environment is that of a header that proxies add."""
+    return name.startswith(("HTTP_X_FORWARDED", "HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP"))
 
 
 def _unused(*_: Any) -> Any:

@@ -1,8 +1,8 @@
 """Limits on the size and duration of requests, checked while they arrive.
 
 Waitress reads a request whole before a thread of the app sees it, so a slow one delays nobody. It
-has one size limit for all routes and none for time. Here only routes that take pictures accept
-large bodies, only from clients with access, and only a few at once. Bodies stay in memory:
+has one size limit for all routes and none for time. Here only routes that take pictures or marks
+accept large bodies, only from clients with access, and only a few at once. Bodies stay in memory:
 pictures sent as queries are never written to disk.
 """
 
@@ -23,7 +23,13 @@ SMALL = (1 << 20) + 1  # bytes: every other request is smaller
 AT_ONCE = 8  # large bodies in memory
 BLOCK = 64 << 10  # bytes that count as progress of a body
 PATIENCE_S = 120.0  # from the first byte of a request to its last
-TAKES_PICTURES = ("/api/search", "/knn-service")
+LARGE = {  # bytes of bodies, by method and path
+    ("POST", "/api/search"): LARGEST,
+    ("POST", "/api/pictures"): LARGEST,
+    ("POST", "/knn-service"): LARGEST,
+    ("PUT", "/api/marks"): (16 << 20) + 1,
+}
+OTHERWISE = {"/api/marks": "; fovea mark import reads larger documents"}
 REFUSED = "fovea.refused"  # in a request's environment: the problem to answer it with
 
 
@@ -80,9 +86,8 @@ class Parser(HTTPRequestParser):
         if size >= SMALL and not self._may_be_large:
             channel = self._channel()
             path = self.path if channel is None else channel.environment(self)["PATH_INFO"]
-            if self.command != "POST" or path not in TAKES_PICTURES:
-                detail = f"the body may have at most {SMALL - 1:,} bytes here"
-                return Problem(413, "Content Too Large", detail)
+            if size >= LARGE.get((self.command, path), SMALL):
+                return _too_large(self.command, path)
             if channel is not None and (problem := channel.refusal(self)):
                 return problem
             self._may_be_large = True
@@ -114,6 +119,12 @@ class Parser(HTTPRequestParser):
         channel = self._channel()
         if channel is not None and channel.request is self:
             channel.refuse(_crowded())
+
+
+def _too_large(command: str, path: str) -> Problem:
+    most = LARGE.get((command, path), SMALL) - 1
+    detail = f"the body may have at most {most:,} bytes here{OTHERWISE.get(path, '')}"
+    return Problem(413, "Content Too Large", detail)
 
 
 def _crowded() -> Problem:

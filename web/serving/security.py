@@ -24,7 +24,7 @@ from fovea.search.errors import FoveaError
 from fovea.web.contract.cookies import keep_cookie
 from fovea.web.contract.problems import Problem
 
-from .proxies import BY_PROXY
+from .proxies import BY_PROXY, FORWARDED
 
 __all__ = [
     "ANY_ADDRESS",
@@ -33,6 +33,7 @@ __all__ = [
     "bound_names",
     "bracketed",
     "is_address",
+    "is_here",
     "is_loopback",
     "new_token",
     "outward_address",
@@ -49,8 +50,8 @@ PORTS = {"http": "80", "https": "443"}
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; font-src 'self'; manifest-src 'self'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
+    "media-src 'self'; connect-src 'self'; font-src 'self'; manifest-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -74,6 +75,7 @@ def protect(
     ``?token=``, which sets the cookie. With ``only_by_proxy``, only trusted proxies are answered.
     """
     allowed = frozenset(name.lower() for name in names)
+    app.extensions["fovea.has_token"] = token is not None  # for what the API's page shows
 
     def guard(asked: Request) -> Response | None:
         if only_by_proxy and not asked.environ.get(BY_PROXY):
@@ -107,6 +109,15 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_here(asked: Request) -> bool:
+    """Whether a request comes from this machine, and no header tells of a proxy on the way.
+
+    A proxy here that adds no header, or a tunnel that ends here, looks the same.
+    """
+    is_direct = not (asked.environ.get(BY_PROXY) or asked.environ.get(FORWARDED))
+    return is_direct and is_loopback(asked.remote_addr or "")
 
 
 def is_address(name: str) -> bool:

@@ -1,7 +1,8 @@
 """The protocol of clip-retrieval's back end, so that its clients can search a fovea library.
 
 There is one index, whatever ``indice_name`` says. Options for models that fovea does not have are
-accepted and ignored: ``aesthetic_score``, ``use_mclip`` and the detectors of unsafe pictures.
+accepted and ignored: ``aesthetic_score``, ``use_mclip`` and the detectors of unsafe pictures. So is
+whatever else its clients send.
 """
 
 import math
@@ -22,8 +23,8 @@ from fovea.web.contract.fields import image_url, name_of
 from fovea.web.engine.answers import ask, deepened
 from fovea.web.engine.engine import Engine, current_engine
 
-from .search import PICTURES_BYTES, decoded
-from .uploads import embed_pictures
+from .search import decoded
+from .uploads import PICTURES_BYTES, embed_pictures
 
 blueprint = Blueprint("knn", __name__)
 
@@ -64,7 +65,7 @@ WANTED = {
 
 
 @blueprint.get("/indices-list")
-@describe("List the indices", {200: "Indices"}, tag="clip-retrieval")
+@describe("List the indices", {200: "Indices"}, tag="clip-retrieval", lenient=True)
 def indices() -> list[str]:
     """Return the name of the one index."""
     return [INDEX]
@@ -76,6 +77,7 @@ def indices() -> list[str]:
     {200: "Neighbours"},
     tag="clip-retrieval",
     body={"application/json": ASKED},
+    lenient=True,
     problems=(415, 422, 503),
 )
 def knn() -> list[dict[str, Any]]:
@@ -84,7 +86,7 @@ def knn() -> list[dict[str, Any]]:
     The body needs no Content-Type. `text` is embedded as it is, not parsed as a query.
     """
     request.max_content_length = PICTURES_BYTES
-    body = json_body(FIELDS, any_type=True)
+    body = json_body(any_type=True)
     engine = current_engine()
     shown = _count(body, "num_images")
     most = max(_count(body, "num_result_ids"), shown)
@@ -102,7 +104,12 @@ def knn() -> list[dict[str, Any]]:
         found = _distinct(index, found)
     metadata = _metadata(engine.library, [hit.image_id for hit in found[:shown]])
     return [
-        {**metadata.get(hit.image_id, {}), "id": hit.image_id, "similarity": hit.score}
+        {
+            **metadata.get(hit.image_id, {}),
+            "id": hit.image_id,
+            "similarity": hit.score,
+            **({} if hit.time is None else {"time": hit.time}),
+        }
         for hit in found
     ]
 
@@ -113,11 +120,12 @@ def knn() -> list[dict[str, Any]]:
     {200: "Metadata"},
     tag="clip-retrieval",
     body={"application/json": WANTED},
+    lenient=True,
     problems=(415, 503),
 )
 def metadata() -> list[dict[str, Any]]:
     """Return path, URL and caption of each image, leaving out ids that the library lacks."""
-    ids = json_body(["ids", "indice_name"], any_type=True).get("ids")
+    ids = json_body(any_type=True).get("ids")
     if not isinstance(ids, list) or len(ids) > MOST:
         raise bad_request(f"ids must be a list of at most {MOST:,} image ids")
     if not all(type(image_id) is int and abs(image_id) < 2**63 for image_id in ids):

@@ -1,40 +1,66 @@
-"""The values that filters can take: folders, cameras, formats and the range of days."""
+"""What there is: values to filter by, and how many pictures of each month."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from flask import Blueprint
 
-from fovea.search.library.facts.folded import canonical_path
 from fovea.search.library.library import Library
 from fovea.search.library.marks import hidden_images
-from fovea.search.query.columns import Codes, Columns, images_within
-from fovea.search.query.language import Filter, Query
-from fovea.web.contract.describe import describe
+from fovea.search.query.columns import Codes
+from fovea.search.query.known_places import known_places
+from fovea.search.query.language import Query
+from fovea.search.query.run import Question
+from fovea.web.contract.describe import Number, Text, bad_request, describe
 from fovea.web.engine.engine import Engine, current_engine
+from fovea.web.engine.folders import LONGEST, VISIBLE, Folders, folders_of
 
-from .search import LONGEST
+from .search import QUERY
 
 blueprint = Blueprint("facets", __name__)
 
+TIMELINES = 64  # most that are kept for a state of the library
 FOLDERS = 2000  # those with the most pictures; a menu with more is of no use
-SEPARATOR = os.fsencode(os.sep)
-VISIBLE = "image_id NOT IN (SELECT image_id FROM hidden)"
+PLACES = 1000  # those with the most pictures
+PATH = Text("path", "Only the folder with this path, and what is `short` for it.", LONGEST)
+PARENT = Text("parent", "Only the folders directly in the one with this path.", LONGEST)
+NAMED = Text("q", "Only folders whose names contain these words, the last in their own.", 200)
+MOST = Number("limit", "The largest number of folders.", default=200, minimum=1, maximum=1000)
 
 
 @blueprint.get("/api/facets")
 @describe("List values to filter by", {200: "Facets"}, tag="Search", problems=(503,))
 def facets() -> dict[str, Any]:
-    """Return folders, cameras and formats with their numbers of pictures, and the range of days.
+    """Return folders, cameras, formats and places with their numbers of pictures, and all days.
 
     Hidden pictures do not count.
     """
     engine = current_engine()
-    found: dict[str, Any] = engine.remembered("facets", lambda: _facets(engine))
+    found: dict[str, Any] = engine.remembered("facets", lambda: engine.facets() or _facets(engine))
+    return found
+
+
+@blueprint.get("/api/timeline")
+@describe(
+    "Count pictures by month", {200: "Timeline"}, tag="Search", parameters=(QUERY,), problems=(503,)
+)
+def months() -> dict[str, Any]:
+    """Return how many pictures the query's filters leave of each month, the newest month first.
+
+    That is the order of a list by date, so a month begins at the `offset` that is the sum of the
+    counts before it; `undated` pictures come last. Words and pictures in the query leave out none.
+    """
+    engine, query = current_engine(), Question.of(QUERY.read()).query
+    kept: dict[str, dict[str, Any]] = engine.remembered("timelines", dict)
+    key = str(Query(filters=query.filters))
+    found = kept.get(key)
+    if found is None:
+        found = asdict(engine.timeline(query.filters))
+        while len(kept) >= TIMELINES:
+            kept.pop(next(iter(kept), ""), None)
+        kept[key] = found
     return found
 
 
@@ -46,18 +72,27 @@ def _facets(engine: Engine) -> dict[str, Any]:
         "WHEN 7 THEN date(max(date) || '-01', '+1 month', '-1 day') "
         f"ELSE substr(max(date), 1, 10) END FROM shown WHERE {VISIBLE})"
     )
-    if columns is None:
-        files, cameras, formats = _files(library), None, None
-    else:
+    cameras, formats = None, None
+    if columns is not None:
         is_visible = ~np.isin(columns.ids, hidden_images(library))
-        files = _filed(columns, is_visible)
         cameras, formats = (
             replace(codes, of=codes.of[is_visible]) for codes in (columns.cameras, columns.formats)
         )
     return {
-        "folders": _folders(library, files),
+        "folders": [
+            {
+                "path": os.fsdecode(folder.path),
+                "name": os.fsdecode(folder.name),
+                "count": folder.count,
+            }
+            for folder in folders_of(engine).largest(FOLDERS)
+        ],
         "cameras": _counted(library, "camera", cameras),
         "formats": _counted(library, "format", formats),
+        "places": [
+            {"name": place.label, "kind": place.kind, "query": place.query, "count": place.count}
+            for place in known_places(library)[:PLACES]
+        ],
         "first": first,
         "last": last,
     }
@@ -80,77 +115,46 @@ def _counted(library: Library, column: str, codes: Codes | None) -> list[dict[st
     return [{"name": name, "count": count} for name, count in ordered]
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """Where the indexed files of each image lie."""
+@blueprint.get("/api/folders")
+@describe(
+    "List folders level by level, or by their names",
+    {200: "Folders"},
+    tag="Search",
+    parameters=(PARENT, PATH, NAMED, MOST),
+    problems=(503,),
+)
+def folders() -> dict[str, Any]:
+    """Return the topmost folders, or those that one of `parent`, `path` and `q` asks for.
 
-    folders: Sequence[bytes]
-    file_images: np.ndarray
-    file_folders: np.ndarray  # places in ``folders``
-
-
-def _filed(columns: Columns, is_visible: np.ndarray) -> _Files:
-    kept = is_visible[columns.file_images]
-    return _Files(columns.values.folders, columns.file_images[kept], columns.file_folders[kept])
-
-
-def _files(library: Library) -> _Files:
-    sql = (
-        "SELECT image_id, path FROM files WHERE state = 'indexed' AND image_id IS NOT NULL "
-        f"AND {VISIBLE} ORDER BY image_id"
-    )
-    code_of: dict[bytes, int] = {}
-    images, folders = [], []
-    for image_id, path in library.rows(sql):
-        images.append(image_id)
-        folders.append(code_of.setdefault(os.path.dirname(path), len(code_of)))
-    return _Files(list(code_of), np.array(images, np.int64), np.array(folders, np.int64))
-
-
-def _folders(library: Library, files: _Files) -> list[dict[str, Any]]:
-    """Count the pictures below each folder of the library that a query can name, by path.
-
-    Folders whose paths differ in their Unicode form only are one entry, as they are to ``in:``.
+    Those of a level are in the order of their names, those found by name in that of how well they
+    match. `left_out` counts those beyond the limit. Folders without pictures, and those that no
+    query can name, are left out; hidden pictures do not count.
     """
-    groups: dict[str, int] = {}
-    inside: set[tuple[int, int]] = set()
-    names: list[tuple[bytes, bytes]] = []  # the path as it is, and how the menu calls it
-    folders = sorted((path, number) for number, path in enumerate(files.folders))
-    for root in sorted((root.path for root in library.roots()), key=len):
-        stem = os.path.dirname(root)
-        for folder, number in folders:
-            for place in _upwards(folder, root):
-                group = groups.setdefault(canonical_path(os.fsdecode(place)), len(groups))
-                inside.add((number, group))
-                if group == len(names):
-                    names.append((place, place[len(stem) :].strip(SEPARATOR)))
-    counts = images_within(files, list(inside), len(groups))
-    largest = sorted(range(len(counts)), key=lambda group: -counts[group])
-    shown = (group for group in largest if counts[group] and _has_query(names[group][0]))
-    named = islice(shown, FOLDERS)
-    return [
-        {"path": os.fsdecode(place), "name": os.fsdecode(name), "count": count}
-        for (place, name), count in sorted((names[group], counts[group]) for group in named)
-    ]
+    parent, path, text, limit = PARENT.read(), PATH.read(), NAMED.read().strip(), MOST.read()
+    if sum(map(bool, (parent, path, text))) > 1:
+        raise bad_request("parent, path and q exclude each other; send one of them")
+    known = folders_of(current_engine())
+    if text:
+        places = known.named(text)
+    elif parent or path:
+        place = known.place_of(parent or path)
+        places = [] if place is None else known.within(place) if parent else [place]
+    else:
+        places = known.within(-1)
+    places = [place for place in places if known.askable[place]]
+    found = [_folder(known, place) for place in places[:limit]]
+    if path and found:
+        found[0]["short"] = known.short(places[0])
+    return {"folders": found, "left_out": len(places) - len(found)}
 
 
-def _has_query(place: bytes) -> bool:
-    """Whether a query for the folder fits into a search box and an address."""
-    try:
-        text = str(Query(filters=(Filter("in", place.decode()),)))
-    except UnicodeDecodeError:
-        return False
-    return len(text) <= LONGEST and len(text.splitlines()) == 1
-
-
-def _upwards(folder: bytes, root: bytes) -> list[bytes]:
-    """List a folder and its parents up to a root; empty if it is not below the root."""
-    inside = root.rstrip(SEPARATOR) + SEPARATOR
-    places = []
-    while (folder + SEPARATOR).startswith(inside):
-        places.append(folder)
-        above = os.path.dirname(folder)
-        if above == folder:
-            break
-        folder = above
-    return places
+def _folder(known: Folders, place: int) -> dict[str, Any]:
+    folder = known.entries[place]
+    name = os.fsdecode(folder.name)
+    return {
+        "path": os.fsdecode(folder.path),
+        "name": name,
+        "label": os.path.basename(name) or name or os.sep,
+        "count": folder.count,
+        "folders": len(known.within(place)),
+    }

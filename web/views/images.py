@@ -2,24 +2,30 @@
 
 import os
 import time
+from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response
 
+from fovea.search.analyses.texts import text_of
+from fovea.search.index.moments import moment_times
 from fovea.search.library.facts.dates import oldest
 from fovea.search.library.marks import marks_of
 from fovea.search.library.paths import path_fields
+from fovea.search.places.stored import Whereabouts, whereabouts
 from fovea.search.query.hits import places
 from fovea.search.query.likelihood import likeliest, surroundings
 from fovea.search.query.rank import stored_vector
 from fovea.search.query.run import Question
+from fovea.search.tags.scoring import refresh_if_possible
+from fovea.search.tags.stored import Tagged, tags_of
 from fovea.web.contract.describe import describe
-from fovea.web.contract.fields import image_url, name_of, thumbnail_urls
+from fovea.web.contract.fields import at_moment, image_url, name_of, thumbnail_urls
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.answers import ask, page
 from fovea.web.engine.engine import Engine, current_engine
 
-from .search import CURSOR, LIMIT, answer_page
+from .search import CURSOR, FIELDS, LIKELY_ONLY, LIMIT, answer_page
 
 blueprint = Blueprint("images", __name__)
 
@@ -29,19 +35,21 @@ LABELS = 5
 COLUMNS = (
     "bytes", "width", "height", "format", "taken_at", "date", "date_source", "camera", "lens",
     "exposure", "f_number", "iso", "focal_length", "latitude", "longitude", "altitude",
-    "damaged",
+    "damaged", "duration",
 )  # fmt: skip
-FACTS = f"SELECT id, {', '.join(COLUMNS)} FROM images JOIN shown ON image_id = id"
+READ = ", ".join(COLUMNS).replace("duration", "duration_ms / 1000.0")
+FACTS = f"SELECT id, {READ} FROM images JOIN shown ON image_id = id"
 
 
 @blueprint.get("/api/images/<int:image_id>")
 @describe("Describe an image", {200: "Image"}, tag="Images", problems=(503,))
 def image(image_id: int) -> dict[str, Any]:
-    """Return its files, metadata, likeliest labels and nearest neighbours."""
+    """Return its files, metadata, tags, likeliest labels and nearest neighbours."""
     started = time.perf_counter()
     engine = current_engine()
     known = _known(engine, image_id)
     place = places(engine.library, [image_id])[image_id]
+    thumbnail = thumbnail_urls(engine.library, [image_id])[image_id]
     similar = page(engine, ask(engine, Question.like(image_id)), 0, NEIGHBOURS, started)
     return {
         "image_id": image_id,
@@ -51,10 +59,22 @@ def image(image_id: int) -> dict[str, Any]:
         "folder": os.path.dirname(place.paths[0]),
         "offline": place.offline,
         **known,
+        "place": _place(whereabouts(engine.library, [image_id]).get(image_id)),
+        "text": [asdict(line) for line in text_of(engine.library, image_id)],
         **marks_of(engine.library, [image_id])[image_id],
         "changed_at": engine.library.rows(CHANGED, (image_id,))[0][0],
+        "tags": [
+            {
+                "name": tag.name,
+                "probability": tag.probability,
+                "said": tag.said,
+                "proven": tag.is_proven,
+            }
+            for tag in _tags(engine, image_id)
+        ],
         "labels": _labels(engine, image_id),
-        "thumbnail": thumbnail_urls(engine.library, [image_id])[image_id],
+        "moments": _moments(engine, image_id, thumbnail),
+        "thumbnail": thumbnail,
         "original": image_url(image_id, "original"),
         "similar": similar["hits"],
     }
@@ -65,7 +85,7 @@ def image(image_id: int) -> dict[str, Any]:
     "Find images like this one",
     {200: "Search"},
     tag="Images",
-    parameters=(LIMIT, CURSOR),
+    parameters=(LIMIT, CURSOR, LIKELY_ONLY, FIELDS),
     problems=(503,),
 )
 def similar(image_id: int) -> Response:
@@ -85,6 +105,33 @@ def _known(engine: Engine, image_id: int) -> dict[str, Any]:
     if not rows:
         raise Problem(404, "Not Found", f"there is no image {image_id} in this library")
     return dict(zip(COLUMNS, rows[0][1:], strict=True))
+
+
+def _moments(engine: Engine, image_id: int, thumbnail: str) -> list[dict[str, Any]]:
+    """Return the moments of a video; none of a picture."""
+    model = engine.model()
+    times = [] if model is None else moment_times(engine.library, image_id, model.id)
+    return [{"time": time / 1000, "thumbnail": at_moment(thumbnail, time)} for time in times]
+
+
+def _place(where: Whereabouts | None) -> dict[str, Any] | None:
+    """Return the town, city, region and country of an image, and what they are in words."""
+    if where is None:
+        return None
+    parts = {
+        "town": where.town, "city": where.city, "region": where.region, "country": where.country,
+    }  # fmt: skip
+    return {
+        **{name: None if one is None else one.name for name, one in parts.items()},
+        "country_code": where.country.key,
+        "label": where.label,
+        "label_zh": where.chinese,
+    }
+
+
+def _tags(engine: Engine, image_id: int) -> list[Tagged]:
+    refresh_if_possible(engine.library)
+    return tags_of(engine.library, [image_id]).get(image_id, [])
 
 
 def _labels(engine: Engine, image_id: int) -> list[dict[str, Any]]:

@@ -1,27 +1,27 @@
 """Favourites and hidden pictures: mark one or many, export and import all."""
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Flask, Response, current_app, request
 
+from fovea.search.library.library import Library
 from fovea.search.library.marks import MARKS, Mark, contents, mark, marks_of
 from fovea.search.maintenance.keepsakes import exported, imported
 from fovea.web.contract.describe import bad_request, describe, json_body
 from fovea.web.contract.problems import Problem
-from fovea.web.engine.engine import Engine, current_engine
+from fovea.web.engine.choices import CHOICE, chosen, one_of, read_choice
+from fovea.web.engine.engine import current_engine
 
 blueprint = Blueprint("marks", __name__)
 
-MOST = 10_000  # images in one request
+DOCUMENT_BYTES = 16 << 20  # of an import: about 100,000 marks
 
 MANY: dict[str, Any] = {
     "type": "object",
-    "properties": {
-        "ids": {"type": "array", "items": {"type": "integer"}, "maxItems": MOST, "minItems": 1},
-        **dict.fromkeys(MARKS, {"type": "boolean"}),
-    },
-    "required": ["ids"],
+    "properties": {**CHOICE, **dict.fromkeys(MARKS, {"type": "boolean"})},
+    "oneOf": one_of(),
     "anyOf": [{"required": [name]} for name in MARKS],
     "additionalProperties": False,
 }
@@ -29,11 +29,16 @@ DOCUMENT: dict[str, Any] = {
     "type": "object",
     "properties": {
         "fovea": {"const": 1},
-        **{name: {"type": "array"} for name in ("favourites", "hidden", "searches")},
+        **{name: {"type": "array"} for name in ("favourites", "hidden", "searches", "tags")},
     },
     "required": ["fovea"],
     "additionalProperties": False,
 }
+
+
+def install(app: Flask) -> None:
+    """Let the app import one document at a time."""
+    app.extensions["fovea.imports"] = threading.Lock()
 
 
 @blueprint.put("/api/images/<int:image_id>/favourite")
@@ -78,42 +83,42 @@ def show(image_id: int) -> dict[str, Any]:
     {200: "Marked"},
     tag="Marks",
     body={"application/json": MANY},
-    problems=(403, 409, 413, 415, 503),
+    problems=(403, 409, 410, 413, 415, 503),
 )
 def mark_many() -> dict[str, Any]:
     """Give images one or both marks, or take them away; ids that are not there are left out.
+
+    Instead of `ids`, a `query` marks all that it finds now, but for `except`.
 
     `changed` are the images for which that was a change: to undo it, send these with the opposite.
     `before` and `generation` are the library's generations, as events have them, just before and
     after, so that a page can tell its own changes from those of others.
     """
-    body = json_body(["ids", *MARKS])
-    ids, wanted = body.get("ids"), {name: body[name] for name in MARKS if name in body}
-    if not isinstance(ids, list) or not ids or not all(map(_is_id, ids)):
-        raise bad_request("ids must be a list of image ids")
-    if len(ids) > MOST:
-        raise Problem(413, "Content Too Large", f"at most {MOST:,} images in one request")
+    body = json_body()
+    choice, wanted = read_choice(body), {name: body[name] for name in MARKS if name in body}
     if not wanted or not all(isinstance(on, bool) for on in wanted.values()):
         raise bad_request("send favourite or hidden, true or false")
     engine = current_engine()
-    before = engine.generation
-    known = contents(engine.library, ids)
-    changed = [
-        image_id
-        for kind in MARKS
-        if kind in wanted
-        for image_id in _changed(engine, known, kind, wanted[kind])
-    ]
-    return {
-        "changed": list(dict.fromkeys(changed)),
-        "before": before,
-        "generation": engine.generation,
-    }
+    ids = chosen(engine, choice)
+    with engine.remarks() as library:
+        before = engine.generation
+        known = contents(library, ids)
+        changed = [
+            image_id
+            for kind in MARKS
+            if kind in wanted
+            for image_id in _changed(library, known, kind, wanted[kind])
+        ]
+        return {
+            "changed": list(dict.fromkeys(changed)),
+            "before": before,
+            "generation": engine.generation,
+        }
 
 
 @blueprint.get("/api/marks")
 @describe(
-    "Export favourites, hidden images and saved searches",
+    "Export favourites, hidden images, tags and saved searches",
     {200: "Kept"},
     tag="Marks",
     problems=(503,),
@@ -132,7 +137,7 @@ def export_marks() -> Response:
 
 @blueprint.put("/api/marks")
 @describe(
-    "Import favourites, hidden images and saved searches",
+    "Import favourites, hidden images, tags and saved searches",
     {200: "Imported"},
     tag="Marks",
     body={"application/json": DOCUMENT},
@@ -141,15 +146,25 @@ def export_marks() -> Response:
 def import_marks() -> dict[str, Any]:
     """Add what an export has; what is there stays, so that the same import changes nothing more.
 
-    Marks of images that are not in the library wait for them: `absent` counts those. `fovea mark
-    import` takes documents of more than 1 MiB.
+    Marks of images that are not in the library wait for them: `absent` counts those. One document
+    is imported at a time, of at most 16 MiB; `fovea mark import` takes larger ones.
     """
-    body = json_body(DOCUMENT["properties"])
-    report = imported(current_engine().library, body)
+    request.max_content_length = DOCUMENT_BYTES
+    turn: threading.Lock = current_app.extensions["fovea.imports"]
+    if not turn.acquire(blocking=False):  # a document takes several times its size in memory
+        detail = "another document is being imported; try again in a moment"
+        raise Problem(503, "Service Unavailable", detail, headers={"Retry-After": "5"})
+    try:
+        document = json_body()
+        with current_engine().remarks() as library:
+            report = imported(library, document)
+    finally:
+        turn.release()
     return {
         "favourites": report.favourites,
         "hidden": report.hidden,
         "searches": report.searches,
+        "tags": report.tags,
         "absent": report.absent,
     }
 
@@ -159,14 +174,11 @@ def _one(image_id: int, kind: Mark, on: bool) -> dict[str, Any]:
     known = contents(engine.library, [image_id])
     if not known:
         raise Problem(404, "Not Found", f"there is no image {image_id} in this library")
-    _changed(engine, known, kind, on)
+    with engine.remarks() as library:
+        _changed(library, known, kind, on)
     return {"image_id": image_id, **marks_of(engine.library, [image_id])[image_id]}
 
 
-def _changed(engine: Engine, known: dict[int, bytes], kind: Mark, on: bool) -> Iterable[int]:
-    done = set(mark(engine.library, known.values(), kind, on))
+def _changed(library: Library, known: dict[int, bytes], kind: Mark, on: bool) -> Iterable[int]:
+    done = set(mark(library, known.values(), kind, on))
     return [image_id for image_id, content in known.items() if content in done]
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63

@@ -4,17 +4,21 @@ import io
 import os
 from typing import Any, BinaryIO
 
-from flask import Blueprint, Response, request, send_file
+from flask import Blueprint, Response, current_app, request, send_file
 from werkzeug.wsgi import wrap_file
 
 from fovea.search.clip.formats import browser_media_type
+from fovea.search.errors import FoveaError
 from fovea.web.contract.describe import Choice, describe
+from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import current_engine
 from fovea.web.jobs.changed_files import changed_files, has_changed
+from fovea.web.jobs.desktop import can_show, show_in_folder
 
 from .sources import Source, source_of
+from .thumbnails import file_name
 
-__all__ = ["blueprint"]
+__all__ = ["blueprint", "shows_folders"]
 
 blueprint = Blueprint("originals", __name__)
 
@@ -52,15 +56,50 @@ def original(image_id: int) -> Response:
     return response
 
 
+def shows_folders() -> bool:
+    """Whether the present request could have a file shown in its folder."""
+    return bool(current_app.extensions["fovea.may_show"](request)) and can_show()
+
+
+@blueprint.post("/api/images/<int:image_id>/show")
+@describe(
+    "Show the file in its folder",
+    {204: {}},
+    tag="Images",
+    problems=(403, 404, 410, 501, 503),
+)
+def show(image_id: int) -> tuple[str, int]:
+    """Open the file manager with the file selected, on the desktop at which the server runs.
+
+    Only where `show_in_folder` in `/api/status` is true: for requests from that machine, to a
+    server that only that machine can reach, without a proxy. Nothing is changed, so a read-only
+    library is shown, too.
+    """
+    if not current_app.extensions["fovea.may_show"](request):
+        detail = "files are shown in their folders only from the machine that serves them"
+        raise Problem(403, "Forbidden", detail, code="show.elsewhere")
+    source = source_of(current_engine().library, image_id)
+    source.file.close()
+    try:
+        show_in_folder(source.path)
+    except BlockingIOError as exc:
+        detail = f"{exc}; try again in a moment"
+        raise Problem(
+            503, "Service Unavailable", detail, code="show.busy", headers={"Retry-After": "2"}
+        ) from exc
+    except FoveaError as exc:
+        raise Problem(501, "Not Implemented", str(exc), code="show.failed") from exc
+    return "", 204
+
+
 def _response(source: Source, as_file: bool) -> Response:
     kind = browser_media_type(source.file.read(32)) or OTHER
     source.file.seek(0)
-    name = os.fsencode(os.path.basename(source.path)).decode("utf-8", "replace")
     response = send_file(
         source.file,
         mimetype=kind,
         as_attachment=as_file or kind == OTHER,
-        download_name="".join(c if c.isprintable() else "_" for c in name),
+        download_name=file_name(source.path),
         conditional=False,  # below, once the length is known
         etag="-".join(f"{stamp or 0:x}" for stamp in source.stamps),
         last_modified=source.modified,

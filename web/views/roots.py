@@ -1,18 +1,25 @@
 """List, add and remove the folders of the library."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from flask import Blueprint, current_app
 
+from fovea.indexer.scanning.changes import inside, root_of
+from fovea.indexer.scanning.named import Overlap
+from fovea.indexer.walking.subfolders import Completion, Subfolder, completed, starting_places
+from fovea.search.clip.user_path import OTHER_COMPUTER, read_path, typed_path
+from fovea.search.errors import FoveaError
 from fovea.search.library.files import SEPARATOR, below
 from fovea.search.library.library import Library
 from fovea.search.library.paths import path_fields
 from fovea.search.library.rows import Root
 from fovea.search.maintenance.forget import forget_root
 from fovea.search.query.columns import images_within
-from fovea.web.contract.describe import describe, json_body, text_of
+from fovea.web.contract.describe import Text, describe, json_body, text_of
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import Engine, current_engine
 
@@ -34,6 +41,8 @@ REFUSALS = {
     "library": "{path!r} is where fovea keeps its library; choose a folder of pictures",
     "missing": "{path!r} does not exist",
     "no_folder": "{path!r} is not a folder",
+    "other_computer": "{path!r} is on another computer; name the folder where this one has its "
+    "files",
     "relative": "{path!r} is not an absolute path; start at the root, such as /home/me/Pictures",
     "system": "{path!r} is a system folder; choose the folder with the pictures",
     "unreadable": "cannot open {path!r}: {reason}",
@@ -41,9 +50,22 @@ REFUSALS = {
 
 NEW_ROOT = {
     "type": "object",
-    "properties": {"path": {"type": "string", "minLength": 1, "maxLength": LONGEST}},
+    "properties": {
+        "path": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": LONGEST,
+            "description": "Absolute, or from `~`; also in quotation marks or as a `file://` "
+            "address, with spaces around it.",
+        }
+    },
     "required": ["path"],
+    "additionalProperties": False,
 }
+
+TYPED = Text(
+    "path", "The beginning of a path, as typed; without, where pictures often lie.", LONGEST
+)
 
 
 @blueprint.get("/api/roots")
@@ -53,7 +75,8 @@ def roots() -> dict[str, Any]:
     engine = current_engine()
     roots = engine.library.roots_now()
     counts = engine.remembered("below roots", lambda: below_roots(engine))
-    return {"roots": [_fields(root, counts.get(root.path, 0)) for root in roots]}
+    paths = {root.path for root in roots}
+    return {"roots": [_fields(root, counts.get(root.path, 0), paths) for root in roots]}
 
 
 @blueprint.post("/api/roots")
@@ -65,13 +88,18 @@ def roots() -> dict[str, Any]:
     problems=(415, 422, 503),
 )
 def add_root() -> tuple[dict[str, Any], int]:
-    """Add a folder on the server's machine, and index its pictures in the background."""
+    """Add a folder on the server's machine, and index its pictures in the background.
+
+    One that is a root already is scanned again. One that lies in a root or around one is a root of
+    its own: each file belongs to the innermost, and is indexed once.
+    """
     path = _folder(_asked_path())
     library = current_engine().library
-    library.check_writable()
+    current_engine().check_writable()
     root = library.add_root(os.path.realpath(path))
     current_app.extensions["fovea.scans"].start([Path(os.fsdecode(root.path))])
-    return _fields(root, images_below(library, root.path)), 201
+    paths = {other.path for other in library.roots()}
+    return _fields(root, images_below(library, root.path), paths), 201
 
 
 @blueprint.delete("/api/roots/<int:root_id>")
@@ -81,16 +109,76 @@ def remove_root(root_id: int) -> tuple[str, int]:
     library = current_engine().library
     if not any(root.id == root_id for root in library.roots()):
         raise Problem(404, "Not Found", f"there is no folder {root_id}")
-    library.check_writable()
+    current_engine().check_writable()
     current_app.extensions["fovea.scans"].stop()
     forget_root(library, root_id, PATIENCE_S)
     return "", 204
 
 
+@blueprint.get("/api/disk/folders")
+@describe(
+    "Complete the path of a folder",
+    {200: "DiskFolders"},
+    tag="Folders",
+    parameters=(TYPED,),
+    problems=(503,),
+)
+def folders() -> dict[str, Any]:
+    """List folders on the server's machine that could be added, for a path that is being typed.
+
+    After a slash, those in that folder; hidden ones only after a dot. At most 50.
+    """
+    engine = current_engine()
+    text = TYPED.read()
+    engine.check_writable()
+    found = _completed(text) if text.strip() else starting_places()
+    roots = {root.path for root in engine.library.roots()}
+    own = os.path.realpath(os.fsencode(engine.folder))
+    offered = [
+        _subfolder(folder, roots)
+        for folder in found.folders
+        if not any(_is_left_out(path, own) for path in (folder.path, folder.leads_to) if path)
+    ]
+    return {"folders": offered, "has_more": found.has_more, "reason": found.reason}
+
+
+def _completed(text: str) -> Completion:
+    try:
+        path = read_path(text)
+    except FoveaError:
+        return Completion(reason="missing")
+    if not os.path.isabs(path):
+        return Completion(reason="relative")
+    bare = text.strip(" '\"“”")
+    ends = path.endswith("/") or bare.endswith("/") or bare == "~"  # in that folder
+    return completed(os.fsencode(path.rstrip("/") + "/" if ends else path))
+
+
+def _is_left_out(path: bytes, own: bytes) -> bool:
+    return inside(path, own) or os.fsdecode(path + b"/").startswith(KERNEL)
+
+
+def _subfolder(folder: Subfolder, roots: Collection[bytes]) -> dict[str, Any]:
+    fields = path_fields(os.fsdecode(folder.path))
+    typed = fields["path"] if len(fields) == 1 else f"file://{quote(folder.path)}"
+    meant = folder.leads_to or folder.path
+    return {
+        **fields,
+        "typed": f"{typed.rstrip('/')}/",
+        "leads_to": None if folder.leads_to is None else os.fsdecode(folder.leads_to),
+        "in_library": root_of(meant, roots) is not None,
+    }
+
+
 def _asked_path() -> Path:
     """Read the absolute path in the request's body."""
-    text = text_of("path", json_body(["path"]).get("path"), LONGEST)
-    path = Path(os.path.expanduser(text)) if text.startswith("~") else Path(text)
+    text = text_of("path", json_body().get("path"), LONGEST)
+    try:
+        path = Path(typed_path(text))
+    except FoveaError as exc:
+        if OTHER_COMPUTER in str(exc):
+            raise _refusal("other_computer", Path(text.strip())) from exc
+        raise _refusal("relative", Path(text)) from exc
     if not path.is_absolute():
         raise _refusal("relative", path)
     return path
@@ -128,7 +216,8 @@ def _refusal(name: str, path: Path, **params: str | int) -> Problem:
     return Problem(422, "Unprocessable Content", detail, code=f"root.{name}", params=params)
 
 
-def _fields(root: Root, images: int) -> dict[str, Any]:
+def _fields(root: Root, images: int, roots: Collection[bytes]) -> dict[str, Any]:
+    overlap = Overlap.of(root.path, roots)
     return {
         "id": root.id,
         **path_fields(os.fsdecode(root.path)),
@@ -136,6 +225,9 @@ def _fields(root: Root, images: int) -> dict[str, Any]:
         "images": images,
         "added_at": root.added_at,
         "scanned_at": root.scanned_at,
+        "scan": current_app.extensions["fovea.scans"].turn_of(root.path),
+        "inside": None if overlap.inside is None else os.fsdecode(overlap.inside),
+        "around": [os.fsdecode(path) for path in overlap.around],
     }
 
 

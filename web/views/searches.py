@@ -2,24 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 from typing import Any
 
 from flask import Blueprint
 
+from fovea.search.library.library import Library
 from fovea.search.query import saved
 from fovea.search.query.saved import SavedSearch, SearchRefused
 from fovea.web.contract.describe import bad_request, describe, json_body, text_of
-from fovea.web.contract.problems import Problem
+from fovea.web.contract.problems import refused
 from fovea.web.engine.engine import current_engine
 
 blueprint = Blueprint("searches", __name__)
 
-STATUSES = {
-    "search.taken": HTTPStatus.CONFLICT,
-    "search.full": HTTPStatus.CONFLICT,
-    "search.unknown": HTTPStatus.NOT_FOUND,
-}
 NAME = {"type": "string", "minLength": 1, "maxLength": saved.LONGEST_NAME}
 QUERY = {"type": "string", "maxLength": saved.LONGEST_QUERY}
 PLACE = {
@@ -58,9 +53,7 @@ def save() -> tuple[dict[str, Any], int]:
     A picture of the library in it (`like:12`) is kept by its content.
     """
     name, query, place = _asked()
-    library = current_engine().library
-    library.check_writable()
-    with _told():
+    with _writing() as library:
         return _fields(saved.save_search(library, name, query, place=place)), 201
 
 
@@ -75,9 +68,7 @@ def save() -> tuple[dict[str, Any], int]:
 def edit(search_id: int) -> dict[str, Any]:
     """Replace its name and its query, and put it elsewhere in the list if `place` is given."""
     name, query, place = _asked()
-    library = current_engine().library
-    library.check_writable()
-    with _told():
+    with _writing() as library:
         return _fields(saved.edit_search(library, search_id, name=name, query=query, place=place))
 
 
@@ -85,21 +76,21 @@ def edit(search_id: int) -> dict[str, Any]:
 @describe("Delete a saved search", {204: {}}, tag="Marks", problems=(403, 409, 503))
 def delete(search_id: int) -> tuple[str, int]:
     """Forget the query and its name."""
-    library = current_engine().library
-    library.check_writable()
-    with _told():
+    with _writing() as library:
         saved.delete_search(library, search_id)
     return "", 204
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Answer what is refused with the status that fits it."""
+def _writing() -> Iterator[Library]:
+    """Give a library to write to; answer what is refused with the status that fits it."""
+    engine = current_engine()
+    engine.library.check_writable()
     try:
-        yield
+        with engine.remarks() as library:
+            yield library
     except SearchRefused as exc:
-        status = STATUSES.get(exc.code, HTTPStatus.BAD_REQUEST)
-        raise Problem(status, status.phrase, str(exc), code=exc.code, params=exc.params) from exc
+        raise refused(exc) from exc
 
 
 def _fields(search: SavedSearch) -> dict[str, Any]:
@@ -112,7 +103,7 @@ def _fields(search: SavedSearch) -> dict[str, Any]:
 
 
 def _asked() -> tuple[str, str, int | None]:
-    body = json_body(NEW["properties"])  # type: ignore[arg-type]
+    body = json_body()
     name = text_of("name", body.get("name"), saved.LONGEST_NAME)
     query = text_of("query", body.get("query"), saved.LONGEST_QUERY)
     place = body.get("place")

@@ -1,11 +1,18 @@
 """The state of the server and of the library."""
 
 import os
+import threading
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, current_app
 
-from fovea.indexer.decoding.formats import EXTENSIONS, RAW_EXTENSIONS, raw_available
+from fovea.indexer.decoding.formats import (
+    EXTENSIONS,
+    RAW_EXTENSIONS,
+    VIDEO_EXTENSIONS,
+    raw_available,
+    video_available,
+)
 from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.files import UNUSUAL
 from fovea.search.library.paths import path_fields
@@ -13,6 +20,8 @@ from fovea.search.models.installed import better_bundled
 from fovea.web.contract.describe import Choice, Number, Text, describe
 from fovea.web.contract.openapi import program_version
 from fovea.web.engine.engine import current_engine
+
+from .originals import shows_folders
 
 blueprint = Blueprint("status", __name__)
 
@@ -39,6 +48,8 @@ def status() -> dict[str, Any]:
     return {
         "version": program_version(),
         "read_only": not engine.is_writable,
+        "show_in_folder": shows_folders(),
+        "watching": _is_watching(),
         "model": model.name if model else None,
         "better_bundled": better_bundled(model),
         "images": counts.images,
@@ -50,6 +61,11 @@ def status() -> dict[str, Any]:
     }
 
 
+def _is_watching() -> bool:
+    watching: threading.Event | None = current_app.extensions.get("fovea.watching")
+    return watching is not None and watching.is_set()
+
+
 def _index_fields(index: VectorIndex) -> dict[str, Any]:
     return {"kind": index.kind, "embeddings": len(index), "recall": round(index.recall, 4)}
 
@@ -57,6 +73,7 @@ def _index_fields(index: VectorIndex) -> dict[str, Any]:
 def _formats() -> list[str]:
     """List the extensions that are indexed, without their dots."""
     there = EXTENSIONS if raw_available() else EXTENSIONS - RAW_EXTENSIONS
+    there = there if video_available() else there - VIDEO_EXTENSIONS
     return sorted(name[1:].decode() for name in there)
 
 

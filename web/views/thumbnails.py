@@ -1,4 +1,4 @@
-"""Thumbnails and previews: made once, and cached in the library's folder."""
+"""Thumbnails and previews, cached in the library's folder; whole pictures, which are not kept."""
 
 import logging
 import os
@@ -7,27 +7,42 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from functools import partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from urllib.parse import quote
 
 from flask import Blueprint, Flask, Response, current_app, request
 
 from fovea.indexer.decoding.formats import RAW_EXTENSIONS, extension
 from fovea.indexer.decoding.limits import Refused
-from fovea.indexer.workers.decode_pool import Crowded, Renderer
+from fovea.indexer.workers.decode_pool import Crowded, Frame, Renderer
 from fovea.search.clip.disk import reason_of
+from fovea.search.index.moments import moment_times
 from fovea.search.library.library import Library
 from fovea.search.maintenance.forget import THUMBNAILS, thumbnail_path
-from fovea.web.contract.describe import Choice, Text, describe
+from fovea.search.query.hits import places
+from fovea.web.contract.describe import Choice, Number, Text, describe
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import Engine, current_engine
-from fovea.web.jobs.changed_files import changed_files
+from fovea.web.jobs.changed_files import changed_files, has_changed
 
 from .sources import sources_of
 
-__all__ = ["ThumbnailCache", "blueprint", "crowded", "install", "is_raw", "own_folder", "renderer"]
+__all__ = [
+    "Content",
+    "ThumbnailCache",
+    "blueprint",
+    "crowded",
+    "file_name",
+    "install",
+    "is_raw",
+    "marked",
+    "own_folder",
+    "renderer",
+]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +50,7 @@ blueprint = Blueprint("thumbnails", __name__)
 
 SIZES = (256, 512)  # pixels of the short side: for plain and for dense screens
 PREVIEW = 2048  # pixels of the long side
+WHOLE = 8192  # the same; browsers and JPEG could take more, but not the memory of small machines
 LARGEST_CACHE = 4 << 30  # bytes; about 80,000 pictures in both sizes
 COPIES = 10  # of a picture's files that are read for the right content
 REFUSALS = 10_000  # remembered
@@ -43,8 +59,15 @@ YEAR_S = 365 * 24 * 3600
 
 SIZE = Choice("size", "Length of the short side in pixels.", tuple(map(str, SIZES)), str(SIZES[0]))
 VERSION = Text("v", "Start of the content's SHA-256; the answer may then be cached for good.", 64)
+AT = Number(
+    "at", "Milliseconds: one of the moments of a video, instead of its poster.", 0, 0, 10**9 - 1
+)
 WEBP = {"image/webp": {"type": "string", "contentMediaType": "image/webp"}}
+JPEG = {"image/jpeg": {"type": "string", "contentMediaType": "image/jpeg"}}
 IMAGE_PROBLEMS = (404, 410, 422, 503)
+
+
+Content = tuple[bytes | Frame, bool]  # a picture's bytes, or a frame; whether it is camera RAW
 
 
 class ThumbnailCache:
@@ -69,18 +92,21 @@ class ThumbnailCache:
         self._refused: OrderedDict[tuple[bytes, str], Refused] = OrderedDict()
         self._made = 0
 
-    def get(self, digest: bytes, kind: str, read: Callable[[], tuple[bytes, bool]]) -> bytes:
+    def get(
+        self, digest: bytes, kind: str, read: Callable[[], Content], at: int | None = None
+    ) -> bytes:
         """Return a picture as WebP; ``kind`` is one of ``SIZES`` as text, or "preview".
 
         If it must be made, ``read`` is called, once however many requests wait; it returns the
-        content, whose SHA-256 is ``digest``, and whether that is camera RAW. Raise ``Refused`` if
-        the content cannot be decoded, and whatever ``read`` raises.
+        content, whose SHA-256 is ``digest``, and whether that is camera RAW. ``at`` is the time of
+        a moment of a video. Raise ``Refused`` if the content cannot be decoded, and whatever
+        ``read`` raises.
         """
         for folder in filter(None, (self._kept, self.folder)):
-            kept = _read(thumbnail_path(folder, digest, kind))
+            kept = _read(thumbnail_path(folder, digest, marked(kind, at)))
             if kept is not None:
                 return kept
-        key = digest, "preview" if kind == "preview" else "thumbnails"
+        key = digest, marked("preview" if kind == "preview" else "thumbnails", at)
         with self._lock:
             if key in self._refused:
                 raise self._refused[key]
@@ -89,26 +115,28 @@ class ThumbnailCache:
             if made is None:
                 made = self._making[key] = Future()
         if mine:
-            self._fulfil(made, key, read)
+            self._fulfil(made, key, read, at)
         return made.result()[kind]
 
     def _fulfil(
         self,
         waiting: "Future[dict[str, bytes]]",
         key: tuple[bytes, str],
-        read: Callable[[], tuple[bytes, bool]],
+        read: Callable[[], Content],
+        at: int | None,
     ) -> None:
         """Make pictures that other requests may be waiting for."""
         digest, group = key
         try:
             data, raw = read()
-            if group == "preview":
-                made = {"preview": self.renderer.preview(data, PREVIEW, raw=raw)}
-            else:
-                sizes = self.renderer.thumbnails(data, SIZES, raw=raw)
-                made = {str(size): picture for size, picture in sizes.items()}
+            with closed_after(data):
+                if group == marked("preview", at):
+                    made = {"preview": self.renderer.preview(data, PREVIEW, raw=raw)}
+                else:
+                    sizes = self.renderer.thumbnails(data, SIZES, raw=raw)
+                    made = {str(size): picture for size, picture in sizes.items()}
             for kind, picture in made.items():
-                self._keep(thumbnail_path(self.folder, digest, kind), picture)
+                self._keep(thumbnail_path(self.folder, digest, marked(kind, at)), picture)
             waiting.set_result(made)
         except BaseException as exc:  # the waiting requests must not hang
             if isinstance(exc, Refused):
@@ -160,6 +188,16 @@ class ThumbnailCache:
             total -= size
             if total <= 0.9 * self.largest:
                 break
+
+
+def marked(kind: str, at: int | None) -> str:
+    """Name a kind of picture of a moment."""
+    return kind if at is None else f"at{at}-{kind}"
+
+
+def closed_after(data: bytes | Frame) -> AbstractContextManager[object]:
+    """Close a video's file after its frame has been made."""
+    return closing(data) if isinstance(data, Frame) else nullcontext()
 
 
 def own_folder(library_id: str) -> Path:
@@ -215,11 +253,11 @@ def crowded(exc: Crowded) -> Problem:
     "Get a thumbnail",
     {200: WEBP, 304: {}},
     tag="Images",
-    parameters=(SIZE, VERSION),
+    parameters=(SIZE, VERSION, AT),
     problems=IMAGE_PROBLEMS,
 )
 def thumbnail(image_id: int) -> Response:
-    """Send a WebP, upright, in sRGB; of an animation the first frame.
+    """Send a WebP, upright, in sRGB; of an animation the first frame, of a video its poster.
 
     The long side is at most four times the short one.
     """
@@ -231,7 +269,7 @@ def thumbnail(image_id: int) -> Response:
     "Get a preview",
     {200: WEBP, 304: {}},
     tag="Images",
-    parameters=(VERSION,),
+    parameters=(VERSION, AT),
     problems=IMAGE_PROBLEMS,
 )
 def preview(image_id: int) -> Response:
@@ -239,18 +277,56 @@ def preview(image_id: int) -> Response:
     return _picture(image_id, "preview")
 
 
+@blueprint.get("/api/images/<int:image_id>/picture")
+@describe(
+    "Get the whole picture as JPEG",
+    {200: JPEG, 206: JPEG, 304: {}},
+    tag="Images",
+    parameters=(VERSION, AT),
+    problems=(*IMAGE_PROBLEMS, 416),
+)
+def picture(image_id: int) -> Response:
+    """Send a JPEG in place of an original that browsers cannot show, such as HEIC or camera RAW.
+
+    It is upright, in sRGB, and has no metadata, so no location. The long side is at most 8,192
+    pixels. Camera RAW is the JPEG in it or, where that is small, developed at half its size.
+    """
+    response = _picture(image_id, "whole")
+    if response.status_code != 304:
+        place = places(current_engine().library, [image_id]).get(image_id)
+        name = os.path.splitext(file_name(place.paths[0]))[0] if place else str(image_id)
+        saved_as = f"inline; filename*=UTF-8''{quote(name, safe='')}.jpg"  # RFC 6266, section 4.3
+        response.headers["Content-Disposition"] = saved_as
+    return response
+
+
+def file_name(path: str) -> str:
+    """Return a file's name for a browser to save it under: of printable characters only."""
+    name = os.fsencode(os.path.basename(path)).decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "_" for c in name)
+
+
 def _picture(image_id: int, kind: str) -> Response:
-    library, version = current_engine().library, VERSION.read()
+    library, version, at = current_engine().library, VERSION.read(), AT.given()
     digest = _digest(library, image_id)
-    response = current_app.response_class(mimetype="image/webp")
-    response.set_etag(f"{digest.hex()[:32]}-{kind}")
+    if at is not None and at not in moment_times(library, image_id):
+        raise Problem(404, "Not Found", f"image {image_id} has no moment at {at} ms")
+    mimetype = "image/jpeg" if kind == "whole" else "image/webp"
+    response = current_app.response_class(mimetype=mimetype)
+    response.set_etag(f"{digest.hex()[:32]}-{marked(kind, at)}")
     if version and digest.hex().startswith(version.lower()):
         response.headers["Cache-Control"] = f"private, max-age={YEAR_S}, immutable"
     if response.make_conditional(request).status_code == 304:
         return response
     cache: ThumbnailCache = current_app.extensions["fovea.thumbnails"]
     try:
-        response.data = cache.get(digest, kind, lambda: _content(library, image_id, digest))
+        if kind == "whole":
+            data, raw = _content(library, image_id, digest, at)
+            with closed_after(data):
+                response.data = cache.renderer.whole(data, WHOLE, raw=raw)
+        else:
+            read = partial(_content, library, image_id, digest, at)
+            response.data = cache.get(digest, kind, read, at)
     except Refused as exc:
         raise Problem(422, "Unprocessable Content", f"cannot decode the file: {exc}") from exc
     except Crowded as exc:
@@ -267,14 +343,22 @@ def _digest(library: Library, image_id: int) -> bytes:
     raise Problem(404, "Not Found", f"there is no image {image_id}")
 
 
-def _content(library: Library, image_id: int, digest: bytes) -> tuple[bytes, bool]:
+def _content(library: Library, image_id: int, digest: bytes, at: int | None) -> Content:
     """Read the bytes that were indexed, and tell whether they are camera RAW.
 
-    They are those of the first file that still holds them; others on the way are indexed again.
+    They are those of the first file that still holds them; others on the way are indexed again. A
+    video is too large to be read for a frame: its file's times must be those that were indexed.
     """
     limits = renderer().limits
+    [(poster,)] = library.rows("SELECT poster_ms FROM images WHERE id = ?", (image_id,))
     is_told: list[bool] = []  # for each file that has changed
     for source in islice(sources_of(library, image_id), COPIES):
+        if poster is not None:
+            if not has_changed(library, source.path, source.stamps):
+                return Frame(source.file, poster if at is None else at), False
+            source.file.close()
+            is_told.append(changed_files().tell(source.path))
+            continue
         with source.file:
             if source.size > limits.file_bytes:
                 continue

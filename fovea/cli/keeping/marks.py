@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fovea.cli.opening import existing_library
-from fovea.cli.options import FILE, json_option, library_option
+from fovea.cli.options import FILE, SubjectGroup, json_option, library_option
 from fovea.cli.output import counted, print_json, talk
 from fovea.search.clip.errors import FoveaError
 from fovea.search.library.paths import printable_name
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LARGEST = 1 << 30  # bytes of a document
 
 
-@click.group(short_help="Mark favourites, hide pictures, export and import both.")
+@click.group(cls=SubjectGroup, short_help="Mark favourites, hide pictures, export and import both.")
 def mark() -> None:
     """Mark favourites, hide pictures, and export or import both with the saved searches.
 
@@ -52,8 +52,8 @@ def favourite(
     fovea mark favourite --query in:best
     """
     with _opened(files, query, folder) as library:
-        changed = library.favourite(*_pictures(library, files, query), on=not remove)
-    _tell(changed, "no longer favourites" if remove else "favourites now", as_json)
+        changed = library.favourite(*pictures_of(library, files, query), on=not remove)
+    _tell(changed, "taken out of the favourites" if remove else "added to the favourites", as_json)
 
 
 @mark.command(short_help="Keep pictures out of all answers but is:hidden.")
@@ -74,8 +74,8 @@ def hide(
     fovea mark hide --query is:hidden --remove
     """
     with _opened(files, query, folder) as library:
-        changed = library.hide(*_pictures(library, files, query), on=not remove)
-    _tell(changed, "shown again" if remove else "hidden now", as_json)
+        changed = library.hide(*pictures_of(library, files, query), on=not remove)
+    _tell(changed, "shown again" if remove else "hidden", as_json)
 
 
 def _opened(files: tuple[Path, ...], query: str | None, folder: Path | None) -> "fovea.Library":
@@ -86,7 +86,7 @@ def _opened(files: tuple[Path, ...], query: str | None, folder: Path | None) -> 
     return fovea.Library.open(existing_library(folder))
 
 
-def _pictures(
+def pictures_of(
     library: "fovea.Library", files: tuple[Path, ...], query: str | None
 ) -> list[Path | int]:
     if query is None:
@@ -115,7 +115,7 @@ def _tell(changed: int, said: str, as_json: bool) -> None:
 @click.argument("target", metavar="[FILE]", type=FILE, required=False)
 @library_option
 def export_marks(target: Path | None, folder: Path | None) -> None:
-    """Write favourites, hidden pictures and saved searches as JSON to FILE, or print them.
+    """Write favourites, hidden pictures, tags and saved searches as JSON to FILE, or print them.
 
     Pictures are named by the SHA-256 of their content, so that any library can import it.
 
@@ -137,6 +137,7 @@ def export_marks(target: Path | None, folder: Path | None) -> None:
         counted(len(document["favourites"]), "favourite"),
         f"{len(document['hidden']):,} hidden",
         counted(len(document["searches"]), "saved search", "saved searches"),
+        *([counted(len(document["tags"]), "tag")] if document["tags"] else []),
     ]
     click.echo(f"wrote {', '.join(counts)} to {printable_name(target)}")
 
@@ -164,6 +165,7 @@ def import_marks(source: Path, folder: Path | None, as_json: bool) -> None:
                 "favourites": report.favourites,
                 "hidden": report.hidden,
                 "searches": report.searches,
+                "tags": report.tags,
                 "absent": report.absent,
             }
         )
@@ -172,6 +174,7 @@ def import_marks(source: Path, folder: Path | None, as_json: bool) -> None:
         counted(report.favourites, "favourite"),
         f"{report.hidden:,} hidden",
         counted(report.searches, "saved search", "saved searches"),
+        *([f"{counted(report.tags, 'example')} of tags"] if report.tags else []),
     ]
     click.echo(f"added {', '.join(counts)}")
     if report.absent:

@@ -5,23 +5,20 @@ from pathlib import Path
 import click
 
 from fovea.cli.opening import existing_library, searchable
-from fovea.cli.options import json_option, k_option, library_option, machine_options
+from fovea.cli.options import SubjectGroup, json_option, k_option, library_option, machine_options
 from fovea.cli.output import print_json
 from fovea.cli.terminal.results import show_answer
 from fovea.search.library.paths import printable
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def searches(ctx: click.Context) -> None:
+@click.group(cls=SubjectGroup, alone="list")
+def searches() -> None:
     """List the saved searches, run one, or change them.
 
     \b
     fovea searches save "Beach days" "beach -people"
     fovea searches run "Beach days"
     """
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(list_searches)
 
 
 @searches.command("list")

@@ -19,6 +19,7 @@ from fovea.search.clip.errors import FoveaError
 from fovea.search.library.paths import printable, printable_name
 
 from .graphics import Graphics
+from .results import notes, nothing_found
 from .source import Found, Source
 from .tiles import TILE_HEIGHT, TILE_WIDTH, Tile
 
@@ -218,7 +219,7 @@ class Browser(App[None]):
         self._found = found
         self.query_one(Grid).put(found.answer.hits, keep=keep)
         if not found.answer.hits:
-            self.say(NO_HITS)
+            self.say(nothing_found(found.answer, NO_HITS))
         return is_deeper
 
     # Showing
@@ -230,7 +231,7 @@ class Browser(App[None]):
         missing = []
         for tile, hit in shown:
             digest = self._found.digests.get(hit.image_id) if self._found else None
-            image = None if digest is None else self._source.remembered(digest)
+            image = None if digest is None else self._source.remembered(digest, hit)
             if image is not None:
                 tile.draw(image)
             elif digest is not None:
@@ -262,9 +263,8 @@ class Browser(App[None]):
         answer = self._found.answer
         if grid.has_focus:
             date = f"  {hit.date[:10]}" if hit.date else ""
-            note = "  (offline)" if hit.offline else ""
             place = f"{grid.chosen + 1:,} of {answer.total:,}"
-            self.say(f"{place}  {printable_name(hit.path)}{date}{note}")
+            self.say("  ".join([place, f"{printable_name(hit.path)}{date}", *notes(hit)]))
         else:
             likely = "" if answer.likely is None else f", {answer.likely:,} likely"
             self.say(f"{counted(answer.total, 'picture')}{likely}")

@@ -16,7 +16,7 @@ from fovea.search.clip.errors import FoveaError
 from fovea.search.clip.user_path import user_path
 from fovea.search.library.paths import printable_name
 
-__all__ = ["check_target", "copy_file", "target_folder"]
+__all__ = ["checked_target", "copy_file"]
 
 LONGEST_NAME = 255  # bytes, on all common file systems
 BUFFER = 1 << 20  # bytes
@@ -25,17 +25,13 @@ for _name in ("O_NONBLOCK", "O_NOFOLLOW", "O_NOCTTY", "O_CLOEXEC"):  # as in ind
     _FLAGS |= getattr(os, _name, 0)
 
 
-def target_folder(folder: Path) -> bytes:
-    """Return the path of the folder to copy into, without links; it need not exist yet."""
-    return os.path.realpath(os.fsencode(user_path(folder)))
+def checked_target(folder: Path, roots: Iterable[Path]) -> bytes:
+    """Return the path of the folder to copy into, without links; it need not exist yet.
 
-
-def check_target(folder: Path, roots: Iterable[Path]) -> None:
-    """Raise ``FoveaError`` if the folder to copy into lies in one of the library's folders.
-
-    Nothing there is ever written, and the copies would be indexed.
+    Raise ``FoveaError`` if it lies in one of the library's folders: nothing there is ever written,
+    and the copies would be indexed.
     """
-    place = target_folder(folder)
+    place = os.path.realpath(os.fsencode(user_path(folder)))
     known: dict[bytes | tuple[int, int], Path] = {}  # by path, and by device and inode
     for path in roots:
         known[os.path.realpath(os.fsencode(path))] = path  # also one that is unplugged
@@ -53,7 +49,7 @@ def check_target(folder: Path, roots: Iterable[Path]) -> None:
                 "by yourself: fovea search -0 QUERY | xargs -0 cp -n -t DIR"
             )
         if above == os.path.dirname(above):
-            return
+            return place
         above = os.path.dirname(above)
 
 

@@ -41,7 +41,7 @@ def drawing(folder: Path) -> "Iterator[Callable[[Hit], None]]":
             try:
                 if digest is None:
                     raise FoveaError("it was removed a moment ago")
-                show(thumbnails.get(digest, hit.paths))
+                show(thumbnails.get(digest, hit.paths, hit.time))
             except FoveaError as exc:
                 click.echo(f"{'':{MARGIN}}(no picture: {printable(str(exc))})")
 

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,10 @@ import click
 from click.core import ParameterSource
 
 from fovea.cli.options import FOLDER, Command
-from fovea.cli.output import counted, print_json, talk
+from fovea.cli.output import counted, print_json, print_paths, talk
 from fovea.search.clip.errors import FoveaError
-from fovea.search.library.paths import path_fields, printable_name
+from fovea.search.library.facts.moments import clock
+from fovea.search.library.paths import path_fields, printable, printable_name
 
 if TYPE_CHECKING:
     from fovea import Library
@@ -22,12 +24,14 @@ if TYPE_CHECKING:
 
     Draw = Callable[[Hit], None]
 
-__all__ = ["Delivery", "answer_fields", "result_options", "show_answer"]
+__all__ = ["Delivery", "answer_fields", "nothing_found", "result_options", "show_answer"]
 
 LIKELY_END = "the likely matches end here; the nearest other pictures follow"
 NEAREST = "nearest first"
 NAMED = "names that match, and the nearest, first"
+SHOWN = "names and text that match, and the nearest, first"
 NONE_LIKELY = "no likely matches; the nearest pictures follow"
+ROOTS = "; fovea roots lists those that are indexed"
 NO_HITS = "no pictures found; change the query, or index more folders: fovea index FOLDER"
 
 PLAIN_TERMINALS = ("", "dumb", "linux")  # values of TERM for those that know no links
@@ -72,6 +76,7 @@ class Delivery:
         self.copy_to: Path | None = options["copy_to"]
         self.opens_all = ctx.get_parameter_source("k") is not ParameterSource.DEFAULT
         self._draw: Draw | None = None
+        self._target = b""  # the folder to copy to, once it is checked
         forms = {"--json": self.as_json, "--paths": self.paths, "--preview": self.preview}
         chosen = [name for name, is_wanted in forms.items() if is_wanted]
         if len(chosen) > 1:
@@ -85,9 +90,9 @@ class Delivery:
         ``FoveaError``, before anything is searched, for a folder that cannot be copied to.
         """
         if self.copy_to is not None:
-            from .copying import check_target
+            from .copying import checked_target
 
-            check_target(self.copy_to, library.roots)
+            self._target = checked_target(self.copy_to, library.roots)
         if not self.preview:
             yield self._deliver
             return
@@ -98,12 +103,12 @@ class Delivery:
 
     def _deliver(self, answer: "Answer") -> None:
         if self.paths:
-            print_paths(answer.hits, self.end)
+            _print_paths(answer, self.end)
         else:
             show_answer(answer, self.as_json, self._draw)
         failed = 0
         if self.copy_to is not None and answer.hits:
-            failed += copy_hits(answer.hits, self.copy_to)
+            failed += copy_hits(answer.hits, self._target)
         if self.opens and answer.hits:
             failed += open_hits(answer.hits if self.opens_all else answer.hits[:1])
         if failed:
@@ -116,7 +121,10 @@ def show_answer(answer: "Answer", as_json: bool, draw: "Draw | None" = None) -> 
         print_json(answer_fields(answer))
         return
     if answer.hits and answer.likely is None and answer.order == "nearest":
-        talk(NAMED if any(hit.by_name for hit in answer.hits) else NEAREST)
+        shown, named = (
+            any(getattr(hit, by) for hit in answer.hits) for by in ("by_text", "by_name")
+        )
+        talk(SHOWN if shown else NAMED if named else NEAREST)
     line = _row if is_terminal() else _record
     if answer.hits and line is _row:
         click.secho(f"{'score':>6}  {'date':10}  path", bold=True)
@@ -127,7 +135,21 @@ def show_answer(answer: "Answer", as_json: bool, draw: "Draw | None" = None) -> 
         if draw is not None:
             draw(hit)
     if not answer.hits:
-        talk(NO_HITS)
+        talk(nothing_found(answer))
+
+
+def nothing_found(answer: "Answer", otherwise: str = NO_HITS) -> str:
+    """Say that there are no hits, and why where that is known; what to do ``otherwise``."""
+    from fovea.search.query.empty import LANGUAGE
+
+    hints = [hint for hint in answer.hints if hint.code != LANGUAGE]
+    if not hints:
+        return otherwise
+    why = printable("; ".join(hint.message for hint in hints))
+    codes = {hint.code for hint in hints if "near" not in hint.params}
+    if "unlikely" in codes:
+        return f"{why}; without --likely, the nearest pictures are printed"
+    return f"no pictures found: {why}" + (ROOTS if "filter.in" in codes else "")
 
 
 def is_terminal() -> bool:
@@ -135,15 +157,24 @@ def is_terminal() -> bool:
 
 
 def _record(hit: "Hit") -> str:
-    """One line for programs: score, path, and whether it is offline, between tabs."""
+    """One line for programs: score, path, a video's time, whether it is offline, between tabs."""
     note = "\t(offline)" if hit.offline else ""
-    return f"{_score(hit)}\t{printable_name(hit.path)}{note}"
+    at = "" if hit.time is None else f"\t{clock(round(1000 * hit.time))}"
+    return f"{_score(hit)}\t{printable_name(hit.path)}{at}{note}"
 
 
 def _row(hit: "Hit") -> str:
     """One line for people, of the same columns in every answer."""
-    note = "  (offline)" if hit.offline else ""
-    return f"{_score(hit):>6}  {(hit.date or '')[:10]:10}  {_linked(hit)}{note}"
+    score, date = f"{_score(hit):>6}", f"{(hit.date or '')[:10]:10}"
+    return "  ".join([score, date, _linked(hit), *notes(hit)])
+
+
+def notes(hit: "Hit") -> list[str]:
+    """Return what to say beside a path: the time of a video, that its file is offline, that
+    the picture shows the words."""
+    said = {"(offline)": hit.offline, "(text matches)": hit.by_text}
+    time = [] if hit.time is None else [clock(round(1000 * hit.time))]
+    return time + [note for note, holds in said.items() if holds]
 
 
 def _score(hit: "Hit") -> str:
@@ -170,23 +201,21 @@ def _host() -> str:
     return quote_from_bytes(os.fsencode(socket.gethostname()), safe="")
 
 
-def print_paths(hits: "Sequence[Hit]", end: bytes) -> None:
-    """Print the path of each hit and nothing else: its bytes, or on a terminal its escaped text."""
-    if is_terminal():
-        click.echo("".join(printable_name(hit.path) + end.decode() for hit in hits), nl=False)
-    else:
-        click.echo(b"".join(os.fsencode(hit.path) + end for hit in hits), nl=False)
+def _print_paths(answer: "Answer", end: bytes) -> None:
+    """Print the path of each hit and nothing else."""
+    hits = answer.hits
+    print_paths([hit.path for hit in hits], end)
     if offline := sum(hit.offline for hit in hits):
         talk(f"{counted(offline, 'picture')} of these cannot be reached: offline")
     if not hits:
-        talk(NO_HITS)
+        talk(nothing_found(answer))
 
 
-def copy_hits(hits: "Sequence[Hit]", folder: Path) -> int:
+def copy_hits(hits: "Sequence[Hit]", target: bytes) -> int:
     """Copy the files of hits into a folder; say what failed, and return for how many."""
-    from .copying import copy_file, target_folder
+    from .copying import copy_file
 
-    target, failed = target_folder(folder), 0
+    failed = 0
     for hit in hits:
         try:
             copy_file(hit.paths, target)
@@ -221,7 +250,8 @@ def answer_fields(answer: "Answer") -> dict[str, Any]:
     """Return an answer as members of a JSON document."""
     fields = {"query": answer.query, "model": answer.model, "took_ms": answer.took_ms}
     counts = {"total": answer.total, "likely": answer.likely, "order": answer.order}
-    return {**fields, **counts, "hits": [hit_fields(hit) for hit in answer.hits]}
+    hints = {"hints": [asdict(hint) for hint in answer.hints]} if answer.hints else {}
+    return {**fields, **counts, **hints, "hits": [hit_fields(hit) for hit in answer.hits]}
 
 
 def hit_fields(hit: "Hit") -> dict[str, Any]:
@@ -229,12 +259,15 @@ def hit_fields(hit: "Hit") -> dict[str, Any]:
         "rank": hit.rank,
         "score": hit.score,
         "date": hit.date,
+        **({} if hit.place is None else {"place": hit.place}),
+        **({} if hit.duration is None else {"duration": hit.duration}),
+        **({} if hit.time is None else {"time": hit.time}),
         "image_id": hit.image_id,
         **path_fields(hit.path),
         "paths": list(hit.paths),
     }
     if hit.likelihood is not None:
         fields["likelihood"] = round(hit.likelihood, 4)
-    marks = {"offline": hit.offline, "by_name": hit.by_name}
+    marks = {"offline": hit.offline, "by_name": hit.by_name, "by_text": hit.by_text}
     marks |= {"favourite": hit.favourite, "hidden": hit.hidden}
     return fields | {name: True for name, holds in marks.items() if holds}

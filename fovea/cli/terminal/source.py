@@ -49,7 +49,7 @@ class Source:
         self._showing = ThreadPoolExecutor(THREADS, "fovea-thumbnails")
         self._opened = ExitStack()
         self._library: fovea.Library | None = None
-        self._kept: OrderedDict[bytes, Image] = OrderedDict()
+        self._kept: OrderedDict[tuple[bytes, float | None], Image] = OrderedDict()
 
     def __enter__(self) -> "Source":
         self._asking.submit(self._open).result()
@@ -77,16 +77,17 @@ class Source:
         answer = self._library.search(query, k=k)
         return Found(answer, digests(self._store, [hit.image_id for hit in answer.hits]))
 
-    def remembered(self, digest: bytes) -> "Image | None":
-        """Return a thumbnail that is at hand."""
-        if digest in self._kept:
-            self._kept.move_to_end(digest)
-        return self._kept.get(digest)
+    def remembered(self, digest: bytes, hit: "Hit") -> "Image | None":
+        """Return a hit's thumbnail if it is at hand."""
+        key = digest, hit.time
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
 
     async def thumbnail(self, digest: bytes, hit: "Hit") -> "Image":
         """Return a hit's thumbnail. Raise ``FoveaError`` with the reason if there is none."""
-        image = await _in(self._showing, partial(self._thumbnails.get, digest, hit.paths))
-        self._kept[digest] = image
+        image = await _in(self._showing, partial(self._thumbnails.get, digest, hit.paths, hit.time))
+        self._kept[digest, hit.time] = image
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return image

@@ -2,18 +2,15 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 
 from fovea.search.clip.errors import FoveaError
 from fovea.search.library.paths import printable_name
+from fovea.web.jobs.desktop import WAIT_S, has_desktop, outcome, started
 
 __all__ = ["check_viewer", "file_at_hand", "open_files"]
-
-WAIT_S = 5.0  # for openers to fail; some stay as long as the viewer is open
 
 
 def check_viewer() -> str:
@@ -22,10 +19,10 @@ def check_viewer() -> str:
     Raise ``FoveaError`` where there is no desktop, or not one that the person sits at.
     """
     if sys.platform == "darwin":
-        if "SSH_CONNECTION" in os.environ:
+        if not has_desktop():
             raise FoveaError("nothing is opened: this is a session over SSH; use --copy-to DIR")
         return "open"
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if not has_desktop():
         raise FoveaError(
             "nothing is opened: there is no desktop here (neither DISPLAY nor WAYLAND_DISPLAY is "
             "set); use --preview, or --copy-to DIR"
@@ -50,27 +47,17 @@ def open_files(paths: Iterable[str]) -> list[str]:
     Raise ``FoveaError`` as ``check_viewer`` does.
     """
     opener = check_viewer()
-    started, problems = [], []
+    running, problems = [], []
     for path in paths:
         try:
-            process = subprocess.Popen(
-                [opener, path],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is not for the viewer
-            )
+            process = started([opener, path])
         except OSError as exc:
             problems.append(f"cannot open {printable_name(path)}: {opener}: {exc.strerror}")
         else:
-            started.append((path, process))
+            running.append((path, process))
     deadline = time.monotonic() + WAIT_S
-    for path, process in started:
-        code = None
-        with suppress(subprocess.TimeoutExpired):
-            code = process.wait(max(0.0, deadline - time.monotonic()))
+    for path, process in running:
+        code = outcome(process, deadline)
         if code:
             problems.append(f"cannot open {printable_name(path)}: {opener} failed ({code})")
-        elif code is None:
-            process.returncode = 0  # the viewer outlives us: no warning that it still runs
     return problems

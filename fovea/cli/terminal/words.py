@@ -14,7 +14,8 @@ __all__ = ["KEYS", "QueryCommand", "complete_query", "joined"]
 
 # What a term may begin with: the filters, like: and sort:. Completing them imports nothing.
 KEYS = (
-    "in", "name", "on", "after", "before", "camera", "format", "is", "size", "near", "like", "sort",
+    "in", "name", "on", "after", "before", "camera", "lens", "format", "is", "size", "longer",
+    "near", "place", "text", "tag", "like", "sort",
 )  # fmt: skip
 
 

@@ -59,6 +59,8 @@ class Record:
         exact, own = self.speeds.get("torch float32"), self.speeds.get(name)
         if exact and own and name != "torch float32":
             told += f": {own / exact:.1f} x torch float32"
+        elif own and (half := self.speeds.get("torch bfloat16")):
+            told += f": {own / half:.1f} x torch bfloat16"
         if self.precision == "int8":
             return f"{told}, {self.int8}"
         if self.int8 is not None and not self.int8.is_faithful:

@@ -1,5 +1,6 @@
 /** Keyboard shortcuts of the page; open dialogs handle their own. */
 
+import * as days from "./results/days.js";
 import * as grid from "./results/grid.js";
 import * as help from "./help.js";
 import * as marks from "./results/marks.js";
@@ -43,22 +44,30 @@ function pressed(event) {
   anywhere(event);
 }
 
-/** Ctrl+A on a picture selects all loaded ones; Ctrl+Z takes back what a message offers to. */
+/** Ctrl+A on a picture, or once some are selected, selects all; Ctrl+Z takes back what a message offers to. */
 function withControl(event) {
   const isUndo = event.key.toLowerCase() === "z" && !event.shiftKey && !typesText(event.target);
   if (isUndo && toast.act()) return done(event);
   const isAll = event.key.toLowerCase() === "a" && !event.shiftKey;
-  if (!isAll || grid.focusedIndex() < 0 || document.querySelector("dialog:modal")) return;
+  if (!isAll || typesText(event.target) || document.querySelector("dialog:modal")) return;
+  if (grid.focusedIndex() < 0 && !selection.size()) return;
   selection.all();
   done(event);
 }
 
 const done = (event) => event.preventDefault();
 
+/** Go to the first picture, or to the map. */
+function enter() {
+  const map = document.querySelector(".map-over");
+  if (map) map.focus();
+  else grid.focusIndex(0);
+}
+
 /** Arrow down in the search box goes to the first picture. */
 function inBox(event) {
   if (event.key === "ArrowDown" && grid.count()) {
-    grid.focusIndex(0);
+    enter();
     done(event);
   }
 }
@@ -78,9 +87,14 @@ function anywhere(event) {
     marks.pressed(event.key, index);
     return done(event);
   }
+  if (event.key === "t" && (index >= 0 || selection.size())) {
+    const hit = grid.hitAt(index);
+    return done(event, emit("teach", { hit: hit && !selection.has(hit.image_id) ? hit : null }));
+  }
+  if (event.key === "s") return done(event, emit("slideshow", {}));
   if (index >= 0) onTile(event, index);
   else if (event.key === "ArrowDown" && event.target === document.body && grid.count()) {
-    grid.focusIndex(0);
+    enter();
     done(event);
   }
 }
@@ -89,14 +103,18 @@ function onTile(event, index) {
   const direction = STEPS[event.key];
   if (direction) {
     done(event);
-    const next = grid.step(index, direction);
-    if (event.shiftKey) rangeTo(index, next);
+    const from = grid.currentIndex();
+    const next = grid.step(from, direction);
+    if (event.shiftKey) selection.reach(from, next);
     grid.focusIndex(next);
     return;
   }
   if (event.key in LIKES) {
     done(event);
     grid.searchLike(index, LIKES[event.key]);
+  } else if (event.key === "d") {
+    done(event);
+    days.pressed(index);
   } else if (event.key === "x" || event.key === " ") {
     done(event);
     const hit = grid.hitAt(index);
@@ -107,11 +125,4 @@ function onTile(event, index) {
     const hit = grid.hitAt(index);
     if (hit) emit("open", { image_id: hit.image_id, index });
   }
-}
-
-/** Shift and an arrow extend the selection from the focused picture. */
-function rangeTo(index, next) {
-  const hit = grid.hitAt(index);
-  if (hit && !selection.has(hit.image_id)) selection.toggle(hit, index);
-  selection.extend(next);
 }

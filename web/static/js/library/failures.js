@@ -17,12 +17,12 @@ export class Failures {
     this.more.addEventListener("click", () => attempt(() => this.next()));
   }
 
-  /** Show how many files there are; reload an open list. */
-  async show(count) {
+  /** Show how many files there are; reload an open list, unless the counts are `isLive` ones. */
+  async show(count, { isLive = false } = {}) {
     this.section.hidden = count === 0;
     const text = t(`library.${this.state}`, { count: format.number(count) });
     this.section.querySelector("summary").textContent = text;
-    if (this.section.open) await this.fill();
+    if (this.section.open && !isLive) await this.fill();
   }
 
   async fill() {

@@ -1,21 +1,23 @@
 /** The library panel: folders, progress of indexing, and files that are not indexed. */
 
 import * as api from "../page/api.js";
+import { Adding, told } from "./adding.js";
+import * as connection from "./connection.js";
 import { element, isReadOnly, printable } from "../page/dom.js";
 import { Failures } from "./failures.js";
 import * as format from "../page/format.js";
 import { t } from "../page/i18n.js";
+import { part, progress } from "./progress.js";
 import { emit, on } from "../page/store.js";
 
-const RETRY = 15_000; // milliseconds until a refused stream of events is tried again
+const LIVE = 2000; // milliseconds between two looks at the counts while pictures come in
 
 let panel;
 let parts;
-let events = null; // the stream, while the page is visible
-let retry; // the timer of the next attempt
 let scan = null; // the newest document of a scan
 let removing = null; // the root that the open question is about
 let failures; // lists of files that are not indexed
+let looking = 0; // the timer of the next look at the counts
 
 export function start() {
   panel = document.getElementById("library");
@@ -27,11 +29,12 @@ export function start() {
   document.getElementById("open-library")?.addEventListener("click", open);
   panel.addEventListener("click", clicked);
   failures = [...panel.querySelectorAll(".failures")].map((list) => new Failures(list, attempt));
-  parts.add.addEventListener("submit", add);
+  new Adding(parts, add);
   parts.confirm.addEventListener("close", confirmed);
-  document.addEventListener("visibilitychange", follow);
   on("add-folder", addFolder);
-  follow();
+  on("library", look);
+  on("server-lost", showSilence);
+  connection.start(showScan);
 }
 
 export function open() {
@@ -44,69 +47,69 @@ function addFolder() {
   parts.path.focus();
 }
 
-/**
- * Listen for events while the page is visible. A browser opens few connections to a server, however
- * many tabs there are, so a hidden page closes its own.
- */
-function follow() {
-  clearTimeout(retry);
-  if (document.hidden) {
-    events?.close();
-    events = null;
-  } else if (!events) {
-    listen();
-  }
-}
-
-/** Open the stream of events; if the server has too many listeners, ask it now and then. */
-function listen() {
-  events = new EventSource(api.at("/api/events"));
-  events.addEventListener("scan", (event) => showScan(JSON.parse(event.data)));
-  events.addEventListener("model", (event) => emit("model", JSON.parse(event.data)));
-  events.addEventListener("library", (event) => emit("library", JSON.parse(event.data)));
-  events.addEventListener("error", () => {
-    if (events?.readyState !== EventSource.CLOSED) return; // the browser reconnects by itself
-    events = null;
-    retry = setTimeout(follow, RETRY);
-    api.scan().then(showScan, () => null);
-    api.model().then((model) => emit("model", model), () => null);
-  });
-}
-
 async function refresh() {
+  const before = scan;
   try {
     const [roots, status, current] = await Promise.all([api.roots(), api.status(), api.scan()]);
     showRoots(roots);
-    showScan(current);
+    if (scan === before) showScan(current); // else an event has told of a later one
     await showStatus(status);
   } catch (error) {
     emit("toast", { text: error.message, kind: "error" });
   }
 }
 
-async function showStatus({ images, model, files = {} }) {
+/** Bring the counts of the open panel up to date, soon and not too often. */
+function look() {
+  if (!panel.open || looking) return;
+  looking = setTimeout(async () => {
+    looking = 0; // what changes from now on is looked at again
+    const found = await Promise.all([api.roots(), api.status()]).catch(() => null);
+    if (!found || !panel.open) return; // the server is silent: the next event looks again
+    const [roots, status] = found;
+    showRoots(roots);
+    await showStatus(status, { isLive: scan?.state === "running" });
+  }, LIVE);
+}
+
+async function showStatus({ images, model, files = {} }, how) {
   parts.summary.textContent = t("library.summary", {
     images: format.number(images),
     model: model ?? "–",
   });
-  await Promise.all(failures.map((list) => list.show(files[list.state] ?? 0)));
+  await Promise.all(failures.map((list) => list.show(files[list.state] ?? 0, how)));
 }
 
 function showRoots(roots) {
   parts.empty.hidden = roots.length > 0;
   parts["rescan-all"].hidden = roots.length < 2 || isReadOnly();
-  parts.roots.replaceChildren(...roots.map(rootItem));
+  const known = new Set(roots.map(({ id }) => id));
+  const shown = new Map([...parts.roots.children].map((item) => [Number(item.dataset.root), item]));
+  for (const [id, item] of shown) if (!known.has(id)) item.remove();
+  for (const [place, root] of roots.entries()) {
+    const item = shown.get(root.id) ?? rootItem(root); // buttons keep the focus
+    item.querySelector(".badge").hidden = root.state !== "offline";
+    item.querySelector(".root-facts").textContent = factsOf(root).join(" · ");
+    const there = parts.roots.children[place] ?? null;
+    if (item !== there) parts.roots.insertBefore(item, there);
+  }
+}
+
+function factsOf({ images, inside, scan: turn, scanned_at: scanned }) {
+  const turns = { running: "library.scanning", waiting: "library.waiting" };
+  return [
+    t("library.images", { count: format.number(images) }),
+    turn
+      ? t(turns[turn])
+      : scanned
+        ? t("library.scanned", { date: format.day(scanned) })
+        : t("library.never"),
+    inside === null ? null : t("library.inside", { path: printable(inside) }),
+  ].filter(Boolean);
 }
 
 function rootItem(root) {
   const path = printable(root.path);
-  const offline = root.state === "offline";
-  const facts = [
-    t("library.images", { count: format.number(root.images) }),
-    root.scanned_at
-      ? t("library.scanned", { date: format.day(root.scanned_at) })
-      : t("library.never"),
-  ];
   const button = (action, key) =>
     element(
       "button",
@@ -120,10 +123,10 @@ function rootItem(root) {
     );
   return element(
     "li",
-    { class: "root" },
+    { class: "root", dataset: { root: root.id } },
     element("bdi", { class: "root-path" }, path),
-    offline ? element("span", { class: "badge" }, t("library.offline")) : null,
-    element("span", { class: "root-facts" }, facts.join(" · ")),
+    element("span", { class: "badge" }, t("library.offline")),
+    element("span", { class: "root-facts" }),
     isReadOnly()
       ? null
       : element(
@@ -136,7 +139,7 @@ function rootItem(root) {
 }
 
 /** Show a scan. Screen readers hear of its start and end only: counts would never stop. */
-function showScan(document_) {
+function showScan(document_, { isNew = false } = {}) {
   const before = scan?.state;
   scan = document_;
   const running = scan?.state === "running";
@@ -146,27 +149,35 @@ function showScan(document_) {
   emit("scan", scan);
   showProgress(running);
   if (running) showCounts();
-  if (before === "running" && !running) ended();
+  if (running) look();
+  if (before !== "running" || running) return;
+  if (isNew) emit("toast", { text: t("scan.cut_off"), kind: "error" });
+  else ended();
+  if (panel.open) refresh();
+}
+
+/** The server is silent, so what is shown of a scan is old. */
+function showSilence() {
+  if (scan?.state !== "running") return;
+  parts.counts.textContent = t("problem.silent");
+  parts.rate.textContent = "";
 }
 
 function showProgress(running) {
   if (!parts.progress) return;
   parts.progress.hidden = !running;
   if (!running) return;
-  const part = scan.found ? Math.min(scan.done / scan.found, 1) : 0;
-  parts.progress.textContent = format.percent(part);
-  parts.progress.title = t("scan.progress", { percent: format.percent(part) });
+  const done = part(scan);
+  parts.progress.textContent = done === null ? "…" : format.percent(done);
+  parts.progress.title =
+    done === null ? progress(scan) : t("scan.progress", { percent: format.percent(done) });
 }
 
 function showCounts() {
-  const { found, done, failed, rate, seconds_left: left } = scan;
-  parts.bar.max = Math.max(found, 1);
-  if (found) parts.bar.value = done;
-  else parts.bar.removeAttribute("value"); // still counting
-  parts.counts.textContent = t("scan.counts", {
-    done: format.number(done),
-    found: format.number(found),
-  });
+  const { failed, rate, seconds_left: left } = scan;
+  if (part(scan) === null) parts.bar.removeAttribute("value"); // still counting
+  else parts.bar.value = part(scan);
+  parts.counts.textContent = progress(scan);
   parts.rate.textContent = [
     rate ? t("scan.rate", { rate: format.number(Math.round(rate)) }) : null,
     left ? t("scan.left", { time: format.duration(left) }) : null,
@@ -181,7 +192,6 @@ function ended() {
   const isBad = state === "failed" || unreached.length + rules.length > 0;
   const text = state === "failed" ? failure(scan) : result(scan ?? {});
   emit("toast", { text, kind: isBad ? "error" : "info" });
-  if (panel.open) refresh();
 }
 
 /** Why a scan has failed; where its process ended unexpectedly, also at which files. */
@@ -227,21 +237,12 @@ async function attempt(work) {
   }
 }
 
-async function add(event) {
-  event.preventDefault();
-  const path = parts.path.value.trim();
-  if (!path) return;
-  parts["add-problem"].textContent = "";
-  parts.path.removeAttribute("aria-invalid");
-  try {
-    await api.addRoot(path);
-    parts.path.value = "";
-    await refresh();
-  } catch (error) {
-    parts["add-problem"].textContent = error.message;
-    parts.path.setAttribute("aria-invalid", "true");
-    parts.path.focus();
-  }
+/** Add a folder; return what there is to say of it. */
+async function add(path) {
+  const before = new Set((await api.roots()).map(({ id }) => id));
+  const root = await api.addRoot(path);
+  await refresh();
+  return told(root, before.has(root.id));
 }
 
 function ask({ root, path }) {

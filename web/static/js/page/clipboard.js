@@ -9,6 +9,20 @@ export async function copyText(text) {
   }
 }
 
+/**
+ * Put a text on the clipboard that is still on its way. Some browsers take it only if they hear of
+ * it while a click is handled.
+ */
+export async function copyComing(coming) {
+  if (navigator.clipboard?.write && window.isSecureContext && window.ClipboardItem) {
+    const plain = coming.then((text) => new Blob([text], { type: "text/plain" }));
+    await Promise.all([coming, navigator.clipboard.write([new ClipboardItem({ "text/plain": plain })])]);
+  } else await copyText(await coming);
+}
+
+/** Whether a path among these has a line break, or one was split at it: what is left of it is not absolute. */
+export const areSplit = (paths) => paths.some((path) => path.includes("\n") || !/^([/\\]|[a-z]:)/i.test(path));
+
 /** `navigator.clipboard` exists only on https and loopback addresses. */
 function copyOldWay(text) {
   const area = document.createElement("textarea");

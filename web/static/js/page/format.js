@@ -9,6 +9,9 @@ const percents = new Intl.NumberFormat(language, { style: "percent", maximumFrac
 const moment = new Intl.DateTimeFormat(language, { dateStyle: "long", timeStyle: "short" });
 const calendar = new Intl.DateTimeFormat(language, { dateStyle: "medium" });
 
+/** Text that does not break across lines. */
+export const unbroken = (text) => text.replaceAll(" ", "\u00a0");
+
 export const number = (value) => plain.format(value);
 export const percent = (part) => percents.format(part);
 
@@ -18,14 +21,16 @@ export function bytes(count) {
   const power = count < 1 ? 0 : Math.min(Math.floor(Math.log10(count) / 3), units.length - 1);
   const style = { style: "unit", unit: units[power], unitDisplay: power ? "short" : "long" };
   const digits = { maximumFractionDigits: power ? 1 : 0 };
-  return new Intl.NumberFormat(language, { ...style, ...digits }).format(count / 1000 ** power);
+  const size = new Intl.NumberFormat(language, { ...style, ...digits });
+  return unbroken(size.format(count / 1000 ** power));
 }
 
 /** "4,032 × 3,024 (12.2 MP)"; megapixels from 0.5 on. */
 export function pixels(width, height) {
   const mega = (width * height) / 1e6;
   const size = `${plain.format(width)} × ${plain.format(height)}`;
-  return mega < 0.5 ? size : `${size} (${oneDigit.format(mega)} MP)`;
+  const whole = unbroken(size);
+  return mega < 0.5 ? whole : `${whole} (${unbroken(`${oneDigit.format(mega)} MP`)})`;
 }
 
 /**
@@ -38,7 +43,7 @@ export const day = (text) => said(calendar, text, "medium");
 function said(style, text, dateStyle) {
   const time = new Date(text ?? "");
   if (Number.isNaN(time.valueOf())) return "";
-  if (text.length > 10) return style.format(time);
+  if (text.length > 10) return together(style.formatToParts(time));
   const month = dateStyle === "long" ? "long" : "short";
   const parts = { 4: { year: "numeric" }, 7: { year: "numeric", month } }[text.length];
   // A day without a time is the same everywhere; JavaScript takes it for UTC.
@@ -47,15 +52,31 @@ function said(style, text, dateStyle) {
   );
 }
 
+/** The parts of a date, without a break between hour and PM or between day and month. */
+function together(parts) {
+  const inOne = (one, other) => {
+    const kinds = new Set([one?.type, other?.type]);
+    return kinds.has("dayPeriod") || (kinds.has("day") && kinds.has("month"));
+  };
+  return parts
+    .map(({ type, value }, place) => {
+      const isBetween = type === "literal" && inOne(parts[place - 1], parts[place + 1]);
+      return isBetween ? value.replace(/^\s+$/, "\u00a0") : value;
+    })
+    .join("");
+}
+
 /** Seconds of exposure: "1/250 s", "2.5 s". */
 export function exposureTime(seconds) {
   if (!(seconds > 0)) return "";
-  return seconds < 0.3 ? `1/${Math.round(1 / seconds)} s` : `${oneDigit.format(seconds)} s`;
+  const said = seconds < 0.3 ? `1/${Math.round(1 / seconds)}` : oneDigit.format(seconds);
+  return `${said}\u00a0s`;
 }
 
 /** Degrees north and east as "48.20820° N, 16.37380° E". */
-export function coordinates(latitude, longitude) {
-  const side = (value, plus, minus) => `${Math.abs(value).toFixed(5)}° ${value < 0 ? minus : plus}`;
+export function coordinates(latitude, longitude, digits = 5) {
+  const side = (value, plus, minus) =>
+    `${Math.abs(value).toFixed(digits)}°\u00a0${value < 0 ? minus : plus}`;
   return `${side(latitude, "N", "S")}, ${side(longitude, "E", "W")}`;
 }
 
@@ -71,4 +92,28 @@ export function duration(seconds) {
   const rest = minutes % 60;
   const hours = unit(Math.floor(minutes / 60), "hour");
   return rest ? `${hours} ${unit(rest, "minute")}` : hours;
+}
+
+/** A time in a video as players write it: "1:23", "1:02:03". */
+export function clock(seconds) {
+  const whole = Math.floor(seconds + 0.0005);
+  const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const two = (value) => String(value).padStart(2, "0");
+  return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
+}
+
+/** The same to the millisecond: "1:23.48". */
+export function exactClock(seconds) {
+  const rest = Math.round(seconds * 1000) % 1000;
+  return clock(seconds) + (rest ? `.${String(rest).padStart(3, "0").replace(/0+$/, "")}` : "");
+}
+
+/** A length as queries write it, "1m30s", in words: "1 min 30 sec". */
+export function lengthInWords(text) {
+  const units = { h: "hour", m: "minute", s: "second" };
+  const style = (unit) => ({ style: "unit", unit, unitDisplay: "short" });
+  const parts = [...text.matchAll(/([\d.]+)([hms])/g)].map(([, value, unit]) =>
+    unbroken(new Intl.NumberFormat(language, style(units[unit])).format(Number(value))),
+  );
+  return parts.join(" ") || text;
 }

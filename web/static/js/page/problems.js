@@ -4,8 +4,15 @@ import { knows, t } from "./i18n.js";
 
 /** An Error with the message and the members of a problem document. */
 export function refusal(problem) {
-  const { status, code, params, position } = problem;
-  return Object.assign(new Error(said(problem)), { status, code, params, position });
+  const { status, code, params, position, expected } = problem;
+  const key = `problem.${code}`;
+  return Object.assign(new Error(said(problem)), {
+    status,
+    code,
+    params,
+    position,
+    expected: knows(key) ? t(key, params) : expected, // without its place
+  });
 }
 
 function said({ code, params, position, detail, title }) {

@@ -32,8 +32,8 @@ function show({ text, kind = "info", action = null }) {
   requestAnimationFrame(() => {
     toast.textContent = text; // a live region announces changes
     if (action) toast.append(" ", button(toast, action));
+    removeLater(toast, action ? SHOWN.error : SHOWN[kind]); // from when it is seen
   });
-  removeLater(toast, action ? SHOWN.error : SHOWN[kind]);
 }
 
 function button(toast, { text, run }) {

@@ -1,40 +1,41 @@
-/** The terms of a query as chips, which change their weight and sign and remove them. */
+/** The terms and filters of a query as chips, which change them and remove them. */
 
 import { at } from "../page/api.js";
 import { element, printable } from "../page/dom.js";
 import { t } from "../page/i18n.js";
-import { isTerm, items, joined, written } from "./querytext.js";
+import * as meaning from "./meaning.js";
+import { isFilter, isTerm, items, joined, written } from "./querytext.js";
 
 const WEIGHTS = [0.25, 0.5, 1, 2, 4];
-
-const names = new Map(); // image id -> file name, of images that are terms of a query
 
 let box;
 let change; // called with the new text of the query
 let changePictures; // called with the new list of pictures
+let edit; // called with a filter that somebody wants to write otherwise
 
-/** `onText(text)` is called with a changed query, `onPictures(pictures)` with changed pictures. */
-export function start({ onText, onPictures }) {
+/**
+ * `onText(text)` is called with a changed query, `onPictures(pictures)` with changed pictures,
+ * `onEdit(item)` with a filter whose text is to be edited.
+ */
+export function start({ onText, onPictures, onEdit }) {
   box = document.getElementById("chips");
   change = onText;
   changePictures = onPictures;
+  edit = onEdit;
 }
 
-/** Learn the names of images in `text` from the hits; return whether one is new. */
-export function learn(text, hits) {
-  const before = names.size;
-  const wanted = new Set(items(text).map((item) => item.key === "like" && item.value));
-  for (const { image_id: id, name } of hits) if (wanted.has(`${id}`)) names.set(`${id}`, name);
-  return names.size > before;
-}
-
-/** Show the terms of `text` and the `pictures`; a single plain term has no chip. */
-export function show(text, pictures) {
-  const list = items(text);
+/**
+ * Show the terms of what is `typed`, the `pictures` and the `filters`, texts of those that are not
+ * typed. A single plain term has no chip.
+ */
+export function show({ typed, filters, pictures }) {
+  const list = items(typed);
+  const beside = filters.flatMap(items);
   const terms = list.filter(isTerm);
   const isPlain = terms.length < 2 && terms.every((item) => item.isPlain) && !pictures.length;
-  const chips = isPlain ? [] : terms.map((item) => ofTerm(item, list));
+  const chips = isPlain ? [] : terms.map((item) => ofTerm(item, [...list, ...beside]));
   chips.push(...pictures.map((picture) => ofPicture(picture, pictures)));
+  chips.push(...beside.filter(isFilter).map((item) => ofFilter(item, [...list, ...beside])));
   const place = placeOfFocus();
   box.replaceChildren(...chips);
   box.hidden = !chips.length;
@@ -56,18 +57,58 @@ function focusAt({ index, control }) {
 
 function ofTerm(item, list) {
   const isImage = item.key === "like";
-  const known = isImage && names.get(item.value);
-  const name = known ? printable(known) : isImage ? t("chip.image", { id: item.value }) : item.value;
+  const name = isImage ? meaning.picture(item.value) : item.value;
   const put = (changes) => {
     item.text = changes ? written({ ...item, sign: item.sign || "+", ...changes }) : "";
     change(joined(list.filter((other) => other.text)));
   };
-  const picture = isImage && /^\d+$/.test(item.value) ? likeness(item.value) : null;
+  const [, id] = (isImage && /^(\d+)(?:@|$)/.exec(item.value)) || [];
+  const picture = id ? likeness(id) : null;
   return chip(name, picture, item.sign === "-", item.weight, {
     turn: () => put({ sign: item.sign === "-" ? "+" : "-" }),
     weigh: (weight) => put({ weight }),
     remove: () => put(null),
   });
+}
+
+function ofFilter(item, list) {
+  const isNegative = item.sign === "-";
+  const bare = item.text.slice(item.sign.length);
+  const turned = { ...item, sign: isNegative ? "" : "-", text: isNegative ? bare : `-${bare}` };
+  const put = (text) => {
+    item.text = text;
+    change(joined(list.filter((other) => other.text)));
+  };
+  const name = meaning.label(item);
+  const isTurned = meaning.isTurned(item);
+  const sign = element(
+    "button",
+    {
+      class: "chip-sign",
+      type: "button",
+      "aria-label": t("chip.turn", { term: name, other: meaning.label(turned) }),
+      title: t("chip.turn", { term: name, other: meaning.label(turned) }),
+      onclick: () => put(turned.text),
+    },
+    isTurned ? "−" : "+",
+  );
+  const label = element(
+    "button",
+    {
+      class: "chip-name",
+      type: "button",
+      title: t("chip.edit", { text: printable(item.text) }),
+      onclick: () => edit(item),
+    },
+    element("bdi", {}, name),
+  );
+  return element(
+    "li",
+    { class: isTurned ? "chip is-filter is-negative" : "chip is-filter" },
+    sign,
+    label,
+    remover(name, () => put("")),
+  );
 }
 
 const likeness = (id) =>
@@ -100,7 +141,19 @@ function chip(name, picture, isNegative, weight, { turn, weigh, remove }) {
     },
     isNegative ? "−" : "+",
   );
-  const close = element(
+  return element(
+    "li",
+    { class: isNegative ? "chip is-negative" : "chip" },
+    sign,
+    picture,
+    element("bdi", { class: "chip-name" }, name),
+    weights(name, weight, weigh),
+    remover(name, remove),
+  );
+}
+
+function remover(name, remove) {
+  return element(
     "button",
     {
       class: "chip-remove",
@@ -110,15 +163,6 @@ function chip(name, picture, isNegative, weight, { turn, weigh, remove }) {
       onclick: remove,
     },
     "×",
-  );
-  return element(
-    "li",
-    { class: isNegative ? "chip is-negative" : "chip" },
-    sign,
-    picture,
-    element("bdi", { class: "chip-name" }, name),
-    weights(name, weight, weigh),
-    close,
   );
 }
 

@@ -1,5 +1,9 @@
-/** Search by picture: files that are dropped, pasted or chosen. */
+/**
+ * Search by picture: files that are dropped, pasted or chosen. What is dragged from another page is
+ * an address, which is not opened: the page says so.
+ */
 
+import { printable } from "../page/dom.js";
 import { emit } from "../page/store.js";
 import { t } from "../page/i18n.js";
 
@@ -31,6 +35,13 @@ export function start() {
 
 const carriesFiles = (event) => !ownDrag && event.dataTransfer?.types.includes("Files");
 
+/** Whether an address is dragged: a link, or a picture of another page. */
+const carriesAddress = (event) => !ownDrag && event.dataTransfer?.types.includes("text/uri-list");
+
+/** Whether a drop is left to the browser: of text, or of a link into a text field. */
+const isLeft = (event) =>
+  !carriesFiles(event) && !(carriesAddress(event) && !event.target.closest?.("input, textarea"));
+
 function enter(event) {
   if (!carriesFiles(event)) return;
   event.preventDefault();
@@ -41,7 +52,7 @@ function enter(event) {
 }
 
 function over(event) {
-  if (!carriesFiles(event)) return;
+  if (isLeft(event) && !carriesAddress(event)) return;
   event.preventDefault();
   event.dataTransfer.dropEffect = "copy";
 }
@@ -53,10 +64,26 @@ function leave(event) {
 }
 
 function drop(event) {
-  if (!carriesFiles(event)) return;
-  event.preventDefault(); // otherwise the browser opens the file
+  const { dataTransfer } = event;
+  const isPicture = carriesAddress(event) && /<img\b/i.test(dataTransfer.getData("text/html"));
+  if (isLeft(event) && !isPicture) return;
+  event.preventDefault(); // otherwise the browser opens the file or the address
   hide();
-  offer([...event.dataTransfer.files]);
+  const folder = [...dataTransfer.items]
+    .map((item) => (item.kind === "file" ? item.webkitGetAsEntry?.() : null))
+    .find((entry) => entry?.isDirectory);
+  const files = [...dataTransfer.files];
+  if (folder) complain("drop.folder", { name: printable(folder.name) });
+  if (files.length) offer(files.filter((file) => file.name !== folder?.name));
+  else if (!folder) refuseAddress(dataTransfer.getData("text/uri-list"), isPicture);
+}
+
+/** Say why an address is no picture to search by. */
+function refuseAddress(addresses, isPicture) {
+  const [first = ""] = addresses.split(/\r?\n/).filter((line) => line && !line.startsWith("#"));
+  const isImage = isPicture || NAMES.test(first.replace(/[?#].*$/, ""));
+  if (!first || /^file:/i.test(first)) complain("drop.no_file");
+  else complain(isImage ? "drop.from_page" : "drop.link");
 }
 
 function hide() {
@@ -75,10 +102,13 @@ function paste(event) {
 /** Pass on pictures, and tell which files cannot be used. */
 function offer(files) {
   const pictures = files.filter((file) => isPicture(file) && file.size <= LARGEST);
-  const refused = files.find((file) => !isPicture(file));
+  const refused = files.filter((file) => !isPicture(file));
   const large = files.find((file) => isPicture(file) && file.size > LARGEST);
-  if (refused) complain("drop.not_picture", { name: refused.name });
-  if (large) complain("drop.too_large", { name: large.name });
+  if (refused.length) {
+    const key = refused.length > 1 ? "drop.not_pictures" : "drop.not_picture";
+    complain(key, { name: printable(refused[0].name), count: refused.length });
+  }
+  if (large) complain("drop.too_large", { name: printable(large.name) });
   if (pictures.length > MOST) complain("drop.too_many", { count: MOST });
   if (!pictures.length) return;
   for (const dialog of document.querySelectorAll("dialog:modal")) dialog.close();

@@ -1,6 +1,7 @@
 /** Saved searches: the star beside the box, and the dialog that lists, saves and changes them. */
 
 import * as api from "../page/api.js";
+import { ordered, whole } from "./box.js";
 import { element, isReadOnly, printable } from "../page/dom.js";
 import { t } from "../page/i18n.js";
 import { emit, on } from "../page/store.js";
@@ -29,12 +30,15 @@ export function start() {
   parts.file.addEventListener("change", importFile);
   box.addEventListener("input", showStar);
   on("hits", showStar);
-  on("asked", ({ pictures }) => (hasPictures = pictures > 0));
+  on("asked", ({ pictures }) => {
+    hasPictures = pictures > 0;
+    showStar();
+  });
   on("library", () => editing === null && load());
   (window.requestIdleCallback ?? setTimeout)(() => load());
 }
 
-const textNow = () => box.value.trim();
+const textNow = () => ordered(whole());
 
 async function load() {
   const found = await api.savedSearches().catch(() => null);
@@ -46,7 +50,7 @@ async function load() {
 
 /** Fill the star where the present query is saved. */
 function showStar() {
-  const known = searches.find((search) => search.query === textNow());
+  const known = hasPictures ? null : searches.find((search) => ordered(search.query) === textNow());
   const text = known ? t("saved.known", { name: known.name }) : t("saved.open");
   star.classList.toggle("is-saved", Boolean(known));
   star.title = text;
@@ -68,7 +72,7 @@ function open() {
 /** The form for the present query, or why there is none. */
 function showNew() {
   const text = textNow();
-  const known = searches.some((search) => search.query === text);
+  const known = searches.some((search) => ordered(search.query) === text);
   const isOffered = Boolean(text) && !hasPictures && !known && !isReadOnly();
   parts.new.hidden = !isOffered;
   parts.query.textContent = printable(text);
@@ -207,7 +211,7 @@ function clicked(event) {
   if (place && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
     event.preventDefault();
     dialog.close();
-    emit("saved", { text: place.dataset.query });
+    emit("search", { text: place.dataset.query });
     return;
   }
   const button = event.target.closest("[data-action]");

@@ -1,37 +1,48 @@
 /** The search box, the address and the answer, kept in step. */
 
 import * as api from "../page/api.js";
+import * as query from "./box.js";
 import * as chips from "./chips.js";
-import { element, isReadOnly, printable } from "../page/dom.js";
+import { element, isReadOnly } from "../page/dom.js";
+import { reasons } from "./empty.js";
 import * as filters from "./filters.js";
 import * as format from "../page/format.js";
 import * as grid from "../results/grid.js";
 import { t } from "../page/i18n.js";
+import * as meaning from "./meaning.js";
+import { foundBy } from "../grid/hits.js";
+import * as timeline from "../grid/timeline.js";
 import { refusal } from "../page/problems.js";
-import { isFilter, items } from "./querytext.js";
+import * as keptPictures from "./kept.js";
+import { isFilter, items, quoted } from "./querytext.js";
 import * as own from "../page/own.js";
+import { progress } from "../library/progress.js";
 import { emit, on } from "../page/store.js";
 
 const PAUSE = 180; // milliseconds without a keystroke before a search
 const MERCY = 800; // milliseconds before an error is shown to somebody who is typing
 const SETTLED = 1500; // milliseconds before a typed query gets a history entry of its own
 const KEPT = 12; // answers cached for going back
-const SETS = 24; // sets of pictures cached for going back
 const QUIET = 1500; // milliseconds between a change of the library and a new search
+const AWAY = 5000; // milliseconds until a library that is away is asked again
 
 let box;
 let status;
 let problem;
-let pictures = []; // [{file, address, weight}]
+let pictures = []; // as kept.js has them
 let running = null; // AbortController of the running search
 let pause = 0;
 let settle = 0;
 let complaint = 0; // timer of an error that will be shown
 let isReturning = false; // scrolling to the position in the history
 let isTyping = false; // the latest history entry still changes with the text
-const sets = new Map(); // id in history entries -> pictures; of this tab only
-const kept = new Map(); // set and text -> answer
+let isDraft = false; // somebody types: filters stay in the box
+let isPressed = false; // a mouse button or finger is down
+let asked = null; // the text of the latest search
+let answered = null; // the text of the latest answer
+const kept = new Map(); // pictures and text -> answer
 let scan = null; // the newest scan
+let why = []; // the hints of the answer
 let newest = {}; // the newest event of a changed library
 
 export function start(first) {
@@ -39,17 +50,26 @@ export function start(first) {
   status = document.getElementById("status");
   problem = document.getElementById("problem");
   history.scrollRestoration = "manual";
-  chips.start({ onText: commit, onPictures: searchPictures });
+  query.start();
+  const written = box.value.trim();
+  query.put(written);
+  pictures = keptPictures.inAddress();
+  chips.start({ onText: commit, onPictures: searchPictures, onEdit: edit });
   filters.start(commit);
   box.addEventListener("input", typed);
   box.form.addEventListener("submit", (event) => {
     event.preventDefault();
+    isDraft = false;
     clearTimeout(pause);
     follow();
     settleNow();
     showTools();
     run();
   });
+  box.addEventListener("blur", () => whenReleased(left));
+  for (const change of ["pointerdown", "pointerup", "pointercancel"]) {
+    addEventListener(change, () => (isPressed = change === "pointerdown"), true);
+  }
   addEventListener("popstate", wentBack);
   addEventListener("pagehide", rememberPlace);
   addEventListener("scroll", debounced(rememberPlace, 200), { passive: true });
@@ -61,33 +81,48 @@ export function start(first) {
     heardOfChange();
   });
   on("own-change", () => kept.clear());
-  on("again", () => run({ y: scrollY }));
+  on("again", () => run({ spot: grid.place() }));
   on("changed", (answer) => {
     showEmpty(textNow(), answer);
     status.textContent = summary(answer);
   });
-  on("saved", ({ text }) => (pictures.length ? location.assign(addressOf(text)) : commit(text)));
+  on("suggested", ({ words, filter }) => commit([words, ...query.filters(), filter].filter(Boolean).join(" ")));
+  on("unfinished", () => clearTimeout(pause)); // a filter whose value is typed next
+  on("search", ({ text }) => {
+    pictures = []; // a link leads to what its address says
+    commit(text);
+  });
+  on("view-in-timeline", ({ image_id, hidden }) => {
+    pictures = [];
+    commit(hidden ? "is:hidden" : "", { spot: { image_id } });
+  });
+  on("server-back", ({ isNew }) => {
+    kept.clear(); // a new server does not know their cursors
+    if (isNew || !problem.hidden) run({ spot: grid.place() });
+  });
   on("scan", (newest) => {
     scan = newest;
-    if (!document.getElementById("empty").hidden) showEmpty(textNow(), { hits: [] });
+    if (!document.getElementById("empty").hidden) showEmpty(textNow(), { total: 0 });
   });
   document.getElementById("refresh").addEventListener("click", () => refresh());
   showTools();
-  if (first) receive(box.value, first, history.state?.y ?? 0);
-  else run({ y: history.state?.y ?? 0 });
+  asked = textNow();
+  if (first) receive(first.problem ? written : asked, first, history.state);
+  else run({ spot: history.state });
 }
 
-const textNow = () => box.value.trim();
+const textNow = query.whole;
 
 function showTools() {
   emit("asked", { pictures: pictures.length });
-  chips.show(textNow(), pictures);
+  chips.show({ typed: query.typed(), filters: query.filters(), pictures });
   filters.show(textNow(), pictures.length > 0);
 }
 
 // Typing, and the address that follows
 
 function typed() {
+  isDraft = true;
   clearTimeout(pause);
   clearTimeout(complaint);
   pause = setTimeout(() => {
@@ -97,11 +132,51 @@ function typed() {
   }, PAUSE);
 }
 
+/** Do `work` after the present click, which must not miss what it is meant for. */
+function whenReleased(work) {
+  if (!isPressed) return setTimeout(work);
+  const released = new AbortController();
+  const release = () => {
+    released.abort();
+    setTimeout(work);
+  };
+  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, release, { signal: released.signal });
+}
+
+/** The box has lost the focus: what is in it is meant as it stands. */
+function left() {
+  if (document.activeElement === box || !isDraft) return; // another window has the focus now
+  isDraft = false;
+  if (asked !== textNow()) commit(textNow(), { isWritten: true });
+  else if (answered === asked && beside()) showTools();
+}
+
+/** Move the box's filters beside it; return whether there was one. The query stays the same. */
+function beside() {
+  if (isDraft || !query.fold()) return false;
+  history.replaceState(history.state, "", addressOf(textNow()) + location.hash);
+  lastPlace = placeNow();
+  asked = answered = textNow();
+  return true;
+}
+
+/** Let somebody write a filter otherwise; a folder without its whole path, where that is enough. */
+async function edit({ text, key, sign, value }) {
+  let short = null;
+  if (key === "in" && value.startsWith("/")) {
+    const found = await api.folders({ path: value }).catch(() => null);
+    short = found?.folders[0]?.short;
+  }
+  if (!query.unfold(text, short ? `${sign}in:${quoted(short)}` : text)) return;
+  isDraft = true;
+  showTools();
+}
+
 /** Update the address; typing makes one history entry, however many keystrokes it takes. */
 function follow() {
   const address = addressOf(textNow());
   if (address === location.pathname + location.search) return;
-  const state = { y: 0, set: history.state?.set };
+  const state = { y: 0 };
   if (isTyping) history.replaceState(state, "", address);
   else history.pushState(state, "", address);
   isTyping = true;
@@ -114,87 +189,79 @@ function settleNow() {
   isTyping = false;
 }
 
-const addressOf = (text) =>
-  location.pathname + (text ? `?${new URLSearchParams({ q: text })}` : "");
+const addressOf = (text) => keptPictures.addressOf(text, pictures);
 
-/** Search for a text written by a chip or a menu. */
-function commit(text) {
+/** Search for a text written by a chip, a menu or a suggestion, or as it is written in the box. */
+function commit(text, { isWritten = false, spot = null } = {}) {
+  isDraft = false;
   clearTimeout(pause);
   settleNow();
-  box.value = text;
+  if (!isWritten) query.put(text);
   follow();
   settleNow();
   showTools();
-  run();
+  run({ spot });
 }
 
-const placeNow = () => `${history.state?.set ?? ""} ${location.search}`;
+const placeNow = () => location.search;
 let lastPlace = placeNow();
 
 function wentBack(event) {
   if (placeNow() === lastPlace) return; // only the picture view opened or closed
+  isDraft = false;
   clearTimeout(pause);
   settleNow();
-  box.value = new URLSearchParams(location.search).get("q") ?? "";
-  pictures = sets.get(history.state?.set) ?? [];
+  query.put(new URLSearchParams(location.search).get("q") ?? "");
+  pictures = keptPictures.inAddress();
   showTools();
-  run({ y: event.state?.y ?? 0, fromKept: true });
+  run({ spot: event.state, fromKept: true });
 }
 
 function rememberPlace() {
   if (isReturning || document.querySelector("dialog:modal")) return;
-  history.replaceState({ ...history.state, y: scrollY }, "");
+  history.replaceState({ ...history.state, ...grid.place() }, "");
 }
 
 // Pictures
 
-function addPictures(files) {
-  const added = files.map((file) => ({ file, address: URL.createObjectURL(file), weight: 1 }));
-  searchPictures([...pictures, ...added]);
+async function addPictures(files) {
+  status.textContent = t("hits.searching");
+  const added = await keptPictures.keep(files, pictures.length);
+  if (added.length) searchPictures([...pictures, ...added]);
+  else status.textContent = "";
 }
 
 /** Search by other pictures, as a new history entry. */
 function searchPictures(next) {
+  isDraft = false;
   clearTimeout(pause);
   settleNow();
   pictures = next;
-  history.pushState({ y: 0, set: next.length ? keepSet(next) : undefined }, "", addressOf(textNow()));
+  history.pushState({ y: 0 }, "", addressOf(textNow()));
   showTools();
   run();
 }
 
-/** Keep a set of pictures; return its id, which is unique across reloads. */
-function keepSet(set) {
-  const id = performance.timeOrigin + performance.now();
-  sets.set(id, set);
-  if (sets.size > SETS) forgetSet(sets.keys().next().value);
-  return id;
-}
-
-function forgetSet(id) {
-  const gone = sets.get(id);
-  sets.delete(id);
-  const used = new Set([...sets.values()].flat().map(({ address }) => address));
-  for (const { address } of gone) if (!used.has(address)) URL.revokeObjectURL(address);
-}
-
-/** Add a picture as a term (negative if `weight` is), or replace its term if there is one. */
-function addLike({ image_id, weight }) {
-  const term = `${weight < 0 ? "-" : ""}like:${image_id}`;
-  const others = items(textNow()).filter((item) => item.key !== "like" || item.value !== `${image_id}`);
+/** Add a picture, or a moment of a video, as a term (negative if `weight` is), or replace its term. */
+function addLike({ image_id, time, weight }) {
+  const moment = Number.isFinite(time) ? `@${format.exactClock(time)}` : "";
+  const term = `${weight < 0 ? "-" : ""}like:${image_id}${moment}`;
+  const isOther = ({ key, value }) => key !== "like" || value.split("@")[0] !== `${image_id}`;
+  const others = items(textNow()).filter(isOther);
   scrollTo({ top: 0 });
   commit([...others.map((item) => item.text), term].join(" "));
 }
 
 // Searching
 
-async function run({ y = 0, fromKept = false, isTyped = false } = {}) {
+/** Search; then scroll to a `spot` of the answer, see `grid.returnTo`, else to its beginning. */
+async function run({ spot = null, fromKept = false, isTyped = false } = {}) {
   running?.abort();
   clearTimeout(complaint);
-  const text = textNow();
+  const text = (asked = textNow());
   lastPlace = placeNow();
   const known = kept.get(keyOf(text));
-  if (fromKept && known) return present(text, known, y);
+  if (fromKept && known) return present(text, known, spot);
   const mine = (running = new AbortController());
   grid.pause();
   const late = setTimeout(() => {
@@ -202,10 +269,8 @@ async function run({ y = 0, fromKept = false, isTyped = false } = {}) {
   }, 400);
   try {
     const { signal } = mine;
-    const found = pictures.length
-      ? await api.searchWithPictures(text, pictures, { signal })
-      : await api.search(text, { signal });
-    if (mine === running) receive(text, found, y);
+    const found = await keptPictures.search(text, pictures, { signal });
+    if (mine === running) receive(text, found, spot);
   } catch (error) {
     if (error.name === "AbortError" || mine !== running) return;
     const isPatient = isTyped && document.activeElement === box && problem.hidden;
@@ -217,32 +282,32 @@ async function run({ y = 0, fromKept = false, isTyped = false } = {}) {
 }
 
 /** Show an answer; the one in the page itself may be a problem instead. */
-function receive(text, found, y) {
+function receive(text, found, spot) {
   if (found.problem) {
     complain(text, refusal(found.problem));
     return;
   }
-  let { cursor } = found;
+  if (meaning.learn(text, found)) showTools();
+  const { cursor } = found;
   const answer = {
+    text,
+    pictures: pictures.length > 0, // without them the same text is another question
+    cursor,
     hits: found.hits,
     total: found.total,
     likely: found.likely,
     kind: found.kind,
     order: found.order,
-    byDay: !items(text).some((item) => item.key === "sort"),
-    more: (limit) =>
-      cursor
-        ? api.more(cursor, { limit }).then((next) => {
-            cursor = next.cursor;
-            return next.hits;
-          })
-        : null,
+    hints: found.hints,
+    filters: found.filters,
+    seek: cursor && ((image) => api.seek(cursor, image)),
+    at: cursor && ((offset, limit, signal) => api.more(cursor, { offset, limit, signal })),
   };
   keep(text, answer);
-  present(text, answer, y);
+  present(text, answer, spot);
 }
 
-const keyOf = (text) => `${pictures.length ? history.state?.set : ""} ${text}`;
+const keyOf = (text) => `${keptPictures.written(pictures)} ${text}`;
 
 function keep(text, answer) {
   kept.delete(keyOf(text));
@@ -250,44 +315,54 @@ function keep(text, answer) {
   if (kept.size > KEPT) kept.delete(kept.keys().next().value);
 }
 
-function present(text, answer, y) {
+function present(text, answer, spot) {
+  answered = text;
+  if (text === textNow() && beside()) {
+    text = textNow();
+    keep(text, answer);
+    showTools();
+  }
   problem.hidden = true;
   document.getElementById("grid").classList.remove("is-stale");
   box.removeAttribute("aria-invalid");
   document.getElementById("refresh").hidden = true;
-  document.title = text ? `${text} – fovea` : "fovea";
-  if (chips.learn(text, answer.hits)) chips.show(textNow(), pictures);
+  const view = { map: t("map.title"), duplicates: t("copies.title") }[document.body.dataset.view] ?? "";
+  document.title = [text && meaning.title(text), view, "fovea"].filter(Boolean).join(" – ");
+  timeline.makeRoom(answer);
   grid.show(answer);
   showEmpty(text, answer);
   status.textContent = summary(answer);
-  if (y) scrollDeep(y);
+  if (spot?.y || spot?.image_id) scrollBack(spot);
   else if (scrollY) scrollTo({ top: 0 });
 }
 
-/** Scroll back to a position, loading further pages first, unless somebody scrolls meanwhile. */
-async function scrollDeep(y) {
-  scrollTo({ top: 0 });
+async function scrollBack(spot) {
   isReturning = true;
-  const isThere = await grid.loadTo(y + innerHeight);
+  await grid.returnTo(spot);
   isReturning = false;
-  if (isThere && scrollY === 0) scrollTo({ top: y });
 }
 
 function summary({ total, likely, order, hits }) {
   const count = format.number(total);
   const isRated = likely !== null && likely !== undefined;
   if (!total || (!isRated && order !== "nearest")) return t("hits.all", { count });
-  if (!likely) return t(hits.some((hit) => hit.by_name) ? "hits.named" : "hits.nearest", { count });
+  if (!likely && order !== "nearest") return t("hits.all", { count });
+  if (!likely) {
+    const found = new Set(hits.flatMap(foundBy));
+    if (!found.size) return t("hits.nearest", { count });
+    return t(found.has("by_text") ? "hits.shown" : "hits.named", { count });
+  }
   return t("hits.likely", { likely: format.number(likely), count });
 }
 
-function showEmpty(text, { hits }) {
+function showEmpty(text, { total, hints = why }) {
+  why = hints.filter(({ code }) => code !== "language"); // which has its own line
   const empty = document.getElementById("empty");
-  empty.hidden = hits.length > 0;
-  if (hits.length) return;
-  const isFiltered = items(text).some(isFilter);
+  empty.hidden = total > 0;
+  if (total) return;
+  const isFiltered = why.length > 0 || items(text).some(isFilter);
   const isFilling = scan?.state === "running";
-  if (isFiltered) empty.replaceChildren(element("p", {}, t("hits.empty")));
+  if (isFiltered) empty.replaceChildren(...reasons(why));
   else empty.replaceChildren(...(isFilling ? filling() : invitation()));
 }
 
@@ -304,19 +379,17 @@ function invitation() {
 
 /** What the page shows while a scan has not found pictures yet. */
 function filling() {
-  const { found, done } = scan;
-  const counts = { found: format.number(found), done: format.number(done) };
   return [
     element("h2", {}, t("hits.filling")),
-    element("p", { class: "empty-counts" }, t(done ? "scan.counts" : "scan.counting", counts)),
+    element("p", { class: "empty-counts" }, progress(scan)),
     element("p", {}, t("hits.filling_hint")),
   ];
 }
 
-/** The message of an error; the server does not know the names of pictures, the page does. */
-function worded({ code, params, message }) {
-  const picture = code === "picture" && pictures[params.number - 1];
-  return picture ? t("hits.bad_picture", { name: printable(picture.file.name) }) : message;
+/** The message of an error, which may begin with a word of the query. */
+function worded(error) {
+  const said = error.expected ?? keptPictures.worded(error, pictures);
+  return /^\p{Ll}+[\s,]/u.test(said) ? said[0].toUpperCase() + said.slice(1) : said;
 }
 
 /** Show an error below the search box, and mark its place. The last answer stays, faded. */
@@ -326,21 +399,32 @@ function complain(text, error) {
   const hasPlace = Number.isInteger(error.position);
   const isRefused = error.status >= 400 && error.status < 500; // and would be refused again
   const parts = [isRefused ? worded(error) : t("hits.failed", { message: error.message })];
-  if (hasPlace && text) {
-    const characters = [...text];
-    const before = characters.slice(0, error.position).join("");
-    const place = characters.slice(error.position, error.position + 12).join("") || " ";
-    parts.push(element("code", { class: "problem-place" }, before, element("mark", {}, place)));
-  }
+  if (hasPlace && text) parts.push(...marked(text, error.position));
   if (!isRefused) {
     const again = element("button", { class: "button small", type: "button" }, t("hits.retry"));
     again.addEventListener("click", () => run());
     parts.push(again);
   }
-  problem.replaceChildren(...parts);
+  const isSaid = !problem.hidden && problem.textContent === parts.map((part) => part.textContent ?? part).join("");
+  if (!isSaid) problem.replaceChildren(...parts); // nothing is read out twice, and the focus stays
   problem.hidden = false;
+  if (error.code?.startsWith("away")) complaint = setTimeout(() => run({ spot: grid.place() }), AWAY);
   box.setAttribute("aria-invalid", hasPlace ? "true" : "false");
   status.textContent = "";
+}
+
+/** What is wrong in the box, between what is beside it; filters that are wrong come back there. */
+function marked(text, position) {
+  const before = [...text].slice(0, position).join("").length; // in units of UTF-16
+  const wrong = items(text).findLast(({ at }) => at <= before);
+  if (wrong && query.unfold(wrong.text)) showTools();
+  const typed = query.typed();
+  const start = typed.lastIndexOf(wrong?.text ?? text);
+  if (start < 0 || wrong.text === typed) return [];
+  const place = start + before - wrong.at;
+  const end = Math.max(place + 1, Math.min(start + wrong.text.length, place + 40));
+  const mark = element("mark", {}, typed.slice(place, end) || " ");
+  return [element("code", { class: "problem-place" }, typed.slice(0, place), mark, typed.slice(end))];
 }
 
 // A library that changes

@@ -1,42 +1,26 @@
 /** The picture view: one picture large, its facts, and similar pictures. */
 
 import { image } from "../page/api.js";
-import { copyText } from "../page/clipboard.js";
 import { printable } from "../page/dom.js";
 import { showFacts } from "./facts.js";
+import { copyImage, copyPath, showFile, showLinks } from "./file.js";
+import { clearText, showText } from "./text.js";
 import * as format from "../page/format.js";
 import * as grid from "./grid.js";
 import * as marks from "./marks.js";
 import { t } from "../page/i18n.js";
-import { addressIn, Picture } from "../query/picture.js";
+import { Picture } from "../query/picture.js";
 import * as selection from "./selection.js";
 import { emit, on } from "../page/store.js";
+import { Player, isVideo } from "../showing/player.js";
+import { neighboursOf, results } from "./walks.js";
 
 const ADDRESS = /^#image-(\d+)$/;
-
-/** The lists for next and previous: the hits of the grid, or pictures similar to one. */
-const results = {
-  total: 0,
-  count: () => results.total,
-  at: async (index) => grid.hitAt(index) ?? (await grid.load(index)),
-  find: (id) => {
-    for (let index = 0; index < grid.count(); index += 1) {
-      if (grid.hitAt(index)?.image_id === id) return index;
-    }
-    return -1;
-  },
-};
-
-const neighboursOf = (hits) => ({
-  count: () => hits.length,
-  at: async (index) => hits[index],
-  find: (id) => hits.findIndex((hit) => hit.image_id === id),
-  drop: (id) => hits.splice(0, hits.length, ...hits.filter((hit) => hit.image_id !== id)),
-});
 
 let dialog;
 let parts; // the elements of the dialog, by their data-part
 let picture;
+let player;
 let shown = null; // {id, index, list}
 let about = null; // the document of the shown image, once it has arrived
 let request = null; // the AbortController of that document's request
@@ -48,14 +32,19 @@ export function start() {
   parts = Object.fromEntries(
     [...dialog.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]),
   );
-  picture = new Picture(parts, { onSwipe: swiped, onChange: zoomed });
+  picture = new Picture(parts, { onSwipe: swiped, onChange: zoomed, onConverted: pointLinks });
+  player = new Player(parts, ({ thumbnail }) => picture.show({ ...picture.hit, thumbnail }));
   dialog.addEventListener("close", closed);
   dialog.addEventListener("click", clicked);
   dialog.addEventListener("keydown", pressed);
-  on("open", ({ image_id: id, index }) => open(id, index ?? results.find(id), results));
+  on("open", ({ image_id: id, index, list = results }) => open(id, index ?? list.find(id), list));
   on("hits", followHits);
   on("select", () => showSelected());
   on("changed", followChange);
+  on("slid", follow);
+  on("server-back", () => {
+    if (dialog.open && dialog.dataset.state === "failed") show(shown.id, shown.index, shown.list);
+  });
   on("marked", ({ ids, mark, on: isOn }) => {
     if (about && ids.has(about.image_id)) about[mark] = isOn;
     showMarks();
@@ -88,10 +77,14 @@ function followAddress() {
 }
 
 /** The hits have changed under the open view: keep the picture, and find its new position. */
-function followHits({ total }) {
+async function followHits({ total }) {
   results.total = total;
   if (!dialog.open || shown?.list !== results) return;
-  shown.index = results.find(shown.id);
+  const here = shown;
+  const index = await results.locate(here.id);
+  if (here !== shown) return;
+  here.index = index;
+  history.replaceState({ ...history.state, index }, "");
   showPosition();
 }
 
@@ -124,9 +117,7 @@ async function hide() {
   const hit = index >= 0 && next >= 0 ? await list.at(next).catch(() => null) : null;
   if (here !== shown) return;
   if (!hit) return leave();
-  const state = { ...history.state, image: hit.image_id, index: next };
-  history.replaceState(state, "", `#image-${hit.image_id}`);
-  await show(hit.image_id, next, list);
+  await replace(hit, next, list);
 }
 
 async function show(id, index, list) {
@@ -155,6 +146,9 @@ async function showDocument(here) {
     about = found;
     if (!picture.hit) showPicture(found);
     showMarks();
+    pointLinks();
+    showText(parts, found.text ?? []);
+    player.offer(found);
     showFacts(parts, found, { jump, hit: here.list === results ? picture.hit : null });
     dialog.dataset.state = "ready";
   } catch (error) {
@@ -167,6 +161,8 @@ async function showDocument(here) {
 function clear() {
   dialog.dataset.state = "loading";
   picture.clear();
+  player.clear();
+  clearText(parts);
   parts.info.scrollTop = 0;
 }
 
@@ -176,8 +172,14 @@ function showPicture(hit) {
     .filter(Boolean)
     .join(", ");
   picture.show(hit);
+  player.show(hit);
+  emit("pictured", { hit });
+  pointLinks();
   showMarks();
 }
+
+const pointLinks = () => picture.hit && showLinks(parts, picture.hit, isConverted());
+const isConverted = () => picture.isConverted && !isVideo(picture.hit);
 
 /** Load the pictures before and after this one. */
 async function preloadAround({ index, list }) {
@@ -187,16 +189,30 @@ async function preloadAround({ index, list }) {
   picture.preload(hits.filter(Boolean));
 }
 
-/** Go `by` pictures along the list; the address changes without another history entry. */
+/** Go `by` pictures along the list, or by so many more while the next one is loading. */
 async function step(by) {
-  const { index, list } = shown;
-  const next = index + by;
+  const here = shown;
+  const { index, list } = here;
+  const next = (here.next ?? index) + by;
   if (index < 0 || next < 0 || next >= list.count()) return;
+  here.next = next;
   const hit = await list.at(next).catch(() => null);
-  if (!hit || shown.index !== index) return;
-  const state = { ...history.state, image: hit.image_id, index: next };
+  if (here !== shown || here.next !== next) return;
+  here.next = null;
+  if (hit && next !== index) await replace(hit, next, list);
+}
+
+/** Show another hit of a list; the address changes without another history entry. */
+async function replace(hit, index, list) {
+  const state = { ...history.state, image: hit.image_id, index };
   history.replaceState(state, "", `#image-${hit.image_id}`);
-  await show(hit.image_id, next, list);
+  await show(hit.image_id, index, list);
+}
+
+/** A slideshow has ended at another hit: go on from there. */
+function follow({ hit, index, list }) {
+  if (!dialog.open || shown?.list !== list || shown.id === hit.image_id) return;
+  replace(hit, index, list);
 }
 
 function showPosition() {
@@ -248,16 +264,41 @@ const actions = {
   hide: () => hide(),
   "more-like": () => searchBy(1),
   "less-like": () => searchBy(-1),
-  "open-original": () => window.open(addressIn("original", picture.hit), "_blank", "noopener"),
-  "copy-path": () => copyPath(),
+  "open-original": () => parts.open.href && parts.open.click(),
+  download: () => parts.download.href && parts.download.click(),
+  "copy-path": () => about && copyPath(about.path),
+  "copy-image": () => picture.hit && copyImage(picture.hit),
+  show: () => parts.show && shown && showFile(shown.id),
+  slideshow: () => shown && emit("slideshow", { index: Math.max(0, shown.index), list: shown.list }),
+  timeline: () => viewInTimeline(),
+  play: () => player.toggle(),
 };
 
 function clicked(event) {
+  const link = event.target.closest("a[data-query]");
+  if (link) return followLink(event, link);
   const button = event.target.closest("[data-action]");
   if (!button || button.getAttribute("aria-disabled") === "true") return;
   if (!(button.dataset.action in actions)) return;
   event.preventDefault();
   actions[button.dataset.action]();
+}
+
+const opensElsewhere = (event) => event.ctrlKey || event.metaKey || event.shiftKey;
+
+/** Search for what a link of the facts names, in this page unless another tab is asked for. */
+function followLink(event, link) {
+  if (opensElsewhere(event)) return;
+  event.preventDefault();
+  if (link.dataset.date) viewInTimeline();
+  else leave(() => emit("search", { text: link.dataset.query }));
+}
+
+/** Go to the picture in the list of all by date. */
+function viewInTimeline() {
+  const { id } = shown;
+  const isHidden = isMarked("hidden");
+  leave(() => emit("view-in-timeline", { image_id: id, hidden: isHidden }));
 }
 
 const keys = {
@@ -273,13 +314,18 @@ const keys = {
   x: "select",
   " ": "select",
   o: "open-original",
+  d: "download",
   c: "copy-path",
+  s: "slideshow",
+  t: "timeline",
+  k: "play",
 };
 
 function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const onControl = event.target.closest("button, a, input, textarea, summary");
   if (onControl && event.key === " ") return; // it presses the control
+  if (event.target === parts.video && /^( |Arrow.*)$/.test(event.key)) return; // the player's own
   if (event.shiftKey && event.key.startsWith("Arrow")) return pan(event);
   const action = keys[event.key];
   if (!action) return;
@@ -307,19 +353,9 @@ function zoomed(percent, isZoomed) {
   parts.fit.setAttribute("aria-pressed", String(isZoomed));
 }
 
-async function copyPath() {
-  if (!about) return;
-  try {
-    await copyText(about.path);
-    emit("toast", { text: t("detail.path_copied") });
-  } catch {
-    emit("toast", { text: t("copy.refused"), kind: "error" });
-  }
-}
-
 function searchBy(weight) {
   const { id } = shown;
-  const like = { image_id: id, weight, name: about?.name, thumbnail: about?.thumbnail };
+  const like = { image_id: id, time: player.time, weight, name: about?.name, thumbnail: about?.thumbnail };
   leave(() => emit("more-like", like));
 }
 

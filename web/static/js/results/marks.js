@@ -6,6 +6,7 @@ import * as format from "../page/format.js";
 import * as grid from "./grid.js";
 import * as own from "../page/own.js";
 import * as selection from "./selection.js";
+import { setAside } from "./chosen.js";
 import { t } from "../page/i18n.js";
 import { emit, on } from "../page/store.js";
 
@@ -62,7 +63,7 @@ export async function favourite(ids, on) {
   put(ids, "favourite", on);
   said.textContent = t(on ? "marks.favourite" : "marks.no_favourite");
   try {
-    await send(ids, { favourite: on });
+    await send({ ids }, { favourite: on });
   } catch (error) {
     put(ids, "favourite", !on);
     complain(error);
@@ -71,19 +72,13 @@ export async function favourite(ids, on) {
 
 /** Make all that are selected favourites; if they are already, make them none. */
 async function favouriteSelected() {
-  const ids = selection.ids();
-  if (!ids.length) return;
+  if (!selection.size()) return;
   if (isReadOnly()) return refuse();
   try {
-    let on = true;
-    let changed = await send(ids, { favourite: on });
-    if (!changed.length) {
-      on = false;
-      changed = await send(ids, { favourite: on });
-    }
+    const { changed, on } = await turn(await selection.choice(), "favourite");
     put(changed, "favourite", on);
     tell(on ? "marks.favourites" : "marks.no_favourites", changed.length, async () => {
-      await send(changed, { favourite: !on });
+      await send({ ids: changed }, { favourite: !on });
       put(changed, "favourite", !on);
     });
   } catch (error) {
@@ -91,22 +86,24 @@ async function favouriteSelected() {
   }
 }
 
-/** Hide all that are selected, or show them again where hidden pictures are listed. */
+/** Hide all that are selected; if they are hidden already, show them again. */
 async function hideSelected() {
-  const ids = selection.ids();
-  if (ids.length && (await hide(ids, !grid.hitAt(0)?.hidden))) selection.clear();
+  if (!selection.size()) return;
+  if (isReadOnly()) return refuse();
+  try {
+    const { changed, on } = await turn(await selection.choice(), "hidden");
+    selection.clear();
+    left(changed, on);
+  } catch (error) {
+    complain(error);
+  }
 }
 
-/** Hide pictures or show them again: either way they leave the present answer. */
+/** Hide pictures or show them again. */
 export async function hide(ids, on) {
   if (isReadOnly()) return refuse();
   try {
-    const changed = await send(ids, { hidden: on });
-    const gone = grid.drop(new Set(changed));
-    tell(on ? "marks.hidden" : "marks.shown", changed.length, async () => {
-      await send(changed, { hidden: !on });
-      if (!grid.putBack(gone)) emit("again");
-    });
+    left(await send({ ids }, { hidden: on }), on);
     return true;
   } catch (error) {
     complain(error);
@@ -114,16 +111,54 @@ export async function hide(ids, on) {
   }
 }
 
-/** Send marks for many pictures; return the ids for which that was a change. */
-async function send(ids, marks) {
+/** Take pictures that were hidden, or are shown again, out of the present answer. */
+function left(changed, on) {
+  setAside(changed, true);
+  const gone = drop(new Set(changed));
+  if (!gone) emit("again");
+  tell(on ? "marks.hidden" : "marks.shown", changed.length, async () => {
+    await send({ ids: changed }, { hidden: !on });
+    setAside(changed, false);
+    if (!gone || !grid.putBack(gone)) emit("again");
+  });
+}
+
+/** Take pictures out of the grid, if all of them are loaded. */
+function drop(ids) {
+  let missing = ids.size;
+  for (let index = 0; index < grid.count(); index += 1) {
+    if (ids.has(grid.hitAt(index)?.image_id)) missing -= 1;
+  }
+  return missing ? null : grid.drop(ids);
+}
+
+/** Mark all of a choice; if that changes nothing, take the mark away. Return what was changed. */
+async function turn(choice, mark) {
+  let changed = await send(choice, { [mark]: true });
+  const on = changed.length > 0;
+  if (!on) changed = await send(choice, { [mark]: false });
+  return { changed, on };
+}
+
+/** Send marks for a choice of pictures; return the ids for which that was a change. */
+async function send(choice, marks) {
   const changed = [];
-  for (let first = 0; first < ids.length; first += PART) {
-    const done = await api.mark(ids.slice(first, first + PART), marks);
-    changed.push(...done.changed);
+  for (const part of parts(choice)) {
+    const done = await api.mark(part, marks);
+    for (const id of done.changed) changed.push(id); // too many for arguments
     own.note(done);
   }
   emit("own-change");
   return changed;
+}
+
+/** A choice in parts that the server takes in one request. */
+function parts(choice) {
+  if (!choice.ids) return [choice];
+  const count = Math.ceil(choice.ids.length / PART);
+  return Array.from({ length: count }, (_, number) => ({
+    ids: choice.ids.slice(number * PART, (number + 1) * PART),
+  }));
 }
 
 /** Show a mark on the page. */
@@ -131,7 +166,7 @@ function put(ids, mark, on) {
   const among = new Set(ids);
   for (let index = 0; index < grid.count(); index += 1) {
     const hit = grid.hitAt(index);
-    if (among.has(hit.image_id)) hit[mark] = on;
+    if (hit && among.has(hit.image_id)) hit[mark] = on;
   }
   dressAll();
   emit("marked", { ids: among, mark, on });

@@ -3,7 +3,22 @@
 import { element, printable } from "../page/dom.js";
 import * as format from "../page/format.js";
 import { t } from "../page/i18n.js";
-import { shapeOf } from "./layout.js";
+import { standIn } from "../page/standin.js";
+import { foundBy } from "../grid/hits.js";
+import { shapeOf } from "../grid/rows.js";
+import { emit, on } from "../page/store.js";
+
+const FEW_NAMED = 6; // hits that are marked although nothing points at them
+const NARROW = [5, 7, 8]; // rem: widths below which a tile has no room for some of its buttons
+const REM = parseFloat(getComputedStyle(document.documentElement).fontSize); // CSS pixels
+
+/** Where many names match, as in a folder of that name, a mark on each of them says little. */
+export function start() {
+  on("hits", ({ hits }) => {
+    const named = hits.filter((hit) => hit?.by_name).length;
+    document.getElementById("grid").classList.toggle("has-many-names", named > FEW_NAMED);
+  });
+}
 
 /** The tile of a hit at `place`, {left, top, width, height}. */
 export function tile(hit, index, place) {
@@ -29,12 +44,18 @@ export function tile(hit, index, place) {
     "aria-label": t("hits.select", { name }),
   });
   const data = { index, imageId: hit.image_id };
-  return put(element("div", { class: "tile", dataset: data }, link, check), place);
+  const narrow = NARROW.filter((width) => place.width < width * REM).map((width) => `is-below-${width}`);
+  const made = element("div", { class: ["tile", ...narrow].join(" "), dataset: data }, link, check);
+  return put(made, place);
 }
 
-/** A heading of a `kind`, "day" or "line", at `place`. */
-export const heading = (text, kind, place) =>
-  put(element("h2", { class: `grid-${kind}` }, element("span", {}, text)), place);
+/** A heading of a `kind`, "day" or "line", at `place`, which says where a day begins: `first`. */
+export function heading(text, kind, place) {
+  const data = place.first === undefined ? {} : { first: place.first };
+  const made = element("h2", { class: `grid-${kind}`, dataset: data }, element("span", {}, text));
+  emit("heading", made);
+  return put(made, place);
+}
 
 function picture(hit, wide, name) {
   const sized = (size) => `${hit.thumbnail}&size=${size}`;
@@ -46,7 +67,7 @@ function picture(hit, wide, name) {
     alt: "",
     decoding: "async",
     draggable: false,
-    onerror: (event) => event.target.replaceWith(element("bdi", { class: "tile-name" }, name)),
+    onerror: (event) => standIn(event.target, element("bdi", { class: "tile-name" }, name)),
   });
 }
 
@@ -60,14 +81,33 @@ function badges(hit) {
     { class: "tile-badges" },
     isRated(hit) ? badge(format.percent(hit.likelihood), "is-likelihood") : null,
     hit.offline ? badge(t("hits.offline"), "is-mark") : null,
-    hit.by_name ? badge(t("hits.by_name"), "is-mark") : null,
+    ...foundBy(hit).map((field) => badge(t(`hits.${field}`), `is-mark is-${field.replace("_", "-")}`)),
+    isVideo(hit) ? timed(hit) : null,
   );
+}
+
+const isVideo = ({ duration }) => duration !== null && duration !== undefined;
+
+/** The time of a video's moment and its length, "▶ 1:23 / 4:05", less of it on narrow tiles. */
+function timed({ time, duration }) {
+  const part = (text, name) => element("span", { class: name }, text);
+  const length = format.clock(duration);
+  const said = time === null || time === undefined ? [length] : [format.clock(time), part(` / ${length}`, "tile-length")];
+  return element("span", { class: "tile-badge is-video" }, part("▶ ", "tile-play"), ...said);
+}
+
+/** The same in words. */
+function spoken({ time, duration }) {
+  const length = format.clock(duration);
+  if (time === null || time === undefined) return t("hits.video", { length });
+  return t("hits.moment", { time: format.clock(time), length });
 }
 
 function described(hit, name) {
   const parts = [name];
   if (isRated(hit)) parts.push(t("hits.likelihood", { percent: format.percent(hit.likelihood) }));
-  if (hit.by_name) parts.push(t("hits.by_name"));
+  parts.push(...foundBy(hit).map((field) => t(`hits.${field}`)));
+  if (isVideo(hit)) parts.push(spoken(hit));
   if (hit.offline) parts.push(t("hits.offline"));
   return parts.join(", ");
 }
