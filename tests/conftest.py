@@ -13,6 +13,8 @@ from PIL import Image
 
 # Threads that spin while they wait take minutes on machines with other work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Tests that want analyses after indexing ask for them.
+os.environ.setdefault("FOVEA_ANALYSES", "")
 
 from browsing import chromium, draw_line, indexed, launched, served  # noqa: E402
 from building import build, copy_checkout  # noqa: E402
@@ -114,6 +116,13 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
+@pytest.fixture
+def ids(client: FlaskClient) -> dict[str, int]:
+    """The id of each of the client's pictures by its name, without the ending."""
+    hits = client.get("/api/search?q=&limit=100").get_json()["hits"]
+    return {hit["name"].removesuffix(".png"): hit["image_id"] for hit in hits}
+
+
 class NotedScans:
     """Records requested scans without running them."""
 
@@ -126,6 +135,7 @@ class NotedScans:
         return {
             "id": 1,
             "state": "done",
+            "doing": None,
             **numbers,
             **times,
             "roots": [],
@@ -143,6 +153,9 @@ class NotedScans:
 
     def stop(self) -> None:
         self.calls.append(("stop",))
+
+    def turn_of(self, folder: bytes) -> None:
+        return None
 
 
 @pytest.fixture
@@ -174,4 +187,24 @@ def changes(app: Flask) -> NotedChanges:
     """The changes of model that the app requests; none is made."""
     real = app.extensions["fovea.changes"]
     noted = app.extensions["fovea.changes"] = NotedChanges(real.state)
+    return noted
+
+
+class NotedBuilding:
+    """Records requested maps without laying them out."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def document(self) -> None:
+        return None
+
+    def start(self) -> None:
+        self.calls += 1
+
+
+@pytest.fixture
+def map_building(app: Flask) -> NotedBuilding:
+    """The maps that the app has laid out; none is."""
+    noted = app.extensions["fovea.map"] = NotedBuilding()
     return noted

@@ -234,13 +234,12 @@ def test_labels_that_are_right_are_labels_that_can_be_shown():
     assert classes["pug"] == {"dog"} and all(file.startswith("p") for file in seen)
 
 
-def test_the_threshold_is_the_lowest_from_which_enough_labels_are_right(monkeypatch):
+def test_the_threshold_is_the_lowest_from_which_enough_labels_are_right():
     bench = load(FOLDER / "labels.py")
-    monkeypatch.setattr(bench, "WANTED", 0.6)
     chance = np.array([0.9, 0.2, 0.8, 0.5, 0.1])
     right = np.array([True, True, False, True, False])
-    assert bench.threshold_of(right, chance) == 0.1  # three of five
-    assert bench.threshold_of(np.array([True, False, False, False, False]), chance) == 0.9
+    assert bench.threshold_of(right, chance, 0.6) == 0.1  # three of five
+    assert bench.threshold_of(np.array([True, False, False, False, False]), chance, 0.6) == 0.9
     assert bench.threshold_of(np.zeros(5, bool), chance) == 1.0
 
 

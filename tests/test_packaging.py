@@ -221,7 +221,10 @@ def test_what_is_imported_is_declared_and_the_reverse():
     }
     needed = {plain(entry) for entry in PROJECT["project"]["dependencies"]}
     extras = PROJECT["project"]["optional-dependencies"]
-    names = ("openvino", "plot", "raw", "terminal", "transformers")
+    names = (
+        "cluster", "map", "ocr", "openvino", "places", "plot", "raw", "terminal", "transformers",
+        "video",
+    )  # fmt: skip
     optional = {plain(entry) for name in names for entry in extras[name]}
     assert imported - optional == needed
 
@@ -286,6 +289,7 @@ def test_the_readme_is_short_and_in_order():
     assert re.findall(r"^## (.+)$", text, re.M) == [
         "Install",
         "Search in the browser",
+        "More than the picture",
         "Search by command",
         "Search by library",
         "How it works",

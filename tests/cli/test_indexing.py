@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from coloured import encoded
 from commands import run
 
 INDEX_FIELDS = (
@@ -198,3 +199,37 @@ def test_an_ignore_file_that_is_not_text_fails_the_command(own, tmp_path):
     assert run("search", f"in:{folder}").out == ""
     (folder / ".foveaignore").write_bytes(b"!")
     assert run("index", folder, "--dry-run").code == 1
+
+
+def test_index_says_which_folders_lie_in_which(own, tmp_path):
+    outer = tmp_path / "outer"
+    photos, inner = outer / "photos", outer / "photos" / "in"
+    inner.mkdir(parents=True)
+    (photos / "violet.png").write_bytes(encoded("red", 203))
+    assert run("index", photos).code == 0
+    (tmp_path / "link").symlink_to(inner)
+    done = run("index", tmp_path / "link")
+    assert done.code == 0
+    photos = os.path.realpath(photos)
+    said = f"{photos}/in lies in {photos}, in the library too: its pictures are indexed once"
+    assert said in done.err
+    before = run("status", "--json").json["images"]
+    done = run("index", outer)  # around both
+    assert f"{os.path.realpath(outer)} contains {photos}, {photos}/in, in the library" in done.err
+    assert run("status", "--json").json["images"] == before
+    assert "in the library too" not in run("index", outer).err  # it is known now
+
+
+@pytest.mark.parametrize("shape", ["file://{}", '"{}"', " {} ", "'file://localhost{}'"])
+def test_index_takes_a_path_as_it_is_pasted(own, tmp_path, shape):
+    (tmp_path / "new folder").mkdir()
+    path = str(tmp_path / "new folder")
+    text = shape.format(path.replace(" ", "%20") if "file" in shape else path)
+    assert run("index", text).code == 0
+    assert os.path.realpath(path) in run("status").out
+
+
+def test_index_refuses_the_address_of_another_computer(own):
+    done = run("index", "file://nas/photos")
+    assert done.code == 2
+    assert "nas is another computer; name the folder where this one has its files" in done.err

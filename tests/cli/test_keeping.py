@@ -6,7 +6,7 @@ import pytest
 
 import fovea
 from coloured import COLOURS, encoded
-from commands import run, settle
+from commands import index_once, run, settle
 from places import read_only
 from small_clips import write_model
 
@@ -20,10 +20,7 @@ def indexed(tmp_path_factory):
     for number, colour in enumerate(COLOURS):
         (folder / "photos" / f"{colour}.png").write_bytes(encoded(colour, number))
     (folder / "photos" / "screens" / "grab.png").write_bytes(encoded("red", 77))
-    with pytest.MonkeyPatch.context() as patch:
-        settle(patch, folder)
-        options = ("--model", folder / "model", "--workers", 1)
-        assert run("index", folder / "photos", *options).code == 0
+    index_once(folder)
     return folder
 
 
@@ -47,8 +44,8 @@ def found(query):
 def test_files_are_marked_and_found(home):
     red, blue = home / "photos" / "red.png", home / "photos" / "blue.png"
     done = run("mark", "favourite", red, blue)
-    assert (done.code, done.out, done.err) == (0, "2 pictures favourites now\n", "")
-    assert run("mark", "favourite", red).out == "0 pictures favourites now\n"
+    assert (done.code, done.out, done.err) == (0, "2 pictures added to the favourites\n", "")
+    assert run("mark", "favourite", red).out == "0 pictures added to the favourites\n"
     assert found("is:favourite") == {"red.png", "blue.png"}
     [hit] = run("search", "is:favourite name:red", "--json").json["hits"]
     assert hit["favourite"] is True and "hidden" not in hit
@@ -57,7 +54,7 @@ def test_files_are_marked_and_found(home):
 
 
 def test_filters_choose_what_is_hidden(home):
-    assert run("mark", "hide", "--query", "in:screens").out == "1 picture hidden now\n"
+    assert run("mark", "hide", "--query", "in:screens").out == "1 picture hidden\n"
     assert "grab.png" not in found("") | found("in:screens")
     assert found("is:hidden") == {"grab.png"}
     assert run("mark", "hide", "--query", "is:hidden", "--remove").out == "1 picture shown again\n"
@@ -88,7 +85,7 @@ def test_a_file_out_of_reach_is_known_by_its_path(home):
     file = home / "photos" / "red.png"
     aside = file.rename(home / "aside.png")
     try:
-        assert run("mark", "favourite", file).out == "1 picture favourites now\n"
+        assert run("mark", "favourite", file).out == "1 picture added to the favourites\n"
     finally:
         aside.rename(file)
     assert found("is:favourite") == {"red.png"}

@@ -48,7 +48,9 @@ def test_what_a_models_line_and_labels_are_worth_is_described(used, tmp_path):
     assert (
         "\nlabels\tshown: 100 % of the pictures get any, and the first is right for 90 % of" in out
     )
-    assert fields["labels"] == {"threshold": 0, "right": 0.9, "shown": 1, "used": True}
+    assert fields["labels"] == {
+        "threshold": 0, "right": 0.9, "shown": 1, "stricter": [], "used": True,
+    }  # fmt: skip
 
 
 def test_how_pictures_are_embedded_is_described(used, tmp_path, monkeypatch):

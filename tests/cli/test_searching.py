@@ -60,6 +60,17 @@ def test_search_in_words_is_a_line_a_hit(used):
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has UTF-8 names only")
+def test_words_that_the_model_does_not_read_get_one_line(used, monkeypatch):
+    monkeypatch.setattr("fovea.api.languages_of", lambda place: frozenset({"en"}))
+    done = run("search", "海滩", "-k", 1)
+    [hint] = [line for line in done.err.splitlines() if "Chinese" in line]
+    assert hint.startswith("fovea: model reads English") and "fovea models use" in hint
+    assert "Chinese" not in done.out and done.code == 0
+    found = run("search", "海滩", "--json").json
+    assert found["hints"][0]["params"]["language"] == "zh"
+    assert "Chinese" not in run("search", "the dog on a beach", "-k", 1).err
+
+
 def test_a_path_that_is_not_utf8_comes_escaped_and_exactly(used):
     hits = run("search", "the dog", "--json").json["hits"]
     [hit] = [hit for hit in hits if len(hit["paths"]) == 2]

@@ -1,6 +1,7 @@
 """Chromium for tests: a served library, and pages whose problems are recorded."""
 
 import base64
+import hashlib
 import os
 import shutil
 import socket
@@ -9,14 +10,18 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs, urlparse
 
+import numpy as np
 import pytest
 
 from fovea.search.library.library import Library
+from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.models.resolve import resolve_model
 from fovea.search.query.likelihood import Background
 from fovea.search.query.measured import LabelSigns, Measured, Signs, Worth
 from places import CHECKOUT
@@ -65,6 +70,32 @@ def indexed(library: Path, *folders: Path) -> Path:
     return library
 
 
+def invented(
+    place: Path, count: int, described: Callable[[int], tuple[str, ImageMetadata]]
+) -> Path:
+    """Make a library of pictures without files, by name and metadata; return its folder.
+
+    Whoever wants files writes them into ``place / "pictures"``.
+    """
+    pictures = place / "pictures"
+    pictures.mkdir(exist_ok=True)
+    model = resolve_model("fovea-small")
+    vectors = np.random.default_rng(0).standard_normal((count, model.dim), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    with Library.open(place / "library", create=True) as library:
+        row = library.set_model(model.name, model.identity, model.dim, model.source)
+        root = library.add_root(pictures)
+        images, files = [], []
+        for number, vector in enumerate(vectors):
+            name, metadata = described(number)
+            path = bytes(pictures / name)
+            digest = hashlib.sha256(path).digest()
+            images.append(NewImage(digest, 1_000_000, metadata, vector))
+            files.append(FileWrite(path, root.id, 1, 10**18 + number, digest))
+        library.write_batch(WriteBatch(images, files, row.id))
+    return place / "library"
+
+
 def draw_line(folder: Path) -> None:
     """Let a library draw its line and show labels, whatever its model was measured to be worth."""
     with Library.open(folder) as library:
@@ -78,17 +109,26 @@ def draw_line(folder: Path) -> None:
         replace(background, signs=signs).save(folder)
 
 
+def free_port() -> int:
+    """Return the number of a port that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @contextmanager
 def served(
-    library: Path, *folders: Path, model: str | None = None, offline: bool = True
+    library: Path,
+    *folders: Path,
+    model: str | None = None,
+    offline: bool = True,
+    port: int | None = None,
 ) -> Iterator[str]:
-    """Run ``fovea serve`` on a free port; yield its address.
+    """Run ``fovea serve`` on a port, by default a free one; yield its address.
 
     Where it is not ``offline``, its page may offer a better model.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port() if port is None else port
     command = [sys.executable, "-m", "fovea", "serve", *map(str, folders)]
     options = ["--library", str(library), "--port", str(port), "--no-browser"]
     options += ["--model", model] if model else []
@@ -166,12 +206,51 @@ def visited(browser, address: str, **options) -> Iterator:
         page = context.new_page()
         page.set_default_timeout(PATIENCE * 1000)
         page.watch = Watch(page)
+        page.goto_at_once = page.goto
+        if options.get("java_script_enabled", True):
+            page.goto, page.reload = _whole(page, page.goto), _whole(page, page.reload)
         page.goto(address)
         yield page
         problems = page.watch.unexpected()
         assert not problems, problems
     finally:
         context.close()
+
+
+@contextmanager
+def looking(browser, address, **options):
+    """Visit without thumbnails: there is nothing to make them of."""
+    with visited(browser, "about:blank", **options) as page:
+        page.watch.expected.append("thumbnail")
+        session = page.context.new_cdp_session(page)
+        session.send("Network.enable")
+        session.send("Network.setBlockedURLs", {"urls": ["*/thumbnail*"]})
+        page.goto(address)
+        page.wait_for_selector(".tile")
+        yield page
+
+
+def _whole(page, load):
+    """Return what loads a page and waits for the parts that its first view does without."""
+
+    def loaded(*args, **options):
+        response = load(*args, **options)
+        is_early = options.get("wait_until") == "commit"
+        if not is_early and page.locator("script[src$='/js/main.js']").count():
+            page.wait_for_selector("html[data-ready]", state="attached")
+        return response
+
+    return loaded
+
+
+def press(page, where: str, time: float) -> None:
+    """Put a finger on the middle of an element for so many milliseconds."""
+    box = page.locator(where).bounding_box()
+    point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2, "id": 0}
+    session = page.context.new_cdp_session(page)
+    session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+    page.wait_for_timeout(time)
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
 def violations(page) -> list[str]:
@@ -246,3 +325,19 @@ def focused(page) -> int:
 def open_first(page) -> None:
     page.click(".tile[data-index='0'] .tile-open")
     page.wait_for_selector("#detail[data-state=ready]")
+
+
+def type_in(page, text: str) -> None:
+    """Type into an empty search box, and wait for the suggestions for just that."""
+    page.fill(BOX, "")
+    page.focus(BOX)
+    page.wait_for_selector("#suggestions", state="hidden")
+    with page.expect_response(lambda response: asks_for(response.url) == text):
+        page.keyboard.type(text)
+    page.wait_for_selector("#suggestions:not([hidden])")
+
+
+def asks_for(url: str) -> str | None:
+    """Return the text that a request for suggestions is about; None for other requests."""
+    address = urlparse(url)
+    return parse_qs(address.query).get("q", [""])[0] if address.path == "/api/suggest" else None

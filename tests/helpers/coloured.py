@@ -99,3 +99,9 @@ def tiny_run(folder: Path, **changes) -> TrainOptions:
     if "sources" not in options:
         options["sources"] = (captioned_source(folder),)
     return TrainOptions(**options)
+
+
+def found(client, query):
+    """Return the names of the pictures that a query finds, without their ending."""
+    hits = client.get("/api/search", query_string={"q": query, "limit": 100}).json["hits"]
+    return {hit["name"].removesuffix(".png") for hit in hits}

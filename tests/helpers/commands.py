@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from coloured import COLOURS
@@ -39,6 +40,14 @@ def settle(patch, folder):
     patch.setenv("FOVEA_MODELS", str(folder / "models"))
     patch.setenv("FOVEA_OFFLINE", "1")
     patch.setattr(installed, "bundled_model", lambda: folder / "model")
+
+
+def index_once(folder):
+    """Index the photos of a folder with its model, before any test uses them."""
+    with pytest.MonkeyPatch.context() as patch:
+        settle(patch, folder)
+        done = run("index", folder / "photos", "--model", folder / "model", "--workers", 1)
+        assert done.code == 0, done.err
 
 
 def pictures(folder):

@@ -22,6 +22,7 @@ WRITES = {
     ("DELETE", "/api/roots/<int:root_id>"),
     ("POST", "/api/scans"),
     ("POST", "/api/model"),
+    ("POST", "/api/map"),
     *(
         (method, f"/api/images/<int:image_id>/{mark}")
         for method in ("PUT", "DELETE")
@@ -32,6 +33,9 @@ WRITES = {
     ("POST", "/api/searches"),
     ("PUT", "/api/searches/<int:search_id>"),
     ("DELETE", "/api/searches/<int:search_id>"),
+    ("POST", "/api/tags"),
+    ("PUT", "/api/tags/<int:tag_id>"),
+    ("DELETE", "/api/tags/<int:tag_id>"),
 }
 
 
@@ -81,11 +85,14 @@ def bodies(path, photos, method):
         "/api/scans": {"json": {}},
         "/api/model": {"json": {"name": "fovea-small"}},
         "/api/exports": {"json": {"ids": [1, 2], "format": "zip"}},
+        "/api/selections": {"json": {"query": ""}},
         "/api/search": {"data": {"q": "red", "image": (io.BytesIO(picture()), "red.png")}},
         "/knn-service": {"json": {"text": "red"}},
         "/metadata": {"json": {"ids": [1]}},
         "/api/marks": {"json": {"ids": [1], "favourite": True}},
         "/api/searches": {"json": {"name": "Red", "query": "red"}},
+        "/api/tags": {"json": {"name": "rex", "yes": [1]}},
+        "/api/tags/<int:tag_id>": {"json": {"name": "Rex"}},
         "/api/searches/<int:search_id>": {"json": {"name": "Red", "query": "red"}},
     }.get(path, {})
 

@@ -2,6 +2,7 @@
 
 import ast
 
+from fovea.search.query.empty import MESSAGES as HINTS
 from fovea.search.query.language import PROBLEMS as QUERY_PROBLEMS
 from fovea.search.query.saved import REFUSALS as SEARCH_REFUSALS
 from fovea.web.contract.schemas import SCHEMAS
@@ -12,8 +13,21 @@ from places import CHECKOUT
 PROBLEMS = {f"problem.query.{name}" for name in QUERY_PROBLEMS}
 PROBLEMS |= {f"problem.root.{name}" for name in REFUSALS}
 PROBLEMS |= {f"problem.search.{name}" for name in SEARCH_REFUSALS}
-WORDED_BY_THE_PAGE = {"problem.picture"}  # which knows the names of the pictures
-UNANSWERABLE = {f"problem.query.{name}" for name in ("cancelled", "no_image", "weightless")}
+PROBLEMS |= {f"problem.tag.{name}" for name in ("empty", "full", "long", "taken", "unknown")}
+PROBLEMS |= {"problem.away", "problem.away_refused", "problem.away_tls"}
+WORDED_BY_THE_PAGE = {
+    "problem.picture",
+    "problem.picture_gone",
+}  # which knows the names of the pictures
+UNANSWERABLE = {
+    f"problem.query.{name}"
+    for name in (
+        "cancelled", "no_image", "no_line", "no_places", "no_tags", "no_video",
+        "not_on_milvus", "places_off", "too_many_on_milvus", "unknown_place",
+        "unknown_place_near", "unknown_tag", "unknown_tag_near", "weightless",
+    )
+}  # fmt: skip
+MORE = {f"hint.more.{name}" for name in ("near", "without", "first")}
 
 
 def codes_raised():
@@ -41,4 +55,5 @@ def test_each_text_is_there_in_each_language():
     raised = set(codes_raised())
     assert {"problem.model.unknown", "problem.busy", "problem.unexpected"} <= raised
     problems = PROBLEMS | (raised - WORDED_BY_THE_PAGE)
-    assert chinese - english == problems | UNANSWERABLE | {"problem.query"}
+    hints = {f"hint.{code}" for code in HINTS} | MORE
+    assert chinese - english == problems | UNANSWERABLE | hints | {"problem.query"}

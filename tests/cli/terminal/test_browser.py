@@ -175,8 +175,10 @@ def test_a_malformed_query_is_one_line_and_the_hits_stay(used):
 
 
 def test_nothing_found_is_said(used):
+    says = 'no pictures found: no file name matches "nothing-has-this-name"'
+
     async def steps(app, pilot):
-        await until(lambda: said(app) == module.NO_HITS)
+        await until(lambda: said(app) == says)
         await pilot.press("down", "enter", "tab", "y")
         assert tiles(app) == [] and app.clipboard == ""
 

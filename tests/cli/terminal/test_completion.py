@@ -38,6 +38,7 @@ def places(tmp_path_factory, home):
         picture = Image.new("RGB", (32, 24), (number * 60, 90, 200))
         exif = Image.Exif()
         exif[0x0110] = "Canon EOS 5D" if number else "Pixel 8"
+        exif.get_ifd(0x8769)[0xA434] = "EF50mm f/1.8"
         picture.save(top / "photos" / name / "a.jpg", exif=exif)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FOVEA_MODELS", str(home / "models"))
@@ -253,6 +254,7 @@ def test_folders_are_named_by_their_last_parts_or_whole(places):
 def test_other_filters_list_what_they_can(places):
     library = places / "library"
     assert known_values(library, "camera", "") == ["Canon EOS 5D", "Pixel 8"]
+    assert known_values(library, "lens", "ef") == ["EF50mm f/1.8"]
     assert known_values(library, "is", "p") == ["portrait"]
     assert known_values(library, "format", "hei") == ["heic", "heics", "heif", "heifs"]
     [year] = known_values(library, "on", "")

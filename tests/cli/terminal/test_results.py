@@ -75,6 +75,10 @@ def test_paths_are_bytes_one_a_line_or_between_nulls(used):
         assert nulls == b"".join(path + b"\0" for path in expected)
     if sys.platform != "darwin":
         assert any(path.endswith(ODD) for path in expected)
+        said = "fovea: line breaks split 1 path into several lines; -0 keeps paths whole\n"
+        assert run("search", "--paths", "the dog").err == said
+        assert not run("search", "-0", "the dog").err
+    assert not run("search", "--paths", "name:blue").err
     file = used / "photos" / "red.png"
     similar = run("similar", "-0", "-k", 1, file).result.stdout_bytes
     assert similar.startswith(b"/") and similar.count(b"\0") == 1 and similar.endswith(b"\0")

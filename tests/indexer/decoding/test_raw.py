@@ -2,16 +2,20 @@
 
 import io
 import struct
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fovea.indexer.decoding import raw
 from fovea.indexer.decoding.limits import Limits, Refused
 from fovea.indexer.decoding.pillow import decode
+from fovea.indexer.workers import decode_worker
 from fovea.search.clip.preprocess import Preprocess
 
-pytest.importorskip("rawpy", reason="the optional extra 'raw' is not installed")
+rawpy = pytest.importorskip("rawpy", reason="the optional extra 'raw' is not installed")
 PREPROCESS = Preprocess(32)
 
 
@@ -85,3 +89,54 @@ def test_what_is_no_raw_is_refused():
     for data in (b"", b"II*\0junk", file.getvalue()):
         with pytest.raises(Refused, match="broken: "):
             decode(data, PREPROCESS, Limits(), raw=True)
+
+
+class Camera:
+    """A RAW file whose sensor has 400 x 200 pixels, with a JPEG preview of some width in it."""
+
+    def __init__(self, width, turned=0, **options):
+        file = io.BytesIO()
+        Image.new("RGB", (width, width // 2), (200, 100, 50)).save(file, "JPEG", **options)
+        self.data = file.getvalue()
+        self.sizes = SimpleNamespace(width=400, height=200, flip=turned)
+
+    def extract_thumb(self):
+        return SimpleNamespace(format=rawpy.ThumbFormat.JPEG, data=self.data)
+
+    def postprocess(self, **options):
+        return np.zeros((100, 200, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("width", "turned", "size", "expected"),
+    [
+        (400, 0, 8192, (400, 200)),  # all that the camera has made of it
+        (200, 0, 8192, (200, 100)),  # as large as what development gives
+        (196, 0, 8192, None),
+        (196, 0, 90, (196, 98)),
+        (400, 6, 8192, (200, 400)),
+    ],
+)
+def test_the_camera_s_preview_is_shown_unless_development_gives_more(
+    monkeypatch, width, turned, size, expected
+):
+    camera = Camera(width, turned)
+    monkeypatch.setattr(raw, "_opened", lambda data, limits: nullcontext(camera))
+    shown = raw.developed(b"", size, Limits())
+    assert shown.size == (expected or (200, 100))
+    assert (shown.getpixel((5, 5)) == (0, 0, 0)) == (expected is None)
+
+
+def test_a_preview_s_colours_are_those_of_its_profile(monkeypatch):
+    swapped = b"a profile that swaps red and blue"
+    monkeypatch.setattr(raw, "_opened", lambda *_: nullcontext(Camera(400, icc_profile=swapped)))
+    assert raw.developed(b"", 8192, Limits()).info == {"icc_profile": swapped}
+
+    def in_srgb(image, profile):
+        return Image.merge("RGB", image.split()[::-1]) if profile == swapped else image
+
+    monkeypatch.setattr(decode_worker, "_as_srgb", in_srgb)
+    request = {"make": "whole", "sizes": [8192], "raw": True}
+    _, made = decode_worker.answer(request, b"", limits=Limits())
+    red, _, blue = Image.open(io.BytesIO(made)).getpixel((9, 9))
+    assert red < 60 and blue > 190

@@ -266,5 +266,5 @@ def test_a_dry_run_tells_copies_and_empty_files_among_the_new(scan, photos):
 def test_a_dry_run_reads_only_files_of_the_same_size(scan, photos, monkeypatch):
     for number, path in enumerate(sorted(photos.iterdir())):
         os.truncate(path, 1000 + number)
-    monkeypatch.setattr("fovea.indexer.scanning.dry_run.read_file", None)
+    monkeypatch.setattr("fovea.indexer.scanning.dry_run.open_file", None)
     assert counts(scan(photos, dry_run=True)) == {"found": 8, "embedded": 8}

@@ -92,6 +92,24 @@ def test_colour_profiles_are_applied_unless_they_do_not_fit(renderer):
     assert np.allclose(first, second, atol=4) and np.allclose(first, (200, 100, 50), atol=6)
 
 
+def test_a_whole_picture_has_all_its_pixels_upright_and_nothing_but_them(renderer):
+    picture = gradient(3000, 2000)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8825)[1] = "N"  # of a location
+    # A profile in which the numbers of red stand for other colours than in sRGB.
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ"))
+    for options in ({}, {"icc_profile": profile.tobytes()}):
+        data = encoded(picture, "TIFF", exif=exif, **options)
+        made = renderer.whole(data, 8192, raw=False)
+        image = Image.open(io.BytesIO(made))
+        assert (image.format, image.size) == ("JPEG", (2000, 3000))
+        assert not image.getexif() and not {"icc_profile", "exif", "xmp"} & image.info.keys()
+        turned = np.asarray(picture.transpose(Image.Transpose.ROTATE_270), int)
+        assert np.abs(np.asarray(image, int) - turned).mean() < 3
+    assert Image.open(io.BytesIO(renderer.whole(data, 1500, raw=False))).size == (1000, 1500)
+
+
 def test_pixels_are_those_that_indexing_sees(renderer):
     picture = gradient(300, 200)
     found = renderer.pixels(encoded(picture), Preprocess(32))
@@ -132,10 +150,10 @@ def started(monkeypatch):
             super().__init__(*settings)
             self.all.append(self)
 
-        def send(self, fields, data=b""):
+        def send(self, fields, data=b"", descriptor=None):
             self.waiting.release()
             assert self.hold.wait(30)
-            super().send(fields, data)
+            super().send(fields, data, descriptor)
 
     Started.hold.set()
     monkeypatch.setattr(decode_pool, "Process", Started)

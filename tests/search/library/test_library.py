@@ -129,23 +129,23 @@ def test_the_default_folder_follows_the_environment(monkeypatch, tmp_path):
 
 
 def test_a_migration_brings_an_older_library_up_to_date(colour_library, monkeypatch):
-    step = ("CREATE TABLE tags (name TEXT)", "INSERT INTO tags VALUES ('new')")
+    step = ("CREATE TABLE added (name TEXT)", "INSERT INTO added VALUES ('new')")
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
     with Library.open(colour_library.folder) as library:
-        assert library.rows("SELECT name FROM tags") == [("new",)]
+        assert library.rows("SELECT name FROM added") == [("new",)]
         assert len(images(library)) == 8
 
 
 def test_a_migration_that_fails_changes_nothing(colour_library, monkeypatch):
-    step = ("CREATE TABLE tags (name TEXT)", "INSERT INTO nowhere VALUES (1)")
+    step = ("CREATE TABLE added (name TEXT)", "INSERT INTO nowhere VALUES (1)")
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
     with pytest.raises(LibraryError, match="nowhere"):
         Library.open(colour_library.folder)
     monkeypatch.undo()
     with Library.open(colour_library.folder) as library:
-        assert library.rows("SELECT name FROM sqlite_master WHERE name = 'tags'") == []
+        assert library.rows("SELECT name FROM sqlite_master WHERE name = 'added'") == []
         assert len(images(library)) == 8
 
 
@@ -290,7 +290,7 @@ def test_an_embedding_cannot_be_changed_in_place(colour_library):
 def test_metadata_lands_in_its_columns(library):
     metadata = ImageMetadata(
         640, 480, "JPEG", 6, "2024-05-06T07:08:09", "A", "B", 0.01, 2.8, 200, 50.0, 1.5, -2.5, 30.0,
-        "the last 8 rows", "DateTimeOriginal",
+        "the last 8 rows", "DateTimeOriginal", 61_000, 2_000,
     )  # fmt: skip
     library.write_batch(WriteBatch([NewImage(content(1), 5, metadata)]))
     [row] = list(library.db.query("SELECT * FROM images"))
@@ -299,7 +299,8 @@ def test_metadata_lands_in_its_columns(library):
         "orientation": 6, "taken_at": "2024-05-06T07:08:09", "camera": "A", "lens": "B",
         "exposure": 0.01, "f_number": 2.8, "iso": 200, "focal_length": 50.0, "latitude": 1.5,
         "longitude": -2.5, "altitude": 30.0,
-        "damaged": "the last 8 rows", "dated_by": "DateTimeOriginal",
+        "damaged": "the last 8 rows", "dated_by": "DateTimeOriginal", "duration_ms": 61_000,
+        "poster_ms": 2_000,
     }  # fmt: skip
 
 

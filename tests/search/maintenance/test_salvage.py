@@ -47,7 +47,7 @@ def test_all_of_a_sound_library_is_saved(original, tmp_path):
     report = salvage(original / "library", tmp_path / "saved")
     assert report.kept == {
         "roots": 1, "models": 1, "images": 40, "files": 41, "embeddings": 40, "marks": 0,
-        "searches": 0,
+        "searches": 0, "tags": 0, "tag_examples": 0,
     }  # fmt: skip
     assert set(report.lost.values()) == {0}
     with Library.open(original / "library") as before, Library.open(tmp_path / "saved") as after:

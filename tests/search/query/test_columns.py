@@ -12,12 +12,14 @@ import pytest
 from fovea.search.library.library import Library
 from fovea.search.library.marks import MARKS, mark
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.overview.timeline import timeline
 from fovea.search.query import choosing
 from fovea.search.query.choosing import chosen
 from fovea.search.query.columns import images_within, read_columns
 from fovea.search.query.filters import allowed_images, visible
 from fovea.search.query.language import parse
 from fovea.search.query.rank import rank
+from fovea.search.tags.stored import make_tag
 
 NS = 1_000_000_000
 ROOTS = (b"/photos", b"/photos/inner", b"/Phone")
@@ -35,6 +37,7 @@ DAYS = (
     "2020-01-01T00:00:00", "2020-01", "1999-12-31T23:59:59",
 )  # fmt: skip
 CAMERAS = (None, "Canon EOS 6D", "CANON eos m", "NIKON D90", "Ünlü 50%", "a_b")
+LENSES = (None, "EF50mm f/1.8", "ef-s 10-50MM", "Ünlü 50%")
 SIDES = (None, 1, 40, 41, 4000, 6000)
 FILTERS = (
     "in:2019", "in:photos/2019", "in:café", "in:/photos", "in:/photos/2019/Café", "in:/Phone/DCIM",
@@ -43,9 +46,10 @@ FILTERS = (
     "name:*", "name:**", "name:*a*b*", "name:?.png", "name:\udcfe", "on:2019", "on:2019-07",
     "on:2019-07-14", "after:2018", "after:2019-07-14", "after:2019-07", "before:2019-08",
     "before:2019-07-15", "before:2020", "camera:canon", "camera:%", "camera:_", "camera:ü",
+    "lens:50mm", "lens:%", "lens:ü",
     "format:png", "format:jpg", "format:heic", "is:square", "is:landscape", "is:portrait",
     "is:damaged", "size:>1MP", "size:<=500B", "size:>=24MP", "near:48.2,16.4,10km",
-    "near:0,180,500km", "near:90,0,10000km", "is:favourite", "is:hidden",
+    "near:0,180,500km", "near:90,0,10000km", "is:favourite", "is:hidden", "tag:rex",
 )  # fmt: skip
 
 
@@ -68,13 +72,17 @@ class Drawn:
         known = [key for (key,) in self.library.rows("SELECT hash FROM images ORDER BY id")]
         files += [self.file(self.rng.choice(known)) for _ in range(3 if known else 0)]
         self.library.write_batch(WriteBatch(new, files))
+        with self.library.transaction() as conn:
+            tag, _ = make_tag(conn, "rex")
+            sql = "INSERT OR IGNORE INTO tagged SELECT ?, id, 1.0 FROM images WHERE id % 7 = 0"
+            conn.execute(sql, (tag,))
 
     def metadata(self):
         choice = self.rng.choice
         place = choice(((None, None), (48.2, 16.4), (48.25, 16.45), (0.0, -179.5), (89.0, 3.0)))
         return ImageMetadata(
             choice(SIDES), choice(SIDES), choice((None, "JPEG", "PNG", "HEIF")), 1, choice(DAYS),
-            choice(CAMERAS), latitude=place[0], longitude=choice((place[1], None)),
+            choice(CAMERAS), choice(LENSES), latitude=place[0], longitude=choice((place[1], None)),
             damaged=choice((None, None, "half is missing")), dated_by="DateTime",
         )  # fmt: skip
 
@@ -126,6 +134,9 @@ def test_columns_choose_and_sort_as_sql_does_whatever_changes(library, seed):
                 seen = visible(library, found.ids, query.filters)
                 assert seen.tolist() == allowed_images(library, query.filters).tolist()
             assert browsed(library, query, columns) == browsed(library, query, None), str(query)
+            by_month = timeline(library, query.filters, columns)
+            assert by_month == timeline(library, query.filters)
+            assert by_month.total == browsed(library, query, None)[1]
             assert browsed(library, query, columns, 7) == browsed(library, query, None, 7)
         drawn.change()
 

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fovea.search.errors import QueryError
+from fovea.search.library.facts.earth import distance_km
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
-from fovea.search.query.filters import FILTERS, FilterKind, allowed_images, distance_km
+from fovea.search.query.filters import FILTERS, FilterKind, allowed_images
 from fovea.search.query.language import parse
 from places import CHECKOUT
 
@@ -20,7 +21,7 @@ NS = 1_000_000_000
 
 
 def made(number, path, width=40, height=30, *, taken_at=None, size=1000, camera=None, kind="JPEG",
-         place=(None, None), modified="2021-05-04T10:00:00", damaged=None):  # fmt: skip
+         place=(None, None), modified="2021-05-04T10:00:00", damaged=None, lens=None):  # fmt: skip
     """An image with one file, and what the oracle below needs to know of it."""
     metadata = ImageMetadata(
         width,
@@ -29,6 +30,7 @@ def made(number, path, width=40, height=30, *, taken_at=None, size=1000, camera=
         1,
         taken_at,
         camera,
+        lens,
         latitude=place[0],
         longitude=place[1],
         damaged=damaged,
@@ -45,7 +47,7 @@ IMAGES = [
     made(4, "/photos/2019_notes/a%b_c.jpg", 5000, 3000, place=(48.25, 16.4),
          modified="2019-12-31T23:00:00"),
     made(5, "/photos/holidays2019/img_3.JPG", 41, 40, camera="NIKON D7", place=(-48.2, -179.99),
-         damaged="the lower 40 % is missing"),
+         damaged="the lower 40 % is missing", lens="NIKKOR Z 50mm f/1.8 S"),
     made(6, os.fsdecode(b"/photos/odd/\xff\xfe img.jpg"), None, None, kind=None),
 ]  # fmt: skip
 
@@ -95,6 +97,9 @@ def found(library, query):
         ("after:2020-06 before:2022", [3, 5, 6]),
         ("camera:canon", [1]),
         ("-camera:canon", [2, 3, 4, 5, 6]),
+        ("lens:50MM", [5]),
+        ('lens:"Nikkor  Z"', [5]),
+        ("-lens:nikkor", [1, 2, 3, 4, 6]),
         ("format:heic", [2]),
         ("format:.HEICS", [2]),
         ("format:jpg", [1, 4, 5]),
@@ -126,7 +131,7 @@ def test_a_filter_leaves_what_meets_it(filed, query, expected):
 
 ATOMS = st.sampled_from([
     "in:holidays", "name:*.jpg", "on:2019", "after:2020", "before:2020-07", "camera:o",
-    "format:png", "is:landscape", "size:>1MP", "near:48,16,100km",
+    "lens:50mm", "format:png", "is:landscape", "size:>1MP", "near:48,16,100km",
 ])  # fmt: skip
 
 
@@ -192,7 +197,9 @@ def test_a_filter_needs_one_row_of_the_table(filed, monkeypatch):
     assert str(query) == "beach -wide:40" and parse(str(query)) == query
     with pytest.raises(QueryError, match="'x' does not fit wide:; write it as in wide:4000"):
         parse("wide:x")
-    with pytest.raises(QueryError, match="Did you mean 'wide:'.*, near, wide, like, sort"):
+    with pytest.raises(
+        QueryError, match="Did you mean 'wide:'.*, near, place, text, tag, wide, like, sort"
+    ):
         parse("width:40")
 
 

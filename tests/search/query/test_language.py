@@ -137,8 +137,9 @@ def test_an_unknown_filter_names_the_nearest_one_and_all_there_are(written, near
     key = written.partition(":")[0].lower()
     hint = f" Did you mean '{near}:'?" if near else ""
     assert str(raised.value) == (
-        f"there is no filter '{key}:'.{hint} Filters: in, name, on, after, before, camera, format, "
-        f'is, size, near, like, sort. Words with a colon go in quotation marks: "{key}:…" '
+        f"there is no filter '{key}:'.{hint} Filters: in, name, on, after, before, camera, "
+        "lens, format, is, size, longer, near, place, text, tag, like, sort. "
+        f'Words with a colon go in quotation marks: "{key}:…" '
         "(character 3 of the query)"
     )
     assert parse(f'"{written}"').terms == (text(written),)
@@ -194,6 +195,7 @@ FILTERS = st.one_of(
     filters_of("in", st.lists(NAMES.filter(lambda n: "/" not in n and n.strip()), min_size=1)
         .map("/".join)),
     filters_of("camera", WORDS.filter(bool).filter(lambda words: "\0" not in words)),
+    filters_of("lens", WORDS.filter(bool).filter(lambda words: "\0" not in words)),
     filters_of("format", st.sampled_from(["heic", "jpeg", ".TIF"])),
     filters_of("is", SHAPES),
     filters_of("on", st.dates().map(str)),

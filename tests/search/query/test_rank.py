@@ -10,7 +10,7 @@ from fovea.search.index.vector_index import IndexOptions, VectorIndex
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.search.query.hits import day_of, hits
 from fovea.search.query.language import parse
-from fovea.search.query.rank import Picture, rank
+from fovea.search.query.rank import Picture, rank, reordered
 from vectors import clustered, exhaustive
 
 DIM = 16
@@ -165,10 +165,15 @@ def test_browsing_shows_the_newest_first(shelf):
 def test_answers_can_be_sorted_by_name_or_date(shelf):
     by_name = hits(shelf.library, shelf.rank("sort:name"), 0, 40)
     assert [hit.path for hit in by_name] == sorted(hit.path for hit in by_name)
-    nearest = shelf.rank("sea sort:date")
-    dates = [hit.date for hit in hits(shelf.library, nearest, 0, 200)]
-    assert dates == sorted(dates, reverse=True) and len(dates) == 200
-    assert set(nearest.ids) == set(shelf.rank("sea", limit=200).ids)
+    nearest = shelf.rank("sea", limit=200)
+    moved, line = reordered(shelf.library, nearest, parse("sea sort:date"), 50)
+    dates = [hit.date for hit in hits(shelf.library, moved, 0, 200)]
+    assert line == 50 and len(dates) == 200
+    for first, last in ((0, 50), (50, 200)):
+        assert dates[first:last] == sorted(dates[first:last], reverse=True)
+        assert set(moved.ids[first:last]) == set(nearest.ids[first:last])
+    scores = dict(zip(nearest.ids.tolist(), nearest.scores.tolist(), strict=True))
+    assert [scores[key] for key in moved.ids.tolist()] == moved.scores.tolist()
 
 
 def test_name_matches_join_an_answer_without_crowding_out_the_nearest(shelf):

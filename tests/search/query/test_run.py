@@ -10,12 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fovea.search.errors import Unanswerable
 from fovea.search.library.library import Library
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
+from fovea.search.query import rank as rank_module
 from fovea.search.query.likelihood import LINE, Background, default_labels
 from fovea.search.query.measured import Measured, Signs, Worth
-from fovea.search.query.rank import SORTED, Picture
-from fovea.search.query.run import DEPTHS, Question, Searcher
+from fovea.search.query.rank import Picture
+from fovea.search.query.run import Question, Searcher
 from vectors import clustered
 
 DIM = 8
@@ -115,7 +117,8 @@ def test_an_answer_does_not_depend_on_how_many_hits_are_asked_for(
         assert listing.likely == whole.likely
     if whole.likely is not None:
         near = [hit.likelihood for hit in whole.hits if not hit.by_name]
-        assert near == sorted(near, reverse=True)
+        if "sort:" not in query:
+            assert near == sorted(near, reverse=True)
         for hit in whole.hits:
             assert (hit.likelihood >= LINE or hit.by_name) == (hit.rank <= whole.likely)
 
@@ -142,19 +145,113 @@ def test_a_line_that_is_gone_since_the_first_page_leaves_the_order(libraries):
     assert deep.ranking.ids[: len(listing.ranking.ids)].tolist() == listing.ranking.ids.tolist()
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    size=st.integers(0, 3),
+    query=st.sampled_from(QUERIES),
+    depths=st.sampled_from([(60, 100, 1000), (200, 2000, 10_000)]),
+    k=st.integers(1, 450),
+)
+def test_likely_matches_alone_are_those_before_the_line(libraries, size, query, depths, k):
+    library = libraries[size]
+    if "like:2" in query and size == 0:
+        query = "like:1"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fovea.search.query.run.DEPTHS", depths)
+        question = Question.of(query)
+        whole = searcher_of(library).answer(question, 1000)
+        found = searcher_of(library).answer(replace(question, likely_only=True), k)
+    if question.browses:
+        assert (found.total, listed(found)) == (whole.total, listed(whole)[:k])
+    elif "sort:" in query:
+        unsorted = Question.of(" ".join(part for part in query.split() if "sort:" not in part))
+        near = searcher_of(library).answer(unsorted, 1000)
+        by_score = {hit.image_id for hit in near.hits[: near.likely] if not hit.by_name}
+        among = {hit.image_id for hit in whole.hits}
+        assert {hit.image_id for hit in found.hits} <= among
+        if len(near.hits) == len(whole.hits):
+            ids = [hit.image_id for hit in whole.hits]
+            kept = [image_id for image_id in ids if image_id in by_score]
+            chosen = searcher_of(library).answer(replace(question, likely_only=True), 1000)
+            assert [hit.image_id for hit in chosen.hits if hit.image_id in by_score] == kept
+    else:
+        assert (found.total, found.likely) == (whole.likely, whole.likely)
+        assert listed(found) == listed(whole)[: min(k, whole.likely)]
+    assert not found.total or not found.hints
+
+
+def test_where_nothing_is_likely_that_is_said(libraries, monkeypatch):
+    def unlikely(library, index, background, ranking):
+        return np.full(len(ranking.ids), 0.1, np.float32)
+
+    monkeypatch.setattr("fovea.search.query.run.likelihoods", unlikely)
+    answer = searcher_of(libraries[2]).answer(replace(Question.of("zebra"), likely_only=True))
+    assert (answer.hits, answer.total, answer.likely) == ((), 0, 0)
+    assert [hint.code for hint in answer.hints] == ["unlikely"]
+
+
+def test_likely_matches_alone_need_a_model_that_draws_a_line(libraries):
+    bare = replace(searcher_of(libraries[2]), background=None)
+    with pytest.raises(Unanswerable, match="toy does not say") as caught:
+        bare.answer(replace(Question.of("sea"), likely_only=True))
+    assert (caught.value.code, caught.value.params) == ("query.no_line", {"model": "toy"})
+    assert bare.answer(replace(Question.of("in:odd"), likely_only=True)).hits
+
+
 def test_a_negative_number_of_hits_is_refused(libraries):
     with pytest.raises(ValueError, match="-1"):
         searcher_of(libraries[1]).answer(Question.of("sea"), -1)
 
 
-@pytest.mark.parametrize("query", ["sea sort:date", "dog sort:name"])
-def test_a_sorted_answer_ends_with_the_images_that_are_sorted(libraries, query):
-    answer = searcher_of(libraries[3]).answer(Question.of(query), 1000)
+@pytest.mark.parametrize("order", ["date", "name"])
+@pytest.mark.parametrize("terms", ["sea", "dog", "dog -in:odd", "like:2"])
+def test_a_sorted_answer_has_the_likely_ones_in_order_and_then_the_others(libraries, terms, order):
+    searcher = searcher_of(libraries[3])
+    plain = searcher.listing(Question.of(terms))
+    listing = searcher.listing(Question.of(f"{terms} sort:{order}"))
+    likely = listing.likely
+    assert likely == plain.likely and 0 < likely < listing.total == len(plain.ranking.ids)
+    assert listing.is_whole and listing.order == order
+    found = searcher.hits(listing, 0, listing.total)
+    as_ranked = {hit.image_id: hit for hit in searcher.hits(plain, 0, listing.total)}
+    for part, ids in (
+        (found[:likely], plain.ranking.ids[:likely]),
+        (found[likely:], plain.ranking.ids[likely:]),
+    ):
+        assert {hit.image_id for hit in part} == set(ids.tolist())
+        names = [min(map(os.path.basename, hit.paths)) for hit in part]
+        keys = [hit.date for hit in part] if order == "date" else names
+        assert keys == sorted(keys, reverse=order == "date") and len(set(keys)) > 3
+    for hit in found:
+        same = as_ranked[hit.image_id]
+        assert (hit.score, hit.likelihood) == (same.score, same.likelihood)
+
+
+def test_without_a_line_the_nearest_are_sorted(libraries):
+    searcher = replace(searcher_of(libraries[3]), background=None)
+    plain = searcher.answer(Question.of("sea"), 200)
+    answer = searcher.answer(Question.of("sea sort:date"), 1000)
     assert answer.total == len(answer.hits) == 200 and answer.likely is None
+    assert {hit.image_id for hit in answer.hits} == {hit.image_id for hit in plain.hits}
+    dates = [hit.date for hit in answer.hits]
+    assert dates == sorted(dates, reverse=True)
 
 
-def test_sorted_hits_are_ranked_in_one_step():
-    assert SORTED <= DEPTHS[0]  # otherwise further hits would follow unsorted
+def test_what_is_deleted_while_it_is_sorted_is_left_out(libraries, monkeypatch):
+    searcher = searcher_of(libraries[3])
+    plain = searcher.listing(Question.of("sea"))
+    gone = plain.ranking.ids[[0, plain.likely]].tolist()
+    true_ids = rank_module._ids
+
+    def ids_left(library, sql, values):
+        ids = true_ids(library, sql, values)
+        return ids[~np.isin(ids, gone)] if "ORDER BY shown.date" in sql else ids
+
+    monkeypatch.setattr(rank_module, "_ids", ids_left)
+    listing = searcher.listing(Question.of("sea sort:date"))
+    assert listing.likely == plain.likely - 1
+    assert listing.total == len(listing.ranking.ids) == len(plain.ranking.ids) - 2
+    assert len(listing.ranking.scores) == len(listing.ranking.likelihoods) == listing.total
 
 
 @pytest.mark.parametrize("falls_to", [0.89, 0.1])

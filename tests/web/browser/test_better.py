@@ -93,7 +93,7 @@ def test_the_first_minute_connects_to_nothing_and_offers_a_better_model(
                                    arg=len(COLOURS))  # fmt: skip
             assert searched(page) == "fovea-small"
             assert page.inner_text(TITLE) == "A better model is available: ViT-B-32-256"
-            assert "A download of about 605 MB" in page.inner_text(DETAIL)
+            assert "A download of about 605\N{NO-BREAK SPACE}MB" in page.inner_text(DETAIL)
         assert (watching.asked, watching.heads) == ([], 0)
     log = (tmp_path / "library.log").read_text()
     assert "a download of about 605 MB: fovea models use ViT-B-32-256 --library" in log
@@ -108,7 +108,7 @@ def test_the_button_fetches_embeds_and_activates_while_searches_go_on(browser, p
         assert page.evaluate("document.activeElement.dataset.part") == "cancel"
         page.wait_for_function("() => document.querySelector('#better progress').value > 1000")
         assert page.inner_text(TITLE) == "Downloading ViT-B-32-256"
-        assert page.inner_text(DETAIL).endswith(f" of {size / 1e6:.1f} MB")
+        assert page.inner_text(DETAIL).endswith(f" of {size / 1e6:.1f}\N{NO-BREAK SPACE}MB")
         assert searched(page) == "fovea-small"
         hub.released.set()  # the connection breaks
         page.wait_for_selector(HIDDEN, state="attached")
@@ -205,7 +205,7 @@ def test_progress_is_shown_in_megabytes_and_then_in_pictures(told):
     told.change()
     assert told.inner_text(DETAIL) == "Connecting…"
     told.change(bytes=120_340_000, total_bytes=605_219_000)
-    assert told.inner_text(DETAIL) == "120.3 MB of 605.2 MB"
+    assert told.inner_text(DETAIL) == "120.3\N{NO-BREAK SPACE}MB of 605.2\N{NO-BREAK SPACE}MB"
     assert told.evaluate("document.querySelector('#better progress').value") == 120_340_000
     told.change(state="embedding", images=1200, embedded=300, seconds_left=90.0)
     assert told.inner_text(TITLE) == "Indexing your pictures with ViT-B-32-256"

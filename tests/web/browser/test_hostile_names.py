@@ -76,3 +76,15 @@ def test_the_panel_shows_hostile_folders_and_failures(page):
     if answer(page, "/api/failures")["failures"]:
         page.click(".failures[data-state=failed] summary")
         page.wait_for_selector(".failures li")
+
+
+@pytest.mark.parametrize(("pick", "says"), [(1, "Paths copied: 1"), (0, "Some have a line break")])
+def test_copied_paths_that_line_breaks_split_are_told_of(browser, hostile, pick, says):
+    rights = ["clipboard-read", "clipboard-write"]
+    with visited(browser, f"{hostile}/?q=name:*.jpg", permissions=rights) as page:
+        page.wait_for_selector(".tile img")
+        page.focus(".tile a")
+        page.keyboard.press("x" if pick else "Control+a")
+        page.click("#selection [data-action=copy-paths]")
+        page.wait_for_selector(f".toast:has-text('{says}')")
+        assert page.locator(".toast:has-text('line break')").count() == (not pick)

@@ -26,7 +26,7 @@ EXAMPLES = 50  # of each operation, right ones and wrong ones apart
 
 
 @pytest.fixture
-def schema(app, client, scans, changes):
+def schema(app, client, scans, changes, map_building):
     """The description, less the ids that no small library has: half of those drawn are there."""
     raw = client.get("/api/openapi.json").json
     for methods in raw["paths"].values():

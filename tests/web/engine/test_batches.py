@@ -92,7 +92,7 @@ def posed(client, question):
     file = io.BytesIO()
     Image.new("RGB", (32, 24), colour).save(file, "PNG")
     file.seek(0)
-    return client.post("/api/search", data={"q": text, "image": (file, "one.png")})
+    return client.post("/api/search", data={"q": text, "picture": (file, "one.png")})
 
 
 def told(answer):

@@ -1,6 +1,7 @@
 """The columns that a server keeps of a large library, and the pages and menus made from them."""
 
 import os
+import random
 import threading
 from contextlib import suppress
 from itertools import count
@@ -9,7 +10,7 @@ import pytest
 
 from fovea.search.errors import LibraryError
 from fovea.search.library.library import Library
-from fovea.search.library.marks import mark
+from fovea.search.library.marks import MARKS, mark
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.web.app import create_app
 from fovea.web.engine import large
@@ -107,6 +108,61 @@ def test_the_page_shows_the_same_with_columns_and_without(app, library):
         engine._columns = kept
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_said_of_pictures_leaves_their_columns_as_they_are(app, library, seed):
+    """Marks and saved searches by the page; not what others write, marks among it."""
+    client, engine, rng = app.test_client(), app.extensions["fovea"], random.Random(seed)
+    kept = engine._columns
+
+    def some():
+        return rng.sample(range(1, 41), rng.choice((1, 3, 20)))
+
+    def marked():
+        wanted = {rng.choice(MARKS): rng.random() < 0.6}
+        choice = rng.choice(({"ids": some()}, {"query": "in:2019", "except": some()}))
+        client.post("/api/marks", json=choice | wanted)
+
+    def put():
+        place = f"/api/images/{rng.randrange(1, 41)}/{rng.choice(MARKS)}"
+        assert client.open(place, method=rng.choice(("PUT", "DELETE"))).status_code == 200
+
+    def imported():
+        entries = [{"sha256": number.to_bytes(32, "big").hex()} for number in some()]
+        assert client.put("/api/marks", json={"fovea": 1, "hidden": entries}).status_code == 200
+
+    def saved():
+        search = {"name": str(rng.random()), "query": "red"}
+        assert client.post("/api/searches", json=search).status_code == 201
+
+    def by_others():
+        mark(library, [number.to_bytes(32, "big") for number in some()], rng.choice(MARKS), True)
+        write(library, range(1000 + rng.randrange(10**6), 1001 + 10**6)[:1])
+
+    def while_others_write():
+        with engine.remarks():
+            by_others()
+
+    engine.columns()
+    for _ in range(6):
+        before, change = engine.columns(), rng.choice((marked, put, imported, saved))
+        change()
+        assert kept.now() is before
+        if rng.random() < 0.3:
+            before, change = engine.columns(), rng.choice((by_others, while_others_write))
+            change()
+            assert kept.now() is None or kept.now() is not before
+            engine.columns()
+        with_them = answers(client)
+        engine.listings.__init__()
+        engine._remembered.clear()
+        engine._columns = KeptColumns(engine, None)
+        assert answers(client) == with_them
+        engine.listings.__init__()
+        engine._remembered.clear()
+        engine._columns = kept
+        assert len(engine.columns()) == library.rows("SELECT count(*) FROM shown")[0][0]
+
+
 def test_the_menu_of_folders_counts_each_picture_once(app, library):
     engine = app.extensions["fovea"]
     engine.columns()
@@ -136,10 +192,10 @@ def test_columns_are_never_older_than_the_library(app, library):
     try:
         while seen < 20:
             [(before,)] = library.rows("SELECT count(*) FROM shown")
-            generation = engine.generation
+            since = engine.pictures_since
             found = kept.read()
-            if engine.generation == generation:  # as when it is kept
-                kept._kept = (generation, found)
+            if engine.pictures_since == since:  # as when it is kept
+                kept._kept = (since, found)
             columns = kept.now()
             [(after,)] = library.rows("SELECT count(*) FROM shown")
             if columns is not None:

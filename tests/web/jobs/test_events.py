@@ -30,7 +30,8 @@ def test_events_tell_of_scans_and_of_new_pictures(client, app, photos, monkeypat
     monkeypatch.setattr(scans_module, "command", running_instead(TALKING))
     running = app.extensions["fovea.scans"]
     running.start()
-    [(name, scan)] = first_lines(response, 1)
+    [(first, _), (name, scan)] = first_lines(response, 2)
+    assert first == "server"
     assert (name, scan["id"], scan["state"]) == ("scan", 1, "running")
     running.stop()
 
@@ -49,6 +50,15 @@ def test_events_tell_of_scans_and_of_new_pictures(client, app, photos, monkeypat
     assert set(library) == {"images", "generation"}
     assert [scan["state"] for name, scan in found if name == "scan"][-1] == "stopped"
     response.close()
+
+
+def test_a_stream_begins_with_the_run_of_the_server(client, app):
+    before, again = ([first_lines(client.get("/api/events"), 1)[0]] for _ in range(2))
+    assert before == again
+    [(name, server)] = before
+    assert (name, set(server)) == ("server", {"run", "generation"})
+    assert server["run"] == app.extensions["fovea.run"]
+    assert server["generation"] == app.extensions["fovea"].generation
 
 
 def test_listeners_are_bounded_and_give_their_place_back(client):

@@ -352,3 +352,51 @@ def test_no_orphan_is_left_where_the_server_is_killed(tmp_path):
         server.send_signal(signal.SIGKILL)
         server.wait()
     until(lambda: gone(child), 20)
+
+
+# What it does, and whose turn it is
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "doing"),
+    [
+        ("starting", {"walking": True, "found": 9, "done": 0}, "counting"),
+        ("counting", {"walking": False, "found": 9, "done": 0}, "indexing"),
+        ("loading", {"walking": True, "found": 9, "done": 0}, "loading"),
+        ("indexing", {"walking": True, "found": 9, "done": 3}, "indexing"),
+        ("indexing", {"walking": False, "found": 9, "done": 9}, "finishing"),
+        ("waiting", {"walking": False, "found": 0, "done": 0}, "finishing"),
+    ],
+)
+def test_progress_says_what_is_done(before, now, doing):
+    assert module._doing(now, before) == doing
+
+
+def test_a_scan_says_when_the_model_is_loaded(client, photos, running, monkeypatch):
+    monkeypatch.setattr(module, "command", running_instead(INDEXING))
+    Image.new("RGB", (40, 30), "orange").save(photos / "orange.png")
+    told = []
+    show = running._show
+    monkeypatch.setattr(running, "_show", lambda new: (told.append(new.get("doing")), show(new)))
+    assert running.start()["doing"] == "starting"
+    assert ended(client)["doing"] is None
+    assert "loading" in told and "indexing" in told[told.index("loading") :]
+
+
+def test_a_folder_knows_its_turn(client, app, photos, running, monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
+    library = app.extensions["fovea"].library
+    (tmp_path / "other").mkdir()
+    (photos / "inner").mkdir()
+    for folder in (tmp_path / "other", photos / "inner"):
+        library.add_root(folder)
+    turns = lambda: [root["scan"] for root in client.get("/api/roots").json["roots"]]  # noqa: E731
+    assert turns() == [None, None, None]
+    running.start([photos])
+    assert turns() == ["running", None, "running"]
+    running.start([tmp_path / "other"])
+    assert turns() == ["running", "waiting", "running"]
+    running.start([photos / "red.png"], reread=True)  # single files are no folder's turn
+    running.stop()
+    ended(client)
+    assert turns() == [None, None, None]

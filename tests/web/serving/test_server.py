@@ -226,6 +226,22 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(server):
     assert head("/api/search", 10**30) == 413
 
 
+@pytest.mark.parametrize("path", ["/api/search", "/api/pictures", "/knn-service"])
+def test_routes_that_take_pictures_take_large_ones(server, path):
+    status, _ = asked(server, path, "POST", b" " * (2 << 20), {"Content-Type": "text/plain"})
+    assert status in (400, 415)
+    assert asked(server, path, "POST", b"", {"Content-Length": str(200 << 20)})[0] == 413
+
+
+def test_a_document_of_marks_may_be_larger_and_beyond_that_the_answer_says_how(server):
+    status, body = asked(server, "/api/marks", "PUT", b"", {"Content-Length": str((16 << 20) + 1)})
+    assert (status, "fovea mark import reads larger" in json.loads(body)["detail"]) == (413, True)
+    large = json.dumps({"fovea": 1, "favourites": [{"sha256": "0" * 64}] * 20_000}).encode()
+    assert len(large) > 1 << 20
+    status, body = asked(server, "/api/marks", "PUT", large, {"Content-Type": "application/json"})
+    assert (status, json.loads(body)["favourites"]) == (200, 1)
+
+
 def test_a_body_of_unknown_length_is_refused_where_it_grows_too_large(server):
     def chunks():
         for _ in range(40):

@@ -153,7 +153,6 @@ def test_an_address_is_refused_with_a_reason(client):
         {"text": "red", "num_images": True},
         {"text": "red", "num_result_ids": 10**30},
         {"text": "red", "deduplicate": 0},
-        {"text": "red", "unheard_of": 1},
     ],
 )
 def test_what_cannot_be_asked_is_refused(client, fields):
@@ -187,10 +186,17 @@ def test_ids_that_are_not_there_are_left_out(client, ids):
 @pytest.mark.parametrize(
     "body",
     [{}, {"ids": 3}, {"ids": ["1"]}, {"ids": [1.0]}, {"ids": [True]}, {"ids": [10**30]}]
-    + [{"ids": [1] * 3001}, {"ids": None}, {"ids": [1], "more": 1}],
+    + [{"ids": [1] * 3001}, {"ids": None}],
 )
 def test_metadata_of_what_is_no_list_of_ids_is_refused(client, body):
     is_refused(client.post("/metadata", json=body))
+
+
+def test_what_other_clients_send_besides_is_ignored(client):
+    assert ask(client, text="red", unheard_of=1).json == ask(client, text="red").json
+    assert client.post("/knn-service?v=2", json={"text": "red"}).status_code == 200
+    assert client.post("/metadata", json={"ids": [], "more": 1}).json == []
+    assert client.get("/indices-list?x=1").status_code == 200
 
 
 def test_an_empty_library_has_no_neighbours(tmp_path):

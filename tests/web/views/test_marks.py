@@ -4,20 +4,9 @@ import json
 
 import pytest
 
+from coloured import found
 from fovea.search.library.library import Library
 from fovea.search.library.marks import mark
-
-
-@pytest.fixture
-def ids(client):
-    """Name -> id of the eight pictures."""
-    hits = client.get("/api/search?q=&limit=100").json["hits"]
-    return {hit["name"].removesuffix(".png"): hit["image_id"] for hit in hits}
-
-
-def found(client, query):
-    hits = client.get("/api/search", query_string={"q": query, "limit": 100}).json["hits"]
-    return {hit["name"].removesuffix(".png") for hit in hits}
 
 
 @pytest.mark.parametrize("kind", ["favourite", "hidden"])
@@ -114,11 +103,12 @@ def test_everything_is_exported_and_imported(client, ids):
     document = answer.json
     assert len(document["favourites"]) == 2 and len(document["hidden"]) == 1
     [search] = document["searches"]
-    assert search["pictures"] == {str(ids["red"]): document["favourites"][0]["sha256"]}
+    named = {entry["path"].rpartition("/")[2]: entry["sha256"] for entry in document["favourites"]}
+    assert search["pictures"] == {str(ids["red"]): named["red.png"]}
     client.post("/api/marks", json={"ids": list(ids.values()), "favourite": False, "hidden": False})
     client.delete("/api/searches/1")
     added = client.put("/api/marks", json=document)
-    assert added.json == {"favourites": 2, "hidden": 1, "searches": 1, "absent": 0}
+    assert added.json == {"favourites": 2, "hidden": 1, "searches": 1, "tags": 0, "absent": 0}
     assert found(client, "is:favourite") == {"red", "blue"}
     assert set(client.put("/api/marks", json=document).json.values()) == {0}
     refused = client.put("/api/marks", json={"fovea": 3})
@@ -183,3 +173,35 @@ def test_a_search_that_cannot_be_saved_says_why(client):
 def test_pages_of_other_sites_change_nothing(client, method, place):
     for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
         assert client.open(place, method=method, json={}, headers=headers).status_code == 403
+
+
+# Large documents
+
+
+def document_of(size):
+    """A document of about ``size`` bytes, of marks that wait for their pictures."""
+    entry = '{"sha256":"%064x"}'
+    count = size // len(entry % 0) - 1
+    return '{"fovea":1,"favourites":[' + ",".join(entry % n for n in range(count)) + "]}"
+
+
+def test_a_document_of_some_mebibytes_is_imported(client):
+    text = document_of(2 << 20)
+    answer = client.put("/api/marks", data=text, content_type="application/json")
+    assert answer.status_code == 200, answer.json
+    assert answer.json["absent"] == answer.json["favourites"] == text.count("sha256")
+
+
+def test_one_document_is_imported_at_a_time(client, app):
+    with app.extensions["fovea.imports"]:
+        answer = client.put("/api/marks", json={"fovea": 1})
+        assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    assert client.put("/api/marks", json={"fovea": 1}).status_code == 200
+    assert client.put("/api/marks", json={"fovea": 9}).status_code == 400
+    assert client.put("/api/marks", json={"fovea": 1}).status_code == 200
+
+
+def test_a_document_beyond_the_limit_is_refused(client):
+    text = " " * (16 << 20) + "{}"
+    answer = client.put("/api/marks", data=text, content_type="application/json")
+    assert answer.status_code == 413

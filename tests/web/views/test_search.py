@@ -58,7 +58,10 @@ def test_a_hit_has_all_that_the_page_shows(client, photos):
     path = str(photos / "red.png")
     assert hit.pop("thumbnail").startswith(f"/api/images/{hit['image_id']}/thumbnail?v=")
     assert hit.pop("score") == pytest.approx(1, abs=1e-3)
-    assert len(hit.pop("day")) == len("2024-07-01")
+    day = hit.pop("day")
+    assert len(day) == len("2024-07-01")
+    assert hit.pop("same_day") == f"/api/search?q=on:{day}"
+    assert hit.pop("original") == f"/api/images/{hit['image_id']}/original"
     assert hit.pop("likelihood") is None, "no background is saved yet"
     assert hit.pop("image_id") >= 1
     assert hit == {
@@ -67,6 +70,7 @@ def test_a_hit_has_all_that_the_page_shows(client, photos):
         "paths": [path],
         "offline": False,
         "by_name": True,
+        "by_text": False,
         "favourite": False,
         "hidden": False,
         "name": "red.png",
@@ -74,6 +78,8 @@ def test_a_hit_has_all_that_the_page_shows(client, photos):
         "height": 24,
         "format": "PNG",
         "taken_at": None,
+        "time": None,
+        "duration": None,
     }
 
 
@@ -132,7 +138,7 @@ def test_a_hostile_query_is_a_query(client, query):
         assert response.json["query"] == query
 
 
-@pytest.mark.parametrize("query", ["%FF%FE", "caf%E9", "red&limit=5&more=%ED%A0%80"])
+@pytest.mark.parametrize("query", ["%FF%FE", "caf%E9", "red&limit=5&cursor=%ED%A0%80"])
 def test_bytes_that_are_no_utf8_are_not_searched_for(client, query):
     response = client.get(f"/api/search?q={query}")
     assert is_problem(response) and "UTF-8" in response.json["detail"]

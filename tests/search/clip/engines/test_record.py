@@ -126,6 +126,9 @@ def test_a_record_says_what_is_used_and_why():
     assert failed.described() == "float32 (torch); no int8: no such operator"
     alone = Record("torch", "bfloat16", "", {"torch float32": 10, "torch bfloat16": 25}, None)
     assert alone.described() == "bfloat16 (torch): 2.5 x torch float32"
+    speeds = {"torch float32": 17, "torch bfloat16": 10}
+    exact = Record("torch", "float32", "", speeds, None)
+    assert exact.described() == "float32 (torch): 1.7 x torch bfloat16"
 
 
 def test_what_is_kept_of_a_model_can_be_deleted(kept):

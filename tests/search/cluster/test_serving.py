@@ -1,0 +1,121 @@
+"""The page's server and Python over a library on a real Milvus server."""
+
+from pathlib import Path
+
+import pytest
+
+import fovea
+from fovea.search.cluster.client import PAUSE_S
+from fovea.search.cluster.ledger import ledger_folder, pass_on
+from fovea.search.errors import LibraryError
+from fovea.search.library.library import Library
+from fovea.web.app import create_app
+from libraries import eventually
+from milvus_server import MilvusServer
+from toys import ColourEncoder, lazily
+
+BASE = "http://localhost"
+
+
+@pytest.fixture
+def indexed_there(address, cluster, photos, add_file):
+    """The eight photos, on Milvus."""
+    with Library.open(ledger_folder(address)) as library:
+        root = library.add_root(photos)
+        for path in sorted(photos.iterdir()):
+            add_file(library, root.id, path)
+        pass_on(library)
+    used = cluster.used(now=True)
+    eventually(lambda: cluster.client.count(used.collection) == 8)
+    return Path(str(address))
+
+
+@pytest.fixture
+def client(indexed_there):
+    app = create_app(indexed_there, encoder_of=lambda model: lazily(ColourEncoder()), testing=True)
+    yield app.test_client()
+    app.extensions["fovea"].close()
+
+
+def test_the_page_s_server_searches_filters_and_shows_pictures(client, photos):
+    names = sorted(path.name for path in photos.iterdir())
+    found = client.get("/api/search?q=red", base_url=BASE).json
+    assert found["hits"][0]["name"] == "red.png" and found["total"] == len(names)
+    listed = client.get("/api/search?q=sort:name+format:png&limit=3", base_url=BASE).json
+    assert [hit["name"] for hit in listed["hits"]] == names[:3]
+    more = client.get(f"/api/search?cursor={listed['cursor']}&limit=50", base_url=BASE).json
+    assert [hit["name"] for hit in more["hits"]] == names[3:]
+    number = found["hits"][0]["image_id"]
+    shown = client.get(f"/api/images/{number}", base_url=BASE).json
+    assert shown["name"] == "red.png" and shown["width"] == 32 and len(shown["similar"]) == 7
+    with client.get(f"/api/images/{number}/original", base_url=BASE) as original:
+        assert original.data == (photos / "red.png").read_bytes()
+    thumbnail = client.get(f"/api/images/{number}/thumbnail", base_url=BASE)
+    assert thumbnail.status_code == 200 and thumbnail.mimetype == "image/webp"
+    assert client.get("/api/images/12345", base_url=BASE).status_code == 404
+    assert client.get("/api/status", base_url=BASE).json["images"] == len(names)
+    facets = client.get("/api/facets", base_url=BASE).json
+    assert facets["formats"] == [{"name": "PNG", "count": len(names)}]
+    assert client.get("/api/timeline", base_url=BASE).json["total"] == len(names)
+
+
+def test_another_server_knows_a_picture_by_its_number(client, indexed_there, tmp_path, monkeypatch):
+    number = client.get("/api/search?q=blue", base_url=BASE).json["hits"][0]["image_id"]
+    monkeypatch.setenv("FOVEA_CLUSTER_FOLDER", str(tmp_path / "another machine"))
+    app = create_app(indexed_there, encoder_of=lambda model: lazily(ColourEncoder()), testing=True)
+    shown = app.test_client().get(f"/api/images/{number}", base_url=BASE).json
+    assert shown["name"] == "blue.png"
+    app.extensions["fovea"].close()
+
+
+def test_marks_are_kept_here_and_filters_know_them(client):
+    hits = client.get("/api/search?q=red", base_url=BASE).json["hits"]
+    first, second = (hit["image_id"] for hit in hits[:2])
+    headers = {"Origin": BASE}
+    client.put(f"/api/images/{first}/favourite", base_url=BASE, headers=headers)
+    client.put(f"/api/images/{second}/hidden", base_url=BASE, headers=headers)
+    found = client.get("/api/search?q=is:favourite", base_url=BASE).json
+    assert [hit["image_id"] for hit in found["hits"]] == [first]
+    assert client.get("/api/search?q=", base_url=BASE).json["total"] == 7
+    hidden = client.get("/api/search?q=is:hidden", base_url=BASE).json
+    assert [hit["image_id"] for hit in hidden["hits"]] == [second]
+
+
+def test_what_it_cannot_do_is_said(client):
+    asked = client.get("/api/search?q=text:hello", base_url=BASE)
+    assert asked.status_code == 400 and "text:" in asked.json["detail"]
+    scan = client.post("/api/scans", json={}, base_url=BASE, headers={"Origin": BASE})
+    assert scan.status_code == 403 and "fovea index FOLDER --library" in scan.json["detail"]
+
+
+def test_python_searches_it_and_says_what_it_does_not(indexed_there, monkeypatch):
+    monkeypatch.setattr(fovea.Library, "_found_encoder", lambda self: lazily(ColourEncoder()))
+    with fovea.Library.open(str(indexed_there)) as library:
+        assert library.counts().images == 8
+        assert library.search("lime", k=1).hits[0].path.endswith("lime.png")
+        with pytest.raises(LibraryError, match="fovea index"):
+            library.index("/tmp")
+
+
+@pytest.fixture(scope="module")
+def own_server(milvus, tmp_path_factory):
+    """Another server, which a test may stop."""
+    if not isinstance(milvus, MilvusServer):
+        pytest.skip("the server that FOVEA_TEST_MILVUS names is not to be stopped")
+    return milvus
+
+
+def test_a_milvus_that_is_away_is_one_line_and_comes_back(own_server, client, monkeypatch):
+    assert client.get("/api/search?q=red", base_url=BASE).status_code == 200
+    own_server.stop()
+    for path in ("/api/search?q=blue", "/api/search?q=", "/api/status"):
+        answer = client.get(path, base_url=BASE)
+        assert answer.status_code == 503, path
+        assert "does not answer" in answer.json["detail"] and "\n" not in answer.json["detail"]
+    assert client.get("/", base_url=BASE).status_code == 200
+    own_server.start()
+
+    def is_back():
+        return client.get("/api/search?q=blue", base_url=BASE).status_code == 200
+
+    eventually(is_back, seconds=60 + PAUSE_S)
