@@ -289,7 +289,7 @@ def check_version(version: str) -> None:
 
 
 def chunks(entries: Iterable[Item | Result | None]) -> Iterator[list[Item | Result]]:
-    """Yield entries together: at most ``CHUNK``, and ``STREAMED`` bytes of contents or one entry."""
+    """Yield entries together: up to ``CHUNK``, of ``STREAMED`` bytes of contents or one entry."""
     chunk: list[Item | Result] = []
     held = 0
     for entry in entries:
