@@ -186,7 +186,7 @@ def test_ctrl_c_ends_the_run_after_its_batch(scan, tmp_path):
     class Interrupted(ColourEncoder):
         def encode_pixels(self, pixels):
             if not self.encoded:  # a second one ends the process
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)  # to this thread: others would tell it late
             return super().encode_pixels(pixels)
 
     scan.encoder = Interrupted()

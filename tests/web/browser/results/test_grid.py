@@ -90,8 +90,10 @@ def test_the_name_leads_to_the_whole_library(page):
 
 
 def test_a_link_behind_the_box_skips_to_the_results(page):
+    hits = answer(page, "/api/search?q=horse %2Bstripes -people")["hits"]
     page.fill(BOX, "horse +stripes -people")
     page.wait_for_selector(".chip >> nth=2")
+    wait_for_first(page, hits[0]["image_id"])  # the focus stays on a picture that moves
     page.focus(BOX)
     page.keyboard.press("Tab")  # to the choice of a picture
     page.keyboard.press("Tab")  # to the star
