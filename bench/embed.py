@@ -1,9 +1,10 @@
 """Measure embedding: Ray with 1, 2 and 4 decoding workers against this machine's plain pool.
 
-python bench/embed.py FOLDER [--copies N]
+python bench/embed.py FOLDER [--copies N] [--device cuda --dtype auto --model random]
 
 Prints pictures a second from the first result on, the whole time with the start of the cluster, and
-milliseconds of CPU that all processes took for a picture, which other work here disturbs less.
+milliseconds of CPU that all processes took for a picture, which other work here disturbs less. The
+model ``random`` is a ViT-B/32 with random weights.
 
 python bench/embed.py FOLDER --memory 16000 [--pause 0.004]
 
@@ -20,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.common import write_model
 from fovea.indexer.embedding.embed import EmbedReport, Run, embed_into_files
 from fovea.indexer.embedding.on_ray import HELD, HELD_EACH, OnRay, load_here
 from fovea.indexer.embedding.sources import source_of
@@ -39,25 +42,34 @@ SAMPLE_S = 0.25
 KINDS = ("Pss", "Pss_Anon", "Pss_Shmem")
 
 
+@dataclass(frozen=True)
+class Used:
+    """A model, and where it computes and how."""
+
+    model: ModelInfo
+    device: str = "cpu"
+    dtype: str = "float32"
+
+
 def embedded(
     folder: Path,
     workers: int,
     on_ray: bool,
+    used: Used,
     load: Any = None,
-    model: ModelInfo | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> EmbedReport:
     """Embed a folder anew."""
-    model, stop = model or resolve_model("fovea-small"), threading.Event()
-    here = cache(partial(model.load, device="cpu", dtype="float32"))
-    run = Run(model, here, workers, stop=stop, progress=progress)
+    stop, where = threading.Event(), (used.device, used.dtype)
+    here = cache(partial(used.model.load, device=used.device, dtype=used.dtype))
+    run = Run(used.model, here, workers, stop=stop, progress=progress)
     if on_ray:
-        run.engine = OnRay("local", model, "cpu", "float32", run.limits, workers, None, stop, load)
+        run.engine = OnRay("local", used.model, *where, run.limits, workers, None, stop, load)
     with tempfile.TemporaryDirectory() as place:
         return embed_into_files([source_of(str(folder))], Path(place) / "out", run)
 
 
-def measured(folder: Path, workers: int, on_ray: bool) -> dict[str, float | int | str]:
+def measured(folder: Path, workers: int, on_ray: bool, used: Used) -> dict[str, float | int | str]:
     """Embed a folder anew; return the rate and the time."""
     seen: list[tuple[float, int, float]] = []  # (time, embedded, seconds of CPU), once a second
 
@@ -67,7 +79,7 @@ def measured(folder: Path, workers: int, on_ray: bool) -> dict[str, float | int 
             spent = sum(map(cpu_of, below(os.getpid())))
             seen.append((now, state.embedded, spent))
 
-    report = embedded(folder, workers, on_ray, progress=progress)
+    report = embedded(folder, workers, on_ray, used, progress=progress)
     engine = "ray" if on_ray else "pool"
     (_, first, before), (_, last, after) = seen[0], max(seen, key=lambda one: one[2])
     return {"engine": engine, "workers": workers, "embedded": report.embedded,
@@ -175,7 +187,7 @@ def remembered(folder: Path, count: int, workers: int, seconds: float) -> dict[s
         for number in range(count):
             (Path(place) / f"{number:06d}.jpg").write_bytes(small)
         watch = Watch()
-        report = embedded(Path(place), workers, True, partial(paused, model, seconds), model)
+        report = embedded(Path(place), workers, True, Used(model), partial(paused, model, seconds))
         watch.end()
     side = model.preprocess.size
     return {
@@ -209,6 +221,9 @@ def main() -> None:
     parser.add_argument(
         "--pause", type=float, default=0.004, metavar="SECONDS", help="for each picture"
     )
+    parser.add_argument("--model", default="fovea-small", help="a name, a folder or random")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
     options = parser.parse_args()
     if options.memory:
         for workers in options.workers:
@@ -217,10 +232,14 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as place:
         for number in range(options.copies):
-            shutil.copytree(options.folder, Path(place) / str(number))
+            shutil.copytree(options.folder, Path(place) / "photographs" / str(number))
+        is_random = options.model == "random"
+        name = str(write_model(Path(place) / "model")) if is_random else options.model
+        used = Used(resolve_model(name), options.device, options.dtype)
         for workers in options.workers:
             for on_ray in (False, True):
-                print(json.dumps(measured(Path(place), workers, on_ray)), flush=True)
+                found = measured(Path(place) / "photographs", workers, on_ray, used)
+                print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
