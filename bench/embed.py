@@ -35,7 +35,8 @@ from fovea.indexer.embedding.embed import EmbedReport, Run, embed_into_files
 from fovea.indexer.embedding.on_ray import HELD, HELD_EACH, OnRay, load_here
 from fovea.indexer.embedding.sources import source_of
 from fovea.indexer.scanning.pipeline import Progress
-from fovea.search.models.info import ModelInfo
+from fovea.indexer.workers.host import available_cores
+from fovea.search.models.info import ModelInfo, describe_model
 from fovea.search.models.resolve import resolve_model
 
 SAMPLE_S = 0.25
@@ -61,12 +62,21 @@ def embedded(
 ) -> EmbedReport:
     """Embed a folder anew."""
     stop, where = threading.Event(), (used.device, used.dtype)
+    if used.model.source == "random":
+        load = load or partial(loaded, used)  # nodes know models by name
     here = cache(partial(used.model.load, device=used.device, dtype=used.dtype))
     run = Run(used.model, here, workers, stop=stop, progress=progress)
     if on_ray:
         run.engine = OnRay("local", used.model, *where, run.limits, workers, None, stop, load)
     with tempfile.TemporaryDirectory() as place:
         return embed_into_files([source_of(str(folder))], Path(place) / "out", run)
+
+
+def loaded(used: Used) -> Any:
+    import torch
+
+    torch.set_num_threads(available_cores())  # Ray tells it to use one
+    return used.model.load(device=used.device, dtype=used.dtype)
 
 
 def measured(folder: Path, workers: int, on_ray: bool, used: Used) -> dict[str, float | int | str]:
@@ -233,9 +243,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         for number in range(options.copies):
             shutil.copytree(options.folder, Path(place) / "photographs" / str(number))
-        is_random = options.model == "random"
-        name = str(write_model(Path(place) / "model")) if is_random else options.model
-        used = Used(resolve_model(name), options.device, options.dtype)
+        if options.model == "random":
+            model = describe_model(write_model(Path(place) / "model"), "random", "random")
+        else:
+            model = resolve_model(options.model)
+        used = Used(model, options.device, options.dtype)
         for workers in options.workers:
             for on_ray in (False, True):
                 found = measured(Path(place) / "photographs", workers, on_ray, used)

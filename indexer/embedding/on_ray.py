@@ -270,14 +270,21 @@ def _silenced() -> Iterator[None]:
 
 
 def _reason(exc: BaseException) -> str:
-    """Say in one line why Ray gave up: the innermost cause, which may be ours."""
+    """Say in one line why Ray gave up: the innermost cause, which may be ours.
+
+    Ray's ``SystemException`` is a cause that says nothing, and what an actor could not start for is
+    the last line of a traceback in the message.
+    """
     while True:
         cause = getattr(exc, "cause", None) or exc.__cause__
-        if not isinstance(cause, BaseException):
+        if not isinstance(cause, BaseException) or not str(cause).strip():
             break
         exc = cause
     lines = [line for line in str(exc).splitlines() if line.strip()] or [type(exc).__name__]
-    return one_line(lines[-1] if isinstance(exc, FoveaError) else lines[0])
+    if isinstance(exc, FoveaError):
+        return one_line(lines[-1])
+    ours = re.match(r"fovea\.[\w.]+: (.+)", lines[-1])
+    return one_line(ours.group(1) if ours else lines[0])
 
 
 def check_version(version: str) -> None:

@@ -29,10 +29,11 @@ from fovea.indexer.embedding.embed import Run, embed_into_files  # noqa: E402
 from fovea.indexer.embedding.on_ray import OnRay  # noqa: E402
 from fovea.indexer.embedding.sources import source_of  # noqa: E402
 from fovea.search.clip.preprocess import Preprocess  # noqa: E402
+from fovea.search.errors import FoveaError  # noqa: E402
 from fovea.search.models.info import ModelInfo  # noqa: E402
 from toys import ColourEncoder  # noqa: E402
 
-RUNS = ("shards", "workers", "stop", "node")  # the last one costs the cluster a node
+RUNS = ("shards", "model", "workers", "stop", "node")  # the last one costs the cluster a node
 HERE = {"num_cpus": 2, "node_ip_address": "127.0.0.1"}
 SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500,
         "health_check_failure_threshold": 3}  # fmt: skip
@@ -94,10 +95,14 @@ def embedded(source, folder, what, cluster=None, second=None):
     run = Run(model, Slow, progress=killing, stop=killing.stop)
     run.engine = OnRay(
         "local" if cluster is None else cluster.address,
-        model, "cpu", "float32", run.limits, 2, 16, killing.stop, partial(Slow),
+        model, "cpu", "float32", run.limits, 2, 16, killing.stop,
+        None if what == "model" else partial(Slow),  # None: the one of this name, on each node
     )  # fmt: skip
     started = time.monotonic()
-    report = embed_into_files([source_of(source)], folder, run, part=50)
+    try:
+        report = embed_into_files([source_of(source)], folder, run, part=50)
+    except FoveaError as exc:
+        return {"error": str(exc)}
     print(what, round(time.monotonic() - started, 1), file=sys.stderr, flush=True)
     return asdict(report) | {"killed": killing.killed}
 

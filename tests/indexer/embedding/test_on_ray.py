@@ -138,6 +138,10 @@ def test_a_cluster_that_is_away_is_one_line():
     assert place_of("ray://[::1]:10001") == ("::1", 10001)
 
 
+def test_a_model_that_nodes_do_not_have_is_named(run_of):
+    assert "Ray: there is no model 'colour'" in run_of("model")["error"]
+
+
 def test_shards_are_read_by_the_nodes(embed, shards, run_of):
     report = run_of("shards")
     assert (report["embedded"], report["shards"]) == (160, 2)
