@@ -334,7 +334,7 @@ def type_in(page, text: str) -> None:
     page.wait_for_selector("#suggestions", state="hidden")
     with page.expect_response(lambda response: asks_for(response.url) == text):
         page.keyboard.type(text)
-    page.wait_for_selector("#suggestions:not([hidden])")
+    page.wait_for_selector("#suggestions:not([hidden]) [role=listbox]:not([aria-busy])")
 
 
 def asks_for(url: str) -> str | None:

@@ -273,6 +273,7 @@ def test_keys_work_at_once_and_the_help_has_them(page):
     page.keyboard.press("?")
     page.wait_for_selector("#help[open] #help-copies")
     page.keyboard.press("Escape")
+    page.wait_for_selector("#help:not([open])", state="attached")
     page.keyboard.press("ArrowDown")
     assert page.locator(".copies-group .copy-open:focus").count() == 1
     page.keyboard.press("/")

@@ -61,6 +61,7 @@ function typed(event) {
   drop();
   if (isOpen()) {
     isStale = true;
+    list.setAttribute("aria-busy", "true");
     point(-1);
     late = setTimeout(hide, PATIENCE);
   }
@@ -137,6 +138,7 @@ function ofRecent(text) {
 function show(suggestions) {
   shown = suggestions;
   isStale = false;
+  list.removeAttribute("aria-busy");
   list.replaceChildren(...shown.map(option));
   clear.hidden = !shown.some(({ kind }) => kind === "recent");
   popup.hidden = !shown.length;
