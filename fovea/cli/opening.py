@@ -102,7 +102,7 @@ def searchable(folder: Path | None, device: str, dtype: str) -> "Iterator[fovea.
     opened = fovea.Library.open(place, device=device, dtype=dtype, on_download=download_bar)
     with opened as library:
         if library.model is None:
-            raise FoveaError(f"nothing is indexed in {library.folder} yet: fovea index FOLDER")
+            raise FoveaError(f"nothing is indexed in {place} yet: fovea index FOLDER")
         yield library
         if library.better_bundled and not is_on_milvus(folder):
             tell_of_better(library.folder, library.better_model(), library.model)
@@ -152,9 +152,11 @@ def _is_default(place: Path) -> bool:
 
 
 def current_model(library: "Library") -> "ModelRow":
+    from fovea.search.library.paths import place_of
+
     model = library.model()
     if model is None:
-        raise FoveaError(f"nothing is indexed in {library.folder} yet: fovea index FOLDER")
+        raise FoveaError(f"nothing is indexed in {place_of(library)} yet: fovea index FOLDER")
     return model
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fovea.search.clip.errors import FoveaError
-from fovea.search.library.paths import printable_name
+from fovea.search.library.paths import place_of, printable_name
 
 if TYPE_CHECKING:
     from fovea.indexer.switching.switch import SwitchReport
@@ -87,7 +87,7 @@ def use_model(
         elif current is not None and current.identity == model.identity:
             cancel_change(library)
             pass_on(library)  # what an interrupted change has left to do
-            talk(f"{library.folder} already uses {model.name}")
+            talk(f"{place_of(library)} already uses {model.name}")
             if as_json:
                 print_json({"model": model.name, "switched": False})
         elif background:
@@ -184,7 +184,7 @@ def _compare(
 
     current = current_model(library)
     if current.identity == model.identity:
-        raise FoveaError(f"{library.folder} already uses {model.name}; name another model")
+        raise FoveaError(f"{place_of(library)} already uses {model.name}; name another model")
     try:
         load = partial(model.load, **machine)
         switch_library(library, model, load, only_embed=True, **options)

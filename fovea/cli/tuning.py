@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fovea.search.clip.errors import FoveaError
-from fovea.search.library.paths import path_fields, printable, printable_name
+from fovea.search.library.paths import path_fields, place_of, printable, printable_name
 
 if TYPE_CHECKING:
     from fovea.indexer.learning.finetune import Tuned
@@ -169,7 +169,7 @@ def _use_tuned(
     model, before = resolve_in(library, str(tuned.folder)), current_model(library)
     load = partial(model.load, device=device, dtype=dtype)
     switch_result(switch_library(library, model, load, workers=workers), model, before)
-    talk(f"{library.folder} now uses it; to go back: fovea models use {before.name}")
+    talk(f"{place_of(library)} now uses it; to go back: fovea models use {before.name}")
 
 
 def show_captions(path: bytes, captions: Sequence[str], as_json: bool) -> None:

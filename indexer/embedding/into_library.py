@@ -12,7 +12,7 @@ from fovea.indexer.scanning.refusals import UNSTORED, is_refusal
 from fovea.search.errors import FoveaError
 from fovea.search.library import checks
 from fovea.search.library.library import Library
-from fovea.search.library.paths import printable_name
+from fovea.search.library.paths import place_of, printable_name
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.search.models.info import ModelInfo
 
@@ -48,7 +48,7 @@ class IntoLibrary:
         current = library.model()
         if current is not None and current.identity != model.identity:
             raise FoveaError(
-                f"{library.folder} uses {current.name}, not {model.name}; use --model "
+                f"{place_of(library)} uses {current.name}, not {model.name}; use --model "
                 f"{current.name}, or choose another library"
             )
         library.refuse_damaged(checks.everyday)

@@ -17,6 +17,7 @@ import numpy as np
 from fovea.search.embedded.store import files_written, rooted
 from fovea.search.library import files as rows_of
 from fovea.search.library.library import Library
+from fovea.search.library.paths import DESK
 from fovea.search.library.rows import ModelRow
 from fovea.search.places.moving import put_places
 from fovea.search.seam.writing import Kept
@@ -24,9 +25,8 @@ from fovea.search.seam.writing import Kept
 from .address import Address, address_of, local_folder
 from .entity import kept_of
 
-__all__ = ["ATTACHED", "Desk", "attached_to", "desk_folder"]
+__all__ = ["Desk", "attached_to", "desk_folder"]
 
-ATTACHED = "milvus"  # a key of the library's settings: the address that it belongs to
 MOST_HELD = 200_000  # pictures; with more, all are forgotten
 HELD = (
     "CREATE TABLE IF NOT EXISTS held (image_id INTEGER PRIMARY KEY "
@@ -41,9 +41,7 @@ def desk_folder(address: Address) -> Path:
     with Library.open(folder, create=True) as library:
         if attached_to(library) is None:
             with library.transaction() as conn:
-                conn.execute(
-                    "INSERT OR REPLACE INTO library VALUES (?, ?)", (ATTACHED, str(address))
-                )
+                conn.execute("INSERT OR REPLACE INTO library VALUES (?, ?)", (DESK, str(address)))
                 conn.execute(HELD)
         _prune(library)
     for made in (folder.parent / "ledger").glob("background-*.npz"):  # for likelihoods
@@ -54,7 +52,7 @@ def desk_folder(address: Address) -> Path:
 
 def attached_to(library: Library) -> Address | None:
     """Return the library on Milvus whose rows these are; None for a library of its own."""
-    rows = library.rows("SELECT value FROM library WHERE key = ?", (ATTACHED,))
+    rows = library.rows("SELECT value FROM library WHERE key = ?", (DESK,))
     return address_of(rows[0][0]) if rows else None
 
 

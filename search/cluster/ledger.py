@@ -13,6 +13,7 @@ from pathlib import Path
 from fovea.search.embedded.store import EmbeddedStore, pictures_of
 from fovea.search.errors import LibraryError
 from fovea.search.library.library import Library
+from fovea.search.library.paths import LEDGER
 from fovea.search.library.rows import ModelRow
 from fovea.search.seam.writing import Unread
 
@@ -24,7 +25,6 @@ from .store import Store
 
 __all__ = ["Passed", "compared", "ledger_folder", "ledger_of", "pass_on", "size_of"]
 
-LEDGER = "milvus ledger"  # a key of the library's settings: the address
 PASSED = "milvus model"  # another: the SHA-256 of the model that all is passed on by
 BATCH = 5_000  # changes passed on at a time
 HERE = (  # pictures of this machine, with the paths of their files

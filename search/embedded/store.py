@@ -10,6 +10,7 @@ import numpy as np
 
 from fovea.search.errors import LibraryError
 from fovea.search.library.library import Library
+from fovea.search.library.paths import place_of
 from fovea.search.library.rows import FileWrite, ImageMetadata, ModelRow, NewImage, WriteBatch
 from fovea.search.places.moving import places_at, put_places
 from fovea.search.seam.writing import FileAt, Kept, Unread
@@ -37,7 +38,7 @@ class EmbeddedStore:
         current = self.library.model()
         if current is not None and current.identity != identity and self.count():
             raise LibraryError(
-                f"{self.library.folder} uses {current.name}, not {name}; choose another folder"
+                f"{place_of(self.library)} uses {current.name}, not {name}; choose another folder"
             )
         return self.library.set_model(name, identity, dim, source)
 

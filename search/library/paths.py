@@ -3,8 +3,16 @@
 import base64
 import os
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
-__all__ = ["path_fields", "printable", "printable_name"]
+if TYPE_CHECKING:
+    from .library import Library
+
+__all__ = ["DESK", "LEDGER", "path_fields", "place_of", "printable", "printable_name"]
+
+# Keys of the settings of what a machine keeps of a library on Milvus: the address.
+LEDGER = "milvus ledger"  # of files, for indexing
+DESK = "milvus"  # of rows, for searching
 
 _ESCAPES = frozenset("\\nrtxuU")  # what follows the backslash in an escape
 
@@ -39,3 +47,9 @@ def path_fields(path: str) -> dict[str, str]:
     except UnicodeEncodeError:
         fields["path_bytes"] = base64.b64encode(os.fsencode(path)).decode("ascii")
     return fields
+
+
+def place_of(library: "Library") -> str:
+    """Return where a library is, as people name it: its folder, or its address on Milvus."""
+    rows = library.rows("SELECT value FROM library WHERE key IN (?, ?)", (LEDGER, DESK))
+    return str(rows[0][0]) if rows else printable_name(library.folder)

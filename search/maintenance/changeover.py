@@ -21,6 +21,7 @@ from fovea.search.index.view import snapshot_path
 from fovea.search.library.files import write_moments
 from fovea.search.library.library import PAGE, Library
 from fovea.search.library.locks import exclusive, holder_of
+from fovea.search.library.paths import place_of
 from fovea.search.library.rows import ModelRow, Moments
 from fovea.search.models.info import ModelInfo
 from fovea.search.models.resolve import resolve_known, resolve_model
@@ -235,7 +236,7 @@ def find_model(library: Library, name: str) -> ModelRow | None:
     if len(found) > 1:
         marks = ", ".join(model.identity[:12] for model in found)
         raise LibraryError(
-            f"{len(found)} models of {library.folder} are called {name}; "
+            f"{len(found)} models of {place_of(library)} are called {name}; "
             f"give the beginning of a SHA-256 instead: {marks}"
         )
     return found[0] if found else None
@@ -268,7 +269,8 @@ def check_removable(library: Library, identity: str | None) -> None:
     """Raise ``LibraryError`` for the model that the library uses."""
     current = library.model()
     if current is not None and current.identity == identity:
-        raise LibraryError(f"{library.folder} uses {current.name}; switch to another model first")
+        place = place_of(library)
+        raise LibraryError(f"{place} uses {current.name}; switch to another model first")
 
 
 def remove_model(library: Library, model: ModelRow) -> Removed:

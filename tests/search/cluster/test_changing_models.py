@@ -124,7 +124,7 @@ def test_a_change_that_is_broken_off_is_repeated(place, models, cluster, monkeyp
     done = use("second", place)
     assert done.code == 0 and "uses second from now on" in done.err, done.err
     assert used(cluster) == ("second", len(COLOURS))
-    assert "already uses second" in use("second", place).err
+    assert f"{place} already uses second" in use("second", place).err
 
 
 def test_what_changed_meanwhile_goes_back_too(place, models, cluster, tmp_path):

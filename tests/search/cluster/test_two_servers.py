@@ -42,18 +42,13 @@ http {{
 
 @pytest.fixture(scope="module")
 def indexed_there(milvus, tmp_path_factory):
-    """Some photos on Milvus, put there by the command; the address as commands take it."""
+    """The photos on Milvus, put there by the command; the address as commands take it."""
     place = tmp_path_factory.mktemp("two")
-    photos = place / "photos"
-    photos.mkdir()
-    for file in sorted(PHOTOS.iterdir())[:12]:
-        if file.suffix.lower() in (".jpg", ".png"):
-            shutil.copy(file, photos)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv(FOLDER, str(place / "milvus"))
         with made_library(milvus, empty=True) as cluster:
-            indexed(str(cluster.address), photos)
-            count = len(list(photos.iterdir()))
+            indexed(str(cluster.address), PHOTOS)
+            count = sum(file.suffix.lower() in (".jpg", ".png") for file in PHOTOS.iterdir())
             used = cluster.used(now=True)
             eventually(lambda: cluster.client.count(used.collection) == count)
             yield str(cluster.address), count
@@ -148,8 +143,14 @@ def visited(browser, port, query):
 
 
 def tiles(page, count):
+    """Wait until an answer of so many pictures is shown: its first ones, and their number."""
     page.wait_for_function(
-        "count => document.querySelectorAll('a img[src*=thumbnail]').length === count", arg=count
+        """count => {
+            const shown = document.querySelectorAll("a img[src*=thumbnail]").length;
+            const said = document.getElementById("status").textContent.match(/[0-9,]+/g);
+            return shown && shown <= count && said?.includes(`${count}`);
+        }""",
+        arg=count,
     )
 
 
