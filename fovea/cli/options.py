@@ -84,7 +84,8 @@ def _remember(ctx: click.Context, param: click.Parameter, folder: Path | None) -
 class SubjectGroup(click.Group):
     """Commands of one subject; ``--library`` may stand before their name as well as after it.
 
-    ``alone`` names the command that runs where none is given; without it, one has to be.
+    ``alone`` names the command that runs where none is given, and ``--json`` may stand before it
+    too; without it, one has to be.
     """
 
     def __init__(self, *args: Any, alone: str | None = None, **settings: Any) -> None:
@@ -103,6 +104,16 @@ class SubjectGroup(click.Group):
                 help="The library's folder; may also stand after the command.",
             )
         )
+        if alone is not None:
+            self.params.append(
+                click.Option(
+                    ["--json"],
+                    is_flag=True,
+                    expose_value=False,
+                    callback=_hand_on,
+                    help="Print one JSON document; may also stand after the command.",
+                )
+            )
 
     def invoke(self, ctx: click.Context) -> Any:
         value = super().invoke(ctx)
@@ -122,9 +133,9 @@ class SubjectGroup(click.Group):
         command = self.get_command(ctx, name)
         if command is None and not name.startswith("-") and not ctx.resilient_parsing:
             ctx.fail(f"there is no command {name!r}; there are {self._names(ctx)}")
-        if command is not None and ctx.default_map:
-            if not any(param.name == "folder" for param in command.params):
-                ctx.fail(f"{ctx.command_path} {name} takes no --library")
+        for option in (ctx.default_map or {}).get(name, {}):
+            if command is not None and not any(param.name == option for param in command.params):
+                ctx.fail(f"{ctx.command_path} {name} takes no {_HANDED_ON[option]}")
         return super().resolve_command(ctx, args)
 
     def _names(self, ctx: click.Context) -> str:
@@ -132,11 +143,16 @@ class SubjectGroup(click.Group):
         return f"{', '.join(others)} and {last}"
 
 
-def _hand_on(ctx: click.Context, param: click.Parameter, folder: Path | None) -> None:
-    """Make a library that is named before a command the one that the command takes by default."""
-    if folder is not None:
+_HANDED_ON = {"folder": "--library", "as_json": "--json"}  # a command's parameter: its option
+
+
+def _hand_on(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Make what is given before a command what the command takes by default."""
+    if value:
         assert isinstance(ctx.command, click.Group)
-        ctx.default_map = {name: {"folder": folder} for name in ctx.command.commands}
+        name = next(name for name, option in _HANDED_ON.items() if option in param.opts)
+        known = ctx.default_map or {}
+        ctx.default_map = {one: {**known.get(one, {}), name: value} for one in ctx.command.commands}
 
 
 def machine_options(command: Command, *, dtypes: tuple[str, ...] = DTYPES) -> Command:

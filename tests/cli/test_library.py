@@ -91,6 +91,8 @@ def test_a_group_with_a_library_alone_says_what_there_is(used, monkeypatch, tmp_
     monkeypatch.setenv("FOVEA_LIBRARY", str(tmp_path / "none"))
     done = run(group, f"--library={used / 'library'}")
     assert done.code == 0 and done.out == run(group, alone, "--library", used / "library").out
+    there = ("--library", used / "library")
+    assert run(group, "--json", *there).out == run(group, alone, *there, "--json").out != done.out
     assert f"no library in {tmp_path / 'none'}" in run(group).err
     on_milvus = run(group, "--library", "milvus://localhost:1/x")
     assert on_milvus.code == 1 and on_milvus.err.startswith("Error: ")
@@ -112,6 +114,11 @@ def test_a_command_that_takes_no_library_says_so(used, command):
     group, name = command.split()
     done = run(group, "--library", used / "library", name, "a", "b")
     assert done.code == 2 and f"fovea {command} takes no --library" in done.err
+
+
+def test_a_command_that_prints_no_json_says_so():
+    done = run("tag", "--json", "label", "off")
+    assert done.code == 2 and "fovea tag label takes no --json" in done.err
 
 
 def test_a_library_before_a_command_is_checked_like_one_after_it():
