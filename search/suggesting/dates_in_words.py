@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from fovea.search.library.facts.folded import fold, words
 from fovea.search.query.filters import Filter
 
-__all__ = ["Calendar", "Span", "filters_of", "spans", "written"]
+__all__ = ["Calendar", "Span", "filters_of", "is_date", "spans", "written"]
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September",
@@ -77,6 +77,12 @@ def spans(phrase: str, calendar: Calendar) -> list[Span]:
     if tokens and not found and all(token.isascii() for token in tokens):
         found = [*_relative(tokens, calendar), *_absolute(tokens, calendar)]
     return list({(span.first, span.last): span for span in reversed(found)}.values())[::-1]
+
+
+def is_date(phrase: str, calendar: Calendar) -> bool:
+    """Whether a phrase of several words is a whole date: "last summer", but not "last s"."""
+    said = words(phrase)
+    return len(said) > 1 and any(words(span.label) == said for span in spans(phrase, calendar))
 
 
 def filters_of(span: Span, key: str = "on", negated: bool = False) -> tuple[Filter, ...]:

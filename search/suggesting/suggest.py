@@ -24,7 +24,7 @@ from fovea.search.query.filters import FILTERS, Filter
 from fovea.search.query.language import SORTS, Query, parse
 
 from .caret import Typed, typed_at
-from .dates_in_words import Calendar, filters_of, spans, written
+from .dates_in_words import Calendar, filters_of, is_date, spans, written
 from .known import Devices, Known
 from .matched import matched
 
@@ -129,6 +129,7 @@ class _Maker:
         self._beside = beside
         self._most, self._tries = most, ALL_TRIES
         self._found: dict[Kind, list[Suggestion]] = {}
+        self._settled: set[Kind] = set()  # of which fewer words would say something else
 
     def add(self, typed: Typed) -> None:
         try:
@@ -143,8 +144,10 @@ class _Maker:
             else _meanings(self._known, self._calendar, typed, self._library)
         )
         for kind, drafts in made.items():
-            if not self._found.get(kind):
+            if not self._found.get(kind) and kind not in self._settled:
                 self._found[kind] = list(self._counted(drafts, typed, rest))
+        if not typed.key and is_date(typed.value, self._calendar):
+            self._settled |= {"date", "filter"}  # of "last summer", "last" is no word to search for
 
     def _counted(self, drafts: Iterator[_Draft], typed: Typed, rest: Query) -> Iterator[Suggestion]:
         """Yield those that have pictures and can be written as a query."""
@@ -366,6 +369,7 @@ def _keys(typed: Typed) -> Iterator[_Draft]:
             len(begun) >= SHORTEST_NAME and any(name.startswith(begun) for name in also)
         ):
             help = FILTERS[key].help if key in FILTERS else "the order of the pictures"
+            help = help.replace("`", "")  # of the documentation's markup
             yield _Draft(
                 "filter", f"{key}:", detail=help, text=f"{typed.sign}{key}:", tokens=(begun,)
             )

@@ -3,6 +3,7 @@
 import ast
 
 from fovea.search.query.empty import MESSAGES as HINTS
+from fovea.search.query.filters import FILTERS
 from fovea.search.query.language import PROBLEMS as QUERY_PROBLEMS
 from fovea.search.query.saved import REFUSALS as SEARCH_REFUSALS
 from fovea.web.contract.schemas import SCHEMAS
@@ -49,6 +50,7 @@ def test_each_text_is_there_in_each_language():
     english, chinese = set(messages("en")), set(messages("zh-Hans"))
     english = {key for key in english if not key.endswith(".one")}  # Chinese has no singular
     assert english <= chinese
+    assert {f"suggest.key_{name}" for name in (*FILTERS, "sort")} <= english
     codes = {code for code in SCHEMAS["Change"]["properties"]["code"]["enum"] if code}
     assert {f"better.problem.{code}" for code in codes} <= english
     # The server's own words are English.

@@ -209,6 +209,8 @@ def test_the_page_on_queries_explains_each_filter():
     for kind in FILTERS.values():
         examples = ", ".join(f"`{example}`" for example in kind.examples)
         assert f"| {examples} | {kind.help} |" in rows
+    kinds = page.partition(" kind: ")[2].partition("\n    sort ")[0]
+    assert set(kinds.split()) == set(FILTERS)
 
 
 def test_the_page_knows_each_filter():

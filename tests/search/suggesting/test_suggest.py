@@ -75,6 +75,7 @@ def shown(found):
         ('text:"', None),
         ("text:*", None),
         ("writ", ("filter", "text:", None, "text:", "")),
+        ("long", ("filter", "longer:", None, "longer:", "")),
         ("cam", ("filter", "camera:", None, "camera:", "")),
         ("dog cam", ("filter", "camera:", None, "dog camera:", "")),
         ("fold", ("filter", "in:", None, "in:", "")),
@@ -105,6 +106,14 @@ def test_what_is_typed_suggests_what_may_be_meant(ask, text, expected):
         assert expected in found
     else:
         assert found[0] == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["last summer", "last year", "3 years ago", "july 2025", "dog last month"]
+)
+def test_of_a_date_without_pictures_no_part_is_suggested(odd_library, text):
+    found = suggest(odd_library, Known.of(odd_library), text, today=date(2035, 1, 9))
+    assert not {one.kind for one in found} & {"date", "filter"}
 
 
 def test_an_empty_box_suggests_the_saved_searches(ask):
