@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fovea.search.clip.errors import FoveaError
+from fovea.search.errors import FoveaError, Unanswerable
 from fovea.search.library.paths import path_fields, printable, printable_name
 
 from .opening import any_model, searchable
@@ -65,6 +65,8 @@ def search(
     """
     if not words and image is None:
         raise click.UsageError("nothing to search for; give a QUERY, --image FILE, or both")
+    if at is not None and image is None:
+        raise click.UsageError("--at is a moment of the video in --image FILE; give that, too")
     from fovea.search.query.empty import LANGUAGE
 
     query, delivery = joined(words), Delivery(ctx, results)
@@ -108,7 +110,13 @@ def similar(
         paths = () if known is None else library.paths(known)
         if paths and os.path.realpath(file) not in map(os.path.realpath, paths):
             talk(f"the library has this picture as {paths[0]}")
-        deliver(replace(library.similar(file, at=at, k=k, likely_only=likely), query=str(file)))
+        try:
+            answer = library.similar(file, at=at, k=k, likely_only=likely)
+        except Unanswerable as exc:
+            if exc.code != "query.no_video":
+                raise
+            raise FoveaError(f"{printable_name(file)} is not a video; leave out --at") from exc
+        deliver(replace(answer, query=str(file)))
 
 
 @click.command(short_help="Print how likely each label is for a picture.")

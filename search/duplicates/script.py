@@ -78,10 +78,12 @@ spare() {
 """
 
 TAIL = r"""
+files=files
+[ "$done" = 1 ] && files=file
 case $act in
-say) printf '%s files would go, %s stay; nothing has changed\n' "$done" "$stay" >&2 ;;
-remove) printf '%s files removed, %s stay\n' "$done" "$stay" >&2 ;;
-move) printf '%s files moved, %s stay\n' "$done" "$stay" >&2 ;;
+say) printf '%s %s would go, %s stay; nothing has changed\n' "$done" $files "$stay" >&2 ;;
+remove) printf '%s %s removed, %s stay\n' "$done" $files "$stay" >&2 ;;
+move) printf '%s %s moved, %s stay\n' "$done" $files "$stay" >&2 ;;
 esac
 """
 

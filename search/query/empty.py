@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fovea.search.analyses.stored import analysis_counts, is_off
 from fovea.search.library.library import Library
 
 from .choosing import chosen
@@ -45,6 +46,8 @@ MESSAGES = {
 NEAR = "; did you mean {near}?"
 WITHOUT = "; without {without} some would"
 RANGE = "; the pictures are from {first} to {last}"
+OFF = "; reading {off} is switched off: fovea analyse --on {off} switches it on"
+UNREAD = "; {unread} of the pictures are still to be read: fovea analyse text"
 DATES = ("on", "after", "before")
 NAMES = ("in", "camera", "lens", "place")  # whose values are names, of which one is easily mistaken
 
@@ -132,6 +135,10 @@ def _of(library: Library, one: Filter) -> Hint:
         if first is None:
             return _hint(f"filter.{one.kind}", **params)
         return _hint(f"filter.{one.kind}", RANGE, **params, first=first, last=last)
+    if one.kind == "text" and is_off(library, "text"):
+        return _hint("filter.text", OFF, **params, off="text")
+    if one.kind == "text" and (unread := analysis_counts(library, "text", None).pending):
+        return _hint("filter.text", UNREAD, **params, unread=f"{unread:,}")
     near = near_values(library.folder, one.kind, one.value) if one.kind in NAMES else []
     if not near:
         return _hint(f"filter.{one.kind}", **params)

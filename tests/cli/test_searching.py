@@ -138,6 +138,7 @@ def test_words_and_a_picture_together_are_neither_alone(used):
         ([], "nothing to search for"),
         (["x", "-k", "0"], "0 is not in the range"),
         (["--people"], "No such option"),
+        (["x", "--at", "5"], "--at is a moment of the video in --image FILE"),
     ],
 )
 def test_misuse_of_search_exits_with_2(used, words, says):
@@ -181,6 +182,11 @@ def test_similar_is_the_same_document_without_the_file_itself(used):
     assert str(file) not in paths
     assert len(found["hits"]) == 5
     assert all(0 <= hit["likelihood"] <= 1 for hit in found["hits"])
+
+
+def test_a_moment_of_a_picture_is_told_by_the_words_that_were_typed(used):
+    done = run("similar", used / "photos" / "red.png", "--at", 5)
+    assert done.code == 1 and done.err.endswith("red.png is not a video; leave out --at\n")
 
 
 def test_similar_takes_a_file_that_is_not_in_the_library(used, tmp_path):

@@ -28,7 +28,7 @@ UNANSWERABLE = {
         "unknown_place_near", "unknown_tag", "unknown_tag_near", "weightless",
     )
 }  # fmt: skip
-MORE = {f"hint.more.{name}" for name in ("near", "without", "first")}
+MORE = {f"hint.more.{name}" for name in ("near", "without", "first", "off", "unread")}
 
 
 def codes_raised():

@@ -137,8 +137,10 @@ def _show(found: "Duplicates") -> None:
     said = counted(copies, "group") + " of copies"
     if len(found.groups) > copies:
         said += f", {counted(len(found.groups) - copies, 'burst')}"
-    spare = sum(group.spare for group in found.groups)
-    talk(f"{said} among {counted(found.pictures, 'picture')}; the others take {size_text(spare)}")
+    said += f" among {counted(found.pictures, 'picture')}"
+    if spare := sum(group.spare for group in found.groups):
+        said += f"; the others take {size_text(spare)}"
+    talk(said)
 
 
 def _show_group(group: "DuplicateGroup") -> None:

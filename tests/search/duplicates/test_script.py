@@ -131,7 +131,7 @@ def test_files_that_are_to_be_equal_are_compared(folder, shell):
     copy = folder / "photos" / "copy" / "plain.jpg"
     copy.write_bytes(b"best")
     os.utime(copy, (1e9, 1e9))  # which does not matter where the bytes are the same
-    assert run(folder, "--remove", shell=shell, found=found).stderr == b"1 files removed, 0 stay\n"
+    assert run(folder, "--remove", shell=shell, found=found).stderr == b"1 file removed, 0 stay\n"
     assert not copy.exists() and (folder / "photos" / "best" / "plain.jpg").exists()
 
 
@@ -192,3 +192,5 @@ def test_the_best_never_goes_and_no_groups_are_no_lines(folder):
     assert b"".join(script_of([odd])).count(b"\nspare ") == 1
     assert run(folder, found=[]).stderr == b"0 files would go, 0 stay; nothing has changed\n"
     assert len(found) == 9
+    one = DuplicateGroup("copies", first.best, (first.best, first.others[0]))
+    assert run(folder, found=[one]).stderr == b"1 file would go, 0 stay; nothing has changed\n"

@@ -19,6 +19,7 @@ from fovea.search.library import checks
 from fovea.search.library.marks import contents, mark
 from fovea.search.query.choosing import chosen
 from fovea.search.query.columns import read_columns
+from fovea.search.query.empty import hints_for
 from fovea.search.query.filters import allowed_images
 from fovea.search.query.language import parse
 from fovea.search.query.rank import TEXTED, rank
@@ -157,6 +158,26 @@ def test_thousands_of_pictures_with_the_word_drown_nothing(
     without = ranked(colour_library, encoder, "red")
     assert ranking.ids[0] == without.ids[0] and not without.by_text
     assert set(without.ids[:8].tolist()) <= set(ranking.ids[: 8 + TEXTED].tolist())
+
+
+def test_who_finds_no_words_hears_that_pictures_wait_or_reading_is_off(colour_library, ids):
+    def said():
+        [hint] = hints_for(colour_library, parse("text:nowhere").filters)
+        return hint.message, hint.params
+
+    message, params = said()
+    waiting = len(ids) - len(TEXTS)
+    assert f"; {waiting} of the pictures are still to be read: fovea analyse text" in message
+    assert params["unread"] == str(waiting)
+    for name in set(ids) - set(TEXTS):
+        keep(colour_library, ids[name])
+    assert said()[0] == 'no picture is known to show the words "nowhere"'
+    switch(colour_library, "text", False)
+    message, params = said()
+    assert message.endswith(
+        "; reading text is switched off: fovea analyse --on text switches it on"
+    )
+    assert params["off"] == "text"
 
 
 def test_filters_and_hidden_pictures_hold_for_text(colour_library, ids, encoder):

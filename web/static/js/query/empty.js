@@ -3,7 +3,7 @@
 import { element } from "../page/dom.js";
 import { knows, t } from "../page/i18n.js";
 
-const MORE = ["near", "without", "first"]; // what a hint may say besides, by its parameters
+const MORE = ["near", "without", "first", "off", "unread"]; // what a hint may say besides, by its parameters
 
 /** Paragraphs that say which filter leaves nothing; a general one without `hints`. */
 export function reasons(hints = []) {
