@@ -73,7 +73,7 @@ IMAGE = object_of(
         "text": TEXT_LINES,
         **MARKS,
         "tags": list_of(IMAGE_TAG),
-        "labels": list_of(object_of({"label": TEXT, "probability": SHARE})),
+        "labels": list_of(object_of({"label": TEXT, "label_zh": TEXT, "probability": SHARE})),
         "moments": {
             **list_of(object_of({"time": {"type": "number", "minimum": 0}, "thumbnail": TEXT})),
             "description": "Of a video, what was embedded, by its seconds; else empty.",

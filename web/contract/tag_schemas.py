@@ -26,6 +26,7 @@ TAG = object_of(
 IMAGE_TAG = object_of(
     {
         "name": TEXT,
+        "name_zh": {**TEXT, "description": "The name in Chinese, if it is one of the labels'."},
         "probability": SHARE,
         "proven": {**YES_OR_NO, "description": "It is known what the probability is worth."},
         "said": or_null("boolean", description="What somebody said of the image; null: nothing."),

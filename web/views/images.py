@@ -25,6 +25,7 @@ from fovea.web.contract.problems import Problem
 from fovea.web.engine.answers import ask, page
 from fovea.web.engine.engine import Engine, current_engine
 
+from .mapping.names import in_chinese
 from .search import CURSOR, FIELDS, LIKELY_ONLY, LIMIT, answer_page
 
 blueprint = Blueprint("images", __name__)
@@ -66,6 +67,7 @@ def image(image_id: int) -> dict[str, Any]:
         "tags": [
             {
                 "name": tag.name,
+                "name_zh": in_chinese(tag.name),
                 "probability": tag.probability,
                 "said": tag.said,
                 "proven": tag.is_proven,
@@ -150,4 +152,7 @@ def _labels(engine: Engine, image_id: int) -> list[dict[str, Any]]:
         return []
     around = surroundings(engine.library, model.id, background)
     found = likeliest(background, around.centre, vector, LABELS)
-    return [{"label": label, "probability": probability} for label, probability in found]
+    return [
+        {"label": label, "label_zh": in_chinese(label), "probability": probability}
+        for label, probability in found
+    ]

@@ -145,6 +145,9 @@ def test_the_language_of_the_browser_decides(browser, gallery):
             text = page.inner_text("dialog[open]")
             assert re.search("[\u4e00-\u9fff]", text)
             assert not re.search(r"\b[a-z]+\.[a-z]+_[a-z]+\b", text), "a key without a text"
+            if view == "detail":
+                shown = page.locator("[data-part=labels] a").all_inner_texts()
+                assert shown and all(re.search("[\u4e00-\u9fff]", label) for label in shown)
             page.keyboard.press("Escape")
             page.wait_for_selector("dialog[open]", state="hidden")
 

@@ -29,7 +29,8 @@ def test_a_tag_is_taught_found_and_corrected(client, ids):
     assert found(client, "tag:reds") >= {"red", "maroon", "magenta"}
     assert "blue" not in found(client, "tag:reds")
     [shown] = client.get(f"/api/images/{ids['red']}").json["tags"]
-    assert shown == {"name": "Reds", "probability": 1.0, "said": True, "proven": True}
+    told = {"probability": 1.0, "said": True, "proven": True}
+    assert shown == {"name": "Reds", "name_zh": "Reds", **told}
     found_ones = found(client, "tag:reds") - {"red", "maroon", "magenta"}
     for name in found_ones:
         [unsaid] = client.get(f"/api/images/{ids[name]}").json["tags"]

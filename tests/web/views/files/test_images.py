@@ -38,6 +38,7 @@ def test_an_image_lists_labels_that_were_measured_to_be_right(
     shares = [label["probability"] for label in found]
     assert shares == sorted(shares, reverse=True)
     assert all(label["label"] in default_labels() for label in found)
+    assert all(re.search("[\u4e00-\u9fff]", label["label_zh"]) for label in found)
 
 
 @pytest.mark.parametrize("tag", sorted(dates.TAGS))

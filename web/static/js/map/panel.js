@@ -3,7 +3,7 @@
 import * as api from "../page/api.js";
 import { element, printable } from "../page/dom.js";
 import * as format from "../page/format.js";
-import { t } from "../page/i18n.js";
+import { inLanguage, t } from "../page/i18n.js";
 import { emit } from "../page/store.js";
 import { neighboursOf } from "../results/walks.js";
 
@@ -26,7 +26,7 @@ export class Panel {
 
   /** The clusters' text: their names, at most so many; "" where nothing sets one apart. */
   named(cluster, most = 3) {
-    const names = document.documentElement.lang === "zh-Hans" ? cluster.names_zh : cluster.names;
+    const names = inLanguage(cluster.names, cluster.names_zh);
     return names.slice(0, most).join(t("map.between"));
   }
 

@@ -2,7 +2,7 @@
 
 import { element, printable } from "../page/dom.js";
 import * as format from "../page/format.js";
-import { t } from "../page/i18n.js";
+import { inLanguage, t } from "../page/i18n.js";
 import { foundBy } from "../grid/hits.js";
 import { copyPath } from "./file.js";
 import { quoted } from "../query/querytext.js";
@@ -172,11 +172,11 @@ function mapLink(latitude, longitude) {
   return element("a", properties, "openstreetmap.org");
 }
 
-function labelItem({ label, probability }) {
+function labelItem({ label, label_zh: chinese, probability }) {
   const bar = element("span", { class: "label-bar", "aria-hidden": "true" });
   bar.style.transform = `scaleX(${probability})`;
   const href = `?${new URLSearchParams({ q: label })}`;
-  const link = element("a", { href, dataset: { query: label } }, label);
+  const link = element("a", { href, dataset: { query: label } }, inLanguage(label, chinese));
   return element("li", {}, bar, link, element("span", {}, format.percent(probability)));
 }
 

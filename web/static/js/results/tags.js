@@ -3,7 +3,7 @@
 import * as api from "../page/api.js";
 import { element, isReadOnly, printable } from "../page/dom.js";
 import * as format from "../page/format.js";
-import { t } from "../page/i18n.js";
+import { inLanguage, t } from "../page/i18n.js";
 import { showNames } from "../tagging/names.js";
 import { quoted } from "../query/querytext.js";
 
@@ -23,10 +23,11 @@ export function showTags(parts, { image_id: id, tags = [] }) {
   };
 }
 
-function item(id, part, { name, probability, proven, said }) {
+function item(id, part, { name, name_zh: chinese, probability, proven, said }) {
+  const shown = printable(inLanguage(name, chinese));
   const query = `tag:${quoted(name)}`;
   const href = `?${new URLSearchParams({ q: query })}`;
-  const link = element("a", { class: "link", href, dataset: { query } }, printable(name));
+  const link = element("a", { class: "link", href, dataset: { query }, title: query }, shown);
   const sure = element("span", { class: "tag-sure" }, said === null ? (proven ? format.percent(probability) : t("tags.unproven")) : "");
   const isSaid = (is) => String(said === is);
   const button = (is, key) => {
@@ -36,7 +37,7 @@ function item(id, part, { name, probability, proven, said }) {
         class: "button tag-button",
         type: "button",
         "aria-pressed": isSaid(is),
-        "aria-label": t(`tags.${key}_label`, { name: printable(name) }),
+        "aria-label": t(`tags.${key}_label`, { name: shown }),
       },
       t(`tags.${key}`),
     );
