@@ -58,7 +58,9 @@ def status(folder: Path | None, as_json: bool) -> None:
 
 def _on_milvus(library: "Library") -> dict[str, Any] | None:
     """Return what a library on Milvus has in all, given what this machine knows of it."""
-    if not library.rows("SELECT 1 FROM library WHERE key = 'milvus ledger'"):
+    from fovea.search.library.paths import is_ledger
+
+    if not is_ledger(library):
         return None
     from fovea.search.cluster.ledger import size_of
 
@@ -259,10 +261,10 @@ def verify(quick: bool, folder: Path | None, as_json: bool) -> None:
     import fovea
     from fovea.search.library.connection import REMEDY
 
-    place, differing = existing_library(folder), []
+    place, differing, on_milvus = existing_library(folder), [], is_on_milvus(folder)
     with fovea.Library.open(place) as library:
         report = library.verify(quick=quick)
-    if is_on_milvus(folder):
+    if on_milvus:
         from fovea.search.cluster.ledger import compared
 
         with open_library(folder) as stored:
@@ -278,8 +280,10 @@ def verify(quick: bool, folder: Path | None, as_json: bool) -> None:
             {**path_fields(file.path), "state": file.state, "reason": file.reason}
             for file in report.files
         ]
-        counts = {"damaged": report.damaged, "analyses": analyses}
-        print_json({"ok": report.ok, **counts, "files": files})
+        counts: dict[str, Any] = {"damaged": report.damaged, "analyses": analyses}
+        if on_milvus:
+            counts["milvus"] = {"ok": not differing, "problems": differing}
+        print_json({"ok": report.ok and not differing, **counts, "files": files})
     else:
         for file in report.files:
             reason = f"\t{printable(file.reason)}" if file.reason else ""

@@ -12,6 +12,7 @@ from fovea.search.errors import FoveaError
 
 if TYPE_CHECKING:
     import fovea
+    from fovea.search.cluster.address import Address
     from fovea.search.library.library import Library
     from fovea.search.library.rows import ModelRow
     from fovea.search.models.better import Offer
@@ -51,7 +52,9 @@ def library_folder(folder: Path | None) -> Path:
 
 def pass_on(library: "Library") -> None:
     """Bring Milvus up to date with what was indexed here, where the library is on Milvus."""
-    if not library.rows("SELECT 1 FROM library WHERE key = 'milvus ledger'"):
+    from fovea.search.library.paths import is_ledger
+
+    if not is_ledger(library):
         return
     from fovea.search.cluster.ledger import pass_on as pass_all
 
@@ -65,12 +68,30 @@ def pass_on(library: "Library") -> None:
 
 def existing_library(folder: Path | None) -> Path:
     """Return the library's folder. Raise ``FoveaError``, with the command, if it has no library."""
+    from fovea.search.cluster.address import address_of
     from fovea.search.library.library import has_library
 
+    if address := address_of(named_library(folder)):
+        _check_indexed(address)
     place = library_folder(folder)
     if not has_library(place):
         raise FoveaError(f"no library in {place}; index a folder first: fovea index FOLDER")
     return place
+
+
+def _check_indexed(address: "Address") -> None:
+    """Raise ``LibraryError`` for a library on Milvus that nobody has, before it gets a ledger."""
+    from fovea.search.cluster.address import local_folder
+    from fovea.search.cluster.collections import Cluster
+    from fovea.search.library.library import has_library
+
+    if has_library(local_folder(address) / "ledger"):
+        return
+    cluster = Cluster(address)
+    try:
+        cluster.needed()
+    finally:
+        cluster.close()
 
 
 def open_library(folder: Path | None) -> "Library":

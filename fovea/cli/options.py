@@ -71,7 +71,7 @@ def _remember(ctx: click.Context, param: click.Parameter, folder: Path | None) -
     """Keep the library that a command is about, for ``opening.damage_met``."""
     ctx.meta[LIBRARY] = folder
     named = os.environ.get("FOVEA_LIBRARY", "") if folder is None else str(folder)
-    if named.startswith("milvus:") and not ctx.resilient_parsing:
+    if named.strip().lower().startswith("milvus:") and not ctx.resilient_parsing:
         command = ctx.command_path.partition(" ")[2]
         if command not in ON_MILVUS:
             raise FoveaError(

@@ -25,6 +25,7 @@ CERTIFICATE, KEY, SERVER_NAME = (
     "FOVEA_MILVUS_KEY",
     "FOVEA_MILVUS_SERVER_NAME",
 )
+BEGINNING = re.compile(r"\s*milvus:/*", re.IGNORECASE)
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 FORM = "milvus://HOST:PORT/NAME, with a NAME of letters, digits and underscores"
 
@@ -40,18 +41,18 @@ class Address:
     @classmethod
     def read(cls, text: str) -> "Address":
         """Parse an address. Raise ``LibraryError``, which repeats no more of it than its host."""
-        parts = urlsplit(re.sub(r"^milvus:/+", "milvus://", text))  # ``Path`` merges slashes
-        if "@" in parts.netloc:
+        if "@" in text:
             raise LibraryError(
                 "the address of a library on Milvus has no user or token, which every process here "
                 f"could read in it; put the token into {TOKEN}, and write {FORM}"
             )
-        name = unquote(parts.path.strip("/"))
         try:
+            parts = urlsplit(BEGINNING.sub("milvus://", text.strip()))  # ``Path`` merges slashes
             host, port = parts.hostname, parts.port or PORT
-        except ValueError:
-            host, port = None, PORT
-        if not host or parts.query or parts.fragment or not NAME.fullmatch(name):
+        except ValueError:  # whose message repeats the text
+            parts, host, port = None, None, PORT
+        name = "" if parts is None else unquote(parts.path.strip("/"))
+        if parts is None or not host or parts.query or parts.fragment or not NAME.fullmatch(name):
             raise LibraryError(f"this is not the address of a library on Milvus; write {FORM}")
         return cls(host, port, name)
 
@@ -101,7 +102,7 @@ def address_of(folder: "str | os.PathLike[str] | None") -> Address | None:
     Raise ``LibraryError`` for one that cannot be read.
     """
     text = "" if folder is None else os.fspath(folder)
-    return Address.read(text) if re.match(r"milvus:/", text) else None
+    return Address.read(text) if isinstance(text, str) and BEGINNING.match(text) else None
 
 
 def local_folder(address: Address) -> Path:
@@ -118,5 +119,7 @@ def local_folder(address: Address) -> Path:
         base = user_data_path("fovea", appauthor=False) / "milvus"
     else:
         base = Path(named)
-    mark = hashlib.sha256(str(address).encode()).hexdigest()[:8]
+    database = os.environ.get(DATABASE, "")
+    known = f"{address}?{database}" if database not in ("", "default") else str(address)
+    mark = hashlib.sha256(known.encode()).hexdigest()[:8]
     return base / f"{re.sub('[^A-Za-z0-9.]', '-', address.host)}-{address.name}-{mark}"

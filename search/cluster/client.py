@@ -163,7 +163,8 @@ class Client:
         except LibraryError:
             raise
         except Exception as exc:
-            if not type(exc).__module__.startswith(("pymilvus", "grpc")):
+            is_closed = isinstance(exc, ValueError) and "closed channel" in str(exc)  # of gRPC
+            if not is_closed and not type(exc).__module__.startswith(("pymilvus", "grpc")):
                 raise
             raise self._advice(exc) from None  # whose text may have what nobody should read
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .library import Library
 
-__all__ = ["DESK", "LEDGER", "path_fields", "place_of", "printable", "printable_name"]
+__all__ = ["DESK", "LEDGER", "is_ledger", "path_fields", "place_of", "printable", "printable_name"]
 
 # Keys of the settings of what a machine keeps of a library on Milvus: the address.
 LEDGER = "milvus ledger"  # of files, for indexing
@@ -47,6 +47,11 @@ def path_fields(path: str) -> dict[str, str]:
     except UnicodeEncodeError:
         fields["path_bytes"] = base64.b64encode(os.fsencode(path)).decode("ascii")
     return fields
+
+
+def is_ledger(library: "Library") -> bool:
+    """Whether a library is what this machine knows of the files of one on Milvus."""
+    return bool(library.rows("SELECT 1 FROM library WHERE key = ?", (LEDGER,)))
 
 
 def place_of(library: "Library") -> str:

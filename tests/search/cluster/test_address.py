@@ -51,6 +51,8 @@ def test_an_address_stands_where_a_folder_could(text, expected):
         "milvus://localhost/9name",
         "milvus://localhost/name?token=abc",
         "milvus://localhost/" + "n" * 101,
+        "milvus://[::1/name",
+        "milvus:",
     ],
 )
 def test_what_is_no_address_is_said_in_one_line(text):
@@ -68,10 +70,33 @@ def test_commands_for_folders_alone_say_so_wherever_the_address_stands(words, mo
         assert done.code == 1 and "not on one on Milvus; these work on both: " in done.err
 
 
-def test_a_token_in_an_address_is_refused_and_not_repeated():
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"milvus://{SECRET}@localhost:19530/photos",
+        f"MILVUS://{SECRET}@localhost/photos",
+        f" milvus://{SECRET}@localhost/photos",
+        f"milvus:{SECRET}@localhost/photos",
+        f"milvus://{SECRET}@ho\u2100st/photos",  # which urllib refuses, repeating it
+        f"milvus://localhost/{SECRET}@photos",
+    ],
+)
+def test_a_token_in_an_address_is_refused_and_not_repeated(text):
     with pytest.raises(LibraryError, match=TOKEN) as caught:
-        address_of(f"milvus://{SECRET}@localhost:19530/photos")
+        address_of(text)
     assert "s3cr3t" not in str(caught.value)
+    done = run("status", "--library", text)
+    assert done.code == 1 and TOKEN in done.err and "s3cr3t" not in done.err
+
+
+def test_each_database_has_what_this_machine_keeps_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    address, found = Address("localhost", 19530, "photos"), {}
+    for database in (None, "default", "other", "third"):
+        if database is not None:
+            monkeypatch.setenv("FOVEA_MILVUS_DATABASE", database)
+        found[database] = local_folder(address)
+    assert found[None] == found["default"] and len(set(found.values())) == 3
 
 
 def test_the_token_is_nowhere_to_be_read(monkeypatch, caplog):

@@ -1,9 +1,12 @@
 """``fovea embed`` and ``fovea index --from-embeddings`` into a library on a real Milvus server."""
 
+import json
+
 import pytest
 
 from coloured import COLOURS, encoded
 from commands import run, settle
+from fovea.search.cluster.address import FOLDER
 from fovea.search.cluster.store import Store
 from libraries import eventually
 from small_clips import write_model
@@ -47,7 +50,7 @@ def check_indexed(address, cluster):
     assert names_there(cluster) == NAMES
 
 
-def test_pictures_are_embedded_into_it_once(home, address, cluster):
+def test_pictures_are_embedded_into_it_once(home, address, cluster, monkeypatch, tmp_path):
     first = embedded(home, address)
     assert first.json["embedded"] == len(NAMES) and first.json["failed"] == 1
     assert f"passed on to Milvus: {len(NAMES)} pictures" in first.err
@@ -55,6 +58,16 @@ def test_pictures_are_embedded_into_it_once(home, address, cluster):
     assert (again.json["embedded"], again.json["unchanged"]) == (0, len(NAMES) + 1)
     assert "passed on" not in again.err
     check_indexed(address, cluster)
+    sound = run("verify", "--library", address, "--json").json
+    assert sound["ok"] and sound["milvus"] == {"ok": True, "problems": []}
+    monkeypatch.setattr("fovea.search.cluster.ledger.compared", lambda library: ["one lacks"])
+    behind = run("verify", "--library", address, "--json")
+    said = json.loads(behind.out)
+    assert behind.code == 1 and not said["ok"] and said["milvus"]["problems"] == ["one lacks"]
+    monkeypatch.setenv(FOLDER, str(tmp_path / "elsewhere"))
+    mistyped = run("status", "--library", f"{address}s")
+    assert mistyped.code == 1 and "nothing is indexed in milvus://" in mistyped.err
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_embeddings_in_files_are_taken_into_it_once(home, address, cluster):
