@@ -17,7 +17,7 @@ from fovea.search.library.library import Library
 from fovea.search.library.marks import mark
 from fovea.search.library.paths import printable_name
 from fovea.search.tags.scoring import refresh_if_possible
-from fovea.search.tags.stored import TagRefused, restore, tags
+from fovea.search.tags.stored import Lesson, TagRefused, restore, tags
 
 from .packet import BEST, Sidecar, is_ours, keyword, parse_sidecar, sidecar_bytes
 
@@ -108,11 +108,12 @@ def read_sidecars(library: Library, folder: Path | None) -> SidecarReport:
         if found.rating == BEST:
             loved.append(content)
     named = {keyword(tag.name): tag.name for tag in tags(library)}
-    for word, contents in told.items():
-        try:
-            restore(library, named.get(word, word), contents, ())
-        except TagRefused:
-            failed += 1
+    with library.transaction() as conn:
+        for word, contents in told.items():
+            try:
+                restore(conn, Lesson(named.get(word, word), contents))
+            except TagRefused:
+                failed += 1
     mark(library, loved, "favourite", True)
     refresh_if_possible(library)
     return SidecarReport(seen, failed=failed)
