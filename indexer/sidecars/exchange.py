@@ -180,9 +180,9 @@ def _trees(roots: Mapping[int, bytes], folder: Path, is_writing: bool) -> dict[i
         own = folder / f"{name}-{_digest(roots[number])}"
         numbered = f"{name} ({number})"
         is_writing_own = is_writing and folded[_folded(name)] > 1
-        if is_writing_own or own.is_dir():
+        if is_writing_own or os.path.isdir(own):  # false of names that are too long
             trees[number] = own
-        elif numbered not in first and (folder / numbered).is_dir():
+        elif numbered not in first and os.path.isdir(folder / numbered):
             trees[number] = folder / numbered
         else:
             trees[number] = folder / name if number == first[name] else own

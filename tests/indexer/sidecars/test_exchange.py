@@ -200,3 +200,13 @@ def test_trees_of_older_exports_are_read(library, two_roots, tmp_path):
     library.remove_root(library.roots()[0].id)
     read_sidecars(library, out)
     assert [tag.name for tag in tags(library)] == ["second"]
+
+
+def test_a_folder_may_have_the_longest_name(library, add_file, tmp_path):
+    folder = tmp_path / ("x" * 255)
+    folder.mkdir()
+    Image.new("RGB", (8, 8), "red").save(folder / "a.png")
+    image_id = add_file(library, library.add_root(folder).id, folder / "a.png")
+    mark(library, contents(library, [image_id]).values(), "favourite", True)
+    assert write_sidecars(library, tmp_path / "out") == SidecarReport(1)
+    assert read_sidecars(library, tmp_path / "out") == SidecarReport(0, read=1)
