@@ -180,7 +180,8 @@ class Keeping:
 
         Tags are those that people confirmed, and with ``found`` those that were found as well.
         They go into a folder of their own, or with ``beside`` beside the pictures; what others
-        wrote is left as it is. Raise ``LibraryError`` for a folder below an indexed one.
+        wrote is left as it is. Those that fovea wrote are removed where there is nothing to say any
+        more. Raise ``LibraryError`` for a folder below an indexed one.
         """
         from fovea.indexer.sidecars.exchange import write_sidecars
 
@@ -267,7 +268,7 @@ class Keeping:
         """Add what another library exported; what is there stays.
 
         Marks of pictures that are not in the library wait for them. Raise ``LibraryError`` for
-        another document; nothing is added then.
+        another document, and for too many tags or searches; nothing is added then.
         """
         from fovea.search.maintenance.keepsakes import imported
 

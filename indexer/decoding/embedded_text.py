@@ -16,7 +16,7 @@ from PIL import Image, IptcImagePlugin
 
 from .limits import Gone, Limits, Refused, one_line
 from .reading import read_file
-from .tags import RDF, xmp_tree
+from .tags import RDF, items_of, xmp_tree
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ KEYWORD = 60
 _DC = "{http://purl.org/dc/elements/1.1/}"
 _HEADLINE = "{http://ns.adobe.com/photoshop/1.0/}Headline"
 _ALT_TEXT = "{http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/}AltTextAccessibility"
+_DESCRIPTIONS = (f"{_DC}title", f"{_DC}description", _HEADLINE, _ALT_TEXT)
+_ITEMS = 1_000  # of one property
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 
 # IPTC-IIM 4.2, chapter 6: records and data sets
@@ -111,21 +113,18 @@ def parse_xmp(packet: bytes) -> EmbeddedText:
     keywords: list[str] = []
     for node in root.iter(f"{RDF}Description"):
         descriptions += (node.get(_HEADLINE) or "",)
-        for tag in (f"{_DC}title", f"{_DC}description", _HEADLINE, _ALT_TEXT):
-            descriptions += (text for found in node.iter(tag) for text in _best(found))
-        for found in node.iter(f"{_DC}subject"):
-            keywords += (item.text or "" for item in found.iter(f"{RDF}li"))
+        for tag in _DESCRIPTIONS:
+            descriptions += (_best(found) for found in node.findall(tag))
+        for found in node.findall(f"{_DC}subject"):
+            keywords += (item.text or "" for item in items_of(found, _ITEMS))
     return sound_words(descriptions, keywords)
 
 
-def _best(node: Element) -> Iterator[str]:
-    """Yield the text of a property: of several languages the default, else the first."""
-    items = list(node.iter(f"{RDF}li"))
-    if not items:
-        yield node.text or ""
-        return
+def _best(node: Element) -> str:
+    """Return the text of a property: of several languages the default, else the first."""
+    items = items_of(node, _ITEMS)
     default = [item for item in items if item.get(_LANGUAGE) == "x-default"]
-    yield (default or items)[0].text or ""
+    return (default or items or [node])[0].text or ""
 
 
 def _xmp(image: Image.Image) -> EmbeddedText:

@@ -5,17 +5,20 @@ None of them can be trusted: whatever cannot be read is missing, and nothing her
 
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from itertools import islice
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 from PIL import Image, IptcImagePlugin
 
-__all__ = ["RDF", "Tags", "as_bytes", "finite", "get", "xmp_tree"]
+__all__ = ["RDF", "Tags", "as_bytes", "finite", "get", "items_of", "xmp_tree"]
 
 XMP_BYTES = 4 << 20  # a larger packet is not read
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+
+_ARRAYS = tuple(f"{RDF}{kind}" for kind in ("Bag", "Seq", "Alt"))
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _XMP = 0x02BC  # in TIFF, and in camera RAW
@@ -138,6 +141,20 @@ def xmp_tree(packet: bytes) -> Element | None:
     except (ParseError, DefusedXmlException, ValueError, LookupError):
         return None
     return root
+
+
+def items_of(node: Element, most: int) -> list[Element]:
+    """Return the first items of a property's arrays (ISO 16684-1, 7.7), and none deeper in it.
+
+    So however properties are nested, each item is read once.
+    """
+    return list(islice(_items(node), most))
+
+
+def _items(node: Element) -> Iterator[Element]:
+    for array in node:
+        if array.tag in _ARRAYS:
+            yield from (item for item in array if item.tag == f"{RDF}li")
 
 
 def _png_time(data: bytes) -> str | None:

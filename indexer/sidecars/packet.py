@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from fovea.indexer.decoding.tags import RDF, xmp_tree
+from fovea.indexer.decoding.tags import items_of, xmp_tree
 
 __all__ = ["BEST", "Sidecar", "is_ours", "keyword", "parse_sidecar", "sidecar_bytes"]
 
@@ -63,7 +63,8 @@ def sidecar_bytes(sidecar: Sidecar) -> bytes:
 
 def is_ours(data: bytes) -> bool:
     """Whether fovea wrote a file and nobody has changed it since, not even by a space."""
-    return data == sidecar_bytes(parse_sidecar(data))
+    said = parse_sidecar(data)
+    return said is not None and data == sidecar_bytes(said)
 
 
 def _levels(word: str) -> tuple[str, ...]:
@@ -81,32 +82,36 @@ def _items(words: Iterable[str]) -> str:
     return "".join(f"<rdf:li>{escape(word)}</rdf:li>" for word in words)
 
 
-def parse_sidecar(data: bytes) -> Sidecar:
-    """Read what a sidecar says; nothing of what cannot be read. Entities are never expanded.
+def parse_sidecar(data: bytes) -> Sidecar | None:
+    """Read what a sidecar says; None for what is not XMP. Entities are never expanded.
 
     Lightroom lists the levels above a name as well, and both programs each name once more as a
     keyword: these are no tags of their own.
     """
     root = xmp_tree(data)
     if root is None:
-        return Sidecar()
+        return None
     words: dict[str, list[str]] = {name: [] for name in _LISTS}
     rating = None
     for node in root.iter():
         if node.tag in words:
-            words[node.tag] += [item.text or "" for item in node.iter(f"{RDF}li")]
+            some = words[node.tag]
+            some += (item.text or "" for item in items_of(node, MOST - len(some)))
         found = node.text if node.tag == f"{_XMP}Rating" else node.get(f"{_XMP}Rating")
         if rating is None and found is not None:
             rating = _rating(found)
-    listed, hierarchies, flat = ([*map(_levels, some[:MOST])] for some in words.values())
+    listed, hierarchies, flat = ([*filter(_is_usable, map(_levels, w))] for w in words.values())
     above = {path[:end] for path in hierarchies for end in range(1, len(path))}
     paths = dict.fromkeys(listed)
     paths |= dict.fromkeys(path for path in hierarchies if path not in above)
     known = {level for path in paths for level in path}
     paths |= dict.fromkeys(path for path in flat if "/".join(path) not in known)
-    kept = ("/".join(path) for path in paths)
-    usable = [word for word in kept if word and len(word) <= LONGEST and word.isprintable()]
-    return Sidecar(tuple(usable[:MOST]), rating)
+    return Sidecar(tuple("/".join(path) for path in paths)[:MOST], rating)
+
+
+def _is_usable(path: tuple[str, ...]) -> bool:
+    word = "/".join(path)
+    return 0 < len(word) <= LONGEST and word.isprintable()
 
 
 _LISTS = (f"{_DIGIKAM}TagsList", f"{_LR}hierarchicalSubject", f"{_DC}subject")

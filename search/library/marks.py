@@ -26,6 +26,7 @@ __all__ = [
     "mark",
     "marked",
     "marks_of",
+    "set_marks",
 ]
 
 Mark = Literal["favourite", "hidden"]
@@ -54,18 +55,26 @@ def mark(library: Library, hashes: Iterable[bytes], mark: Mark, on: bool) -> lis
     if not wanted:
         library.check_writable()
         return []
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     with library.transaction() as conn:
-        having = _having(conn, wanted, mark)
-        changed = [content for content in wanted if (content in having) != on]
-        if changed:  # a statement that changes nothing could count as a change
-            ordered = sorted(changed)  # as in SQL indexes, of which few pages are needed then
-            if on:
-                sql = "INSERT INTO marks (hash, mark, marked_at) VALUES (?, ?, ?)"
-                conn.executemany(sql, ((content, mark, now) for content in ordered))
-            else:
-                sql = "DELETE FROM marks WHERE hash = ? AND mark = ?"
-                conn.executemany(sql, ((content, mark) for content in ordered))
+        return set_marks(conn, wanted, mark, on)
+
+
+def set_marks(
+    conn: sqlite3.Connection, hashes: Iterable[bytes], mark: Mark, on: bool
+) -> list[bytes]:
+    """Do as ``mark`` does, within a transaction."""
+    wanted = list(dict.fromkeys(hashes))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    having = _having(conn, wanted, mark)
+    changed = [content for content in wanted if (content in having) != on]
+    if changed:  # a statement that changes nothing could count as a change
+        ordered = sorted(changed)  # as in SQL indexes, of which few pages are needed then
+        if on:
+            sql = "INSERT INTO marks (hash, mark, marked_at) VALUES (?, ?, ?)"
+            conn.executemany(sql, ((content, mark, now) for content in ordered))
+        else:
+            sql = "DELETE FROM marks WHERE hash = ? AND mark = ?"
+            conn.executemany(sql, ((content, mark) for content in ordered))
     return changed
 
 

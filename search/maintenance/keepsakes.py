@@ -12,10 +12,10 @@ from typing import Any
 
 from fovea.search.errors import LibraryError, QueryError
 from fovea.search.library.library import Library
-from fovea.search.library.marks import MARKS, Mark, mark
+from fovea.search.library.marks import MARKS, Mark, set_marks
 from fovea.search.library.paths import path_fields
 from fovea.search.query.saved import kept_likes, restore_searches, saved_searches
-from fovea.search.tags.stored import checked_name, lessons, restore
+from fovea.search.tags.stored import Lesson, checked_name, lessons, restore
 
 __all__ = ["VERSION", "ImportReport", "exported", "imported"]
 
@@ -45,7 +45,7 @@ def exported(library: Library) -> dict[str, Any]:
             {"name": one.name, "query": stored[one.id], "pictures": likes[one.id]}
             for one in saved_searches(library)
         ]
-        taught = list(_tags(library))
+        taught = [_tag(lesson) for lesson in lessons(library)]
     return {"fovea": VERSION, **pictures, "searches": searches, "tags": taught}
 
 
@@ -53,17 +53,18 @@ def imported(library: Library, document: object) -> ImportReport:
     """Add what a document has to the library; what is there already stays.
 
     Raise ``LibraryError`` for anything but a document that ``exported`` could have written;
-    nothing is added then.
+    nothing is added then, nor where there would be too many tags or searches.
     """
     hashes, searches, taught = _read(document)
-    try:
-        added = restore_searches(library, searches)
-    except QueryError as exc:
-        raise LibraryError(f"a search in this document cannot be read: {exc}") from exc
-    numbers = {kind: len(mark(library, hashes[kind], kind, True)) for kind in MARKS}
-    said = sum(restore(library, *lesson) for lesson in taught)
+    with library.transaction() as conn:
+        try:
+            added = restore_searches(library, searches)
+        except QueryError as exc:
+            raise LibraryError(f"a search in this document cannot be read: {exc}") from exc
+        numbers = {kind: len(set_marks(conn, hashes[kind], kind, True)) for kind in MARKS}
+        said = sum(len(restore(conn, lesson)) for lesson in taught)
     wanted = {content for contents in hashes.values() for content in contents}
-    wanted |= {content for _, yes, no in taught for content in (*yes, *no)}
+    wanted |= {content for lesson in taught for content in (*lesson.yes, *lesson.no)}
     absent = len(wanted) - len(library.image_by_hash(wanted))
     return ImportReport(numbers["favourite"], numbers["hidden"], added, absent, said)
 
@@ -80,17 +81,15 @@ def _pictures(library: Library, kind: Mark) -> Iterator[dict[str, str]]:
         yield {"sha256": content.hex(), **place}
 
 
-def _tags(library: Library) -> Iterator[dict[str, Any]]:
-    for name, yes, no in lessons(library):
-        said = {"yes": yes, "no": no}
-        yield {"name": name, **{key: [one.hex() for one in said[key]] for key in said}}
+def _tag(lesson: Lesson) -> dict[str, Any]:
+    said = {"yes": lesson.yes, "no": lesson.no, "answers": lesson.answers}
+    return {"name": lesson.name, **{key: [one.hex() for one in said[key]] for key in said}}
 
 
-Lessons = list[tuple[str, list[bytes], list[bytes]]]
 Searches = list[tuple[str, str, Mapping[str, str]]]
 
 
-def _read(document: object) -> tuple[dict[Mark, list[bytes]], Searches, Lessons]:
+def _read(document: object) -> tuple[dict[Mark, list[bytes]], Searches, list[Lesson]]:
     """Check a document and return the contents of each mark, the searches, and what was taught."""
     if not isinstance(document, dict) or "fovea" not in document:
         raise LibraryError("this is not a document of fovea's marks; name one that it exported")
@@ -134,15 +133,14 @@ def _search(entry: dict[str, Any]) -> tuple[str, str, Mapping[str, str]]:
     return name, query, likes
 
 
-def _lesson(entry: dict[str, Any]) -> tuple[str, list[bytes], list[bytes]]:
-    name, said = entry.get("name"), [entry.get(key, []) for key in ("yes", "no")]
+def _lesson(entry: dict[str, Any]) -> Lesson:
+    name, said = entry.get("name"), [entry.get(key, []) for key in ("yes", "no", "answers")]
     if not isinstance(name, str) or not _is_text(name):
         raise LibraryError("a tag in this document lacks its name")
     checked_name(name)
     if not all(isinstance(some, list) for some in said):
         raise LibraryError(f"the examples of the tag {name[:60]!r} are not lists of SHA-256s")
-    yes, no = ([_content({"sha256": one}, "tags") for one in some] for some in said)
-    return name, yes, no
+    return Lesson(name, *([_content({"sha256": one}, "tags") for one in some] for some in said))
 
 
 def _is_text(text: str) -> bool:

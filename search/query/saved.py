@@ -146,31 +146,30 @@ def delete_search(library: Library, search_id: int) -> None:
 def restore_searches(library: Library, searches: list[tuple[str, str, Mapping[str, str]]]) -> int:
     """Add searches, each a name, a query and the contents of its pictures; return how many.
 
-    Those that are there already, name and query, are left as they are; one whose name is taken by
-    another query gets a number. Raise as for saving; nothing is added then.
+    Inside a transaction. Those that are there already, name and query, are left as they are; one
+    whose name is taken by another query gets a number. Raise as for saving.
     """
     added = 0
-    with library.transaction() as conn:
-        there = {fold(search.name): search.query for search in saved_searches(library)}
-        for name, query, likes in searches:
-            name, own = _checked(library, name, query)
-            likes = {key: likes[key] for key in map(str, _liked(query)) if key in likes}
-            numbers = _numbers(library, [likes])
-            if there.get(fold(name)) in (query, _renumbered(query, likes, numbers)):
-                continue
-            if len(there) >= MOST:
-                raise SearchRefused("full", most=MOST)
-            number, free = 1, name
-            while fold(free) in there:
-                number += 1
-                free = f"{name[: LONGEST_NAME - 8]} ({number})"
-            conn.execute(
-                "INSERT INTO searches (name, folded, query, likes, place, saved_at) "
-                "VALUES (?, ?, ?, ?, (SELECT coalesce(max(place), 0) + 1 FROM searches), ?)",
-                (free, fold(free), query, json.dumps(likes or own), _now()),
-            )
-            there[fold(free)] = query
-            added += 1
+    there = {fold(search.name): search.query for search in saved_searches(library)}
+    for name, query, likes in searches:
+        name, own = _checked(library, name, query)
+        likes = {key: likes[key] for key in map(str, _liked(query)) if key in likes}
+        numbers = _numbers(library, [likes])
+        if there.get(fold(name)) in (query, _renumbered(query, likes, numbers)):
+            continue
+        if len(there) >= MOST:
+            raise SearchRefused("full", most=MOST)
+        number, free = 1, name
+        while fold(free) in there:
+            number += 1
+            free = f"{name[: LONGEST_NAME - 8]} ({number})"
+        library.conn.execute(
+            "INSERT INTO searches (name, folded, query, likes, place, saved_at) "
+            "VALUES (?, ?, ?, ?, (SELECT coalesce(max(place), 0) + 1 FROM searches), ?)",
+            (free, fold(free), query, json.dumps(likes or own), _now()),
+        )
+        there[fold(free)] = query
+        added += 1
     return added
 
 

@@ -6,8 +6,8 @@ Functions take a library; those that change it raise ``LibraryReadOnly`` where i
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from fovea.search.errors import LibraryError
@@ -17,6 +17,7 @@ from fovea.search.library.library import Library
 __all__ = [
     "LONGEST_NAME",
     "MOST",
+    "Lesson",
     "Tag",
     "TagRefused",
     "Tagged",
@@ -92,6 +93,16 @@ class Tagged:
     probability: float  # 0 to 1; 1 where somebody said so
     said: bool | None  # what somebody said: the picture has it, or has not; None: nobody did
     is_proven: bool = True  # the probability is known to mean something
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What people said of contents about one tag, the oldest first."""
+
+    name: str
+    yes: list[bytes] = field(default_factory=list)  # contents that have it
+    no: list[bytes] = field(default_factory=list)
+    answers: list[bytes] = field(default_factory=list)  # of these, those that were suggested
 
 
 def tags(library: Library) -> list[Tag]:
@@ -208,28 +219,41 @@ def examples_of(library: Library, name: str) -> dict[bytes, bool]:
     return {content: bool(is_so) for content, is_so in library.rows(sql, [tag.id])}
 
 
-def lessons(library: Library) -> Iterator[tuple[str, list[bytes], list[bytes]]]:
-    """Yield each tag that people taught: its name, and the contents that have it and have not."""
-    for tag in tags(library):
-        said = examples_of(library, tag.name)
-        if said:
-            yes = [content for content, is_so in said.items() if is_so]
-            yield tag.name, yes, [content for content, is_so in said.items() if not is_so]
+def lessons(library: Library) -> list[Lesson]:
+    """Return what people taught, by the name of the tag."""
+    found: dict[str, Lesson] = {}
+    for name, content, is_so, is_answer in library.rows(
+        "SELECT name, hash, is_so, is_answer FROM tag_examples JOIN tags ON tags.id = tag_id "
+        "ORDER BY folded, tag_examples.id"
+    ):
+        lesson = found.setdefault(name, Lesson(name))
+        (lesson.yes if is_so else lesson.no).append(content)
+        if is_answer:
+            lesson.answers.append(content)
+    return list(found.values())
 
 
-def restore(library: Library, name: str, yes: Iterable[bytes], no: Iterable[bytes]) -> int:
-    """Add what was taught elsewhere; what is said here stays. Return how much was added."""
-    with library.transaction() as conn:
-        tag_id, _ = make_tag(conn, name)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        said = {**dict.fromkeys(no, 0), **dict.fromkeys(yes, 1)}
-        sql = (
-            "INSERT INTO tag_examples (tag_id, hash, is_so, marked_at) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT DO NOTHING"
-        )
-        before = conn.total_changes
-        conn.executemany(sql, ((tag_id, content, is_so, now) for content, is_so in said.items()))
-        return conn.total_changes - before
+def restore(conn: sqlite3.Connection, lesson: Lesson) -> list[bytes]:
+    """Add what was taught elsewhere, within a transaction; what is said here stays.
+
+    Return the contents of which something was added. Raise ``TagRefused``, before anything is
+    added, for a tag that cannot be made.
+    """
+    tag_id, _ = make_tag(conn, lesson.name)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    there = {
+        content
+        for (content,) in conn.execute("SELECT hash FROM tag_examples WHERE tag_id = ?", [tag_id])
+    }
+    said = {**dict.fromkeys(lesson.no, False), **dict.fromkeys(lesson.yes, True)}
+    added = [content for content in said if content not in there]
+    answers = set(lesson.answers)
+    conn.executemany(
+        "INSERT INTO tag_examples (tag_id, hash, is_so, is_answer, marked_at) "
+        "VALUES (?, ?, ?, ?, ?)",
+        ((tag_id, content, said[content], content in answers, now) for content in added),
+    )
+    return added
 
 
 def rename_tag(library: Library, name: str, new_name: str) -> Tag:

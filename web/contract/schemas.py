@@ -304,7 +304,9 @@ KEPT = object_of(
                 }
             )
         ),
-        "tags": list_of(object_of({"name": TEXT, "yes": list_of(SHA256), "no": list_of(SHA256)})),
+        "tags": list_of(
+            object_of({"name": TEXT, **dict.fromkeys(("yes", "no", "answers"), list_of(SHA256))})
+        ),
     }
 )
 

@@ -228,7 +228,8 @@ def export_sidecars(target: Path | None, beside: bool, found: bool, folder: Path
     """Write confirmed tags as keywords, and favourites as five stars, into XMP sidecars in DIR.
 
     DIR gets the tree of the indexed folders, and may not lie in one. Files that other programs
-    wrote are left as they are, also with --beside, which writes beside the pictures.
+    wrote are left as they are, also with --beside, which writes beside the pictures. fovea's own
+    are removed where there is nothing to say of the picture any more.
 
     \b
     fovea tag export ~/sidecars
@@ -237,10 +238,12 @@ def export_sidecars(target: Path | None, beside: bool, found: bool, folder: Path
     with _opened(folder) as library:
         report = library.export_sidecars(target, beside=beside, found=found)
     click.echo(f"{counted(report.pictures, 'sidecar')} written")
+    if report.removed:
+        talk(f"{counted(report.removed, 'sidecar')} removed: nothing to say of these pictures now")
     if report.left:
         talk(f"{counted(report.left, 'sidecar')} of other programs left as they are")
     if report.failed:
-        talk(f"{counted(report.failed, 'sidecar')} could not be written")
+        talk(f"{counted(report.failed, 'sidecar')} could not be written or removed")
 
 
 @tag.command("import", short_help="Teach the keywords of XMP sidecars as tags.")
@@ -254,12 +257,18 @@ def import_sidecars(target: Path | None, beside: bool, folder: Path | None) -> N
     \b
     fovea tag import --beside
     """
+    from fovea.search.tags.stored import MOST
+
     _check_target(target, beside)
     with _opened(folder) as library:
         report = library.import_sidecars(target, beside=beside)
-    click.echo(f"{counted(report.pictures, 'sidecar')} read")
+    new = counted(report.pictures, "picture")
+    click.echo(f"{counted(report.read, 'sidecar')} read, which said something new of {new}")
+    if report.refused:
+        kept_out = counted(report.refused, "keyword")
+        talk(f"{kept_out} ignored: a library has at most {MOST:,} tags; forget some")
     if report.failed:
-        talk(f"{counted(report.failed, 'sidecar or keyword', 'sidecars or keywords')} passed over")
+        talk(f"{counted(report.failed, 'sidecar')} could not be read")
 
 
 def _check_target(target: Path | None, beside: bool) -> None:

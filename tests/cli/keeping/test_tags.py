@@ -6,6 +6,7 @@ from PIL import Image
 
 import fovea
 from commands import index_once, run, settle
+from fovea.search.tags import stored
 from fovea.search.tags.counts import tag_counts
 from small_clips import write_model
 
@@ -119,6 +120,27 @@ def test_tags_are_renamed_and_forgotten(home):
     assert run("tag", "forget", "REX THE DOG").out == "forgot REX THE DOG\n"
     done = run("search", "tag:rex")
     assert done.code != 0 and "no tags in this library yet" in done.err
+
+
+def test_sidecars_are_exchanged_and_accounted_for(home, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run("teach", "rex", "--yes", *files(home, "red", range(2)))
+    done = run("tag", "export", out)
+    assert (done.code, done.out) == (0, "2 sidecars written\n") and "removed" not in done.err
+    run("teach", "rex", "--neither", *files(home, "red", [0]))
+    done = run("tag", "export", out)
+    assert done.out == "1 sidecar written\n" and "1 sidecar removed" in done.err
+    [kept] = out.rglob("*.xmp")
+    kept.with_name("blue1.png.xmp").write_bytes(b"<broken")
+    kept.with_name("blue2.png.xmp").write_bytes(
+        kept.read_bytes().replace(b"rex</rdf:li>", b"rex</rdf:li><rdf:li>max</rdf:li>")
+    )
+    monkeypatch.setattr(stored, "MOST", 1)
+    done = run("tag", "import", out)
+    assert done.out == "2 sidecars read, which said something new of 1 picture\n"
+    assert "1 keyword ignored: a library has at most 1 tag" in done.err
+    assert "1 sidecar could not be read" in done.err
+    assert run("tag", "import", out).out.endswith("something new of 0 pictures\n")
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import subprocess
+import tracemalloc
 
 import pytest
 
+from fovea.indexer.decoding.embedded_text import parse_xmp
 from fovea.indexer.sidecars.exchange import read_sidecars, write_sidecars
 from fovea.indexer.sidecars.packet import Sidecar, is_ours, parse_sidecar, sidecar_bytes
 from fovea.search.errors import LibraryError
@@ -161,16 +163,70 @@ def test_both_names_of_sidecars_are_read(colour_library, photos, hashes, name):
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"\x00" * 99, b"<x", b"<x>" * 10_000, sidecar_bytes(Sidecar(("a",)))[:200],
-        b'<!DOCTYPE x [<!ENTITY a "b"><!ENTITY c "&a;&a;">]><x>&c;</x>',
-        b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><x>&a;</x>',
         sidecar_bytes(Sidecar((), 5)).replace(b"<xmp:Rating>5", b"<xmp:Rating>nan"),
         sidecar_bytes(Sidecar((), 5)).replace(b"<xmp:Rating>5", b"<xmp:Rating>1e999"),
         sidecar_bytes(Sidecar(("w" * 61,))),
     ],
-)  # fmt: skip
-def test_hostile_sidecars_say_nothing(data):
+)
+def test_values_that_cannot_be_used_are_left_out(data):
     assert parse_sidecar(data) == Sidecar()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"\x00" * 99, b"<x", b"<x>" * 10_000, sidecar_bytes(Sidecar(("a",)))[:200],
+        b'<!DOCTYPE x [<!ENTITY a "b"><!ENTITY c "&a;&a;">]><x>&c;</x>',
+        b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><x>&a;</x>',
+    ],
+)  # fmt: skip
+def test_hostile_sidecars_are_not_read(data):
+    assert parse_sidecar(data) is None
+
+
+def peak_of(read, data):
+    """Return what a call has in memory at most, in bytes."""
+    tracemalloc.start()
+    try:
+        read(data)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def nested(depth, begin, end, items):
+    words = "".join(f"<rdf:li>{number}</rdf:li>" for number in range(items))
+    return described(begin * depth + f"<rdf:Bag>{words}</rdf:Bag>" + end * depth)
+
+
+@pytest.mark.parametrize("read", [parse_sidecar, parse_xmp])
+@pytest.mark.parametrize(
+    "data",
+    [
+        nested(1_000, "<dc:subject>", "</dc:subject>", 3_000),
+        nested(150, "<rdf:Description><dc:subject>", "</dc:subject></rdf:Description>", 300),
+        nested(150, "<rdf:Description><dc:title>", "</dc:title></rdf:Description>", 300),
+        described(listed("lr:hierarchicalSubject", "Bag", "|".join("a" * 3_000))),
+    ],
+    ids=["subjects", "descriptions", "titles", "levels"],
+)
+def test_nesting_multiplies_nothing(read, data):
+    """Collecting the items at each depth took more than 24 MB; of titles, time alone."""
+    assert peak_of(read, data) < 8 << 20
+
+
+def test_only_the_items_of_a_list_itself_are_its_keywords():
+    inner = listed("dc:creator", "Seq", "nobody's keyword")
+    fields = f"<dc:subject><rdf:Bag><rdf:li>one{inner}</rdf:li></rdf:Bag>{inner}</dc:subject>"
+    fields += listed("dc:subject", "Seq", "two") + listed("dc:subject", "Alt", "three")
+    assert parse_sidecar(described(fields)) == Sidecar(("one", "two", "three"))
+    assert parse_xmp(described(fields)).keywords == ("one", "two", "three")
+
+
+def test_of_a_file_a_thousand_keywords_are_read():
+    words = [f"w{number}" for number in range(1_500)]
+    fields = listed("dc:subject", "Bag", *words[:700]) + listed("dc:subject", "Bag", *words[700:])
+    assert parse_sidecar(described(fields)) == Sidecar(tuple(words[:1_000]))
 
 
 def test_hidden_pictures_have_none(colour_library, hashes, tmp_path):

@@ -1,5 +1,7 @@
 """Tags: what is said of contents, the probes fitted to it, and what these find."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -8,9 +10,11 @@ from fovea.search.library.library import Library
 from fovea.search.library.marks import mark
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.search.maintenance.keepsakes import exported, imported
+from fovea.search.query import saved
 from fovea.search.query.filters import allowed_images
 from fovea.search.query.language import parse
 from fovea.search.query.rank import rank
+from fovea.search.query.saved import SearchRefused
 from fovea.search.tags import scoring, stored
 from fovea.search.tags.scoring import refresh, suggestions
 from fovea.search.tags.stored import (
@@ -253,6 +257,52 @@ def test_keepsakes_have_tags(pictures, tmp_path):
         for wrong in ({"yes": []}, {"name": "x", "yes": 1}, {"name": "x", "no": ["zz"]}):
             with pytest.raises(LibraryError):
                 imported(other, {"fovea": 1, "tags": [wrong]})
+
+
+def test_an_import_that_would_be_too_much_adds_nothing(pictures, tmp_path, monkeypatch):
+    document = {
+        "fovea": 1,
+        "favourites": [{"sha256": "07" * 32}],
+        "hidden": [{"sha256": "08" * 32}],
+        "searches": [{"name": "Sea", "query": "sea"}],
+        "tags": [{"name": name, "yes": ["07" * 32]} for name in ("one", "two", "three")],
+    }
+    monkeypatch.setattr(stored, "MOST", 2)
+    with Library.open(tmp_path / "other", create=True) as other:
+        nothing = exported(other)
+        with pytest.raises(TagRefused, match="at most"):
+            imported(other, document)
+        assert exported(other) == nothing
+        monkeypatch.setattr(stored, "MOST", 3)
+        monkeypatch.setattr(saved, "MOST", 0)
+        with pytest.raises(SearchRefused, match="the most"):
+            imported(other, document)
+        assert exported(other) == nothing
+        monkeypatch.undo()
+        report = imported(other, document)
+        assert (report.favourites, report.hidden, report.searches, report.tags) == (1, 1, 1, 3)
+
+
+def test_a_proven_tag_is_proven_after_export_and_import(pictures):
+    pictures.teach([10, 20, 30], [1])
+    asked = [content(number) for number in (40, 50, 60, 70, 80, 90, 100)]
+    others = [content(number) for number in (2, 3, 4)]
+    say(pictures.library, "rex", yes=asked, no=others, answers=True)
+    refresh(pictures.library)
+    before = tag_named(pictures.library, "rex")
+    assert before.answers == 10 and before.right is not None
+    document = json.loads(json.dumps(exported(pictures.library)))
+    [kept] = document["tags"]
+    assert set(kept["answers"]) == {key.hex() for key in (*asked, *others)}
+    forget_tag(pictures.library, "rex")
+    imported(pictures.library, document)
+    refresh(pictures.library)
+    after = tag_named(pictures.library, "rex")
+    assert (after.yes, after.no, after.answers, after.right) == (10, 4, 10, before.right)
+    del kept["answers"]  # as in documents of before
+    forget_tag(pictures.library, "rex")
+    assert imported(pictures.library, document).tags == 14
+    assert tag_named(pictures.library, "rex").answers == 0
 
 
 def test_deleted_pictures_lose_their_tags(pictures):
