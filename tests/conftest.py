@@ -146,7 +146,9 @@ class NotedScans:
             "message": None,
         }
 
-    def start(self, folders: Sequence[Path] = (), *, reread: bool = False) -> dict[str, object]:
+    def start(
+        self, folders: Sequence[Path] = (), *, reread: bool = False, adds: bool = False
+    ) -> dict[str, object]:
         verb = "reread" if reread else "start"
         self.calls.append((verb, [os.fspath(folder) for folder in folders]))
         return self.document()

@@ -127,7 +127,7 @@ def serve(
         if (folders or watches) and not app.extensions["fovea"].is_writable:
             talk("the library is read-only here: it can be searched, but no folder is indexed")
         elif folders:
-            app.extensions["fovea.scans"].start([place.absolute() for place in folders])
+            app.extensions["fovea.scans"].start([place.absolute() for place in folders], adds=True)
         elif app.extensions["fovea"].is_writable:
             app.extensions["fovea.scans"].analyse()
         if watches and app.extensions["fovea"].is_writable:

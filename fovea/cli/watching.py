@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,18 +118,20 @@ class _Updates:
         from fovea.search.errors import FoveaError
 
         if folders:
-            self._index([os.fsencode(folder) for folder in folders], False)
+            self._index([os.fsencode(folder) for folder in folders])
         elif not self._library.roots():
             raise FoveaError(NO_FOLDER.replace("fovea index", "fovea watch"))
 
     def make(self, work: "Work") -> None:
         """Index what has changed. Files that have gone again meanwhile are left to their root."""
         if work.roots:
-            self._index(work.roots, False)
+            self._index(work.roots, only_roots=True)
         if files := [path for path in work.files if os.path.lexists(path)]:
-            self._index(files, True)
+            self._index(files, changed=True)
 
-    def _index(self, paths: "tuple[bytes, ...] | list[bytes]", are_files: bool) -> None:
+    def _index(
+        self, paths: Sequence[bytes], *, changed: bool = False, only_roots: bool = False
+    ) -> None:
         from fovea.indexer.scanning.scan import ModelChanged, index_folders
         from fovea.search.errors import LibraryBusy
         from fovea.search.models.resolve import resolve_model
@@ -146,7 +148,8 @@ class _Updates:
                     load_encoder=lambda chosen=model: self._encoder(chosen),  # type: ignore[misc]
                     stop=self._stop,
                     wait_s=LOOK_S,
-                    changed=are_files,
+                    changed=changed,
+                    only_roots=only_roots,
                     **self._options,
                 )
             except ModelChanged:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from fovea.indexer.decoding.limits import Limits
-from fovea.indexer.scanning.scan import interruptible
+from fovea.indexer.scanning.interrupting import interruptible
 from fovea.indexer.workers.host import available_cores
 from fovea.search.analyses.stored import Done, Pending, analysis_counts, is_off, pending, store
 from fovea.search.library.library import Library

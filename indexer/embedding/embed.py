@@ -13,9 +13,9 @@ from typing import Protocol
 
 from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.placing.place import place_pictures
+from fovea.indexer.scanning.interrupting import interruptible
 from fovea.indexer.scanning.named import root_path
 from fovea.indexer.scanning.pipeline import Progress
-from fovea.indexer.scanning.scan import interruptible
 from fovea.indexer.walking.prefetch import Prefetch
 from fovea.indexer.workers.host import available_cores
 from fovea.search.clip.engines.adapting import adapting

@@ -27,9 +27,9 @@ from fovea.indexer.decoding.formats import (
 from fovea.indexer.decoding.limits import Gone, Limits, Refused, one_line
 from fovea.indexer.decoding.reading import read_file, what_is
 from fovea.indexer.scanning.changes import root_of
+from fovea.indexer.scanning.interrupting import interruptible
 from fovea.indexer.scanning.named import check_folder, root_path
 from fovea.indexer.scanning.pipeline import Progress
-from fovea.indexer.scanning.scan import interruptible
 from fovea.search.errors import FoveaError
 from fovea.search.library.facts.stamps import stamps_of
 from fovea.search.library.library import Library

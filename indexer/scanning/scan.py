@@ -1,17 +1,14 @@
 """Bring the library up to date with the folders on the disk."""
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from types import FrameType
 
 from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.placing.place import place_pictures
@@ -36,6 +33,7 @@ from fovea.search.models.resolve import resolve_model
 
 from .changes import Survey, adds_model, inside, known_at, known_files, note_decoders, root_of
 from .dry_run import DryRun
+from .interrupting import interruptible
 from .missing import DELETED_REASON, MOVED_REASON, Verdict, judge, lost_files, note_settled
 from .named import check_folder, covering, named_path, not_covered, paths_named, root_path
 from .pipeline import InHand, Pipeline, Progress, Tally
@@ -109,6 +107,7 @@ def index_folders(
     wait_s: float | None = 0.0,
     reread: bool = False,
     changed: bool = False,
+    only_roots: bool = False,
     in_hand: InHand | None = None,
 ) -> ScanReport:
     """Walk folders, embed what is new or changed, and note what has moved or gone.
@@ -125,8 +124,9 @@ def index_folders(
     of roots; the rest of their roots is brought up to date as usual. With ``changed``, ``folders``
     are files found changed: these are read anew, nothing else is looked at, and no root is added;
     those that are in no root, ignored, behind a link or gone are reported in ``problems``, and stay
-    as they are. ``in_hand`` is called with what is about to be done (decoding, embedding, storing)
-    to which files.
+    as they are. With ``only_roots``, ``folders`` are roots as the library lists them, and one that
+    has left it meanwhile is passed over, not added again. ``in_hand`` is called with what is about
+    to be done (decoding, embedding, storing) to which files.
 
     A root whose ignore file cannot be used is left as it is, and reported in ``problems``.
 
@@ -149,10 +149,12 @@ def index_folders(
         progress,
         reread,
         changed,
+        only_roots,
         in_hand,
     )
     Ignore(scan.ignore)  # whose patterns are this run's: an invalid one ends it
-    paths = list(map(named_path, folders)) if changed else paths_named(library, folders, reread)
+    as_named = changed or only_roots
+    paths = list(map(named_path, folders)) if as_named else paths_named(library, folders, reread)
     load_encoder = cache(adapting(load_encoder))
     if dry_run:
         report = scan.dry_run(scan.roots(paths, add=False))
@@ -174,25 +176,6 @@ def index_folders(
     return report
 
 
-@contextmanager
-def interruptible(stop: threading.Event) -> Iterator[None]:
-    """Let the first Ctrl-C set ``stop``, and the second do what it does elsewhere."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
-
-    def first(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, first)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 @dataclass(slots=True)
 class _Scan:
     """One call of ``index_folders``."""
@@ -208,6 +191,7 @@ class _Scan:
     progress: Callable[[Progress], None] | None
     reread: bool = False
     changed: bool = False
+    only_roots: bool = False
     in_hand: InHand | None = None
     _scopes: frozenset[bytes] = frozenset()  # to read anew
     _reported: float = 0.0
@@ -227,6 +211,10 @@ class _Scan:
             self._scopes = frozenset(folders)
             chosen = {root_of(path, registered) for path in folders}
             return [root for root in registered.values() if root.path in chosen]
+        if self.only_roots and folders:
+            folders = [path for path in folders if path in registered]
+            if not folders:
+                return []
         if self.reread:
             self._scopes = frozenset(folders or registered)
             folders = [covering(path, registered) for path in folders]

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from fovea.indexer.decoding.limits import Limits
+from fovea.indexer.scanning.interrupting import interruptible
 from fovea.indexer.scanning.missing import too_many
 from fovea.indexer.scanning.moments import embedded_moments, pictures_in
 from fovea.indexer.scanning.refusals import encoded
-from fovea.indexer.scanning.scan import interruptible
 from fovea.indexer.walking.walk import is_empty
 from fovea.indexer.workers.host import available_cores
 from fovea.indexer.workers.pool import USUAL_BATCH, Outcome, Pool, Task, batch_of

@@ -81,6 +81,13 @@ class Pending:
         with self._lock:
             self._files.pop(path, None)
 
+    def drop(self, root: bytes) -> None:
+        """Forget all that waits below a root, which has left the library."""
+        with self._lock:
+            self._roots.pop(root, None)
+            files = self._files.items()
+            self._files = {path: file for path, file in files if file.root != root}
+
     def _join(self, now: float) -> None:
         """Have roots scanned instead of their many files read."""
         for path, file in list(self._files.items()):

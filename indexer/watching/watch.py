@@ -46,8 +46,9 @@ class Watch:
 
     ``roots`` returns the absolute paths of the roots, which may change meanwhile; ``own`` is the
     library's folder, whose changes are nobody's business. ``index`` is called in the thread of
-    ``run``, first with all roots, and what changes meanwhile waits for its return. An ``OSError``
-    that watching raises is logged, and the root scanned every ``poll_s`` seconds instead.
+    ``run``, first with all roots, and what changes meanwhile waits for its return. It is given
+    nothing outside the roots, but one may leave the library before it begins. An ``OSError`` that
+    watching raises is logged, and the root scanned every ``poll_s`` seconds instead.
     """
 
     def __init__(
@@ -95,31 +96,54 @@ class Watch:
                 self._scan_polled(now)
                 work = self.pending.take()
                 if work is not None and not stop.is_set():
-                    self._index(work)
+                    self._hand_over(work)
         finally:
             self._observer.stop()
             self._observer.join(STEP_S)
+
+    def _hand_over(self, work: Work) -> None:
+        """Have indexed what is still in the library: a root may have left it since the last look.
+
+        A folder that was removed from the library would be added again.
+        """
+        roots = frozenset(self._roots())
+        work = Work(
+            tuple(root for root in work.roots if root in roots),
+            tuple(path for path in work.files if root_of(path, roots) is not None),
+        )
+        if work.roots or work.files:
+            self._index(work)
 
     # Which roots are watched, and how
 
     def _look(self) -> None:
         """Watch what has become a root, and look which ones have vanished or come back."""
         roots = set(self._roots())
-        for root in self._known - roots:
-            self._unwatch(root)
-            self._polled.pop(root, None)
-            self._gone.discard(root)
+        known, self._known = self._known, roots
+        for root in known - roots:
+            self._leave(root)
         gone = set(unreachable(roots))
         for root in roots - gone:
-            if root not in self._known or root in self._gone or not self._is_watched_still(root):
+            if root not in known or root in self._gone or not self._is_watched_still(root):
                 self._unwatch(root)
-                self._watch(root)
-                self.pending.unclear(root)
+                if self._watch(root):
+                    self.pending.unclear(root)
+                else:
+                    gone.add(root)
         for root in gone - self._gone:
             self._unwatch(root)
             self._polled.pop(root, None)
             self.pending.unclear(root)  # the scan notes that it is offline
-        self._known, self._gone = roots, gone
+        self._gone = gone
+
+    def _leave(self, root: bytes) -> None:
+        """Let go of a folder that is no root any more."""
+        self._unwatch(root)
+        self._polled.pop(root, None)
+        self._gone.discard(root)
+        self.pending.drop(root)
+        if (around := root_of(root, self._known)) is not None:
+            self.pending.unclear(around)  # whose own these files are now
 
     def _is_watched_still(self, root: bytes) -> bool:
         """Whether the folder there is the one that is watched: another may be mounted since."""
@@ -133,20 +157,29 @@ class Watch:
         emitters = self._observer.emitters if self._observer is not None else ()
         return any(emitter.watch == watch and emitter.is_alive() for emitter in emitters)
 
-    def _watch(self, root: bytes) -> None:
+    def _watch(self, root: bytes) -> bool:
+        """Watch a root, or have it scanned at intervals; return False if it has just vanished."""
         self._polled.pop(root, None)
         kind = remote_kind(os.fsdecode(root))  # type: ignore[arg-type]
         if kind is not None:
             self._poll(root, f"is on a network ({kind})")
-            return
+            return True
+        if os.path.islink(root):  # since it became a root: watchdog would watch the link itself
+            self._poll(root, "is a link now")
+            return True
+        identity = _identity(root)
+        if identity is None:
+            return False
         try:
-            identity = _identity(root)
-            assert self._observer is not None and identity is not None
+            assert self._observer is not None
             handler = _Handler(self, root)
             watch = self._observer.schedule(handler, os.fsdecode(root), recursive=True)
             self._watched[root] = identity, watch
         except OSError as exc:  # as many folders are watched as the system allows, say
+            if _identity(root) != identity:
+                return False
             self._poll(root, f"cannot be watched: {exc.strerror or exc}")
+        return True
 
     def _poll(self, root: bytes, why: str) -> None:
         name = printable_name(os.fsdecode(root))
@@ -162,7 +195,7 @@ class Watch:
         due = [root for root, at in self._polled.items() if now >= at]
         if not due:
             return
-        self._index(Work(tuple(due), ()))
+        self._hand_over(Work(tuple(due), ()))
         ended = time.monotonic()
         wait = max(self._poll_s, (ended - now) / SHARE)
         for root in due:

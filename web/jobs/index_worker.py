@@ -30,7 +30,8 @@ FIELDS = ("found", "embedded", "unchanged", "moved", "deleted", "failed", "skipp
 def main() -> None:
     """Index as the server asks: ``library``, ``folders``, ``model``.
 
-    With ``reread``, the folders are files that were found changed, and only these are read.
+    With ``reread``, the folders are files that were found changed, and only these are read. With
+    ``adds``, folders that are no roots become ones; without, they are passed over.
 
     ``in_hand`` is the descriptor at which to note the files in hand.
     """
@@ -135,6 +136,7 @@ def _report(
                 stop=stop,
                 wait_s=LOOK_S,
                 changed=wanted.get("reread", False),
+                only_roots=not wanted.get("adds", False),
                 in_hand=in_hand,
             )
         except LibraryBusy as exc:

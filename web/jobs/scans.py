@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from flask import Blueprint, Flask, current_app
 
@@ -34,6 +34,14 @@ NEW_SCAN = {
 }
 
 
+class Wanted(NamedTuple):
+    """What a scan is to do."""
+
+    folders: tuple[Path, ...] = ()  # all roots, if there are none
+    reread: bool = False  # they are files found changed, and only these are read
+    adds: bool = False  # those that are no roots become ones
+
+
 class Scans:
     """The running scan or the last one, and the scans that wait for it."""
 
@@ -42,8 +50,8 @@ class Scans:
         self._changed = threading.Condition()
         self._document: dict[str, Any] | None = None
         self._process: Child | None = None
-        self._waiting: list[tuple[tuple[Path, ...], bool]] = []  # (folders, whether to reread)
-        self._running: tuple[tuple[Path, ...], bool] = (), False
+        self._waiting: list[Wanted] = []
+        self._running = Wanted()
         self._count = 0
         self._analyses = Background(engine.folder, engine.remarks)
 
@@ -52,21 +60,24 @@ class Scans:
         with self._changed:
             return None if self._document is None else dict(self._document)
 
-    def start(self, folders: Sequence[Path] = (), *, reread: bool = False) -> dict[str, Any]:
-        """Index these folders, or all, now or after the running scan; return the newest scan.
+    def start(
+        self, folders: Sequence[Path] = (), *, reread: bool = False, adds: bool = False
+    ) -> dict[str, Any]:
+        """Index these roots, or all, now or after the running scan; return the newest scan.
 
-        With ``reread``, they are files found changed, and only these are read. Raise
-        ``LibraryReadOnly`` if the library cannot be changed here.
+        One that has been removed by then is passed over, unless ``adds``: then folders that are no
+        roots become ones. With ``reread``, they are files found changed, and only these are read.
+        Raise ``LibraryReadOnly`` if the library cannot be changed here.
         """
         self._engine.check_writable()
-        wanted = tuple(folders), reread
+        wanted = Wanted(tuple(folders), reread, adds)
         with self._changed:
             if self._engine.closing.is_set():
                 raise Problem(503, "Service Unavailable", "the server is shutting down")
             if self._process is None:
-                self._begin(*wanted)
+                self._begin(wanted)
             elif reread and folders:
-                self._add_to_reread(wanted[0])
+                self._add_to_reread(wanted.folders)
             elif wanted not in self._waiting:
                 self._waiting.append(wanted)
             assert self._document is not None
@@ -74,12 +85,12 @@ class Scans:
 
     def _add_to_reread(self, folders: tuple[Path, ...]) -> None:
         """Add to the scan that waits to read files anew: many small ones would walk for ever."""
-        for place, (others, reread) in enumerate(self._waiting):
-            if reread and others:
-                joined = tuple(dict.fromkeys((*others, *folders)))
-                self._waiting[place] = joined[:REREAD_AT_ONCE], True
+        for place, wanted in enumerate(self._waiting):
+            if wanted.reread and wanted.folders:
+                joined = tuple(dict.fromkeys((*wanted.folders, *folders)))
+                self._waiting[place] = Wanted(joined[:REREAD_AT_ONCE], True)
                 return
-        self._waiting.append((folders, True))
+        self._waiting.append(Wanted(folders, True))
 
     def stop(self) -> None:
         """Stop the scan after the batch in flight, and drop the scans that wait."""
@@ -113,10 +124,10 @@ class Scans:
             self._changed.wait_for(lambda: self._document != seen, timeout)
             return None if self._document is None else dict(self._document)
 
-    def _begin(self, folders: tuple[Path, ...], reread: bool) -> None:
+    def _begin(self, wanted: Wanted) -> None:
         """Start the process; the caller has locked ``_changed``."""
         self._count += 1
-        self._running = folders, reread
+        self._running = wanted
         self._document = {
             "id": self._count,
             "state": "running",
@@ -124,7 +135,7 @@ class Scans:
             **dict.fromkeys(("found", "done", "embedded", "failed", "skipped"), 0),
             "rate": 0.0,
             "seconds_left": None,
-            "roots": [printable(os.fspath(folder)) for folder in folders],
+            "roots": [printable(os.fspath(folder)) for folder in wanted.folders],
             "unreached": [],
             "ignore_files": [],
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -132,18 +143,19 @@ class Scans:
             "code": None,
             "message": None,
         }
-        wanted = {
+        asked = {
             "library": str(self._engine.folder.absolute()),
-            "folders": [os.fspath(folder) for folder in folders],
-            "reread": reread,
+            "folders": [os.fspath(folder) for folder in wanted.folders],
+            "reread": wanted.reread,
+            "adds": wanted.adds,
             "model": self._engine.requested_model,
         }
         in_hand = None
         try:
             in_hand = InHand()
-            wanted["in_hand"] = in_hand.descriptor
+            asked["in_hand"] = in_hand.descriptor
             program = command("fovea.web.jobs.index_worker")
-            process = self._process = start(program, wanted, [in_hand.descriptor])
+            process = self._process = start(program, asked, [in_hand.descriptor])
         except OSError as exc:
             if in_hand is not None:
                 in_hand.close()
@@ -171,7 +183,7 @@ class Scans:
             self._process = None
             self._document = {**(self._document or {}), **_ended(last, code, at)}
             if self._waiting and not self._engine.closing.is_set():
-                self._begin(*self._waiting.pop(0))
+                self._begin(self._waiting.pop(0))
             elif self._document["state"] == "done":
                 self._analyses.start()
             self._changed.notify_all()
@@ -182,12 +194,12 @@ class Scans:
             self._changed.notify_all()
 
 
-def _covers(wanted: tuple[tuple[Path, ...], bool], folder: bytes) -> bool:
+def _covers(wanted: Wanted, folder: bytes) -> bool:
     """Whether a scan walks a folder. A scan of one also walks the roots in it."""
-    folders, reread = wanted
-    if reread:  # single files
+    if wanted.reread:  # single files
         return False
-    return not folders or any(inside(folder, os.fsencode(place)) for place in folders)
+    places = map(os.fsencode, wanted.folders)
+    return not wanted.folders or any(inside(folder, place) for place in places)
 
 
 def _progressed(now: dict[str, Any], before: str | None) -> dict[str, Any]:

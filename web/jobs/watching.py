@@ -7,10 +7,10 @@ from pathlib import Path
 
 from flask import Flask
 
+from fovea.indexer.decoding.limits import one_line
 from fovea.indexer.watching.pending import Work
 from fovea.indexer.watching.watch import Watch
 from fovea.search.errors import FoveaError
-from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import Engine
 
 from .scans import Scans
@@ -19,6 +19,7 @@ __all__ = ["start_watching"]
 
 WAIT_S = 5.0  # between two looks whether a scan has ended
 AGAIN_S = 60.0  # until watching is tried again after an error
+MOST_TOLD = 1000  # characters of an error
 
 log = logging.getLogger("fovea.web.watching")
 
@@ -48,12 +49,14 @@ def start_watching(app: Flask) -> None:
                 watch = Watch(lambda: [root.path for root in engine.library.roots()], own, index)
                 watching.set()
                 watch.run(engine.closing)
-            except Problem:  # the server is shutting down
-                return
-            except FoveaError as exc:
+            except Exception as exc:  # whatever it is, folders are to be watched again after it
+                if engine.closing.is_set():
+                    return  # what it worked with is closed
+                told = str(exc) if isinstance(exc, FoveaError) else f"{type(exc).__name__}: {exc}"
+                log.warning("cannot watch the folders now: %s", one_line(told, MOST_TOLD))
+            finally:
                 watching.clear()
-                log.warning("cannot watch the folders now: %s", exc)
-                engine.closing.wait(AGAIN_S)
+            engine.closing.wait(AGAIN_S)
 
     threading.Thread(target=run, name="watch", daemon=True).start()
 

@@ -318,3 +318,37 @@ def test_a_folder_that_became_a_link_leaves_the_answers(scan, photos, tmp_path):
     assert scan.files()[b"lime.png"] == ("skipped", LINKED_REASON)
     assert scan.files()[b"blue.png"] == ("missing", DELETED_REASON)
     assert counts(scan()) == {"found": 5, "unchanged": 5}
+
+
+# Only what is a root already
+
+
+def test_a_folder_that_is_no_root_any_more_is_not_added_again(scan, photos, tmp_path):
+    other = tmp_path / "other"
+    many(other, 3)
+    scan(photos, other)
+    scan.library.remove_root(scan.library.roots()[1].id)
+    many(photos, 2)
+    assert counts(scan(other, only_roots=True)) == {}
+    assert counts(scan(photos, other, only_roots=True)) == {
+        "found": 10,
+        "embedded": 2,
+        "unchanged": 8,
+    }
+    assert counts(scan(tmp_path / "nowhere", only_roots=True)) == {}
+    assert [root.path for root in scan.library.roots()] == [os.fsencode(photos)]
+    many(photos, 3)
+    assert counts(scan(only_roots=True)) == {"found": 11, "embedded": 1, "unchanged": 10}
+
+
+def test_a_library_without_roots_stays_so(scan, photos):
+    assert counts(scan(photos, only_roots=True)) == {}
+    assert (scan.library.roots(), scan.library.counts().images) == ([], 0)
+
+
+def test_a_root_that_has_become_a_link_stays_the_same_root(scan, photos, tmp_path):
+    scan(photos)
+    os.rename(photos, tmp_path / "moved")
+    photos.symlink_to(tmp_path / "moved")
+    assert counts(scan(photos, only_roots=True)) == {"found": 8, "unchanged": 8}
+    assert [root.path for root in scan.library.roots()] == [os.fsencode(photos)]

@@ -89,6 +89,17 @@ def test_a_file_that_has_gone_is_not_waited_for(pending, clock):
     assert pending.take() == Work((ROOT,), ())
 
 
+def test_of_a_folder_that_has_left_the_library_nothing_is_taken(pending, clock):
+    for root, path in ((ROOT, b"/photos/a.jpg"), (OTHER, b"/scans/b.jpg")):
+        pending.written(root, path, is_closed=True)
+    pending.unclear(ROOT)
+    pending.drop(ROOT)
+    pending.drop(b"/unknown")
+    clock.now += QUIET
+    assert pending.take() == Work((), (b"/scans/b.jpg",))
+    assert pending.take() is None
+
+
 def test_a_file_that_keeps_changing_is_read_less_and_less_often(pending, clock):
     reads = []
     for second in range(2000):

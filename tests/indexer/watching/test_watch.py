@@ -23,6 +23,7 @@ class Watching:
 
     def __init__(self, own, *roots, **options):
         self.roots, self.work, self.error = [os.fsencode(root) for root in roots], [], None
+        self.told = []  # all that was handed over, taken or not
         self._stop, self._news = threading.Event(), threading.Condition()
         self.watch = Watch(lambda: list(self.roots), os.fsencode(own), self._take, **options)
         self._thread = threading.Thread(target=self._run)
@@ -36,6 +37,7 @@ class Watching:
     def _take(self, work):
         with self._news:
             self.work.append(work)
+            self.told += [*work.roots, *work.files]
             self._news.notify_all()
 
     def take(self):
@@ -177,6 +179,76 @@ def test_roots_are_added_and_removed_meanwhile(root, tmp_path):
         watching.roots = [os.fsencode(new)]
         watching.until(new)
         _eventually(lambda: watching.watch.watched == {os.fsencode(new)})
+
+
+@pytest.mark.parametrize("look_s", [0.1, 1e9], ids=["noticed", "not noticed yet"])
+@pytest.mark.parametrize("way", ["watched", "polled"])
+def test_nothing_of_a_folder_that_has_left_the_library_is_handed_over(
+    root, tmp_path, monkeypatch, look_s, way
+):
+    left = tmp_path / "left"
+    left.mkdir()
+    (left / "a.png").write_bytes(encoded("blue", 16))
+    if way == "polled":
+        monkeypatch.setattr(
+            module, "remote_kind", lambda folder: "nfs4" if folder == str(left) else None
+        )
+    with Watching(tmp_path / "library", root, left, poll_s=0.2) as watching:
+        watching.until(root)  # and the other one, which has been watched for as long
+        monkeypatch.setattr(module, "LOOK_S", look_s)
+        _eventually(lambda: os.fsencode(left) in watching.told)
+        (left / "b.png").write_bytes(encoded("blue", 17))
+        (left / "a.png").unlink()  # has the folder scanned, once that is quiet
+        watching.roots = [os.fsencode(root)]
+        watching.told.clear()
+        (left / "c.png").write_bytes(encoded("blue", 18))
+        (root / "d.png").write_bytes(encoded("blue", 19))
+        watching.until(root / "d.png")
+        (root / "e.png").write_bytes(encoded("blue", 20))  # by when the others would have settled
+        watching.until(root / "e.png")
+    assert watching.told == [os.fsencode(root / "d.png"), os.fsencode(root / "e.png")]
+
+
+def test_what_changed_in_a_root_that_was_inside_another_is_the_others(root, tmp_path):
+    inner = root / "2020"
+    (inner / "old.png").write_bytes(encoded("blue", 21))
+    with Watching(tmp_path / "library", root, inner) as watching:
+        watching.until(inner)
+        (inner / "old.png").unlink()
+        watching.roots = [os.fsencode(root)]
+        assert watching.until(root) == Work((os.fsencode(root),), ())
+        (inner / "new.png").write_bytes(encoded("blue", 22))
+        watching.until(inner / "new.png")
+
+
+def test_a_root_that_vanishes_while_it_is_looked_at_does_not_end_the_watch(
+    root, tmp_path, monkeypatch
+):
+    looked = threading.Event()
+
+    def too_early(roots):
+        looked.set()
+        return set()
+
+    with Watching(tmp_path / "library", root) as watching:
+        watching.until(root)
+        monkeypatch.setattr(module, "unreachable", too_early)
+        os.rename(root, tmp_path / "aside")
+        _eventually(lambda: not watching.watch.watched)
+        looked.clear()
+        assert looked.wait(PATIENCE_S) and watching.error is None
+        os.rename(tmp_path / "aside", root)
+        _eventually(lambda: watching.watch.watched == {os.fsencode(root)})
+        watching.until(root)
+
+
+def test_a_root_that_was_moved_and_left_a_link_is_scanned_at_intervals(root, tmp_path):
+    os.rename(root, tmp_path / "moved")
+    root.symlink_to(tmp_path / "moved")
+    with Watching(tmp_path / "library", root, poll_s=0.2) as watching:
+        for _ in range(3):
+            assert watching.take() == Work((os.fsencode(root),), ())
+        assert watching.watch.polled == {os.fsencode(root)}
 
 
 def test_a_folder_on_a_network_is_scanned_at_intervals(root, tmp_path, monkeypatch, caplog):

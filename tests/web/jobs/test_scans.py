@@ -162,7 +162,7 @@ def test_files_to_read_anew_wait_together(client, running, monkeypatch):
         running.start([Path(f"/photos/{name}")], reread=True)
     running.start([Path("/photos")])
     waiting = tuple(Path(f"/photos/{name}") for name in "abc")
-    assert running._waiting == [(waiting, True), ((Path("/photos"),), False)]
+    assert running._waiting == [(waiting, True, False), ((Path("/photos"),), False, False)]
     client.delete("/api/scans/current")
     assert ended(client)["id"] == 1
 
