@@ -16,7 +16,7 @@ import numpy as np
 from fovea.search.errors import LibraryError
 from fovea.search.index.stored_vectors import unit_vectors
 from fovea.search.library.library import Library
-from fovea.search.library.locks import exclusive
+from fovea.search.library.locks import briefly, exclusive
 from fovea.search.library.marks import hidden_images
 from fovea.search.library.rows import ModelRow
 from fovea.search.query.likelihood import (
@@ -98,7 +98,8 @@ def stored_map(library: Library) -> PictureMap | None:
 def current_map(library: Library) -> PictureMap | None:
     """Return the map with all searchable pictures but hidden ones; None if it was never laid out.
 
-    New pictures are placed now, and kept if the library can be changed here; no other is moved.
+    New pictures are placed now, and kept if the library can be changed here and no other process
+    is at work on the map; no other is moved.
     """
     model = library.model()
     if model is None:
@@ -116,9 +117,11 @@ def current_map(library: Library) -> PictureMap | None:
             parts = list(_vectors_of(library, model, new))
             ids = np.concatenate([some for some, _ in parts])
             found = _with(found, ids, np.concatenate([rows for _, rows in parts]))
-    is_newest = file_mark(library.folder, model.identity) == mark  # none was laid out meanwhile
-    if len(new) and is_newest and library.is_writable:
-        save(found, library.folder)
+    if len(new) and library.is_writable:
+        with briefly(library.folder, LOCK) as is_mine:
+            # A map that was laid out meanwhile stays.
+            if is_mine and file_mark(library.folder, model.identity) == mark:
+                save(found, library.folder)
     return _visible(library, found)
 
 

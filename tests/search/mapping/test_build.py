@@ -12,7 +12,7 @@ import pytest
 from fovea.search.errors import LibraryBusy, LibraryError
 from fovea.search.library import locks
 from fovea.search.library.library import Library
-from fovea.search.library.locks import exclusive
+from fovea.search.library.locks import briefly, exclusive
 from fovea.search.library.marks import contents, mark
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.search.maintenance.forget import forget_root
@@ -119,6 +119,24 @@ def test_placing_new_pictures_spares_a_map_that_was_laid_out_meanwhile(mapped, m
         current_map(mapped)
     [made] = made
     assert stored_map(mapped).laid_out == made.laid_out == 190
+
+
+def test_new_pictures_are_saved_under_the_lock_that_laying_out_takes(mapped, monkeypatch):
+    fill(mapped, clustered(40, DIM, seed=8, centres=6), 1000)
+    free = []
+
+    def saving(*values):
+        with briefly(mapped.folder, build.LOCK) as is_free:
+            free.append(is_free)
+        return save(*values)
+
+    monkeypatch.setattr(build, "save", saving)
+    with exclusive(mapped.folder, build.LOCK):  # as while it is laid out
+        found = current_map(mapped)
+        assert len(found) == 190 and free == []
+    assert len(stored_map(mapped)) == 150
+    assert places(current_map(mapped)) == places(found) == places(stored_map(mapped))
+    assert free == [False]
 
 
 def test_a_new_picture_lies_among_those_like_it(mapped):
