@@ -21,7 +21,7 @@ from .candidates import near_hashes, near_vectors, unlike_bits
 from .comparing import Comparer, Copies, stars
 from .signature import VERSION, unsigned
 
-__all__ = ["Duplicate", "DuplicateGroup", "Duplicates", "find_duplicates"]
+__all__ = ["Duplicate", "DuplicateGroup", "Duplicates", "Kind", "find_duplicates"]
 
 Kind = Literal["copies", "burst"]
 
