@@ -44,6 +44,7 @@ __all__ = [
 LANDMARKS = 3000  # pictures that t-SNE lays out
 PAGE = 4096  # embeddings read at a time
 LOCK = "map"
+WAIT_S = 5.0  # for a map that is being saved, before images are forgotten in it
 STEPS = ("reading", "arranging", "placing", "naming")
 
 
@@ -83,6 +84,7 @@ def build_map(
     tell = _teller(progress, stop)
     with exclusive(library.folder, LOCK, 0.0, doing="is laying out the map of"):
         made = _made(library, model, background, tell, landmarks)
+        made = _without_forgotten(made, _known_images(library))
         save(made, library.folder)
     return _visible(library, made)
 
@@ -139,20 +141,35 @@ def remove_maps(library: Library) -> bool:
 
 
 def forget_in_maps(library: Library) -> None:
-    """Leave no trace in any map of images that are no longer in the library; nothing is moved."""
-    known = None
-    for model in library.models():
-        found = load(library.folder, model.identity, library.id, model.dim)
-        if found is None:
-            continue
-        if known is None:
-            rows = library.rows("SELECT id FROM images")
-            known = np.fromiter((number for (number,) in rows), np.int64, len(rows))
-        marks, shown = np.isin(found.landmark_ids, known), np.isin(found.image_ids, known)
-        if marks.all() and shown.all():
-            continue
-        if not marks.any() or not save(found.with_landmarks(marks).only(shown), library.folder):
-            map_path(library.folder, model.identity).unlink(missing_ok=True)
+    """Leave no trace in any map of images that are no longer in the library; nothing is moved.
+
+    A map that is being laid out leaves them out by itself.
+    """
+    known = _known_images(library)
+    with briefly(library.folder, LOCK, WAIT_S):  # but whoever holds it, they are to be forgotten
+        for model in library.models():
+            found = load(library.folder, model.identity, library.id, model.dim)
+            if found is None:
+                continue
+            left = _without_forgotten(found, known)
+            if left is found:
+                continue
+            if not len(left.landmarks) or not save(left, library.folder):
+                map_path(library.folder, model.identity).unlink(missing_ok=True)
+
+
+def _known_images(library: Library) -> np.ndarray:
+    """Return the ids of all images, int64."""
+    rows = library.rows("SELECT id FROM images")
+    return np.fromiter((number for (number,) in rows), np.int64, len(rows))
+
+
+def _without_forgotten(found: PictureMap, known: np.ndarray) -> PictureMap:
+    """Return a map of known images, int64 (n,), alone; the same one if it is."""
+    marks, shown = np.isin(found.landmark_ids, known), np.isin(found.image_ids, known)
+    if marks.all() and shown.all():
+        return found
+    return found.with_landmarks(marks).only(shown)
 
 
 def _teller(progress: Progress | None, stop: Event | None) -> Progress:
