@@ -24,6 +24,7 @@ __all__ = ["BrokenShard", "expand", "members"]
 BLOCK = 512
 HEADER = 1 << 20  # bytes of a pax header or a long name
 NAME = 4096  # bytes of a name
+DIGITS = 18  # of a number in a pax header
 STEP = 1 << 20  # read at a time of what is left out
 MOST_SHARDS = 1_000_000  # that one pattern stands for
 TWICE = "another member of its shard has its name and size"
@@ -154,20 +155,21 @@ def _end(stream: IO[bytes]) -> None:
 def _pax(data: bytes) -> dict[bytes, bytes]:
     """Read the records "length key=value\\n" of a pax header."""
     fields: dict[bytes, bytes] = {}
-    while data:
-        digits, _, _ = data.partition(b" ")
+    at = 0
+    while at < len(data):  # there may be as many records as fit: none is copied but by itself
+        digits, _, _ = data[at : at + DIGITS + 1].partition(b" ")
         length = _number(digits)
-        record = data[len(digits) + 1 : length]
+        record = data[at + len(digits) + 1 : at + length]
         if length <= len(digits) + 1 or not record.endswith(b"\n") or b"=" not in record:
             raise BrokenShard("a pax header that is none")
         key, _, value = record[:-1].partition(b"=")
         fields[key] = value
-        data = data[length:]
+        at += length
     return fields
 
 
 def _number(digits: bytes) -> int:
-    if not digits.isdigit() or len(digits) > 18:
+    if not digits.isdigit() or len(digits) > DIGITS:
         raise BrokenShard("a pax header without its numbers")
     return int(digits)
 

@@ -57,6 +57,7 @@ class Pending:
 
     clock: Callable[[], float] = time.monotonic
     _files: dict[bytes, _File] = field(default_factory=dict)
+    _closed: dict[bytes, _File] = field(default_factory=dict)  # those of them that are
     _roots: dict[bytes, _Root] = field(default_factory=dict)
     _read: dict[bytes, _Read] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -65,7 +66,10 @@ class Pending:
         """Note that a picture was written to; ``is_closed`` if its writer has finished."""
         with self._lock:
             now = self.clock()
-            self._files[path] = _File(root, now, is_closed)
+            self._closed.pop(path, None)
+            self._files[path] = file = _File(root, now, is_closed)
+            if is_closed:
+                self._closed[path] = file
             if len(self._files) > MOST_FILES:
                 self._join(now)
 
@@ -79,7 +83,11 @@ class Pending:
     def forget(self, path: bytes) -> None:
         """Note that a file has gone, so that nobody waits for it."""
         with self._lock:
-            self._files.pop(path, None)
+            self._drop(path)
+
+    def _drop(self, path: bytes) -> None:
+        self._files.pop(path, None)
+        self._closed.pop(path, None)
 
     def drop(self, root: bytes) -> None:
         """Forget all that waits below a root, which has left the library."""
@@ -89,12 +97,15 @@ class Pending:
             self._files = {path: file for path, file in files if file.root != root}
 
     def _join(self, now: float) -> None:
-        """Have roots scanned instead of their many files read."""
-        for path, file in list(self._files.items()):
-            if file.is_closed:
-                del self._files[path]
-                before = self._roots.get(file.root)
-                self._roots[file.root] = _Root(before.first if before else now, now)
+        """Have roots scanned instead of their many files read.
+
+        This comes with each file beyond ``MOST_FILES``, so it goes over those alone that it drops.
+        """
+        for path, file in self._closed.items():
+            del self._files[path]
+            before = self._roots.get(file.root)
+            self._roots[file.root] = _Root(before.first if before else now, now)
+        self._closed.clear()
 
     def take(self) -> Work | None:
         """Return what has settled, and forget it; None if nothing has."""
@@ -103,11 +114,9 @@ class Pending:
             roots = [root for root, noted in self._roots.items() if self._is_due(root, noted, now)]
             for root in roots:
                 del self._roots[root]
-                self._files = {
-                    path: file
-                    for path, file in self._files.items()
-                    if file.root != root or not file.is_settled(now)
-                }
+                for path, file in list(self._files.items()):
+                    if file.root == root and file.is_settled(now):
+                        self._drop(path)
             files = [
                 path
                 for path, file in self._files.items()
@@ -116,7 +125,7 @@ class Pending:
                 and not self._is_resting(path, now)
             ]
             for path in files:
-                del self._files[path]
+                self._drop(path)
             self._remember(files, now)
         return Work(tuple(roots), tuple(files)) if roots or files else None
 

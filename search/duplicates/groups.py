@@ -21,7 +21,7 @@ from .candidates import near_hashes, near_vectors, unlike_bits
 from .comparing import Comparer, Copies, stars
 from .signature import VERSION, unsigned
 
-__all__ = ["Duplicate", "DuplicateGroup", "Duplicates", "find_duplicates"]
+__all__ = ["Duplicate", "DuplicateGroup", "Duplicates", "Kind", "find_duplicates"]
 
 Kind = Literal["copies", "burst"]
 
@@ -270,13 +270,14 @@ def _with_files(
     """Return the groups with their files; files with the same content are copies as well."""
     row_of = {one.image_id: row for row, one in enumerate(pictures)}
     among = {row for _, best, others in groups for row in (best, *(one for one, _ in others))}
+    groups = list(groups)
     for (image_id,) in library.rows(
         "SELECT image_id FROM files INDEXED BY files_shown WHERE state = 'indexed' "
         "GROUP BY image_id HAVING count(*) > 1"
     ):
         row = row_of.get(image_id)
         if row is not None and row not in among:
-            groups = [*groups, ("copies", row, [])]
+            groups.append(("copies", row, []))
     rows = {row for _, best, others in groups for row in (best, *(one for one, _ in others))}
     rows |= {row for _, best, others in bursts for row in (best, *(one for one, _ in others))}
     files = _files(library, [pictures[row].image_id for row in sorted(rows)])

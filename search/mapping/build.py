@@ -16,7 +16,7 @@ import numpy as np
 from fovea.search.errors import LibraryError
 from fovea.search.index.stored_vectors import unit_vectors
 from fovea.search.library.library import Library
-from fovea.search.library.locks import exclusive
+from fovea.search.library.locks import briefly, exclusive
 from fovea.search.library.marks import hidden_images
 from fovea.search.library.rows import ModelRow
 from fovea.search.query.likelihood import (
@@ -44,6 +44,7 @@ __all__ = [
 LANDMARKS = 3000  # pictures that t-SNE lays out
 PAGE = 4096  # embeddings read at a time
 LOCK = "map"
+WAIT_S = 5.0  # for a map that is being saved, before images are forgotten in it
 STEPS = ("reading", "arranging", "placing", "naming")
 
 
@@ -83,6 +84,7 @@ def build_map(
     tell = _teller(progress, stop)
     with exclusive(library.folder, LOCK, 0.0, doing="is laying out the map of"):
         made = _made(library, model, background, tell, landmarks)
+        made = _without_forgotten(made, _known_images(library))
         save(made, library.folder)
     return _visible(library, made)
 
@@ -98,7 +100,8 @@ def stored_map(library: Library) -> PictureMap | None:
 def current_map(library: Library) -> PictureMap | None:
     """Return the map with all searchable pictures but hidden ones; None if it was never laid out.
 
-    New pictures are placed now, and kept if the library can be changed here; no other is moved.
+    New pictures are placed now, and kept if the library can be changed here and no other process
+    is at work on the map; no other is moved.
     """
     model = library.model()
     if model is None:
@@ -116,9 +119,11 @@ def current_map(library: Library) -> PictureMap | None:
             parts = list(_vectors_of(library, model, new))
             ids = np.concatenate([some for some, _ in parts])
             found = _with(found, ids, np.concatenate([rows for _, rows in parts]))
-    is_newest = file_mark(library.folder, model.identity) == mark  # none was laid out meanwhile
-    if len(new) and is_newest and library.is_writable:
-        save(found, library.folder)
+    if len(new) and library.is_writable:
+        with briefly(library.folder, LOCK) as is_mine:
+            # A map that was laid out meanwhile stays.
+            if is_mine and file_mark(library.folder, model.identity) == mark:
+                save(found, library.folder)
     return _visible(library, found)
 
 
@@ -136,20 +141,35 @@ def remove_maps(library: Library) -> bool:
 
 
 def forget_in_maps(library: Library) -> None:
-    """Leave no trace in any map of images that are no longer in the library; nothing is moved."""
-    known = None
-    for model in library.models():
-        found = load(library.folder, model.identity, library.id, model.dim)
-        if found is None:
-            continue
-        if known is None:
-            rows = library.rows("SELECT id FROM images")
-            known = np.fromiter((number for (number,) in rows), np.int64, len(rows))
-        marks, shown = np.isin(found.landmark_ids, known), np.isin(found.image_ids, known)
-        if marks.all() and shown.all():
-            continue
-        if not marks.any() or not save(found.with_landmarks(marks).only(shown), library.folder):
-            map_path(library.folder, model.identity).unlink(missing_ok=True)
+    """Leave no trace in any map of images that are no longer in the library; nothing is moved.
+
+    A map that is being laid out leaves them out by itself.
+    """
+    known = _known_images(library)
+    with briefly(library.folder, LOCK, WAIT_S):  # but whoever holds it, they are to be forgotten
+        for model in library.models():
+            found = load(library.folder, model.identity, library.id, model.dim)
+            if found is None:
+                continue
+            left = _without_forgotten(found, known)
+            if left is found:
+                continue
+            if not len(left.landmarks) or not save(left, library.folder):
+                map_path(library.folder, model.identity).unlink(missing_ok=True)
+
+
+def _known_images(library: Library) -> np.ndarray:
+    """Return the ids of all images, int64."""
+    rows = library.rows("SELECT id FROM images")
+    return np.fromiter((number for (number,) in rows), np.int64, len(rows))
+
+
+def _without_forgotten(found: PictureMap, known: np.ndarray) -> PictureMap:
+    """Return a map of known images, int64 (n,), alone; the same one if it is."""
+    marks, shown = np.isin(found.landmark_ids, known), np.isin(found.image_ids, known)
+    if marks.all() and shown.all():
+        return found
+    return found.with_landmarks(marks).only(shown)
 
 
 def _teller(progress: Progress | None, stop: Event | None) -> Progress:

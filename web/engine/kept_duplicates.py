@@ -9,15 +9,31 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fovea.search.duplicates.groups import Duplicates, find_duplicates
+from fovea.search.duplicates.groups import (
+    Duplicate,
+    DuplicateGroup,
+    Duplicates,
+    Kind,
+    find_duplicates,
+)
 
 from .large import Watched
 
-__all__ = ["Found", "KeptDuplicates"]
+__all__ = ["Found", "KeptDuplicates", "OfKind", "equal_files", "of_kind"]
 
 PATIENCE_S = 2.0  # that a request waits for what takes no longer
 SHARE = 10  # times as long as the search took, is the pause after it
 STATES = 10**9  # a state's number is less
+
+
+@dataclass(frozen=True, slots=True)
+class OfKind:
+    """The groups of one kind, and what they have in all."""
+
+    groups: tuple[DuplicateGroup, ...] = ()
+    files: int = 0  # that are not the best
+    bytes: int = 0  # of these
+    same: int = 0  # of them with the content of another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +42,31 @@ class Found:
 
     state: int
     generation: int
-    duplicates: Duplicates
+    pictures: int  # that were looked at
+    waiting: int  # of them without a signature yet
+    copies: OfKind  # summed up once: there may be 100,000 groups, asked for page by page
+    bursts: OfKind
+
+
+def of_kind(found: Duplicates, kind: Kind) -> OfKind:
+    """Choose the groups of one kind, and sum them up."""
+    groups = tuple(group for group in found.groups if group.kind == kind)
+    return OfKind(
+        groups,
+        sum(len(group.others) for group in groups),
+        sum(group.spare for group in groups),
+        sum(len(equal_files(group)) for group in groups),
+    )
+
+
+def equal_files(group: DuplicateGroup) -> list[Duplicate]:
+    """Return the others that have the content of a file before them."""
+    seen, found = {group.best.image_id}, []
+    for one in group.others:
+        if one.image_id in seen:
+            found.append(one)
+        seen.add(one.image_id)
+    return found
 
 
 class KeptDuplicates:
@@ -87,7 +127,14 @@ class KeptDuplicates:
     def _search(self) -> None:
         generation = self._engine.generation
         found = find_duplicates(self._engine.library, bursts=True, progress=self._note)
-        self._kept = Found(random.randrange(1, STATES), generation, found)
+        self._kept = Found(
+            random.randrange(1, STATES),
+            generation,
+            found.pictures,
+            found.waiting,
+            of_kind(found, "copies"),
+            of_kind(found, "burst"),
+        )
 
     def _note(self, done: int, total: int) -> None:
         self.progress = done / max(total, 1)

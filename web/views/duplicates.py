@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 
-from fovea.search.duplicates.groups import Duplicate, DuplicateGroup, Duplicates
+from fovea.search.duplicates.groups import Duplicate, DuplicateGroup
 from fovea.search.duplicates.script import script_of
 from fovea.search.library.paths import path_fields
 from fovea.web.contract.describe import (
@@ -23,21 +23,22 @@ from fovea.web.contract.fields import thumbnail_urls
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.choices import LISTED
 from fovea.web.engine.engine import current_engine
-from fovea.web.engine.kept_duplicates import Found
+from fovea.web.engine.kept_duplicates import Found, OfKind, equal_files
 
 __all__ = ["blueprint"]
 
 blueprint = Blueprint("duplicates", __name__)
 
 FACTS = ("offline", "width", "height", "format", "bytes", "taken_at", "sharpness")
-KINDS = {"copies": "copies", "bursts": "burst"}
+KINDS = ("copies", "bursts")
 MOST = 100  # of the others of a group that are sent; thousands may be equal
-KIND = Choice("kind", "Copies of one picture, or bursts, which look alike.", tuple(KINDS), "copies")
+KIND = Choice("kind", "Copies of one picture, or bursts, which look alike.", KINDS, "copies")
 OFFSET = Number("offset", "Groups to pass over.", default=0, minimum=0, maximum=10**9 - 1)
 LIMIT = Number("limit", "The largest number of groups.", default=100, minimum=1, maximum=1000)
 STATE = Number(
     "state", "That of an answer, which it continues.", default=0, minimum=0, maximum=10**9 - 1
 )
+EMPTY = Found(0, 0, 0, 0, OfKind(), OfKind())
 FORMATS = ("paths", "script")
 KIND_OF = {"enum": list(KINDS), "default": "copies"}
 BODY = {
@@ -88,12 +89,11 @@ def duplicates() -> dict[str, Any]:
     start, limit = OFFSET.read(), LIMIT.read()  # refused before the state is
     kept = current_engine().duplicates
     found = _continued(state) if state else kept.now()
-    duplicates = Duplicates((), 0, 0) if found is None else found.duplicates
     return {
         "ready": found is not None,
         "progress": kept.progress if found is None else 1,
         "state": 0 if found is None else found.state,
-        **_said(duplicates, kind, start, limit),
+        **_said(found or EMPTY, kind, start, limit),
     }
 
 
@@ -104,8 +104,8 @@ def _continued(state: int) -> Found:
     return kept
 
 
-def _said(found: Duplicates, kind: str, start: int, limit: int) -> dict[str, Any]:
-    groups = _of_kind(found, kind)
+def _said(found: Found, kind: str, start: int, limit: int) -> dict[str, Any]:
+    groups = _of_kind(found, kind).groups
     some = groups[start : start + limit]
     ids = {one.image_id for group in some for one in (group.best, *group.others[:MOST])}
     thumbnails = thumbnail_urls(current_engine().library, ids)
@@ -126,17 +126,16 @@ def _said(found: Duplicates, kind: str, start: int, limit: int) -> dict[str, Any
     }
 
 
-def _of_kind(found: Duplicates, kind: str) -> list[DuplicateGroup]:
-    return [group for group in found.groups if group.kind == KINDS[kind]]
+def _of_kind(found: Found, kind: str) -> OfKind:
+    return found.bursts if kind == "bursts" else found.copies
 
 
-def _counted(groups: list[DuplicateGroup]) -> dict[str, int]:
-    same = [one for group in groups for one in _same(group)]
+def _counted(found: OfKind) -> dict[str, int]:
     return {
-        "groups": len(groups),
-        "files": sum(len(group.others) for group in groups),
-        "bytes": sum(group.spare for group in groups),
-        "same": len(same),
+        "groups": len(found.groups),
+        "files": found.files,
+        "bytes": found.bytes,
+        "same": found.same,
     }
 
 
@@ -148,16 +147,6 @@ def _entry(one: Duplicate, thumbnails: dict[int, str]) -> dict[str, Any]:
         "image_id": one.image_id, "name": name, **path_fields(one.path), "thumbnail": address,
         **facts,
     }  # fmt: skip
-
-
-def _same(group: DuplicateGroup) -> list[Duplicate]:
-    """Return the others that have the content of a file before them."""
-    seen, found = {group.best.image_id}, []
-    for one in group.others:
-        if one.image_id in seen:
-            found.append(one)
-        seen.add(one.image_id)
-    return found
 
 
 @blueprint.get("/api/duplicates/others")
@@ -175,7 +164,7 @@ def others() -> dict[str, Any]:
     """
     kind, state = KIND.read(), STATE.read()
     found = _continued(state) if state else current_engine().duplicates.now()
-    groups = _of_kind(found.duplicates, kind) if found else []
+    groups = _of_kind(found or EMPTY, kind).groups
     ids = {
         one.image_id: None
         for group in groups
@@ -202,7 +191,7 @@ def export() -> Response:
     """
     kind, form, ids, same = _asked()
     found = current_engine().duplicates.now()
-    groups = list(_chosen(_of_kind(found.duplicates, kind) if found else [], ids, same))
+    groups = list(_chosen(_of_kind(found or EMPTY, kind).groups, ids, same))
     if not groups:
         raise Problem(404, "Not Found", "none of these is a copy of another picture")
     if form == "script":
@@ -248,7 +237,7 @@ def _chosen(
 ) -> Iterator[DuplicateGroup]:
     """Yield the groups with those others that are wanted."""
     for group in groups:
-        equal = {one.path for one in _same(group)} if same else set()
+        equal = {one.path for one in equal_files(group)} if same else set()
         wanted = tuple(
             one
             for one in group.others

@@ -28,6 +28,7 @@ LOOK_S = 2.0  # between keyframes: more is looked into, where a scene may begin
 STEP_S = 0.4  # the least time between two frames that are looked at
 MOST_LOOKED = 2400  # frames that are looked at, about: of a long video, fewer a second
 PIECE_S, PIECE_BYTES = 12.0, 64 << 20  # of the frames that wait until the next keyframe
+PIECE_FRAMES = 8192  # of them; 12 s at 680 a second, so that only odd files have as many
 SPIKE = 2.0  # times the size of large frames: a frame where a scene may begin
 FILLING = 0.5  # share of the time in which frames between keyframes may be decoded
 ENOUGH = 0.9  # share after which nothing more is decoded
@@ -151,6 +152,37 @@ def _decoded(video: Video) -> Iterator[tuple[float, Any]]:
 
 
 @dataclass(slots=True)
+class _Waiting:
+    """Packets from a keyframe on, summed up as they come: there may be thousands."""
+
+    packets: list[Any] = field(default_factory=list)
+    bytes: int = 0
+    first: int | None = None  # the least time stamp, in units of the stream; None without any
+    last: int | None = None  # the largest
+
+    def add(self, packet: Any) -> None:
+        self.packets.append(packet)
+        self.bytes += packet.size
+        stamp = packet.pts
+        if stamp is not None:
+            self.first = stamp if self.first is None else min(self.first, stamp)
+            self.last = stamp if self.last is None else max(self.last, stamp)
+
+    def span(self, video: Video) -> float:
+        """Return the seconds between the first and the last of them."""
+        if self.first is None or self.last is None:
+            return 0.0
+        return video.time(self.last) - video.time(self.first)
+
+    def is_long(self, video: Video) -> bool:
+        return (
+            len(self.packets) >= PIECE_FRAMES
+            or self.bytes > PIECE_BYTES
+            or self.span(video) > PIECE_S
+        )
+
+
+@dataclass(slots=True)
 class _Reader:
     """Reads a video once from its beginning, and decodes the frames that are to be looked at."""
 
@@ -162,7 +194,7 @@ class _Reader:
     _looked: float = -1e9
     _filled: float = 0.0  # seconds spent between keyframes
     _is_going_on: bool = False  # the decoder has decoded all that comes before
-    _waits: list[Any] = field(default_factory=list)
+    _waits: _Waiting = field(default_factory=_Waiting)
 
     @property
     def length(self) -> float | None:
@@ -209,26 +241,16 @@ class _Reader:
         if at is not None and at < LONGEST_S:
             lasts = packet.duration or 0
             self.played = max(self.played, at + float(lasts * self.video.stream.time_base))
-        if self._waits and packet.is_keyframe:
+        if self._waits.packets and packet.is_keyframe:
             yield from self._look(goes_on=False)
-        elif self._waits and self._is_long():
+        elif self._waits.is_long(self.video):
             yield from self._look(goes_on=True)
-        self._waits.append(packet)
-
-    def _is_long(self) -> bool:
-        return (
-            self._span(self._waits) > PIECE_S or sum(one.size for one in self._waits) > PIECE_BYTES
-        )
-
-    def _span(self, packets: list[Any]) -> float:
-        stamps = [one.pts for one in packets if one.pts is not None]
-        if not stamps:
-            return 0.0
-        return self.video.time(max(stamps)) - self.video.time(min(stamps))
+        self._waits.add(packet)
 
     def _look(self, goes_on: bool) -> Iterator[tuple[float, Any]]:
         """Decode what waits: all of it, or only its keyframe, or nothing."""
-        packets, self._waits = self._waits, []
+        waits, self._waits = self._waits, _Waiting()
+        packets, span = waits.packets, waits.span(self.video)
         if not packets:
             return
         is_key = packets[0].is_keyframe
@@ -237,7 +259,7 @@ class _Reader:
             self._flush()
         elif not follows and self._looked > -1:
             return  # nothing is known of what it follows
-        if self._wants_all(packets, goes_on or not is_key):
+        if self._wants_all(packets, span, goes_on or not is_key):
             started = time.monotonic()
             for packet in packets:
                 yield from self._due(self._decode(packet))
@@ -250,15 +272,14 @@ class _Reader:
             self._filled += time.monotonic() - started
             return
         stamp, step = packets[0].pts, self._step
-        if self._span(packets) > step:
+        if span > step:
             step = 0.0  # nothing else is looked at for a while
         if stamp is None or self.video.time(stamp) >= self._looked + step:
             yield from self._due(self._decode(packets[0]) + self._decode(None), step)
 
-    def _wants_all(self, packets: list[Any], is_long: bool) -> bool:
+    def _wants_all(self, packets: list[Any], span: float, is_long: bool) -> bool:
         if self._filled > FILLING * self.seconds:
             return False
-        span = self._span(packets)
         if is_long or span > EVERY_S:
             return True
         if span <= LOOK_S:

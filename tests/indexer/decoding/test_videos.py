@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -243,6 +245,70 @@ def test_a_video_that_takes_too_long_keeps_what_was_read(tmp_path, monkeypatch):
     found = decoded(path, seconds=6.0)
     assert found.metadata.damaged == "its end could not be read in time"
     assert 1 <= len(found.times) < 3
+
+
+class Packet:
+    """A packet of two bytes that counts how often it is looked at."""
+
+    looks = 0
+    dts, duration = 0, 0
+
+    def __init__(self, pts, is_keyframe):
+        self._pts, self.is_keyframe = pts, is_keyframe
+
+    @property
+    def pts(self):
+        Packet.looks += 1
+        return self._pts
+
+    @property
+    def size(self):
+        Packet.looks += 1
+        return 2
+
+
+def read_of(packets, monkeypatch):
+    """Read packets as those of a video; return the looks at them, and the most that ever wait."""
+    from fovea.indexer.decoding.video import container, decode
+
+    handed, decoded_at, waiting = [], [0], []
+
+    def demux(stream):
+        for number, packet in enumerate(packets):
+            handed.append(packet)
+            waiting.append(number - decoded_at[-1])
+            yield packet
+
+    def nothing(packet):
+        decoded_at.append(len(handed))
+        return []
+
+    codec = SimpleNamespace(decode=nothing, is_open=False)
+    stream = SimpleNamespace(
+        start_time=0, time_base=Fraction(1, 1000), duration=None, codec_context=codec
+    )
+    medium = SimpleNamespace(demux=demux, duration=None)
+    monkeypatch.setattr(Packet, "looks", 0)
+    reader = decode._Reader(container.Video(medium, stream, None), 0.0, 1e9)
+    assert list(reader.frames()) == [] and len(handed) == len(packets)
+    return Packet.looks, max(waiting)
+
+
+def test_each_packet_is_looked_at_a_few_times_however_far_apart_keyframes_are(monkeypatch):
+    for gap in (60, 600):  # a second, and ten
+        packets = [Packet(at * 1000 // 60, at % gap == 0) for at in range(6000)]
+        looks, waiting = read_of(packets, monkeypatch)
+        assert looks <= 8 * len(packets) and waiting <= gap
+
+
+@pytest.mark.parametrize("stamp", [None, 7])
+def test_packets_that_tell_no_time_do_not_wait_without_end(monkeypatch, stamp):
+    from fovea.indexer.decoding.video import decode
+
+    monkeypatch.setattr(decode, "PIECE_FRAMES", 500)
+    packets = [Packet(stamp, at == 0) for at in range(2000)]
+    looks, waiting = read_of(packets, monkeypatch)
+    assert looks <= 8 * len(packets) and waiting <= 500
 
 
 def test_what_is_no_video_is_refused_in_one_line(tmp_path):

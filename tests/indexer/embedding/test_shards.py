@@ -7,7 +7,7 @@ import pytest
 from fovea.indexer.decoding.limits import Limits
 from fovea.indexer.embedding import on_ray
 from fovea.indexer.embedding.items import Item, Result
-from fovea.indexer.embedding.shards import BrokenShard, expand, members
+from fovea.indexer.embedding.shards import BrokenShard, _pax, expand, members
 from fovea.search.errors import FoveaError
 
 KINDS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
@@ -101,6 +101,28 @@ def test_a_header_may_not_declare_whatever_it_likes():
         info.size = len(record)
         with pytest.raises(BrokenShard, match="pax header"):
             read(info.tobuf(tarfile.GNU_FORMAT) + record.ljust(512, b"\0"))
+
+
+class Counted(bytes):
+    """Bytes that count how many of them are copied."""
+
+    copied = 0
+
+    def __getitem__(self, key):
+        found = Counted(super().__getitem__(key))
+        Counted.copied += len(found)
+        return found
+
+    def partition(self, mark):
+        found = super().partition(mark)
+        Counted.copied += len(self)
+        return found
+
+
+def test_a_header_of_many_records_is_not_copied_for_each():
+    data = Counted(b"6 a=b\n" * 5000 + b"11 path=xy\n")
+    assert _pax(data) == {b"a": b"b", b"path": b"xy"}
+    assert Counted.copied <= 20 * len(data)
 
 
 def test_patterns_stand_for_shards_in_order():

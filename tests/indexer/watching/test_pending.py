@@ -124,3 +124,25 @@ def test_what_is_remembered_is_bounded(pending, clock):
         clock.now += QUIET
         assert pending.take()
     assert len(pending._read) == module.MOST_REMEMBERED
+
+
+@pytest.mark.parametrize("closed", [0, 2])
+def test_each_of_many_files_is_looked_at_a_few_times(pending, clock, monkeypatch, closed):
+    """Such as hard links, which nobody closes; or of two files, one is closed."""
+
+    class Watched(module._File):
+        looks = 0
+
+        def __getattribute__(self, name):
+            Watched.looks += 1
+            return super().__getattribute__(name)
+
+    monkeypatch.setattr(module, "_File", Watched)
+    paths = [b"/photos/%d.jpg" % number for number in range(3000)]
+    for number, path in enumerate(paths):
+        pending.written(ROOT, path, is_closed=bool(closed) and number % closed == 0)
+    assert Watched.looks <= 5 * len(paths)
+    clock.now += module.UNCLOSED_S
+    work = pending.take()
+    assert work.roots == ((ROOT,) if closed else ())
+    assert work.files == (() if closed else tuple(paths))

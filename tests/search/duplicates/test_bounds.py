@@ -1,5 +1,7 @@
 """However alike the pictures are, the work grows as their number does. Counted, not timed."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -81,3 +83,30 @@ def test_equal_hashes_are_paired_with_few_others():
     count = 3000
     pairs = np.concatenate(list(candidates.near_hashes(np.zeros(count, np.uint64))))
     assert len(np.unique(pairs, axis=0)) <= 2 * candidates.NEXT * count
+
+
+def test_equal_files_of_many_pictures_are_gathered_in_one_list(library, put, monkeypatch):
+    for number in range(20):
+        put(f"{number}.png", Image.new("L", (8, 8), number), number, signed=False)
+    with library.transaction() as conn:
+        conn.execute(
+            "INSERT INTO files (path, root_id, size, mtime_ns, image_id, state) "
+            "SELECT path || '2', root_id, size, mtime_ns, image_id, state FROM files"
+        )
+    plain, lists = type(library).rows, []
+
+    def rows(self, sql, *values):
+        found = plain(self, sql, *values)
+        return _watched(found, lists) if "HAVING" in sql else found
+
+    monkeypatch.setattr(type(library), "rows", rows)
+    found = find_duplicates(library)
+    assert [len(group.others) for group in found.groups] == 20 * [1]
+    assert len(lists) >= 20 and len({id(one) for one in lists}) <= 5
+
+
+def _watched(rows, lists):
+    """Yield rows, and gather the lists that whoever takes them has at hand."""
+    for row in rows:
+        lists += [one for one in sys._getframe(1).f_locals.values() if isinstance(one, list)]
+        yield row

@@ -12,7 +12,7 @@ import pytest
 from fovea.search.errors import LibraryBusy, LibraryError
 from fovea.search.library import locks
 from fovea.search.library.library import Library
-from fovea.search.library.locks import exclusive
+from fovea.search.library.locks import briefly, exclusive
 from fovea.search.library.marks import contents, mark
 from fovea.search.library.rows import FileWrite, ImageMetadata, NewImage, WriteBatch
 from fovea.search.maintenance.forget import forget_root
@@ -70,6 +70,20 @@ def mapped(filled, tmp_path):
         yield library
 
 
+@pytest.fixture
+def free(mapped, monkeypatch):
+    """Whether others could take the lock of laying out, each time that a map was saved."""
+    found = []
+
+    def saving(*values):
+        with briefly(mapped.folder, build.LOCK) as is_free:
+            found.append(is_free)
+        return save(*values)
+
+    monkeypatch.setattr(build, "save", saving)
+    return found
+
+
 def test_a_map_has_all_searchable_pictures(mapped):
     found = current_map(mapped)
     assert found.image_ids.tolist() == [
@@ -119,6 +133,16 @@ def test_placing_new_pictures_spares_a_map_that_was_laid_out_meanwhile(mapped, m
         current_map(mapped)
     [made] = made
     assert stored_map(mapped).laid_out == made.laid_out == 190
+
+
+def test_new_pictures_are_saved_under_the_lock_that_laying_out_takes(mapped, free):
+    fill(mapped, clustered(40, DIM, seed=8, centres=6), 1000)
+    with exclusive(mapped.folder, build.LOCK):  # as while it is laid out
+        found = current_map(mapped)
+        assert len(found) == 190 and free == []
+    assert len(stored_map(mapped)) == 150
+    assert places(current_map(mapped)) == places(found) == places(stored_map(mapped))
+    assert free == [False]
 
 
 def test_a_new_picture_lies_among_those_like_it(mapped):
@@ -284,6 +308,32 @@ def test_a_forgotten_folder_leaves_no_trace(mapped):
     [root] = mapped.roots()
     forget_root(mapped, root.id)
     assert not map_path(mapped.folder, MODEL).exists()
+
+
+def test_a_folder_that_is_forgotten_while_a_map_is_laid_out_leaves_no_trace(mapped, monkeypatch):
+    monkeypatch.setattr(build, "WAIT_S", 0.0)
+    added = fill(mapped, clustered(30, DIM, seed=3, centres=6), 900, root="/more")
+    [root] = [root for root in mapped.roots() if root.path == b"/more"]
+    met = []
+
+    def note(now):
+        if now.step == "naming":
+            met.append(forget_root(mapped, root.id))
+
+    made = build_map(mapped, landmarks=100, progress=note)
+    assert met == [30] and len(made) == 150
+    for found in (made, stored_map(mapped)):
+        assert not np.isin(added, found.image_ids).any()
+        assert not np.isin(added, found.landmark_ids).any()
+
+
+def test_images_are_forgotten_under_the_lock_that_laying_out_takes(mapped, free):
+    fill(mapped, clustered(30, DIM, seed=3, centres=6), 900, root="/more")
+    build_map(mapped, landmarks=100)
+    free.clear()
+    [root] = [root for root in mapped.roots() if root.path == b"/more"]
+    forget_root(mapped, root.id)
+    assert free == [False] and len(stored_map(mapped)) == 150
 
 
 def test_clusters_get_names_from_the_labels(mapped):

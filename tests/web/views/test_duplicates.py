@@ -77,6 +77,26 @@ def test_kinds_are_pages_of_their_own(client, some):
     assert client.get(f"/api/duplicates?state={state % 10**8 + 1}").status_code == 410
 
 
+def test_pages_do_not_count_all_groups_anew(client, monkeypatch):
+    class Counted(tuple):
+        times = 0
+
+        def __iter__(self):
+            Counted.times += 1
+            return super().__iter__()
+
+    others = Counted((file(1, b"same.png", "nothing"), file(2, b"small.png", "pixels")))
+    some = DuplicateGroup("copies", file(1, b"best.png"), others)
+    found = Duplicates(Counted((*GROUPS, some)), 6, 1)
+    monkeypatch.setattr(kept_duplicates, "find_duplicates", lambda *_, **__: found)
+    counts = client.get("/api/duplicates?limit=1").json["counts"]
+    assert counts["copies"] == {"groups": 3, "files": 6, "bytes": 600, "same": 3}
+    Counted.times = 0
+    for address in ("limit=1", "offset=1&limit=1", "kind=bursts"):
+        assert client.get(f"/api/duplicates?{address}").json["counts"] == counts
+    assert Counted.times == 0
+
+
 def test_all_but_the_best_are_listed_once(client, some):
     assert client.get("/api/duplicates/others").json == {"count": 2, "ids": [2, 4]}
     assert client.get("/api/duplicates/others?kind=bursts").json == {"count": 1, "ids": [3]}
