@@ -11,7 +11,7 @@ from fovea.search.mapping.layout import WITHOUT, is_installed
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import Engine
 
-from .process import Child, close, ended, lines, start
+from .process import Child, close, ended, follow, lines, start
 
 __all__ = ["MapBuilding", "building", "install"]
 
@@ -61,12 +61,13 @@ class MapBuilding:
         }
         asked = {"library": str(self._engine.folder.absolute())}
         try:
-            process = self._process = start(command("fovea.web.jobs.map_worker"), asked)
+            process = start(command("fovea.web.jobs.map_worker"), asked)
+            follow(process, self._follow)
         except OSError as exc:
             message = f"cannot lay out the map: {exc.strerror}; try again"
             self._document |= {"state": "failed", "message": message}
         else:
-            threading.Thread(target=self._follow, args=(process,), daemon=True).start()
+            self._process = process
 
     def _follow(self, process: Child) -> None:
         """Read the process's output until it ends."""

@@ -20,7 +20,7 @@ from fovea.web.contract.describe import describe, json_body, text_of
 from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import Engine, current_engine
 
-from .process import Child, close, ended, lines, start, tell
+from .process import Child, close, ended, follow, lines, start, tell
 
 __all__ = ["ModelChanges", "blueprint", "changes", "install"]
 
@@ -133,12 +133,13 @@ class ModelChanges:
         }
         asked = {"library": str(self._engine.folder.absolute()), **asdict(wanted)}
         try:
-            process = self._process = start(command("fovea.web.jobs.model_worker"), asked)
+            process = start(command("fovea.web.jobs.model_worker"), asked)
+            follow(process, self._follow)
         except OSError as exc:
             message = f"cannot start the change of model: {exc.strerror}; try again"
             self._document |= {"state": "failed", "code": "unexpected", "message": message}
         else:
-            threading.Thread(target=self._follow, args=(process,), daemon=True).start()
+            self._process = process
 
     def _follow(self, process: Child) -> None:
         """Read the process's output until it ends."""

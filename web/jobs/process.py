@@ -5,6 +5,7 @@ what it does. When its input is closed, because the server closes it or has ende
 child ends within seconds.
 """
 
+import errno
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ __all__ = [
     "asked",
     "close",
     "ended",
+    "follow",
     "lines",
     "note_in_hand",
     "say",
@@ -86,6 +88,20 @@ def start(command: Sequence[str], wanted: dict[str, Any], shared: Sequence[int] 
     )
     tell(process, json.dumps(wanted) + "\n")
     return process
+
+
+def follow(process: Child, work: Callable[..., None], *arguments: object) -> None:
+    """Call ``work(process, *arguments)`` in a thread of its own.
+
+    Raise ``OSError`` if no thread can be started; then the child has been ended, since nobody
+    would learn of its end.
+    """
+    try:
+        threading.Thread(target=work, args=(process, *arguments), daemon=True).start()
+    except RuntimeError as exc:  # as many run as the system allows
+        process.kill()
+        with process:  # closes its pipes
+            raise OSError(errno.EAGAIN, str(exc)) from exc
 
 
 def tell(process: Child, line: str) -> None:

@@ -19,7 +19,7 @@ from fovea.web.contract.problems import Problem
 from fovea.web.engine.engine import Engine, current_engine
 
 from . import changed_files
-from .process import Child, InHand, close, ended, lines, start, tell
+from .process import Child, InHand, close, ended, follow, lines, start, tell
 
 __all__ = ["Scans", "blueprint", "install", "scans"]
 
@@ -155,13 +155,14 @@ class Scans:
             in_hand = InHand()
             asked["in_hand"] = in_hand.descriptor
             program = command("fovea.web.jobs.index_worker")
-            process = self._process = start(program, asked, [in_hand.descriptor])
+            process = start(program, asked, [in_hand.descriptor])
+            follow(process, self._follow, in_hand)
         except OSError as exc:
             if in_hand is not None:
                 in_hand.close()
             self._document |= _ended({"error": f"cannot start indexing: {exc.strerror}"}, 1)
         else:
-            threading.Thread(target=self._follow, args=(process, in_hand), daemon=True).start()
+            self._process = process
         self._changed.notify_all()
 
     def _follow(self, process: Child, in_hand: InHand) -> None:

@@ -68,6 +68,14 @@ def until_indexed(wanted, process):
         time.sleep(0.1)
 
 
+def until_removed(folder):
+    """Remove a folder from the library, as soon as no other process indexes."""
+    end = time.monotonic() + PATIENCE_S
+    while (done := run("roots", "remove", folder)).code != 0:
+        assert time.monotonic() < end, done.err
+        time.sleep(0.1)
+
+
 def ended(process, number=signal.SIGTERM):
     process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE_S)
@@ -93,6 +101,26 @@ def test_what_changes_is_indexed_until_a_signal(home, number):
     told = [json.loads(line) for line in out.splitlines()]
     sums = {name: sum(one.get(name, 0) for one in told) for name in ("deleted", "failed")}
     assert sums == {"deleted": 1, "failed": 1}
+
+
+def test_removed_folders_stay_removed(home):
+    photos, other, gone = folders = [home / "photos", home / "other", home / "gone"]
+    for number, folder in enumerate(folders):
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number}.png").write_bytes(encoded("lime", 4 + number))
+    options = ("--model", home / "model", "--workers", 1, "--device", "cpu", "--json")
+    with running("watch", *folders, *options) as process:
+        assert json.loads(process.stdout.readline()) == {"embedded": 4}
+        for folder in (other, gone):
+            until_removed(folder)
+            (folder / "x.png").touch()
+            (folder / "x.png").unlink()  # has its folder scanned, once that is quiet
+        shutil.rmtree(gone)
+        for number in (8, 9):  # by the second one the others would have been scanned
+            (photos / f"{number}.png").write_bytes(encoded("blue", number))
+            until_indexed({"red.png", "0.png", "8.png", f"{number}.png"}, process)
+        assert run("roots", "list").out.split() == ["online", str(photos)]
+        assert ended(process)[0] == 0
 
 
 def test_a_server_scans_what_changes(home):

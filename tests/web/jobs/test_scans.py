@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -191,6 +192,28 @@ def test_a_scan_that_fails_says_why_and_the_next_one_runs(
     scan = ended(client)
     assert (scan["state"], scan["message"]) == ("failed", message)
     monkeypatch.setattr(module, "command", running_instead(TALKING))
+    assert client.post("/api/scans", json={"root": None}).json["scan"]["id"] == 2
+    client.delete("/api/scans/current")
+    assert ended(client)["state"] == "stopped"
+
+
+def test_a_scan_that_nobody_could_follow_ends_and_the_next_one_runs(
+    client, running, processes, monkeypatch
+):
+    monkeypatch.setattr(module, "command", running_instead(TALKING))
+    true = threading.Thread.start
+
+    def start(thread):
+        if thread._target == running._follow:
+            raise RuntimeError("can't start new thread")
+        true(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        scan = client.post("/api/scans", json={"root": None}).json["scan"]
+    assert scan["state"] == "failed"
+    assert scan["message"] == "cannot start indexing: can't start new thread"
+    assert processes[0].poll() is not None
     assert client.post("/api/scans", json={"root": None}).json["scan"]["id"] == 2
     client.delete("/api/scans/current")
     assert ended(client)["state"] == "stopped"
