@@ -26,7 +26,8 @@ export class Held {
 
   /** Show the state; return whether something of it goes on. */
   async show(status) {
-    const labels = await api.labels();
+    const labels = await api.labels().catch(() => null);
+    if (!labels) return false; // the server is silent: the next event looks again
     for (const kind of ANALYSES) this.showAnalysis(kind, status.analyses[kind], status.analysing);
     this.showPlaces(status.places);
     this.showVideos(status.videos);
@@ -145,6 +146,6 @@ function controls(kind) {
   const option = (value) => element("option", { value }, t(`held.labels_${value}`));
   const own = option("own");
   own.disabled = true; // the page has no way to write them
-  const options = [option("off"), option("shipped"), own];
-  return element("select", { class: "held-choice", ...named }, ...options);
+  const is = { class: "held-choice", "aria-label": t("held.labels") };
+  return element("select", is, option("off"), option("shipped"), own);
 }
