@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import Library
+    from .indexer.analysing.accounts import AnalysisState
     from .indexer.analysing.analyse import AnalysisReport
     from .indexer.scanning.pipeline import Progress
     from .indexer.scanning.scan import ModelChanged, Problem, ScanReport
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnalysisReport",
+    "AnalysisState",
     "Answer",
     "BackupReport",
     "Cluster",
@@ -109,6 +111,7 @@ __all__ = [
 
 _HOMES = {
     "api": ("Library",),
+    "indexer.analysing.accounts": ("AnalysisState",),
     "indexer.analysing.analyse": ("AnalysisReport",),
     "indexer.scanning.pipeline": ("Progress",),
     "indexer.scanning.scan": ("ModelChanged", "Problem", "ScanReport"),

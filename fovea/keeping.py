@@ -22,6 +22,7 @@ from fovea.search.tags.stored import Tag
 from .telling import telling
 
 if TYPE_CHECKING:
+    from fovea.indexer.analysing.accounts import AnalysisState
     from fovea.indexer.analysing.analyse import AnalysisProgress, AnalysisReport
     from fovea.indexer.sidecars.exchange import SidecarReport
     from fovea.search.analyses.texts import Line
@@ -295,6 +296,27 @@ class Keeping:
         if report.stopped and stop is None:
             raise KeyboardInterrupt
         return report
+
+    @telling
+    def analyses(self) -> "dict[str, AnalysisState]":
+        """Return what each kind of analysis has done, what waits, and whether it is switched off.
+
+        By kind; empty for a library on Milvus.
+        """
+        from fovea.indexer.analysing.accounts import analysis_states
+
+        return analysis_states(self._store)
+
+    @telling
+    def switch_analysis(self, *kinds: str, on: bool = True) -> None:
+        """Switch kinds of analysis on, for the next run of ``analyse``, or with ``on=False`` off.
+
+        Off forgets what was found. ``"places"`` is switched as a kind is, and looked up by
+        ``index``. Raise ``FoveaError`` for an unknown kind, before any is switched.
+        """
+        from fovea.indexer.analysing.accounts import switch
+
+        switch(self._store, kinds, on)
 
     @telling
     def text(self, image_id: int) -> "tuple[Line, ...]":

@@ -128,6 +128,11 @@ class NotedScans:
 
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
+        self.is_analysing = False
+        self.analysed = 0  # how often what waits was to be analysed
+
+    def analyse(self) -> None:
+        self.analysed += 1
 
     def document(self) -> dict[str, object]:
         numbers = dict.fromkeys(("found", "done", "embedded", "failed", "skipped"), 0)

@@ -34,9 +34,10 @@ from .views import (
     thumbnails,
     uploads,
 )
+from .views.analysing import switches
 from .views.asking import suggest
 from .views.mapping import maps
-from .views.tagging import tags
+from .views.tagging import labels, tags
 
 __all__ = ["create_app"]
 
@@ -47,6 +48,7 @@ PARTS = (  # in the order in which the API is described
     images,
     roots,
     status,
+    switches,
     exports,
     clip_retrieval,
     openapi,
@@ -60,6 +62,7 @@ PARTS = (  # in the order in which the API is described
     searches,
     suggest,
     tags,
+    labels,
     maps,
     uploads,
 )

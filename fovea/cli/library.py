@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import click
 
 from fovea.search.library.paths import path_fields, printable, printable_name
 
-from .keeping.analysing import analysis_line, analysis_states
+from .keeping.analysing import analysis_line
 from .opening import (
     existing_library,
     is_on_milvus,
@@ -24,6 +24,7 @@ from .output import counted, print_json, talk
 from .progress import bytes_bar, counting_bar, rows_bar
 
 if TYPE_CHECKING:
+    from fovea.indexer.analysing.accounts import Accounts, VideoCounts
     from fovea.search.library.library import Library
     from fovea.search.library.rows import Counts, ModelRow
     from fovea.search.maintenance.changeover import Changeover
@@ -77,11 +78,7 @@ class _Status:
     model: "ModelRow | None"
     better: str | None  # the bundled model that is better
     counts: "Counts"
-    places: "PlaceCounts"
-    tags: "TagCounts"
-    videos: tuple[int, int, int]  # how many, their moments, and videos that wait for the extra
-    analyses: dict[str, Any]  # by kind
-    mapped: int | None  # pictures on the map; None where there is none
+    accounts: "Accounts"
     change: "Changeover | None"
     embedded: dict[int, int]  # by the id of a model
     others: "list[ModelRow]"
@@ -89,28 +86,18 @@ class _Status:
 
     @classmethod
     def of(cls, library: "Library") -> "_Status":
-        from fovea.indexer.decoding.formats import VIDEO_REASON
-        from fovea.search.index.moments import video_counts
+        from fovea.indexer.analysing.accounts import Accounts
         from fovea.search.maintenance.changeover import changeover, embedded_counts
         from fovea.search.models.installed import better_bundled
-        from fovea.search.places.stored import place_counts
-        from fovea.search.tags.counts import tag_counts
 
         model = library.model()
-        waiting = library.rows(
-            "SELECT count(*) FROM files WHERE state = 'skipped' AND reason = ?", (VIDEO_REASON,)
-        )
         return cls(
             library.folder,
             library.is_writable,
             model,
             better_bundled(model),
             library.counts(),
-            place_counts(library),
-            tag_counts(library),
-            (*video_counts(library, model.id if model else None), int(waiting[0][0])),
-            analysis_states(library),
-            _mapped(library),
+            Accounts.of(library),
             changeover(library),
             embedded_counts(library),
             [known for known in library.models() if model is None or known.id != model.id],
@@ -130,8 +117,6 @@ class _Status:
 
     def document(self) -> dict[str, Any]:
         """Return it as one JSON document."""
-        names = ("located", "looked_up", "named")
-        places = None if self.places.is_off else {n: getattr(self.places, n) for n in names}
         change = self.change and {
             "model": self.change.model.name,
             "images": self.change.images,
@@ -151,11 +136,7 @@ class _Status:
             "images": self.counts.images,
             "embeddings": self.counts.embeddings,
             "files": self.counts.files,
-            "places": places,
-            "tags": asdict(self.tags),
-            "videos": dict(zip(("videos", "moments", "waiting"), self.videos, strict=True)),
-            "analyses": self.analyses,
-            "mapped": self.mapped,
+            **self.accounts.fields(),
             "roots": self.roots,
             "changeover": change,
             "former": former,
@@ -163,7 +144,8 @@ class _Status:
 
     def show(self) -> None:
         """Print it, a subject per line."""
-        counts, places = self.counts, self.places
+        counts, accounts = self.counts, self.accounts
+        places = accounts.places
         files = ", ".join(f"{count:,} {state}" for state, count in counts.files.items())
         click.echo(f"library\t{printable_name(str(self.place))}")
         if not self.is_writable:
@@ -176,16 +158,15 @@ class _Status:
             click.echo("places\toff; to look them up: fovea index --places")
         elif places.located:
             click.echo(f"places\t{_places(places)}")
-        if self.tags.tags:
-            click.echo(f"tags\t{_tags(self.tags)}")
-        if any(self.videos):
-            click.echo(f"videos\t{_videos(*self.videos)}")
-        for kind, state in self.analyses.items():
+        if accounts.tags.tags:
+            click.echo(f"tags\t{_tags(accounts.tags)}")
+        if accounts.videos.videos or accounts.videos.waiting:
+            click.echo(f"videos\t{_videos(accounts.videos)}")
+        for kind, state in accounts.analyses.items():
             click.echo(f"{kind}\t{analysis_line(kind, state)}")
-        if self.mapped is not None:
-            click.echo(
-                f"map\t{counted(self.mapped, 'picture')}, and later ones when it is looked at"
-            )
+        if accounts.mapped is not None:
+            mapped = counted(accounts.mapped, "picture")
+            click.echo(f"map\t{mapped}, and later ones when it is looked at")
         for root in self.roots:
             when = f"scanned {root['scanned']}" if root["scanned"] else "not scanned yet"
             click.echo(f"root\t{printable_name(str(root['path']))}\t{root['state']}, {when}")
@@ -214,23 +195,13 @@ def _tags(tags: "TagCounts") -> str:
     return said + (wait if tags.waiting else "")
 
 
-def _videos(videos: int, moments: int, waiting: int) -> str:
+def _videos(counts: "VideoCounts") -> str:
     """Say how many videos can be searched, and how many wait for the extra."""
     from fovea.indexer.decoding.formats import VIDEO_INSTALL
 
-    said = f"{videos:,} with {moments:,} moments"
-    return f"{said}; {waiting:,} wait for {VIDEO_INSTALL}, then fovea index" if waiting else said
-
-
-def _mapped(library: "Library") -> int | None:
-    """Return how many pictures the map has, as it is kept."""
-    from fovea.search.mapping.stored import load
-
-    model = library.model()
-    if model is None:
-        return None
-    found = load(library.folder, model.identity, library.id, model.dim)
-    return None if found is None else len(found)
+    said = f"{counts.videos:,} with {counts.moments:,} moments"
+    wait = f"; {counts.waiting:,} wait for {VIDEO_INSTALL}, then fovea index"
+    return said + (wait if counts.waiting else "")
 
 
 def _places(places: "PlaceCounts") -> str:
@@ -271,6 +242,8 @@ def verify(quick: bool, folder: Path | None, as_json: bool) -> None:
             differing = compared(stored)
     analyses = {}
     if report.database_ok:
+        from fovea.indexer.analysing.accounts import analysis_states
+
         with open_library(folder) as stored:
             analyses = analysis_states(stored)
     for problem in [*report.problems, *differing]:
@@ -280,7 +253,8 @@ def verify(quick: bool, folder: Path | None, as_json: bool) -> None:
             {**path_fields(file.path), "state": file.state, "reason": file.reason}
             for file in report.files
         ]
-        counts: dict[str, Any] = {"damaged": report.damaged, "analyses": analyses}
+        states = {kind: state.fields() for kind, state in analyses.items()}
+        counts: dict[str, Any] = {"damaged": report.damaged, "analyses": states}
         if on_milvus:
             counts["milvus"] = {"ok": not differing, "problems": differing}
         print_json({"ok": report.ok and not differing, **counts, "files": files})
@@ -294,7 +268,7 @@ def verify(quick: bool, folder: Path | None, as_json: bool) -> None:
     if report.unplaced:
         talk(f"{counted(report.unplaced, 'picture')} with coordinates wait for their place's name")
     for kind, state in analyses.items():
-        if state["pending"] or state["failed"]:
+        if state.pending or state.failed:
             talk(f"{kind}: {analysis_line(kind, state)}")
     if not report.database_ok:
         raise click.ClickException(f"the database is damaged; {REMEDY}")

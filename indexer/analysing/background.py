@@ -44,6 +44,11 @@ class Background:
             self._thread = threading.Thread(target=self._run, name="analyses", daemon=True)
             self._thread.start()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether pictures are analysed now, or what waits is looked for."""
+        return self._thread is not None
+
     def close(self, timeout: float | None = 5.0) -> None:
         """Stop for good, waiting for the pictures in flight."""
         with self._lock:

@@ -36,6 +36,9 @@ WRITES = {
     ("POST", "/api/tags"),
     ("PUT", "/api/tags/<int:tag_id>"),
     ("DELETE", "/api/tags/<int:tag_id>"),
+    ("PUT", "/api/analyses"),
+    ("PUT", "/api/labels"),
+    ("DELETE", "/api/labels"),
 }
 
 
@@ -91,6 +94,8 @@ def bodies(path, photos, method):
         "/metadata": {"json": {"ids": [1]}},
         "/api/marks": {"json": {"ids": [1], "favourite": True}},
         "/api/searches": {"json": {"name": "Red", "query": "red"}},
+        "/api/analyses": {"json": {"text": False, "places": True}},
+        "/api/labels": {"json": {"labels": "shipped"}},
         "/api/tags": {"json": {"name": "rex", "yes": [1]}},
         "/api/tags/<int:tag_id>": {"json": {"name": "Rex"}},
         "/api/searches/<int:search_id>": {"json": {"name": "Red", "query": "red"}},

@@ -2,6 +2,7 @@
 
 from fovea.search.index.kinds import KINDS
 
+from .account_schemas import ACCOUNT_SCHEMAS, ACCOUNTS
 from .duplicates import DUPLICATE_OTHERS, DUPLICATES
 from .map_schemas import MAP, MAP_PICTURES
 from .search_schemas import (
@@ -244,6 +245,11 @@ STATUS = object_of(
         },
         "roots": COUNT,
         "formats": list_of(TEXT),
+        "analysing": {
+            "type": "boolean",
+            "description": "Whether pictures are analysed in the background now.",
+        },
+        **ACCOUNTS,
     }
 )
 
@@ -379,5 +385,6 @@ SCHEMAS: dict[str, Schema] = {
     "Metadata": list_of(METADATA),
     "Indices": list_of(TEXT),
     **TAG_SCHEMAS,
+    **ACCOUNT_SCHEMAS,
     "Problem": PROBLEM,
 }

@@ -33,6 +33,7 @@ from fovea.search.query.measured import measured_in
 from fovea.search.query.run import Question, Searcher
 from fovea.search.suggesting.known import Known
 
+from .kept_accounts import KeptAccounts
 from .kept_duplicates import KeptDuplicates
 from .known import KeptKnown
 from .large import KeptColumns
@@ -108,6 +109,7 @@ class Engine:
         self._columns = KeptColumns(self, self._in_background if ahead else None)
         self._known = KeptKnown(self, self._in_background if ahead else None)
         self.duplicates = KeptDuplicates(self, self._in_background if ahead else None)
+        self.accounts = KeptAccounts(self)
         self.closing = threading.Event()
         self._farewells: list[Callable[[], None]] = []
         self._watching = threading.Lock()

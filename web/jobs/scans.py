@@ -109,6 +109,11 @@ class Scans:
         """Analyse the pictures that wait for it, in the background."""
         self._analyses.start()
 
+    @property
+    def is_analysing(self) -> bool:
+        """Whether pictures are analysed in the background now."""
+        return self._analyses.is_running
+
     def turn_of(self, folder: bytes) -> Literal["running", "waiting"] | None:
         """Say whether a folder is being scanned or is to be, with all others or by itself."""
         with self._changed:

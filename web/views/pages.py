@@ -48,6 +48,7 @@ SHEETS = (  # of the search page, in the order in which they apply
     "results/selection",
     "library/indexing",
     "library/adding",
+    "library/held",
     "help",
     "query/drop",
     "library/notice",

@@ -20,6 +20,7 @@ from fovea.search.models.installed import better_bundled
 from fovea.web.contract.describe import Choice, Number, Text, describe
 from fovea.web.contract.openapi import program_version
 from fovea.web.engine.engine import current_engine
+from fovea.web.jobs.scans import scans
 
 from .originals import shows_folders
 
@@ -42,7 +43,11 @@ def health() -> dict[str, str]:
 @blueprint.get("/api/status")
 @describe("Describe the library", {200: "Status"}, tag="Library", problems=(503,))
 def status() -> dict[str, Any]:
-    """Return its size, its model and index, and the formats that can be indexed."""
+    """Return its size, its model and index, and the formats that can be indexed.
+
+    Then what is known of its pictures, as `fovea status --json` has it; in a large library that is
+    being changed, these counts are some seconds old.
+    """
     engine = current_engine()
     counts, model, index = engine.counts(), engine.model(), engine.index()
     return {
@@ -58,6 +63,8 @@ def status() -> dict[str, Any]:
         "index": None if index is None else _index_fields(index),
         "roots": len(engine.library.roots()),
         "formats": _formats(),
+        "analysing": scans().is_analysing,
+        **engine.accounts.now().fields(),
     }
 
 

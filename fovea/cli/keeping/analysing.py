@@ -13,6 +13,7 @@ from fovea.cli.progress import analysis_bar
 from fovea.search.errors import LibraryBusy
 
 if TYPE_CHECKING:
+    from fovea.indexer.analysing.accounts import AnalysisState
     from fovea.indexer.analysing.analyse import Analysed, AnalysisReport
     from fovea.search.library.library import Library
 
@@ -137,38 +138,13 @@ def _tell_missing(library: "Library") -> None:
             )
 
 
-def analysis_states(library: "Library") -> dict[str, dict[str, object]]:
-    """Return for each kind what is done, pending and failed, whether it is off, what is missing.
-
-    Nothing for a library on Milvus, which knows of none.
-    """
-    from fovea.indexer.analysing.kinds import chosen
-    from fovea.search.analyses.stored import analysis_counts
-    from fovea.search.cluster.ledger import ledger_of
-
-    if ledger_of(library) is not None:
-        return {}
-    found: dict[str, dict[str, object]] = {}
-    for kind in chosen(()):
-        missing = kind.missing()
-        counts = analysis_counts(library, kind.kind, None if missing else kind.version)
-        found[kind.kind] = {
-            "done": counts.done,
-            "failed": counts.failed,
-            "pending": counts.pending,
-            "off": counts.is_off,
-            "missing": missing,
-        }
-    return found
-
-
-def analysis_line(kind: str, state: dict[str, Any]) -> str:
+def analysis_line(kind: str, state: "AnalysisState") -> str:
     """Say the state of one kind in one line."""
-    if state["off"]:
+    if state.is_off:
         return f"off; to switch it on: fovea analyse --on {kind}"
-    said = f"{state['done']:,} pictures done"
-    said += f", {state['failed']:,} failed" if state["failed"] else ""
-    if not state["pending"]:
+    said = f"{state.done:,} pictures done"
+    said += f", {state.failed:,} failed" if state.failed else ""
+    if not state.pending:
         return said
-    step = f"{state['missing']}, then fovea analyse" if state["missing"] else "fovea analyse"
-    return f"{said}; {state['pending']:,} wait for {step}"
+    step = f"{state.missing}, then fovea analyse" if state.missing else "fovea analyse"
+    return f"{said}; {state.pending:,} wait for {step}"

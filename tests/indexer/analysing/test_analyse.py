@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import fovea
 from fovea.indexer.analysing import kinds
+from fovea.indexer.analysing.accounts import AnalysisState
 from fovea.indexer.analysing.analyse import analyse, has_work
 from fovea.indexer.analysing.background import Background
 from fovea.indexer.decoding.limits import Limits
@@ -17,6 +19,7 @@ from fovea.search.clip.errors import FoveaError
 from fovea.search.errors import LibraryBusy
 from fovea.search.library.library import Library
 from fovea.search.library.locks import exclusive
+from fovea.search.places.stored import place_counts
 from toys import COLOURS
 
 MEANS = "CREATE TABLE IF NOT EXISTS means (image_id INTEGER PRIMARY KEY, colour TEXT)"
@@ -228,3 +231,18 @@ def test_the_background_runs_what_runs_by_itself(pictures, mean, monkeypatch):
 def test_an_unknown_kind_is_named(mean):
     with pytest.raises(FoveaError, match="no kind of analysis is called 'smell'; there are: mean"):
         kinds.chosen(["smell"])
+
+
+def test_python_switches_kinds_and_tells_their_state(pictures, mean):
+    run(pictures, mean)
+    with fovea.Library.open(pictures.folder) as library:
+        assert library.analyses() == {"mean": AnalysisState(len(COLOURS), 0, 0, False, None)}
+        with pytest.raises(FoveaError, match="'smell'"):
+            library.switch_analysis("mean", "smell", on=False)
+        assert library.analyses()["mean"].is_off is False
+        library.switch_analysis("mean", "places", on=False)
+        assert library.analyses() == {"mean": AnalysisState(0, 0, 0, True, None)}
+        assert place_counts(pictures).is_off
+        library.switch_analysis("mean", "places")
+        assert library.analyses() == {"mean": AnalysisState(0, 0, len(COLOURS), False, None)}
+        assert not place_counts(pictures).is_off

@@ -31,8 +31,12 @@ def analysed(engine):
 
 def test_what_waits_is_analysed_and_nothing_else_is_read_anew(app, engine):
     generation, since = engine.generation, engine.pictures_since
+    client = app.test_client()
+    assert client.get("/api/status").json["analysing"] is False
     app.extensions["fovea.scans"].analyse()
+    assert client.get("/api/status").json["analysing"] is True
     assert until(lambda: analysed(engine) == len(COLOURS))
+    assert until(lambda: not client.get("/api/status").json["analysing"])
     until(lambda: engine.generation != generation)
     assert engine.pictures_since == since
 

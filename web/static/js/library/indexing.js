@@ -6,6 +6,7 @@ import * as connection from "./connection.js";
 import { element, isReadOnly, printable } from "../page/dom.js";
 import { Failures } from "./failures.js";
 import * as format from "../page/format.js";
+import { Held } from "./held.js";
 import { t } from "../page/i18n.js";
 import { part, progress } from "./progress.js";
 import { emit, on } from "../page/store.js";
@@ -17,6 +18,7 @@ let parts;
 let scan = null; // the newest document of a scan
 let removing = null; // the root that the open question is about
 let failures; // lists of files that are not indexed
+let held;
 let looking = 0; // the timer of the next look at the counts
 
 export function start() {
@@ -29,6 +31,7 @@ export function start() {
   document.getElementById("open-library")?.addEventListener("click", open);
   panel.addEventListener("click", clicked);
   failures = [...panel.querySelectorAll(".failures")].map((list) => new Failures(list, attempt));
+  held = new Held(parts.held, attempt, refresh);
   new Adding(parts, add);
   parts.confirm.addEventListener("close", confirmed);
   on("add-folder", addFolder);
@@ -72,12 +75,14 @@ function look() {
   }, LIVE);
 }
 
-async function showStatus({ images, model, files = {} }, how) {
+async function showStatus(status, how) {
+  const { images, model, files = {} } = status;
   parts.summary.textContent = t("library.summary", {
     images: format.number(images),
     model: model ?? "–",
   });
   await Promise.all(failures.map((list) => list.show(files[list.state] ?? 0, how)));
+  if (await held.show(status)) look();
 }
 
 function showRoots(roots) {

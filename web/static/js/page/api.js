@@ -141,6 +141,12 @@ export const changeModel = (name) => send("POST", "/api/model", { name });
 export const cancelChange = () => send("DELETE", "/api/model/change");
 export const status = () => ask("/api/status");
 
+/** Switch what is looked for in pictures: `{text: false}`. */
+export const switchAnalyses = (wanted) => send("PUT", "/api/analyses", wanted);
+export const labels = () => ask("/api/labels");
+export const label = (wanted) => send("PUT", "/api/labels", { labels: wanted });
+export const unlabel = () => send("DELETE", "/api/labels");
+
 /** Files that are not indexed, by `state`: "failed" or "skipped". */
 export const failures = (state, cursor) =>
   ask(`/api/failures?${new URLSearchParams({ state, cursor: cursor ?? "" })}`);
