@@ -175,7 +175,9 @@ ROWS = {
         _is("threshold", "real"),
         _is("right", "real", "null"),
     ),
+    "tag_labels": (_is("threshold", "real"), _is("right", "real", "null")),
     "tagged": ("typeof(probability) = 'real' AND probability BETWEEN 0 AND 1",),
+    "labelled": ("typeof(probability) = 'real' AND probability BETWEEN 0 AND 1",),
 }
 
 
