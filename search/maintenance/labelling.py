@@ -8,6 +8,7 @@ What people say of a picture counts more, and a tag with examples enough is foun
 
 import io
 import json
+import math
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -129,8 +130,8 @@ def label_pictures(
         if stricter is None:
             best = max([signs.right, *(share for _, share in signs.stricter)])
             raise LibraryError(
-                f"labels of {model.name} were measured to be right {best:.0%} of the time at most; "
-                f"{right:.0%} is wanted"
+                f"labels of {model.name} were measured to be right "
+                f"{math.floor(100 * best + 1e-9)}% of the time at most; {100 * right:g}% is wanted"
             )
         signs = stricter
     names = list(default_labels())

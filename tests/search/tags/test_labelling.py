@@ -260,4 +260,6 @@ def test_a_user_can_ask_for_labels_that_are_right_more_often(pictures):
     assert kept == [(0.999999,)]
     with pytest.raises(LibraryError, match="right 90% of the time at most; 95% is wanted"):
         label_pictures(library, model, strict, [], None, right=0.95)
+    with pytest.raises(LibraryError, match="right 77% of the time at most; 78% is wanted"):
+        label_pictures(library, model, background(0.779), [], None, right=0.78)
     assert Measured.from_dict(json.loads(json.dumps(strict.signs.to_dict()))) == strict.signs
