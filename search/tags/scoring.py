@@ -23,7 +23,14 @@ from fovea.search.library.rows import ModelRow
 from .probe import LEAST, Probe, fit_probe, settled
 from .stored import Tag, tag_named
 
-__all__ = ["Suggestions", "embedded_pages", "refresh", "refresh_if_possible", "suggestions"]
+__all__ = [
+    "Suggestions",
+    "embedded_pages",
+    "is_fresh",
+    "refresh",
+    "refresh_if_possible",
+    "suggestions",
+]
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +79,20 @@ def refresh_if_possible(library: Library) -> None:
         log.warning("tags are not brought up to date: %s", exc)
 
 
+def is_fresh(library: Library) -> bool:
+    """Whether nobody has written since the tags were brought up to date: that is quickly known."""
+    return _fresh.get(library) == _state(library)
+
+
 def refresh(library: Library) -> None:
     """Bring all tags up to date with what was said, with the model and with new pictures.
 
     Where nothing has changed, that takes no time. Raise ``LibraryReadOnly`` if the library cannot
     be changed here.
     """
-    state = _state(library)
-    if _fresh.get(library) == state:
+    if is_fresh(library):
         return
+    state = _state(library)
     with library.reading() as conn:
         model = library.model()
         plans = [] if model is None else _plans(library, model)

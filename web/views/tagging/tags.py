@@ -55,9 +55,9 @@ def tags() -> dict[str, Any]:
 
     `right` is the share of these that is estimated to be right; null where that is unproven.
     """
-    library = current_engine().library
-    scoring.refresh_if_possible(library)
-    return {"tags": [tag.fields() for tag in stored.tags(library)]}
+    engine = current_engine()
+    engine.refresh_tags()
+    return {"tags": [tag.fields() for tag in stored.tags(engine.library)]}
 
 
 @blueprint.post("/api/tags")
@@ -84,11 +84,12 @@ def teach() -> dict[str, Any]:
     lesson = {key: _ids(key, body[key]) for key in SAID if key in body}
     if not lesson:
         raise bad_request("send yes, no or neither, with the ids of images")
-    library = current_engine().library
-    library.check_writable()
+    engine = current_engine()
+    engine.check_writable()
+    library = engine.library
     known = contents(library, [image_id for ids in lesson.values() for image_id in ids])
     said = {key: [known[one] for one in ids if one in known] for key, ids in lesson.items()}
-    with _told():
+    with _told(), engine.remarks():
         done = set(stored.say(library, name, **said, answers=suggested))
         scoring.refresh(library)
         tag = stored.tag_named(library, name)
@@ -109,7 +110,9 @@ def suggestions(tag_id: int) -> dict[str, Any]:
 
     Nobody has said anything of them yet; whoever does makes the tag better.
     """
-    count, library = COUNT.read(), current_engine().library
+    count, engine = COUNT.read(), current_engine()
+    engine.refresh_tags()
+    library = engine.library
     with _told():
         found = scoring.suggestions(library, _name(library, tag_id), count)
     ids = [*found.likely, *found.uncertain]
@@ -136,9 +139,9 @@ def suggestions(tag_id: int) -> dict[str, Any]:
 def rename(tag_id: int) -> dict[str, Any]:
     """Give it a name that no other tag has, whatever its case."""
     name = text_of("name", json_body().get("name"), stored.LONGEST_NAME)
-    library = current_engine().library
-    library.check_writable()
-    with _told():
+    engine = current_engine()
+    engine.check_writable()
+    with _told(), engine.remarks() as library:
         return stored.rename_tag(library, _name(library, tag_id), name).fields()
 
 
@@ -146,9 +149,9 @@ def rename(tag_id: int) -> dict[str, Any]:
 @describe("Forget a tag", {204: {}}, tag="Tags", problems=(403, 409, 503))
 def forget(tag_id: int) -> tuple[str, int]:
     """Forget it, and all that was said about it."""
-    library = current_engine().library
-    library.check_writable()
-    with _told():
+    engine = current_engine()
+    engine.check_writable()
+    with _told(), engine.remarks() as library:
         stored.forget_tag(library, _name(library, tag_id))
     return "", 204
 
