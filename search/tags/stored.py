@@ -9,6 +9,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 
 from fovea.search.errors import LibraryError
 from fovea.search.library.facts.tags import tag_words
@@ -210,11 +212,16 @@ def examples_of(library: Library, name: str) -> dict[bytes, bool]:
 
 def lessons(library: Library) -> Iterator[tuple[str, list[bytes], list[bytes]]]:
     """Yield each tag that people taught: its name, and the contents that have it and have not."""
-    for tag in tags(library):
-        said = examples_of(library, tag.name)
-        if said:
-            yes = [content for content, is_so in said.items() if is_so]
-            yield tag.name, yes, [content for content, is_so in said.items() if not is_so]
+    rows = library.rows(
+        "SELECT name, hash, is_so FROM tag_examples JOIN tags ON tags.id = tag_id "
+        "ORDER BY folded, tag_examples.id"
+    )
+    for name, said in groupby(rows, key=itemgetter(0)):
+        yes: list[bytes] = []
+        no: list[bytes] = []
+        for _, content, is_so in said:
+            (yes if is_so else no).append(content)
+        yield name, yes, no
 
 
 def restore(library: Library, name: str, yes: Iterable[bytes], no: Iterable[bytes]) -> int:

@@ -18,6 +18,7 @@ from fovea.search.tags.stored import (
     TagRefused,
     examples_of,
     forget_tag,
+    lessons,
     rename_tag,
     say,
     tag_named,
@@ -240,6 +241,21 @@ def test_a_library_is_full_of_tags_at_some_point(library, monkeypatch):
     with pytest.raises(TagRefused, match="at most"):
         say(library, "one more", yes=[content(1)])
     assert MOST > 3 and len(tags(library)) == 3
+
+
+def test_what_was_said_of_all_tags_is_read_at_once(library):
+    for name, yes, no in (("rex", (3, 1), ()), ("Bob", (1,), (2, 4)), ("none", (5,), ())):
+        say(library, name, yes=map(content, yes), no=map(content, no))
+    say(library, "none", neither=[content(5)])
+    asked = []
+    library.conn.set_trace_callback(asked.append)
+    found = list(lessons(library))
+    library.conn.set_trace_callback(None)
+    assert found == [
+        ("Bob", [content(1)], [content(2), content(4)]),
+        ("rex", [content(3), content(1)], []),
+    ]
+    assert len(asked) == 1
 
 
 def test_keepsakes_have_tags(pictures, tmp_path):
