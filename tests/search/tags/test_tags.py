@@ -15,6 +15,7 @@ from fovea.search.tags import scoring, stored
 from fovea.search.tags.scoring import refresh, suggestions
 from fovea.search.tags.stored import (
     MOST,
+    Said,
     TagRefused,
     examples_of,
     forget_tag,
@@ -204,11 +205,13 @@ def test_a_no_alone_makes_no_tag(library):
 
 
 def test_what_was_said_is_taken_back(library):
-    assert say(library, "rex", yes=[content(1), content(2)]) == [content(1), content(2)]
-    assert say(library, "rex", yes=[content(1)], neither=[content(2)]) == [content(2)]
-    assert examples_of(library, "Rex") == {content(1): True}
-    assert say(library, "rex", no=[content(1)]) == [content(1)]
-    assert examples_of(library, "Rex") == {content(1): False}
+    one, two = content(1), content(2)
+    assert say(library, "rex", yes=[one, two]) == {one: None, two: None}
+    assert say(library, "rex", yes=[one], neither=[two]) == {two: Said(True, False)}
+    assert examples_of(library, "Rex") == {one: True}
+    assert say(library, "rex", no=[one], answers=True) == {one: Said(True, False)}
+    assert examples_of(library, "Rex") == {one: False}
+    assert say(library, "rex", yes=[one, two]) == {one: Said(False, True), two: None}
 
 
 def test_unknown_tags_are_told_with_those_that_are_near(pictures):

@@ -1,6 +1,6 @@
 """Tags: list, teach, get suggestions, rename, forget."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from fovea.search.library.library import Library
 from fovea.search.library.marks import contents
 from fovea.search.query.hits import places
 from fovea.search.tags import scoring, stored
-from fovea.search.tags.stored import TagRefused
+from fovea.search.tags.stored import Said, TagRefused
 from fovea.web.contract.describe import Number, bad_request, describe, json_body, text_of
 from fovea.web.contract.fields import name_of, thumbnail_urls
 from fovea.web.contract.problems import Problem, refused
@@ -73,8 +73,9 @@ def teach() -> dict[str, Any]:
 
     The tag is made if there is none of that name and an image has it. From three images that have
     it, better five, `tag:NAME` finds others like them. Ids that are not there are left out.
-    `changed` are the images for which that was a change. Send `suggested: true` with answers about
-    images that were suggested: only they tell how many of those that are found are right.
+    `changed` are the images for which that was a change; to undo it, send each part of `before`,
+    with the tag's name. Send `suggested: true` with answers about images that were suggested: only
+    they tell how many of those that are found are right.
     """
     body = json_body()
     suggested = body.get("suggested", False)
@@ -90,11 +91,25 @@ def teach() -> dict[str, Any]:
     known = contents(library, [image_id for ids in lesson.values() for image_id in ids])
     said = {key: [known[one] for one in ids if one in known] for key, ids in lesson.items()}
     with _told(), engine.remarks():
-        done = set(stored.say(library, name, **said, answers=suggested))
+        done = stored.say(library, name, **said, answers=suggested)
         scoring.refresh(library)
         tag = stored.tag_named(library, name)
-    changed = [image_id for image_id, content in known.items() if content in done]
-    return {"tag": tag.fields(), "changed": changed}
+    before = {image_id: done[content] for image_id, content in known.items() if content in done}
+    return {"tag": tag.fields(), "changed": list(before), "before": _lessons(before)}
+
+
+def _lessons(said: Mapping[int, Said | None]) -> list[dict[str, Any]]:
+    """Return what to send so that this is what is said of images."""
+    found = []
+    for suggested in (False, True):
+        lesson: dict[str, list[int]] = {key: [] for key in SAID}
+        for image_id, one in said.items():
+            if suggested == (one is not None and one.is_answer):
+                key = "neither" if one is None else "yes" if one.is_so else "no"
+                lesson[key].append(image_id)
+        if any(lesson.values()):
+            found.append({**lesson, "suggested": suggested})
+    return found
 
 
 @blueprint.get("/api/tags/<int:tag_id>/suggestions")
