@@ -154,9 +154,8 @@ ROWS = {
         _is("reason", "text", "null"),
     ),
     "signatures": (
-        _is("hash", "integer"),
+        *(_is(*one) for one in (("hash", "integer"), ("grey", "blob"))),
         _is("sharpness", "real", "integer"),
-        _is("grey", "blob"),
     ),
     "texts": ("json_valid(lines)",),
     "tags": (
@@ -175,7 +174,8 @@ ROWS = {
         _is("threshold", "real"),
         _is("right", "real", "null"),
     ),
-    "tagged": ("typeof(probability) = 'real' AND probability BETWEEN 0 AND 1",),
+    "tag_labels": (_is("threshold", "real"), _is("right", "real", "null")),
+    **dict.fromkeys(("tagged", "labelled"), ("ifnull(probability, -1) BETWEEN 0.0 AND 1.0",)),
 }
 
 

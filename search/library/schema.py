@@ -398,6 +398,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     signatures.TABLES,
     tags.TABLES,
     moments.TABLES,
+    tags.LABELLED,
 )  # MIGRATIONS[v] leads from version v to v + 1
 VERSION = len(MIGRATIONS)
 

@@ -8,6 +8,7 @@ What people say of a picture counts more, and a tag with examples enough is foun
 
 import io
 import json
+import math
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -129,8 +130,8 @@ def label_pictures(
         if stricter is None:
             best = max([signs.right, *(share for _, share in signs.stricter)])
             raise LibraryError(
-                f"labels of {model.name} were measured to be right {best:.0%} of the time at most; "
-                f"{right:.0%} is wanted"
+                f"labels of {model.name} were measured to be right "
+                f"{math.floor(100 * best + 1e-9)}% of the time at most; {100 * right:g}% is wanted"
             )
         signs = stricter
     names = list(default_labels())
@@ -164,7 +165,7 @@ def label_pictures(
     with library.transaction() as conn:
         if not after:
             _forget_found(conn)
-        _store(conn, model, signs, labels, found, last)
+        _store(conn, signs, labels, found)
         written = json.dumps({**kept, "last": last})
         conn.execute("INSERT OR REPLACE INTO library VALUES (?, ?)", (SETTING, written))
     refresh(library)
@@ -173,39 +174,33 @@ def label_pictures(
 
 def _store(
     conn: sqlite3.Connection,
-    model: ModelRow,
     signs: LabelSigns,
     labels: Sequence[tuple[str, tuple[str, ...]]],
     found: Sequence[tuple[int, int, float]],
-    last: int,
 ) -> None:
+    """Keep what labels found; ``refresh`` makes it the tags of pictures."""
     tag_of = {}
     for at in sorted({place for _, place, _ in found}):
         tag_of[at], _ = make_tag(conn, *labels[at])
         conn.execute(
-            "INSERT INTO tag_probes VALUES (?, ?, '', ?, NULL, ?, ?) ON CONFLICT DO NOTHING",
-            (tag_of[at], model.identity, last, signs.threshold, signs.right),
+            "INSERT INTO tag_labels VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            (tag_of[at], signs.threshold, signs.right),
         )
-    sql = "SELECT tag_id FROM tag_probes WHERE coefficients IS NOT NULL"
-    taught = {tag_id for (tag_id,) in conn.execute(sql)}
+        conn.execute(f"{_MADE_AGAIN} AND tag_id = ?", (tag_of[at],))
     conn.executemany(
-        "INSERT OR REPLACE INTO tagged SELECT ?, id, ? FROM images WHERE id = ?",
-        (
-            (tag_of[at], chance, image_id)
-            for image_id, at, chance in found
-            if tag_of[at] not in taught
-        ),
+        "INSERT OR REPLACE INTO labelled SELECT ?, id, ? FROM images WHERE id = ?",
+        ((tag_of[at], chance, image_id) for image_id, at, chance in found),
     )
+
+
+_MADE_AGAIN = "DELETE FROM tag_probes WHERE coefficients IS NULL"  # by ``refresh``
 
 
 def _forget_found(conn: sqlite3.Connection) -> None:
     """Forget what labels found, and the tags of which nothing else is known."""
-    by_label = (
-        "SELECT id FROM tags WHERE prompts IS NOT NULL AND id NOT IN "
-        "(SELECT tag_id FROM tag_probes WHERE coefficients IS NOT NULL)"
-    )
-    conn.execute(f"DELETE FROM tagged WHERE tag_id IN ({by_label})")
-    conn.execute(f"DELETE FROM tag_probes WHERE tag_id IN ({by_label})")
+    conn.execute("DELETE FROM labelled")
+    conn.execute("DELETE FROM tag_labels")
     conn.execute(
         "DELETE FROM tags WHERE prompts IS NOT NULL AND id NOT IN (SELECT tag_id FROM tag_examples)"
     )
+    conn.execute(f"{_MADE_AGAIN} AND tag_id IN (SELECT id FROM tags WHERE prompts IS NOT NULL)")

@@ -1,7 +1,8 @@
 """Keep the tags of pictures up to date: fit probes to what people said, and score new pictures.
 
 A tag is fitted anew where its examples, their embeddings or the model have changed; otherwise only
-embeddings written since are compared with it. Vectors are read page by page.
+embeddings written since are compared with it. Vectors are read page by page. A tag that has a label
+and too few examples for a probe gets what its label found. What people said then counts more.
 """
 
 import hashlib
@@ -22,12 +23,19 @@ from fovea.search.library.rows import ModelRow
 from .probe import LEAST, Probe, fit_probe, settled
 from .stored import Tag, tag_named
 
-__all__ = ["Suggestions", "embedded_pages", "refresh", "refresh_if_possible", "suggestions"]
+__all__ = [
+    "Suggestions",
+    "embedded_pages",
+    "is_fresh",
+    "refresh",
+    "refresh_if_possible",
+    "suggestions",
+]
 
 log = logging.getLogger(__name__)
 
 PAGE = 4096  # embeddings compared at a time
-KEPT = -1
+BY_LABEL = -1
 NEARLY_UNIT = 1e-3  # of a squared length that needs no closer look
 OTHERS = 200  # random pictures that a tag's are told from
 
@@ -57,7 +65,7 @@ class _Plan:
     tag_id: int
     fitted_to: str
     probe: Probe | None
-    after: int  # the last embedding that need not be compared; KEPT: what was found stays
+    after: int  # the last embedding that need not be compared; BY_LABEL: none need
     named: dict[int, bool] = field(default_factory=dict)  # images that people spoke about
 
 
@@ -71,15 +79,20 @@ def refresh_if_possible(library: Library) -> None:
         log.warning("tags are not brought up to date: %s", exc)
 
 
+def is_fresh(library: Library) -> bool:
+    """Whether nobody has written since the tags were brought up to date: that is quickly known."""
+    return _fresh.get(library) == _state(library)
+
+
 def refresh(library: Library) -> None:
     """Bring all tags up to date with what was said, with the model and with new pictures.
 
     Where nothing has changed, that takes no time. Raise ``LibraryReadOnly`` if the library cannot
     be changed here.
     """
-    state = _state(library)
-    if _fresh.get(library) == state:
+    if is_fresh(library):
         return
+    state = _state(library)
     with library.reading() as conn:
         model = library.model()
         plans = [] if model is None else _plans(library, model)
@@ -120,8 +133,8 @@ def _plans(library: Library, model: ModelRow) -> list[_Plan]:
         examples = said.get(tag_id, [])
         wanted = _digest(model, examples)
         if prompts is not None and not _are_enough(examples):  # found by its label
-            if fitted_to is not None and fitted_to != wanted:
-                plans.append(_Plan(tag_id, wanted, None, KEPT))
+            if (identity, fitted_to) != (model.identity, wanted):
+                plans.append(_Plan(tag_id, wanted, None, BY_LABEL))
             continue
         if (identity, fitted_to) != (model.identity, wanted):
             if others is None:
@@ -280,44 +293,57 @@ def _store(
         known = {number for (number,) in conn.execute("SELECT id FROM tags")}
         plans = [plan for plan in plans if plan.tag_id in known]  # others were forgotten meanwhile
         for plan in plans:
-            if plan.after == KEPT:
-                sql = "UPDATE tag_probes SET fitted_to = ? WHERE tag_id = ?"
-                conn.execute(sql, (plan.fitted_to, plan.tag_id))
-                continue
-            if not plan.after:
+            blob, threshold, right = None, 1.0, None
+            if plan.after == BY_LABEL:
+                threshold, right = _as_labelled(conn, plan.tag_id)
+            elif not plan.after:
                 conn.execute("DELETE FROM tagged WHERE tag_id = ?", (plan.tag_id,))
-            blob = None
             if plan.probe is not None:
                 row = np.append(plan.probe.weights, np.float32(plan.probe.bias))
-                blob = row.astype("<f4").tobytes()
+                blob, threshold, right = (
+                    row.astype("<f4").tobytes(),
+                    plan.probe.threshold,
+                    plan.probe.right,
+                )
             conn.execute(
                 "INSERT OR REPLACE INTO tag_probes VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    plan.tag_id,
-                    model.identity,
-                    plan.fitted_to,
-                    last,
-                    blob,
-                    1.0 if plan.probe is None else plan.probe.threshold,
-                    None if plan.probe is None else plan.probe.right,
-                ),
+                (plan.tag_id, model.identity, plan.fitted_to, last, blob, threshold, right),
             )
         conn.executemany(
             "INSERT OR REPLACE INTO tagged SELECT ?, id, ? FROM images WHERE id = ?",
             ((tag, chance, image) for tag, image, chance in found if tag in known),
         )
-        numbers = json.dumps([plan.tag_id for plan in plans])
-        conn.execute(
-            "INSERT OR REPLACE INTO tagged SELECT tag_id, images.id, 1.0 FROM tag_examples "
-            "JOIN images USING (hash) WHERE is_so AND tag_id IN (SELECT value FROM json_each(?))",
-            (numbers,),
-        )
-        conn.execute(
-            "DELETE FROM tagged WHERE (tag_id, image_id) IN (SELECT tag_id, images.id "
-            "FROM tag_examples JOIN images USING (hash) WHERE NOT is_so) "
-            "AND tag_id IN (SELECT value FROM json_each(?))",
-            (numbers,),
-        )
+        _correct(conn)
+
+
+def _as_labelled(conn: sqlite3.Connection, tag_id: int) -> tuple[float, float | None]:
+    """Give a tag to the pictures that its label found; return its threshold and share right."""
+    conn.execute(
+        "DELETE FROM tagged WHERE tag_id = ? AND NOT EXISTS (SELECT 1 FROM labelled "
+        "WHERE labelled.tag_id = tagged.tag_id AND labelled.image_id = tagged.image_id)",
+        (tag_id,),
+    )
+    conn.execute(
+        "INSERT OR REPLACE INTO tagged SELECT * FROM labelled WHERE tag_id = ? "
+        "EXCEPT SELECT * FROM tagged WHERE tag_id = ?",
+        (tag_id, tag_id),
+    )
+    signs = conn.execute("SELECT threshold, right FROM tag_labels WHERE tag_id = ?", (tag_id,))
+    return next(signs, (1.0, None))
+
+
+def _correct(conn: sqlite3.Connection) -> None:
+    """Make all tags what people said, whatever was found."""
+    said = "FROM tag_examples JOIN images USING (hash)"
+    conn.execute(
+        f"INSERT OR REPLACE INTO tagged SELECT tag_id, images.id, 1.0 {said} WHERE is_so "
+        "AND NOT EXISTS (SELECT 1 FROM tagged WHERE tagged.tag_id = tag_examples.tag_id "
+        "AND image_id = images.id AND probability = 1.0)"
+    )
+    conn.execute(
+        "DELETE FROM tagged WHERE (tag_id, image_id) IN "
+        f"(SELECT tag_id, images.id {said} WHERE NOT is_so)"
+    )
 
 
 def suggestions(library: Library, name: str, count: int = 12) -> Suggestions:

@@ -18,6 +18,7 @@ __all__ = [
     "LONGEST_NAME",
     "MOST",
     "Lesson",
+    "Said",
     "Tag",
     "TagRefused",
     "Tagged",
@@ -105,6 +106,14 @@ class Lesson:
     answers: list[bytes] = field(default_factory=list)  # of these, those that were suggested
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What somebody said of a content."""
+
+    is_so: bool  # it has the tag, or has not
+    is_answer: bool  # it was suggested
+
+
 def tags(library: Library) -> list[Tag]:
     """Return all tags, by name."""
     return [_tag(*row) for row in library.rows(f"{_TAG} ORDER BY folded")]
@@ -178,17 +187,17 @@ def say(
     no: Iterable[bytes] = (),
     neither: Iterable[bytes] = (),
     answers: bool = False,
-) -> list[bytes]:
+) -> dict[bytes, Said | None]:
     """Say which contents have a tag, which have not, and of which nothing is said any more.
 
     ``answers`` says that they were suggested: only such pictures tell how many of those that are
     found are right. The tag is made if it is not there and somebody says yes. Return the contents
-    for which that was a change. Raise ``TagRefused`` for a name that no tag can have, and where
-    nobody has said what has the tag.
+    for which that was a change, with what was said of them before. Raise ``TagRefused`` for a name
+    that no tag can have, and where nobody has said what has the tag.
     """
     said = {**dict.fromkeys(neither), **dict.fromkeys(no, False), **dict.fromkeys(yes, True)}
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    changed = []
+    changed: dict[bytes, Said | None] = {}
     with library.transaction() as conn:
         wanted = tag_words(checked_name(name))
         found = conn.execute("SELECT id FROM tags WHERE folded = ?", (wanted,)).fetchall()
@@ -197,9 +206,9 @@ def say(
         tag_id, _ = make_tag(conn, name)
         for content, is_so in said.items():
             key = (tag_id, content)
-            sql = "SELECT is_so FROM tag_examples WHERE tag_id = ? AND hash = ?"
-            before = [bool(value) for (value,) in conn.execute(sql, key)]
-            if before == ([] if is_so is None else [is_so]):
+            sql = "SELECT is_so, is_answer FROM tag_examples WHERE tag_id = ? AND hash = ?"
+            before = next((Said(*map(bool, row)) for row in conn.execute(sql, key)), None)
+            if is_so == (None if before is None else before.is_so):
                 continue
             conn.execute("DELETE FROM tag_examples WHERE tag_id = ? AND hash = ?", key)
             if is_so is not None:
@@ -208,7 +217,7 @@ def say(
                     "VALUES (?, ?, ?, ?, ?)",
                     (*key, is_so, answers, now),
                 )
-            changed.append(content)
+            changed[content] = before
     return changed
 
 

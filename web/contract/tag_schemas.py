@@ -33,11 +33,18 @@ IMAGE_TAG = object_of(
     }
 )
 
+BEFORE = {
+    **list_of(
+        object_of({**dict.fromkeys(("yes", "no", "neither"), list_of(ID)), "suggested": YES_OR_NO})
+    ),
+    "description": "What was said of the images changed.",
+}
+
 PROPOSED = list_of(object_of({"image_id": ID, "name": TEXT, "thumbnail": TEXT}))
 
 TAG_SCHEMAS = {
     "Tag": TAG,
     "Tags": object_of({"tags": list_of(named("Tag"))}),
-    "Taught": object_of({"tag": named("Tag"), "changed": list_of(ID)}),
+    "Taught": object_of({"tag": named("Tag"), "changed": list_of(ID), "before": BEFORE}),
     "TagSuggestions": object_of({"likely": PROPOSED, "uncertain": PROPOSED}),
 }

@@ -25,6 +25,8 @@ __all__ = ["ask", "deepened", "follow", "page", "page_text", "place_in"]
 
 def ask(engine: Engine, question: Question) -> Kept:
     """Return the listing for a question, ranked now unless the library has not changed since."""
+    if any(entry.kind == "tag" for entry in question.query.filters):
+        engine.refresh_tags()  # as a search would, which may say nothing of the pictures
     generation = engine.generation  # first: what is then read may be newer, but not older
     searcher, model = engine.searcher(question), engine.model()
     model_id = None if model is None else model.id

@@ -32,6 +32,7 @@ from fovea.search.query.likelihood import Background, background_path
 from fovea.search.query.measured import measured_in
 from fovea.search.query.run import Question, Searcher
 from fovea.search.suggesting.known import Known
+from fovea.search.tags.scoring import is_fresh, refresh_if_possible
 
 from .kept_accounts import KeptAccounts
 from .kept_duplicates import KeptDuplicates
@@ -171,8 +172,8 @@ class Engine:
     def remarks(self) -> Iterator[Library]:
         """Write what is said of pictures, and nothing else, by this thread's connection.
 
-        Those are marks, saved searches and what analyses find. What is kept of the pictures then
-        need not be read again, unless another connection has written meanwhile.
+        Those are marks, saved searches, tags and what analyses find. What is kept of the pictures
+        then need not be read again, unless another connection has written meanwhile.
         """
         library, has_turn = self.library, self._remarking.acquire(timeout=TURN_S)
         try:
@@ -188,6 +189,12 @@ class Engine:
         finally:
             if has_turn:
                 self._remarking.release()
+
+    def refresh_tags(self) -> None:
+        """Bring the tags up to date where they are not and the library can be changed."""
+        if self.is_writable and not is_fresh(self.library):
+            with self.remarks() as library:
+                refresh_if_possible(library)
 
     def check_writable(self) -> None:
         """Raise ``LibraryReadOnly`` if the library cannot be changed here."""

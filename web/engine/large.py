@@ -35,7 +35,7 @@ class Watched(Protocol):
 class KeptColumns:
     """The columns of one state of the library's pictures: an answer from them is never stale.
 
-    They have no marks, which are read as they are asked for.
+    They have no marks and tags, which are read as they are asked for.
     """
 
     def __init__(

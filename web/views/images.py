@@ -17,7 +17,6 @@ from fovea.search.query.hits import places
 from fovea.search.query.likelihood import likeliest, surroundings
 from fovea.search.query.rank import stored_vector
 from fovea.search.query.run import Question
-from fovea.search.tags.scoring import refresh_if_possible
 from fovea.search.tags.stored import Tagged, tags_of
 from fovea.web.contract.describe import describe
 from fovea.web.contract.fields import at_moment, image_url, name_of, thumbnail_urls
@@ -132,7 +131,7 @@ def _place(where: Whereabouts | None) -> dict[str, Any] | None:
 
 
 def _tags(engine: Engine, image_id: int) -> list[Tagged]:
-    refresh_if_possible(engine.library)
+    engine.refresh_tags()
     return tags_of(engine.library, [image_id]).get(image_id, [])
 
 

@@ -2,7 +2,7 @@
 
 from .folded import fold
 
-__all__ = ["TABLES", "tag_words"]
+__all__ = ["LABELLED", "TABLES", "tag_words"]
 
 # What people say of pictures belongs to contents, as favourites do, and outlasts moves, changes of
 # model and removed folders. What follows from it by the model in use can be made again at any time:
@@ -48,6 +48,43 @@ TABLES = (
     ) WITHOUT ROWID
     """,
     "CREATE INDEX tagged_image_id ON tagged (image_id)",
+)
+
+# What labels found is kept apart: it counts again where what people said is taken back. Libraries
+# from before have lost part of it, so they are labelled anew, and all tags with labels made again.
+LABELLED = (
+    """
+    CREATE TABLE tag_labels (
+        tag_id INTEGER PRIMARY KEY REFERENCES tags (id) ON DELETE CASCADE,
+        threshold REAL NOT NULL,  -- share from which a picture has the label
+        right REAL  -- share of the pictures from there on that have it, as it was measured
+    )
+    """,
+    """
+    CREATE TABLE labelled (
+        tag_id INTEGER NOT NULL REFERENCES tags (id) ON DELETE CASCADE,
+        image_id INTEGER NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+        probability REAL NOT NULL,
+        PRIMARY KEY (tag_id, image_id)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX labelled_image_id ON labelled (image_id)",
+    """
+    INSERT INTO tag_labels SELECT tag_id, threshold, right FROM tag_probes
+    JOIN tags ON tags.id = tag_id WHERE prompts IS NOT NULL AND coefficients IS NULL
+    """,
+    """
+    INSERT INTO labelled SELECT tag_id, image_id, probability FROM tagged
+    WHERE tag_id IN (SELECT tag_id FROM tag_labels) AND image_id NOT IN (
+        SELECT images.id FROM tag_examples JOIN images USING (hash)
+        WHERE tag_examples.tag_id = tagged.tag_id
+    )
+    """,
+    """
+    UPDATE tag_probes SET fitted_to = ''
+    WHERE tag_id IN (SELECT id FROM tags WHERE prompts IS NOT NULL)
+    """,
+    "UPDATE library SET value = json_set(value, '$.last', 0) WHERE key = 'labels'",
 )
 
 

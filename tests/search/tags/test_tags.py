@@ -19,9 +19,12 @@ from fovea.search.tags import scoring, stored
 from fovea.search.tags.scoring import refresh, suggestions
 from fovea.search.tags.stored import (
     MOST,
+    Lesson,
+    Said,
     TagRefused,
     examples_of,
     forget_tag,
+    lessons,
     rename_tag,
     say,
     tag_named,
@@ -207,11 +210,13 @@ def test_a_no_alone_makes_no_tag(library):
 
 
 def test_what_was_said_is_taken_back(library):
-    assert say(library, "rex", yes=[content(1), content(2)]) == [content(1), content(2)]
-    assert say(library, "rex", yes=[content(1)], neither=[content(2)]) == [content(2)]
-    assert examples_of(library, "Rex") == {content(1): True}
-    assert say(library, "rex", no=[content(1)]) == [content(1)]
-    assert examples_of(library, "Rex") == {content(1): False}
+    one, two = content(1), content(2)
+    assert say(library, "rex", yes=[one, two]) == {one: None, two: None}
+    assert say(library, "rex", yes=[one], neither=[two]) == {two: Said(True, False)}
+    assert examples_of(library, "Rex") == {one: True}
+    assert say(library, "rex", no=[one], answers=True) == {one: Said(True, False)}
+    assert examples_of(library, "Rex") == {one: False}
+    assert say(library, "rex", yes=[one, two]) == {one: Said(False, True), two: None}
 
 
 def test_unknown_tags_are_told_with_those_that_are_near(pictures):
@@ -244,6 +249,21 @@ def test_a_library_is_full_of_tags_at_some_point(library, monkeypatch):
     with pytest.raises(TagRefused, match="at most"):
         say(library, "one more", yes=[content(1)])
     assert MOST > 3 and len(tags(library)) == 3
+
+
+def test_what_was_said_of_all_tags_is_read_at_once(library):
+    for name, yes, no in (("rex", (3, 1), ()), ("Bob", (1,), (2, 4)), ("none", (5,), ())):
+        say(library, name, yes=map(content, yes), no=map(content, no))
+    say(library, "none", neither=[content(5)])
+    asked = []
+    library.conn.set_trace_callback(asked.append)
+    found = list(lessons(library))
+    library.conn.set_trace_callback(None)
+    assert found == [
+        Lesson("Bob", [content(1)], [content(2), content(4)]),
+        Lesson("rex", [content(3), content(1)]),
+    ]
+    assert len(asked) == 1
 
 
 def test_keepsakes_have_tags(pictures, tmp_path):

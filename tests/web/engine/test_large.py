@@ -110,7 +110,7 @@ def test_the_page_shows_the_same_with_columns_and_without(app, library):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_what_is_said_of_pictures_leaves_their_columns_as_they_are(app, library, seed):
-    """Marks and saved searches by the page; not what others write, marks among it."""
+    """Marks, searches and tags by the page; not what others write, marks among it."""
     client, engine, rng = app.test_client(), app.extensions["fovea"], random.Random(seed)
     kept = engine._columns
 
@@ -134,6 +134,15 @@ def test_what_is_said_of_pictures_leaves_their_columns_as_they_are(app, library,
         search = {"name": str(rng.random()), "query": "red"}
         assert client.post("/api/searches", json=search).status_code == 201
 
+    def taught():
+        lesson = {"name": "Rex", "yes": some(), "no": some()[:3], "suggested": True}
+        tag = client.post("/api/tags", json=lesson).json["tag"]
+        place = f"/api/tags/{tag['id']}"
+        assert client.get(f"{place}/suggestions").status_code == 200
+        assert client.put(place, json={"name": "Rex"}).status_code == 200
+        if rng.random() < 0.5:
+            assert client.delete(place).status_code == 204
+
     def by_others():
         mark(library, [number.to_bytes(32, "big") for number in some()], rng.choice(MARKS), True)
         write(library, range(1000 + rng.randrange(10**6), 1001 + 10**6)[:1])
@@ -144,7 +153,7 @@ def test_what_is_said_of_pictures_leaves_their_columns_as_they_are(app, library,
 
     engine.columns()
     for _ in range(6):
-        before, change = engine.columns(), rng.choice((marked, put, imported, saved))
+        before, change = engine.columns(), rng.choice((marked, put, imported, saved, taught))
         change()
         assert kept.now() is before
         if rng.random() < 0.3:
@@ -161,6 +170,39 @@ def test_what_is_said_of_pictures_leaves_their_columns_as_they_are(app, library,
         engine._remembered.clear()
         engine._columns = kept
         assert len(engine.columns()) == library.rows("SELECT count(*) FROM shown")[0][0]
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/tags", "/api/tags/1/suggestions", "/api/images/1", "/api/search?q=tag:rex"]
+)
+def test_tags_of_new_pictures_leave_their_columns_as_they_are(app, library, path):
+    client, engine = app.test_client(), app.extensions["fovea"]
+    client.post("/api/tags", json={"name": "Rex", "yes": [1, 2, 3], "no": [4]})
+    write(library, range(41, 60))
+    engine.columns()
+    before, state = engine.columns(), library.rows("SELECT scored_to FROM tag_probes")
+    assert client.get(path).status_code == 200 and engine.columns() is before is not None
+    assert library.rows("SELECT scored_to FROM tag_probes") > state, "they were compared with it"
+
+
+def test_a_tag_finds_the_same_with_columns_as_it_is_taught(app):
+    client, engine = app.test_client(), app.extensions["fovea"]
+
+    def found():
+        page = client.get("/api/search", query_string={"q": "tag:rex in:2019", "limit": 100}).json
+        return {hit["image_id"] for hit in page["hits"]}
+
+    engine.columns()
+    before, kept = engine.columns(), engine._columns
+    for lesson in ({"yes": [5, 9]}, {"yes": [1, 2, 3]}, {"no": [9]}, {"neither": [1, 2, 3, 5]}):
+        client.post("/api/tags", json={"name": "Rex", **lesson})
+        with_them = found()
+        assert engine.columns() is before is not None
+        engine._columns = KeptColumns(engine, None)
+        engine._remembered.clear()
+        engine.listings.__init__()
+        assert found() == with_them
+        engine._columns = kept
 
 
 def test_the_menu_of_folders_counts_each_picture_once(app, library):

@@ -40,6 +40,34 @@ def test_a_tag_is_taught_found_and_corrected(client, ids):
     assert client.get("/api/tags").json["tags"][0]["no"] == 0
 
 
+def test_what_was_said_before_undoes_a_lesson(client, ids):
+    red, blue, lime, white = (ids[name] for name in ("red", "blue", "lime", "white"))
+
+    def state():
+        about = {one: client.get(f"/api/images/{one}").json["tags"] for one in ids.values()}
+        tag = client.get("/api/tags").json["tags"][0]
+        said = {one: [tag["said"] for tag in tags] for one, tags in about.items()}
+        return said, tag["yes"], tag["no"], tag["answers"]
+
+    first = teach(client, yes=[red], no=[blue])
+    assert first.json["before"] == [
+        {"yes": [], "no": [], "neither": [red, blue], "suggested": False}
+    ]
+    teach(client, no=[lime], suggested=True)
+    before = state()
+    assert before[1:] == (1, 2, 1)
+    changed = teach(client, yes=[red, blue, lime, white]).json
+    assert sorted(changed["changed"]) == sorted([blue, lime, white])
+    assert state()[1:] == (4, 0, 0)
+    assert changed["before"] == [
+        {"yes": [], "no": [blue], "neither": [white], "suggested": False},
+        {"yes": [], "no": [lime], "neither": [], "suggested": True},
+    ]
+    for lesson in changed["before"]:
+        assert teach(client, **lesson).status_code == 200
+    assert state() == before
+
+
 def test_suggestions_are_what_nobody_spoke_about(client, ids):
     tag = teach(client, yes=[ids["red"], ids["maroon"], ids["magenta"]]).json["tag"]
     made = client.get(f"/api/tags/{tag['id']}/suggestions?limit=3").json

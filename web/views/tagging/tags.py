@@ -1,6 +1,6 @@
 """Tags: list, teach, get suggestions, rename, forget."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from fovea.search.library.library import Library
 from fovea.search.library.marks import contents
 from fovea.search.query.hits import places
 from fovea.search.tags import scoring, stored
-from fovea.search.tags.stored import TagRefused
+from fovea.search.tags.stored import Said, TagRefused
 from fovea.web.contract.describe import Number, bad_request, describe, json_body, text_of
 from fovea.web.contract.fields import name_of, thumbnail_urls
 from fovea.web.contract.problems import Problem, refused
@@ -55,9 +55,9 @@ def tags() -> dict[str, Any]:
 
     `right` is the share of these that is estimated to be right; null where that is unproven.
     """
-    library = current_engine().library
-    scoring.refresh_if_possible(library)
-    return {"tags": [tag.fields() for tag in stored.tags(library)]}
+    engine = current_engine()
+    engine.refresh_tags()
+    return {"tags": [tag.fields() for tag in stored.tags(engine.library)]}
 
 
 @blueprint.post("/api/tags")
@@ -73,8 +73,9 @@ def teach() -> dict[str, Any]:
 
     The tag is made if there is none of that name and an image has it. From three images that have
     it, better five, `tag:NAME` finds others like them. Ids that are not there are left out.
-    `changed` are the images for which that was a change. Send `suggested: true` with answers about
-    images that were suggested: only they tell how many of those that are found are right.
+    `changed` are the images for which that was a change; to undo it, send each part of `before`,
+    with the tag's name. Send `suggested: true` with answers about images that were suggested: only
+    they tell how many of those that are found are right.
     """
     body = json_body()
     suggested = body.get("suggested", False)
@@ -84,16 +85,31 @@ def teach() -> dict[str, Any]:
     lesson = {key: _ids(key, body[key]) for key in SAID if key in body}
     if not lesson:
         raise bad_request("send yes, no or neither, with the ids of images")
-    library = current_engine().library
-    library.check_writable()
+    engine = current_engine()
+    engine.check_writable()
+    library = engine.library
     known = contents(library, [image_id for ids in lesson.values() for image_id in ids])
     said = {key: [known[one] for one in ids if one in known] for key, ids in lesson.items()}
-    with _told():
-        done = set(stored.say(library, name, **said, answers=suggested))
+    with _told(), engine.remarks():
+        done = stored.say(library, name, **said, answers=suggested)
         scoring.refresh(library)
         tag = stored.tag_named(library, name)
-    changed = [image_id for image_id, content in known.items() if content in done]
-    return {"tag": tag.fields(), "changed": changed}
+    before = {image_id: done[content] for image_id, content in known.items() if content in done}
+    return {"tag": tag.fields(), "changed": list(before), "before": _lessons(before)}
+
+
+def _lessons(said: Mapping[int, Said | None]) -> list[dict[str, Any]]:
+    """Return what to send so that this is what is said of images."""
+    found = []
+    for suggested in (False, True):
+        lesson: dict[str, list[int]] = {key: [] for key in SAID}
+        for image_id, one in said.items():
+            if suggested == (one is not None and one.is_answer):
+                key = "neither" if one is None else "yes" if one.is_so else "no"
+                lesson[key].append(image_id)
+        if any(lesson.values()):
+            found.append({**lesson, "suggested": suggested})
+    return found
 
 
 @blueprint.get("/api/tags/<int:tag_id>/suggestions")
@@ -109,7 +125,9 @@ def suggestions(tag_id: int) -> dict[str, Any]:
 
     Nobody has said anything of them yet; whoever does makes the tag better.
     """
-    count, library = COUNT.read(), current_engine().library
+    count, engine = COUNT.read(), current_engine()
+    engine.refresh_tags()
+    library = engine.library
     with _told():
         found = scoring.suggestions(library, _name(library, tag_id), count)
     ids = [*found.likely, *found.uncertain]
@@ -136,9 +154,9 @@ def suggestions(tag_id: int) -> dict[str, Any]:
 def rename(tag_id: int) -> dict[str, Any]:
     """Give it a name that no other tag has, whatever its case."""
     name = text_of("name", json_body().get("name"), stored.LONGEST_NAME)
-    library = current_engine().library
-    library.check_writable()
-    with _told():
+    engine = current_engine()
+    engine.check_writable()
+    with _told(), engine.remarks() as library:
         return stored.rename_tag(library, _name(library, tag_id), name).fields()
 
 
@@ -146,9 +164,9 @@ def rename(tag_id: int) -> dict[str, Any]:
 @describe("Forget a tag", {204: {}}, tag="Tags", problems=(403, 409, 503))
 def forget(tag_id: int) -> tuple[str, int]:
     """Forget it, and all that was said about it."""
-    library = current_engine().library
-    library.check_writable()
-    with _told():
+    engine = current_engine()
+    engine.check_writable()
+    with _told(), engine.remarks() as library:
         stored.forget_tag(library, _name(library, tag_id))
     return "", 204
 

@@ -76,6 +76,34 @@ def test_the_selection_teaches_a_tag_and_undo_takes_it_back(page):
     wait_for_tags(page, ["Red", [0, 0, 0]])
 
 
+def say(page, name, query, *said):
+    """Say one thing of each of the first pictures of a query, without the page."""
+    ids = page.evaluate(
+        "(q) => fetch(`/api/search?q=${q}`).then((answer) => answer.json())"
+        ".then(({ hits }) => hits.map((hit) => hit.image_id))",
+        query,
+    )
+    lesson = {key: [one for one, what in zip(ids, said, strict=False) if what == key]
+              for key in said}  # fmt: skip
+    page.evaluate(
+        """(body) => fetch("/api/tags", { method: "POST", body: JSON.stringify(body),
+        headers: { "Content-Type": "application/json" } })""",
+        {"name": name, **lesson},
+    )
+
+
+def test_undo_says_again_what_was_said_before(page):
+    say(page, "Red", "name:red*", "yes", "no", "no")
+    assert tags(page) == {"Red": (1, 2, 0)}
+    page.locator(".tile-check").first.click(force=True)
+    page.keyboard.press("Control+a")
+    teach(page, "Red")
+    wait_for_tags(page, ["Red", [PER_COLOUR, 0, 0]])
+    page.get_by_text("Told that 4 pictures show “Red”.").wait_for()
+    page.keyboard.press("Control+z")
+    wait_for_tags(page, ["Red", [1, 2, 0]])
+
+
 def test_pictures_that_do_not_show_it_are_told_too(page):
     taught(page)
     page.goto(f"{page.url.partition('?')[0]}?q=name:blue*")
@@ -111,6 +139,42 @@ def test_answers_by_keys_improve_a_tag_at_once(page):
     page.keyboard.press("Escape")
     page.wait_for_selector("#review:not([open])", state="attached")
     assert tags(page) == {"Red": (PER_COLOUR, 9, 9)}
+
+
+def test_answers_on_their_way_arrive_though_another_tag_is_opened(page):
+    say(page, "Blue", "name:blue*", "yes", "yes", "yes")
+    taught(page)
+    held = []
+
+    def hold(route):
+        if route.request.method == "POST" and not held:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/api/tags", hold)
+    picture = page.locator("#review [data-part=picture]")
+    page.click("#open-review")
+    picture.wait_for()
+    name = picture.get_attribute("alt")
+    with page.expect_request(lambda request: request.method == "POST"):
+        page.keyboard.press("n")
+    page.wait_for_function(
+        "(name) => document.querySelector('#review [data-part=picture]').alt !== name", arg=name
+    )
+    page.keyboard.press("n")
+    page.keyboard.press("Escape")
+    page.evaluate(
+        "history.pushState(null, '', '?q=tag:blue'); dispatchEvent(new PopStateEvent('popstate'))"
+    )
+    page.locator("#open-review[data-name=Blue]").click()
+    picture.wait_for()
+    page.keyboard.press("n")
+    wait_for_tags(page, ["Blue", [3, 1, 1]])
+    assert tags(page)["Red"] == (PER_COLOUR, 0, 0)
+    held[0].continue_()
+    wait_for_tags(page, ["Red", [PER_COLOUR, 2, 2]])
+    assert "Blue" in page.locator("#review [data-part=title]").text_content()
 
 
 def test_fingers_answer_by_swipes_on_a_small_phone(browser, address, page):

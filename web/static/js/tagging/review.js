@@ -23,11 +23,17 @@ let opener; // in the row of the status, for a query that names a tag
 let tag = null; // as the server describes it
 let queue = []; // {image_id, name, thumbnail, kind}: the picture shown, and those to come
 let done = []; // {picture, what}: the answers, the latest last
-let unsent = []; // of these
+let post = posted(""); // what goes to the server of the tag that is shown
 let passed = new Set(); // images that need not be suggested again
-let isSending = false;
 let isChanged = false; // the answer of the page may be another now
 let finger = null; // where a finger went down
+
+const posts = new Map(); // name -> post, of the tags with answers that have not arrived
+
+/** Return the answers of a tag that are to be sent: also while another tag is shown. */
+function posted(name) {
+  return { name, unsent: [], going: [], isSending: false };
+}
 
 export function start() {
   dialog = document.getElementById("review");
@@ -59,13 +65,17 @@ function offer({ filters = [] }) {
 async function open(name) {
   if (dialog.open) return;
   tag = null;
-  [queue, done, unsent, passed, isChanged] = [[], [], [], new Set(), false];
+  post = posts.get(name) ?? posted(name);
+  const known = [...post.going, ...post.unsent].map(({ picture }) => picture.image_id);
+  [queue, done, passed, isChanged] = [[], [], new Set(known), false];
   parts.title.textContent = t("review.title", { name: printable(name) });
   parts.state.textContent = "";
   show(true);
   dialog.showModal();
+  const opened = done;
   try {
     const tags = await api.tags();
+    if (opened !== done) return; // another tag by now
     tag = tags.find((one) => one.name === name) ?? null;
     if (tag) await load();
     showState();
@@ -76,7 +86,9 @@ async function open(name) {
 
 /** Ask what is suggested now; the picture that is shown stays. */
 async function load() {
+  const opened = done;
   const { likely, uncertain } = await api.tagSuggestions(tag.id, AHEAD);
+  if (opened !== done) return; // another tag by now
   const known = new Set([...passed, queue[0]?.image_id]);
   const come = [];
   for (let place = 0; place < AHEAD; place += 1) {
@@ -144,8 +156,8 @@ function say(what) {
   queue.shift();
   show();
   if (what === "skip") return queue.length ? null : refill();
-  unsent.push(one);
-  return send();
+  post.unsent.push(one);
+  return send(post);
 }
 
 async function undo() {
@@ -154,53 +166,55 @@ async function undo() {
   queue.unshift(last.picture);
   show();
   if (last.what === "skip") return;
-  if (unsent.includes(last)) unsent = unsent.filter((one) => one !== last);
-  else unsent.push({ picture: last.picture, what: "neither" });
+  if (post.unsent.includes(last)) post.unsent = post.unsent.filter((one) => one !== last);
+  else post.unsent.push({ picture: last.picture, what: "neither" });
   passed.delete(last.picture.image_id);
-  await send();
+  await send(post);
 }
 
 const refill = () => load().catch(complain);
 
-/** Send the answers there are, and those that come meanwhile, and ask for other suggestions. */
-async function send() {
-  if (isSending) return;
-  isSending = true;
-  const opened = done;
+/** Send the answers of a tag, and those that come meanwhile, and ask for other suggestions. */
+async function send(to) {
+  if (to.isSending) return;
+  to.isSending = true;
+  posts.set(to.name, to);
   try {
-    while (unsent.length) {
-      const now = unsent;
-      unsent = [];
-      await sent(now);
-      if (opened !== done) return; // another tag by now
+    while (to.unsent.length) {
+      await sent(to);
+      if (to !== post) continue; // another tag is shown by now
       showState();
-      if (!unsent.length) await load();
+      if (!to.unsent.length && dialog.open) await load();
     }
   } catch (error) {
     complain(error);
   } finally {
-    isSending = false;
+    to.isSending = false;
+    if (to.unsent.length) send(to);
+    else posts.delete(to.name);
   }
 }
 
 /** Send answers; if that fails, their pictures wait for one again. */
-async function sent(now) {
+async function sent(to) {
+  [to.going, to.unsent] = [to.unsent, []];
   const said = { suggested: true };
-  for (const { picture, what } of now) (said[what] ??= []).push(picture.image_id);
-  const opened = done;
+  for (const { picture, what } of to.going) (said[what] ??= []).push(picture.image_id);
   try {
-    const { tag: found } = await api.teach(tag.name, said);
-    if (opened !== done) return;
-    tag = found;
+    const { tag: found } = await api.teach(to.name, said);
+    if (to === post) tag = found;
     isChanged = true;
     emit("own-change");
+    if (!dialog.open) emit("again");
   } catch (error) {
-    if (opened === done) {
-      queue = [...now.map(({ picture }) => picture), ...queue];
-      for (const one of now) if (done.includes(one)) done.splice(done.indexOf(one), 1);
+    if (to === post) {
+      queue = [...to.going.map(({ picture }) => picture), ...queue];
+      for (const one of to.going) if (done.includes(one)) done.splice(done.indexOf(one), 1);
       show();
     }
     throw error;
+  } finally {
+    to.going = [];
   }
 }
 

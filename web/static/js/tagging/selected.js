@@ -55,7 +55,7 @@ async function teach(what) {
   if (!name) return tag.focus();
   try {
     const ids = one ? [one.image_id] : await selected();
-    const done = await say(name, what, ids);
+    const done = await say(name, parts(what, ids));
     dialog.close();
     tell(done, what);
   } catch (error) {
@@ -68,22 +68,29 @@ async function selected() {
   return wanted.ids ?? (await api.measure(wanted)).ids;
 }
 
-async function say(name, what, ids) {
-  const changed = [];
+function parts(what, ids) {
+  const count = Math.ceil(ids.length / PART);
+  return Array.from({ length: count }, (_, at) => ({ [what]: ids.slice(at * PART, (at + 1) * PART) }));
+}
+
+/** Say what `lessons` say; `before` are those that undo it. */
+async function say(name, lessons) {
+  const [changed, before] = [[], []];
   let tag;
-  for (let first = 0; first < ids.length; first += PART) {
-    const done = await api.teach(name, { [what]: ids.slice(first, first + PART) });
+  for (const lesson of lessons) {
+    const done = await api.teach(name, lesson);
     changed.push(...done.changed);
+    before.push(...done.before);
     tag = done.tag;
   }
   emit("own-change");
   emit("taught", { name: tag.name });
-  return { tag, changed };
+  return { tag, changed, before };
 }
 
-function tell({ tag, changed }, what) {
+function tell({ tag, changed, before }, what) {
   const text = t(`teach.${what}_done`, { count: format.number(changed.length), name: printable(tag.name) });
   const undo = () =>
-    say(tag.name, "neither", changed).catch((error) => emit("toast", { text: error.message, kind: "error" }));
+    say(tag.name, before).catch((error) => emit("toast", { text: error.message, kind: "error" }));
   emit("toast", { text, action: changed.length ? { text: t("marks.undo"), run: undo } : null });
 }
