@@ -3,22 +3,27 @@
 import hashlib
 import io
 import os
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import fovea
 from commands import run
+from fovea.search.cluster.address import FOLDER, Address
 from fovea.search.cluster.client import PAUSE_S
 from fovea.search.cluster.ledger import ledger_folder, pass_on
 from fovea.search.cluster.store import Store
-from fovea.search.errors import LibraryError
+from fovea.search.errors import LibraryAway, LibraryError
 from fovea.search.library.library import Library
 from fovea.search.library.rows import ImageMetadata, NewImage
 from fovea.search.seam.writing import FileAt, Kept
 from fovea.web.app import create_app
-from libraries import eventually
+from fovea.web.engine.cluster import ClusterEngine
+from libraries import NAMED, eventually
 from milvus_server import MilvusServer
 from toys import ColourEncoder, lazily
 
@@ -159,6 +164,83 @@ def test_a_file_that_changes_after_it_was_shown_is_shown_no_more(client, photos)
             assert answer.data == (photos / "red.png").read_bytes()
     (photos / "red.png").write_bytes((photos / "blue.png").read_bytes())
     assert client.get(path, base_url=BASE).status_code == 410
+
+
+def test_clip_retrieval_s_protocol_leaves_out_near_duplicates(client):
+    def captions(**asked):
+        answer = client.post("/knn-service", base_url=BASE, json={"text": "red"} | asked)
+        assert answer.status_code == 200, answer.json
+        return [hit["caption"] for hit in answer.json]
+
+    every = captions(deduplicate=False)
+    twins = {"red.png", "maroon.png"}  # of one direction
+    assert len(every) == 8 and set(every[:2]) == twins
+    assert captions() == [every[0], *every[2:]]
+
+
+def test_answers_do_not_change_the_library_and_marks_and_new_files_do(client, cluster, monkeypatch):
+    monkeypatch.setattr("fovea.web.engine.cluster.POLL_S", -1.0)
+    engine = client.application.extensions["fovea"]
+    before, rows = engine.generation, engine.rows_version
+    number = client.get("/api/search?q=red", base_url=BASE).json["hits"][0]["image_id"]
+    assert engine.generation == before and engine.rows_version != rows
+    client.put(f"/api/images/{number}/favourite", base_url=BASE, headers={"Origin": BASE})
+    marked = engine.generation
+    assert marked != before
+    store = Store(cluster)
+    [pictures] = store.pictures()
+    store.upsert([replace(pictures[0], place=NAMED[1])])
+    cluster.client.flush(store.collection)
+    eventually(lambda: engine.generation != marked)
+    assert store.count() == 8
+
+
+def test_a_picture_whose_rows_are_here_is_shown_without_milvus(client, monkeypatch):
+    number = client.get("/api/search?q=red", base_url=BASE).json["hits"][0]["image_id"]
+    paths = [f"/api/images/{number}/{part}" for part in ("thumbnail", "original")]
+    before = [sent(client, path) for path in paths]
+    assert [status for status, _ in before] == [200, 200]
+
+    def away(self):
+        raise LibraryAway("it is away", "away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fovea.search.cluster.client.Client._connected", away)
+        assert [sent(client, path) for path in paths] == before
+        assert client.get(f"/api/images/{number}", base_url=BASE).status_code == 503
+        assert client.get("/api/images/12345/thumbnail", base_url=BASE).status_code == 503
+
+
+def sent(client, path):
+    with client.get(path, base_url=BASE) as answer:
+        return answer.status_code, answer.data
+
+
+def test_one_request_counts_for_menus_and_others_do_not_wait(tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    counted, may_end = [], threading.Event()
+
+    def menus(source, most):
+        counted.append(most)
+        assert may_end.wait(30)
+        return {"formats": len(counted)}
+
+    monkeypatch.setattr("fovea.search.cluster.searcher.menus", menus)
+    monkeypatch.setattr(ClusterEngine, "_source", lambda self: None)
+    engine = ClusterEngine(Address("127.0.0.1", 1, "nowhere"), ahead=False)
+    with ThreadPoolExecutor(4) as pool:
+        first = [pool.submit(engine.facets) for _ in range(4)]
+        eventually(lambda: counted)
+        may_end.set()
+        assert [one.result()["formats"] for one in first] == [1] * 4
+        monkeypatch.setattr("fovea.web.engine.cluster.FACETS_S", -1.0)
+        may_end.clear()
+        anew = pool.submit(engine.facets)
+        eventually(lambda: len(counted) == 2)
+        assert engine.facets() == {"formats": 1}
+        may_end.set()
+        assert anew.result() == {"formats": 2}
+    engine.close()
 
 
 def test_what_it_cannot_do_is_said(client):
