@@ -166,6 +166,14 @@ def test_a_file_that_changes_after_it_was_shown_is_shown_no_more(client, photos)
     assert client.get(path, base_url=BASE).status_code == 410
 
 
+def test_a_file_with_another_time_is_shown_and_nothing_is_indexed(client, photos):
+    number = client.get("/api/search?q=red", base_url=BASE).json["hits"][0]["image_id"]
+    os.utime(photos / "red.png", (10**9, 10**9))
+    assert sent(client, f"/api/images/{number}/original")[0] == 200
+    changed = client.application.extensions["fovea.changed_files"]
+    assert not changed.tell(str(photos / "red.png"))  # that thread would raise
+
+
 def test_clip_retrieval_s_protocol_leaves_out_near_duplicates(client):
     def captions(**asked):
         answer = client.post("/knn-service", base_url=BASE, json={"text": "red"} | asked)
