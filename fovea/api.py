@@ -19,7 +19,7 @@ from fovea.search.models.resolve import resolve_model
 from fovea.search.places.stored import switch as switch_places
 from fovea.search.query.hits import Answer, places
 from fovea.search.query.likelihood import Background
-from fovea.search.query.rank import Picture, stored_vector
+from fovea.search.query.rank import Picture
 from fovea.search.query.run import Question, Searcher
 from fovea.search.suggesting.languages import hint_for
 
@@ -353,7 +353,7 @@ class Library(Keeping, Overview):
         known = self.find(picture) if isinstance(picture, str | os.PathLike) else None
         if searcher.index is None:
             return Question.of("")
-        if known and stored_vector(self._store, known, searcher.index.model.id) is not None:
+        if known and searcher.source.vector(known) is not None:
             return Question.like(known, moment)
         return replace(Question.of("", Picture(self._embedded(picture, at))), without=known)
 

@@ -24,9 +24,14 @@ def pages(
     *,
     size: int = AT_ONCE,
     consistency: str = "Bounded",
+    count: int | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield all rows that meet an expression, by ascending ``number``, about ``size`` at a time."""
-    count = client.count(collection, expression, consistency)
+    """Yield all rows that meet an expression, by ascending ``number``, about ``size`` at a time.
+
+    ``count`` is how many there are, where that is known.
+    """
+    if count is None:
+        count = client.count(collection, expression, consistency)
     parts = 1 if count <= size else 2 * count // size + 1
     ends = [MOST_NUMBERS * part // parts for part in range(parts + 1)]
     ranges = list(zip(ends[:-1], ends[1:], strict=True))[::-1]
@@ -50,13 +55,15 @@ def descending(
     low: int,
     high: int,
     fields: Sequence[str],
+    count: int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows whose ``field`` is in a range, the largest first; ties by ``number``, too.
 
-    What is not asked for is hardly read.
+    What is not asked for is hardly read. ``count`` is how many there are, where that is known.
     """
     part = both(expression, f"{field} >= {low} and {field} < {high}")
-    count = client.count(collection, part)
+    if count is None:
+        count = client.count(collection, part)
     if not count:
         return
     if count <= AT_ONCE or (high - low == 1 and field == "number"):

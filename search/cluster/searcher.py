@@ -70,9 +70,11 @@ class ClusterSearcher(Searcher):
         if self.answers is None or self.background is None:
             return None
         background, source = self.background, self.answers
-        return likelihoods_of(
-            ranking, background, source.vectors, lambda: _surroundings(source, background)
-        )
+        return likelihoods_of(ranking, background, source.vectors, lambda: self.around(background))
+
+    def around(self, background: Background) -> Surroundings:
+        """Return the surroundings of the library on Milvus."""
+        return _surroundings(self.source, background)
 
 
 def opened(cluster: Cluster, library: Library) -> ClusterIndex | None:
@@ -89,7 +91,8 @@ def opened(cluster: Cluster, library: Library) -> ClusterIndex | None:
         if known is None or known[0] != used.collection or known[1].cluster is not cluster:
             current = library.model()
             assert current is not None
-            known = _known[str(cluster.address)] = used.collection, ClusterIndex(cluster, current)
+            index = ClusterIndex(cluster, current, used.collection)
+            known = _known[str(cluster.address)] = used.collection, index
         return known[1]
 
 

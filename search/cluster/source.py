@@ -23,6 +23,7 @@ from fovea.search.query.filters import (
     selection,
 )
 from fovea.search.query.rank import DEEPEST, name_order
+from fovea.search.seam.asking import Index
 
 from .collections import Cluster
 from .desk import Desk
@@ -67,8 +68,8 @@ class ClusterIndex:
     kind = "milvus"
     recall = 1.0  # not measured there; docs/scale.md has what was measured
 
-    def __init__(self, cluster: Cluster, model: ModelRow) -> None:
-        self.cluster, self.model = cluster, model
+    def __init__(self, cluster: Cluster, model: ModelRow, collection: str) -> None:
+        self.cluster, self.model, self.collection = cluster, model, collection
         self.kept = _Vectors()
         self.around: tuple[Any, Any] | None = None  # the surroundings, with their key
 
@@ -83,9 +84,27 @@ class ClusterIndex:
         """Do nothing: Milvus keeps its own."""
         return False
 
+    def vectors(self, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return places in ``image_ids``, int64 (m,), and vectors, float32 (m, d)."""
+        client = self.cluster.client
+        numbers = [int(one) for one in image_ids]
+        kept = {one: self.kept.get(self.collection, one) for one in numbers}
+        missing = [one for one, vector in kept.items() if vector is None]
+        for first in range(0, len(missing), CHUNK):
+            part = missing[first : first + CHUNK]
+            found = f"number in {part}"
+            for row in client.query(self.collection, found, ["number", "vector"]):
+                self.kept.put(self.collection, int(row["number"]), row["vector"])
+                kept[int(row["number"])] = np.asarray(row["vector"], np.float16).astype(np.float32)
+        there = [place for place, one in enumerate(numbers) if kept[one] is not None]
+        vectors = [vector for one in numbers if (vector := kept[one]) is not None]
+        shape = len(vectors), self.model.dim
+        return np.array(there, np.int64), np.array(vectors, np.float32).reshape(shape)
+
     def as_index(self) -> VectorIndex:
-        """Return itself as what searchers take; they ask it for its model alone."""
-        return cast(VectorIndex, self)
+        """Return itself as what engines and searchers take, which ask it no more than an index."""
+        index: Index = self
+        return cast(VectorIndex, index)
 
 
 class ClusterSource:
@@ -94,8 +113,7 @@ class ClusterSource:
     def __init__(self, index: ClusterIndex, library: Library) -> None:
         self.index, self.desk = index, Desk(library)
         self.cluster, self.client = index.cluster, index.cluster.client
-        self.library = library
-        self.collection = self.cluster.needed().collection
+        self.library, self.collection = library, index.collection
 
     # Filters
 
@@ -189,7 +207,7 @@ class ClusterSource:
         self.hold([int(row["number"]) for row in rows])
 
     def _entities(self, expression: str) -> list[dict[str, Any]]:
-        return self.client.query(self.collection, expression, [*FACTS, "vector"])
+        return self.client.query(self.collection, expression, FACTS)
 
     # Vectors
 
@@ -209,20 +227,7 @@ class ClusterSource:
 
     def vectors(self, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return places in ``image_ids``, int64 (m,), and vectors, float32 (m, d)."""
-        numbers = [int(one) for one in image_ids]
-        kept = {one: self.index.kept.get(self.collection, one) for one in numbers}
-        missing = [one for one, vector in kept.items() if vector is None]
-        for first in range(0, len(missing), CHUNK):
-            part = missing[first : first + CHUNK]
-            for row in self.client.query(
-                self.collection, f"number in {part}", ["number", "vector"]
-            ):
-                self.index.kept.put(self.collection, int(row["number"]), row["vector"])
-                kept[int(row["number"])] = np.asarray(row["vector"], np.float16).astype(np.float32)
-        there = [place for place, one in enumerate(numbers) if kept[one] is not None]
-        found = [vector for one in numbers if (vector := kept[one]) is not None]
-        dim = self.index.model.dim
-        return np.array(there, np.int64), np.array(found, np.float32).reshape(len(found), dim)
+        return self.index.vectors(image_ids)
 
     def sample(self) -> np.ndarray:
         """Return the embeddings of the pictures with the smallest numbers, which are at random."""
@@ -246,19 +251,26 @@ class ClusterSource:
     ) -> tuple[np.ndarray, int]:
         """Return the first images that pass, and how many can be reached, at most ``REACH``."""
         found = self.expression(filters)
-        total = min(self.client.count(self.collection, found), REACH)
+        count = self.client.count(self.collection, found)
+        total = min(count, REACH)
         if not total:
             return np.empty(0, np.int64), 0
         wanted = min(limit, total)
-        rows = self._by_name(found, filters) if sort == "name" else self._newest(found, filters)
+        by_name = sort == "name"
+        rows = (self._by_name if by_name else self._newest)(found, filters, count)
         numbers = [int(row["number"]) for row in islice(rows, wanted)]
         return np.array(numbers, np.int64), total
 
-    def _newest(self, found: str, filters: Sequence[Filter]) -> Iterator[dict[str, Any]]:
-        """Yield rows by date, the newest first; ties by number, the largest first."""
+    def _newest(
+        self, found: str, filters: Sequence[Filter], count: int
+    ) -> Iterator[dict[str, Any]]:
+        """Yield ``count`` rows by date, the newest first; ties by number, the largest first."""
         plain, odd = self.parted(found, filters)
         moved = self.dated(odd, filters)
-        rows = descending(self.client, self.collection, plain, "moment", -1, LAST, ["moment"])
+        known = count if plain == found else None
+        rows = descending(
+            self.client, self.collection, plain, "moment", -1, LAST, ["moment"], known
+        )
         waiting = sorted(
             ({"number": number, "moment": when} for number, when in moved.items()),
             key=lambda row: (row["moment"], row["number"]),
@@ -291,9 +303,10 @@ class ClusterSource:
         rows = self.library.rows(sql, [*values, json.dumps(list(numbers))])
         return {int(number): moment(date) for number, date in rows}
 
-    def _by_name(self, found: str, filters: Sequence[Filter]) -> Iterator[dict[str, Any]]:
-        """Yield rows by the name of the first file that passes; ties by number."""
-        count = self.client.count(self.collection, found)
+    def _by_name(
+        self, found: str, filters: Sequence[Filter], count: int
+    ) -> Iterator[dict[str, Any]]:
+        """Yield ``count`` rows by the name of the first file that passes; ties by number."""
         if count > BY_NAME:
             message = (
                 f"sort:name orders at most {BY_NAME:,} pictures of a library on Milvus, and these "
@@ -301,7 +314,8 @@ class ClusterSource:
             )
             raise Unanswerable(message, "query.too_many_on_milvus", count=count)
         fields = ["number", "name", "is_plain"]
-        rows = [row for page in pages(self.client, self.collection, found, fields) for row in page]
+        read = pages(self.client, self.collection, found, fields, count=count)
+        rows = [row for page in read for row in page]
         yield from self._named_in_order(rows, filters)
 
     def _named_in_order(

@@ -26,7 +26,7 @@ from .empty import Hint, hints_for, unlikely
 from .filters import Filter
 from .hits import ALL, Answer, Hit, Order, hits
 from .language import Query, Term, parse
-from .likelihood import LINE, Background, likelihoods
+from .likelihood import LINE, Background, Surroundings, likelihoods, surroundings
 from .rank import DEEPEST, Embedded, Picture, Ranking, Remembered, made_anew, ranked, reordered
 
 __all__ = ["DEPTHS", "Listing", "Question", "Searcher"]
@@ -122,6 +122,11 @@ class Searcher:
     def source(self) -> Source:
         """The library as questions are put to it."""
         return Embedded(self.library, self.index, self.remembered, self.columns)
+
+    def around(self, background: Background) -> Surroundings:
+        """Return the library's surroundings, as likelihoods take them; it has an embedding."""
+        assert self.index is not None
+        return surroundings(self.library, self.index.model.id, background)
 
     @property
     def model_name(self) -> str | None:

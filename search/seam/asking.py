@@ -5,7 +5,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["Eligible", "Source", "Vectors"]
+from fovea.search.library.rows import ModelRow
+
+__all__ = ["Eligible", "Index", "Source", "Vectors"]
 
 Filters = Sequence[Any]  # each one of ``query.filters.Filter``
 
@@ -64,6 +66,28 @@ class Source(Protocol):
 
     def hold(self, image_ids: Collection[int]) -> None:
         """See to it that the rows that hits are joined to are at hand."""
+
+
+class Index(Protocol):
+    """The embeddings of a library with one model, as pages and protocols know them."""
+
+    @property
+    def kind(self) -> str:
+        """``exhaustive``, or what else it is."""
+
+    @property
+    def recall(self) -> float:
+        """recall@10 against exhaustive search."""
+
+    @property
+    def model(self) -> ModelRow:
+        """The model that made the embeddings."""
+
+    def __len__(self) -> int:
+        """Count the embeddings."""
+
+    def vectors(self, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return as ``Vectors`` does."""
 
 
 class Vectors(Protocol):

@@ -156,8 +156,18 @@ class Engine:
                 watcher = connect(path, any_thread=True)
                 self._watcher.close()
                 self._watcher, self._openings = watcher, self._openings + 1
-            [value] = self._watcher.execute("PRAGMA data_version").fetchone()
-        return int(value) + (self._openings << 32)
+            value = self._changes()
+        return value + (self._openings << 32)
+
+    def _changes(self) -> int:
+        """Return a number that changes with each commit, by the watcher's connection."""
+        [value] = self._watcher.execute("PRAGMA data_version").fetchone()
+        return int(value)
+
+    @property
+    def rows_version(self) -> int:
+        """A number that changes whenever any row of the library may have."""
+        return self.generation
 
     @property
     def pictures_since(self) -> int:

@@ -25,6 +25,10 @@ PATIENCE_S = 6.0  # for the columns that filters use, which then need not be rea
 class Engine(Watched, Protocol):
     """What this needs of the engine."""
 
+    @property
+    def rows_version(self) -> int:
+        """A number that changes with any row."""
+
     def columns(self) -> Columns | None:
         """Return what filters look at, where that is kept."""
 
@@ -37,18 +41,18 @@ class KeptKnown:
     ) -> None:
         """``in_background`` runs a function in another thread; without it, readers wait."""
         self._engine, self._in_background = engine, in_background
-        self._kept: tuple[int, Known] | None = None  # and the generation
+        self._kept: tuple[int, Known] | None = None  # and the version of the rows
         self._reading = threading.Lock()  # held by the thread that reads in the background
         self._not_before = 0.0
 
     def now(self) -> Known:
         """Return what is known: of a small library as it is, of a large one as it lately was."""
-        kept, generation = self._kept, self._engine.generation
-        if kept is not None and kept[0] == generation:
+        kept, version = self._kept, self._engine.rows_version
+        if kept is not None and kept[0] == version:
             return kept[1]
         if self._in_background is None or self._count(AT_ONCE) <= AT_ONCE:
             known = Known.of(self._engine.library, self._engine.columns())
-            self._kept = (generation, known)
+            self._kept = (version, known)
             return known
         if time.monotonic() >= self._not_before and self._reading.acquire(blocking=False):
             try:
@@ -69,12 +73,12 @@ class KeptKnown:
     def _read(self) -> None:
         try:
             columns = self._columns()
-            started, generation = time.monotonic(), self._engine.generation
-            self._kept = (generation, Known.of(self._engine.library, columns))
+            started, version = time.monotonic(), self._engine.rows_version
+            self._kept = (version, Known.of(self._engine.library, columns))
             now = time.monotonic()
             self._not_before = now + max(PAUSE_S, SHARE * (now - started))
         except Exception:
-            if not self._engine.closing.is_set():  # then there is no generation any more
+            if not self._engine.closing.is_set():  # then there is no version any more
                 raise
         finally:
             self._reading.release()

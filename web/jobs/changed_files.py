@@ -61,7 +61,9 @@ class ChangedFiles:
 
     def _is_writable(self) -> bool:
         folder = self._engine.folder
-        return all(os.access(place, os.W_OK) for place in (folder, folder / DATABASE))
+        return self._engine.is_writable and all(
+            os.access(place, os.W_OK) for place in (folder, folder / DATABASE)
+        )
 
     def _scan(self) -> None:
         with self._lock:

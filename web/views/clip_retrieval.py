@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from flask import Blueprint, request
 
-from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.library import Library
 from fovea.search.query.hits import Hit, places
 from fovea.search.query.language import Query, Term
 from fovea.search.query.rank import Picture
 from fovea.search.query.run import Question
+from fovea.search.seam.asking import Index
 from fovea.web.contract.describe import bad_request, describe, json_body, text_of
 from fovea.web.contract.fields import image_url, name_of
 from fovea.web.engine.answers import ask, deepened
@@ -134,7 +134,7 @@ def metadata() -> list[dict[str, Any]]:
     return [{"id": image_id, "metadata": known[image_id]} for image_id in ids if image_id in known]
 
 
-def _question(engine: Engine, body: dict[str, Any], index: VectorIndex | None) -> Question | None:
+def _question(engine: Engine, body: dict[str, Any], index: Index | None) -> Question | None:
     """Read the question from a body; None if it needs an index and nothing is indexed yet."""
     if body.get("text"):
         text = text_of("text", body["text"], LONGEST)
@@ -154,7 +154,7 @@ def _near(vector: np.ndarray) -> Question:
     return Question("", Query(), (Picture(vector),))
 
 
-def _unit(values: object, index: VectorIndex | None) -> np.ndarray | None:
+def _unit(values: object, index: Index | None) -> np.ndarray | None:
     """Scale a vector from a request to length 1, float32 (d,); None before anything is indexed."""
     if not isinstance(values, list) or not all(_is_number(value) for value in values):
         raise bad_request("embedding_input must be a list of numbers below 1e30")
@@ -186,7 +186,7 @@ def _count(body: dict[str, Any], name: str) -> int:
     return value
 
 
-def _distinct(index: VectorIndex, found: Sequence[Hit]) -> list[Hit]:
+def _distinct(index: Index, found: Sequence[Hit]) -> list[Hit]:
     """Drop hits whose embedding is within ``ALIKE`` of a better hit's."""
     places, vectors = index.vectors(np.array([hit.image_id for hit in found], dtype=np.int64))
     rows = np.zeros((len(found), index.model.dim), np.float32)

@@ -14,8 +14,7 @@ from fovea.search.library.marks import marks_of
 from fovea.search.library.paths import path_fields
 from fovea.search.places.stored import Whereabouts, whereabouts
 from fovea.search.query.hits import places
-from fovea.search.query.likelihood import likeliest, surroundings
-from fovea.search.query.rank import stored_vector
+from fovea.search.query.likelihood import likeliest
 from fovea.search.query.run import Question
 from fovea.search.tags.stored import Tagged, tags_of
 from fovea.web.contract.describe import describe
@@ -146,11 +145,12 @@ def _labels(engine: Engine, image_id: int) -> list[dict[str, Any]]:
         return []
     if signs.labels is None or not signs.labels.are_shown:
         return []
-    vector = stored_vector(engine.library, image_id, model.id)
+    searcher = engine.searcher(Question.like(image_id))
+    vector = searcher.source.vector(image_id)
     if vector is None:
         return []
-    around = surroundings(engine.library, model.id, background)
-    found = likeliest(background, around.centre, vector, LABELS)
+    centre = searcher.around(background).centre
+    found = likeliest(background, centre, vector, LABELS)
     return [
         {"label": label, "label_zh": in_chinese(label), "probability": probability}
         for label, probability in found

@@ -1,4 +1,7 @@
-"""Open the files of images, only inside the library's folders and never through links."""
+"""Open the files of images, only inside the library's folders and never through links.
+
+Of a library on Milvus, only files that have their picture's content; see ``search.seam.proof``.
+"""
 
 import contextlib
 import os
@@ -10,7 +13,9 @@ from typing import BinaryIO
 
 from fovea.search.library.facts.stamps import Stamps, moment, stamps_of
 from fovea.search.library.library import Library
+from fovea.search.library.marks import contents
 from fovea.search.query.hits import places
+from fovea.search.seam.proof import is_shared, may_be_shown
 from fovea.web.contract.problems import Problem
 
 __all__ = ["Source", "open_source", "source_of", "sources_of"]
@@ -84,16 +89,32 @@ def sources_of(library: Library, image_id: int) -> Iterator[Source]:
     if found is None:
         raise Problem(404, "Not Found", f"there is no image {image_id}")
     roots = tuple(os.path.join(root.path, b"") for root in library.roots())
+    digest = contents(library, [image_id]).get(image_id, b"")
     is_there = False
     for path in found.paths:
         source = _opened(path, roots)
-        if source is not None:
+        if source is not None and _is_shown(library, source, digest):
             is_there = True
             yield source
     if is_there:
         return
     detail = "the file is missing, offline or outside the library's folders; rescan its folder"
+    if is_shared(library):  # the same for all files, so that nobody learns which there are
+        detail = "the file is missing, offline or has changed; run fovea index for its folder"
     raise Problem(410, "Gone", detail)
+
+
+def _is_shown(library: Library, source: Source, digest: bytes) -> bool:
+    """Whether an open file may be shown as a picture; it is closed otherwise."""
+    is_shown = False
+    try:
+        is_shown = may_be_shown(library, source.file.fileno(), source.path, digest)
+    except OSError:  # for example of a disk that fails: as if it was not there
+        pass
+    finally:
+        if not is_shown:
+            source.file.close()
+    return is_shown
 
 
 def _opened(path: str, roots: tuple[bytes, ...]) -> Source | None:
@@ -103,7 +124,7 @@ def _opened(path: str, roots: tuple[bytes, ...]) -> Source | None:
         return None
     try:
         descriptor = _descriptor(whole)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: there is a null in the path
         return None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):

@@ -13,10 +13,10 @@ from fovea.indexer.decoding.formats import (
     raw_available,
     video_available,
 )
-from fovea.search.index.vector_index import VectorIndex
 from fovea.search.library.files import UNUSUAL
 from fovea.search.library.paths import path_fields
 from fovea.search.models.installed import better_bundled
+from fovea.search.seam.asking import Index
 from fovea.web.contract.describe import Choice, Number, Text, describe
 from fovea.web.contract.openapi import program_version
 from fovea.web.engine.engine import current_engine
@@ -73,7 +73,7 @@ def _is_watching() -> bool:
     return watching is not None and watching.is_set()
 
 
-def _index_fields(index: VectorIndex) -> dict[str, Any]:
+def _index_fields(index: Index) -> dict[str, Any]:
     return {"kind": index.kind, "embeddings": len(index), "recall": round(index.recall, 4)}
 
 

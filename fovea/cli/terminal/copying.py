@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -16,7 +16,9 @@ from fovea.search.clip.errors import FoveaError
 from fovea.search.clip.user_path import user_path
 from fovea.search.library.paths import printable_name
 
-__all__ = ["checked_target", "copy_file"]
+__all__ = ["Check", "checked_target", "copy_file", "open_regular"]
+
+Check = Callable[[int, str], bool]  # whether an open file, of a path, is the picture's
 
 LONGEST_NAME = 255  # bytes, on all common file systems
 BUFFER = 1 << 20  # bytes
@@ -58,7 +60,7 @@ def _identity(path: bytes) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def copy_file(paths: Iterable[str], folder: bytes) -> str:
+def copy_file(paths: Iterable[str], folder: bytes, check: Check | None = None) -> str:
     """Copy the first of an image's files that can be read into a folder; return the new path.
 
     The copy has the file's name, with a number where that is taken, its times, and no permissions
@@ -67,7 +69,7 @@ def copy_file(paths: Iterable[str], folder: bytes) -> str:
     """
     names = tuple(paths)
     try:
-        path, source = _opened(names)
+        path, source = open_regular(names, check)
         with source:
             return os.fsdecode(_copied(source, os.path.basename(os.fsencode(path)), folder))
     except OSError as exc:
@@ -75,16 +77,21 @@ def copy_file(paths: Iterable[str], folder: bytes) -> str:
         raise FoveaError(f"cannot copy {printable_name(names[0])}: {reason}") from exc
 
 
-def _opened(paths: tuple[str, ...]) -> tuple[str, BinaryIO]:
-    """Open the first regular file; raise the first error if there is none."""
+def open_regular(paths: tuple[str, ...], check: Check | None = None) -> tuple[str, BinaryIO]:
+    """Open the first regular file that passes; raise the first error if there is none."""
     first: OSError | None = None
     for path in paths:
         try:
-            descriptor = os.open(path, _FLAGS)
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return path, open(descriptor, "rb")
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "it is not a regular file")
+            file = open(os.open(path, _FLAGS), "rb")
+            try:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise OSError(errno.EINVAL, "it is not a regular file")
+                if check is not None and not check(file.fileno(), path):
+                    raise OSError(errno.EINVAL, "it is not the picture that was indexed")
+            except BaseException:
+                file.close()
+                raise
+            return path, file
         except OSError as exc:
             first = first or exc
     assert first is not None  # an image of an answer has a file

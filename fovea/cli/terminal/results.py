@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from fovea import Library
     from fovea.search.query.hits import Answer, Hit
 
+    from .copying import Check
+
     Draw = Callable[[Hit], None]
+    CheckOf = Callable[[Hit], Check]
 
 __all__ = ["Delivery", "answer_fields", "nothing_found", "result_options", "show_answer"]
 
@@ -77,6 +80,7 @@ class Delivery:
         self.opens_all = ctx.get_parameter_source("k") is not ParameterSource.DEFAULT
         self._draw: Draw | None = None
         self._target = b""  # the folder to copy to, once it is checked
+        self._check_of: CheckOf | None = None  # where files have to be checked
         forms = {"--json": self.as_json, "--paths": self.paths, "--preview": self.preview}
         chosen = [name for name, is_wanted in forms.items() if is_wanted]
         if len(chosen) > 1:
@@ -93,12 +97,13 @@ class Delivery:
             from .copying import checked_target
 
             self._target = checked_target(self.copy_to, library.roots)
-        if not self.preview:
-            yield self._deliver
-            return
-        from .preview import drawing
+        with ExitStack() as opened:
+            if self.copy_to is not None or self.opens:
+                self._check_of = opened.enter_context(checking(library.folder))
+            if self.preview:
+                from .preview import drawing
 
-        with drawing(library.folder) as self._draw:
+                self._draw = opened.enter_context(drawing(library.folder))
             yield self._deliver
 
     def _deliver(self, answer: "Answer") -> None:
@@ -108,11 +113,31 @@ class Delivery:
             show_answer(answer, self.as_json, self._draw)
         failed = 0
         if self.copy_to is not None and answer.hits:
-            failed += copy_hits(answer.hits, self._target)
+            failed += copy_hits(answer.hits, self._target, self._check_of)
         if self.opens and answer.hits:
-            failed += open_hits(answer.hits if self.opens_all else answer.hits[:1])
+            hits = answer.hits if self.opens_all else answer.hits[:1]
+            failed += open_hits(hits, self._check_of)
         if failed:
             raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def checking(folder: Path) -> "Iterator[CheckOf | None]":
+    """Return what tells of a hit whether an open file is its picture; None where all files are.
+
+    ``folder`` is the library's; of one on Milvus, that of the rows that are held here.
+    """
+    from fovea.search.library.library import Library
+    from fovea.search.library.marks import contents
+    from fovea.search.seam.proof import is_shared, may_be_shown
+
+    with Library.open(folder) as library:
+
+        def check_of(hit: "Hit") -> "Check":
+            digest = contents(library, [hit.image_id]).get(hit.image_id, b"")
+            return lambda descriptor, path: may_be_shown(library, descriptor, path, digest)
+
+        yield check_of if is_shared(library) else None
 
 
 def show_answer(answer: "Answer", as_json: bool, draw: "Draw | None" = None) -> None:
@@ -211,14 +236,14 @@ def _print_paths(answer: "Answer", end: bytes) -> None:
         talk(nothing_found(answer))
 
 
-def copy_hits(hits: "Sequence[Hit]", target: bytes) -> int:
+def copy_hits(hits: "Sequence[Hit]", target: bytes, check_of: "CheckOf | None" = None) -> int:
     """Copy the files of hits into a folder; say what failed, and return for how many."""
     from .copying import copy_file
 
     failed = 0
     for hit in hits:
         try:
-            copy_file(hit.paths, target)
+            copy_file(hit.paths, target, None if check_of is None else check_of(hit))
         except FoveaError as exc:
             talk(str(exc))
             failed += 1
@@ -227,7 +252,7 @@ def copy_hits(hits: "Sequence[Hit]", target: bytes) -> int:
     return failed
 
 
-def open_hits(hits: "Sequence[Hit]") -> int:
+def open_hits(hits: "Sequence[Hit]", check_of: "CheckOf | None" = None) -> int:
     """Open the files of hits in their viewer; say what failed, and return for how many."""
     from .viewer import file_at_hand, open_files
 
@@ -237,7 +262,7 @@ def open_hits(hits: "Sequence[Hit]") -> int:
     files, problems = [], []
     for hit in hits:
         try:
-            files.append(file_at_hand(hit.paths))
+            files.append(file_at_hand(hit.paths, None if check_of is None else check_of(hit)))
         except FoveaError as exc:
             problems.append(f"cannot open {exc}")
     problems += open_files(files)

@@ -16,6 +16,7 @@ from fovea.search.library.facts.stamps import stamps_of
 from fovea.search.library.library import Library
 from fovea.search.library.paths import printable_name
 from fovea.search.maintenance.forget import THUMBNAILS, thumbnail_path
+from fovea.search.seam.proof import may_be_shown
 from fovea.web.jobs.changed_files import has_changed
 from fovea.web.views.thumbnails import (
     SIZES,
@@ -114,6 +115,8 @@ class Thumbnails:
         with Library.open(self._folder) as library, open_file(os.fsencode(path), most) as opened:
             if has_changed(library, path, stamps_of(os.fstat(opened.descriptor))):
                 raise Refused("the file has changed since; run fovea index")
+            if not may_be_shown(library, opened.descriptor, path, digest):
+                raise Refused("the file has another content; run fovea index")
             if at is None:
                 rows = library.rows("SELECT poster_ms FROM images WHERE hash = ?", (digest,))
                 at = rows[0][0] if rows else None

@@ -10,6 +10,8 @@ from fovea.search.clip.errors import FoveaError
 from fovea.search.library.paths import printable_name
 from fovea.web.jobs.desktop import WAIT_S, has_desktop, outcome, started
 
+from .copying import Check, open_regular
+
 __all__ = ["check_viewer", "file_at_hand", "open_files"]
 
 
@@ -32,9 +34,19 @@ def check_viewer() -> str:
     return "xdg-open"
 
 
-def file_at_hand(paths: Iterable[str]) -> str:
-    """Return the first of an image's files that is there. Raise ``FoveaError`` if none is."""
+def file_at_hand(paths: Iterable[str], check: Check | None = None) -> str:
+    """Return the first of an image's files that is there and passes.
+
+    Raise ``FoveaError`` if none is.
+    """
     names = tuple(paths)
+    if check is not None:
+        try:
+            path, file = open_regular(names, check)
+        except OSError as exc:
+            raise FoveaError(f"{printable_name(names[0])}: {exc.strerror}") from exc
+        file.close()
+        return path
     for path in names:
         if os.path.isfile(path):
             return path

@@ -32,7 +32,7 @@ def test_an_image_lists_labels_that_were_measured_to_be_right(
     signs = Measured(model.identity, (0.0,) * model.dim, labels=labels)
     Background(model.identity, vectors, 30.0, signs).save(colour_library.folder)
     if not count and (labels is None or not labels.are_shown):
-        monkeypatch.setattr(images, "stored_vector", None)  # nor is anything computed
+        monkeypatch.setattr(images, "likeliest", None)  # nor is anything computed
     found = app.test_client().get("/api/images/1").json["labels"]
     assert len(found) == count
     shares = [label["probability"] for label in found]
