@@ -43,8 +43,8 @@ def opened_store(place: Path, *, create: bool = False) -> Iterator[Writing]:
     cluster = Cluster(address)
     try:
         store: Any = Store(cluster)
-        if not create:
-            cluster.needed()
+        if not create and store.model is None:
+            cluster.needed()  # raises
         yield store
     finally:
         cluster.close()
