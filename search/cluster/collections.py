@@ -136,6 +136,10 @@ class Cluster:
             )
         return Used(found["collection_name"], row)
 
+    def number_of(self, collection: str) -> int:
+        """Return Milvus's number of a collection: another of the same name has another."""
+        return int(self.client.run("describe_collection", collection)["collection_id"])
+
     def make(self, model: ModelRow) -> str:
         """See to it that a model has its collection; return its name. Queries find it later.
 

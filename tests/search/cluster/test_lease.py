@@ -95,9 +95,9 @@ def test_deleting_leaves_the_files_of_other_machines(store, cluster, other):
     store.upsert(of_machine(first), roots={first})
     Store(other).upsert(of_machine(second), roots={second})
     hashes = [one.hash for one in of_machine(first)]
-    store.delete(hashes, roots={first})
+    store.withdraw(hashes, roots={first})
     assert files_there(cluster) == dict.fromkeys(hashes, {second})
-    Store(other).delete(hashes, roots={second})
+    Store(other).withdraw(hashes, roots={second})
     eventually(lambda: files_there(cluster) == {})
 
 

@@ -148,9 +148,9 @@ def test_machines_keep_each_other_s_files(store):
     store.upsert([both], roots={here})
     store.upsert([other], roots={there})
     eventually(lambda: len(all_of(store)[both.hash].files) == 2)
-    store.delete([both.hash], roots={here})
+    store.withdraw([both.hash], roots={here})
     eventually(lambda: [f.path for f in all_of(store)[both.hash].files] == [there + b"/b.jpg"])
-    store.delete([both.hash], roots={there})
+    store.withdraw([both.hash], roots={there})
     eventually(lambda: store.count() == 0)
 
 
