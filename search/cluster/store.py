@@ -106,6 +106,7 @@ class Store:
                 ]
                 if under_way is not None:
                     under_way.result()
+                self.cluster.lease.renew()
                 under_way = sender.submit(self.client.upsert, collection, rows)
             if under_way is not None:
                 under_way.result()
@@ -200,6 +201,7 @@ class Store:
             rows = self.client.query(collection, among(shared), fields, consistency=STRONG)
             self._write([_without(kept_of(row), roots) for row in rows], dating, None)
         if gone:
+            self.cluster.lease.renew()
             self.client.delete(collection, among(gone))
         return len(gone) + len(shared)
 
