@@ -444,19 +444,21 @@ def salvage(target: Path, folder: Path | None, as_json: bool) -> None:
 def copy(source: Path, target: Path, as_json: bool) -> None:
     """Copy a library to another one, each in a folder or on Milvus, and check what arrived.
 
-    Pictures with their embeddings, files and places go over; marks do so with fovea mark export.
-    Repeat a copy that was broken off.
+    Pictures with their embeddings, files and places go over. Marks do not: between two folders,
+    fovea mark export and import carry them. Repeat a copy that was broken off.
 
     \b
     fovea library copy ~/photos.library milvus://localhost:19530/photos
     """
     from dataclasses import asdict
 
-    from fovea.search.cluster.copying import copy_library, opened_store
+    from fovea.search.cluster.copying import copy_library, opened_store, prepare_folder
 
     with opened_store(source) as one, opened_store(target, create=True) as other:
         with counting_bar(" pictures") as progress:
             copied = copy_library(one, other, progress)
+    if not is_on_milvus(target):
+        prepare_folder(target)
     if as_json:
         print_json(asdict(copied))
         return
