@@ -452,13 +452,13 @@ def copy(source: Path, target: Path, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from fovea.search.cluster.copying import copy_library, opened_store, prepare_folder
+    from fovea.search.cluster.copying import copy_library, opened_store
 
     with opened_store(source) as one, opened_store(target, create=True) as other:
         with counting_bar(" pictures") as progress:
             copied = copy_library(one, other, progress)
     if not is_on_milvus(target):
-        prepare_folder(target)
+        _prepare(target)
     if as_json:
         print_json(asdict(copied))
         return
@@ -466,3 +466,21 @@ def copy(source: Path, target: Path, as_json: bool) -> None:
         f"copied {counted(copied.pictures, 'picture')} and the reasons of "
         f"{counted(copied.unread, 'file')}; all arrived"
     )
+
+
+def _prepare(place: Path) -> None:
+    """Save beside a library what its answers need, if its model is on this machine."""
+    from fovea.search.clip.errors import ModelError
+    from fovea.search.library.library import Library
+    from fovea.search.maintenance.prepare import prepare
+    from fovea.search.models.resolve import resolve_model
+
+    with Library.open(place) as library:
+        row = library.model()
+        if row is None:
+            return
+        try:
+            model = resolve_model(None, row, network=False)
+        except ModelError:  # fovea index will say how to get it
+            return
+        prepare(library, row, model.load, model.folder)

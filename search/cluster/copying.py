@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from fovea.search.embedded.store import EmbeddedStore
-from fovea.search.errors import LibraryError, ModelError
+from fovea.search.errors import LibraryError
 from fovea.search.library.library import Library
 from fovea.search.seam.writing import Kept, Writing
 
 from .address import address_of
 
-__all__ = ["Copied", "copy_library", "opened_store", "prepare_folder"]
+__all__ = ["Copied", "copy_library", "opened_store"]
 
 ARRIVED_S = 30.0  # for which what was written may not be read yet
 PART = 5_000  # pictures asked for at once
@@ -94,22 +94,6 @@ def copy_library(
                 "again"
             )
         return Copied(notes.count(), unread, notes.digest())
-
-
-def prepare_folder(place: Path) -> None:
-    """Save beside a library in a folder what its answers need, if its model is on this machine."""
-    from fovea.search.maintenance.prepare import prepare
-    from fovea.search.models.resolve import resolve_model
-
-    with Library.open(place) as library:
-        row = library.model()
-        if row is None:
-            return
-        try:
-            model = resolve_model(None, row, network=False)
-        except ModelError:  # fovea index will say how to get it
-            return
-        prepare(library, row, model.load, model.folder)
 
 
 def _wait_for(target: Writing, notes: "_Notes") -> None:
