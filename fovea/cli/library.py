@@ -422,8 +422,8 @@ def salvage(target: Path, folder: Path | None, as_json: bool) -> None:
 def copy(source: Path, target: Path, as_json: bool) -> None:
     """Copy a library to another one, each in a folder or on Milvus, and check what arrived.
 
-    Pictures with their embeddings, files and places go over; marks do so with fovea mark export.
-    Repeat a copy that was broken off.
+    Pictures with their embeddings, files and places go over. Marks do not: between two folders,
+    fovea mark export and import carry them. Repeat a copy that was broken off.
 
     \b
     fovea library copy ~/photos.library milvus://localhost:19530/photos
@@ -435,6 +435,8 @@ def copy(source: Path, target: Path, as_json: bool) -> None:
     with opened_store(source) as one, opened_store(target, create=True) as other:
         with counting_bar(" pictures") as progress:
             copied = copy_library(one, other, progress)
+    if not is_on_milvus(target):
+        _prepare(target)
     if as_json:
         print_json(asdict(copied))
         return
@@ -442,3 +444,21 @@ def copy(source: Path, target: Path, as_json: bool) -> None:
         f"copied {counted(copied.pictures, 'picture')} and the reasons of "
         f"{counted(copied.unread, 'file')}; all arrived"
     )
+
+
+def _prepare(place: Path) -> None:
+    """Save beside a library what its answers need, if its model is on this machine."""
+    from fovea.search.clip.errors import ModelError
+    from fovea.search.library.library import Library
+    from fovea.search.maintenance.prepare import prepare
+    from fovea.search.models.resolve import resolve_model
+
+    with Library.open(place) as library:
+        row = library.model()
+        if row is None:
+            return
+        try:
+            model = resolve_model(None, row, network=False)
+        except ModelError:  # fovea index will say how to get it
+            return
+        prepare(library, row, model.load, model.folder)

@@ -21,7 +21,13 @@ INSTALL = "pip install 'fovea[cluster]'"
 CONNECT_S = 5.0
 ANSWER_S = 30.0
 BUILD_S = 600.0  # for loading a collection
-QUICK = ("has_collection", "describe_collection")
+QUICK = (
+    "has_collection",
+    "describe_collection",
+    "list_indexes",
+    "describe_index",
+    "get_load_state",
+)
 PAUSE_S = 2.0  # after a failure, during which nobody else waits for the server
 RECOVERING_S = 120.0  # after a failure, during which the server may not have loaded all yet
 AT_ONCE = 16_384  # rows in one answer, of Milvus

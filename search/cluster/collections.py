@@ -5,10 +5,11 @@ that show no picture, are small rows of the collection ``NAME__about``.
 """
 
 import json
+import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,18 +25,20 @@ from .tokens import NUMBER_BITS, token
 
 __all__ = ["INDEX", "INDEXES", "Cluster", "Kinds", "Used"]
 
+log = logging.getLogger(__name__)
+
 VERSION = 1  # of entities and their tokens
 LOOK_S = 5.0  # between two looks at which collection is in use
 VALUES_S = 10.0  # between two looks at the values that there are
+INDEXED = ("vector", "number", "moment")
 MODEL_ID = 1  # of the one model that a collection is of
 INDEX = "FOVEA_MILVUS_INDEX"
 INDEXES: dict[str, dict[str, Any]] = {
     "HNSW": {"M": 24, "efConstruction": 200},
     "FLAT": {},
-    "IVF_FLAT": {"nlist": 1024},
-    "IVF_SQ8": {"nlist": 1024},
     "DISKANN": {},
 }
+COARSE = "IVF"  # begins the kinds that compare few of the pictures: filters leave hardly any answer
 
 
 class Kinds:
@@ -62,6 +65,7 @@ class Cluster:
         self.lease = Lease(self, Kinds.WRITER)
         self._lock = threading.Lock()
         self._used: tuple[float, Used | None] | None = None
+        self._right: set[str] = set()  # collections whose index is not coarse
         self._values: tuple[float, dict[str, tuple[str, ...]]] | None = None
 
     def close(self) -> None:
@@ -84,13 +88,23 @@ class Cluster:
         return found
 
     def needed(self) -> Used:
-        """Return the collection in use. Raise ``LibraryError`` before anything is indexed."""
+        """Return the collection in use, to be searched.
+
+        Raise ``LibraryError`` before anything is indexed, and where its index leaves out pictures.
+        """
         found = self.used()
         if found is None:
             raise LibraryError(
                 f"nothing is indexed in {self.address} yet: "
                 f"fovea index FOLDER --library {self.address}"
             )
+        if found.collection not in self._right:
+            if coarse := self._coarse(found.collection):
+                raise LibraryError(
+                    f"{self.address} has an index of the kind {coarse[1]}, which leaves out "
+                    f"pictures; to replace it: fovea index --library {self.address}"
+                )
+            self._right.add(found.collection)
         return found
 
     def collection_of(self, identity: str) -> str:
@@ -122,20 +136,25 @@ class Cluster:
             )
         return Used(found["collection_name"], row)
 
+    def number_of(self, collection: str) -> int:
+        """Return Milvus's number of a collection: another of the same name has another."""
+        return int(self.client.run("describe_collection", collection)["collection_id"])
+
     def make(self, model: ModelRow) -> str:
-        """Make a model's collection if it is missing; return its name. Queries find it later."""
+        """See to it that a model has its collection; return its name. Queries find it later.
+
+        Whatever is missing of it is made: an earlier run may have ended in the middle.
+        """
         name = self.collection_of(model.identity)
-        if not self.exists(name):
-            described = {
-                "name": model.name,
-                "identity": model.identity,
-                "dim": model.dim,
-                "source": model.source,
-            }
-            text = json.dumps({"fovea": VERSION, "model": described})
-            self._create(name, schema(model.dim, text), *_index())
-        if not self.exists(self.about):
-            self._create(self.about, _about_schema(), "FLAT", {})
+        described = {
+            "name": model.name,
+            "identity": model.identity,
+            "dim": model.dim,
+            "source": model.source,
+        }
+        text = json.dumps({"fovea": VERSION, "model": described})
+        self._complete(name, schema(model.dim, text), _index)
+        self._complete(self.about, _about_schema(), lambda: ("FLAT", {}))
         return name
 
     def activate(self, collection: str) -> None:
@@ -145,16 +164,40 @@ class Cluster:
         self.client.run(verb, collection, alias)
         self.used(now=True)
 
-    def _create(self, name: str, columns: Any, kind: str, params: dict[str, Any]) -> None:
+    def _complete(
+        self, name: str, columns: Any, index: Callable[[], tuple[str, dict[str, Any]]]
+    ) -> None:
+        """Make a collection, its indexes, and load it: what of this is not done yet."""
         client = self.client
+        if not self.exists(name):
+            index()  # which may refuse
+            client.run("create_collection", name, schema=columns, consistency_level="Bounded")
+        elif coarse := self._coarse(name):
+            log.warning("the index of %s is of the kind %s, and is replaced", name, coarse[1])
+            client.run("release_collection", name)
+            client.run("drop_index", name, coarse[0])
         indexes = client.run_local("prepare_index_params")
-        indexes.add_index("vector", index_type=kind, metric_type="IP", params=params)
-        for field in columns.fields:
-            if field.name in ("number", "moment"):
-                indexes.add_index(field.name, index_type="STL_SORT")
-        client.run("create_collection", name, schema=columns, consistency_level="Bounded")
-        client.run("create_index", name, indexes)
-        client.run("load_collection", name)
+        fields = [field.name for field in columns.fields if field.name in INDEXED]
+        for field in fields:
+            if client.run("list_indexes", name, field_name=field):
+                continue
+            if field == "vector":
+                kind, params = index()
+                indexes.add_index(field, index_type=kind, metric_type="IP", params=params)
+            else:
+                indexes.add_index(field, index_type="STL_SORT")
+        if len(indexes):
+            client.run("create_index", name, indexes)
+        if client.run("get_load_state", name)["state"].name != "Loaded":
+            client.run("load_collection", name)
+
+    def _coarse(self, collection: str) -> tuple[str, str] | None:
+        """Return the name and kind of a collection's index of vectors, if that is a coarse one."""
+        for name in self.client.run("list_indexes", collection, field_name="vector"):
+            kind = self.client.run("describe_index", collection, name)["index_type"]
+            if kind.startswith(COARSE):
+                return name, kind
+        return None
 
     # What is beside the pictures
 

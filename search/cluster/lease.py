@@ -4,7 +4,8 @@ A picture's files are read, completed and written back, so that two machines mus
 Milvus has nothing that compares and sets. Whoever wants the lease writes a row of its own, and then
 reads all such rows with strong consistency: alone there, it has the lease; otherwise it takes its
 row back, and tries again after a random time. Of two who want it at once, the second to write sees
-the first, so that never both have it.
+the first, so that never both have it. Whoever has it writes its row again while it works, and stops
+once others may have taken it for dead.
 """
 
 import logging
@@ -16,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from fovea.search.errors import LibraryError
+
 from .client import STRONG
 
 __all__ = ["Lease"]
@@ -23,6 +26,7 @@ __all__ = ["Lease"]
 log = logging.getLogger(__name__)
 
 DEAD_S = 120.0  # after which the row of a process that does not write any more is removed
+RENEW_S = 30.0  # after which whoever has the lease writes its row again
 PAUSE_S = 0.5  # between two tries, on average
 SAID_S = 10.0  # of waiting, after which it is said
 
@@ -52,10 +56,11 @@ class Lease:
         self._key = uuid.uuid4().hex
         self._turn = threading.Lock()
         self._count = 0
+        self._written = 0.0
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Wait for the lease, and hold it for some seconds: others take the silent for dead.
+        """Wait for the lease, and hold it: others take who does not ``renew`` it for dead.
 
         Raise ``LibraryAway`` if Milvus does not answer.
         """
@@ -66,12 +71,32 @@ class Lease:
             finally:
                 self._give_back()
 
+    def renew(self) -> None:
+        """Say that the lease is still held, before something is written.
+
+        Raise ``LibraryError`` where another may have it by now.
+        """
+        silent = time.time() - self._written
+        if 0 <= silent < RENEW_S:
+            return
+        rows = self._rows.bodies(self._kind, consistency=STRONG)
+        if not 0 <= silent < DEAD_S or self._key not in {row["of"] for row in rows}:
+            raise LibraryError(
+                f"this machine was silent for too long while it wrote to {self._rows.address}, so "
+                "that another took its turn; run it again"
+            )
+        self._write()
+
+    def _write(self) -> None:
+        self._count += 1
+        self._written = time.time()  # which goes on while the machine sleeps
+        self._rows.note(self._kind, [(self._key, {"of": self._key, "count": self._count})])
+
     def _take(self) -> None:
         seen: dict[str, tuple[int, float]] = {}  # by row: what it says, and since when
         started, is_said = time.monotonic(), False
         while True:
-            self._count += 1
-            self._rows.note(self._kind, [(self._key, {"of": self._key, "count": self._count})])
+            self._write()
             try:
                 others = self._others()
             except BaseException:

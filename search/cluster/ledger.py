@@ -5,7 +5,7 @@ Triggers note each picture of which anything changes, in the transaction that ch
 noted is passed on, again after a broken run, and then struck off.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from .store import Store
 __all__ = ["Passed", "compared", "ledger_folder", "ledger_of", "pass_on", "size_of"]
 
 PASSED = "milvus model"  # another: the SHA-256 of the model that all is passed on by
+COLLECTION = "milvus collection"  # another: Milvus's number of the collection that it is in
 BATCH = 5_000  # changes passed on at a time
 HERE = (  # pictures of this machine, with the paths of their files
     "SELECT images.id, hash, group_concat(hex(path)) FROM images "
@@ -36,6 +37,10 @@ HERE = (  # pictures of this machine, with the paths of their files
     "GROUP BY images.id ORDER BY images.id LIMIT ?"
 )
 CHANGED = "INSERT INTO outbox (hash) SELECT hash FROM images WHERE id"
+SETTLED = (  # former folders whose files are gone from the collections of these models
+    "CREATE TABLE IF NOT EXISTS settled_roots "
+    "(path BLOB, model TEXT, PRIMARY KEY (path, model)) WITHOUT ROWID"
+)
 TABLES = (
     "CREATE TABLE IF NOT EXISTS former_roots (path BLOB PRIMARY KEY)",
     "CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, hash BLOB NOT NULL)",
@@ -96,7 +101,7 @@ def ledger_folder(address: Address) -> Path:
         if used is not None and model is None:
             row = used.model
             library.set_model(row.name, row.identity, row.dim, row.source)
-            _note_passed(library, row.identity)
+            _say(library, PASSED, row.identity)
     return folder
 
 
@@ -129,51 +134,60 @@ def pass_on(library: Library, progress: Callable[[int, int], None] | None = None
         return Passed()
     with _cluster(address) as cluster:
         used = cluster.used(now=True)
-        if used is None:
-            store = Store(cluster)
-            store.use_model(model.name, model.identity, model.dim, model.source)
-        else:
+        if used is not None:
             _check_wanted(library, model, used, address)
-            store = Store(cluster, model)
+        store = Store(cluster, model)
         is_new = used is not None and used.model.identity != model.identity
-        if is_new or _passed(library) not in (None, model.identity):
-            _note_missing(library, store, model)
-        passed = _pass_changes(library, store, model, progress)
-        _pass_unread(library, store)
+        owned = _owned(library, model)
+        number = str(cluster.number_of(store.collection or ""))
+        known, collection = _said(library, PASSED), _said(library, COLLECTION)
+        is_lost = collection not in (None, number) or (used is None and known is not None)
+        if is_new or is_lost or known not in (None, model.identity):
+            _note_missing(library, store, model, owned.everywhere)
+        if used is None:
+            store.use_model(model.name, model.identity, model.dim, model.source)
+        if not is_new:
+            _say(library, PASSED, model.identity)
+            _say(library, COLLECTION, number)
+        passed = _pass_changes(library, store, model, owned.everywhere, progress)
+        _pass_unread(library, store, owned.roots | owned.former)
         if used is not None and is_new:
             _check_whole(store, used.collection, model)
             store.activate()
             passed = Passed(passed.written, passed.deleted, model.name)
-        _note_passed(library, model.identity)
+        _say(library, PASSED, model.identity)
+        _say(library, COLLECTION, number)
+        _settle(library, model, owned)
         return passed
 
 
-def _passed(library: Library) -> str | None:
-    rows = library.rows("SELECT value FROM library WHERE key = ?", (PASSED,))
+def _said(library: Library, key: str) -> str | None:
+    rows = library.rows("SELECT value FROM library WHERE key = ?", (key,))
     return str(rows[0][0]) if rows else None
 
 
-def _note_passed(library: Library, identity: str) -> None:
-    if _passed(library) != identity:
+def _say(library: Library, key: str, value: str) -> None:
+    if _said(library, key) != value:
         with library.transaction() as conn:
-            conn.execute("INSERT OR REPLACE INTO library VALUES (?, ?)", (PASSED, identity))
+            conn.execute("INSERT OR REPLACE INTO library VALUES (?, ?)", (key, value))
 
 
 def _check_wanted(library: Library, model: ModelRow, used: Used, address: Address) -> None:
     """Raise ``LibraryError`` if it is the library that has changed its model, not this ledger."""
-    if used.model.identity != model.identity == _passed(library):
+    if used.model.identity != model.identity == _said(library, PASSED):
         raise LibraryError(
             f"{address} uses {used.model.name} now, and this machine {model.name}; run fovea "
             f"models use {used.model.name} --library {address}"
         )
 
 
-def _note_missing(library: Library, store: Store, model: ModelRow) -> None:
+def _note_missing(
+    library: Library, store: Store, model: ModelRow, roots: Collection[bytes]
+) -> None:
     """Note the pictures that a model's collection does not have as they are here.
 
     After a change back, these are few: the collection has stayed as it was.
     """
-    there = dict(store.stamps())
     last = 0
     while rows := library.rows(
         "SELECT image_id FROM embeddings JOIN shown USING (image_id) "
@@ -182,8 +196,11 @@ def _note_missing(library: Library, store: Store, model: ModelRow) -> None:
     ):
         ids, last = [int(image_id) for (image_id,) in rows], rows[-1][0]
         pictures = pictures_of(library, ids, model.id).values()
-        _note(library, [one.hash for one in pictures if there.pop(one.hash, None) != stamp_of(one)])
-    _note(library, list(there))  # gone since, or of other machines, which keep theirs
+        there = store.stamps([one.hash for one in pictures])
+        _note(library, [one.hash for one in pictures if there.get(one.hash) != stamp_of(one)])
+    for part in store.below(roots):
+        found = pictures_of(library, list(library.image_by_hash(part).values()), model.id)
+        _note(library, list(part - {one.hash for one in found.values()}))  # gone since
 
 
 def _note(library: Library, hashes: list[bytes]) -> None:
@@ -201,19 +218,54 @@ def _check_whole(store: Store, former: str, model: ModelRow) -> None:
         )
 
 
-def _roots(library: Library) -> set[bytes]:
-    """Return the folders whose files are this machine's: those it has, and those it had."""
-    former = {bytes(path) for (path,) in library.rows("SELECT path FROM former_roots")}
-    return former | {root.path for root in library.roots()}
+@dataclass(frozen=True, slots=True)
+class _Owned:
+    """The folders whose files on Milvus are this machine's."""
+
+    roots: frozenset[bytes]
+    former: frozenset[bytes]  # removed here, and maybe not there yet
+    left: frozenset[bytes]  # former ones that the model's collection has not lost yet
+
+    @property
+    def everywhere(self) -> frozenset[bytes]:
+        """All of them, as far as pictures go."""
+        return self.roots | self.former | self.left
+
+
+def _owned(library: Library, model: ModelRow) -> _Owned:
+    with library.transaction() as conn:
+        conn.execute(SETTLED)
+    former = library.rows("SELECT path FROM former_roots")
+    left = library.rows(
+        "SELECT path FROM settled_roots EXCEPT SELECT path FROM settled_roots WHERE model = ?",
+        (model.identity,),
+    )
+    return _Owned(
+        frozenset(root.path for root in library.roots()),
+        frozenset(bytes(path) for (path,) in former),
+        frozenset(bytes(path) for (path,) in left),
+    )
+
+
+def _settle(library: Library, model: ModelRow, owned: _Owned) -> None:
+    """Let other machines have folders that are former ones here, once all is passed on."""
+    with library.transaction() as conn:
+        if conn.execute("SELECT 1 FROM outbox LIMIT 1").fetchone():
+            return
+        for path in owned.former:
+            conn.execute("DELETE FROM former_roots WHERE path = ?", (path,))
+            conn.execute("DELETE FROM settled_roots WHERE path = ?", (path,))
+        settled = [(path, model.identity) for path in owned.former | owned.left]
+        conn.executemany("INSERT OR IGNORE INTO settled_roots VALUES (?, ?)", settled)
 
 
 def _pass_changes(
     library: Library,
     store: Store,
     model: ModelRow,
+    roots: Collection[bytes],
     progress: Callable[[int, int], None] | None,
 ) -> Passed:
-    roots = _roots(library)
     [(total,)] = library.rows("SELECT count(*) FROM outbox")
     written = deleted = done = 0
     while rows := library.rows("SELECT id, hash FROM outbox ORDER BY id LIMIT ?", (BATCH,)):
@@ -224,8 +276,8 @@ def _pass_changes(
         kept = {picture.hash: picture for picture in found.values()}
         store.upsert(list(kept.values()), roots=roots)
         gone = hashes - kept.keys()
-        store.delete(gone, roots=roots)
-        written, deleted, done = written + len(kept), deleted + len(gone), done + len(rows)
+        deleted += store.withdraw(gone, roots=roots)
+        written, done = written + len(kept), done + len(rows)
         with library.transaction() as conn:
             conn.execute("DELETE FROM outbox WHERE id <= ?", (rows[-1][0],))
         if progress is not None:
@@ -235,9 +287,8 @@ def _pass_changes(
     return Passed(written, deleted)
 
 
-def _pass_unread(library: Library, store: Store) -> None:
+def _pass_unread(library: Library, store: Store, roots: Collection[bytes]) -> None:
     """Account for the files of this machine that show no picture."""
-    roots = _roots(library)
     here = {file.path: file for batch in EmbeddedStore(library).unread() for file in batch}
     there: dict[bytes, Unread] = {}
     for batch in store.unread():

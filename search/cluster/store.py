@@ -106,6 +106,7 @@ class Store:
                 ]
                 if under_way is not None:
                     under_way.result()
+                self.cluster.lease.renew()
                 under_way = sender.submit(self.client.upsert, collection, rows)
             if under_way is not None:
                 under_way.result()
@@ -165,33 +166,44 @@ class Store:
                 self.cluster.note(number, new.items())
                 self._noted |= {(number, key) for key in new}
 
-    def delete(self, hashes: Iterable[bytes], *, roots: Collection[bytes] | None = None) -> None:
-        """Remove pictures; with ``roots``, those keep their files below other roots."""
+    def delete(self, hashes: Iterable[bytes]) -> None:
+        """Remove pictures; those that are not there do not matter."""
         gone = sorted(set(hashes))
-        with Dating() as dating:
-            for first in range(0, len(gone), BATCH):
-                part = gone[first : first + BATCH]
-                with self.cluster.lease.held():
-                    if roots is not None:
-                        part = self._without(part, dating, roots)
-                    if part:
-                        self.client.delete(self._needed(), among(part))
+        for first in range(0, len(gone), BATCH):
+            with self.cluster.lease.held():
+                self.client.delete(self._needed(), among(gone[first : first + BATCH]))
 
-    def _without(
-        self, hashes: Sequence[bytes], dating: Dating, roots: Collection[bytes]
-    ) -> list[bytes]:
-        """Write those pictures anew that have files below other roots; return the others."""
-        fields = [*FACTS, "vector"]
-        rows = self.client.query(self._needed(), among(hashes), fields, consistency=STRONG)
-        rest = []
-        for row in rows:
-            kept = kept_of(row)
-            if files := tuple(file for file in kept.files if file.root not in roots):
-                rest.append(Kept(kept.image, files, kept.place))
-        if rest:
-            self._write(rest, dating, None)
-        left = {picture.hash for picture in rest}
-        return [digest for digest in hashes if digest not in left]
+    def withdraw(self, hashes: Iterable[bytes], *, roots: Collection[bytes]) -> int:
+        """Remove the files below these folders, and pictures that have no others.
+
+        Return how many pictures lost files.
+        """
+        wanted, lost = sorted(set(hashes)), 0
+        with Dating() as dating:
+            for first in range(0, len(wanted), BATCH):
+                part = wanted[first : first + BATCH]
+                with self.cluster.lease.held():
+                    lost += self._withdraw(part, dating, roots)
+        return lost
+
+    def _withdraw(self, hashes: Sequence[bytes], dating: Dating, roots: Collection[bytes]) -> int:
+        collection = self._needed()
+        fields = ["hash", "files"]
+        gone, shared = [], []
+        for row in self.client.query(collection, among(hashes), fields, consistency=STRONG):
+            own = [file.root in roots for file in files_of(row)]
+            if all(own):
+                gone.append(bytes.fromhex(row["hash"]))
+            elif any(own):
+                shared.append(bytes.fromhex(row["hash"]))
+        if shared:
+            fields = [*FACTS, "vector"]
+            rows = self.client.query(collection, among(shared), fields, consistency=STRONG)
+            self._write([_without(kept_of(row), roots) for row in rows], dating, None)
+        if gone:
+            self.cluster.lease.renew()
+            self.client.delete(collection, among(gone))
+        return len(gone) + len(shared)
 
     def known(self, hashes: Iterable[bytes]) -> set[bytes]:
         """Return which of the pictures are there."""
@@ -240,11 +252,23 @@ class Store:
         for rows in pages(self.client, self._needed(), EVERYTHING, ["hash"], consistency=SESSION):
             yield from (bytes.fromhex(row["hash"]) for row in rows)
 
-    def stamps(self) -> Iterator[tuple[bytes, int]]:
-        """Yield the contents of all pictures, each with its stamp."""
+    def below(self, roots: Collection[bytes]) -> Iterator[set[bytes]]:
+        """Yield the contents of the pictures that have files below these folders, in parts."""
+        fields = ["hash", "files"]
+        for rows in pages(
+            self.client, self._needed(), EVERYTHING, fields, size=READ, consistency=SESSION
+        ):
+            yield {
+                bytes.fromhex(row["hash"])
+                for row in rows
+                if any(file.root in roots for file in files_of(row))
+            }
+
+    def stamps(self, hashes: Sequence[bytes]) -> dict[bytes, int]:
+        """Return the stamps of those of the pictures, at most ``READ``, that are there."""
         fields = ["hash", "stamp"]
-        for rows in pages(self.client, self._needed(), EVERYTHING, fields, consistency=SESSION):
-            yield from ((bytes.fromhex(row["hash"]), int(row["stamp"])) for row in rows)
+        rows = self.client.query(self._needed(), among(hashes), fields, consistency=SESSION)
+        return {bytes.fromhex(row["hash"]): int(row["stamp"]) for row in rows}
 
     def count(self) -> int:
         """Count the pictures."""
@@ -296,6 +320,12 @@ def _with(picture: Kept, others: dict[bytes, list[FileAt]]) -> Kept:
         return picture
     files = {file.path: file for file in (*others[picture.hash], *picture.files)}
     return Kept(picture.image, tuple(files.values()), picture.place)
+
+
+def _without(picture: Kept, roots: Collection[bytes]) -> Kept:
+    """Return a picture without its files below these folders."""
+    files = tuple(file for file in picture.files if file.root not in roots)
+    return Kept(picture.image, files, picture.place)
 
 
 def _upper(file: FileAt) -> list[bytes]:

@@ -5,9 +5,11 @@ import threading
 import pytest
 
 import fovea.search.cluster.lease as lease_module
+import fovea.search.cluster.store as store_module
 from fovea.search.cluster.client import STRONG
 from fovea.search.cluster.collections import Cluster, Kinds
 from fovea.search.cluster.store import Store
+from fovea.search.errors import LibraryError
 from libraries import DIM, eventually, kept, made_library
 
 MACHINES = (b"/a", b"/b", b"/c")
@@ -84,6 +86,53 @@ def test_who_died_with_the_lease_does_not_stop_others(store, cluster, monkeypatc
         assert wanted_by(cluster) == [cluster.lease._key]
 
 
+def test_the_lease_is_renewed_between_batches(store, cluster, monkeypatch):
+    said, note = [], Cluster.note
+
+    def noted(self, kind, bodies):
+        found = list(bodies)
+        if kind == Kinds.WRITER:
+            said.extend(body["count"] for _, body in found)
+        note(self, kind, found)
+
+    monkeypatch.setattr(Cluster, "note", noted)
+    monkeypatch.setattr(store_module, "BATCH", 5)
+    monkeypatch.setattr(lease_module, "RENEW_S", 0.0)
+    store.upsert(of_machine(b"/a"), roots={b"/a"})
+    assert len(set(said)) == 1 + PICTURES // 5  # others see that it lives
+    monkeypatch.setattr(lease_module, "RENEW_S", 30.0)
+    said.clear()
+    store.upsert(of_machine(b"/a"), roots={b"/a"})
+    assert len(said) == 1
+
+
+def test_who_was_taken_for_dead_stops_writing(store, cluster, other, monkeypatch):
+    monkeypatch.setattr(store_module, "BATCH", 5)
+    monkeypatch.setattr(lease_module, "RENEW_S", 0.0)
+    upsert, written = cluster.client.upsert, []
+
+    def slow(collection, rows):
+        upsert(collection, rows)
+        if collection == store.collection:
+            written.append(len(rows))
+            other.forget(Kinds.WRITER, [cluster.lease._key])
+
+    monkeypatch.setattr(cluster.client, "upsert", slow)
+    with pytest.raises(LibraryError, match="another took its turn; run it again"):
+        store.upsert(of_machine(b"/a"), roots={b"/a"})
+    assert written == [5] and wanted_by(cluster) == []
+
+
+def test_who_was_silent_too_long_stops_even_where_its_row_is_there(store, cluster, monkeypatch):
+    with cluster.lease.held():
+        cluster.lease.renew()
+        monkeypatch.setattr(lease_module, "RENEW_S", 0.0)
+        monkeypatch.setattr(lease_module, "DEAD_S", 0.0)  # another may be about to take it
+        assert wanted_by(cluster) == [cluster.lease._key]
+        with pytest.raises(LibraryError, match="another took its turn"):
+            cluster.lease.renew()
+
+
 def test_what_fails_under_the_lease_gives_it_back(store, cluster):
     with pytest.raises(ZeroDivisionError), cluster.lease.held():
         1 / 0  # noqa: B018
@@ -95,9 +144,9 @@ def test_deleting_leaves_the_files_of_other_machines(store, cluster, other):
     store.upsert(of_machine(first), roots={first})
     Store(other).upsert(of_machine(second), roots={second})
     hashes = [one.hash for one in of_machine(first)]
-    store.delete(hashes, roots={first})
+    store.withdraw(hashes, roots={first})
     assert files_there(cluster) == dict.fromkeys(hashes, {second})
-    Store(other).delete(hashes, roots={second})
+    Store(other).withdraw(hashes, roots={second})
     eventually(lambda: files_there(cluster) == {})
 
 
