@@ -118,6 +118,22 @@ def test_dragging_leads_to_the_month_in_the_bubble(page):
     assert page.get_attribute(SLIDER, "aria-valuetext") == f"{month}, 40 pictures"
 
 
+def test_years_are_named_at_the_edge_and_months_marked_between_them(page):
+    marks = page.eval_on_selector_all(
+        "[data-part=labels] > *",
+        "marks => marks.map(({ className, textContent, style }) =>"
+        " [parseInt(style.top), className, textContent])",
+    )
+    named = [text for _, kind, text in sorted(marks) if kind == "timeline-year"]
+    assert named == [str(year) for year in reversed(YEARS)]
+    kinds = [kind for _, kind, _ in sorted(marks)]
+    places = [place for place, kind in enumerate(kinds) if kind == "timeline-year"]
+    assert all(later - place > 2 for place, later in zip(places, places[1:], strict=False))
+    tops = sorted(top for top, _, _ in marks)
+    assert min(later - top for top, later in zip(tops, tops[1:], strict=False)) >= 7, "apart"
+    assert len(marks) <= 12 * len(YEARS)
+
+
 def test_keys_lead_to_months_and_years(page):
     page.focus(SLIDER)
     for key, month in (

@@ -15,6 +15,7 @@ import { on } from "../page/store.js";
 
 const FEWEST = 61; // pictures, fewer are on few screens
 const LABEL = 26; // CSS pixels that the label of a year needs
+const TICK = 8; // and the tick of a month
 const PATIENCE = 1500; // milliseconds, at most, before months are asked for: pictures come first
 const SEEN = 1500; // milliseconds for which it stays on a touch screen after scrolling
 const TYPED = 1500; // milliseconds between digits of a year
@@ -145,22 +146,33 @@ function drawYears() {
   document.getElementById("jump").hidden = options.length < 2;
 }
 
-/** Name the years where there is room for their labels. */
+/** Name the years where there is room for their labels, and mark the months between these. */
 function drawLabels() {
   const tall = labels.clientHeight;
-  let free = -LABEL; // below the label before
-  const made = [];
-  for (const [year, { from }] of firstOfYears()) {
-    if (!year || !tall) continue;
-    const top = Math.min(from * tall, tall - LABEL);
-    const isNamed = top >= free;
-    if (isNamed) free = top + LABEL;
-    const label = element("span", { class: isNamed ? "timeline-year" : "timeline-tick" });
-    if (isNamed) label.textContent = year;
-    label.style.top = `${Math.round(top)}px`;
-    made.push(label);
+  const dated = tall ? months.filter(({ month }) => month) : [];
+  const newYears = new Set(firstOfYears().map(([, first]) => first));
+  const heightOf = ({ from }) => Math.min(from * tall, tall - LABEL);
+  const named = [];
+  for (const each of dated) {
+    const isFree = !named.length || heightOf(each) >= heightOf(named.at(-1)) + LABEL;
+    if (newYears.has(each) && isFree) named.push(each);
+  }
+  const made = named.map((each) => mark("timeline-year", heightOf(each), yearOf(each.month)));
+  let free = 0; // below the tick before
+  for (const each of dated) {
+    const top = heightOf(each);
+    const isYear = newYears.has(each);
+    if (named.some((one) => Math.abs(heightOf(one) - top) < LABEL / 2) || (!isYear && top < free)) continue;
+    made.push(mark(isYear ? "timeline-tick" : "timeline-tick is-month", top));
+    free = top + TICK;
   }
   labels.replaceChildren(...made);
+}
+
+function mark(kind, top, text = "") {
+  const made = element("span", { class: kind }, text);
+  made.style.top = `${Math.round(top)}px`;
+  return made;
 }
 
 /** Show where the window is. */
