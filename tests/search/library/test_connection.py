@@ -21,7 +21,10 @@ from vectors import paths, put
 pytestmark = pytest.mark.usefixtures("nothing_is_unreachable")
 
 OPENER = "search/library/connection.py"
-OF_OTHERS = {"bench/rivals/rclip_side.py"}  # opens the database of another program
+OF_OTHERS = {
+    "bench/rivals/rclip_side.py",  # the database of another program
+    "search/cluster/copying.py",  # notes on the disk that end with the copy
+}
 
 
 def test_every_connection_comes_from_the_one_opener():

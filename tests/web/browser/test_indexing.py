@@ -8,6 +8,7 @@ import pytest
 
 from browsing import (
     BOX,
+    answer,
     free_port,
     indexed,
     names,
@@ -323,7 +324,7 @@ def test_an_open_panel_counts_along_while_pictures_come_in(page):
         ROOT | {"id": 1, "images": 0, "scanned_at": None, "scan": "running"},
         ROOT | {"id": 2, "images": 3, "scanned_at": "2024-02-03", "scan": "waiting"},
     ]
-    status = {"images": 3, "model": "m", "files": {"failed": 1}}
+    status = answer(page, "/api/status") | {"images": 3, "model": "m", "files": {"failed": 1}}
     page.route("**/api/roots", lambda route: route.fulfill(json={"roots": roots}))
     page.route("**/api/status", lambda route: route.fulfill(json=status))
     page.route("**/api/scans", lambda route: route.fulfill(json={"scan": SCAN}))
